@@ -23,15 +23,12 @@ def furnish(folder: Path, run: Path, source: str, count: int) -> dict[str, str]:
     shutil.copytree(run, whole)
     made = copies(folder / "runs", whole, count)
     the_set = Library(folder / "home", Queue(folder / "home")).add_source(source)
-    label = json.loads((run / "dataset.json").read_text(encoding="utf-8"))["classes"][0]
     index = RunIndex(folder / "runs")
     project = id_of_run(index.row(opaque(made[0].name)))
-    return addresses(made[0].name, made[1].name, the_set.id, label, project)
+    return addresses(made[0].name, made[1].name, the_set.id, project)
 
 
-def addresses(
-    first: str, second: str, the_set: str, label: str, project: str = ""
-) -> dict[str, str]:
+def addresses(first: str, second: str, the_set: str, project: str = "") -> dict[str, str]:
     """Return the address of each page; ``project`` is that of the runs (default: of the set)."""
     one, other, of_set = opaque(first), opaque(second), f"/projects/{the_set}/photos"
     of_runs = f"/projects/{project or the_set}"
@@ -44,7 +41,7 @@ def addresses(
         "Classifiers": "/classifiers",
         "Inside": f"{of_runs}/inside?run={one}",
         "Inside, an image": f"{of_runs}/inside?run={one}&layer=flatten",
-        "Try": f"/try?run={one}",
+        "Try": f"{of_runs}/try?run={one}",
         "Compare": f"/compare?runs={one},{other}",
         "Jobs": "/jobs",
         "Settings": "/settings",

@@ -16,12 +16,17 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from selenium import webdriver
-from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
+from selenium.common.exceptions import (
+    ElementClickInterceptedException,
+    ElementNotInteractableException,
+    NoSuchElementException,
+    StaleElementReferenceException,
+)
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from tests.browser import COOKIES, console, requests_of
+from tests.browser import COOKIES, console, requests_of, resize
 
 START = (sys.executable, "-W", "error", "-m", "opsin", "studio", "--json", "--no-browser")
 
@@ -114,7 +119,10 @@ def studio(
 
 def until(browser: webdriver.Chrome, holds: Callable[[], object], seconds: float = 30) -> None:
     """Wait until something holds, which may look at elements that are just being replaced."""
-    passing = (StaleElementReferenceException, NoSuchElementException)
+    passing = (
+        StaleElementReferenceException, NoSuchElementException, ElementNotInteractableException,
+        ElementClickInterceptedException,
+    )  # fmt: skip
     WebDriverWait(browser, seconds, ignored_exceptions=passing).until(lambda _: holds())
 
 
@@ -134,16 +142,35 @@ def button(browser: webdriver.Chrome, words: str) -> WebElement:
     return browser.find_element(By.XPATH, path)
 
 
-def unfold(browser: webdriver.Chrome, selector: str = ".op-more") -> None:
-    """Unfold a part of the page; a click that it slipped away from is made again."""
+def press(browser: webdriver.Chrome, words: str) -> None:
+    """Click a button, link, question or entry of a menu by its words, once it can be clicked."""
+    text = json.dumps(words)
+    is_it = f"normalize-space(.)={text} or .//*[normalize-space(text())={text}]"
+    kinds = "self::button or self::a or @role='button' or contains(@class, 'q-item--clickable')"
+    here = "not(@disabled) and not(ancestor::nav[contains(@class, 'path')])"
+    path = f"//*[{kinds}][{here}][{is_it}]"
+    until(browser, lambda: _clicked(browser, browser.find_element(By.XPATH, path)))
 
-    def unfolded() -> bool:
-        if "q-expansion-item--expanded" in str(one(browser, selector).get_attribute("class")):
-            return True
-        one(browser, f"{selector} .q-item").click()
-        return False
 
-    until(browser, unfolded)
+def _clicked(browser: webdriver.Chrome, element: WebElement) -> bool:
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+    element.click()
+    return True
+
+
+def send(browser: webdriver.Chrome, *files: Path, to: str = "input[type=file]") -> None:
+    """Choose files as a visitor does."""
+    until(browser, lambda: one(browser, to))
+    one(browser, to).send_keys("\n".join(map(str, files)))
+
+
+def calm(running: StudioProcess, browser: webdriver.Chrome) -> None:
+    """Check what holds for every page, on a telephone too."""
+    assert complaints(browser) == []
+    assert requests_elsewhere(browser, running.address) == []
+    resize(browser, 400)
+    until(browser, lambda: sideways(browser) == 0)
+    resize(browser, 1200)
 
 
 def field(label: str) -> str:
@@ -151,10 +178,10 @@ def field(label: str) -> str:
 
 
 def choose(browser: webdriver.Chrome, label: str, option: str) -> None:
-    one(browser, field(label)).click()
+    """Choose an option of a field, which may only be unfolding."""
     path = f"//*[@role='option'][contains(., '{option}')]"
-    until(browser, lambda: browser.find_element(By.XPATH, path).is_displayed())
-    browser.find_element(By.XPATH, path).click()
+    until(browser, lambda: _clicked(browser, one(browser, field(label))))
+    until(browser, lambda: _clicked(browser, browser.find_element(By.XPATH, path)))
 
 
 def shown(browser: webdriver.Chrome) -> str:

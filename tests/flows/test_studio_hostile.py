@@ -24,7 +24,7 @@ from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.job import new_job, write_job
 from opsin.studio.jobs.queue import Queue
 from tests.browser import console, needs_chromium, resize
-from tests.hostile import CLASSES, FILES, NAMES, write_images
+from tests.hostile import FILES, NAMES, write_images
 from tests.made_studio import addresses
 from tests.settled import usable
 from tests.studio_browser import StudioProcess, complaints, shown, sideways, studio, until
@@ -56,7 +56,7 @@ def furnish(folder: Path, warm: Warm) -> dict[str, str]:
         over = new_job("train", name, [name], run=FILES[number])
         write_job(folder / "home" / "jobs" / over.id, replace(over, state="failed", cause=name))
     the_set = sets.add_source(str(table), title=NAMES[0])
-    return addresses(FILES[0], FILES[1], the_set.id, CLASSES[0])
+    return addresses(FILES[0], FILES[1], the_set.id)
 
 
 @pytest.fixture(scope="module")

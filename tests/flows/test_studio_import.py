@@ -21,17 +21,13 @@ from tests.studio_browser import (
     button,
     choose,
     complaints,
-    one,
     requests_elsewhere,
+    send,
     shown,
     until,
 )
 
 pytestmark = needs_chromium
-
-
-def send(browser: webdriver.Chrome, file: Path) -> None:
-    one(browser, ".intake input[type=file]").send_keys(str(file))
 
 
 def network(folder: Path) -> Path:
@@ -56,7 +52,7 @@ def test_from_a_file_of_keras_to_a_report(
     until(browser, lambda: "Nothing in the file is run" in shown(browser))
     assert not button(browser, "Import").is_enabled()
     file = network(tmp_path)
-    send(browser, file)
+    send(browser, file, to=".intake input[type=file]")
     until(browser, lambda: file.name in shown(browser), 60)
     button(browser, "Import").click()
     until(browser, lambda: "Nothing says the pixels" in shown(browser), 60)

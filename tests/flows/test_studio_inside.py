@@ -24,16 +24,7 @@ from opsin.studio.runs.run_index import opaque
 from tests.browser import needs_chromium, resize
 from tests.inspection.lesson_network import write_lesson_network
 from tests.made_runs import answers_right, write_run
-from tests.studio_browser import (
-    StudioProcess,
-    complaints,
-    one,
-    requests_elsewhere,
-    shown,
-    sideways,
-    studio,
-    until,
-)
+from tests.studio_browser import StudioProcess, calm, one, press, send, shown, studio, until
 
 pytestmark = needs_chromium
 
@@ -68,29 +59,6 @@ def drawn(browser: webdriver.Chrome, selector: str) -> bool:
         "return all.length > 0 && all.every((image) => image.complete && image.naturalWidth > 0)"
     )
     return bool(browser.execute_script(script, selector))
-
-
-def send(browser: webdriver.Chrome, *files: Path) -> None:
-    """Choose files as a visitor does."""
-    until(browser, lambda: one(browser, "input[type=file]"))
-    one(browser, "input[type=file]").send_keys("\n".join(map(str, files)))
-
-
-def press(browser: webdriver.Chrome, text: str) -> None:
-    """Press a button or unfold a question."""
-    path = f"//*[self::button or contains(@class, 'q-item')][contains(., '{text}')]"
-    element = browser.find_element(By.XPATH, path)
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
-    element.click()
-
-
-def calm(running: StudioProcess, browser: webdriver.Chrome) -> None:
-    """Check what holds for every page, on a telephone too."""
-    assert complaints(browser) == []
-    assert requests_elsewhere(browser, running.address) == []
-    resize(browser, 400)
-    until(browser, lambda: sideways(browser) == 0)
-    resize(browser, 1200)
 
 
 def test_a_learner_looks_inside(running: StudioProcess, browser: webdriver.Chrome) -> None:

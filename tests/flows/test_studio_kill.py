@@ -21,7 +21,15 @@ from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import Queue
 from tests.browser import console, needs_chromium
 from tests.made_runs import answers_right, write_run
-from tests.studio_browser import StudioProcess, button, complaints, field, shown, until, wait_for
+from tests.studio_browser import (
+    StudioProcess,
+    complaints,
+    field,
+    press,
+    shown,
+    until,
+    wait_for,
+)
 
 pytestmark = [pytest.mark.torch, needs_chromium]
 
@@ -98,10 +106,10 @@ def test_a_killed_training_is_failed_and_one_click_resumes_it(
     until(browser, lambda: "Failed" in shown(browser), 10)
     assert "ended from outside" in shown(browser)
     assert job(running)["state"] == "failed"
-    button(browser, "Continue").click()
+    press(browser, "Continue")
     until(browser, lambda: "Epoch " in shown(browser))
     wait_for(lambda: epochs(running) > before)
-    button(browser, "Stop").click()
+    press(browser, "Stop")
     until(browser, lambda: "Stopped" in shown(browser), 120)
     # It went on in its own run, and is usable where it was stopped.
     runs = [path for path in running.runs.iterdir() if path.name.endswith("-killed")]
@@ -123,7 +131,7 @@ def test_two_windows_agree(
     two = browser.current_window_handle
     browser.get(running.address + "/jobs")
     until(browser, lambda: titles(browser)[:2] == ["first", "second"])
-    button(browser, "Cancel").click()
+    press(browser, "Cancel")
     for window in (two, one, two):
         browser.switch_to.window(window)
         until(browser, lambda: titles(browser)[:1] == ["second"])
@@ -132,14 +140,12 @@ def test_two_windows_agree(
     browser.switch_to.window(one)
     assert name in projects(browser, running)
     browser.find_element(By.CSS_SELECTOR, field(f"More about {name}")).click()
-    remove = "//*[contains(@class, 'q-menu')]//*[text()='Remove']"
-    until(browser, lambda: browser.find_element(By.XPATH, remove).is_displayed())
-    browser.find_element(By.XPATH, remove).click()
+    press(browser, "Remove")
     for window in (one, two):
         browser.switch_to.window(window)
         until(browser, lambda: name not in cards(browser))
     browser.switch_to.window(one)
-    button(browser, "Undo").click()
+    press(browser, "Undo")
     for window in (one, two):
         browser.switch_to.window(window)
         until(browser, lambda: name in cards(browser))

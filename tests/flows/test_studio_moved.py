@@ -15,19 +15,10 @@ from selenium import webdriver
 
 import opsin
 from opsin.studio.runs.run_index import opaque
-from tests.browser import needs_chromium, resize
+from tests.browser import needs_chromium
 from tests.conftest import write_shapes
 from tests.made_runs import answers_right, write_run
-from tests.studio_browser import (
-    StudioProcess,
-    button,
-    complaints,
-    one,
-    shown,
-    sideways,
-    studio,
-    until,
-)
+from tests.studio_browser import StudioProcess, calm, one, press, shown, studio, until
 
 pytestmark = needs_chromium
 
@@ -49,16 +40,9 @@ def running(tmp_path: Path) -> Iterator[StudioProcess]:
         assert "Traceback" not in process.said()
 
 
-def follow(browser: webdriver.Chrome, words: str) -> None:
-    until(browser, lambda: button(browser, words).is_displayed())
-    button(browser, words).click()
-
-
 def enter(browser: webdriver.Chrome, folder: str) -> None:
     """Open a folder of the list or above it."""
-    path = f"//button[contains(normalize-space(.), '{folder}')]"
-    until(browser, lambda: browser.find_element("xpath", path).is_displayed())
-    browser.find_element("xpath", path).click()
+    press(browser, folder)
     bold = ".text-weight-bold"
     until(browser, lambda: folder in one(browser, bold).text)
 
@@ -72,14 +56,12 @@ def test_the_place_is_asked_for_proved_and_remembered(
     assert "Right for " in shown(browser)  # the figures are there all the same
     assert str(running.folder) not in shown(browser)
     assert "--data" not in shown(browser)
-    follow(browser, "Find them")
+    press(browser, "Find them")
     until(browser, lambda: "what was called photos" in shown(browser))
-    resize(browser, 400)
-    until(browser, lambda: sideways(browser) == 0)
-    resize(browser, 1200)
+    calm(running, browser)
 
     enter(browser, "others")
-    follow(browser, "They are here")
+    press(browser, "They are here")
     until(browser, lambda: "1 are missing" in shown(browser), 60)
     assert str(running.folder) not in shown(browser)
     about = json.loads((running.runs / "shapes" / "dataset.json").read_text())
@@ -87,7 +69,7 @@ def test_the_place_is_asked_for_proved_and_remembered(
 
     enter(browser, running.folder.name)
     enter(browser, "elsewhere")
-    follow(browser, "They are here")
+    press(browser, "They are here")
     until(browser, lambda: "/results" in browser.current_url, 60)
     about = json.loads((running.runs / "shapes" / "dataset.json").read_text())
     assert about["location"]["sources"] == [str(running.folder / "elsewhere")]
@@ -95,4 +77,4 @@ def test_the_place_is_asked_for_proved_and_remembered(
     assert "were moved" not in shown(browser)
     script = "return fetch(arguments[0]).then((answer) => answer.status)"
     assert browser.execute_script(script, f"/run-images/{RUN}/0") == 200
-    assert complaints(browser) == []
+    calm(running, browser)

@@ -21,7 +21,7 @@ from selenium.webdriver.common.by import By
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.queue import Queue
 from tests.browser import COOKIES, chromium, needs_chromium
-from tests.studio_browser import choose, one, shown, studio, until
+from tests.studio_browser import choose, one, press, shown, studio, until
 
 # A studio with a page that names its visitor wherever pages do something.
 WHO = """
@@ -70,13 +70,6 @@ settings = StudioSettings(
 )
 app.serve(settings, open_browser=False, announce=lambda link: print(link, flush=True))
 """
-
-
-def press(browser: webdriver.Chrome, words: str) -> None:
-    """Press a button that may have an icon before its words."""
-    path = f"//button[.//span[normalize-space(text())='{words}'] or normalize-space(.)='{words}']"
-    until(browser, lambda: browser.find_element(By.XPATH, path).is_displayed())
-    browser.find_element(By.XPATH, path).click()
 
 
 def is_shown(browser: webdriver.Chrome, words: str) -> bool:
@@ -192,7 +185,7 @@ def test_a_viewer_changes_nothing_and_ends_with_their_access(
         put = "/uploads/00000000000000aa?offset=0"
         assert guest.execute_async_script(status, put, "PUT", "abc") == 401
         until(guest, lambda: not guest.execute_script("return window.socket.connected"))
-        press_fold(owner, "Who changed what?")
+        press(owner, "Who changed what?")
         until(owner, partial(is_shown, owner, "ended the access of Bob"))
         # The same events of the owner do change something.
         owner.get(running.address)
@@ -201,12 +194,6 @@ def test_a_viewer_changes_nothing_and_ends_with_their_access(
         before = state_of(tmp_path)
         owner.execute_script(FIRE)
         until(owner, lambda: state_of(tmp_path) != before)
-
-
-def press_fold(browser: webdriver.Chrome, words: str) -> None:
-    browser.find_element(
-        By.XPATH, f"//*[contains(@class, 'q-item')][contains(., '{words}')]"
-    ).click()
 
 
 def state_of(folder: Path) -> dict[str, bytes]:

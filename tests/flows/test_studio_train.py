@@ -101,7 +101,7 @@ def test_a_training_is_set_followed_stopped_killed_and_continued(
     until(browser, lambda: "must be a whole number" in shown(browser))
     assert not button(browser, "Train").is_enabled()
     type_into(browser, "Epochs", str(EPOCHS))
-    until(browser, lambda: "9,610" in shown(browser), 120)  # parameters of the estimate
+    until(browser, lambda: "9,610" in shown(browser), 240)  # parameters of the estimate
     until(browser, lambda: "with your settings" in shown(browser))
     assert not sideways(browser)
 

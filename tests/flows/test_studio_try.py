@@ -22,16 +22,7 @@ from opsin.studio.jobs.queue import Queue
 from opsin.studio.runs.run_index import opaque
 from tests.browser import chromium, needs_chromium, resize
 from tests.made_runs import answers_right, write_run
-from tests.studio_browser import (
-    StudioProcess,
-    complaints,
-    one,
-    requests_elsewhere,
-    shown,
-    sideways,
-    studio,
-    until,
-)
+from tests.studio_browser import StudioProcess, calm, one, send, shown, studio, until
 from tests.studio_visit import FAKE
 
 pytestmark = needs_chromium
@@ -65,11 +56,6 @@ def page(running: StudioProcess, query: str = "") -> str:
     return f"{running.address}/projects/{project}/try{query}"
 
 
-def send(browser: webdriver.Chrome, *files: Path) -> None:
-    until(browser, lambda: one(browser, "input[type=file]"))
-    one(browser, "input[type=file]").send_keys("\n".join(map(str, files)))
-
-
 def named(browser: webdriver.Chrome, words: str) -> WebElement:
     """A button or an entry of a menu, by a part of its words."""
     parts = "self::button or self::a or contains(@class, 'q-item')"
@@ -78,14 +64,6 @@ def named(browser: webdriver.Chrome, words: str) -> WebElement:
 
 def gallery(browser: webdriver.Chrome) -> list[WebElement]:
     return browser.find_elements(By.CSS_SELECTOR, ".gallery-item")
-
-
-def calm(running: StudioProcess, browser: webdriver.Chrome) -> None:
-    assert complaints(browser) == []
-    assert requests_elsewhere(browser, running.address) == []
-    resize(browser, 400)
-    assert sideways(browser) == 0
-    resize(browser, 1200)
 
 
 def test_a_photograph_is_answered_explained_and_corrected(
@@ -144,9 +122,7 @@ def test_many_photographs_are_grouped_by_their_answers(
     until(browser, lambda: len(gallery(browser)) == 3)
 
     browser.get(page(running))
-    until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, "input[type=file]")) == 2)
-    folder = browser.find_elements(By.CSS_SELECTOR, "input[type=file]")[1]
-    folder.send_keys(str(running.folder / "new"))
+    send(browser, running.folder / "new", to="input[webkitdirectory]")
     until(browser, lambda: one(browser, "a[href$='.csv']"), 60)
     headings = [each.text for each in browser.find_elements(By.TAG_NAME, "h2")]
     assert sum(int(text.rpartition("(")[2][:-1]) for text in headings) == 8

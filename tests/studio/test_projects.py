@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("nicegui")
 
 from opsin.core.errors import RunError
+from opsin.core.storage import write_bytes
 from opsin.data.dataset import Dataset
 from opsin.studio import StudioSettings
 from opsin.studio.errors import NotThere
@@ -84,11 +85,15 @@ def test_what_was_deleted_for_good_is_gone(parts: Studio) -> None:
     kept = parts.sets.new_empty(["ant", "bee"])
     waiting = parts.sets.new_place("An upload on its way")
     waiting.mkdir(parents=True)
+    covers = [parts.settings.home / "covers" / f"{one.id}-0123" for one in (made, kept)]
+    for cover in covers:
+        write_bytes(cover / "0.webp", b"")
     token = parts.projects.remove(made.id)
-    parts.sets.sweep()
+    parts.sweep()
     assert images.is_dir()
-    parts.sets.sweep(0)
+    parts.sweep(0)
     assert not images.exists()
+    assert [cover.exists() for cover in covers] == [False, True]
     assert parts.sets.images_path(kept.id).is_dir()
     assert waiting.is_dir()
     assert parts.projects.removed() == []

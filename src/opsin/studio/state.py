@@ -28,6 +28,7 @@ from opsin.studio.runs.inspection_sessions import InspectionSessions
 from opsin.studio.runs.prediction_session import PredictionSession
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.threads import WATCHER
+from opsin.studio.trash import KEPT
 
 _LOG = logging.getLogger("opsin.studio")
 
@@ -112,11 +113,21 @@ class Studio:
         await asyncio.to_thread(shutil.rmtree, kept, ignore_errors=True)
         while True:
             try:
-                await asyncio.to_thread(self.runs.sweep)
-                await asyncio.to_thread(self.sets.sweep)
+                await self.first_scan()
+                await asyncio.to_thread(self.sweep)
             except (OSError, OpsinError) as error:
                 _LOG.warning("the studio could not empty its trash: %s", error)
             await asyncio.sleep(3600)
+
+    def sweep(self, older: float = KEPT) -> None:
+        """Delete for good what was removed so many seconds ago, and pictures of no project."""
+        self.runs.sweep(older)
+        self.sets.sweep(older)
+        known = {project.id for project in self.projects.all()}
+        covers = self.settings.home / "covers"
+        for cover in () if covers.is_symlink() else covers.glob("*-*"):
+            if cover.name.rpartition("-")[0] not in known:
+                shutil.rmtree(cover, ignore_errors=True)
 
     async def first_scan(self) -> None:
         """Wait until the runs are known, once after the start."""

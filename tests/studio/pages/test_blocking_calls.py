@@ -27,7 +27,7 @@ def test_no_page_reads_the_disk_on_the_event_loop(
     jobs.pause_all(True)
     sets = Library(tmp_path / "home", jobs)
     made = sets.new_empty(["cat", "dog"])
-    pages = addresses("good", "better", sets.add_source("digits").id, digits.classes[0])
+    pages = addresses("good", "better", sets.add_source("digits").id)
     further = [f"/projects/{made.id}/photos", f"/jobs/{job.id}"]
     script = Path(__file__).with_name("blocking_calls.py")
     folders = [tmp_path / "runs", tmp_path / "home"]

@@ -121,6 +121,10 @@ def test_levels_are_options_and_say_their_time(studio: Studio, project: str) -> 
     assert [time_in_words(t) for t in (21, 88, 900, 7_200)] == [
         "about 20 seconds", "about 90 seconds", "about 15 minutes", "about 2.0 hours",
     ]  # fmt: skip
+    # The form follows the model that Opsin chooses: a head has no epochs.
+    assert settings._by_epochs
+    settings._automatic = {"model": "backbone", "fine_tune": "no", "size": "260x260"}
+    assert (settings._by_epochs, settings._placeholder("size")) == (False, "Automatic: 260x260")
     settings._values = dict(settings._levels["quick"].options)
     assert "--from=efficientnet-lite0" in page._argv()
     settings._values = dict(settings._levels["best"].options)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from unittest.mock import Mock
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 pytest.importorskip("nicegui")
-from opsin.studio.ui.intake import _sent
+from opsin.core.errors import SourceError
+from opsin.studio.ui import intake
+from opsin.studio.ui.intake import Intake, _sent
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30),
@@ -40,3 +45,21 @@ def test_it_is_plain_or_nothing(told: object) -> None:
 def test_what_ours_say_is_taken() -> None:
     told = {"key": "0" * 16, "name": "1.png", "path": "pets/cat/1.png", "size": 0}
     assert _sent(told) == told
+
+
+def test_names_fill_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "_NAMES_MOST", 10 * intake._NAME_LEAST)
+    place = Intake.__new__(Intake)
+    place._arrived, place._names = {}, 0
+    told = [{"key": f"{at:016x}", "name": "1.png", "path": "", "size": 1} for at in range(11)]
+
+    async def act() -> None:
+        place._order = asyncio.Lock()
+        await place._take(Mock(args=told[:10] * 2))  # the same ones again are no more
+        with pytest.raises(SourceError, match="too many files"):
+            await place._take(Mock(args=told[10:]))
+        place._forget()
+        await place._take(Mock(args=told[10:]))
+
+    asyncio.run(act())
+    assert list(place._arrived) == [told[10]["key"]]

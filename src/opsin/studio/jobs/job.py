@@ -13,7 +13,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final, Literal, TypeVar
 
 from pydantic import BaseModel, TypeAdapter
@@ -161,12 +160,12 @@ def command(*words: str | os.PathLike[str]) -> tuple[str, ...]:
 
 def new_job(
     kind: Kind, title: str, argv: Sequence[str], *, run: str | None = None, project: str = "",
-    expected: Mapping[str, float] = MappingProxyType({}),
+    expected: Mapping[str, float] | None = None,
 ) -> Job:  # fmt: skip
     """A new job, waiting to start."""
     return Job(
         secrets.token_hex(6), kind, title[:_TITLE_MOST], tuple(argv), run=run, project=project,
-        expected=dict(expected),
+        expected=dict(expected or {}),
     )  # fmt: skip
 
 

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 from opsin.core.artifacts.run_directory import RunDirectory, free_name
@@ -123,7 +122,7 @@ class Queue:
 
     def add(
         self, kind: Kind, title: str, argv: Sequence[str], *, run: str | None = None,
-        project: str = "", expected: Mapping[str, float] = MappingProxyType({}),
+        project: str = "", expected: Mapping[str, float] | None = None,
     ) -> Job:  # fmt: skip
         """Append a job to the queue; a later `tick` starts it."""
         require("viewer" if kind in _OF_VIEWERS else "owner")

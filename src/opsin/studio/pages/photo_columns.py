@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, Protocol
 
-from nicegui import ui
+from nicegui import events, ui
 
 from opsin.core.format import count
 from opsin.studio.datasets.album import Album
@@ -215,14 +215,15 @@ def _name_field(class_: str, on_rename: Callable[[str, str], Awaitable[None]]) -
     field = ui.input(value=class_).props("borderless dense maxlength=120").classes("col class-name")
     field.props["aria-label"] = f"Name of the class {safe(class_, 60)}"
 
-    async def rename() -> None:
-        name = str(field.value or "").strip()
+    async def rename(event: events.GenericEventArguments) -> None:
+        name = str(event.args or "").strip()
         if name and name != class_:
             await on_rename(class_, name)
         if not field.is_deleted:  # it was refused, or nothing was changed
             field.set_value(class_)
 
-    field.on("blur", rename)
+    # The value at that moment: what was typed last may still be on its way.
+    field.on("blur", rename, js_handler="(event) => emit(event.target.value)")
     field.on("keydown.enter", js_handler="(event) => event.target.blur()")
     field.on("keydown.escape", lambda: field.set_value(class_))
 

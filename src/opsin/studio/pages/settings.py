@@ -86,8 +86,7 @@ class _Settings:
         if not await kit.confirm(text, "Delete permanently", title="Delete permanently?"):
             return
         with self._status.errors():
-            await asyncio.to_thread(self._studio.runs.sweep, 0.0)
-            await asyncio.to_thread(self._studio.sets.sweep, 0.0)
+            await asyncio.to_thread(self._studio.sweep, 0.0)
             await asyncio.to_thread(record, "deleted permanently what had been removed")
             self._studio.changed.emit("sets")
 

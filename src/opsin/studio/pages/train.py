@@ -183,7 +183,9 @@ class _TrainPage:
                 self._last(next(iter(jobs), None))
                 self._form()
                 return
-            self._frame.retitle(f"Training {ongoing[0].title}")
+            row = next((row for row in self._project.runs if row.folder == ongoing[0].run), None)
+            title = self._project.title_of(row) if row else ongoing[0].title
+            self._frame.retitle(f"Training {title}")
             folder = self._studio.runs.root / (ongoing[0].run or "")
             stop = functools.partial(stop_training, RunDirectory(folder))
             self.live = LiveTraining(self._studio, ongoing[0], stop)

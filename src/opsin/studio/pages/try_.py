@@ -237,9 +237,10 @@ class TryPage:
             for name, group in groups.items():
                 heading(f"{_shown(name)} ({count(len(group))})")
                 ats = [places[image.src] for image in group]
+                some = functools.partial(_some, group)
                 ImageGallery(
-                    f"Photographs answered with {name}", [_in_gallery(image) for image in group],
-                    on_open=functools.partial(self._open, ats),
+                    f"Photographs answered with {name}", some(0, MOST), count=len(group),
+                    fetch=some, on_open=functools.partial(self._open, ats),
                 )  # fmt: skip
             if failed:
                 heading(f"Could not be read ({count(len(failed))})")
@@ -339,6 +340,10 @@ def _show_answer(answer: Prediction) -> None:
 
 def _shown(answer: str) -> str:
     return "None of these" if answer == NONE_OF_THESE else answer
+
+
+def _some(images: Sequence[AnsweredImage], low: int, high: int) -> list[GalleryImage]:
+    return [_in_gallery(image) for image in images[low:high]]
 
 
 def _in_gallery(image: AnsweredImage) -> GalleryImage:

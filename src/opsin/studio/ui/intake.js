@@ -94,8 +94,13 @@ const living = {
         const body = await new Promise((take) => canvas.toBlob(take, 'image/jpeg', 0.85));
         const reply = await this.answer(body);
         if (this.stream !== stream) return;
-        this.fault = reply.error ? `${reply.error.message}. ${reply.error.advice}` : '';
-        if (reply.error) { await wait(1000); continue; }
+        this.fault = '';
+        if (!reply.shares) { // refused: by a sign-in that has ended, too
+          const { message = 'The studio refused it', advice = 'Load the page again.' } = reply.error ?? {};
+          this.fault = `${message}. ${advice}`;
+          await wait(1000);
+          continue;
+        }
         kept = this.follows(kept, reply);
         times = [...times, performance.now()].slice(-20);
         if (times.length > 2) this.rate = `${((times.length - 1) / (times.at(-1) - times[0]) * 1000).toFixed(1)} answers a second`;

@@ -10,6 +10,7 @@ from typing import Final
 from nicegui import events
 from nicegui.element import Element
 
+from opsin.core.errors import SourceError
 from opsin.data.formats import SUFFIXES
 from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.ui.kit import finished
@@ -19,8 +20,9 @@ from opsin.studio.words import safe
 IMAGES: Final = f"image/*,{','.join(SUFFIXES)}"
 _KEY: Final = re.compile(r"[0-9a-f]{16}")
 _NAME_MOST, _PATH_MOST = 1_000, 4_000
-# Files of one sending that are remembered; the studio takes no more of one upload.
-_MOST: Final = 1_000_000
+# Characters of the names in one sending: those of 100,000 files, which are all that is taken.
+_NAMES_MOST: Final = 32_000_000
+_NAME_LEAST: Final = 320
 
 
 class Intake(Element, component="intake.js"):
@@ -67,6 +69,7 @@ class Intake(Element, component="intake.js"):
         })  # fmt: skip
         self._on_all = on_all
         self._arrived: dict[str, SentFile] = {}
+        self._names = 0  # their characters
         # Files are handled in the order of their arrival.
         self._order = asyncio.Lock()
         self.on("files", self._take)
@@ -81,16 +84,21 @@ class Intake(Element, component="intake.js"):
     async def _take(self, event: events.GenericEventArguments) -> None:
         async with self._order:
             for file in map(_sent, event.args if isinstance(event.args, list) else ()):
-                if file and len(self._arrived) < _MOST:
-                    self._arrived[file["key"]] = file
+                if file is None or file["key"] in self._arrived:
+                    continue
+                self._names += max(len(file["name"]) + len(file["path"]), _NAME_LEAST)
+                if self._names > _NAMES_MOST:
+                    raise SourceError("These are too many files at once", "Pack them into a zip.")
+                self._arrived[file["key"]] = file
 
     def _forget(self) -> None:
         self._arrived.clear()
+        self._names = 0
 
     async def _end(self) -> None:
         async with self._order:
             files = list(self._arrived.values())
-            self._arrived.clear()
+            self._forget()
             if files:
                 await finished(self._on_all(files))
 

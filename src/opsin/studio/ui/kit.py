@@ -243,7 +243,9 @@ async def ask_text(title: str, label: str, value: str = "", *, most: int = 200) 
     """Ask for a line of text, such as a new name; ``None`` if it is not given."""
     with _dialog(title) as dialog:
         field = ui.input(label, value=value).props(f"autofocus maxlength={most}")
-        field.on("keydown.enter", lambda: dialog.submit(field.value))
+        # The value at that moment: what was typed last may still be on its way.
+        field.on("keydown.enter", lambda event: dialog.submit(event.args),
+                 js_handler="(event) => emit(event.target.value)")  # fmt: skip
         with ui.element("div").classes("line"):
             action("Cancel", lambda: dialog.submit(None))
             action("OK", lambda: dialog.submit(field.value), kind="primary")

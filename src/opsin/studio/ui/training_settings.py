@@ -185,9 +185,12 @@ class TrainingSettings:
                 validation=lambda value: training_form.fault(name, value, self._model) or None,
                 on_change=lambda event: self._set(name, event.value),
             ).props("stack-label hide-bottom-space")  # fmt: skip
-            field.props["placeholder"] = f"Automatic {self._automatic.get(name, '')}".strip()
+            field.props["placeholder"] = self._placeholder(name)
             self._explain(field, name, text)
         self._fields[name] = field
+
+    def _placeholder(self, name: str) -> str:
+        return f"Automatic: {self._automatic[name]}" if name in self._automatic else "Automatic"
 
     def _explain(self, field: ui.element, name: str, text: str) -> None:
         flag = TRAIN_OPTIONS[name].flag if name in TRAIN_OPTIONS else f"--{name}"
@@ -206,7 +209,7 @@ class TrainingSettings:
         if before != (self._trained, self._by_epochs):
             self.build_groups.refresh()
         for name, field in self._fields.items():
-            field.props["placeholder"] = f"Automatic: {self._automatic.get(name, 'none')}"
+            field.props["placeholder"] = self._placeholder(name)
 
     def _set(self, name: str, value: str | None) -> None:
         if (value or "") == self._values.get(name, ""):
