@@ -384,3 +384,14 @@ def test_removed_photographs_are_deleted_with_the_trash(studio: Studio) -> None:
     studio.sweep(0)
     assert len(list(root.parent.rglob("*.png"))) == 6
     assert window.undo() == ""
+
+
+def test_the_first_photographs_are_there_before_all_are_listed(studio: Studio) -> None:
+    dataset = made_here(studio, 30)
+    first = asyncio.run(studio.albums.glimpse(dataset.id))
+    assert first is not None
+    assert (first.contents.whole, first.counts) == (False, {"disc": 24, "square": 24})
+    assert get(studio, first.address(0)).status_code == 200
+    assert Window(studio, dataset).counts() == {"disc": 30, "square": 30}
+    assert get(studio, first.address(0)).status_code == 200
+    assert asyncio.run(studio.albums.glimpse(dataset.id)) is None
