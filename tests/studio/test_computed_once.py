@@ -66,3 +66,22 @@ def test_results_are_limited_by_their_size() -> None:
             assert kept == {"a": ["a"], "b": ["a", "b"], "c": ["b", "c"], "d": []}[key]
 
     asyncio.run(scene())
+
+
+def test_what_is_forgotten_while_it_is_computed_is_computed_anew() -> None:
+    async def scene() -> None:
+        values, begun, end = ComputedOnce[str, str](2), asyncio.Event(), asyncio.Event()
+
+        async def slow() -> str:
+            begun.set()
+            await end.wait()
+            return "before"
+
+        waiting = asyncio.create_task(values.get("a", slow))
+        await begun.wait()
+        values.forget("a")
+        assert await values.get("a", lambda: value("now")) == "now"
+        end.set()
+        assert (await waiting, values.kept("a")) == ("before", "now")
+
+    asyncio.run(scene())

@@ -123,6 +123,7 @@ class Studio:
         """Delete for good what was removed so many seconds ago, and pictures of no project."""
         self.runs.sweep(older)
         self.sets.sweep(older)
+        self.albums.sweep(older)
         known = {project.id for project in self.projects.all()}
         covers = self.settings.home / "covers"
         for cover in () if covers.is_symlink() else covers.glob("*-*"):

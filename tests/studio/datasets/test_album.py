@@ -373,3 +373,25 @@ def test_an_export_has_the_classes_of_now_and_nothing_removed(
     with np.load(tmp_path / "images.npz") as stored:
         labels = np.concatenate([stored[name] for name in stored.files if name.endswith("labels")])
     assert np.bincount(labels).tolist() == [2, 5]
+
+
+def test_removed_photographs_are_deleted_with_the_trash(studio: Studio) -> None:
+    dataset = made_here(studio)
+    window, root = Window(studio, dataset), studio.sets.images_path(dataset.id)
+    window.do(lambda albums, album: albums.remove(album, [0, 1]))
+    studio.sweep()
+    assert len(list(root.parent.rglob("*.png"))) == 8
+    studio.sweep(0)
+    assert len(list(root.parent.rglob("*.png"))) == 6
+    assert window.undo() == ""
+
+
+def test_the_first_photographs_are_there_before_all_are_listed(studio: Studio) -> None:
+    dataset = made_here(studio, 30)
+    first = asyncio.run(studio.albums.glimpse(dataset.id))
+    assert first is not None
+    assert (first.contents.whole, first.counts) == (False, {"disc": 24, "square": 24})
+    assert get(studio, first.address(0)).status_code == 200
+    assert Window(studio, dataset).counts() == {"disc": 30, "square": 30}
+    assert get(studio, first.address(0)).status_code == 200
+    assert asyncio.run(studio.albums.glimpse(dataset.id)) is None

@@ -27,6 +27,7 @@ from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.datasets.photo_files import Change, PhotoFiles, no_class
 from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.datasets.uploads import Uploads
+from opsin.studio.errors import NotThere
 from opsin.studio.people import require
 from opsin.studio.runs.dataset_cache import DatasetCache, NotDecoded
 from opsin.studio.threads import IMAGES, UPLOADS, ComputedOnce, Threads
@@ -276,6 +277,12 @@ class Albums:
                 await self._opened.changed(set_id)  # by now, it may know other classes
                 await IMAGES.run((await self._opened.corrections_of(set_id)).undo)
         return change.text
+
+    def sweep(self, older: float) -> None:
+        """Delete photographs for good that were removed so many seconds ago."""
+        for dataset in self._sets.all():
+            with contextlib.suppress(NotThere), self._own(dataset.id).lock:
+                self._own(dataset.id).sweep(older)
 
     def _split(self, album: Album, chosen: Sequence[int]) -> tuple[list[int], list[int]]:
         """Decoded rows of photographs, and positions of those that are not read yet."""
