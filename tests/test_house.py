@@ -20,31 +20,31 @@ FILES = sorted(path for path in (SOURCE / "opsin").rglob("*.py") if SITE not in 
 # Most lines of each room, docstrings and blank lines included. A row only falls; where lines move
 # between rooms, one row rises by as much as another falls.
 MOST_LINES = {
-    "backbones": 1716,
-    "benchmarks and scripts": 8020,
-    "classical": 1388,
+    "backbones": 1708,
+    "benchmarks and scripts": 7851,
+    "classical": 1385,
     "cli": 2572,
-    "commands": 11100,
+    "commands": 11071,
     "core": 4345,
-    "data": 8273,
-    "evaluation": 1913,
-    "hub": 389,
-    "importing": 2673,
+    "data": 8201,
+    "evaluation": 1905,
+    "hub": 381,
+    "importing": 2666,
     "inspection": 2497,
-    "models": 1309,
-    "onnx_files": 1613,
-    "opsin": 510,
-    "other text in src": 5200,
+    "models": 1301,
+    "onnx_files": 1605,
+    "opsin": 503,
+    "other text in src": 3732,
     "report": 3261,
-    "runtime": 1819,
-    "server": 3047,
-    "stores": 479,
-    "studio": 6500,
-    "studio/pages, studio/parts": 14000,
-    "tests": 47500,
-    "trackers": 477,
-    "training": 2211,
-    "web": 885,
+    "runtime": 1794,
+    "server": 3040,
+    "stores": 471,
+    "studio": 6434,
+    "studio/pages, studio/ui": 8759,
+    "tests": 47665,
+    "trackers": 469,
+    "training": 2203,
+    "web": 877,
 }
 
 
@@ -53,8 +53,8 @@ def room_of(file: Path) -> str:
     parts = file.relative_to(ROOT).parts
     if parts[0] != "src":
         return "tests" if parts[0] == "tests" else "benchmarks and scripts"
-    if parts[2:-1][:1] == ("studio",) and parts[3] in ("pages", "parts", "ui"):
-        return "studio/pages, studio/parts"
+    if parts[2:-1][:1] == ("studio",) and parts[3] in ("pages", "ui"):
+        return "studio/pages, studio/ui"
     return parts[2] if len(parts) > 3 else "opsin"
 
 
