@@ -21,6 +21,7 @@ from selenium.common.exceptions import (
     ElementNotInteractableException,
     NoSuchElementException,
     StaleElementReferenceException,
+    TimeoutException,
 )
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -123,7 +124,11 @@ def until(browser: webdriver.Chrome, holds: Callable[[], object], seconds: float
         StaleElementReferenceException, NoSuchElementException, ElementNotInteractableException,
         ElementClickInterceptedException,
     )  # fmt: skip
-    WebDriverWait(browser, seconds, ignored_exceptions=passing).until(lambda _: holds())
+    try:
+        WebDriverWait(browser, seconds, ignored_exceptions=passing).until(lambda _: holds())
+    except TimeoutException as error:
+        text = f"{browser.current_url} shows\n{shown(browser)[:2000]}"
+        raise TimeoutException(text) from error
 
 
 def wait_for(holds: Callable[[], object], seconds: float = 30) -> None:

@@ -120,7 +120,7 @@ class World:
             "file": self.root / "a.npz", "labels": [0, 1] * 6, "names": ["head"],
             "layer": "head", "label": "0", "to": "int8", "units": [0], "rows": row,
             "text": "text", "what": "Work", "total": 1, "unit": "images", "done": 1, "epochs": 1,
-            "layers": (), "epoch": None, "counts": [[1]], "term": "softmax",
+            "layers": (), "epoch": None, "counts": [[1]], "term": "softmax", "right": [True, False],
         }  # fmt: skip
         special: dict[str, dict[str, Any]] = {
             "Run": {"path": self.run},

@@ -134,7 +134,7 @@ def test_loose_photos_become_a_project(
     until(browser, lambda: "Nothing was removed" in shown(browser))
     assert not any(running.home.glob("pictures/*/.not-sorted"))
     browser.get(running.address)
-    until(browser, lambda: "pets" in shown(browser))
+    until(browser, lambda: "Looking for your projects" not in shown(browser))
     assert "Recently removed" not in shown(browser)
 
 
