@@ -217,7 +217,7 @@ for effect in found.effects:
 decision = look.explain("test/0")
 figure, axes = plt.subplots(1, 5, figsize=(7, 1.9), layout="constrained")
 axes[0].imshow(decision.pixels[..., 0], cmap="gray", vmin=0, vmax=255)
-axes[0].set_title(decision.classes[decision.answer], fontsize=8)
+axes[0].set_title(decision.answer, fontsize=8)
 for each, heat in zip(axes[1:], decision.maps):
     verdict = heat.verdict
     trusted = verdict.deletion and verdict.insertion and verdict.sanity is not False
