@@ -185,8 +185,19 @@ def field(label: str) -> str:
 def choose(browser: webdriver.Chrome, label: str, option: str) -> None:
     """Choose an option of a field, which may only be unfolding."""
     path = f"//*[@role='option'][contains(., '{option}')]"
-    until(browser, lambda: _clicked(browser, one(browser, field(label))))
-    until(browser, lambda: _clicked(browser, browser.find_element(By.XPATH, path)))
+    for _ in range(3):  # a click on a menu that is just being built anew may be lost
+        until(browser, lambda: _clicked(browser, one(browser, field(label))))
+        until(browser, lambda: _clicked(browser, browser.find_element(By.XPATH, path)))
+        with contextlib.suppress(TimeoutException):
+            until(browser, lambda: option in _value(browser, label), 5)
+            return
+
+
+def _value(browser: webdriver.Chrome, label: str) -> str:
+    """What a field for a choice shows."""
+    inner = one(browser, field(label))
+    box = inner.find_element(By.XPATH, "ancestor::*[contains(@class, 'q-field')][last()]")
+    return f"{box.text} {inner.get_attribute('value')}"
 
 
 def shown(browser: webdriver.Chrome) -> str:
