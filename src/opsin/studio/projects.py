@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 
 from pydantic import BaseModel, TypeAdapter
 
+from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError
 from opsin.core.storage import write_json
 from opsin.studio.datasets.catalogue import Library, LibraryDataset, id_of_sources
@@ -98,6 +99,14 @@ class Projects:
         self._home = home.absolute()
         self._guard = threading.Lock()  # of the files
         self._names = _read(self._home / "projects.json", _NAMES) or {}
+
+    def training_inputs(
+        self, dataset: LibraryDataset
+    ) -> tuple[list[str], Path | None, RunDirectory | None]:
+        """The words of a dataset, its corrections, and the run whose parts a training keeps."""
+        corrections = self._sets.corrections_path(dataset.id)
+        parts = self._runs.last_of(dataset.recipe())
+        return dataset.words(), corrections if corrections.is_file() else None, parts
 
     def all(self) -> list[Project]:
         """All projects, the last used first, as of the last scan of the runs."""

@@ -37,10 +37,6 @@ EXAMPLES: Final[tuple[tuple[str, str, str, Mapping[str, str]], ...]] = (
 # What an upload is resumed by: the same in every window, and after a reload.
 _BATCH: Final = "00000000000da7a5"
 _ARCHIVES: Final = ".zip,.tar,.tgz,.gz,.xz,.bz2,.npz,.parquet"
-# Small images are enlarged without smoothing.
-_SHARPEN: Final = (
-    "(event) => event.target.classList.toggle('pixel', event.target.naturalWidth < 100)"
-)
 # Cards, and removed things, that are shown at first: hundreds of elements take seconds.
 _SHOWN: Final = 24
 _REMOVED_MOST: Final = 50
@@ -150,7 +146,7 @@ class _Home:
                     picture = ui.element("img").props("loading=lazy")
                     picture.props["src"] = kit.rooted(f"/covers/{project.id}/{number}")
                     picture.props["alt"] = f"{name}, photo {number + 1}"
-                    picture.on("load", js_handler=_SHARPEN)
+                    kit.sharpen(picture, below=100)
                     picture.on("error", js_handler="(event) => event.target.remove()")
             with ui.element("div").classes("line no-wrap"):
                 ui.link(name, address(project)).classes("project-name col ellipsis")

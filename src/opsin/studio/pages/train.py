@@ -351,9 +351,7 @@ class _TrainPage:
             folder = studio.settings.home / "recipes"
             recipe = training_form.keep_recipe(folder, self._recipe, values)
         if dataset is not None:
-            words, labels = dataset.words(), studio.sets.corrections_path(dataset.id)
-            corrections = labels if labels.is_file() else None
-            parts = studio.runs.last_of(dataset.recipe())
+            words, corrections, parts = studio.projects.training_inputs(dataset)
         else:
             directory = self._directory()
             words, corrections = training_form.words_of_location(directory.location())

@@ -39,6 +39,7 @@ from opsin.studio.ui.kit import (
     link_button,
     note,
     rooted,
+    sharpen,
 )
 from opsin.studio.ui.maps import bars
 from opsin.studio.words import safe
@@ -49,10 +50,6 @@ _KEYS: Final = re.compile(r"[0-9a-f]{16}(,[0-9a-f]{16})*")
 _PACKED: Final = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 # Classes that are shown with a bar.
 _BARS: Final = 10
-# Small images are enlarged without smoothing.
-_SHARPEN: Final = (
-    "(event) => event.target.classList.toggle('pixel', event.target.naturalWidth < 200)"
-)
 
 
 async def try_(
@@ -305,7 +302,8 @@ class TryPage:
             words.set_text("Hiding one part after another …" * is_heat)
 
         with ui.element("figure").classes("stack"):
-            image = ui.element("img").classes("photo").on("load", js_handler=_SHARPEN)
+            image = ui.element("img").classes("photo")
+            sharpen(image)
             image.props.update({"src": sources[0], "alt": safe(answer.name, 60)})
             if answer.warning:
                 return

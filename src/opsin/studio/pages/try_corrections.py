@@ -132,15 +132,13 @@ class Corrections:
         for job in studio.jobs.of_project(project.id):
             if not job.over:  # another window was quicker
                 return job
-        dataset, (_, level) = studio.sets.get(self._set), self._new()
-        parts = studio.runs.last_of(dataset.recipe())
-        corrections = studio.sets.corrections_path(dataset.id)
+        _, level = self._new()
+        source, corrections, parts = studio.projects.training_inputs(studio.sets.get(self._set))
         folders = {row.folder for row in project.runs}
         name = project.next_title(studio.jobs.of_project(project.id, folders))
         words = training_form.argv(
-            dataset.words(), level.options | ({"parts_of": str(parts.path)} if parts else {}),
-            runs=studio.settings.runs, labels=corrections if corrections.is_file() else None,
-            name=name,
+            source, level.options | ({"parts_of": str(parts.path)} if parts else {}),
+            runs=studio.settings.runs, labels=corrections, name=name,
         )  # fmt: skip
         return studio.jobs.add("train", name, words, project=project.id, expected=level.expected)
 

@@ -68,6 +68,13 @@ def link_button(
     return button
 
 
+def sharpen(image: ui.element, below: int = 200) -> None:
+    """Enlarge an image without smoothing, if its longer side has fewer pixels than ``below``."""
+    longer = "Math.max(event.target.naturalWidth, event.target.naturalHeight)"
+    code = f"(event) => event.target.classList.toggle('pixel', {longer} < {below})"
+    image.on("load", js_handler=code)
+
+
 def heading(text: str, level: Literal[1, 2, 3] = 2) -> ui.element:
     """A heading, with a card where the glossary explains its words."""
     with ui.element(f"h{level}") as element:

@@ -5,20 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from nicegui import events, ui
 
 from opsin.core.errors import OpsinError
 from opsin.core.format import count
-from opsin.studio.ui.kit import action, error_line, icon_action, rooted
+from opsin.studio.ui.kit import action, error_line, icon_action, rooted, sharpen
 from opsin.studio.words import safe
-
-# Small images are enlarged without smoothing.
-_SHARPEN: Final = (
-    "(event) => event.target.classList.toggle('pixel', "
-    "Math.max(event.target.naturalWidth, event.target.naturalHeight) < 200)"
-)
 
 
 @dataclass(frozen=True)
@@ -67,7 +60,7 @@ class ImageViewer:
                 icon_action("chevron_right", "Next (→)", lambda: self._move(1))
                 icon_action("close", "Close (Esc)", self._dialog.close)
             self._image = ui.element("img").classes("viewer-image")
-            self._image.on("load", js_handler=_SHARPEN)
+            sharpen(self._image)
             self._lines = ui.element("div").classes("note")
             with ui.element("div").classes("line"):
                 for item in (item for item in actions if item.shown):
