@@ -6,6 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
+from PIL import Image
+
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.storage import write_json
 from opsin.data.dataset import Dataset
@@ -50,6 +52,14 @@ def addresses(first: str, second: str, the_set: str, project: str = "") -> dict[
         "Import": "/import",
         "How it works": "/how-it-works",
     }
+
+
+def fill_with_digits(sets: Library, project: str, digits: Dataset, count: int) -> None:
+    """Put the first digits into the classes of a project that was made in the studio."""
+    for number in range(count):
+        name = digits.classes[digits.labels[number]]
+        image = Image.fromarray(digits.images[number][..., 0])
+        image.save(sets.images_path(project) / name / f"{number}.png")
 
 
 def write_two_runs(runs: Path, digits: Dataset, classifier: Path) -> None:

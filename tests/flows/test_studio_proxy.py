@@ -23,6 +23,7 @@ from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.queue import Queue
 from tests.browser import COOKIES, chromium, needs_chromium
 from tests.made_runs import answers_right, write_run
+from tests.made_studio import fill_with_digits
 from tests.studio_browser import complaints, one, requests_elsewhere, shown, studio, until
 
 NGINX = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
@@ -85,11 +86,8 @@ def test_from_the_link_to_an_answer_behind_a_proxy(
 ) -> None:
     sets = Library(tmp_path / "home", Queue(tmp_path / "home"))
     made = sets.new_empty(digits.classes, title="Digits")
-    for number in range(60):
-        name = digits.classes[digits.labels[number]]
-        image = Image.fromarray(digits.images[number][..., 0])
-        image.save(sets.images_path(made.id) / name / f"{number}.png")
-    image.save(tmp_path / "new.png")
+    fill_with_digits(sets, made.id, digits, 60)
+    Image.fromarray(digits.images[59][..., 0]).save(tmp_path / "new.png")
     mine = load(*made.sources)
     write_run(tmp_path / "runs", "first", mine, answers_right(mine, 0.8), classifier=nearest_mean)
     words = ["--share", "--sub-path", "/opsin", "--allow-host", SITE]

@@ -22,6 +22,7 @@ from opsin.studio.jobs.queue import Queue
 from opsin.studio.runs.run_index import opaque
 from tests.browser import chromium, needs_chromium, resize
 from tests.made_runs import answers_right, write_run
+from tests.made_studio import fill_with_digits
 from tests.studio_browser import StudioProcess, calm, one, send, shown, studio, until
 from tests.studio_visit import FAKE
 
@@ -36,13 +37,10 @@ def running(
     folder = tmp_path_factory.mktemp("studio")
     sets = Library(folder / "home", Queue(folder / "home"))
     made = sets.new_empty(digits.classes, title="Digits")
-    for number in range(300):
-        name = digits.classes[digits.labels[number]]
-        image = Image.fromarray(digits.images[number][..., 0])
-        image.save(sets.images_path(made.id) / name / f"{number}.png")
-        if number < 8:
-            (folder / "new").mkdir(exist_ok=True)
-            image.save(folder / "new" / f"{number}.png")
+    fill_with_digits(sets, made.id, digits, 300)
+    (folder / "new").mkdir()
+    for number in range(8):
+        Image.fromarray(digits.images[number][..., 0]).save(folder / "new" / f"{number}.png")
     mine = load(*made.sources)
     for name, right in (("first", 0.8), ("second", 0.9)):
         write_run(folder / "runs", name, mine, answers_right(mine, right), classifier=nearest_mean)
