@@ -14,11 +14,11 @@ from opsin.core.errors import OpsinError
 from opsin.core.format import ago, count, counted
 from opsin.studio.errors import NotThere
 from opsin.studio.image_routes import files_of
+from opsin.studio.jobs.outside import can_continue, continue_training
 from opsin.studio.pages.downloads import download_menu
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.result_images import ResultImages
 from opsin.studio.pages.result_questions import Questions
-from opsin.studio.pages.terminal_training import can_continue, continue_training
 from opsin.studio.pages.verdicts import headline, judged_by, warnings, weakest
 from opsin.studio.people import allows
 from opsin.studio.runs.run_index import RunRow

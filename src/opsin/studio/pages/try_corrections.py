@@ -134,8 +134,7 @@ class Corrections:
                 return job
         _, level = self._new()
         source, corrections, parts = studio.projects.training_inputs(studio.sets.get(self._set))
-        folders = {row.folder for row in project.runs}
-        name = project.next_title(studio.jobs.of_project(project.id, folders))
+        name = project.next_title(studio.jobs.of_project(project.id))
         words = training_form.argv(
             source, level.options | ({"parts_of": str(parts.path)} if parts else {}),
             runs=studio.settings.runs, labels=corrections, name=name,

@@ -31,7 +31,7 @@ SPLIT_OPTIONS: Final = tuple(
 _LONGEST: Final = 1e7
 # Files of a row, which is reread only when one of these changes.
 _FILES: Final = ("recipe.json", "status.json", "history.jsonl", "report.json", "notes.json")
-# Models fitted in one go: they cannot be paused or resumed.
+# Models fitted in one go: they cannot be continued.
 _IN_ONE_GO: Final = frozenset((*get_args(ClassicalName), IMPORTED))
 # Those of them that are networks.
 _NETWORKS: Final = frozenset(("backbone", IMPORTED))
@@ -66,7 +66,7 @@ class RunRow(RunSummary):
 
     @property
     def in_steps(self) -> bool:
-        """Whether it is trained in steps, and so can be paused and resumed."""
+        """Whether it is trained in steps, and so can be continued."""
         return self.model is not None and self.model not in _IN_ONE_GO
 
     @property

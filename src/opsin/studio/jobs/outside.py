@@ -29,26 +29,20 @@ def stop_training(directory: RunDirectory) -> None:
     # Its lock, not a number in a file, says that the process lives.
     state, _ = directory.state()
     pid = directory.read(RunStatus).pid
-    if state != "running" or not _works_on(pid, directory.path):
-        raise RunError("The training has ended", "Load this page again.")
     try:
+        words = command_line(pid)  # None where the system does not say it
+        if state != "running" or not (words is None or "opsin" in words or "python" in words):
+            raise ProcessLookupError
         with _ASKING:
             if (directory.path, pid) not in _ASKED:
                 interrupt(pid)
                 _ASKED.add((directory.path, pid))
-    except (ProcessLookupError, PermissionError) as error:
-        message = "The training belongs to another account"
-        raise RunError(message, "Stop it where it runs.") from error
-
-
-def _works_on(pid: int, run_path: Path) -> bool:
-    """Tell whether a process is one of Opsin's, where the system says so."""
-    try:
-        words = command_line(pid)
     except ProcessLookupError:
-        return False
-    # Where the words are hidden, the run's lock has said that a process works on it.
-    return run_path.is_dir() if words is None else "opsin" in words or "python" in words
+        raise RunError("The training has ended", "Load this page again.") from None
+    except PermissionError:
+        raise RunError(
+            "The training belongs to another account", "Stop it where it runs."
+        ) from None
 
 
 def can_continue(directory: RunDirectory) -> bool:
@@ -57,13 +51,11 @@ def can_continue(directory: RunDirectory) -> bool:
 
 
 def continue_training(studio: Studio, row: RunRow, title: str) -> None:
-    """Put the rest of a training into the queue."""
+    """Put the rest of a training into the queue, unless another window was quicker."""
     directory, job = studio.runs.get(row.id), studio.jobs.of_run(row.folder)
-    if job and not job.over:
-        return  # another window was quicker
     recipe_of_run(directory)  # or it is asked where the images are
-    if job:
+    if job is None:
+        words, project = command("resume", directory.path), studio.projects.of_run(row.id).id
+        studio.jobs.add("train", title, words, run=row.folder, project=project, goes_on=True)
+    elif job.over:
         studio.jobs.resume(job.id)
-    else:
-        words = command("resume", directory.path)
-        studio.jobs.add("resume", title, words, run=row.folder)
