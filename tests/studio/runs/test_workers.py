@@ -19,12 +19,12 @@ pytest.importorskip("nicegui")
 from opsin.core.errors import ModelFileError, OpsinError
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
+from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere, new_api
 from opsin.studio.runs import workers
 from opsin.studio.runs.dataset_cache import ImagePlaces
 from opsin.studio.runs.run_index import opaque
 from opsin.studio.runs.workers import Workers, add_routes
-from opsin.studio.state import Studio
 from tests.made_classifier import unsound_for_sevens
 from tests.made_runs import answers_right, write_run
 from tests.studio.made_jobs import fetch

@@ -16,6 +16,7 @@ from nicegui.events import KeyEventArguments
 from opsin.core.errors import OpsinError
 from opsin.core.format import count, counted, percent
 from opsin.runtime.prediction import NONE_OF_THESE, Prediction
+from opsin.studio.context import Studio
 from opsin.studio.datasets.upload_import import SentFile, common_name, file_name
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import JobAction, new_output_folder
@@ -25,7 +26,6 @@ from opsin.studio.pages.try_corrections import Corrections, stopped
 from opsin.studio.pages.verdicts import in_short
 from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import RunRow
-from opsin.studio.state import Studio
 from opsin.studio.threads import IMAGES, UPLOADS
 from opsin.studio.ui import layout
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery
@@ -234,10 +234,9 @@ class TryPage:
             for name, group in groups.items():
                 heading(f"{_shown(name)} ({count(len(group))})")
                 ats = [places[image.src] for image in group]
-                some = functools.partial(_some, group)
                 ImageGallery(
-                    f"Photographs answered with {name}", some(0, MOST), count=len(group),
-                    fetch=some, on_open=functools.partial(self._open, ats),
+                    f"Photographs answered with {name}", group, _in_gallery,
+                    on_open=functools.partial(self._open, ats),
                 )  # fmt: skip
             if failed:
                 heading(f"Could not be read ({count(len(failed))})")
@@ -338,10 +337,6 @@ def _show_answer(answer: Prediction) -> None:
 
 def _shown(answer: str) -> str:
     return "None of these" if answer == NONE_OF_THESE else answer
-
-
-def _some(images: Sequence[AnsweredImage], low: int, high: int) -> list[GalleryImage]:
-    return [_in_gallery(image) for image in images[low:high]]
 
 
 def _in_gallery(image: AnsweredImage) -> GalleryImage:
