@@ -309,4 +309,4 @@ def answer_frames(
 
 
 if __name__ == "__main__":
-    answer_frames(sys.argv[1], sys.stdin.buffer, take_output(), int((*sys.argv, 0)[2]))
+    answer_frames(sys.argv[1], sys.stdin.buffer, take_output(), int((*sys.argv, "0")[2]))

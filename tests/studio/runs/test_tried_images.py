@@ -47,7 +47,7 @@ def test_a_bomb_costs_one_answer(looking: Studio, digits: Dataset) -> None:
     with pytest.raises(ImageError, match=r"bomb\.png"):
         asyncio.run(tried_images.png_for_pages(looking.tried.get(key)))
     good = looking.tried.get(looking.tried.put(png(digits.images[5]), "good.png"))
-    assert asyncio.run(tried_images.png_for_pages(good)).body.startswith(b"\x89PNG")
+    assert bytes(asyncio.run(tried_images.png_for_pages(good)).body).startswith(b"\x89PNG")
 
 
 def test_routes_lead_to_images_by_key_and_nowhere_else(looking: Studio, digits: Dataset) -> None:
