@@ -13,7 +13,15 @@ import pytest
 
 from opsin.core.errors import RecipeError, SourceError, StorageError
 from opsin.stores import bucket as module
-from opsin.stores.bucket import UNKNOWN_SIZE, Bucket, Store, StoreAddress, StoredObject, open_bucket
+from opsin.stores.bucket import (
+    UNKNOWN_SIZE,
+    Bucket,
+    Store,
+    StoreAddress,
+    StoredObject,
+    is_stored,
+    open_bucket,
+)
 from tests.object_store import BUCKET, Fault, ObjectStore
 
 
