@@ -257,10 +257,14 @@ def processor_name() -> str:
 
 
 def memory_left(system: Path = Path("/")) -> int:
-    """The bytes of memory this process and its control groups (Linux, version 2) have left."""
+    """The bytes that the system, this process's limit and its control groups (Linux) leave it."""
     import psutil  # noqa: PLC0415  0.04 s
 
     left = [int(psutil.virtual_memory().available)]
+    if sys.platform != "win32":
+        soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if soft != resource.RLIM_INFINITY:
+            left.append(soft - int(psutil.Process().memory_info().vms))
     for line in _text(system / "proc/self/cgroup").splitlines():
         if line.startswith("0::/"):
             below = Path(line.removeprefix("0::/"))
