@@ -12,12 +12,12 @@ import pytest
 pytest.importorskip("nicegui")
 
 from opsin.core.errors import OpsinError, SourceError
+from opsin.studio.context import Studio
 from opsin.studio.datasets.uploads import Uploads, UploadTooLarge
 from opsin.studio.jobs.queue import Queue, TooManyJobs
 from opsin.studio.pages.confirmed_labels import ConfirmedLabels
 from opsin.studio.pages.photo_things import SettledThings
 from opsin.studio.people import NotAllowed, People, Role, Visitor, by_studio, visitor
-from opsin.studio.state import Studio
 from tests.conftest import write_shapes
 
 KEY = "00000000000000aa"

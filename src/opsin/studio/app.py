@@ -22,7 +22,8 @@ from nicegui import ui
 from opsin.core.events import SILENT, Watcher
 from opsin.core.glossary import glossary
 from opsin.core.platform import allow_open_files
-from opsin.studio import StudioSettings, covers, image_routes
+from opsin.studio import covers, image_routes
+from opsin.studio.context import Studio
 from opsin.studio.datasets import uploads
 from opsin.studio.door import StudioSignIn
 from opsin.studio.errors import new_api
@@ -31,7 +32,7 @@ from opsin.studio.pages.page import all_pages
 from opsin.studio.pages.project import add_old_addresses
 from opsin.studio.runs import inspection_sessions, prediction_session
 from opsin.studio.security import SignInFile, guarded, signed_in_address
-from opsin.studio.state import Studio
+from opsin.studio.settings import StudioSettings
 from opsin.studio.sub_path import below
 from opsin.studio.ui import layout
 from opsin.web.addresses import url_of

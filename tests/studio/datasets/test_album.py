@@ -21,6 +21,7 @@ import opsin
 from opsin.core.errors import SourceError
 from opsin.data.corrections import read_corrections
 from opsin.data.dataset import load_recipe
+from opsin.studio.context import Studio
 from opsin.studio.datasets.album import Album
 from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.upload_import import SentFile
@@ -30,7 +31,6 @@ from opsin.studio.pages.photo_routes import add_routes
 from opsin.studio.pages.photo_things import SettledThings, things_to_look_at
 from opsin.studio.runs.albums import Albums
 from opsin.studio.runs.run_index import opaque
-from opsin.studio.state import Studio
 from tests.conftest import shape_image, write_shapes
 from tests.made_runs import answers_right, write_run
 from tests.server.made_engine import png

@@ -15,9 +15,9 @@ from opsin.core.metadata import Layer
 from opsin.core.storage import write_json
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
+from opsin.studio.context import Studio
 from opsin.studio.pages.inside import _Inside, _read, _Results, _Shown
 from opsin.studio.projects import Project
-from opsin.studio.state import Studio
 from opsin.studio.ui.graph import blocks_of
 from opsin.studio.ui.maps import in_percent
 from tests.made_runs import answers_right, write_run

@@ -16,12 +16,12 @@ from fastapi import FastAPI
 
 from opsin.core.errors import OpsinError
 from opsin.data.dataset import Dataset
+from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere
 from opsin.studio.runs import inspection_sessions
 from opsin.studio.runs.dataset_cache import ImagePlaces
 from opsin.studio.runs.inspection_sessions import InspectionSessions, add_routes
 from opsin.studio.runs.run_index import opaque
-from opsin.studio.state import Studio
 from tests.made_runs import answers_right, write_run
 from tests.studio.made_jobs import fetch
 

@@ -20,11 +20,11 @@ from opsin.core.metadata import Resize
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Prediction
+from opsin.studio.context import Studio
 from opsin.studio.errors import new_api
 from opsin.studio.runs import prediction_session
 from opsin.studio.runs.classifying import ModelContent
 from opsin.studio.runs.run_index import opaque
-from opsin.studio.state import Studio
 from tests.hostile import bomb
 from tests.made_runs import answers_right, write_run
 from tests.studio.made_jobs import fetch

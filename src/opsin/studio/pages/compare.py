@@ -15,6 +15,7 @@ from opsin.data.cache import digest_names
 from opsin.data.run_images import pair_up
 from opsin.evaluation.metric_table import headline_metrics
 from opsin.report.side_by_side import Comparison, DifferentAnswers
+from opsin.studio.context import Studio
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.jobs.queue import JobAction
 from opsin.studio.pages.page import Page
@@ -27,7 +28,6 @@ from opsin.studio.pages.verdicts import (
 )
 from opsin.studio.runs.compared import MOST, Compared
 from opsin.studio.runs.run_index import RunRow
-from opsin.studio.state import Studio
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit, layout
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery

@@ -17,12 +17,12 @@ from opsin.core.format import about, count, percent
 from opsin.core.glossary import term_of_layer
 from opsin.core.metadata import Layer, LayerOp
 from opsin.data.run_images import recipe_of_run
+from opsin.studio.context import Studio
 from opsin.studio.pages.inside_photographs import choose_photograph
 from opsin.studio.pages.inside_questions import WHY, questions
 from opsin.studio.pages.page import Page
 from opsin.studio.projects import Project
 from opsin.studio.runs.inspection_sessions import InspectionAnswer, Stopped
-from opsin.studio.state import Studio
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import layout, maps
 from opsin.studio.ui.graph import NetworkGraph, blocks_of, shape_in_words, title_of

@@ -15,8 +15,8 @@ from opsin.studio.ui.intake import IMAGES, Intake
 from opsin.studio.ui.kit import StatusLine, heading, icon_action
 
 if TYPE_CHECKING:
+    from opsin.studio.context import Studio
     from opsin.studio.datasets.upload_import import SentFile
-    from opsin.studio.state import Studio
 
 
 async def choose_photograph(

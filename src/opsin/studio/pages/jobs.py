@@ -12,11 +12,11 @@ from fastapi.responses import RedirectResponse
 from nicegui import ui
 
 from opsin.core.format import ago, clock, count
+from opsin.studio.context import Studio
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import output_of
 from opsin.studio.pages.page import Page
 from opsin.studio.people import Role, visitor
-from opsin.studio.state import Studio
 from opsin.studio.ui import kit
 from opsin.studio.ui.layout import address, page
 from opsin.studio.words import safe

@@ -20,8 +20,8 @@ from opsin.studio.ui import kit
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 
 if TYPE_CHECKING:
+    from opsin.studio.context import Studio
     from opsin.studio.datasets.catalogue import LibraryDataset
-    from opsin.studio.state import Studio
 
 _HEIGHT: Final = 440
 _FIRST: Final = 12

@@ -27,7 +27,7 @@ from opsin.studio.ui.label_editor import decisions
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
-    from opsin.studio.state import Studio
+    from opsin.studio.context import Studio
 
 # Things on the list at first, and pictures of each.
 _SHOWN: Final = 20

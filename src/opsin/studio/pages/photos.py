@@ -11,6 +11,7 @@ from nicegui import background_tasks, events, ui
 
 from opsin.core.errors import OpsinError, StorageError
 from opsin.core.format import count, counted
+from opsin.studio.context import Studio
 from opsin.studio.datasets.album import Album
 from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.errors import DiskFull, NotThere
@@ -27,7 +28,6 @@ from opsin.studio.pages.photo_details import details
 from opsin.studio.pages.photo_things import ThingsDialog
 from opsin.studio.people import allows
 from opsin.studio.projects import Project
-from opsin.studio.state import Studio
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit
 from opsin.studio.ui.intake import IMAGES as IMAGE_FILES

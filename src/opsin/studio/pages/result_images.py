@@ -27,7 +27,7 @@ from opsin.studio.ui.viewer import ImageViewer, ViewedImage, ViewerAction
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
-    from opsin.studio.state import Studio
+    from opsin.studio.context import Studio
 
 # Classes up to which each has a button in the large view.
 _BUTTONS: Final = 12

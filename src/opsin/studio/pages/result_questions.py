@@ -27,8 +27,8 @@ from opsin.studio.ui.tables import Column, table
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
+    from opsin.studio.context import Studio
     from opsin.studio.projects import Project
-    from opsin.studio.state import Studio
 
 # Pairs of confused classes, suspected labels, and lines of the log that are shown.
 _PAIRS: Final = 12

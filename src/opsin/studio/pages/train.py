@@ -22,6 +22,7 @@ from opsin.core.format import counted
 from opsin.core.recipe import flat_options
 from opsin.data.run_images import recipe_of_run
 from opsin.report.training_plan import Plan
+from opsin.studio.context import Studio
 from opsin.studio.jobs import training_form
 from opsin.studio.jobs.job import Job
 from opsin.studio.pages.jobs import cause_in_words
@@ -30,7 +31,6 @@ from opsin.studio.pages.terminal_training import continue_training, stop_trainin
 from opsin.studio.people import allows
 from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import SPLIT_OPTIONS, RunRow
-from opsin.studio.state import Studio
 from opsin.studio.ui import kit, layout
 from opsin.studio.ui.kit import action, error_line, heading, link_button, note, question
 from opsin.studio.ui.live_training import LiveTraining

@@ -16,6 +16,7 @@ from nicegui.events import KeyEventArguments
 from opsin.core.errors import OpsinError
 from opsin.core.format import count, counted, percent
 from opsin.runtime.prediction import NONE_OF_THESE, Prediction
+from opsin.studio.context import Studio
 from opsin.studio.datasets.upload_import import SentFile, common_name, file_name
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import JobAction, new_output_folder
@@ -25,7 +26,6 @@ from opsin.studio.pages.try_corrections import Corrections, stopped
 from opsin.studio.pages.verdicts import in_short
 from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import RunRow
-from opsin.studio.state import Studio
 from opsin.studio.threads import IMAGES, UPLOADS
 from opsin.studio.ui import layout
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery

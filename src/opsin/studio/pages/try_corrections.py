@@ -13,6 +13,7 @@ from opsin.core.errors import OpsinError
 from opsin.core.format import about, count, counted
 from opsin.data.image_tree import is_image_name
 from opsin.runtime.prediction import Prediction
+from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs import training_form
 from opsin.studio.jobs.job import Job
@@ -21,7 +22,6 @@ from opsin.studio.pages.verdicts import compared_headline, compared_notes
 from opsin.studio.projects import Project
 from opsin.studio.runs.compared import Compared
 from opsin.studio.runs.run_index import RunRow
-from opsin.studio.state import Studio
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui.kit import (
     StatusLine,

@@ -22,9 +22,9 @@ from opsin.studio.ui.kit import StatusLine, action, note, question
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
+    from opsin.studio.context import Studio
     from opsin.studio.datasets.decoded_dataset import DecodedDataset
     from opsin.studio.runs.run_index import RunRow
-    from opsin.studio.state import Studio
 
 # Photographs of the strip.
 _STRIP_MOST: Final = 120

@@ -14,7 +14,7 @@ from opsin.studio.ui.terms import ask_beside
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
-    from opsin.studio.state import Studio
+    from opsin.studio.context import Studio
 
 # Classifiers that are offered, the newest first.
 _RUNS_MOST: Final = 50

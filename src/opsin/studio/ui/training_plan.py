@@ -18,7 +18,7 @@ from opsin.studio.ui.kit import StatusLine, facts, without_commands
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
-    from opsin.studio.state import Studio
+    from opsin.studio.context import Studio
 
 # Seconds without a change after which a plan is computed.
 _QUIET: Final = 0.8

@@ -14,7 +14,6 @@ from nicegui import Event
 
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.storage import storage_errors
-from opsin.studio import StudioSettings
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.datasets.folders import Folders
 from opsin.studio.datasets.uploads import Uploads
@@ -27,6 +26,7 @@ from opsin.studio.runs.dataset_cache import DatasetCache, ImagePlaces
 from opsin.studio.runs.inspection_sessions import InspectionSessions
 from opsin.studio.runs.prediction_session import PredictionSession
 from opsin.studio.runs.run_index import RunIndex
+from opsin.studio.settings import StudioSettings
 from opsin.studio.threads import WATCHER
 from opsin.studio.trash import KEPT
 
