@@ -267,12 +267,10 @@ def memory_left(system: Path = Path("/")) -> int:
             left.append(soft - int(psutil.Process().memory_info().vms))
     for line in _text(system / "proc/self/cgroup").splitlines():
         if line.startswith("0::/"):
-            below = Path(line.removeprefix("0::/"))
-            for parent in (below, *below.parents):
-                folder = system / "sys/fs/cgroup" / parent
-                most, used = (
-                    _text(folder / name).strip() for name in ("memory.max", "memory.current")
-                )
+            group = system / "sys/fs/cgroup" / line.removeprefix("0::/")
+            for folder in (group, *group.parents):
+                most = _text(folder / "memory.max").strip()
+                used = _text(folder / "memory.current").strip()
                 if most.isdigit() and used.isdigit():
                     idle = _fields(folder / "memory.stat").get("inactive_file", 0)
                     left.append(int(most) - int(used) + idle)
