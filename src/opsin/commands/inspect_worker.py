@@ -23,7 +23,7 @@ from opsin.core.arrays import Pixels
 from opsin.core.child_process import Header, error_values, pack, receive, take_output, whole
 from opsin.core.errors import ModelFileError, OpsinError, RecipeError
 from opsin.core.events import Watcher
-from opsin.core.plain_data import plain_data
+from opsin.core.stored_json import plain_data
 from opsin.data.pixel_values import png_address
 from opsin.inspection.lessons.lesson_terms import SENTENCES, Term
 from opsin.inspection.lessons.windows import Lesson

@@ -18,12 +18,10 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    model_validator,
 )
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
-from opsin.core.arguments import by_current_names, read_former_names
 from opsin.core.errors import RecipeError
 from opsin.core.metadata import Bits, Resize
 from opsin.core.platform import DEVICE_WORDS, DEVICES
@@ -115,8 +113,6 @@ class RecipeModel(BaseModel):
     )  # fmt: skip
     #: The default heading of its fields.
     group: ClassVar[str] = SOURCE
-
-    _former_names = model_validator(mode="before")(read_former_names)
 
 
 def _option(
@@ -379,7 +375,6 @@ class Recipe(RecipeModel):
 
     def with_training(self, **changes: Any) -> Recipe:
         """The recipe with other values in its training part."""
-        changes = by_current_names(changes)
         refuse_unknown(changes, TRAINING_OPTIONS)
         try:
             training = TrainingRecipe(**(self.training.model_dump(exclude_unset=True) | changes))
@@ -425,7 +420,7 @@ def flat_options(content: Mapping[str, Json]) -> JsonObject:
             if key == "model" and "name" in section:
                 section = {"model": section.pop("name"), **section}
             options |= section
-    return dict(read_former_names(options))
+    return options
 
 
 def refuse_unknown(options: Iterable[str], known: Sequence[str]) -> None:
