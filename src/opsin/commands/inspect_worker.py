@@ -26,8 +26,8 @@ from opsin.core.child_process import Header, error_values, pack, receive, take_o
 from opsin.core.errors import ModelFileError, OpsinError, RecipeError
 from opsin.core.events import Watcher
 from opsin.core.metadata import Preparation, Resize
-from opsin.core.plain_data import plain_data
 from opsin.core.platform import limit_process
+from opsin.core.stored_json import plain_data
 from opsin.data.images import open_apart
 from opsin.data.network_pixels import INVERTED, placement
 from opsin.data.pixel_values import png_address

@@ -126,6 +126,7 @@ class Studio:
         self.runs.sweep(older)
         self.sets.sweep(older)
         self.albums.sweep(older)
+        self.uploads.sweep()
         known = {project.id for project in self.projects.all()}
         covers = self.settings.home / "covers"
         for cover in () if covers.is_symlink() else covers.glob("*-*"):

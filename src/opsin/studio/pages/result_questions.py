@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from nicegui import ui
 
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_report import PartFigures, SuspectedLabel
+from opsin.core.artifacts.run_report import PartFigures, RecordedRecipe, SuspectedLabel
 from opsin.core.errors import OpsinError
 from opsin.core.format import clock, count, counted, file_size
 from opsin.core.recipe import without_folders
