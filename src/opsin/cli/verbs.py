@@ -67,6 +67,8 @@ VERBS: Final = {
 _TOGETHER: Final = ("train", "resume")
 # Modules of verbs that are Python keywords, or lie with another.
 _MODULES: Final = {"import": "import_model", "merge": "predict", "undo": "predict"}
+# Former words, which are still accepted.
+_FORMER: Final = {"unsort": "undo", "--rate": "--learning-rate", "--light": "--brightness"}
 # Typer does not export the base of its usage errors.
 _UsageError: type[Any] = typer.BadParameter.__bases__[0]
 
@@ -96,6 +98,12 @@ def _application(words: Sequence[str]) -> typer.Typer:
     return app
 
 
+def _current(word: str) -> str:
+    """A verb or option, with or without =value, under its current name."""
+    name, equals, value = word.partition("=")
+    return _FORMER.get(name, name) + equals + value
+
+
 def run() -> int:
     """Run the requested verb and return the exit status."""
     # Pillow's warnings about tags: unreadable files are reported with a reason anyway.
@@ -106,6 +114,7 @@ def run() -> int:
 
 
 def _run(words: Sequence[str], output: TextIO) -> int:
+    words = [_current(word) if not n or word[:2] == "--" else word for n, word in enumerate(words)]
     stopped = OpsinError("Interrupted")
     try:
         if sys.flags.optimize > 1:  # no docstrings, which describe the options

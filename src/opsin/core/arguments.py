@@ -18,11 +18,21 @@ import numpy as np
 
 from opsin.core.errors import RecipeError
 
+#: Options by their former names, which are still read.
+FORMER_NAMES: Final = {"rate": "learning_rate", "light": "brightness"}
 _T = TypeVar("_T", bound=Callable[..., Any])
 # A check, and what it expects in words.
 _Rule = tuple[Callable[[Any], bool], str]
 # Libraries overflow beyond this.
 _LARGEST: Final = 2**63
+
+
+def by_current_names(options: Any) -> Any:
+    """Options under their current names; one present under both names is left alone."""
+    if not isinstance(options, dict):
+        return options
+    renamed = {old: new for old, new in FORMER_NAMES.items() if new not in options}
+    return {renamed.get(name, name): value for name, value in options.items()}
 
 
 def checked(target: _T) -> _T:
@@ -37,7 +47,7 @@ def checked(target: _T) -> _T:
 
     @functools.wraps(function)
     def call(*args: Any, **options: Any) -> Any:
-        rules = _rules_of(function)
+        rules, options = _rules_of(function), by_current_names(options)
         try:
             arguments = signature.bind(*args, **options).arguments
         except TypeError:

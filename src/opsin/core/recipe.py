@@ -18,10 +18,12 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    model_validator,
 )
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
+from opsin.core.arguments import by_current_names
 from opsin.core.errors import RecipeError
 from opsin.core.metadata import Bits, Resize
 from opsin.core.platform import DEVICE_WORDS, DEVICES
@@ -113,6 +115,8 @@ class RecipeModel(BaseModel):
     )  # fmt: skip
     #: The default heading of its fields.
     group: ClassVar[str] = SOURCE
+
+    _current_names = model_validator(mode="before")(by_current_names)
 
 
 def _option(
@@ -375,6 +379,7 @@ class Recipe(RecipeModel):
 
     def with_training(self, **changes: Any) -> Recipe:
         """The recipe with other values in its training part."""
+        changes = by_current_names(changes)
         refuse_unknown(changes, TRAINING_OPTIONS)
         try:
             training = TrainingRecipe(**(self.training.model_dump(exclude_unset=True) | changes))
@@ -420,7 +425,7 @@ def flat_options(content: Mapping[str, Json]) -> JsonObject:
             if key == "model" and "name" in section:
                 section = {"model": section.pop("name"), **section}
             options |= section
-    return options
+    return dict(by_current_names(options))
 
 
 def refuse_unknown(options: Iterable[str], known: Sequence[str]) -> None:
