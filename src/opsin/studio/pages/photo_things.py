@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -24,7 +24,6 @@ from opsin.studio.words import safe
 
 if TYPE_CHECKING:
     from opsin.studio.context import Studio
-    from opsin.studio.pages.photos import Photos
 
 # Things on the list, and pictures of each.
 _SHOWN: Final = 20
@@ -118,10 +117,18 @@ def _of_audit(album: Album) -> Iterator[Thing]:
 
 
 class ThingsDialog:
-    """A button with the number of things to look at, and their list."""
+    """A button with the number of things to look at, and their list.
 
-    def __init__(self, page: Photos) -> None:
-        self._page, self._things = page, list[Thing]()
+    Args:
+        studio: The state of all windows.
+        do: The page's way to change something, with an undo of its own for what is no change of
+            an album.
+    """
+
+    _album: Album
+
+    def __init__(self, studio: Studio, do: Callable[..., Awaitable[None]]) -> None:
+        self._studio, self._do, self._things = studio, do, list[Thing]()
         self._button = kit.action("", self._open, icon="rule")
         self._button.set_visibility(False)
         with ui.dialog() as self._dialog, ui.card().classes("stack things"):
@@ -132,11 +139,12 @@ class ThingsDialog:
                 kit.icon_action("close", "Close", self._dialog.close)
             self._list = ui.element("div").classes("stack")
 
-    async def show(self) -> None:
-        """Look for things in the page's album, and show their number."""
-        things = await IMAGES.run(things_to_look_at, self._page.studio, self._page.album)
+    async def show(self, album: Album) -> None:
+        """Look for things in an album, and show their number."""
+        things = await IMAGES.run(things_to_look_at, self._studio, album)
         if not self._button.is_deleted:
-            self._things, words = things, f"{counted(len(things), 'thing')} to look at"
+            self._album, self._things = album, things
+            words = f"{counted(len(things), 'thing')} to look at"
             self._button.set_text(words)
             self._button.set_visibility(bool(things))
             self._title.set_text(words if things else "Everything was looked at")
@@ -156,28 +164,27 @@ class ThingsDialog:
                 kit.note("The others follow as these are settled.")
 
     def _thing(self, thing: Thing) -> None:
-        album = self._page.album
         with ui.element("article").classes("thing"):
             with ui.element("div").classes("line"):
                 for at in thing.photos[:_PICTURES]:
                     with ui.element("figure"):
                         image = ui.element("img").props("loading=lazy")
-                        image.props["src"] = kit.rooted(album.address(at))
-                        image.props["alt"] = safe(album.name(at).rpartition("/")[2])
+                        image.props["src"] = kit.rooted(self._album.address(at))
+                        image.props["alt"] = safe(self._album.name(at).rpartition("/")[2])
                         with ui.element("figcaption").classes("note"):
-                            ui.label(safe(album.class_of(at), 24))
+                            ui.label(safe(self._album.class_of(at), 24))
             with ui.element("div").classes("stack"):
                 kit.heading(thing.text, 3)
                 with ui.element("div").classes("line"):
-                    for text, work in self._answers(thing, album):
+                    for text, work in self._answers(thing):
                         kit.action(text, work, needs="labeller").props("dense")
                     if thing.kind == "suspect":
-                        move = partial(self._move, album, thing.photos)
-                        class_select(album.classes, move, "Another class")
+                        move = partial(self._move, self._album, thing.photos)
+                        class_select(self._album.classes, move, "Another class")
 
-    def _answers(self, thing: Thing, album: Album) -> Iterator[tuple[str, kit.Handler]]:
+    def _answers(self, thing: Thing) -> Iterator[tuple[str, kit.Handler]]:
         """What can be decided, in words, and what does it."""
-        first, *others = thing.photos
+        (first, *others), album = thing.photos, self._album
         remove = partial(self._remove, album)
         classes = sorted({album.class_of(at) for at in thing.photos})
         fine = "It is fine"
@@ -202,16 +209,16 @@ class ThingsDialog:
             yield "Remove", partial(remove, [first])
 
     async def _remove(self, album: Album, photos: Sequence[int]) -> None:
-        await self._page.do(self._page.studio.albums.remove(album, photos))
+        await self._do(self._studio.albums.remove(album, photos))
 
     async def _move(self, album: Album, photos: Sequence[int], class_: str) -> None:
-        await self._page.do(self._page.studio.albums.move(album, photos, class_))
+        await self._do(self._studio.albums.move(album, photos, class_))
 
     async def _settle(self, thing: Thing, settled: bool) -> None:
         async def change() -> str:
-            sets = self._page.studio.sets
-            kept, pair = ConfirmedLabels(sets.folder(self._page.project.id)), {thing.key}
+            sets = self._studio.sets
+            kept, pair = ConfirmedLabels(sets.folder(self._album.dataset.id)), {thing.key}
             await IMAGES.run(lambda: kept.change(add=pair) if settled else kept.change(remove=pair))
             return "It is fine" if settled else ""
 
-        await self._page.do(change(), undo=partial(self._settle, thing, False))
+        await self._do(change(), undo=partial(self._settle, thing, False))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -19,7 +20,7 @@ from opsin.studio.datasets.album import OUT, Album
 from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.errors import DiskFull, NotThere
 from opsin.studio.pages.page import Page
-from opsin.studio.pages.photo_columns import Column, batch_of, class_column
+from opsin.studio.pages.photo_columns import HEIGHT, Column, name_field
 from opsin.studio.pages.photo_things import ThingsDialog
 from opsin.studio.people import allows
 from opsin.studio.threads import IMAGES
@@ -27,15 +28,16 @@ from opsin.studio.ui import kit
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 from opsin.studio.ui.intake import Intake
 from opsin.studio.ui.layout import Frame, address, page
-from opsin.studio.ui.viewer import ImageViewer, class_of_key, class_select
+from opsin.studio.ui.viewer import ImageViewer, class_of_key, class_select, key_of_class
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
     from opsin.studio.jobs.job import Job
     from opsin.studio.projects import Project
 
-# Columns that are shown at first.
+# Columns that are shown at first, and photographs of a class from which on it can be enlarged.
 _SHOWN: Final = 24
+_SEVERAL: Final = 12
 
 
 async def photos(studio: Studio, project: str, camera: str = "") -> None:
@@ -64,21 +66,20 @@ class Photos:
     album: Album
 
     def __init__(self, studio: Studio, project: Project, frame: Frame, *, camera: bool) -> None:
-        self.studio, self.project, self.frame, self.camera = studio, project, frame, camera
-        #: What the names of classes or photographs that are shown have in them.
-        self.searched = ""
+        self.studio, self.project, self.frame, self._camera = studio, project, frame, camera
         self._columns: dict[str, tuple[Column, ui.element]] = {}  # with their cards
         self._tray: Column | None = None
         self._active: Column | None = None  # the column with the chosen photographs
         self._viewer: ImageViewer | None = None
-        self._most, self._due, self._classes = _SHOWN, False, tuple[str, ...]()
+        self._most, self._searched, self._due = _SHOWN, "", False
+        self._classes = tuple[str, ...]()  # of the bar
         self._checked: object = None  # the listing of files that was checked last
         self._job: Job | None = None
         self._arrived: dict[str, list[SentFile]] = {}
         self._showing, self._adding = asyncio.Lock(), asyncio.Lock()
         with ui.element("div").classes("line"):
             self._summary = ui.label("Looking at the photographs …").classes("note")
-            self._things = ThingsDialog(self)
+            self._things = ThingsDialog(studio, self.do)
             if allows("labeller"):
                 kit.action("Undo", self.undo, kind="quiet", icon="undo")
             search = ui.input(placeholder="Find a class or photograph", on_change=self._find)
@@ -151,7 +152,7 @@ class Photos:
         if whole and album.contents is not self._checked:
             self._checked = album.contents  # files came or went
             background_tasks.create(self._check(), name=f"photographs {self.project.id}")
-        await self._things.show()
+        await self._things.show(album)
 
     def _show_columns(self) -> None:
         """Show all columns; of very many classes only the first, or those searched.
@@ -159,7 +160,7 @@ class Photos:
         Columns that stay are not built anew: files may be on their way to them.
         """
         album = self.album
-        named = [name for name in album.classes if self.searched in name.casefold()]
+        named = [name for name in album.classes if self._searched in name.casefold()]
         named = named or list(album.classes)  # it is the name of a photograph
         self._more.set_visibility(len(named) > self._most)
         self._more.set_text(f"Show more of {counted(len(named), 'class', 'classes')}")
@@ -169,32 +170,82 @@ class Photos:
         with self._place:
             for index, name in enumerate(shown):
                 if name not in self._columns:
-                    self._columns[name] = class_column(self, name)
+                    self._columns[name] = self._class_column(name)
                 column, card = self._columns[name]
                 if self._place.default_slot.children.index(card) != index:
                     card.move(target_index=index)
-                column.refresh()
-            if self._tray is not None:
-                self._tray.refresh()
-            elif album.can_add:
+                column.refresh(album, self._searched)
+            if album.can_add and self._tray is None:
                 self._build_tray()
+            if self._tray is not None:
+                self._tray.refresh(album, "")
 
     def _build_tray(self) -> None:
         with ui.element("section").classes("stack class-column").props('aria-label="Add"'):
             kit.action("Add class", self._add_class, icon="add")
             Intake(
                 "Drop photographs, folders or a zip", folders=True, around=".class-column",
-                batch=batch_of(self.project.id), on_all=partial(self.take, ""),
+                batch=self._batch(), on_all=partial(self.take, ""),
             )  # fmt: skip
             with ui.element("h2"):
                 title = ui.label()
             kit.note("Photographs without a class wait here. Drag them to one, or press its key.")
             self._tray = Column(
-                self, "", lambda many: title.set_text(f"Not sorted yet {count(many)}")
-            )
+                "", self.choose, self.open, self.press,
+                lambda many: title.set_text(f"Not sorted yet {count(many)}"),
+            )  # fmt: skip
+
+    def _class_column(self, class_: str) -> tuple[Column, ui.element]:
+        """A class: its name, number, photographs, and places for more; and the card around them."""
+
+        def say(many: int) -> None:
+            whole, classes = self.album.contents.whole, self.album.classes
+            number.set_text(count(many) if whole else "…")
+            more.set_visibility(whole and many > _SEVERAL)
+            key.set_text(key_of_class(classes.index(class_)) if class_ in classes else "")
+            key.set_visibility(bool(key.text))
+
+        def show_all() -> None:
+            wide = "wide" not in card.classes
+            card.classes(toggle="wide")
+            column.gallery.props["height"] = 0 if wide else HEIGHT
+            column.gallery.update()
+            more.set_text("Show fewer" if wide else "Show all")
+
+        with ui.element("section").classes("card stack class-column") as card:
+            card.props["aria-label"] = safe(class_)
+            files = "event.dataTransfer.types.includes('Files')"  # which are for the intake
+            card.on("dragover", js_handler=f"(event) => {files} || event.preventDefault()")
+            drop = f"(event) => {files} || (event.preventDefault(), emit())"
+            card.on("drop", partial(self.move, class_), js_handler=drop)
+            with ui.element("div").classes("line no-wrap"):
+                key = ui.label().classes("key")
+                if self.album.can_add:
+                    name_field(class_, self.rename)
+                else:
+                    with ui.element("h2").classes("col ellipsis"):
+                        ui.label(safe(class_, 80))
+                number = ui.label().classes("note")
+                if self.album.can_add:
+                    remove = partial(self.rename, class_)
+                    kit.icon_action("delete_outline", f"Remove the class {class_}", remove)
+            if self.album.can_add:
+                Intake(
+                    f"Photographs of {class_}", batch=self._batch(class_), small=True,
+                    around=".class-column", opens=self._camera, on_all=partial(self.take, class_),
+                )  # fmt: skip
+                self._camera = False  # of the first class only
+            column = Column(class_, self.choose, self.open, self.press, say)
+            more = kit.action("Show all", show_all, kind="quiet").props("dense")
+        return column, card
+
+    def _batch(self, class_: str = "") -> str:
+        """What an upload is resumed by: the same in every window, and after a reload."""
+        text = f"{self.project.id}\0{class_}".encode("utf-8", "surrogatepass")
+        return hashlib.blake2s(text, digest_size=8).hexdigest()
 
     def _find(self, event: events.ValueChangeEventArguments[str | None]) -> None:
-        self.searched = str(event.value or "").strip().casefold()
+        self._searched = str(event.value or "").strip().casefold()
         self._show_columns()
 
     def _show_more(self) -> None:
