@@ -78,8 +78,8 @@ from pathlib import Path
 from fastapi.testclient import TestClient
 from opsin.studio import pages
 from opsin.studio.app import build
-from opsin.studio.state import Studio
-from opsin.studio import StudioSettings
+from opsin.studio.context import Studio
+from opsin.studio.settings import StudioSettings
 
 folder = Path(sys.argv[1])
 pages.__path__.append(str(folder / "pages"))

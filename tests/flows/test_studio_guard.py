@@ -31,10 +31,10 @@ LIST_AND_TRY = """
 import asyncio, json, sys
 from pathlib import Path
 from opsin.studio.app import build
-from opsin.studio import StudioSettings
+from opsin.studio.settings import StudioSettings
 from opsin.studio.pages.sign_in import page
 from opsin.studio.security import guarded
-from opsin.studio.state import Studio
+from opsin.studio.context import Studio
 from opsin.web.access import SignIn
 from tests.web.made_requests import BEARER, HOST, TOKEN, ask, passed, paths_of
 

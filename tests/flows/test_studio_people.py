@@ -28,7 +28,8 @@ WHO = """
 import asyncio, sys
 from pathlib import Path
 from nicegui import background_tasks, ui
-from opsin.studio import StudioSettings, app
+from opsin.studio.settings import StudioSettings
+from opsin.studio import app
 from opsin.studio.pages.page import Page
 from opsin.studio.people import visitor
 from opsin.studio.threads import IMAGES

@@ -18,10 +18,10 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 import opsin
+from opsin.studio.context import Studio
 from opsin.studio.errors import new_api
 from opsin.studio.image_routes import add_help, add_routes, files_of
 from opsin.studio.runs.run_index import opaque
-from opsin.studio.state import Studio
 from tests.made_runs import answers_right, write_run
 from tests.studio.made_jobs import fetch
 

@@ -12,10 +12,10 @@ pytest.importorskip("nicegui")
 from opsin.core.errors import RunError
 from opsin.core.storage import write_bytes
 from opsin.data.dataset import Dataset
-from opsin.studio import StudioSettings
+from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere
 from opsin.studio.pages.verdicts import in_short
-from opsin.studio.state import Studio
+from opsin.studio.settings import StudioSettings
 from tests.made_studio import write_two_runs
 
 

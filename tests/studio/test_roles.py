@@ -12,12 +12,11 @@ import pytest
 pytest.importorskip("nicegui")
 
 from opsin.core.errors import OpsinError, SourceError
+from opsin.studio.context import Studio
 from opsin.studio.datasets.uploads import Uploads, UploadTooLarge
 from opsin.studio.jobs.queue import Queue, TooManyJobs
 from opsin.studio.pages.confirmed_labels import ConfirmedLabels
-from opsin.studio.pages.photo_things import SettledThings
 from opsin.studio.people import NotAllowed, People, Role, Visitor, by_studio, visitor
-from opsin.studio.state import Studio
 from tests.conftest import write_shapes
 
 KEY = "00000000000000aa"
@@ -59,7 +58,6 @@ def changes_of(studio: Studio) -> dict[Callable[[], object], Role]:
         lambda: asyncio.run(albums.change_class(album, "disc", "round")),
         lambda: asyncio.run(albums.remove(album, [0])), lambda: asyncio.run(albums.undo(made.id)),
         lambda: ConfirmedLabels(home).change(add=[("a", "b")]),
-        lambda: SettledThings(home).settle("a"),
     ]  # fmt: skip
     of_viewers: list[Callable[[], object]] = [
         lambda: studio.uploads.append(KEY, 0, b"abc"), lambda: jobs.add("predict", "d", ["x"]),

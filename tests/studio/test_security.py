@@ -10,11 +10,11 @@ from pathlib import Path
 
 from starlette.types import Message, Receive, Scope, Send
 
-from opsin.studio import StudioSettings
 from opsin.studio.door import StudioSignIn
 from opsin.studio.pages.sign_in import page
 from opsin.studio.people import People
 from opsin.studio.security import SignInFile, guarded
+from opsin.studio.settings import StudioSettings
 from opsin.web.access import AccessMiddleware, SignIn
 from tests.web.made_requests import BEARER, HOST, TOKEN, ask
 

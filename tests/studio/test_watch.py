@@ -21,10 +21,10 @@ pytest.importorskip("nicegui")
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.studio import image_routes
+from opsin.studio.context import Studio
 from opsin.studio.datasets import uploads as uploading
 from opsin.studio.datasets.uploads import Uploads
 from opsin.studio.runs.run_index import opaque
-from opsin.studio.state import Studio
 
 
 @pytest.fixture

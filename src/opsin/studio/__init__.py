@@ -3,59 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
 
 from platformdirs import user_data_path
-from pydantic import Field
 
 from opsin.core.arguments import checked
-from opsin.core.errors import MissingExtraError, RecipeError
+from opsin.core.errors import MissingExtraError
 from opsin.core.events import SILENT, Watcher
-from opsin.web.addresses import AddressSettings
-
-#: Default port of the studio.
-PORT: Final = 8600
-#: What a sub-path may be, such as ``/opsin``.
-SUB_PATH: Final = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
-
-
-class StudioSettings(AddressSettings):
-    """A studio's folders, address and limits."""
-
-    runs: Path
-    home: Path
-    roots: tuple[Path, ...]
-    port: int = Field(PORT, ge=0, le=65_535)
-    at_once: int = Field(1, ge=1)
-    share: bool = False
-    sub_path: str = ""  # such as "/opsin", where a proxy passes on a part of its site
-    most_disk: int = Field(0, ge=0)  # bytes of the studio's own files; 0 is no limit
-    most_waiting: int = Field(20, ge=1)  # trainings that wait, of everybody
-
-    @property
-    def entrance(self) -> Path:
-        """The sign-in page of a running studio's owner."""
-        return self.home / "sign-in.html"
-
-    def model_post_init(self, _: object) -> None:
-        """Check what field types cannot express."""
-        super().model_post_init(_)
-        if not SUB_PATH.fullmatch(self.sub_path):
-            raise RecipeError(
-                f"{self.sub_path!r:.80} is no path of a site, such as /opsin",
-                "It begins with a slash and ends without one.",
-            )
-        for folder in (self.runs, self.home):
-            if folder.exists() and not folder.is_dir():
-                raise RecipeError(
-                    f"{folder} is a file", "Name a folder; it is made if there is none."
-                )
-        for root in self.roots:
-            if not root.is_dir():
-                raise RecipeError(f"There is no folder {root} to browse in")
+from opsin.studio.settings import PORT, StudioSettings
 
 
 @checked

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from opsin.studio import StudioSettings
 from opsin.studio.pages.sign_in import KeptSignIn
 from opsin.studio.people import OWNER, People, Visitor, visitor
+from opsin.studio.settings import StudioSettings
 
 
 class StudioSignIn(KeptSignIn):

@@ -24,7 +24,7 @@ from opsin.studio.ui.training_levels import time_in_words
 from tests.made_runs import answers_right, write_run
 
 if TYPE_CHECKING:
-    from opsin.studio.state import Studio
+    from opsin.studio.context import Studio
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ pytest.importorskip("nicegui")
 
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.data.dataset import Dataset, load
+from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import Job
 from opsin.studio.runs.compared import Compared
 from opsin.studio.runs.run_index import opaque
-from opsin.studio.state import Studio
 from tests.made_runs import answers_right, write_run
 
 A, B, OTHER = map(opaque, ("good", "better", "other"))

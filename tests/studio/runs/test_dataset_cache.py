@@ -24,7 +24,7 @@ from tests.conftest import write_shapes
 from tests.made_runs import answers_right, write_run
 
 if TYPE_CHECKING:
-    from opsin.studio.state import Studio
+    from opsin.studio.context import Studio
 
 
 def pixels(png: bytes) -> Any:

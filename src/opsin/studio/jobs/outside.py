@@ -15,8 +15,8 @@ from opsin.studio.jobs.job import command
 from opsin.studio.people import require
 
 if TYPE_CHECKING:
+    from opsin.studio.context import Studio
     from opsin.studio.runs.run_index import RunRow
-    from opsin.studio.state import Studio
 
 # Processes that were asked to stop, by run and number: a second Ctrl-C would break them off.
 _ASKED: Final[set[tuple[Path, int]]] = set()

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from opsin.core.artifacts.run_directory import RunDirectory, free_name
+from opsin.core.artifacts.run_directory import RunDirectory, free_run_name
 from opsin.core.errors import OpsinError, RunError, StorageError
 from opsin.core.storage import storage_errors
 from opsin.studio.errors import NotThere
@@ -230,7 +230,7 @@ class Queue:
             if job.training and argv == job.argv:
                 # A new attempt writes a new run, whose name is fixed here.
                 taken = {other.run for other in self._jobs.values() if other.active and other.run}
-                new_run = free_name(self.runs, job.title, taken)
+                new_run = free_run_name(self.runs, job.title, taken)
                 job = job.model_copy(update={"run": new_run})
             # Before the start, so that a crash in between causes no second process.
             self._put(job)

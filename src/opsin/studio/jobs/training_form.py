@@ -14,8 +14,8 @@ from opsin.classical.classical_recipe import (
     Fitting,
     options_for,
 )
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.records import Location
+from opsin.core.artifacts.run_report import RecordedRecipe
 from opsin.core.errors import RecipeError
 from opsin.core.format import seconds_of
 from opsin.core.recipe import (

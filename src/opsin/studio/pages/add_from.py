@@ -11,8 +11,8 @@ from nicegui import ui
 
 from opsin.core.errors import OpsinError, SourceError
 from opsin.hub.hub_name import PREFIX, HubName
+from opsin.studio.context import Studio
 from opsin.studio.pages.page import Page
-from opsin.studio.state import Studio
 from opsin.studio.ui import kit
 from opsin.studio.ui.folder_picker import FolderPicker
 from opsin.studio.ui.layout import address, page

@@ -10,6 +10,7 @@ from nicegui import ui
 
 from opsin.core.errors import OpsinError
 from opsin.core.format import clock, counted, day, file_size
+from opsin.studio.context import Studio
 from opsin.studio.pages.home import removed_list
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.verdicts import right_of, span
@@ -17,7 +18,6 @@ from opsin.studio.people import allows
 from opsin.studio.projects import Project
 from opsin.studio.runs.compared import MOST
 from opsin.studio.runs.run_index import RunRow
-from opsin.studio.state import Studio
 from opsin.studio.trash import Removed
 from opsin.studio.ui import kit, layout
 from opsin.studio.ui.tables import Column, TableRow, plain, table

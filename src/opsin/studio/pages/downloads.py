@@ -18,7 +18,7 @@ from opsin.studio.runs.run_index import RunRow
 from opsin.studio.ui import kit
 
 if TYPE_CHECKING:
-    from opsin.studio.state import Studio
+    from opsin.studio.context import Studio
 
 _PYTHON: Final = """\
 pip install opsin

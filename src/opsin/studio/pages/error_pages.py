@@ -13,8 +13,8 @@ from nicegui import app as nicegui_app
 from starlette.exceptions import HTTPException
 
 from opsin.core.errors import OpsinError
+from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere
-from opsin.studio.state import Studio
 from opsin.studio.ui import kit
 from opsin.studio.ui.layout import page
 

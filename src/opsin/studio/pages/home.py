@@ -11,6 +11,7 @@ from typing import Final
 from nicegui import ui
 
 from opsin.core.format import ago, count, counted, day
+from opsin.studio.context import Studio
 from opsin.studio.covers import MOST as PICTURES
 from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.upload_import import SentFile, common_name
@@ -19,7 +20,6 @@ from opsin.studio.pages.page import Page
 from opsin.studio.pages.verdicts import in_short
 from opsin.studio.people import allows, require, why_not
 from opsin.studio.projects import Project
-from opsin.studio.state import Studio
 from opsin.studio.threads import UPLOADS
 from opsin.studio.trash import KEPT, Removed
 from opsin.studio.ui import kit

@@ -7,9 +7,9 @@ from typing import Final
 
 from nicegui import ui
 
+from opsin.studio.context import Studio
 from opsin.studio.image_routes import HELP
 from opsin.studio.pages.page import Page
-from opsin.studio.state import Studio
 from opsin.studio.ui import kit
 from opsin.studio.ui.layout import page
 

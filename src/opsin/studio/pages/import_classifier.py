@@ -12,12 +12,12 @@ from pydantic import BaseModel
 
 from opsin.backbones.pixel_values import CHOICES
 from opsin.data.sources.named import NAMES
+from opsin.studio.context import Studio
 from opsin.studio.datasets.upload_import import SentFile, file_name
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import JobAction, new_output_folder
 from opsin.studio.pages.page import Page
 from opsin.studio.people import allows, require
-from opsin.studio.state import Studio
 from opsin.studio.threads import UPLOADS, WATCHER
 from opsin.studio.ui import kit
 from opsin.studio.ui.intake import Intake

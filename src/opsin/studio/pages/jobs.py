@@ -8,8 +8,8 @@ from fastapi.responses import RedirectResponse
 from nicegui import ui
 
 from opsin.core.format import count
+from opsin.studio.context import Studio
 from opsin.studio.pages.page import Page
-from opsin.studio.state import Studio
 from opsin.studio.ui import kit
 from opsin.studio.ui.job_card import JobCard
 from opsin.studio.ui.layout import address, page

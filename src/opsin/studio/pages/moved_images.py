@@ -11,10 +11,10 @@ from nicegui import ui
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import MovedError, OpsinError
 from opsin.data.run_images import recipe_of_run
+from opsin.studio.context import Studio
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import JobAction
 from opsin.studio.pages.page import Page
-from opsin.studio.state import Studio
 from opsin.studio.ui import kit, layout
 from opsin.studio.ui.folder_picker import FolderPicker
 from opsin.studio.words import safe

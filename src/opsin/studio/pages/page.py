@@ -13,7 +13,7 @@ from typing import Any, Final
 from nicegui import ui
 
 from opsin.studio import pages
-from opsin.studio.state import Studio
+from opsin.studio.context import Studio
 
 # Seconds that a page may take, at the first scan of many runs.
 _SLOWEST: Final = 30.0

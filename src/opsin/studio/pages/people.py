@@ -7,9 +7,9 @@ import asyncio
 from nicegui import ui
 
 from opsin.core.format import ago
+from opsin.studio.context import Studio
 from opsin.studio.pages.page import Page
 from opsin.studio.people import Person, Role, require
-from opsin.studio.state import Studio
 from opsin.studio.ui import kit, layout
 from opsin.studio.ui.tables import Column, table
 from opsin.studio.words import safe

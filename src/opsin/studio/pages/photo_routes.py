@@ -15,7 +15,7 @@ from opsin.studio.datasets.decoded_dataset import png_of
 from opsin.studio.threads import IMAGES, ComputedOnce
 
 if TYPE_CHECKING:
-    from opsin.studio.state import Studio
+    from opsin.studio.context import Studio
 
 # Longest sides of thumbnails, for screens of two pixels a point, and of large images.
 _SMALL: Final = 320

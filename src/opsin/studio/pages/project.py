@@ -9,8 +9,8 @@ from fastapi import Request
 from fastapi.responses import RedirectResponse
 from nicegui import app
 
+from opsin.studio.context import Studio
 from opsin.studio.pages.page import Page
-from opsin.studio.state import Studio
 from opsin.studio.ui.layout import address
 
 #: Addresses of earlier versions, and the project's page that is there now.

@@ -12,6 +12,7 @@ from opsin.core.artifacts.records import IMPORTED
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import OpsinError
 from opsin.core.format import ago, count, counted
+from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere
 from opsin.studio.image_routes import files_of
 from opsin.studio.jobs.outside import can_continue, continue_training
@@ -22,7 +23,6 @@ from opsin.studio.pages.result_questions import Questions
 from opsin.studio.pages.verdicts import headline, judged_by, warnings, weakest
 from opsin.studio.people import allows
 from opsin.studio.runs.run_index import RunRow
-from opsin.studio.state import Studio
 from opsin.studio.ui import kit, layout
 from opsin.studio.words import safe
 

@@ -11,10 +11,10 @@ from nicegui import ui
 
 from opsin.core.format import counted, file_size
 from opsin.data.cache_contents import PARTS, Part, empty_cache, list_cache
+from opsin.studio.context import Studio
 from opsin.studio.datasets.uploads import size_of
 from opsin.studio.pages.page import Page
 from opsin.studio.people import record, require
-from opsin.studio.state import Studio
 from opsin.studio.ui import kit
 from opsin.studio.ui.layout import page
 

@@ -13,13 +13,14 @@ from fastapi import Query
 from nicegui import background_tasks, ui
 
 from opsin.classical.classical_recipe import BACKBONE, ClassicalRecipe
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_report import RecordedRecipe
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.format import count, counted, file_size
 from opsin.core.recipe import Recipe, flat_options
 from opsin.data.run_images import recipe_of_run
 from opsin.report.training_plan import Plan
+from opsin.studio.context import Studio
 from opsin.studio.jobs import training_form
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import JobAction
@@ -27,7 +28,6 @@ from opsin.studio.pages.page import Page
 from opsin.studio.people import allows
 from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import SPLIT_OPTIONS, RunRow
-from opsin.studio.state import Studio
 from opsin.studio.ui import kit, layout
 from opsin.studio.ui.job_card import JobCard
 from opsin.studio.ui.kit import action, error_line, heading, link_button, note, question

@@ -21,7 +21,7 @@ from opsin.studio.ui import kit
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
-    from opsin.studio.state import Studio
+    from opsin.studio.context import Studio
 
 # Marks of causes that a terminal would show, and what they mean to people of the studio.
 _CAUSES: Final = {

@@ -13,11 +13,11 @@ from urllib.parse import urlencode
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
+from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere
 from opsin.studio.image_routes import HELP
 from opsin.studio.people import visitor
 from opsin.studio.projects import Project
-from opsin.studio.state import Studio
 from opsin.studio.ui.kit import UndoBar, error_line, fault_in_words, icon_action
 from opsin.studio.words import safe
 

@@ -21,8 +21,8 @@ from opsin.studio.ui.job_card import JobCard
 from opsin.studio.ui.kit import note, question
 
 if TYPE_CHECKING:
+    from opsin.studio.context import Studio
     from opsin.studio.datasets.decoded_dataset import DecodedDataset
-    from opsin.studio.state import Studio
 
 # Photographs of the strip.
 _STRIP_MOST: Final = 120
