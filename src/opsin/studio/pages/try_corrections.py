@@ -18,9 +18,8 @@ from opsin.studio.errors import NotThere
 from opsin.studio.jobs import training_form
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import JobAction
-from opsin.studio.pages.verdicts import compared_headline, compared_notes
 from opsin.studio.projects import Project
-from opsin.studio.runs.compared import Compared
+from opsin.studio.runs.compared import Compared, verdict_on
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui.kit import (
@@ -185,18 +184,15 @@ class Corrections:
         ids, names = [self._run.id, new.id], [project.title_of(self._run), project.title_of(new)]
         try:
             compared = await IMAGES.run(Compared, self._studio.runs, self._studio.jobs, ids, names)
-            found = await IMAGES.run(compared.known)
-            if found is None:
-                waited = JobAction(self._studio.jobs, await IMAGES.run(compared.start))
-                if not await waited.over(left=left):
-                    return [], None
-                found = await IMAGES.run(compared.result, waited.job)
+            found = await compared.get(left)
         except OpsinError as error:
             return [], error
-        sentence, evidence = compared_headline(found.pairs[0], *names)
+        if found is None:
+            return [], None
+        sentence, points = verdict_on(found.pairs[0], *names)
         right = [count(round(run.accuracy * found.images)) for run in found.runs]
         figures = f"right for {right[1]} of the same {count(found.images)}, before {right[0]}"
-        return [f"{sentence}; {figures}.", evidence, *compared_notes(found, names)], None
+        return [f"{sentence}; {figures}.", points, *found.notes], None
 
 
 def _menu(answer: Prediction, join: Callable[..., Awaitable[None]]) -> None:

@@ -10,6 +10,7 @@ from nicegui import events, ui
 
 from opsin.core.errors import OpsinError
 from opsin.core.format import count
+from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 from opsin.studio.ui.kit import action, error_line, icon_action, rooted, sharpen
 from opsin.studio.words import safe
 
@@ -127,3 +128,17 @@ class ImageViewer:
         for item in self._actions:
             if item.key and event.key.name.lower() == item.key.lower():
                 await self._do(item)
+
+
+def viewed_gallery(
+    label: str, number: int, small: Callable[[int], GalleryImage],
+    describe: Callable[[int], ViewedImage], actions: Sequence[ViewerAction] = (),
+) -> ImageGallery:  # fmt: skip
+    """A gallery whose images open large; many of them scroll by themselves."""
+
+    def some(low: int, high: int) -> list[GalleryImage]:
+        return [small(at) for at in range(low, min(high, number))]
+
+    viewer = ImageViewer(lambda: number, describe, actions)
+    return ImageGallery(label, some(0, 60), count=number, fetch=some, on_open=viewer.open,
+                        height=440 if number > 18 else 0)  # fmt: skip
