@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from operator import itemgetter
 
 from nicegui import ui
@@ -22,9 +23,9 @@ from opsin.studio.runs.compared import MOST, Compared, verdict_on
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit, layout
-from opsin.studio.ui.gallery import GalleryImage
+from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 from opsin.studio.ui.tables import table
-from opsin.studio.ui.viewer import ViewedImage, viewed_gallery
+from opsin.studio.ui.viewer import ImageViewer
 from opsin.studio.words import safe
 
 
@@ -129,31 +130,31 @@ async def _pictures(
                 return
             title = titles.get(kind, kind)
             kit.heading(f"{title} ({count(len(images))})")
-            _gallery(title, images, rows, opened, two)
+            _gallery(title, list(zip(images, rows, strict=True)), opened, two)
 
 
 def _gallery(
-    title: str, images: Sequence[DifferentAnswers], rows: Sequence[int | None],
-    opened: DecodedDataset, names: tuple[str, str],
+    title: str, images: Sequence[tuple[DifferentAnswers, int | None]], opened: DecodedDataset,
+    names: tuple[str, str],
 ) -> None:  # fmt: skip
     """Show photographs with both answers."""
 
-    def view(i: int) -> ViewedImage:
-        image, row = images[i], rows[i]
+    def small(item: tuple[DifferentAnswers, int | None]) -> GalleryImage:
+        image, row = item
         lines = (f"It is labelled {safe(image.actual, 60)}", *(
             f"{safe(name, 24)}: {safe(answer.label, 24)} {confidence_of(answer.confidence)}"
             for name, answer in zip(names, image.answers, strict=True)
         ))  # fmt: skip
-        address = "" if row is None else opened.address(row)
-        return ViewedImage(address, f"{image.name}: {', '.join(lines)}", image.name, lines)
+        caption = f"{safe(image.actual, 16)}: {' or '.join(a.label[:16] for a in image.answers)}"
+        return GalleryImage(
+            "" if row is None else opened.address(row), f"{image.name}: {', '.join(lines)}",
+            caption, "" if any(answer.right for answer in image.answers) else "wrong", lines,
+        )  # fmt: skip
 
-    def small(i: int) -> GalleryImage:
-        viewed, answers = view(i), images[i].answers
-        caption = f"{safe(images[i].actual, 16)}: {' or '.join(a.label[:16] for a in answers)}"
-        is_wrong = not any(answer.right for answer in answers)
-        return GalleryImage(viewed.src, viewed.alt, caption, "wrong" if is_wrong else "")
-
-    viewed_gallery(title, len(images), small, view)
+    viewer = ImageViewer(
+        lambda: len(images), lambda at: replace(small(images[at]), caption=images[at][0].name)
+    )
+    ImageGallery(title, images, small, on_open=viewer.open, height=440 if len(images) > 12 else 0)
 
 
 def rows_of(images: Sequence[DifferentAnswers], opened: DecodedDataset) -> list[int | None]:

@@ -56,9 +56,6 @@ async def choose_photograph(
             address = images.address(int(judged.rows[at]))
             return GalleryImage(address, caption, caption, "right" if judged.right[at] else "wrong")
 
-        def fetch(low: int, high: int) -> list[GalleryImage]:
-            return [describe(at) for at in order[low:high]]
-
         async def choose(position: int) -> None:
             dialog.close()
             await on_choose(f"{part}/{order[position]}")
@@ -66,5 +63,5 @@ async def choose_photograph(
         if not area.is_deleted:
             with area:
                 heading("Or one that it was judged by", 3)
-                ImageGallery("Photographs, mistakes first", fetch(0, 60), count=len(order),
-                             fetch=fetch, on_open=choose, side=120, height=420)  # fmt: skip
+                ImageGallery("Photographs, mistakes first", order, describe, on_open=choose,
+                             side=120, height=420)  # fmt: skip

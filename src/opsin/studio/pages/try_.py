@@ -234,10 +234,9 @@ class TryPage:
             for name, group in groups.items():
                 heading(f"{_shown(name)} ({count(len(group))})")
                 ats = [places[image.src] for image in group]
-                some = functools.partial(_some, group)
                 ImageGallery(
-                    f"Photographs answered with {name}", some(0, MOST), count=len(group),
-                    fetch=some, on_open=functools.partial(self._open, ats),
+                    f"Photographs answered with {name}", group, _in_gallery,
+                    on_open=functools.partial(self._open, ats),
                 )  # fmt: skip
             if failed:
                 heading(f"Could not be read ({count(len(failed))})")
@@ -338,10 +337,6 @@ def _show_answer(answer: Prediction) -> None:
 
 def _shown(answer: str) -> str:
     return "None of these" if answer == NONE_OF_THESE else answer
-
-
-def _some(images: Sequence[AnsweredImage], low: int, high: int) -> list[GalleryImage]:
-    return [_in_gallery(image) for image in images[low:high]]
 
 
 def _in_gallery(image: AnsweredImage) -> GalleryImage:
