@@ -19,6 +19,11 @@ from opsin.studio.words import safe
 Options = dict[str, Any]
 #: The values of a chart, under their headings, at the time of asking.
 Values = Callable[[], Iterable[Sequence[object]]]
+#: The charts by epochs: the curves of each, and their fields in an epoch's record.
+CURVES: Final = {
+    "Loss": {"Training": "train_loss", "Validation": "val_loss"},
+    "Accuracy": {"Training": "train_accuracy", "Validation": "val_accuracy"},
+}
 #: Classes up to which a whole confusion matrix can be read.
 MOST_CELLS: Final = 40
 #: About how many points of a curve are drawn at most.

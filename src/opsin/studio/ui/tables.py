@@ -71,8 +71,11 @@ def table(
             ui.run_javascript(_NAME_BOXES.format(made.html_id))
         if "address" in rows[0]:
             root = rooted("/")[:-1]
-            made.add_slot(f"body-cell-{titles[0]}", f"""<q-td :props="props">
-                <a :href="'{root}' + props.row.address">{{{{ props.value }}}}</a></q-td>""")
+            made.add_slot(
+                f"body-cell-{titles[0]}",
+                f"""<q-td :props="props">
+                <a :href="'{root}' + props.row.address">{{{{ props.value }}}}</a></q-td>""",
+            )
     return made
 
 
