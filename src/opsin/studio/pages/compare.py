@@ -53,7 +53,7 @@ async def show(studio: Studio, runs: str = "") -> None:
     await ui.context.client.connected()
     found = fault = None
     try:
-        found = await compared.get(lambda: content.is_deleted)
+        found = await compared.get()
     except OpsinError as error:
         fault = error
     if content.is_deleted:

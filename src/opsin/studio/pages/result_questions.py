@@ -7,8 +7,7 @@ from typing import Final
 
 from nicegui import ui
 
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
-from opsin.core.artifacts.run_report import PartFigures, SuspectedLabel
+from opsin.core.artifacts.run_report import PartFigures, RecordedRecipe, SuspectedLabel
 from opsin.core.format import clock, count, counted, file_size
 from opsin.core.recipe import without_folders
 from opsin.evaluation.metric_table import known_metrics

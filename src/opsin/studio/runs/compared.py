@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from opsin.core.errors import OpsinError, RecipeError
@@ -43,10 +43,11 @@ class Compared:
         # The runs and their state.
         self._key = f"{ids} {[tuple(file_stamp(file)) for file in files]}".encode()
 
-    async def get(self, left: Callable[[], bool] = bool) -> Comparison | None:
-        """The comparison, made first if there is none; ``None`` if the page was left meanwhile."""
+    async def get(self) -> Comparison:
+        """The comparison, made first if there is none yet."""
         asked = JobAction(self._jobs, await IMAGES.run(self.start))
-        return await IMAGES.run(self.result, asked.job) if await asked.over(left=left) else None
+        await asked.over()
+        return await IMAGES.run(self.result, asked.job)
 
     def start(self) -> Job:
         """The job that compares the runs as they are, or has done so, or a new one."""
