@@ -15,7 +15,7 @@ from opsin.core.format import count
 from opsin.data.split import VAL
 from opsin.studio.jobs.job import Job
 from opsin.studio.threads import IMAGES
-from opsin.studio.ui.charts import curve_series, curves_chart
+from opsin.studio.ui.charts import CURVES, curve_series, curves_chart
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery, Mark
 from opsin.studio.ui.job_card import JobCard
 from opsin.studio.ui.kit import note, question
@@ -26,11 +26,6 @@ if TYPE_CHECKING:
 
 # Photographs of the strip.
 _STRIP_MOST: Final = 120
-# The charts by epochs: the curves of each, and their fields in an epoch's record.
-_CURVES: Final = {
-    "Loss": {"Training": "train_loss", "Validation": "val_loss"},
-    "Accuracy": {"Training": "train_accuracy", "Validation": "val_accuracy"},
-}
 _MARKS: Final[dict[bool | None, Mark]] = {True: "right", False: "wrong", None: ""}
 
 
@@ -46,7 +41,7 @@ class LiveTraining:
         self._curves.set_visibility(False)
         self._charts: dict[str, ui.echart] = {}
         self._values: dict[str, dict[str, list[float | None]]] = {
-            title: {name: [] for name in fields} for title, fields in _CURVES.items()
+            title: {name: [] for name in fields} for title, fields in CURVES.items()
         }
         self._opened: DecodedDataset | None = None
         self._rows: list[int] = []
@@ -106,7 +101,7 @@ class LiveTraining:
 
     def _build_curves(self) -> None:
         with ui.element("div").classes("columns"):
-            self._charts = {title: curves_chart(self._values[title], title) for title in _CURVES}
+            self._charts = {title: curves_chart(self._values[title], title) for title in CURVES}
 
     async def _draw_curves(self, directory: RunDirectory) -> None:
         """Draw the epochs so far, if they are unfolded; what was zoomed stays so."""
@@ -115,7 +110,7 @@ class LiveTraining:
         history = await IMAGES.run(directory.lines, Epoch)
         if len(history) <= len(self._values["Loss"]["Training"]) or self._curves.is_deleted:
             return
-        for title, fields in _CURVES.items():
+        for title, fields in CURVES.items():
             for name, field in fields.items():
                 self._values[title][name][:] = [getattr(epoch, field) for epoch in history]
             self._charts[title].options["series"] = curve_series(self._values[title])
