@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from opsin.core.artifacts.records import RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -12,11 +12,8 @@ from opsin.core.errors import RunError
 from opsin.core.platform import command_line, interrupt
 from opsin.data.run_images import recipe_of_run
 from opsin.studio.jobs.job import command
+from opsin.studio.jobs.queue import Queue
 from opsin.studio.people import require
-
-if TYPE_CHECKING:
-    from opsin.studio.context import Studio
-    from opsin.studio.runs.run_index import RunRow
 
 # Processes that were asked to stop, by run and number: a second Ctrl-C would break them off.
 _ASKED: Final[set[tuple[Path, int]]] = set()
@@ -50,12 +47,12 @@ def can_continue(directory: RunDirectory) -> bool:
     return any(directory.checkpoints.glob("*.json"))
 
 
-def continue_training(studio: Studio, row: RunRow, title: str) -> None:
+def continue_training(jobs: Queue, directory: RunDirectory, title: str, project: str) -> None:
     """Put the rest of a training into the queue, unless another window was quicker."""
-    directory, job = studio.runs.get(row.id), studio.jobs.of_run(row.folder)
     recipe_of_run(directory)  # or it is asked where the images are
+    job = jobs.of_run(directory.path.name)
     if job is None:
-        words, project = command("resume", directory.path), studio.projects.of_run(row.id).id
-        studio.jobs.add("train", title, words, run=row.folder, project=project, goes_on=True)
+        words, run = command("resume", directory.path), directory.path.name
+        jobs.add("train", title, words, run=run, project=project, goes_on=True)
     elif job.over:
-        studio.jobs.resume(job.id)
+        jobs.resume(job.id)

@@ -103,8 +103,9 @@ class _Results:
                 kit.action("Continue the training", self._continue, needs="owner")
 
     async def _continue(self) -> None:
-        title = self._project.title_of(self._row)
-        await asyncio.to_thread(continue_training, self._studio, self._row, title)
+        title, jobs = self._project.title_of(self._row), self._studio.jobs
+        work = continue_training, jobs, self._directory, title, self._project.id
+        await asyncio.to_thread(*work)
         self._studio.changed.emit("jobs")
         ui.navigate.to(layout.address(self._project, "train"))
 

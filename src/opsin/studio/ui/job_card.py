@@ -81,8 +81,8 @@ class JobCard:
         """What can be done with the job, by the words of its buttons."""
         job, queue, id_ = self.job, self._studio.jobs, self.job.id
         row = self._studio.runs.find(job.run) if job.training and job.run else None
+        directory = RunDirectory(self._studio.runs.root / (job.run or ""))
         if not job.argv:  # started elsewhere
-            directory = RunDirectory(self._studio.runs.root / (job.run or ""))
             return {"Stop": lambda: stop_training(directory)}
         if job.state == "running":
             keeps = job.training and self._studio.progress.of(job).phase == "epochs"
@@ -91,7 +91,7 @@ class JobCard:
             return {"Stop at once": lambda: queue.stop(id_, at_once=True)}
         works: dict[str, Callable[[], object]] = {}
         if row is not None and row.in_steps and job.over and job.state != "done":
-            works["Continue"] = functools.partial(continue_training, self._studio, row, job.title)
+            works["Continue"] = lambda: continue_training(queue, directory, job.title, job.project)
         elif job.over and job.state != "done":
             works["Try again"] = lambda: queue.resume(id_)
         return works | {"Cancel" if job.pending else "Remove": lambda: queue.remove(id_)}
