@@ -346,7 +346,7 @@ class _Photos:
         """Take back the last change."""
         with self._errors():
             text = await self._albums.undo(self._id)
-            self._frame.undo.close()
+            self._frame.undo.clear()
             if text:
                 self._status.say(f"Undone: {safe(text)}")
             await self._changed()
