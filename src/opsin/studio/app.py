@@ -29,7 +29,7 @@ from opsin.studio.door import Door
 from opsin.studio.errors import new_api
 from opsin.studio.pages import answer_tables, error_pages, photo_routes
 from opsin.studio.pages.page import all_pages
-from opsin.studio.runs import inspection_sessions, prediction_session
+from opsin.studio.runs import tried_images, workers
 from opsin.studio.settings import StudioSettings
 from opsin.studio.ui import layout
 from opsin.web.listening import OPEN_FILES, ConnectionLimits, Server, listening
@@ -48,9 +48,9 @@ def build(studio: Studio) -> FastAPI:
     covers.add_routes(api, studio)
     image_routes.add_help(api)
     uploads.add_routes(api, studio.uploads)
-    prediction_session.add_routes(api, studio.tried)
+    tried_images.add_routes(api, studio.tried)
     answer_tables.add_routes(api, studio.jobs)
-    inspection_sessions.add_routes(api, studio.inside)
+    workers.add_routes(api, studio.inside)
     layout.head()  # read once, before there are windows
     glossary()
     ui.button.default_props("no-caps")

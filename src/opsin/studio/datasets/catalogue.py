@@ -30,7 +30,7 @@ from pydantic import BaseModel, Field, TypeAdapter
 from opsin.core.errors import SourceError
 from opsin.core.recipe import DataRecipe
 from opsin.core.recipe_options import options_of
-from opsin.core.storage import storage_errors, write_json, write_new
+from opsin.core.storage import storage_errors, write_bytes, write_json
 from opsin.data import formats
 from opsin.data.audit import Finding
 from opsin.data.image_tree import holds_images
@@ -199,10 +199,11 @@ class Library:
             suffix = _SUFFIX.get(kind, f".{kind.lower()}")
         path = folder / class_ / f"{stem}{suffix}"
         with self._adding:
-            if not write_new(path, content) and path.read_bytes() != content:
+            if path.exists() and path.read_bytes() != content:
                 digest = hashlib.sha256(content).hexdigest()[:16]
                 path = path.with_name(f"{stem}-{digest}{suffix}")
-                write_new(path, content)
+            if not path.exists():
+                write_bytes(path, content)
         return path
 
     def remove(self, set_id: str) -> str:

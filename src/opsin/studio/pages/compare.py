@@ -32,7 +32,7 @@ from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit, layout
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 from opsin.studio.ui.tables import Column, TableRow, table
-from opsin.studio.ui.viewer import ImageViewer, ViewedImage
+from opsin.studio.ui.viewer import ImageViewer
 from opsin.studio.words import safe
 
 # Images of each kind beyond which a gallery scrolls by itself, and its height then.
@@ -66,7 +66,7 @@ async def show(studio: Studio, runs: str = "") -> None:
     await ui.context.client.connected()
     found = fault = None
     try:
-        found = await _comparison(studio, compared)
+        found = await comparison(studio, compared)
     except OpsinError as error:
         fault = error
     if content.is_deleted:
@@ -117,7 +117,7 @@ def _choice(studio: Studio, rows: Sequence[RunRow], titles: Mapping[str, str]) -
         button.bind_enabled_from(chosen, "value", lambda value: 2 <= len(value) <= MOST)
 
 
-async def _comparison(studio: Studio, compared: Compared) -> Comparison:
+async def comparison(studio: Studio, compared: Compared) -> Comparison:
     """The comparison, made first if there is none yet."""
     if (known := await asyncio.to_thread(compared.known)) is not None:
         return known
@@ -178,7 +178,7 @@ def _gallery(
 ) -> None:  # fmt: skip
     """Show photographs with both answers."""
 
-    def view(i: int) -> ViewedImage:
+    def view(i: int) -> GalleryImage:
         image, row = images[i], rows[i]
         answers = [
             f"{safe(name, 24)}: {safe(answer.label, 24)} {confidence_of(answer.confidence)}"
@@ -186,7 +186,8 @@ def _gallery(
         ]
         lines = (f"It is labelled {safe(image.actual, 60)}", *answers)
         address = "" if row is None else opened.address(row)
-        return ViewedImage(address, f"{image.name}: {', '.join(lines)}", image.name, lines)
+        alt = f"{image.name}: {', '.join(lines)}"
+        return GalleryImage(address, alt, image.name, lines=lines)
 
     def small(i: int) -> GalleryImage:
         image, viewed = images[i], view(i)
@@ -194,11 +195,8 @@ def _gallery(
         mark = "" if any(answer.right for answer in image.answers) else "wrong"
         return GalleryImage(viewed.src, viewed.alt, caption, mark)  # type: ignore[arg-type]
 
-    def some(low: int, high: int) -> list[GalleryImage]:
-        return [small(i) for i in range(low, min(high, len(images)))]
-
     viewer = ImageViewer(lambda: len(images), view)
-    ImageGallery(title, some(0, 60), count=len(images), fetch=some, on_open=viewer.open,
+    ImageGallery(title, range(len(images)), small, on_open=viewer.open,
                  height=_HEIGHT if len(images) > _SEVERAL else 0)  # fmt: skip
 
 

@@ -14,7 +14,8 @@ from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.ui import kit
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 from opsin.studio.ui.intake import IMAGES, Intake
-from opsin.studio.ui.label_editor import DRAG, DROP, key_of_class
+from opsin.studio.ui.label_editor import DRAG, DROP
+from opsin.studio.ui.viewer import key_of_class
 from opsin.studio.words import safe
 
 #: Archives that are unpacked into class folders.
@@ -22,8 +23,6 @@ ARCHIVES: Final = ".zip,.tar,.tgz,.gz,.xz,.bz2"
 # Height of a column's photographs, three rows, and photographs from which on all can be shown.
 _HEIGHT: Final = 516
 _SEVERAL: Final = 12
-# Photographs that are sent with a column.
-_FIRST: Final = 12
 
 
 class _Page(Protocol):
@@ -61,9 +60,8 @@ class PhotoColumn:
         editable = page.editable or not class_
         self.gallery = ImageGallery(
             label or (f"Photographs of {class_}" if class_ else "Photographs not sorted yet"),
-            self._some(0, _FIRST),
-            count=len(self.photos),
-            fetch=self._some,
+            range(len(self.photos)),
+            self._image,
             on_choose=(lambda: page.choose(self)) if editable else None,
             on_open=lambda at: page.open(self, at),
             on_key=(lambda key, at: page.press(self, key, at)) if editable else None,
@@ -86,13 +84,13 @@ class PhotoColumn:
         self.photos = self._all()
         now = _tokens(album, self.photos, self.class_)
         if now != _tokens(before, photos, self.class_) and not self.gallery.is_deleted:
-            self.gallery.show(self._some(0, _FIRST), len(self.photos))
+            self.gallery.show(range(len(self.photos)))
 
     def search(self, words: str) -> None:
         """Show only photographs whose names have some words in them; none is chosen."""
         self._words = words.casefold()
         self.photos = self._all()
-        self.gallery.show(self._some(0, _FIRST), len(self.photos))
+        self.gallery.show(range(len(self.photos)))
 
     def title(self, at: int) -> str:
         """A photograph's file name, by its place in the column."""
@@ -115,12 +113,8 @@ class PhotoColumn:
             photos = [at for at in photos if self._words in album.name(at).casefold()]
         return photos
 
-    def _some(self, low: int, high: int) -> list[GalleryImage]:
-        class_ = self.class_ or "not sorted"
-        return [
-            GalleryImage(self.address(at), f"{class_}, {self.title(at)}")
-            for at in range(low, min(high, len(self.photos)))
-        ]
+    def _image(self, at: int) -> GalleryImage:
+        return GalleryImage(self.address(at), f"{self.class_ or 'not sorted'}, {self.title(at)}")
 
 
 class ClassColumn(PhotoColumn):

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from opsin.studio.datasets.catalogue import LibraryDataset
 
 _HEIGHT: Final = 440
-_FIRST: Final = 12
 
 
 class _Exported(BaseModel):
@@ -90,16 +89,12 @@ def _removed(studio: Studio, album: Album, do: Callable[[Awaitable[str]], Awaita
     kit.heading(f"Removed photographs ({count(len(removed))})", 3)
     kit.note("They are not used for training; earlier classifiers keep them.")
 
-    def some(low: int, high: int) -> list[GalleryImage]:
-        return [
-            GalleryImage(album.address(at), f"removed, {album.name(at)}", album.name(at))
-            for at in removed[low:high]
-        ]
+    def image(at: int) -> GalleryImage:
+        return GalleryImage(album.address(at), f"removed, {album.name(at)}", album.name(at))
 
     gallery = ImageGallery(
-        "Removed photographs", some(0, _FIRST), count=len(removed), fetch=some,
-        on_choose=lambda: None, height=_HEIGHT,
-    )  # fmt: skip
+        "Removed photographs", removed, image, on_choose=lambda: None, height=_HEIGHT
+    )
 
     async def restore() -> None:
         chosen = [removed[at] for at in gallery.chosen] or removed

@@ -30,11 +30,12 @@ from opsin.studio.people import allows
 from opsin.studio.projects import Project
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit
+from opsin.studio.ui.gallery import GalleryImage
 from opsin.studio.ui.intake import IMAGES as IMAGE_FILES
 from opsin.studio.ui.intake import Intake
-from opsin.studio.ui.label_editor import ChoiceBar, class_of_key, viewer_actions
+from opsin.studio.ui.label_editor import ChoiceBar
 from opsin.studio.ui.layout import Frame, address, page
-from opsin.studio.ui.viewer import ImageViewer, ViewedImage
+from opsin.studio.ui.viewer import ImageViewer, class_of_key
 from opsin.studio.words import safe
 
 # Columns that are shown at first, and from which number on a class is searched.
@@ -254,24 +255,22 @@ class _Photos:
         if self._album is None:
             return
 
-        def describe(at: int) -> ViewedImage:
+        def describe(at: int) -> GalleryImage:
             title, class_ = column.title(at), column.class_ or "not sorted yet"
-            return ViewedImage(
-                column.address(at, large=True), f"{title}, {class_}", title, (class_,)
-            )
+            address = column.address(at, large=True)
+            return GalleryImage(address, f"{title}, {class_}", title, lines=(class_,))
 
-        actions = []
-        if self.editable or not column.class_:
-            actions = viewer_actions(
-                self._album.classes,
-                lambda at, class_: self._change(column, [column.photos[at]], class_),
-                lambda at: self._change(column, [column.photos[at]], ""),
-                lambda _: self.undo(),
-            )
+        def relabel(at: int, class_: str | None) -> Awaitable[None]:
+            return self._change(column, [column.photos[at]], class_ or "")
+
+        fixed = not self.editable and bool(column.class_)
         self._large.clear()
         with self._large:
-            viewer = ImageViewer(lambda: len(column.photos), describe, actions)
-        await viewer.open(at)
+            viewer = ImageViewer(
+                lambda: len(column.photos), describe, () if fixed else self._album.classes,
+                None if fixed else relabel, undo=None if fixed else self.undo,
+            )  # fmt: skip
+        viewer.open(at)
 
     async def press(self, column: PhotoColumn, key: str, at: int) -> None:
         """Give the chosen photographs, or this one, the class of a key."""

@@ -21,16 +21,13 @@ from opsin.studio.people import why_not
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery
-from opsin.studio.ui.label_editor import class_select, viewer_actions
 from opsin.studio.ui.layout import Frame
-from opsin.studio.ui.viewer import ImageViewer, ViewedImage, ViewerAction
+from opsin.studio.ui.viewer import ImageViewer
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
     from opsin.studio.context import Studio
 
-# Classes up to which each has a button in the large view.
-_BUTTONS: Final = 12
 # Images from which on a gallery scrolls by itself, and its height then.
 _SEVERAL: Final = 18
 _HEIGHT: Final = 440
@@ -123,21 +120,23 @@ class ResultImages:
 
     def gallery(self, label: str, places: Sequence[int]) -> None:
         """Show images; a click opens one large, with keys for its class."""
+
+        def relabel(at: int, label: str | None) -> Awaitable[None]:
+            return self.relabel(int(self.answers.rows[places[at]]), label)
+
         viewer = ImageViewer(
-            lambda: len(places), lambda at: self._viewed(places[at]), self._actions(places)
-        )
-
-        def some(low: int, high: int) -> list[GalleryImage]:
-            return [self._image(place) for place in places[low:high]]
-
+            lambda: len(places), lambda at: self._viewed(places[at]),
+            () if self.fixed else self.opened.classes, None if self.fixed else relabel,
+            remove="Leave out",
+        )  # fmt: skip
         gallery = ImageGallery(
-            label, some(0, 60), count=len(places), fetch=some, on_open=viewer.open,
+            label, places, self._image, on_open=viewer.open,
             height=_HEIGHT if len(places) > _SEVERAL else 0,
         )  # fmt: skip
 
         def refresh() -> None:
             if not gallery.is_deleted:
-                gallery.show(some(0, 60), len(places))
+                gallery.show(places)
 
         self.on_change(refresh)
 
@@ -216,29 +215,7 @@ class ResultImages:
         caption = f"{safe(label, 18)}, not {safe(answer, 18)}"
         return GalleryImage(self.address(image), alt, caption, "wrong")
 
-    def _actions(self, places: Sequence[int]) -> list[ViewerAction]:
-        """Buttons and keys of the large view for better labels."""
-        if self.fixed:
-            return []
-
-        def relabel(at: int, label: str | None) -> Awaitable[None]:
-            return self.relabel(int(self.answers.rows[places[at]]), label)
-
-        async def ask(at: int) -> None:
-            with ui.dialog(value=True) as dialog, ui.card().classes("stack"):
-                dialog.props["aria-label"] = "Choose the right class"
-                class_select(self.opened.classes, dialog.submit, "What is it?")
-            label = await dialog
-            dialog.delete()
-            if label:
-                await relabel(at, label)
-
-        actions = viewer_actions(self.opened.classes, relabel)
-        if len(self.opened.classes) > _BUTTONS:
-            actions.append(ViewerAction("Another class", "", ask))
-        return [*actions, ViewerAction("Leave out", "Delete", lambda at: relabel(at, None))]
-
-    def _viewed(self, place: int) -> ViewedImage:
+    def _viewed(self, place: int) -> GalleryImage:
         image, answers = int(self.answers.rows[place]), self.answers
         probabilities = answers.probabilities[place]
         best = sorted(range(len(self.names)), key=lambda i: -probabilities[i])[:3]
@@ -254,7 +231,8 @@ class ResultImages:
         elif not self.fixed:
             lines.append("If that label is wrong, choose the right class below.")
         name = self.opened.name(image)
-        return ViewedImage(self.address(image, large=True), f"{name}: {answer}", name, tuple(lines))
+        address = self.address(image, large=True)
+        return GalleryImage(address, f"{name}: {answer}", name, lines=tuple(lines))
 
 
 def result_picture(src: str, words: str, alt: str) -> None:

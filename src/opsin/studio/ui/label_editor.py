@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -10,13 +9,10 @@ from nicegui import ui
 
 from opsin.core.format import counted
 from opsin.studio.ui import kit
-from opsin.studio.ui.viewer import ViewerAction
+from opsin.studio.ui.viewer import class_select, key_of_class
 from opsin.studio.words import safe
 
-# The keys of the first classes; u undoes.
-_KEYS: Final = "123456789abcdefghijklmnopqrstvwxyz"
-# Classes with a button of their own: in the large view, and in the bar of chosen images.
-_BUTTONS: Final = 12
+# Classes up to which each has a button in the bar.
 _FEW: Final = 9
 #: Scripts of places that images of a gallery can be dropped on; files are for others.
 DRAG: Final = (
@@ -28,57 +24,6 @@ DROP: Final = (
 )
 
 Chosen = Callable[[str], Awaitable[object] | object]
-
-
-def class_of_key(key: str, classes: Sequence[str]) -> str | None:
-    """The class that a key stands for, if any."""
-    at = _KEYS.find(key.lower()) if len(key) == 1 else -1
-    return classes[at] if 0 <= at < len(classes) else None
-
-
-def key_of_class(at: int) -> str:
-    """The key of a class by its place; ``""`` if it has none."""
-    return _KEYS[at] if at < len(_KEYS) else ""
-
-
-def viewer_actions(
-    classes: Sequence[str],
-    relabel: Callable[[int, str], Awaitable[object] | object],
-    remove: Callable[[int], Awaitable[object] | object] | None = None,
-    undo: Callable[[int], Awaitable[object] | object] | None = None,
-) -> list[ViewerAction]:
-    """Buttons and keys of the large view that give an image a class, remove it, or undo."""
-
-    def to(class_: str) -> Callable[[int], Awaitable[object] | object]:
-        return lambda at: relabel(at, class_)
-
-    actions = [
-        ViewerAction(safe(name, 30), key_of_class(at), to(name), shown=at < _BUTTONS)
-        for at, name in enumerate(classes[: len(_KEYS)])
-    ]
-    if remove:
-        actions.append(ViewerAction("Remove", "Delete", remove))
-    if undo:
-        actions.append(ViewerAction("Undo", "u", undo))
-    return actions
-
-
-def class_select(classes: Sequence[str], on_choose: Chosen, label: str = "Move to") -> ui.select:
-    """A field that hands the class on that is chosen, and is empty again."""
-    names = {at: safe(name, 60) for at, name in enumerate(classes)}
-    field = ui.select(names, label=label, with_input=len(names) > _BUTTONS)
-    field.props("options-dense dense").style("min-width: 160px")
-
-    async def choose() -> None:
-        at = field.value
-        if isinstance(at, int) and at < len(classes):
-            field.set_value(None)
-            result = on_choose(classes[at])
-            if inspect.isawaitable(result):
-                await result
-
-    field.on_value_change(choose)
-    return field
 
 
 class ChoiceBar:
