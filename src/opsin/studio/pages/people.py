@@ -11,7 +11,7 @@ from opsin.studio.context import Studio
 from opsin.studio.pages.page import Page
 from opsin.studio.people import Person, Role, require
 from opsin.studio.ui import kit, layout
-from opsin.studio.ui.tables import Column, table
+from opsin.studio.ui.tables import table
 from opsin.studio.words import safe
 from opsin.web.access import FIELD
 
@@ -105,13 +105,12 @@ class _People:
             self._studio.changed.emit(f"person:{person.id}")
 
     async def _changes(self) -> None:
-        titles = {"when": "When", "name": "Who", "change": "What"}
         changes = await asyncio.to_thread(self._known.changes)
         rows = [
-            {**change.model_dump(), "id": number, "when": ago(change.when), "when_sort": -number}
-            for number, change in enumerate(changes)
+            {"id": i, "When": (ago(change.when), -i), "Who": change.name, "What": change.change}
+            for i, change in enumerate(changes)
         ]
         if rows:
-            table([Column(key, title, text=True) for key, title in titles.items()], rows, "Changes")
+            table(rows, "Changes")
         else:
             kit.note("Nothing was changed yet.")
