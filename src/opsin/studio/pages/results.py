@@ -104,8 +104,8 @@ class _Results:
 
     async def _continue(self) -> None:
         title, jobs = self._project.title_of(self._row), self._studio.jobs
-        work = continue_training, jobs, self._directory, title, self._project.id
-        await asyncio.to_thread(*work)
+        directory = RunDirectory(self._studio.runs.root / self._row.folder)
+        await asyncio.to_thread(continue_training, jobs, directory, title, self._project.id)
         self._studio.changed.emit("jobs")
         ui.navigate.to(layout.address(self._project, "train"))
 
