@@ -1,0 +1,69 @@
+"""Photographs of a heap that are alike, to be named together."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from opsin.core.arrays import Floats, Ints
+from opsin.core.errors import MissingExtraError
+
+try:
+    from sklearn.cluster import MiniBatchKMeans
+except ImportError as error:
+    raise MissingExtraError("labelling", "evaluate") from error
+
+# Nearest neighbours that tell how pure a group is.
+_NEIGHBOURS: Final = 8
+
+
+class Group(NamedTuple):
+    """Photographs that are alike."""
+
+    rows: Ints  # the most typical first, ``int64[M]``
+    unity: float  # the share of their nearest neighbours that are in the group as well
+
+
+def usual_number(images: int) -> int:
+    """How many groups to begin with: about 20 photographs each, and not too many to name."""
+    return int(np.clip(images // 20, 2, 120))
+
+
+def groups_of(points: Floats, rows: Ints, number: int) -> list[Group]:
+    """Cut photographs into groups of like ones, the purest first.
+
+    k-means on their directions; a group whose members' neighbours are members, too, is purer than
+    one that lies between others.
+
+    Args:
+        points: All photographs as directions: ``float32[N, D]``, rows of length 1.
+        rows: Those to group, ``int64[M]``.
+        number: Number of groups at most.
+    """
+    if not len(rows):
+        return []
+    shown = points[rows]
+    means = MiniBatchKMeans(min(number, len(rows)), n_init=3, random_state=0, batch_size=4096)
+    of = means.fit_predict(shown)
+    same = _share_of_same(shown, of)
+    found = []
+    for label in np.unique(of):
+        members = np.flatnonzero(of == label)
+        nearness = shown[members] @ means.cluster_centers_[label].astype(np.float32)
+        found.append(Group(rows[members[np.argsort(-nearness)]], float(same[members].mean())))
+    return sorted(found, key=lambda group: (-round(group.unity, 2), -len(group.rows)))
+
+
+def _share_of_same(points: Floats, of: Ints, block: int = 1_024) -> Floats:
+    """The share of each image's nearest neighbours that have its own number, ``float32[N]``."""
+    near = min(_NEIGHBOURS, len(points) - 1)
+    shares = np.ones(len(points), np.float32)
+    for start in range(0, len(points) if near else 0, block):
+        part = points[start : start + block] @ points.T
+        part[np.arange(len(part)), np.arange(start, start + len(part))] = -np.inf
+        nearest = np.argpartition(-part, near - 1, axis=1)[:, :near]
+        shares[start : start + block] = (of[nearest] == of[start : start + block, None]).mean(
+            axis=1
+        )
+    return shares
