@@ -124,6 +124,7 @@ class Photos:
                     await self._show(await self.studio.albums.open(self.project.id))
             except NotThere:
                 self._place.clear()
+                self._columns, self._tray, self._active = {}, None, None
                 with self._place:
                     kit.empty("This project was removed.", "Your projects", "/")
             except OpsinError as error:
