@@ -13,7 +13,8 @@ from pydantic import BaseModel
 
 from opsin.core.format import count, counted, file_size
 from opsin.data.image_tree import left_out_in_words
-from opsin.studio.datasets.album import OUT, Album
+from opsin.studio.datasets.album import Album
+from opsin.studio.datasets.corrections import OUT
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import JobAction, new_output_folder
 from opsin.studio.ui import kit

@@ -18,7 +18,8 @@ from opsin.core.errors import OpsinError
 from opsin.core.format import count, counted
 from opsin.core.storage import storage_errors, write_json
 from opsin.data.cache import digest_names
-from opsin.studio.datasets.album import OUT, Album
+from opsin.studio.datasets.album import Album
+from opsin.studio.datasets.corrections import OUT
 from opsin.studio.pages.confirmed_labels import ConfirmedLabels
 from opsin.studio.people import require
 from opsin.studio.threads import IMAGES
