@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from opsin.cli.recipe_flags import merge_options, read_options
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
+from opsin.core.artifacts.run_report import RecordedRecipe
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import CHANGEABLE, RESET_BY, DataRecipe, Recipe
 from opsin.models.resolve import changed, resolve

@@ -140,7 +140,7 @@ def test_files_that_people_choose(
         Image.new("L", (12, 12), 20 * number).save(folder / f"{FILES[number]}.png")
     files = "\n".join(str(file) for file in folder.iterdir())
     browser.find_element("css selector", "input[type=file]").send_keys(files)
-    until(browser, lambda: "images=" in browser.current_url)
+    until(browser, lambda: "job=" in browser.current_url)
     until(browser, lambda: "<script>window.HACKED" in shown(browser))
     assert faults_of(browser) == []
     resize(browser, 400)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def test_a_learner_looks_inside(running: StudioProcess, browser: webdriver.Chrom
     # A photograph of one's own, with its answer.
     press(browser, "Choose a photograph")
     send(browser, running.folder / "0.png")
-    until(browser, lambda: "image=kept" in browser.current_url)
+    until(browser, lambda: bool(re.search("image=[0-9a-f]{16}", browser.current_url)))
     until(browser, lambda: drawn(browser, ".framed img") and drawn(browser, ".maps img"))
     calm(running, browser)
     browser.refresh()

@@ -76,7 +76,7 @@ def test_a_photograph_is_answered_explained_and_corrected(
     assert len(browser.find_elements(By.CSS_SELECTOR, ".bars dt")) == 10
     named(browser, "Show where it looks").click()
     until(browser, lambda: "hiding this makes 0 less probable" in shown(browser), 60)
-    assert "/heat/" in (one(browser, ".photo").get_attribute("src") or "")
+    assert "/inside/" in (one(browser, ".photo").get_attribute("src") or "")
     named(browser, "Why this answer?").click()
     until(browser, lambda: "training photographs most like it" in shown(browser), 60)
     browser.back()
@@ -109,7 +109,7 @@ def test_many_photographs_are_grouped_by_their_answers(
     browser.get(page(running))
     files = sorted((running.folder / "new").iterdir())
     send(browser, *files[:3])
-    until(browser, lambda: len(gallery(browser)) == 3)
+    until(browser, lambda: len(gallery(browser)) == 3, 60)
     assert "0 (1)" in shown(browser)
     gallery(browser)[0].click()
     until(browser, lambda: "1 of 3" in shown(browser))
@@ -152,7 +152,7 @@ def test_the_camera_is_answered_while_it_looks(running: StudioProcess, tmp_path:
         named(browser, "Use the camera").click()
         until(browser, lambda: "answers a second" in shown(browser))
         named(browser, "Keep this photo").click()
-        until(browser, lambda: "images=" in browser.current_url)
+        until(browser, lambda: "image=" in browser.current_url)
         until(browser, lambda: one(browser, ".bars"))
         calm(running, browser)
 

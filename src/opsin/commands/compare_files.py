@@ -11,9 +11,9 @@ import numpy as np
 
 from opsin.commands.runs import Run
 from opsin.core.arrays import Pixels
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_predictions import PART_WORDS
+from opsin.core.artifacts.run_report import RecordedRecipe
 from opsin.core.errors import OpsinError
 from opsin.core.events import Watcher
 from opsin.core.storage import write_bytes, write_json

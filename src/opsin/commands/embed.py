@@ -40,7 +40,7 @@ from opsin.data.sources.contents import LabelledImages
 from opsin.runtime.cluster import Cluster, is_elsewhere
 from opsin.runtime.image_engine import ImageSteps, answer_images
 from opsin.runtime.providers import choose
-from opsin.stores.store_address import StoreAddress
+from opsin.stores.bucket import StoreAddress
 
 try:
     from opsin.backbones.backbone import Backbone, open_backbone

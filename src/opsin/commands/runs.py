@@ -13,10 +13,15 @@ from pydantic import Field, ValidationError
 
 from opsin.classical.classical_recipe import FITTED, ClassicalRecipe, Fitting
 from opsin.core.arguments import checked
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.records import IMPORTED, LATEST, Epoch, ImportRecord
 from opsin.core.artifacts.run_directory import RunDirectory, find_runs
-from opsin.core.artifacts.run_report import PartFigures, Report, RunSummary, summarise
+from opsin.core.artifacts.run_report import (
+    PartFigures,
+    RecordedRecipe,
+    Report,
+    RunSummary,
+    summarise,
+)
 from opsin.core.errors import MissingExtraError, OpsinError, RunError
 from opsin.core.recipe import DataRecipe, Recipe, RecipeModel
 from opsin.core.stored_json import JsonObject
@@ -116,11 +121,6 @@ class Run:
         try:
             return kind.model_validate(recorded.model_dump(exclude_unset=True))
         except ValidationError as error:
-            if name == "hist-gradient-boosting":
-                raise RunError(
-                    f"{self.path} is of the model {name}, which is gone since 26 November 2026",
-                    "Its classifier.onnx still answers; to go on, train another model.",
-                ) from error
             raise RunError(
                 f"{self.directory.recipe} is no recipe of Opsin: it lacks some of its parts, or "
                 "has others",

@@ -38,7 +38,7 @@ from opsin.data.lazy_images import THREADS
 from opsin.data.pixel_values import encode_png
 from opsin.data.sources.contents import UnpreparedImages
 from opsin.report.terminal import printable
-from opsin.stores.store_address import StoredObject
+from opsin.stores.bucket import StoredObject
 
 # Bytes of pixels per block.
 _BLOCK: Final = 1 << 22

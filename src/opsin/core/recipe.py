@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
-from opsin.core.arguments import by_current_names, read_former_names
+from opsin.core.arguments import by_current_names
 from opsin.core.errors import RecipeError
 from opsin.core.metadata import Bits, Resize
 from opsin.core.platform import DEVICE_WORDS, DEVICES
@@ -116,7 +116,7 @@ class RecipeModel(BaseModel):
     #: The default heading of its fields.
     group: ClassVar[str] = SOURCE
 
-    _former_names = model_validator(mode="before")(read_former_names)
+    _current_names = model_validator(mode="before")(by_current_names)
 
 
 def _option(
@@ -425,7 +425,7 @@ def flat_options(content: Mapping[str, Json]) -> JsonObject:
             if key == "model" and "name" in section:
                 section = {"model": section.pop("name"), **section}
             options |= section
-    return dict(read_former_names(options))
+    return dict(by_current_names(options))
 
 
 def refuse_unknown(options: Iterable[str], known: Sequence[str]) -> None:

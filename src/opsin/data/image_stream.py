@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from opsin.core.errors import ImageError, RecipeError, SourceError
 from opsin.data.cache import DigestSet
 from opsin.data.images import content_of
-from opsin.stores.bucket import CONNECTIONS
-from opsin.stores.store_address import StoredObject, is_stored
+from opsin.stores.bucket import CONNECTIONS, StoredObject, is_stored
 
 _WRITTEN: Final = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
 _NAMED: Final = re.compile(r"(?P<stem>.+)-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})", re.DOTALL)

@@ -39,7 +39,7 @@ from opsin.data.network_pixels import (
 )
 from opsin.data.pixel_values import bits_needed, image_from_array, load_bytes
 from opsin.data.plain_headers import PlainFile, plain
-from opsin.stores.store_address import StoredObject
+from opsin.stores.bucket import StoredObject
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs

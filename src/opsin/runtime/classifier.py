@@ -166,8 +166,8 @@ class Classifier:
         """Why ``tta`` has no effect, or ``""``."""
         if self.views:
             return ""
-        unknown = "this file of an older Opsin does not say which test-time views suit it"
-        return f"{self.metadata.views.words if self.metadata.views else unknown}; not used"
+        known, unknown = self.metadata.views, "this file does not say which test-time views suit it"
+        return f"{known.words if known else unknown}; not used"
 
     def __repr__(self) -> str:
         return f"<Classifier {self.title}: {', '.join(self.classes)}>"

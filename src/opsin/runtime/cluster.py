@@ -24,8 +24,7 @@ from opsin._version import __version__
 from opsin.core.errors import ImageError, MissingExtraError, OpsinError, RecipeError, RunError
 from opsin.data.image_stream import ListedImage, read_ahead
 from opsin.runtime.image_engine import ImageSteps, in_order
-from opsin.stores.bucket import open_bucket
-from opsin.stores.store_address import StoredObject
+from opsin.stores.bucket import StoredObject, open_bucket
 
 _T = TypeVar("_T")
 _Answer = TypeVar("_Answer")

@@ -30,7 +30,7 @@ from opsin.studio.errors import new_api
 from opsin.studio.pages import answer_tables, error_pages, photo_routes
 from opsin.studio.pages.page import all_pages
 from opsin.studio.pages.project import add_old_addresses
-from opsin.studio.runs import inspection_sessions, prediction_session
+from opsin.studio.runs import tried_images, workers
 from opsin.studio.security import SignInFile, guarded, signed_in_address
 from opsin.studio.settings import StudioSettings
 from opsin.studio.sub_path import below
@@ -54,9 +54,9 @@ def build(studio: Studio) -> FastAPI:
     layout.head()  # read once, before there are windows
     glossary()
     uploads.add_routes(api, studio.uploads)
-    prediction_session.add_routes(api, studio.tried)
+    tried_images.add_routes(api, studio.tried)
     answer_tables.add_routes(api, studio.jobs)
-    inspection_sessions.add_routes(api, studio.inside)
+    workers.add_routes(api, studio.inside)
     ui.button.default_props("no-caps")
     for field in (ui.input, ui.number, ui.select, ui.textarea):
         field.default_props("outlined dense")

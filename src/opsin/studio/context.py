@@ -23,13 +23,15 @@ from opsin.studio.progress import ProgressOfAll
 from opsin.studio.projects import Projects
 from opsin.studio.runs.albums import Albums
 from opsin.studio.runs.dataset_cache import DatasetCache, ImagePlaces
-from opsin.studio.runs.inspection_sessions import InspectionSessions
-from opsin.studio.runs.prediction_session import PredictionSession
 from opsin.studio.runs.run_index import RunIndex
+from opsin.studio.runs.tried_images import TriedImages
+from opsin.studio.runs.workers import Workers
 from opsin.studio.settings import StudioSettings
 from opsin.studio.threads import WATCHER
 from opsin.studio.trash import KEPT
 
+# Most bytes that answering a stranger's image may take.
+_MEMORY = 2 << 30
 _LOG = logging.getLogger("opsin.studio")
 
 
@@ -74,8 +76,8 @@ class Studio:
         self.places = places = ImagePlaces(self.sets, self.folders, settings.home)
         self.opened = DatasetCache(self.sets, self.runs, places)
         self.albums = Albums(self.sets, self.opened, self.uploads)
-        self.tried = PredictionSession(self.runs)
-        self.inside = InspectionSessions(self.runs, places, self.tried, settings.home)
+        self.inside = Workers(self.runs, places)
+        self.tried = TriedImages(Workers(self.runs, places, memory=_MEMORY))
         self._lock = FileLock(settings.home / "studio.lock")
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -104,7 +106,7 @@ class Studio:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         await self.inside.stop()
-        await asyncio.to_thread(self.tried.stop)
+        await self.tried.workers.stop()
         self._lock.release()
 
     async def _sweep(self) -> None:
@@ -124,6 +126,7 @@ class Studio:
         self.runs.sweep(older)
         self.sets.sweep(older)
         self.albums.sweep(older)
+        self.uploads.sweep()
         known = {project.id for project in self.projects.all()}
         covers = self.settings.home / "covers"
         for cover in () if covers.is_symlink() else covers.glob("*-*"):

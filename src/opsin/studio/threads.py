@@ -32,8 +32,6 @@ class Threads:
 WATCHER: Final = Threads("watcher", 1)
 #: For reading and drawing images.
 IMAGES: Final = Threads("images", 8)
-#: For waiting for the two sandboxes of classifiers, so that other images need not.
-CLASSIFYING: Final = Threads("classifying", 2)
 #: For writing uploads and turning them into sources.
 UPLOADS: Final = Threads("uploads", 8)
 
@@ -66,6 +64,14 @@ class ComputedOnce(Generic[K, V]):
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._coming[key] = task
         return await asyncio.shield(self._coming[key])
+
+    async def cancel(self, key: K | None = None) -> None:
+        """Give up computing a value, or all of them; those who wait for it are cancelled."""
+        keys = [*self._coming] if key is None else [key]
+        tasks = [self._coming.pop(one) for one in keys if one in self._coming]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _compute(self, key: K, compute: Callable[[], Awaitable[V]]) -> V:
         task, newest = asyncio.current_task(), False

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from opsin.classical.classical_recipe import PIXEL_MODELS, resolve_classical
 from opsin.cli.recipe_flags import merge_options, read_options
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.records import Location
+from opsin.core.artifacts.run_report import RecordedRecipe
 from opsin.core.recipe import DataRecipe, ModelRecipe, TrainingRecipe
 from opsin.models.resolve import resolve
 from opsin.studio.jobs import training_form

@@ -62,7 +62,7 @@ def test_pictures_come_from_the_source_and_from_nowhere_else(queue: Queue, folde
         f"{folder.parent / 'secret.png'},dog,dog,0.95,,false,,", "gone.png,dog,dog,0.99,,false,,",
         "d.png,,,,,,,cut off",
     )  # fmt: skip
-    images = asyncio.run(read_answers(queue, job.id))
+    images = read_answers(queue, job.id)
     assert [image.name for image in images[:3]] == ["in/b.png", "a.png", "'=c.png"]
     assert images[-1] == AnsweredImage("d.png", error="cut off", src=f"/answers/{job.id}/6.png")
     for image, width in zip(images[:3], (5, 4, 6), strict=True):

@@ -18,7 +18,6 @@ from opsin.runtime.classifier import Classifier
 from opsin.studio.context import Studio
 from opsin.studio.pages.inside import _Inside, _read, _Results, _Shown
 from opsin.studio.projects import Project
-from opsin.studio.ui.graph import blocks_of
 from opsin.studio.ui.maps import in_percent
 from tests.made_runs import answers_right, write_run
 
@@ -33,18 +32,17 @@ def run(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> RunDirectory:
     return directory
 
 
-def body_of(studio: Studio, results: _Results, shown: _Shown) -> _Inside:
-    body = _Inside(studio, Project("0", "digits", None), "0", results, shown)
-    body._blocks = blocks_of(results.layers)
-    body._shown = body._checked()
-    return body
+def shown(studio: Studio, results: _Results, asked: _Shown) -> _Shown:
+    body = _Inside(studio, Project("0", "digits", None), "0", results, asked)
+    body._check()
+    return body._shown
 
 
 def test_a_run_has_layers_and_the_images_that_it_was_judged_by(run: RunDirectory) -> None:
     results = _read(run)
     assert [layer.name for layer in results.layers] == ["input", "flatten", "head"]
     assert results.judged is not None
-    assert (results.part, results.moved) == ("test", None)
+    assert results.moved is None
     assert len(results.judged.rows) > 100
 
 
@@ -69,31 +67,21 @@ def test_moved_images_are_told(tmp_path: Path, shapes: Path) -> None:
 @pytest.mark.parametrize(
     ("image", "becomes"),
     [
-        ("", "test/0"),
-        ("test/17", "test/17"),
-        ("val/17", "test/17"),  # of the part that it was judged by
-        ("test/999999999", "test/178"),
-        ("test/-1", "test/0"),
-        ("../../etc/passwd", "test/0"),
-        ("train/\u0663", "test/0"),
-        ("kept/00000000000000aa", "kept/00000000000000aa"),
-        ("kept/../aa", "test/0"),
+        ("", "0"), ("17", "17"), ("999999999", "178"), ("-1", "0"), ("../../etc/passwd", "0"),
+        ("\u0663", "0"), ("00000000000000aa", "00000000000000aa"), ("../aa", "0"),
     ],
-)
+)  # fmt: skip
 def test_an_address_names_a_photograph_or_the_first(
     studio: Studio, run: RunDirectory, image: str, becomes: str
 ) -> None:
-    body = body_of(studio, _read(run), _Shown(image, "nowhere", 3))
-    assert body._shown.image == becomes
-    assert body._shown.layer in {"flatten", "head"}
-    asked = body._image
-    assert asked == ({"kept": becomes[5:]} if becomes.startswith("kept") else {"image": becomes})
+    found = shown(studio, _read(run), _Shown(image, "nowhere", 3))
+    assert found.image == becomes
+    assert found.layer in {"flatten", "head"}
 
 
 def test_without_images_one_has_to_be_chosen(studio: Studio) -> None:
     layer = Layer(name="a", kind="Dense", shape=(3,), parameters=9, trainable=9, multiply_adds=9)
-    body = body_of(studio, _Results([layer]), _Shown("test/3", "a"))
-    assert body._shown == _Shown("", "a")
+    assert shown(studio, _Results([layer]), _Shown("3", "a")) == _Shown("", "a")
 
 
 def test_a_part_of_an_image_is_framed_in_percent() -> None:

@@ -43,13 +43,14 @@ from opsin.core.storage import atomic_file, check_new_file, storage_errors, writ
 from opsin.core.stored_json import JsonObject
 from opsin.data.image_stream import Shard, ShardInputs, named_shard, whole_file
 from opsin.data.split import UNASSIGNED
-from opsin.stores.bucket import open_bucket, said_as
-from opsin.stores.store_address import (
+from opsin.stores.bucket import (
     ADDRESSES,
     AZURE_ACCOUNT,
     StoreAddress,
     StoredObject,
     is_stored,
+    open_bucket,
+    said_as,
 )
 
 #: What a shard's file ends in, behind the name of the whole.

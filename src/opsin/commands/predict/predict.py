@@ -36,7 +36,7 @@ from opsin.data.sources.archive import is_archive
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.cluster import Cluster, is_elsewhere
 from opsin.runtime.prediction import NONE_OF_THESE, Prediction
-from opsin.stores.store_address import StoreAddress, is_stored
+from opsin.stores.bucket import StoreAddress, is_stored
 
 # Answers are kept at least this often: images, and seconds.
 _BATCH: Final = 512

@@ -21,7 +21,7 @@ from opsin.data.cache import digest_rows
 from opsin.data.image_tree import add_up, natural
 from opsin.data.spelling import nfc, places_among
 from opsin.data.split import TEST, TRAIN, UNASSIGNED
-from opsin.stores.store_address import StoredObject
+from opsin.stores.bucket import StoredObject
 
 _Image_co = TypeVar("_Image_co", covariant=True)
 

@@ -36,7 +36,7 @@ from opsin.data.sources.contents import (
 )
 from opsin.data.spelling import nfc, places_among
 from opsin.data.split import UNASSIGNED, part_named
-from opsin.stores.store_address import StoredObject
+from opsin.stores.bucket import StoredObject
 
 #: Share of the free disk space that may be filled.
 DISK_SHARE = 0.5

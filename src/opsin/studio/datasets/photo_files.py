@@ -17,7 +17,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from opsin.core.errors import SourceError
 from opsin.core.format import counted
-from opsin.core.storage import storage_errors, write_json, write_new
+from opsin.core.storage import storage_errors, write_bytes, write_json
 from opsin.data.formats import SUFFIXES
 from opsin.data.images import open_apart
 from opsin.studio import people
@@ -179,8 +179,9 @@ class PhotoFiles:
         digest = hashlib.sha256(content).hexdigest()[:16]
         stem = file_name(Path(name).stem)
         path = folder / f"{stem}-{digest}{next(end for end in endings if end in SUFFIXES)}"
-        if not write_new(path, content):
+        if path.exists():
             raise SourceError(f"It is among your photographs of {class_} already")
+        write_bytes(path, content)
         self.added([path])
         return path
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from opsin.core.artifacts.run_directory import RunDirectory, free_name
+from opsin.core.artifacts.run_directory import RunDirectory, free_run_name
 from opsin.core.errors import OpsinError, RunError, StorageError
 from opsin.core.storage import storage_errors, write_json
 from opsin.studio.errors import NotThere
@@ -279,7 +279,7 @@ class Queue:
             if job.kind == "train" and argv == job.argv:
                 # A new attempt writes a new run, whose name is fixed here.
                 taken = {other.run for other in self._jobs.values() if other.active and other.run}
-                new_run = free_name(self.runs, job.title, taken)
+                new_run = free_run_name(self.runs, job.title, taken)
                 job = replace(job, run=new_run)
             # Before the start, so that a crash in between causes no second process.
             self._put(job)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from opsin.classical.classical_recipe import BACKBONE, PIXEL_MODELS, TRAIN_OPTIONS, options_for
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.records import Location
+from opsin.core.artifacts.run_report import RecordedRecipe
 from opsin.core.errors import RecipeError
 from opsin.core.format import seconds_of
 from opsin.core.recipe import SOURCE, DataRecipe, flat_options, override

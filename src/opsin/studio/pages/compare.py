@@ -66,7 +66,7 @@ async def show(studio: Studio, runs: str = "") -> None:
     await ui.context.client.connected()
     found = fault = None
     try:
-        found = await _comparison(studio, compared)
+        found = await comparison(studio, compared)
     except OpsinError as error:
         fault = error
     if content.is_deleted:
@@ -117,7 +117,7 @@ def _choice(studio: Studio, rows: Sequence[RunRow], titles: Mapping[str, str]) -
         button.bind_enabled_from(chosen, "value", lambda value: 2 <= len(value) <= MOST)
 
 
-async def _comparison(studio: Studio, compared: Compared) -> Comparison:
+async def comparison(studio: Studio, compared: Compared) -> Comparison:
     """The comparison, made first if there is none yet."""
     if (known := await asyncio.to_thread(compared.known)) is not None:
         return known

@@ -3,46 +3,39 @@
 from __future__ import annotations
 
 import re
+import secrets
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from nicegui import ui
 
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
+from opsin.core.artifacts.run_predictions import PartPredictions, RunPredictions
 from opsin.core.artifacts.run_report import Report
 from opsin.core.child_process import Header
 from opsin.core.errors import ModelFileError, MovedError, OpsinError
-from opsin.core.format import about, count, percent
+from opsin.core.format import about, count, counted, percent
 from opsin.core.glossary import term_of_layer
 from opsin.core.metadata import Layer, LayerOp
 from opsin.data.run_images import recipe_of_run
+from opsin.report.inside.layer_sections import figure
 from opsin.studio.context import Studio
-from opsin.studio.pages.inside_photographs import choose_photograph
+from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.pages.inside_questions import WHY, questions
 from opsin.studio.pages.page import Page
 from opsin.studio.projects import Project
-from opsin.studio.runs.inspection_sessions import InspectionAnswer, Stopped
-from opsin.studio.threads import IMAGES
-from opsin.studio.ui import layout, maps
+from opsin.studio.runs.workers import Answer, Stopped
+from opsin.studio.threads import IMAGES, UPLOADS
+from opsin.studio.ui import intake, kit, layout
+from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 from opsin.studio.ui.graph import NetworkGraph, blocks_of, shape_in_words, title_of
-from opsin.studio.ui.kit import (
-    Handler,
-    action,
-    empty,
-    error_line,
-    heading,
-    icon_action,
-    note,
-    rooted,
-    without_commands,
-)  # fmt: skip
+from opsin.studio.ui.maps import bars, framed, in_percent
 from opsin.studio.ui.terms import word
 from opsin.studio.ui.waiting import Waiting
 from opsin.studio.words import safe
 
-_KNOWN: Final = re.compile(r"(?:test|val|out_of_fold)/(\d{1,9})")
-_KEPT: Final = re.compile(r"kept/([0-9a-f]{16})")
+_PLACE: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
+_KEPT: Final = re.compile(r"[0-9a-f]{16}")
 # Seconds that looking for a unit's photographs may take, and the fewest of them that say something.
 _SHORT, _FEW = 10.0, 100
 # Errors of the worker in words of the page.
@@ -57,7 +50,7 @@ _BACK: Final = "<script>addEventListener('popstate', () => location.reload())</s
 
 @dataclass(frozen=True)
 class _Shown:
-    """What the address names: a photograph, a layer, and one of its units."""
+    """A photograph, by its place among those judged or its key, a layer, and one of its units."""
 
     image: str
     layer: str
@@ -65,13 +58,9 @@ class _Shown:
 
 
 class _Results(NamedTuple):
-    """What a run says of its network, and of the images that it was judged by, if they are there.
-
-    Without a report, which imported networks may lack, there are no layers.
-    """
+    """The layers, unless it was imported without a report, and the images that judged it."""
 
     layers: list[Layer]
-    part: PredictedPart = "test"
     judged: PartPredictions | None = None
     moved: MovedError | None = None
 
@@ -80,7 +69,7 @@ def _read(directory: RunDirectory) -> _Results:
     results = _Results([])
     try:
         report = directory.read(Report)
-        results = _Results(report.layers, report.split)
+        results = _Results(report.layers)
         recipe_of_run(directory)
         return results._replace(judged=RunPredictions.read(directory).of(report.split))
     except MovedError as error:
@@ -94,19 +83,19 @@ async def inside(
     unit: str = "", view: str = "",
 ) -> None:  # fmt: skip
     """Build it."""
-    the_project = await IMAGES.run(studio.projects.get, project)
+    now = await IMAGES.run(studio.projects.get, project)
     with layout.page(
-        studio, "Look inside", project=the_project, here="inside", guide="how-to/inspect.html"
+        studio, "Look inside", project=now, here="inside", guide="how-to/inspect.html"
     ) as frame:
-        row = the_project.classifier(run)
+        row = now.classifier(run)
         if row is None:
-            address = layout.address(the_project, "train")
-            empty("Train a classifier, and you can look inside it here.", "Train", address)
+            words = "Train a classifier, and you can look inside it here."
+            kit.empty(words, "Train", layout.address(now, "train"))
             return
         ui.add_head_html(_BACK)
         results = await IMAGES.run(lambda: _read(studio.runs.get(row.id)))
         number = int(unit) if unit.isascii() and unit.isdigit() and len(unit) < 7 else None
-        body = _Inside(studio, the_project, row.id, results, _Shown(image, layer, number))
+        body = _Inside(studio, now, row.id, results, _Shown(image, layer, number))
         if view == "why":
             body.unfolded.add(WHY)
         body.build(frame)
@@ -123,7 +112,8 @@ class _Inside:
         self, studio: Studio, project: Project, run: str, results: _Results, shown: _Shown
     ) -> None:
         self._studio, self._project, self._run = studio, project, run
-        self._results, self._shown, self._layers = results, shown, results.layers
+        self._layers, self._judged, self._moved = results
+        self._shown = shown
         self._seconds = 1.0  # that an image takes
         self._graph: NetworkGraph | None = None
         self.unfolded: set[str] = set()  # questions, for the next layer too
@@ -131,30 +121,29 @@ class _Inside:
     def build(self, frame: layout.Frame) -> None:
         """Show what takes no time."""
         rows = {row.id: safe(self._project.title_of(row), 60) for row in self._project.classifiers}
+
+        def go(run: str) -> None:
+            ui.navigate.to(layout.address(self._project, "inside", run=run))
+
         self._dialog = ui.dialog().props('aria-label="Choose a photograph"')
         with frame.actions:
             if len(rows) > 1:
-                choice = ui.select(rows, value=self._run, label="Classifier")
-                choice.on_value_change(
-                    lambda event: ui.navigate.to(
-                        layout.address(self._project, "inside", run=event.value)
-                    )
-                )
-            action("Choose a photograph", self._choose, kind="primary", icon="add_a_photo")
-        if self._results.moved is not None:
-            error_line(self._results.moved)
+                ui.select(rows, value=self._run, label="Classifier",
+                          on_change=lambda event: go(event.value))  # fmt: skip
+            kit.action("Choose a photograph", self._choose, kind="primary", icon="add_a_photo")
+        if self._moved is not None:
+            kit.error_line(self._moved)
         with ui.element("div").classes("inside") as self._body:
             ui.skeleton(height="240px")
 
     async def start(self) -> None:
         """Show the network, and what the address names."""
         if not self._layers:
-            answer = await self.ask(self._body, "Opening the network", "layers", {})
+            answer = await self.ask(self._body, "Opening the network", "layers")
             if answer is None:
                 return
             self._layers = list(map(Layer.model_validate, answer.values["layers"]))
-        self._blocks = blocks_of(self._layers)
-        self._shown = self._checked()
+        self._check()
         self._body.clear()
         with self._body:
             self._photo = ui.element("section").props('aria-label="Photograph"')
@@ -164,27 +153,16 @@ class _Inside:
             self._result = ui.element("section").classes("stack").props('aria-label="Maps"')
         await self.show()
 
-    def _checked(self) -> _Shown:
-        """What the address names, with what means nothing replaced."""
-        first = self._blocks[self._blocks[0].title == "Input" and len(self._blocks) > 1].result.name
-        names = {layer.name for layer in self._layers}
-        layer = self._shown.layer if self._shown.layer in names else first
-        image, judged = self._shown.image, self._results.judged
+    def _check(self) -> None:
+        """Replace what means nothing in the address."""
+        self._blocks = blocks = blocks_of(self._layers)
+        image, layer, unit = self._shown.image, self._shown.layer, self._shown.unit
+        if not any(layer == one.name for one in self._layers):
+            layer = blocks[blocks[0].title == "Input" and len(blocks) > 1].result.name
         if not _KEPT.fullmatch(image):
-            known, last = _KNOWN.fullmatch(image), len(judged.rows) - 1 if judged else -1
-            at = min(int(known[1]), last) if known else 0
-            image = f"{self._results.part}/{at}" if last >= 0 else ""
-        return _Shown(image, layer, self._shown.unit)
-
-    @property
-    def _image(self) -> Header:
-        """The photograph, as the worker is asked about it."""
-        if kept := _KEPT.fullmatch(self._shown.image):
-            return {"kept": kept[1]}
-        part, _, number = self._shown.image.partition("/")
-        if part == "out_of_fold" and self._results.judged is not None:
-            return {"image": f"{part}/{self._results.judged.rows[int(number)]}"}
-        return {"image": self._shown.image}
+            at = int(image) if _PLACE.fullmatch(image) else 0
+            image = str(min(at, len(self._judged.rows) - 1)) if self._judged else ""
+        self._shown = _Shown(image, layer, unit)
 
     async def show(self, **changes: Any) -> None:
         """Show another photograph, layer or unit."""
@@ -193,7 +171,7 @@ class _Inside:
             unit = "" if shown.unit is None else str(shown.unit)
             there = layout.address(self._project, "inside", run=self._run, image=shown.image,
                                    layer=shown.layer, unit=unit)  # fmt: skip
-            ui.navigate.history.push(rooted(there))
+            ui.navigate.history.push(kit.rooted(there))
             if self._graph is None:  # the network could not be opened before
                 await self.start()
                 return
@@ -201,12 +179,12 @@ class _Inside:
         if not self._shown.image:
             self._result.clear()
             with self._result:
-                empty("Choose a photograph to see what each block of the network makes of it.")
+                kit.empty("Choose a photograph to see what each block of the network makes of it.")
             return
-        options = {"layer": self._shown.layer, **self._image}
+        options: dict[str, Any] = {"layer": self._shown.layer}
         if self._shown.unit is not None:
             options["unit"] = self._shown.unit
-        answer = await self.ask(self._result, "Computing the maps", "maps", options)
+        answer = await self.ask(self._result, "Computing the maps", "maps", **options)
         if answer is not None:
             self._seconds = max(1e-4, answer.values["seconds"])
             self._show_photograph(answer)
@@ -215,147 +193,260 @@ class _Inside:
                 await self._show_layer(answer)
 
     async def ask(
-        self, area: ui.element, text: str, do: str, options: Header,
-        again: Handler | None = None,
-    ) -> InspectionAnswer | None:  # fmt: skip
-        """Ask the worker, and show progress and errors in an area of the page.
+        self, area: ui.element, text: str, do: str, again: kit.Handler | None = None,
+        **options: str | int,
+    ) -> Answer | None:  # fmt: skip
+        """Ask the worker about the photograph; show progress and errors in an area of the page.
 
         Work that takes long can be stopped, and done ``again``. There is no answer if the page
         shows something else by then.
         """
         if area.is_deleted:
             return None
-        sessions, wanted = self._studio.inside, self._shown
-
-        async def stop() -> None:
-            await sessions.cancel(self._run, do, **options)
-
-        with area:
-            waiting = Waiting(text, stop if again else None)
-        waiting.element.move(area, target_index=0)
-        answer = error = None
+        workers, wanted, given = self._studio.inside, self._shown, None
+        answer = error = waiting = None
         try:
-            answer = await sessions.ask(self._run, do, on_progress=waiting.tell, **options)
+            if do not in ("layers", "unit"):
+                if _KEPT.fullmatch(wanted.image):
+                    given = self._studio.tried.get(wanted.image)
+                elif self._judged is not None:
+                    options["image"] = f"out_of_fold/{self._judged.rows[int(wanted.image)]}"
+            stop = again and (lambda: workers.cancel(self._run, do, given, **options))
+            with area:
+                waiting = Waiting(text, stop)
+            waiting.element.move(area, target_index=0)
+            answer = await workers.ask(self._run, do, given, on_progress=waiting.tell, **options)
         except OpsinError as failure:
             error = failure
-        waiting.delete()
+        if waiting is not None:
+            waiting.delete()
         if area.is_deleted or wanted != self._shown:
             return None
         if error is not None:
             area.clear()
             with area:
                 if isinstance(error, Stopped):
-                    note("Stopped.")
+                    kit.note("Stopped.")
                 else:
-                    error_line(_WORDS.get(type(error)) or without_commands(str(error)))
+                    kit.error_line(_WORDS.get(type(error)) or kit.without_commands(str(error)))
                 if again:
-                    action("Start again", again).classes("self-start")
+                    kit.action("Start again", again).classes("self-start")
         return answer
 
-    def _show_photograph(self, answer: InspectionAnswer) -> None:
+    def _show_photograph(self, answer: Answer) -> None:
         short, (tall, wide) = answer.values["answer"], answer.values["size"]
         (nearest, share), *_ = short["top"]
-        actual, refused = short["actual"], short["label"] != nearest
+        actual = short["actual"]
         self._photo.clear()
         with self._photo:
-            maps.framed(answer.src(answer.values["image"]), f"The photograph, {wide}×{tall} pixels")
-            verdict = "None of these" if refused else f"{safe(nearest, 60)}, {percent(share)}"
-            label = ui.label(verdict).classes("answer").props("role=status")
-            if refused:
-                note(f"It looks unlike the training photographs. Nearest: {safe(nearest, 60)}.")
+            framed(answer.src(answer.values["image"]), f"The photograph, {wide}×{tall} pixels")
+            label = ui.label(f"{safe(nearest, 60)}, {percent(share)}").classes("answer")
+            label.props("role=status")
+            if short["label"] != nearest:
+                label.set_text("None of these")
+                words = f"It looks unlike the training photographs. Nearest: {safe(nearest, 60)}."
+                kit.note(words)
             elif actual is not None:
                 label.classes("right" if actual == nearest else "wrong")
             if actual not in (None, nearest):
-                note(f"You sorted it as {safe(actual, 60)}.")
-            maps.bars([(name, share, percent(share)) for name, share in short["top"]])
-            known, judged = _KNOWN.fullmatch(self._shown.image), self._results.judged
-            if known and judged is not None:
-                at, total = int(known[1]), len(judged.rows)
+                kit.note(f"You sorted it as {safe(actual, 60)}.")
+            bars([(name, share, percent(share)) for name, share in short["top"]])
+            if self._judged is not None and not _KEPT.fullmatch(self._shown.image):
+                at, total = int(self._shown.image), len(self._judged.rows)
                 with ui.element("div").classes("line"):
-                    self._step("Previous photograph", at - 1, total, part=self._results.part)
-                    note(f"{count(at + 1)} of {count(total)}")
-                    self._step("Next photograph", at + 1, total, part=self._results.part)
+                    self._step("Previous photograph", total, image=at - 1)
+                    kit.note(f"{count(at + 1)} of {count(total)}")
+                    self._step("Next photograph", total, image=at + 1)
 
-    def _step(self, text: str, to: int, total: int, *, part: str = "") -> None:
-        """A button for the photograph (of a part), or else the unit, before or after."""
-        change: Header = {"image": f"{part}/{to}"} if part else {"unit": to}
+    def _step(self, text: str, total: int, **to: int) -> None:
+        """A button for the photograph or the unit before or after."""
+        ((name, at),) = to.items()
         icon = "chevron_left" if text.startswith("Previous") else "chevron_right"
-        icon_action(icon, text, lambda: self.show(**change)).set_enabled(0 <= to < total)
+        change = {name: str(at) if name == "image" else at}
+        kit.icon_action(icon, text, lambda: self.show(**change)).set_enabled(0 <= at < total)
 
-    async def _show_layer(self, answer: InspectionAnswer) -> None:
+    async def _show_layer(self, answer: Answer) -> None:
+        values = answer.values
         block = next(block for block in self._blocks if self._shown.layer in block)
         layer = next(layer for layer in block.layers if layer.name == self._shown.layer)
         with ui.element("div").classes("line"):
-            heading(block.title)
+            kit.heading(block.title)
             if title_of(layer) != block.title:
                 word(title_of(layer), term_of_layer(layer.kind))
             number = sum(layer.parameters for layer in block.layers)
             parameters = f" · {count(number)} parameters in this block" if number else ""
-            note(f"{shape_in_words(layer)}{parameters}")
+            kit.note(f"{shape_in_words(layer)}{parameters}")
         if not any(one.op in (LayerOp.CONV, LayerOp.DENSE) for one in self._layers):
-            note("A model without layers: the blocks are its steps.")
+            kit.note("A model without layers: the blocks are its steps.")
         if self._shown.unit is not None:
             await self._show_unit(answer, self._shown.unit)
             return
-        if answer.values["maps"]:
-            maps.scale_line(answer.values)
+        if values["maps"]:
+            signed = "Purple is above 0, orange below"
+            bright = "Bright is where a map finds something" if values["low"] == "0" else signed
+            kit.note(f"{bright}; each place sees {values['sees']}. Click a map to see it alone.")
+            with ui.element("div").classes("scale note"):
+                ui.label(values["low"])
+                stops = ", ".join(values["stops"])
+                ui.element("i").style(f"background: linear-gradient(90deg, {stops})")
+                ui.label(values["high"])
         elif layer is self._layers[-1]:
-            note("One score for each class; the highest gives the answer.")
+            kit.note("One score for each class; the highest gives the answer.")
         self._add_units(answer, ui.element("div").classes("stack"), ui.element("div"))
-        questions(self.ask, self._blocks, layer.name, self._image, self.unfolded)
+        questions(self.ask, self._blocks, block, layer.name, self.unfolded)
 
     def _add_units(
-        self, answer: InspectionAnswer, area: ui.element, more: ui.element, first: int = 0
+        self, answer: Answer, area: ui.element, more: ui.element, first: int = 0
     ) -> None:
         """Show some more of a layer's units, and how to see the next ones."""
-        shown, total = first + len(answer.values["units"]), answer.values["total"]
-        options = {"layer": self._shown.layer, "first": shown, **self._image}
+        values = answer.values
+        units, total = values["units"], values["total"]
+        shown = first + len(units)
         with area:
-            maps.units(answer, lambda number: self.show(unit=number))
+            if values["maps"]:
+                with ui.element("div").classes("maps"):
+                    for unit in units:
+                        self._map(answer, unit)
+            else:
+                largest = max((abs(unit["high"]) for unit in units), default=0.0) or 1.0
+                names = dict(enumerate(values["names"]))
+                rows = [(names.get(unit["unit"], f"Unit {unit['unit']}"), unit["high"] / largest,
+                         figure(unit["high"])) for unit in units]  # fmt: skip
+                bars(rows, lambda at: self.show(unit=units[at]["unit"]))
         more.clear()
 
         async def show_more() -> None:
             more.clear()
-            following = await self.ask(more, "Computing the maps", "maps", options)
+            following = await self.ask(more, "Computing the maps", "maps",
+                                       layer=self._shown.layer, first=shown)  # fmt: skip
             if following is not None:
                 self._add_units(following, area, more, shown)
 
         if shown < total:
             with more:
-                action(f"Show more ({count(total - shown)} left)", show_more)
+                kit.action(f"Show more ({count(total - shown)} left)", show_more)
 
-    async def _show_unit(self, answer: InspectionAnswer, number: int) -> None:
-        """Show one unit alone: its map, its numbers, and what it looks for."""
-        total, what = answer.values["total"], "maps" if answer.values["maps"] else "numbers"
+    def _map(self, answer: Answer, unit: Header) -> None:
+        text = f"Map {unit['unit']}, up to {figure(unit['high'])}"
+        with ui.element("button").props('type="button"') as button:
+            button.props["title"] = text
+            button.on("click", lambda: self.show(unit=unit["unit"]))
+            image = ui.element("img").classes("pixel").props('loading="lazy"')
+            image.props.update({"src": kit.rooted(answer.src(unit["image"])), "alt": text})
+
+    async def _show_unit(self, answer: Answer, number: int) -> None:
+        """Show one unit alone: its map beside the photograph, its numbers, what it looks for."""
+        values = answer.values
+        (unit,), total, is_map = values["units"], values["total"], values["maps"]
         with ui.element("div").classes("line"):
-            action(f"All {count(total)} {what}", lambda: self.show(unit=None), icon="arrow_back")
-            self._step("Previous", number - 1, total)
-            self._step("Next", number + 1, total)
-        maps.one_unit(answer)
-        if self._results.judged is not None:
-            heading("What it looks for", 3)
-            area = ui.element("div").classes("stack")
+            kit.action(f"All {count(total)} {'maps' if is_map else 'numbers'}",
+                       lambda: self.show(unit=None), icon="arrow_back")  # fmt: skip
+            self._step("Previous", total, unit=number - 1)
+            self._step("Next", total, unit=number + 1)
+        if is_map:
+            name, (row, column) = f"Map {number}", unit["place"]
+            with ui.element("div").classes("pair"):
+                framed(answer.src(unit["image"]), name, name)
+                framed(answer.src(values["image"]), "The photograph",
+                       "Framed: where it is strongest",
+                       [in_percent(unit["box"], values["size"])])  # fmt: skip
+            kit.facts([
+                ("Highest", figure(unit["high"])), ("Lowest", figure(unit["low"])),
+                ("Mean", figure(unit["mean"])),
+                ("Strongest at", f"row {row + 1}, column {column + 1}"), ("Sees", values["sees"]),
+            ])  # fmt: skip
+        else:
+            kit.facts([("Number", str(number)), ("Value", figure(unit["high"]))])
+        if self._judged is not None:
+            kit.heading("What it looks for", 3)
             limit = max(_FEW, int(_SHORT / self._seconds))
-            await self._look_for(area, answer, limit=limit)
+            await self._look_for(ui.element("div").classes("stack"), values["size"], limit=limit)
 
-    async def _look_for(self, area: ui.element, unit: InspectionAnswer, **limit: int) -> None:
+    async def _look_for(self, area: ui.element, size: tuple[int, int], **limit: int) -> None:
         """Show the training photographs that activate a unit most, of some or of all."""
         area.clear()
-        options = {"layer": self._shown.layer, "unit": self._shown.unit, **limit}
-        answer = await self.ask(area, "Looking at the training photographs", "unit", options,
-                                lambda: self._look_for(area, unit, **limit))  # fmt: skip
+        unit = self._shown.unit or 0
+        answer = await self.ask(
+            area, "Looking at the training photographs", "unit",
+            lambda: self._look_for(area, size, **limit), layer=self._shown.layer, unit=unit,
+            **limit,
+        )  # fmt: skip
         if answer is None:
             return
-        seen, total = answer.values["images"], answer.values["total"]
+        values = answer.values
+        seen, total = values["images"], values["total"]
         with area:
-            maps.best_photographs(answer, unit.values["size"])
+            if values["constant"]:
+                kit.note("It gives the same number for every photograph: it has learnt nothing.")
+            else:
+                best = counted(sum(number for _, number in values["mix"]), "photograph")
+                mix = [f"{number} {'is' if number == 1 else 'are'} {name}"
+                       for name, number in values["mix"][:3]]  # fmt: skip
+                kit.note(f"Of the {best} that activate it most, {', '.join(mix)}.")
+                with ui.element("div").classes("seen-best"):
+                    for one in values["best"]:
+                        _best(answer, one, size)
             if seen < total:
-                note(f"The best of {count(seen)} of its {count(total)} photographs.")
+                kit.note(f"The best of {count(seen)} of its {count(total)} photographs.")
                 text = f"Look at all of them (about {about(self._seconds * total)})"
-                action(text, lambda: self._look_for(area, unit)).classes("self-start")
+                kit.action(text, lambda: self._look_for(area, size)).classes("self-start")
 
     async def _choose(self) -> None:
-        await choose_photograph(
-            self._dialog, self._studio, self._run, lambda image: self.show(image=image),
-            part=self._results.part, judged=self._results.judged,
+        """Offer photographs: one's own, or those that it was judged by, mistakes first."""
+        studio, dialog, judged = self._studio, self._dialog, self._judged
+
+        async def choose(image: str) -> None:
+            dialog.close()
+            await self.show(image=image)
+
+        async def take(files: list[SentFile]) -> None:
+            with status.errors():
+                content = await UPLOADS.run(studio.uploads.take, files[0]["key"])
+                key = studio.tried.put(content, files[0]["name"])
+                await studio.tried.answer(self._run, key)  # or it is refused here
+                await choose(key)
+
+        dialog.clear()
+        with dialog, ui.card().classes("stack").style("width: min(960px, 94vw); max-width: none"):
+            with ui.element("div").classes("line"):
+                kit.heading("Choose a photograph")
+                ui.space()
+                kit.icon_action("close", "Close", dialog.close)
+            status = kit.StatusLine()
+            intake.Intake("A photograph of your own", multiple=False, accept=intake.IMAGES,
+                          batch=secrets.token_hex(8), on_all=take)  # fmt: skip
+            area = ui.element("div").classes("stack")
+        dialog.open()
+        if judged is None:
+            return
+        with status.errors():
+            images = await studio.opened.of_run(self._run)
+            order = [*judged.surest(~judged.right), *judged.surest(judged.right)]
+
+            def describe(at: int) -> GalleryImage:
+                label, actual = (images.classes[labels[at]]
+                                 for labels in (judged.answers, judged.labels))  # fmt: skip
+                caption = label if judged.right[at] else f"{actual}, taken for {label}"
+                address = images.address(int(judged.rows[at]))
+                return GalleryImage(
+                    address, caption, caption, "right" if judged.right[at] else "wrong"
+                )
+
+            if not area.is_deleted:
+                with area:
+                    kit.heading("Or one that it was judged by", 3)
+                    ImageGallery("Photographs, mistakes first", order, describe,
+                                 on_open=lambda at: choose(str(order[at])), side=120,
+                                 height=420)  # fmt: skip
+
+
+def _best(answer: Answer, best: Header, size: tuple[int, int]) -> None:
+    """A training photograph that activates a unit, with the part that it sees."""
+    with ui.element("div"):
+        framed(
+            answer.src(best["image"]), f"Photograph of {best['class']}",
+            f"{best['class']} · {figure(best['value'])}",
+            [in_percent(best["box"], size)] if best["box"] else [],
         )  # fmt: skip
+        if best["patch"] is not None:
+            framed(answer.src(best["patch"]), "The part that it sees")

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from nicegui import ui
 
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_report import PartFigures, SuspectedLabel
+from opsin.core.artifacts.run_report import PartFigures, RecordedRecipe, SuspectedLabel
 from opsin.core.errors import OpsinError
 from opsin.core.format import clock, count, counted, file_size
 from opsin.core.recipe import without_folders
@@ -209,8 +208,8 @@ class Questions:
             try:
                 async with self._drawing:  # one after another: each keeps the processor busy
                     content = await IMAGES.run(images.opened.png, row)
-                    key = tried.put(content, "photograph.png")
-                    await tried.heat(self._row.id, key)
+                    given = tried.get(tried.put(content, "photograph.png"))
+                    heat = await self._studio.inside.ask(self._row.id, "where", given)
             except OpsinError as error:
                 status.fail(error)
                 button.enable()
@@ -219,7 +218,7 @@ class Questions:
                 status.clear()
                 button.delete()
                 with line:
-                    result_picture(f"/heat/{self._row.id}/{key}.png", f"What counts for {answer}",
+                    result_picture(heat.src(0), f"What counts for {answer}",
                                    f"What counted for the answer {answer}")  # fmt: skip
 
         with ui.element("div").classes("line"):

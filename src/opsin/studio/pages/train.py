@@ -15,8 +15,8 @@ from fastapi import Query
 from nicegui import ui
 
 from opsin.classical.classical_recipe import BACKBONE, ClassicalRecipe
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_report import RecordedRecipe
 from opsin.core.errors import OpsinError, SourceError, StorageError
 from opsin.core.format import counted
 from opsin.core.recipe import flat_options

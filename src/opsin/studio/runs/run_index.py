@@ -11,10 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, get_args
 
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.records import IMPORTED, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_report import RunSummary, summarise
+from opsin.core.artifacts.run_report import RecordedRecipe, RunSummary, summarise
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.files import MISSING, FileStamp, file_stamp
 from opsin.core.recipe import SPLIT, ClassicalName, DataRecipe

@@ -11,8 +11,8 @@ from typing import Final
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
-from opsin.core.format import count, counted, file_size
-from opsin.studio.datasets.folders import COUNTED, FolderEntry, Folders, Listing
+from opsin.core.format import count
+from opsin.studio.datasets.folders import FolderEntry, Folders, Listing
 from opsin.studio.ui import kit
 from opsin.studio.words import safe
 
@@ -52,60 +52,39 @@ class FolderPicker:
             kit.note("Choose where to start.")
         else:
             with ui.element("nav").classes("line").props('aria-label="Folders above"'):
-                if self._folders.several:
-                    kit.action("Folders", partial(self.open, ""), kind="quiet").props("dense")
-                for entry in listing.parents:
+                for entry in listing.above:
                     self._link(entry)
                 ui.label(safe(listing.here.name, 60)).classes("text-weight-bold")
             with ui.element("div").classes("line"):
                 take = partial(self._choose, partial(self._folders.path, listing.here.id))
                 kit.action(self._button, take, kind="primary", needs="owner")
-                kit.note(in_words(listing.images, len(listing.folders)))
-        self._list(listing.folders)
+                kit.note(listing.here.about)
+        with ui.element("div").classes("columns folders") as columns:
+            self._rows(listing.folders[:_SHOWN])
+        if rest := listing.folders[_SHOWN:]:
+
+            def show_rest() -> None:
+                more.delete()
+                with columns:
+                    self._rows(rest)
+
+            more = kit.action(f"Show all {count(len(listing.folders))} folders", show_rest)
         for file in listing.files:
             name = safe(file.name, 80)
             with ui.element("div").classes("line"):
                 take = partial(self._choose, partial(self._folders.path, file.id, "file"))
-                button = kit.action("Choose", take).props("dense")
-                button.props["aria-label"] = f"Choose {name}"
+                kit.action("Choose", take).props("dense").props["aria-label"] = f"Choose {name}"
                 ui.label(name)
-                kit.note(file_size(file.size))
+                kit.note(file.about)
         if listing.passed_over:
             kit.note(f"{count(listing.passed_over)} not shown: links elsewhere, or too many.")
 
-    def _list(self, entries: Sequence[FolderEntry]) -> None:
-        def rows(some: Sequence[FolderEntry]) -> None:
-            columns.clear()
-            with columns:
-                for entry in some:
-                    with ui.element("div").classes("line no-wrap"):
-                        self._link(entry)
-                        kit.note(in_words(entry.images, entry.folders))
-
-        def show_all() -> None:
-            more.delete()
-            rows(entries)
-
-        columns = ui.element("div").classes("columns folders")
-        rows(entries[:_SHOWN])
-        if len(entries) > _SHOWN:
-            more = kit.action(f"Show all {count(len(entries))} folders", show_all)
+    def _rows(self, entries: Sequence[FolderEntry]) -> None:
+        for entry in entries:
+            with ui.element("div").classes("line no-wrap"):
+                self._link(entry)
+                kit.note(entry.about)
 
     def _link(self, entry: FolderEntry) -> None:
-        button = kit.action(entry.name, partial(self.open, entry.id), kind="quiet", icon="folder")
-        button.props("dense")
-
-
-def in_words(images: int, folders: int) -> str:
-    """What lies right in a folder.
-
-    Example:
-        >>> in_words(1, 12), in_words(0, 0)
-        ('1 photo · 12 folders', 'no photos')
-    """
-    parts = [
-        f"{count(number)}+ {word}s" if number >= COUNTED else counted(number, word)
-        for number, word in ((images, "photo"), (folders, "folder"))
-        if number
-    ]
-    return " · ".join(parts) or "no photos"
+        opened = partial(self.open, entry.id)
+        kit.action(entry.name, opened, kind="quiet", icon="folder").props("dense")
