@@ -416,3 +416,20 @@ def test_what_labels_moved_comes_back_with_the_name_of_a_class(studio: Studio) -
     assert window.counts() == {"disc": 2, "square": 6}
     assert window.undo() == "2 photographs moved to square"
     assert window.counts() == {"disc": 4, "square": 4}
+
+
+def test_corrections_of_photographs_that_are_gone_hinder_no_training(studio: Studio) -> None:
+    dataset = made_here(studio)
+    read(studio, dataset)
+    window, root = Window(studio, dataset), studio.sets.images_path(dataset.id)
+    album = window.album()
+    chosen = album.of(0)[:2].tolist()
+    window.do(lambda albums, album: albums.move(album, chosen, "square"))
+    (root / album.name(chosen[0])).unlink()
+    read(studio, dataset)
+    assert asyncio.run(window.albums.read_again(dataset.id))
+    assert len(read_corrections(studio.sets.corrections_path(dataset.id))) == 1
+    assert window.counts() == {"disc": 2, "square": 5}
+    assert window.undo().startswith("Forgot corrections")
+    assert window.undo() == "2 photographs moved to square"
+    assert window.counts() == {"disc": 3, "square": 4}

@@ -216,14 +216,14 @@ def test_images_that_are_gone_are_told_and_kept_until_they_are_dropped(tmp_path:
     here = opened([1, 2, 3], [0, 0, 1])
     Window(tmp_path, here).put([0, 2], None)
     window = Window(tmp_path, opened([2, 3], [0, 1], ["1.png", "2.png"]))
-    assert (window.changed(), window.labels.gone) == ({1: None}, 1)
+    assert (window.changed(), len(window.labels.without_gone())) == ({1: None}, 1)
     window.put([0], "bag")
     assert Window(tmp_path, here).changed() == {0: None, 1: "bag", 2: None}
     window.files.make("", (), window.labels.without_gone(), window.labels)
-    assert window.labels.gone == 0
+    assert window.labels.without_gone() == []
     assert window.trained() == ["bag", None]
     assert window.undo()
-    assert window.labels.gone == 1
+    assert len(window.labels.without_gone()) == 1
 
 
 def test_some_image_remains(tmp_path: Path) -> None:

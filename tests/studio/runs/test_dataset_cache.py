@@ -14,8 +14,9 @@ from PIL import Image
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import SourceError
+from opsin.studio.datasets.album import Album
 from opsin.studio.datasets.catalogue import LibraryDataset
-from opsin.studio.datasets.corrections import RunCorrections
+from opsin.studio.datasets.corrections import OUT
 from opsin.studio.datasets.decoded_dataset import NotDecoded, open_run, open_set
 from opsin.studio.errors import NotThere
 from opsin.studio.runs.run_index import opaque
@@ -120,8 +121,12 @@ def test_rows_of_a_run_stay_when_files_are_renamed(shapes: Path, tmp_path: Path)
     assert [after.name(row) for row in range(len(data))] != data.names
 
 
-def of(studio: Studio, name: str) -> tuple[LibraryDataset, RunCorrections]:
-    return asyncio.run(studio.opened.corrections_of_run(opaque(name)))
+def of(studio: Studio, name: str) -> tuple[Album, list[int]]:
+    async def look() -> tuple[Album, list[int]]:
+        album, places = await studio.albums.of_run(opaque(name))
+        return album, places.tolist()
+
+    return asyncio.run(look())
 
 
 def trained(data: opsin.Dataset, tmp_path: Path, name: str = "one") -> RunDirectory:
@@ -143,17 +148,19 @@ def test_a_set_is_added_for_a_run_with_what_it_was_trained_with(
     table.write_text("name,label\ndisc/3.png,-\ndisc/1.png,square\n")
     data = opsin.load(shapes, labels=table)
     trained(data, tmp_path)
-    the_set, corrections = of(studio, "one")
+    album, places = of(studio, "one")
+    the_set = album.dataset
     assert (the_set.sources, the_set.options) == ((str(shapes),), {})
-    assert corrections.now() == {}
-    names = [*corrections.whole.opened.classes, "left out"]
-    assert [names[label] for label in corrections.whole.labels[:5]] == [
-        "disc", "square", "disc", "left out", "disc",
-    ]  # fmt: skip
+    classes = [data.classes[label] for label in data.labels]
+    assert [album.class_of(at) for at in places] == classes
+    by_name = {album.name(at): at for at in range(24)}
+    assert album.class_of(by_name["disc/1.png"]) == "square"
+    assert album.labels[by_name["disc/3.png"]] == OUT
 
     row = named(data, "disc/5.png")
-    corrections.put([row], "square")
-    assert corrections.now() == {row: "square"}
+    asyncio.run(studio.albums.move(album, [places[row]], "square"))
+    album, places = of(studio, "one")
+    assert album.class_of(places[row]) == "square"
     lines = studio.sets.corrections_path(the_set.id).read_text().splitlines()
     assert [line.split(",")[1:3] for line in lines[1:]] == [
         ["disc/1.png", "square"], ["disc/3.png", "-"], ["disc/5.png", "square"],
@@ -161,7 +168,7 @@ def test_a_set_is_added_for_a_run_with_what_it_was_trained_with(
     again = opsin.load(shapes, labels=studio.sets.corrections_path(the_set.id))
     assert again.classes[again.labels[named(again, "disc/5.png")]] == "square"
     assert table.read_text().startswith("name,label")
-    assert of(studio, "one")[0].id == the_set.id
+    assert of(studio, "one")[0].dataset.id == the_set.id
     assert len(studio.sets.all()) == 1
 
 
@@ -171,12 +178,13 @@ def test_a_run_at_another_size_has_its_images_by_name(
     opsin.load(shapes)
     data = opsin.load(shapes, size=(16, 16), classes=["square", "disc"])
     trained(data, tmp_path)
-    the_set, corrections = of(studio, "one")
-    assert the_set.options["classes"] == ("square", "disc")
+    album, places = of(studio, "one")
+    assert album.dataset.options["classes"] == ("square", "disc")
     row = named(data, "disc/4.png")
-    corrections.put([row], None)
-    assert corrections.now() == {row: None}
-    assert "disc/4.png,-" in studio.sets.corrections_path(the_set.id).read_text()
+    asyncio.run(studio.albums.remove(album, [places[row]]))
+    album, places = of(studio, "one")
+    assert [at for at in places if album.labels[at] == OUT] == [places[row]]
+    assert "disc/4.png,-" in studio.sets.corrections_path(album.dataset.id).read_text()
 
 
 def test_a_run_of_two_sources_and_one_whose_images_are_gone(

@@ -68,18 +68,6 @@ class Contents:
         """Positions by token."""
         return {token: at for at, token in enumerate(self.tokens)}
 
-    @property
-    def tray(self) -> list[Path]:
-        """Files of the tray."""
-        return [self.path(at) for at in np.flatnonzero(self.labels == UNSORTED).tolist()]
-
-    @property
-    def tray_tokens(self) -> list[str]:
-        """Their tokens."""
-        return [self.tokens[at] for at in np.flatnonzero(self.labels == UNSORTED).tolist()]
-
-    whole = True
-
     def original(self, token: str) -> bytes:
         """The content of a photograph's file, by its name in addresses."""
         at = self.places.get(token) if self.files is not None else None
@@ -169,7 +157,6 @@ class Album:
         labels: Class of each photograph now, `OUT` or `UNSORTED`: ``int64[N]``.
         rows: Row of each in the decoded images, -1 until it was read: ``int64[N]``.
         opened: The decoded images, once they were read.
-        gone: Number of corrections of photographs that are not there any more.
     """
 
     dataset: LibraryDataset
@@ -177,7 +164,6 @@ class Album:
     labels: NDArray[np.int64]
     rows: NDArray[np.int64]
     opened: DecodedDataset | None = None
-    gone: int = 0
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -214,9 +200,8 @@ class Album:
         label = int(self.labels[at])
         return self.classes[label] if label >= 0 else ""
 
-    def address(self, at: int, *, large: bool = False, in_tray: bool = False) -> str:
+    def address(self, at: int, *, large: bool = False) -> str:
         """Address of a photograph's thumbnail, or of its original form."""
-        at = int(self.of(UNSORTED)[at]) if in_tray else at
         if self.contents.files is None:
             assert self.opened is not None
             return self.opened.address(int(self.rows[at]))
@@ -270,4 +255,4 @@ def album_of(
         row = at if contents.files is None else row_of.get(name)
         if row is not None and numbers[own[row]] == contents.labels[at]:
             rows[at], now[at] = row, numbers[labels[row]]
-    return Album(dataset, contents, now, rows, opened, corrections.gone)
+    return Album(dataset, contents, now, rows, opened)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.errors import SourceError
 from opsin.core.files import FileStamp, file_stamp
-from opsin.core.format import counted
 from opsin.data.cache import digest_names
 from opsin.data.corrections import (
     LEFT_OUT,
@@ -22,9 +21,6 @@ from opsin.data.corrections import (
 )
 from opsin.data.decoded import correct
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
-
-if TYPE_CHECKING:
-    from opsin.studio.datasets.photo_files import PhotoFiles
 
 #: The label of photographs that are left out.
 OUT: Final = -1
@@ -72,11 +68,6 @@ class Corrections:
         """Each image's class now, `OUT` if it is left out: ``int64[N]``."""
         return self._now()[0]
 
-    @property
-    def gone(self) -> int:
-        """The number of lines about images that are not there any more."""
-        return len(self._now()[1])
-
     def changes(self, rows: Collection[int], class_: str | None) -> list[LabelChange]:
         """What relabels images, leaves them out (``""``), or takes corrections back (``None``)."""
         own, labels = self.opened.decoded.labels, self.labels
@@ -96,7 +87,7 @@ class Corrections:
         ]
 
     def without_gone(self) -> list[LabelChange]:
-        """What drops the lines about images that are not there any more."""
+        """What drops the lines about images that are not there any more: training refuses them."""
         return [(*key, label, None) for key, label in self._now()[1].items()]
 
     def write(self, changes: Collection[LabelChange]) -> None:
@@ -137,35 +128,3 @@ class Corrections:
                 }
             self._read = stamp, labels, gone
         return self._read[1:]
-
-
-class RunCorrections:
-    """Corrections of a run's images, by the run's rows; stored with its dataset."""
-
-    def __init__(
-        self, whole: Corrections, files: PhotoFiles, opened: DecodedDataset, rows: NDArray[np.int64]
-    ) -> None:
-        self.whole, self.rows = whole, rows  # of the run's images in the dataset
-        self._files, self._opened = files, opened
-
-    def now(self) -> dict[int, str | None]:
-        """The class of each image that differs from training; ``None`` is left out."""
-        labels = self.whole.labels[self.rows]
-        now = np.array([*self.whole.opened.classes, None], object)[labels]  # `OUT` is the last
-        trained = np.array(self._opened.classes, object)[self._opened.decoded.labels]
-        return {int(row): now[row] for row in np.flatnonzero(now != trained)}
-
-    def put(self, rows: Collection[int], label: str | None) -> None:
-        """Relabel images, or leave them out."""
-        done = "left out" if label is None else f"corrected to {label}"
-        self._make(rows, label or "", done)
-
-    def take_back(self, rows: Collection[int]) -> None:
-        """Give images their own labels again."""
-        self._make(rows, None, "as before")
-
-    def _make(self, rows: Collection[int], class_: str | None, done: str) -> None:
-        with self._files.lock:
-            labels = self.whole.changes(self.rows[list(rows)].tolist(), class_)
-            text = f"{counted(len(rows), 'photograph')} {done}"
-            self._files.make(text, (), labels, self.whole)

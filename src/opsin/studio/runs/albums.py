@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from opsin.core.errors import SourceError
 from opsin.core.format import counted
 from opsin.studio.datasets.album import (
-    UNSORTED,
     Album,
     Contents,
     album_of,
@@ -26,7 +26,7 @@ from opsin.studio.datasets.photo_files import Change, PhotoFiles, no_class
 from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.datasets.uploads import Uploads
 from opsin.studio.errors import NotThere
-from opsin.studio.people import require
+from opsin.studio.people import NotAllowed, require
 from opsin.studio.runs.dataset_cache import DatasetCache
 from opsin.studio.threads import IMAGES, UPLOADS, ComputedOnce, Threads
 
@@ -79,21 +79,26 @@ class Albums:
                 self._unread[set_id] = contents
         return await IMAGES.run(album_of, dataset, contents, table)
 
+    async def of_run(self, run_id: str) -> tuple[Album, NDArray[np.int64]]:
+        """The photographs of a run's dataset, and where each of the run's is there, or -1."""
+        dataset, rows = await self._opened.set_of_run(run_id)
+        album = await self.open(dataset.id)
+        if album.opened is None:
+            raise _unread()
+        at_row = await IMAGES.run(lambda: album.at_row)
+        return album, np.array([at_row.get(row, -1) for row in rows.tolist()], np.int64)
+
     async def read_again(self, set_id: str) -> bool:
         """Take in images that were read meanwhile; return whether there are any."""
         waited = self._unread.pop(set_id, None) is not None
-        return await self._opened.read_again(set_id) or waited
+        new = await self._opened.read_again(set_id)
+        with contextlib.suppress(NotDecoded, NotAllowed):
+            known = await self._opened.corrections_of(set_id)
+            text = "Forgot corrections of photographs that are gone"
+            await self._change(set_id, lambda own: own.make(text, (), known.without_gone(), known))
+        return new or waited
 
     # What is changed.
-
-    async def glimpse(self, _: str) -> Album | None:
-        """Nothing, since all are listed in half a second."""
-        return None
-
-    async def sort(self, album: Album, chosen: Sequence[int], class_: str) -> str:
-        """Move photographs of the tray into a class, or remove them (no class)."""
-        photos = album.of(UNSORTED)[list(chosen)].tolist()
-        return await (self.move(album, photos, class_) if class_ else self.remove(album, photos))
 
     async def move(self, album: Album, chosen: Sequence[int], class_: str) -> str:
         """Give photographs another class; return what was done, in words."""
@@ -120,13 +125,6 @@ class Albums:
         """Take back what was changed of photographs' classes."""
         rows, _ = _split(album, chosen)
         return await self._write(album, f"{counted(len(chosen), 'photograph')} restored", rows)
-
-    async def forget_gone(self, album: Album) -> str:
-        """Drop the corrections of photographs that are not there any more."""
-        known = await self._opened.corrections_of(album.dataset.id)
-        text = "Forgot corrections of photographs that are gone"
-        await self._change(album, lambda own: own.make(text, (), known.without_gone(), known))
-        return text
 
     async def _write(
         self, album: Album, text: str, rows: Sequence[int], class_: str | None = None, *,

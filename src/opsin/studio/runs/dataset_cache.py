@@ -15,7 +15,7 @@ from opsin.core.storage import write_bytes
 from opsin.data.run_images import has_no_images, pair_up, recipe_of_run
 from opsin.data.sources.named import NAMES
 from opsin.studio.datasets.catalogue import Library, LibraryDataset
-from opsin.studio.datasets.corrections import Corrections, RunCorrections
+from opsin.studio.datasets.corrections import Corrections
 from opsin.studio.datasets.decoded_dataset import (
     DecodedDataset,
     key_of_images,
@@ -98,15 +98,12 @@ class DatasetCache:
 
         return await self._of_runs.get(run_id, lambda: IMAGES.run(read))
 
-    async def corrections_of_run(self, run_id: str) -> tuple[LibraryDataset, RunCorrections]:
-        """The dataset of a run, and the corrections of the run's images."""
+    async def set_of_run(self, run_id: str) -> tuple[LibraryDataset, NDArray[np.int64]]:
+        """The dataset of a run, and the row of each of the run's images in it."""
         opened = await self.of_run(run_id)
         directory = await IMAGES.run(self._runs.get, run_id)
         dataset = await IMAGES.run(_set_of_run, self._sets, opened, directory)
-        whole = await self.corrections_of(dataset.id)
-        rows = await IMAGES.run(_rows_in, whole.opened, opened)
-        files = await IMAGES.run(self.files, dataset.id)
-        return dataset, RunCorrections(whole, files, opened, rows)
+        return dataset, await IMAGES.run(_rows_in, await self.of_set(dataset.id), opened)
 
     async def read_again(self, set_id: str) -> bool:
         """Take in new images, and what a check has found; return whether there is any of it."""
