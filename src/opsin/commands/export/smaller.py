@@ -280,7 +280,6 @@ def _speed(
 
 
 def _rate(classifier: Classifier, images: Pixels, repeats: int) -> float:
-    """Return images a second, after a warm-up batch."""
     classifier.answers(images)
     began = time.perf_counter()
     for _ in range(repeats):

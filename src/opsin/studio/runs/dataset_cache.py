@@ -25,7 +25,7 @@ from opsin.studio.datasets.decoded_dataset import (
 from opsin.studio.datasets.folders import Folders
 from opsin.studio.datasets.photo_files import PhotoFiles
 from opsin.studio.errors import NotThere
-from opsin.studio.people import by_studio
+from opsin.studio.people import acting
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.threads import IMAGES, ComputedOnce
 
@@ -147,7 +147,7 @@ def _set_of_run(sets: Library, opened: DecodedDataset, directory: RunDirectory) 
     usual = DataRecipe.of(*recipe.sources)
     options = {name: getattr(recipe, name) for name in _TAKEN_OVER
                if getattr(recipe, name) != getattr(usual, name)}  # fmt: skip
-    with by_studio():  # images that its people see anyway
+    with acting():  # images that its people see anyway
         added = sets.add_source(recipe.sources[0], **options)
     path = sets.corrections_path(added.id)
     if directory.corrections.is_file() and not path.exists():
