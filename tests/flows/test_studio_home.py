@@ -126,13 +126,13 @@ def test_loose_photos_become_a_project(
     until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, ".project-pictures img")) > 2)
     choose(browser, "My photographs", "Remove")
     until(browser, lambda: "Recently removed (1)" in shown(browser))
-    assert any(running.home.glob("pictures/*/.not-sorted"))
+    assert any(running.home.glob("sets/*/photos/.not-sorted"))
     browser.get(f"{running.address}/settings")
     press(browser, "Delete permanently")
     until(browser, lambda: one(browser, ".q-dialog .danger").is_displayed())
     one(browser, ".q-dialog .danger").click()
     until(browser, lambda: "Nothing was removed" in shown(browser))
-    assert not any(running.home.glob("pictures/*/.not-sorted"))
+    assert not any(running.home.glob("sets/*/photos/.not-sorted"))
     browser.get(running.address)
     until(browser, lambda: "Looking for your projects" not in shown(browser))
     assert "Recently removed" not in shown(browser)
@@ -174,10 +174,9 @@ def test_projects_are_made_renamed_removed_and_restored(
     until(browser, lambda: one(browser, field("Restore My photographs")).is_displayed())
     one(browser, field("Restore My photographs")).click()
     until(browser, lambda: "My photographs" in names(browser))
-    # Its own address leads to its photos, and so do those of earlier versions.
-    for old in (f"{made}/", made.replace("/projects/", "/data/")):
-        browser.get(old)
-        assert browser.current_url == f"{made}/photos"
+    # Its own address leads to its photographs.
+    browser.get(f"{made}/")
+    assert browser.current_url == f"{made}/photos"
     for width in (400, 1200):
         resize(browser, width)
         browser.get(running.address)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from opsin.commands.known_images import known_images
+from opsin.commands.test_set_usage import known_images
 from opsin.core.arguments import checked
 from opsin.core.arrays import Floats, Pixels
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -68,12 +68,9 @@ class Inspection:
     """
 
     def __init__(
-        self,
-        model: str | os.PathLike[str] | Classifier,
-        *,
-        data: Places = (),
+        self, model: str | os.PathLike[str] | Classifier, *, data: Places = (),
         watcher: Watcher = SILENT,
-    ) -> None:
+    ) -> None:  # fmt: skip
         if not isinstance(model, Classifier):
             # Its numbers are compared with those of single layers, to the last bit.
             model = Classifier(model, device=CPU, watcher=watcher)
