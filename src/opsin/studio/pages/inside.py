@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.pages.inside_questions import WHY, questions
 from opsin.studio.pages.page import Page
 from opsin.studio.projects import Project
-from opsin.studio.runs.workers import Answer, Stopped
+from opsin.studio.runs.workers import Answer
 from opsin.studio.threads import IMAGES, UPLOADS
 from opsin.studio.ui import intake, kit, layout
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery
@@ -194,44 +195,49 @@ class _Inside:
 
     async def ask(
         self, area: ui.element, text: str, do: str, again: kit.Handler | None = None,
-        **options: str | int,
+        **options: Any,
     ) -> Answer | None:  # fmt: skip
         """Ask the worker about the photograph; show progress and errors in an area of the page.
 
         Work that takes long can be stopped, and done ``again``. There is no answer if the page
         shows something else by then.
         """
+        wanted = self._shown
         if area.is_deleted:
             return None
-        workers, wanted, given = self._studio.inside, self._shown, None
-        answer = error = waiting = None
-        try:
+
+        async def answer() -> Answer:
+            given = None
             if do not in ("layers", "unit"):
                 if _KEPT.fullmatch(wanted.image):
                     given = self._studio.tried.get(wanted.image)
                 elif self._judged is not None:
                     options["image"] = f"out_of_fold/{self._judged.rows[int(wanted.image)]}"
-            stop = again and (lambda: workers.cancel(self._run, do, given, **options))
-            with area:
-                waiting = Waiting(text, stop)
-            waiting.element.move(area, target_index=0)
-            answer = await workers.ask(self._run, do, given, on_progress=waiting.tell, **options)
-        except OpsinError as failure:
-            error = failure
-        if waiting is not None:
-            waiting.delete()
+            ask = self._studio.inside.ask
+            return await ask(self._run, do, given, on_progress=waiting.tell, **options)
+
+        asked = asyncio.create_task(answer())
+        with area:
+            waiting = Waiting(text, asked.cancel if again else None)
+        waiting.element.move(area, target_index=0)
+        await asyncio.wait([asked])
+        waiting.delete()
+        error = None if asked.cancelled() else asked.exception()
+        if not isinstance(error, OpsinError | None):
+            raise error
         if area.is_deleted or wanted != self._shown:
             return None
-        if error is not None:
-            area.clear()
-            with area:
-                if isinstance(error, Stopped):
-                    kit.note("Stopped.")
-                else:
-                    kit.error_line(_WORDS.get(type(error)) or kit.without_commands(str(error)))
-                if again:
-                    kit.action("Start again", again).classes("self-start")
-        return answer
+        if error is None and not asked.cancelled():
+            return asked.result()
+        area.clear()
+        with area:
+            if error is None:
+                kit.note("Stopped.")
+            else:
+                kit.error_line(_WORDS.get(type(error)) or kit.without_commands(str(error)))
+            if again:
+                kit.action("Start again", again).classes("self-start")
+        return None
 
     def _show_photograph(self, answer: Answer) -> None:
         short, (tall, wide) = answer.values["answer"], answer.values["size"]

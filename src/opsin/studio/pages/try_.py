@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import secrets
 import shutil
@@ -19,7 +20,7 @@ from opsin.studio.context import Studio
 from opsin.studio.datasets.upload_import import SentFile, common_name, file_name
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import JobAction, new_output_folder
-from opsin.studio.pages.answer_tables import AnsweredImage, grouped, read_answered, read_answers
+from opsin.studio.pages.answer_tables import AnsweredImage, read_answered, read_answers
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.try_corrections import Corrections, stopped
 from opsin.studio.pages.verdicts import in_short
@@ -168,27 +169,34 @@ class _Try:
 
     def _groups(self, images: Sequence[AnsweredImage]) -> None:
         """Show images by their answer."""
-        groups, places = grouped(images), {image.src: at for at, image in enumerate(images)}
-        failed = groups.pop("", [])
+        groups = [(answer, list(group)) for answer, group in
+                  itertools.groupby(images, lambda image: image.answer)]  # fmt: skip
+        words = [f"{_shown(answer)} ({count(len(group))})" for answer, group in groups]
         with ui.element("div").classes("line"):
-            words = (f"{safe(_shown(name), 40)} {count(len(g))}" for name, g in groups.items())
-            ui.label(" · ".join(words)).classes("text-weight-bold")
+            ui.label(safe(" · ".join(words))).classes("text-weight-bold")
             kit.link_button("Try others", self._address(job=""))
             kit.link_button("Save as a table", f"/answers/{self._job}.csv", icon="table_view")
         kit.note("The least sure answers come first. Click a photograph to see it large.")
 
-        def gallery(name: str, group: Sequence[AnsweredImage]) -> None:
-            def open_(at: int) -> None:
-                ui.navigate.to(self._address(at=str(places[group[at].src])))
+        def open_(at: int) -> None:
+            ui.navigate.to(self._address(at=str(at)))
 
-            kit.heading(f"{_shown(name)} ({count(len(group))})")
-            ImageGallery(f"Photographs answered with {name}", group, _in_gallery, on_open=open_)
+        def in_gallery(at: int) -> GalleryImage:
+            image = images[at]
+            name = Path(image.name).name
+            other = f"{image.label}? " if image.answer == NONE_OF_THESE else ""
+            caption = f"{other}{percent(image.confidence)} · {name}"
+            src = f"/answers/{self._job}/{at}.png?small=1"
+            return GalleryImage(src, f"{name}, {_shown(image.answer)}", caption)
 
-        for name, group in groups.items():
-            gallery(name, group)
-        if failed:
-            kit.heading(f"Could not be read ({count(len(failed))})")
-            for image in failed[:_NAMED]:
+        start = 0
+        for text, (answer, group) in zip(words, groups, strict=True):
+            kit.heading(text)
+            places = range(start, start := start + len(group))
+            if answer:
+                ImageGallery(f"Photographs answered with {answer}", places, in_gallery,
+                             on_open=lambda at, places=places: open_(places[at]))  # fmt: skip
+            for image in () if answer else group[:_NAMED]:
                 kit.note(f"{Path(image.name).name}: {image.error}")
 
     async def _one(self, key: str, at: int = 0, of: int = 1) -> None:
@@ -272,11 +280,5 @@ def _show_answer(answer: Prediction) -> None:
 
 
 def _shown(answer: str) -> str:
-    return "None of these" if answer == NONE_OF_THESE else answer
-
-
-def _in_gallery(image: AnsweredImage) -> GalleryImage:
-    name = Path(image.name).name
-    other = f"{image.label}? " if image.answer == NONE_OF_THESE else ""
-    caption = f"{other}{percent(image.confidence)} · {name}"
-    return GalleryImage(f"{image.src}?small=1", f"{name}, {_shown(image.answer)}", caption)
+    """An answer as a heading."""
+    return {NONE_OF_THESE: "None of these", "": "Could not be read"}.get(answer, answer)

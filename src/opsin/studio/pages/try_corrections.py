@@ -41,7 +41,6 @@ class Corrections:
         self._frame, self._address = frame, address
         dataset = project.dataset
         self._set = dataset.id if dataset is not None and dataset.made_here else ""
-        self._trains = False
 
     async def of_image(self, key: str, answer: Prediction) -> None:
         """Let people say that an answer is wrong, or say where the photograph went."""
@@ -100,17 +99,24 @@ class Corrections:
 
     async def offer(self, changed: str = "") -> None:
         """Offer to train again where photographs came since the newest classifier."""
-        if not self._set or self._trains or changed not in ("", f"set:{self._set}"):
+        place = self._frame.actions
+        if not self._set or changed not in ("", f"set:{self._set}"):
             return
+
+        async def train() -> None:
+            job = await IMAGES.run(self._start)
+            self._studio.changed.emit("jobs")
+            ui.navigate.to(self._address(again=job.id))
+
         number, level = await IMAGES.run(self._new)
-        if self._frame.actions.is_deleted or self._trains:
+        if place.is_deleted:
             return
-        self._frame.actions.clear()
-        with self._frame.actions:
+        place.clear()
+        with place:
             if number:
                 kit.note(counted(number, "new photograph"))
                 seconds = f" ({about(level.seconds)})" if level.seconds else ""
-                kit.action(f"Train again{seconds}", self._train, kind="primary", needs="owner")
+                kit.action(f"Train again{seconds}", train, kind="primary", needs="owner")
 
     def _new(self) -> tuple[int, Level]:
         """How many photographs came since the newest training, and what the next one takes."""
@@ -118,21 +124,11 @@ class Corrections:
         number, total = newer_images(folder, (newest and newest.started) or 0.0)
         return number, levels_for(total, self._studio.jobs.jobs(), known=total - number)[1]
 
-    async def _train(self) -> None:
-        if not self._trains:
-            self._trains = True  # a second click starts no second one
-            try:
-                job = await IMAGES.run(self._start)
-            finally:
-                self._trains = False
-            self._studio.changed.emit("jobs")
-            ui.navigate.to(self._address(again=job.id))
-
     def _start(self) -> Job:
         """Add the training to the queue, with the parts of the last one."""
         studio, project = self._studio, self._studio.projects.get(self._project.id)
         for job in studio.jobs.of_project(project.id):
-            if not job.over:  # another window was quicker
+            if not job.over:  # another window was quicker, or a second click
                 return job
         _, level = self._new()
         source, corrections, parts = studio.projects.training_inputs(studio.sets.get(self._set))
@@ -145,7 +141,7 @@ class Corrections:
 
     async def follow(self, job_id: str, holder: ui.element) -> None:
         """Show a training that was started here, then compare old and new."""
-        studio, jobs, self._trains = self._studio, self._studio.jobs, True
+        studio, jobs = self._studio, self._studio.jobs
         waited = JobAction(jobs, jobs.get(job_id))
         if waited.job.project != self._project.id:
             raise NotThere("This training belongs to another project", "Open that project.")
