@@ -102,7 +102,7 @@ def test_photographs_are_sorted_corrected_and_all_of_it_is_undone(
         for number in range(2):
             archive.write(tmp_path / f"more/cross/{number}.png", f"{HOSTILE[:20]}/{number}.png")
         archive.write(tmp_path / "more/cross/1.png", "loose.png")
-    one(browser, '[aria-label="Drop photos, folders or a zip"] input').send_keys(str(packed))
+    one(browser, '[aria-label="Drop photographs, folders or a zip"] input').send_keys(str(packed))
     new = HOSTILE[:20]
     until(browser, lambda: len(counts(browser)) == 3)
     until(browser, lambda: "Not sorted yet 1" in shown(browser))

@@ -16,7 +16,6 @@ from opsin.studio.context import Studio
 from opsin.studio.datasets.uploads import Uploads, UploadTooLarge
 from opsin.studio.jobs.queue import Queue, TooManyJobs
 from opsin.studio.pages.confirmed_labels import ConfirmedLabels
-from opsin.studio.pages.photo_things import SettledThings
 from opsin.studio.people import NotAllowed, People, Role, Visitor, by_studio, visitor
 from tests.conftest import write_shapes
 
@@ -60,7 +59,6 @@ def changes_of(studio: Studio) -> dict[Callable[[], object], Role]:
         lambda: asyncio.run(albums.change_class(album, "disc", "round")),
         lambda: asyncio.run(albums.remove(album, [0])), lambda: asyncio.run(albums.undo(made.id)),
         lambda: ConfirmedLabels(home).change(add=[("a", "b")]),
-        lambda: SettledThings(home).settle("a"),
     ]  # fmt: skip
     of_viewers: list[Callable[[], object]] = [
         lambda: studio.uploads.append(KEY, 0, b"abc"), lambda: jobs.add("predict", "d", ["x"]),

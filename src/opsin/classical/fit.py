@@ -7,7 +7,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,23 +91,12 @@ def run_interruptible(
         watcher.end()
 
 
-class Numbers(Protocol):
-    """How images become rows of numbers."""
-
-    @property
-    def features(self) -> int:
-        """Numbers of an image."""
-
-    def rows_of(self, images: Pixels) -> Floats:
-        """The numbers of some images, ``float32[N, features]``."""
-
-
 @dataclass(frozen=True)
 class Fitted:
     """A fitted model."""
 
     recipe: PixelModel  # which model, with its options
-    numbers: Numbers  # how images become numbers
+    numbers: Any  # how images become numbers: `Pooling`, or `BackboneFeatures`
     projection: Any  # their principal components (knn, svm, backbone), else ``None``
     estimator: Any  # scikit-learn's classifier
     # The classes as numbers, in training order, for `knn`'s votes, ``int64[N]``.
@@ -116,7 +105,7 @@ class Fitted:
 
     def embedding(self, images: Pixels) -> Floats:
         """The classifier's input for prepared images, ``float32[N, D]``."""
-        features = self.numbers.rows_of(images)
+        features: Floats = self.numbers.rows_of(images)
         return features if self.projection is None else self.projection.transform(features)
 
     def probabilities(self, embedding: Floats) -> Doubles:

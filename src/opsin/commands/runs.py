@@ -23,7 +23,7 @@ from opsin.core.artifacts.run_report import (
     summarise,
 )
 from opsin.core.errors import MissingExtraError, OpsinError, RunError
-from opsin.core.recipe import DataRecipe, Recipe, RecipeModel
+from opsin.core.recipe import Recipe, RecipeModel, Request
 from opsin.core.stored_json import JsonObject
 from opsin.runtime.classifier import Classifier
 
@@ -43,21 +43,11 @@ class ImportedModel(RecipeModel):
     graph: str | None = Field(None, description="The graph that weights alone were put into.")
 
 
-class ImportRecipe(RecipeModel):
-    """The recipe of an import."""
+class ImportRecipe(Request):
+    """The recipe of an import; without images its source is the file itself."""
 
-    data: DataRecipe = Field(
-        description="The images that it was measured on; without any, the file itself."
-    )
     model: ImportedModel
     training: Fitting = Fitting()
-    parent: None = Field(None, description="None: it was trained elsewhere.")
-    reasons: dict[str, str] = Field(
-        default_factory=dict, description="What was found out about the file."
-    )
-    versions: dict[str, str] = Field(
-        default_factory=dict, description="The packages that the run was made with."
-    )
 
 
 #: What a run's ``recipe.json`` may hold.

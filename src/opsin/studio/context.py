@@ -154,14 +154,11 @@ class Studio:
 
     async def look(self) -> None:
         """Check runs and jobs once, and emit changes."""
-        version = self.runs.version
         # Jobs first: an ended one has written all files of its run's row.
         jobs_changed = await WATCHER.run(self.jobs.tick)
         runs_changed = await WATCHER.run(self.runs.scan)
         await WATCHER.run(self.progress.update)
         if jobs_changed:
             self.changed.emit("jobs")
-        if self.runs.version != version:
+        if runs_changed:
             self.changed.emit("runs")
-        for run in sorted(runs_changed):
-            self.changed.emit(f"run:{run}")

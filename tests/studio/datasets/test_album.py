@@ -26,9 +26,9 @@ from opsin.studio.datasets.album import Album
 from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.errors import NotThere, new_api
-from opsin.studio.pages.photo_details import export_words
+from opsin.studio.pages.confirmed_labels import ConfirmedLabels
 from opsin.studio.pages.photo_routes import add_routes
-from opsin.studio.pages.photo_things import SettledThings, things_to_look_at
+from opsin.studio.pages.photo_things import Thing, things_to_look_at
 from opsin.studio.runs.albums import Albums
 from opsin.studio.runs.run_index import opaque
 from tests.conftest import shape_image, write_shapes
@@ -253,24 +253,24 @@ def test_a_settled_thing_disappears_for_every_window(studio: Studio) -> None:
         (root / name).write_bytes((root / "disc" / "0.png").read_bytes())
     found = opsin.data.audit.audit(opsin.load(dataset.sources[0])).findings
 
-    def things() -> list[str]:
-        async def look() -> list[str]:
+    def things() -> list[Thing]:
+        async def look() -> list[Thing]:
             opened = await studio.opened.of_set(dataset.id)
             opened.findings = {finding.kind: finding for finding in found}
             album = await studio.albums.open(dataset.id)
-            return [f"{thing.kind} {thing.key}" for thing in things_to_look_at(studio, album)]
+            return things_to_look_at(studio, album)
 
         return asyncio.run(look())
 
-    (conflict,) = (thing for thing in things() if thing.startswith("conflict"))
-    SettledThings(studio.sets.folder(dataset.id)).settle(conflict.split()[1])
-    assert not any(thing.startswith("conflict") for thing in things())
-    SettledThings(studio.sets.folder(dataset.id)).settle(conflict.split()[1], False)
+    (conflict,) = (thing for thing in things() if thing.kind == "conflicting-labels")
+    ConfirmedLabels(studio.sets.folder(dataset.id)).change(add=[conflict.key])
+    assert conflict not in things()
+    ConfirmedLabels(studio.sets.folder(dataset.id)).change(remove=[conflict.key])
     # It is over, too, once only one of the labels is left; then they are copies.
     window = Window(studio, dataset)
     names = {window.album().name(at): at for at in range(10)}
     window.do(lambda albums, album: albums.remove(album, [names["square/same.png"]]))
-    assert [thing.split()[0] for thing in things()] == ["copies"]
+    assert [thing.kind for thing in things()] == ["exact-duplicates"]
     window.do(lambda albums, album: albums.remove(album, [names["disc/again.png"]]))
     assert things() == []
 
@@ -358,21 +358,6 @@ def test_a_refused_rename_has_moved_nothing(studio: Studio, name: str) -> None:
         window.do(lambda albums, album: albums.change_class(album, "square", name))
     assert (sorted(root.rglob("*")), window.counts()) == (before, steps)
     assert window.undo() == "1 photograph moved to square"
-
-
-def test_an_export_has_the_classes_of_now_and_nothing_removed(
-    tmp_path: Path, studio: Studio
-) -> None:
-    dataset = made_here(studio)
-    read(studio, dataset)
-    window = Window(studio, dataset)
-    window.do(lambda albums, album: albums.remove(album, [0]))
-    window.do(lambda albums, album: albums.move(album, [1], "square"))
-    done = subprocess.run(export_words(studio, dataset, tmp_path), check=False, capture_output=True)
-    assert done.returncode == 0, done.stderr
-    with np.load(tmp_path / "images.npz") as stored:
-        labels = np.concatenate([stored[name] for name in stored.files if name.endswith("labels")])
-    assert np.bincount(labels).tolist() == [2, 5]
 
 
 def test_removed_photographs_are_deleted_with_the_trash(studio: Studio) -> None:

@@ -102,8 +102,7 @@ async def main(runs: Path, home: Path, pages: list[str]) -> set[str]:
     ):
         for page in pages:
             await visit(client, page)
-        topics = ["runs", "jobs", "sets", *(f"run:{row.id}" for row in studio.runs.rows())]
-        for topic in topics:
+        for topic in ("runs", "jobs", "sets"):
             studio.changed.emit(topic)
             await asyncio.sleep(0.5)
     found = set(recorder.found)

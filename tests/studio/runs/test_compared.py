@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -11,10 +14,11 @@ pytest.importorskip("nicegui")
 
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.data.dataset import Dataset, load
+from opsin.report.side_by_side import Comparison
 from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import Job
-from opsin.studio.runs.compared import Compared
+from opsin.studio.runs.compared import Compared, verdict_on
 from opsin.studio.runs.run_index import opaque
 from tests.made_runs import answers_right, write_run
 
@@ -45,25 +49,21 @@ def over(looking: Studio, job: Job) -> Job:
 
 
 @pytest.mark.slow
-def test_it_is_made_once_and_kept(looking: Studio) -> None:
+def test_it_is_made_once_until_a_run_changes_and_the_clock_does_not_matter(looking: Studio) -> None:
+    os.utime(looking.runs.get(B).report, (2**32, 2**32))
     compared = compared_by(looking, [A, B])
-    assert compared.known() is None
+    stopped = compared.start()
+    assert compared.start() == stopped
+    looking.jobs.stop(stopped.id)
     job = compared.start()
-    assert compared.start().id == job.id
+    assert job.id != stopped.id
     said = compared.result(over(looking, job))
     assert said.pairs[0].better == "B"
-    assert compared_by(looking, [A, B]).known() == said
-    assert compared_by(looking, [B, A]).known() is None
+    assert compared_by(looking, [A, B]).start().id == job.id
+    assert asyncio.run(compared_by(looking, [A, B]).get()) == said
+    assert compared_by(looking, [B, A]).start().id != job.id
     os.utime(looking.runs.get(B).report, (0, 0))  # replaced by an older one
-    assert compared_by(looking, [A, B]).known() is None
-
-
-def test_what_was_stopped_is_made_again_and_the_clock_does_not_matter(looking: Studio) -> None:
-    os.utime(looking.runs.get(B).report, (2**32, 2**32))
-    stopped = compared_by(looking, [A, B]).start()
-    assert compared_by(looking, [A, B]).start() == stopped
-    looking.jobs.stop(stopped.id)
-    assert compared_by(looking, [A, B]).start().id != stopped.id
+    assert compared_by(looking, [A, B]).start().id != job.id
 
 
 def test_other_images_are_refused_in_one_line_of_names(looking: Studio) -> None:
@@ -73,7 +73,6 @@ def test_other_images_are_refused_in_one_line_of_names(looking: Studio) -> None:
         compared.result(failed)
     assert str(looking.settings.runs) not in str(refused.value)
     assert "\n" not in str(refused.value)
-    assert compared.known() is None
     assert compared.start().id != failed.id  # made anew the next time
 
 
@@ -86,3 +85,42 @@ def test_two_to_ten_can_be_compared(looking: Studio, ids: list[str]) -> None:
 def test_runs_that_are_gone_are_said_to_be(looking: Studio) -> None:
     with pytest.raises(NotThere):
         compared_by(looking, [A, "0" * 16])
+
+
+def comparison(better: str | None, path: Path, **more: int) -> Comparison:
+    run = {"images": 153, "accuracy": 0.9, "low": 0.8, "high": 0.95, "run": "r", "model": "m",
+           "source": "s", "bytes": 1, "parameters": 1, "seconds": 1.0, "parity": None, "best": [],
+           "rescored": 0, "reported": None}  # fmt: skip
+    pair = {"low": -0.01, "high": 0.06, "p": 0.2, "better": better, "images": 153,
+            "both_right": 140, "only_first": 1, "only_second": 5, "both_wrong": 7,
+            "both_wrong_differently": 0, "difference": 4 / 153, "letters": ["A", "B"],
+            "sentence": "", "disagreements": []} | more  # fmt: skip
+    note = f"{path} is judged by the corrected labels: 9 of the 153 test labels are others"
+    return Comparison.model_validate(
+        {"part": "test", "images": 153, "headline": "", "pairs": [pair], "notes": [note],
+         "runs": [run | {"letter": letter} for letter in "AB"],
+         "remarks": ["Validation, optimistic: there are no test images, and each run chose."]}
+    )  # fmt: skip
+
+
+def test_a_winner_is_named_only_if_there_is_one() -> None:
+    def said(better: str | None, **more: int) -> tuple[str, str]:
+        pair = comparison(better, Path("r"), **more).pairs[0]
+        return verdict_on(pair, "Waste 3", "Waste 4")
+
+    points = "Waste 4 compared with Waste 3: +2.6 points (−1.0 to +6.0)."
+    assert said(None) == ("No clear winner on 153 photographs", points)
+    assert said("B")[0] == "Waste 4 is right more often: 5 photographs better, 1 worse"
+    assert said("A")[0] == "Waste 3 is right more often: 1 photograph better, 5 worse"
+    assert said("B", only_first=0)[0].endswith("5 photographs better, none worse")
+
+
+def test_what_a_comparison_rests_on_is_said_in_names_and_not_of_paths(looking: Studio) -> None:
+    compared = Compared(looking.runs, looking.jobs, [A, B], ["My run", "Waste 4"])
+    job = over(looking, looking.jobs.add("compare", "x", [sys.executable, "-S", "-c", ""]))
+    answer = comparison(None, looking.runs.get(A).path.absolute()).model_dump_json()
+    (looking.jobs.folder(job) / "out.json").write_text(answer)
+    assert compared.result(job).notes == (
+        "My run is judged by the corrected labels: 9 of the 153 test labels are others.",
+        "Validation, optimistic: there are no test photographs, and each classifier chose.",
+    )

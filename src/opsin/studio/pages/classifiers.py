@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from nicegui import ui
 
@@ -18,25 +17,10 @@ from opsin.studio.people import allows
 from opsin.studio.projects import Project
 from opsin.studio.runs.compared import MOST
 from opsin.studio.runs.run_index import RunRow
-from opsin.studio.trash import Removed
 from opsin.studio.ui import kit, layout
-from opsin.studio.ui.tables import Column, TableRow, plain, table
-from opsin.studio.words import safe
+from opsin.studio.ui.tables import TableRow, plain, table
 
-_COLUMNS: Final = (
-    Column("name", "Classifier", text=True, link="address"),
-    Column("project", "Project", text=True),
-    Column("right", "Right"),
-    Column("accuracy", "Accuracy"),
-    Column("date", "Date"),
-    Column("state", "State", text=True),
-    Column("note", "Notes", text=True),
-    Column("seconds", "Trained for"),
-    Column("model", "Model", text=True, hidden=True),
-    Column("size", "On disk", hidden=True),
-)
-_STATES: Final = {"running": "is being trained", "done": "ready", "stopped": "stopped",
-                  "failed": "broke off", "damaged": "damaged"}  # fmt: skip
+_STATES: Final = {"running": "is being trained", "done": "ready", "failed": "broke off"}
 
 
 async def show(studio: Studio) -> None:
@@ -44,7 +28,24 @@ async def show(studio: Studio) -> None:
     rows = await asyncio.to_thread(_rows, studio)
     gone = await asyncio.to_thread(studio.projects.removed)
     with layout.page(studio, "All classifiers") as frame:
-        _Classifiers(studio, frame, rows).show_removed(gone)
+        if rows:
+            _Classifiers(studio, frame, rows)
+        else:
+            kit.empty("Your classifiers appear here.", "Your projects", "/")
+        with ui.element("div") as removed:
+            removed_list(studio, gone)
+
+    async def heard(topic: str) -> None:
+        if topic == "runs":
+            gone = await asyncio.to_thread(studio.projects.removed)
+            if not removed.is_deleted:
+                removed.clear()
+                with removed:
+                    removed_list(studio, gone)
+                if not rows and studio.runs.rows():
+                    ui.navigate.reload()
+
+    studio.changed.subscribe(heard)
 
 
 PAGE = Page("/classifiers", show, more="All classifiers")
@@ -55,53 +56,39 @@ class _Classifiers:
 
     def __init__(self, studio: Studio, frame: layout.Frame, rows: list[TableRow]) -> None:
         self._studio, self._frame = studio, frame
-        self._table: ui.table | None = None
+        with frame.actions:
+            self._compare = kit.action("Compare", lambda: ui.navigate.to(
+                f"/compare?runs={','.join(str(row['id']) for row in self._chosen)}"
+            ), kind="primary")  # fmt: skip
+            self._remove_button = kit.action("Remove", self._remove, kind="danger", needs="owner")
+        self._table = table(rows, "All classifiers", hidden=("Model", "On disk"), selection=True,
+                            sort="-Date")  # fmt: skip
+        self._table.on_select(self._enable)
+        self._hint = kit.note("")
+        self._enable()
         studio.changed.subscribe(self._heard)
-        if not rows:
-            kit.empty("Your classifiers appear here.", "Your projects", "/")
-        else:
-            with frame.actions:
-                self._compare = kit.action("Compare", self._go, kind="primary")
-                self._remove_button = kit.action(
-                    "Remove", self._remove, kind="danger", needs="owner"
-                )
-            self._table = table(_COLUMNS, rows, "All classifiers", selection=True, sort="-date")
-            self._table.on_select(self._enable)
-            self._hint = kit.note("")
-            self._enable()
-        self._gone = ui.element("div")
-
-    def show_removed(self, gone: Sequence[Removed]) -> None:
-        """Show what can be restored."""
-        self._gone.clear()
-        with self._gone:
-            removed_list(self._studio, gone)
 
     @property
-    def _chosen(self) -> list[TableRow]:
+    def _chosen(self) -> list[dict[str, Any]]:
         """The selected rows, the oldest first: the others are set against it."""
-        rows = self._table.selected if self._table else []
-        return sorted(rows, key=lambda row: float(str(row["date_sort"])))
+        return sorted(self._table.selected, key=lambda row: row["Date_sort"])
 
     def _enable(self) -> None:
-        number = len(self._chosen)
+        number = len(self._table.selected)
         self._compare.set_enabled(2 <= number <= MOST)
         self._remove_button.set_enabled(number > 0 and allows("owner"))
         self._hint.set_text(f"Select 2 to {MOST} to compare them." if number < 2
                             else f"{counted(number, 'classifier')} selected.")  # fmt: skip
 
-    def _go(self) -> None:
-        ui.navigate.to(f"/compare?runs={','.join(str(row['id']) for row in self._chosen)}")
-
     async def _remove(self) -> None:
         """Remove the selected ones; those that are being trained stay."""
-        runs, tokens, faults = self._studio.runs, list[str](), list[OpsinError]()
+        runs, tokens, fault = self._studio.runs, list[str](), None
         for row in self._chosen:
             try:
                 tokens.append(await asyncio.to_thread(runs.delete, str(row["id"])))
                 self._studio.opened.forget(str(row["id"]))
             except OpsinError as error:
-                faults.append(error)
+                fault = error
         self._studio.changed.emit("runs")
 
         async def restore() -> None:
@@ -111,24 +98,17 @@ class _Classifiers:
 
         if tokens:
             self._frame.undo.offer(f"{counted(len(tokens), 'classifier')} removed", restore)
-        if faults:
-            raise faults[0]
+        if fault:
+            raise fault
 
     async def _heard(self, topic: str) -> None:
-        if topic != "runs":
-            return
-        rows = await asyncio.to_thread(_rows, self._studio)
-        gone = await asyncio.to_thread(self._studio.projects.removed)
-        if self._gone.is_deleted:
-            return
-        if self._table is None and rows:
-            ui.navigate.reload()
-        elif self._table is not None:
-            self._table.update_rows(plain(rows))
-            ids = {row["id"] for row in rows}
-            self._table.selected = [row for row in self._table.selected if row["id"] in ids]
-            self._enable()
-        self.show_removed(gone)
+        if topic == "runs":
+            rows = await asyncio.to_thread(_rows, self._studio)
+            if not self._table.is_deleted:
+                self._table.update_rows(plain(rows))
+                ids = {row["id"] for row in rows}
+                self._table.selected = [row for row in self._table.selected if row["id"] in ids]
+                self._enable()
 
 
 def _rows(studio: Studio) -> list[TableRow]:
@@ -136,19 +116,18 @@ def _rows(studio: Studio) -> list[TableRow]:
 
 
 def _row(project: Project, row: RunRow) -> TableRow:
-    known = None not in (row.accuracy, row.low, row.high, row.images)
-    accuracy, low, high = row.accuracy or 0.0, row.low or 0.0, row.high or 0.0
-    optimistic = ", optimistic" if row.split == "val" else ""
+    right = accuracy = ""
+    if row.accuracy is not None and row.low is not None and row.high is not None:
+        optimistic = ", optimistic" if row.split == "val" else ""
+        right = right_of(row).removeprefix("Right for ")
+        accuracy = f"{100 * row.accuracy:.1f}% ({span(row.low, row.high)}{optimistic})"
+    order = -1 if row.accuracy is None else row.accuracy
     return {
-        "id": row.id, "name": project.title_of(row), "project": project.name,
-        "address": layout.address(project, "results", run=row.id),
-        "right": right_of(accuracy, row.images or 0).removeprefix("Right for ") if known else "",
-        "right_sort": accuracy if known else -1,
-        "accuracy": f"{100 * accuracy:.1f}% ({span(low, high)}{optimistic})" if known else "",
-        "accuracy_sort": accuracy if known else -1,
-        "date": day(row.started) if row.started else "", "date_sort": row.started or 0,
-        "state": _STATES.get(row.state, row.state), "note": safe(row.note, 400),
-        "seconds": "" if row.seconds is None else clock(row.seconds),
-        "seconds_sort": row.seconds or 0, "model": row.model or "",
-        "size": file_size(row.disk_bytes), "size_sort": row.disk_bytes,
+        "id": row.id, "address": layout.address(project, "results", run=row.id),
+        "Classifier": project.title_of(row), "Project": project.name,
+        "Right": (right, order), "Accuracy": (accuracy, order),
+        "Date": (day(row.started or 0), row.started or 0),
+        "State": _STATES.get(row.state, row.state), "Notes": row.note,
+        "Trained for": ("" if row.seconds is None else clock(row.seconds), row.seconds or 0),
+        "Model": row.model or "", "On disk": (file_size(row.disk_bytes), row.disk_bytes),
     }  # fmt: skip

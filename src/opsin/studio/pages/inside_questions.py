@@ -14,7 +14,7 @@ from opsin.studio.ui.graph import Block, shape_in_words, title_of
 from opsin.studio.ui.kit import heading, note, question
 from opsin.studio.ui.lesson import LESSONS, lesson_view
 from opsin.studio.ui.maps import framed
-from opsin.studio.ui.tables import Column, table
+from opsin.studio.ui.tables import table
 from opsin.studio.ui.terms import word
 from opsin.studio.words import safe
 
@@ -103,14 +103,9 @@ async def _explain(ask: Ask, area: ui.element) -> None:
 def _structure(blocks: Sequence[Block]) -> None:
     """List all layers."""
     rows = [
-        {"id": layer.name, "block": block.title, "kind": title_of(layer), "name": layer.name,
-         "shape": shape_in_words(layer), "parameters": layer.parameters,
-         "work": layer.multiply_adds}
+        {"id": layer.name, "Block": block.title, "Layer": title_of(layer), "Name": layer.name,
+         "Gives": shape_in_words(layer), "Parameters": layer.parameters,
+         "Multiply-adds": layer.multiply_adds}
         for block in blocks for layer in block.layers
     ]  # fmt: skip
-    columns = [
-        Column("block", "Block", text=True), Column("kind", "Layer", text=True),
-        Column("name", "Name", text=True, hidden=True), Column("shape", "Gives", text=True),
-        Column("parameters", "Parameters"), Column("work", "Multiply-adds"),
-    ]  # fmt: skip
-    table(columns, rows, "Layers of the network")
+    table(rows, "Layers of the network", hidden=("Name",))

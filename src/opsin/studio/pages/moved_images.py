@@ -22,7 +22,8 @@ from opsin.studio.words import safe
 
 async def show(studio: Studio, run_id: str) -> None:
     """Build it."""
-    row, directory = await asyncio.to_thread(studio.runs.opened, run_id)
+    row = await asyncio.to_thread(studio.runs.row, run_id)
+    directory = await asyncio.to_thread(studio.runs.get, run_id)
     project = await asyncio.to_thread(studio.projects.of_run, run_id)
     name, results = project.title_of(row), layout.address(project, "results", run=row.id)
     picker = None
@@ -54,7 +55,7 @@ async def show(studio: Studio, run_id: str) -> None:
                     found = dict(zip(gone, now, strict=True))
                     await _prove(studio, directory, found, f"Find the photographs of {name}")
                     studio.opened.forget(row.id)
-                    studio.changed.emit(f"run:{row.id}")
+                    studio.changed.emit("runs")
                     if not status.element.is_deleted:
                         ui.navigate.to(results)
 

@@ -11,7 +11,7 @@ from opsin.studio.context import Studio
 from opsin.studio.pages.page import Page
 from opsin.studio.people import Person, Role, require
 from opsin.studio.ui import kit, layout
-from opsin.studio.ui.tables import Column, table
+from opsin.studio.ui.tables import table
 from opsin.studio.words import safe
 from opsin.web.access import FIELD
 
@@ -122,11 +122,8 @@ class _PeoplePage:
         if not changes:
             kit.note("Nothing was changed yet.")
             return
-        columns = [Column("when", "When", text=True), Column("name", "Who", text=True),
-                   Column("change", "What", text=True)]  # fmt: skip
         rows = [
-            {"id": i, "when": ago(entry.when), "when_sort": -i, "name": entry.name,
-             "change": entry.change}
+            {"id": i, "When": (ago(entry.when), -i), "Who": entry.name, "What": entry.change}
             for i, entry in enumerate(changes)
-        ]  # fmt: skip
-        table(columns, rows, "Changes")
+        ]
+        table(rows, "Changes")

@@ -4,36 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from filelock import FileLock
 from nicegui import ui
 
 from opsin.core.artifacts.run_report import Report, SuspectedLabel
 from opsin.core.errors import OpsinError
 from opsin.core.format import count, counted
-from opsin.core.storage import storage_errors, write_json
 from opsin.data.cache import digest_names
 from opsin.studio.datasets.album import OUT, Album
 from opsin.studio.pages.confirmed_labels import ConfirmedLabels
-from opsin.studio.people import require
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit
-from opsin.studio.ui.label_editor import decisions
+from opsin.studio.ui.viewer import class_select
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
     from opsin.studio.context import Studio
 
-# Things on the list at first, and pictures of each.
+# Things on the list, and pictures of each.
 _SHOWN: Final = 20
 _PICTURES: Final = 6
-# What is wrong with single photographs, by the kind of finding.
-_ODD: Final = {
+# What the check of all photographs finds, by the kind of finding; of several, or of one.
+_SEVERAL: Final = {
+    "conflicting-labels": "The same photograph is in {classes}.",
+    "exact-duplicates": "{number} photographs are the same.",
+}
+_ONE: Final = {
     "dark": "This photograph is very dark.",
     "bright": "This photograph is very bright.",
     "blurred": "This photograph is blurred.",
@@ -41,55 +41,22 @@ _ODD: Final = {
 }
 
 
-@dataclass(frozen=True)
-class Thing:
-    """Something to look at.
+class Thing(NamedTuple):
+    """Something to look at."""
 
-    Args:
-        kind: Its kind.
-        key: Identifies it, by content: the same after a reload and for every window.
-        text: What is wrong, in a sentence.
-        photos: Positions of the photographs in the album.
-        suggested: The class that a classifier suggests.
-    """
-
-    kind: Literal["suspect", "conflict", "copies", "unreadable", "odd"]
-    key: str
-    text: str
-    photos: tuple[int, ...]
-    suggested: str = ""
-
-
-class SettledThings:
-    """Things that people have settled, kept with their dataset."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / "settled.json"
-        self._lock = FileLock(folder / ".settled.lock", timeout=10)
-
-    def read(self) -> set[str]:
-        """Their keys."""
-        with contextlib.suppress(OSError, ValueError, RecursionError, TypeError):
-            return set(map(str, json.loads(self._file.read_text(encoding="utf-8"))))
-        return set()
-
-    def settle(self, key: str, settled: bool = True) -> None:
-        """Settle something, or take that back."""
-        require("labeller")
-        with storage_errors(self._file), self._lock:
-            keys = self.read() | {key} if settled else self.read() - {key}
-            write_json(self._file, sorted(keys))
+    kind: str  # "suspect", "unreadable", or a kind of finding
+    key: tuple[str, str]  # by content: it stays settled, in every window
+    text: str  # what is wrong, in a sentence
+    photos: Sequence[int]  # positions in the album
+    suggested: str = ""  # the class that a classifier suggests
 
 
 def things_to_look_at(studio: Studio, album: Album) -> list[Thing]:
     """What is wrong with the photographs of an album and was not settled; reads small files."""
     if album.opened is None:
         return []
-    folder = studio.sets.folder(album.dataset.id)
-    settled = SettledThings(folder).read()
-    confirmed = ConfirmedLabels(folder).read()  # among a classifier's results
-    settled |= {_key("suspect", [digest], [label]) for digest, label in confirmed}
-    things = [*_suspects(studio, album), *_of_audit(album)]
+    settled = ConfirmedLabels(studio.sets.folder(album.dataset.id)).read()
+    things = [*_suspects(studio, album), *_unreadable(album), *_of_audit(album)]
     return [thing for thing in things if thing.key not in settled]
 
 
@@ -111,45 +78,42 @@ def _suspects(studio: Studio, album: Album) -> Iterator[Thing]:
         if at is not None and album.class_of(at) == suspect.label:
             label, answer = safe(suspect.label, 40), safe(suspect.suggested, 40)
             text = f"It is labelled {label}. The classifier says {answer}."
-            key = _key("suspect", [suspect.digest], [suspect.label])
-            yield Thing("suspect", key, text, (at,), suspect.suggested)
+            yield Thing("suspect", (suspect.digest, suspect.label), text, [at], suspect.suggested)
+
+
+def _unreadable(album: Album) -> Iterator[Thing]:
+    assert album.opened is not None
+    unreadable = [name for name, _ in album.opened.decoded.unreadable]
+    if unreadable and album.contents.files is not None:
+        by_name = {name: at for at, name in enumerate(album.contents.names)}
+        for name in filter(by_name.__contains__, unreadable):
+            text = f"{safe(Path(name).name, 60)} is damaged, or not a picture. It is left out."
+            yield Thing("unreadable", (name, "unreadable"), text, [by_name[name]])
 
 
 def _of_audit(album: Album) -> Iterator[Thing]:
-    """What the check of all photographs has found."""
     opened = album.opened
     assert opened is not None
-    if opened.decoded.unreadable and album.contents.files is not None:
-        by_name = {name: at for at, name in enumerate(album.contents.names)}
-        for name, _ in opened.decoded.unreadable:
-            if (at := by_name.get(name)) is not None:
-                text = f"{safe(Path(name).name, 60)} is damaged, or not a picture. It is left out."
-                yield Thing("unreadable", f"unreadable:{name}", text, (at,))
-    findings = opened.findings or {}
-    for kind in ("conflicting-labels", "exact-duplicates"):
-        for case in findings[kind].cases if kind in findings else ():
-            known = [album.at_row[row] for row in case.rows if row in album.at_row]
-            photos = tuple(at for at in known if album.labels[at] != OUT)
+    for kind, finding in (opened.findings or {}).items():
+        cases: Sequence[Sequence[int]] = ()
+        if kind in _SEVERAL:
+            cases = [case.rows for case in finding.cases]
+        elif kind in _ONE:
+            cases = [[row] for row in finding.rows.tolist()]
+        for rows in cases:
+            known = [album.at_row[row] for row in rows if row in album.at_row]
+            photos = [at for at in known if album.labels[at] != OUT]
             classes = sorted({album.class_of(at) for at in photos})
-            if len(photos) < 2 or (len(classes) > 1) != (kind == "conflicting-labels"):
-                continue
-            key = _key(kind, [opened.digest(row) for row in case.rows], classes)
-            if len(classes) > 1:
-                names = " and in ".join(safe(name, 40) for name in classes)
-                yield Thing("conflict", key, f"The same photograph is in {names}.", photos)
-            else:
-                text = f"{counted(len(photos), 'photograph')} are the same."
-                yield Thing("copies", key, text, photos)
-    for kind, text in _ODD.items():
-        for row in findings[kind].rows.tolist() if kind in findings else ():
-            at = album.at_row.get(row)
-            if at is not None and album.labels[at] != OUT:
-                yield Thing("odd", _key(kind, [opened.digest(row)]), text, (at,))
-
-
-def _key(kind: str, digests: Sequence[str], labels: Sequence[str] = ()) -> str:
-    text = "\0".join([kind, *sorted(digests), "", *labels])
-    return hashlib.blake2s(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+            some = len(photos) > 1 and (len(classes) > 1) == (kind == "conflicting-labels")
+            if photos if kind in _ONE else some:
+                names = [opened.digest(row) for row in rows]
+                text = "\0".join([*sorted(names), "", *(classes if kind in _SEVERAL else ())])
+                text = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+                words = (_SEVERAL | _ONE)[kind].format(
+                    number=count(len(photos)),
+                    classes=" and in ".join(safe(name, 40) for name in classes),
+                )
+                yield Thing(kind, (text, kind), words, photos)
 
 
 class ThingsDialog:
@@ -157,15 +121,14 @@ class ThingsDialog:
 
     Args:
         studio: The state of all windows.
-        do: The page's way to change something, with words and undo of its own where it is no
-            change of an album.
+        do: The page's way to change something, with an undo of its own for what is no change of
+            an album.
     """
 
+    _album: Album
+
     def __init__(self, studio: Studio, do: Callable[..., Awaitable[None]]) -> None:
-        self._studio, self._do, self._albums = studio, do, studio.albums
-        self._things: list[Thing] = []
-        self._album: Album | None = None
-        self._most = _SHOWN
+        self._studio, self._do, self._things = studio, do, list[Thing]()
         self._button = kit.action("", self._open, icon="rule")
         self._button.set_visibility(False)
         with ui.dialog() as self._dialog, ui.card().classes("stack things"):
@@ -179,89 +142,83 @@ class ThingsDialog:
     async def show(self, album: Album) -> None:
         """Look for things in an album, and show their number."""
         things = await IMAGES.run(things_to_look_at, self._studio, album)
-        if self._button.is_deleted:
-            return
-        self._album, self._things = album, things
-        words = f"{counted(len(things), 'thing')} to look at"
-        self._button.set_text(words)
-        self._button.set_visibility(bool(things))
-        self._title.set_text(words if things else "Everything was looked at")
-        if self._dialog.value:
-            self._fill()
+        if not self._button.is_deleted:
+            self._album, self._things = album, things
+            words = f"{counted(len(things), 'thing')} to look at"
+            self._button.set_text(words)
+            self._button.set_visibility(bool(things))
+            self._title.set_text(words if things else "Everything was looked at")
+            if self._dialog.value:
+                self._fill()
 
     def _open(self) -> None:
-        self._most = _SHOWN
         self._fill()
         self._dialog.open()
 
     def _fill(self) -> None:
         self._list.clear()
         with self._list:
-            for thing in self._things[: self._most]:
+            for thing in self._things[:_SHOWN]:
                 self._thing(thing)
-            if len(self._things) > self._most:
-                kit.action(f"Show more of {count(len(self._things))}", self._show_more)
-
-    def _show_more(self) -> None:
-        self._most += _SHOWN
-        self._fill()
+            if len(self._things) > _SHOWN:
+                kit.note("The others follow as these are settled.")
 
     def _thing(self, thing: Thing) -> None:
-        album = self._album
-        assert album is not None
         with ui.element("article").classes("thing"):
             with ui.element("div").classes("line"):
                 for at in thing.photos[:_PICTURES]:
                     with ui.element("figure"):
                         image = ui.element("img").props("loading=lazy")
-                        image.props["src"] = kit.rooted(album.address(at))
-                        image.props["alt"] = safe(album.name(at).rpartition("/")[2])
+                        image.props["src"] = kit.rooted(self._album.address(at))
+                        image.props["alt"] = safe(self._album.name(at).rpartition("/")[2])
                         with ui.element("figcaption").classes("note"):
-                            ui.label(safe(album.class_of(at), 24))
+                            ui.label(safe(self._album.class_of(at), 24))
             with ui.element("div").classes("stack"):
                 kit.heading(thing.text, 3)
-                self._answers(album, thing)
+                with ui.element("div").classes("line"):
+                    for text, work in self._answers(thing):
+                        kit.action(text, work, needs="labeller").props("dense")
+                    if thing.kind == "suspect":
+                        move = partial(self._move, self._album, thing.photos)
+                        class_select(self._album.classes, move, "Another class")
 
-    def _answers(self, album: Album, thing: Thing) -> None:
-        first, *others = thing.photos
-        fine = "It is fine", lambda: self._settle(album, thing)
-
-        def remove(photos: Sequence[int]) -> Callable[[], Awaitable[None]]:
-            return lambda: self._do(self._albums.remove(album, photos))
-
-        def move(class_: str) -> Awaitable[None]:
-            return self._do(self._albums.move(album, [first], class_))
-
+    def _answers(self, thing: Thing) -> Iterator[tuple[str, kit.Handler]]:
+        """What can be decided, in words, and what does it."""
+        (first, *others), album = thing.photos, self._album
+        remove = partial(self._remove, album)
+        classes = sorted({album.class_of(at) for at in thing.photos})
+        fine = "It is fine"
         match thing.kind:
             case "suspect":
-                label, answer = album.class_of(first), thing.suggested
-                decisions(
-                    [(f"It is {safe(answer, 30)}", lambda: move(answer)),
-                     (f"It is {safe(label, 30)}", fine[1]), ("Remove", remove([first]))],
-                    [name for name in album.classes if name != label], move,
-                )  # fmt: skip
-            case "conflict":
-                answers = [
-                    (f"It is {safe(name, 30)}",
-                     remove([at for at in thing.photos if album.class_of(at) != name]))
-                    for name in sorted({album.class_of(at) for at in thing.photos})
-                ]  # fmt: skip
-                decisions([*answers, ("Remove all", remove(thing.photos)), fine])
-            case "copies":
-                decisions([("Keep one", remove(others)), fine])
+                move = partial(self._move, album, thing.photos, thing.suggested)
+                yield f"It is {safe(thing.suggested, 30)}", move
+                fine = f"It is {safe(classes[0], 30)}"
+            case "conflicting-labels":
+                for name in classes:
+                    rest = [at for at in thing.photos if album.class_of(at) != name]
+                    yield f"It is {safe(name, 30)}", partial(remove, rest)
+                yield "Remove all", partial(remove, thing.photos)
+            case "exact-duplicates":
+                yield "Keep one", partial(remove, others)
             case "unreadable" if not album.can_add:
-                decisions([("Leave it", fine[1])])
+                fine = "Leave it"
             case _:
-                decisions([("Remove", remove([first])), fine])
+                yield "Remove", partial(remove, [first])
+        yield fine, partial(self._settle, thing, True)
+        if thing.kind == "suspect":
+            yield "Remove", partial(remove, [first])
 
-    async def _settle(self, album: Album, thing: Thing) -> None:
-        settled = SettledThings(self._studio.sets.folder(album.dataset.id))
+    async def _remove(self, album: Album, photos: Sequence[int]) -> None:
+        await self._do(self._studio.albums.remove(album, photos))
 
-        async def change(value: bool) -> str:
-            await IMAGES.run(settled.settle, thing.key, value)
-            return "It is fine"
+    async def _move(self, album: Album, photos: Sequence[int], class_: str) -> None:
+        await self._do(self._studio.albums.move(album, photos, class_))
 
-        async def undo() -> None:
-            await self._do(change(False), "Looked at again", undo=lambda: self._do(change(True)))
+    async def _settle(self, thing: Thing, settled: bool) -> None:
+        async def change() -> str:
+            sets = self._studio.sets
+            kept, pair = ConfirmedLabels(sets.folder(self._album.dataset.id)), {thing.key}
+            await IMAGES.run(lambda: kept.change(add=pair) if settled else kept.change(remove=pair))
+            return "It is fine" if settled else ""
 
-        await self._do(change(True), undo=undo)
+        await self._do(change(), undo=partial(self._settle, thing, False))

@@ -18,10 +18,8 @@ from opsin.studio.errors import NotThere
 from opsin.studio.jobs import training_form
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import JobAction
-from opsin.studio.pages.compare import comparison
-from opsin.studio.pages.verdicts import compared_headline, compared_notes
 from opsin.studio.projects import Project
-from opsin.studio.runs.compared import Compared
+from opsin.studio.runs.compared import Compared, verdict_on
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit
@@ -166,11 +164,11 @@ class Corrections:
         lines, fault = list[str](), ""
         try:
             compared = await IMAGES.run(Compared, studio.runs, jobs, ids, names)
-            found = await comparison(studio, compared)
-            sentence, evidence = compared_headline(found.pairs[0], *names)
+            found = await compared.get()
+            sentence, points = verdict_on(found.pairs[0], *names)
             before, now = (count(round(run.accuracy * found.images)) for run in found.runs)
             figures = f"right for {now} of the same {count(found.images)}, before {before}"
-            lines = [f"{sentence}; {figures}.", evidence, *compared_notes(found, names)]
+            lines = [f"{sentence}; {figures}.", points, *found.notes]
         except OpsinError as error:
             fault = str(error)
         if holder.is_deleted:

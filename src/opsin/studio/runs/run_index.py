@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import math
 import os
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 from opsin.core.artifacts.records import IMPORTED, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -26,15 +25,10 @@ from opsin.studio.trash import KEPT, Removed, Trash
 SPLIT_OPTIONS: Final = tuple(
     name for name, option in options_of(DataRecipe).items() if option.group == SPLIT
 )
-# Most seconds of a remaining time to show.
-_LONGEST: Final = 1e7
 # Files of a row, which is reread only when one of these changes.
 _FILES: Final = ("recipe.json", "status.json", "history.jsonl", "report.json", "notes.json")
-# Models fitted in one go: they cannot be paused or resumed.
+# Models fitted in one go: they cannot be resumed.
 _IN_ONE_GO: Final = frozenset((*get_args(ClassicalName), IMPORTED))
-# Those of them that are networks.
-_NETWORKS: Final = frozenset(("backbone", IMPORTED))
-
 Stamp = tuple[FileStamp, ...]
 
 
@@ -45,18 +39,19 @@ def opaque(text: str | os.PathLike[str]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRow(RunSummary):
-    """A run in the studio's table: its summary in valid UTF-8."""
+    """A run in the studio's tables: its summary in valid UTF-8, and more."""
 
     id: str
     folder: str
-    disk_bytes: int = 0
-    progress: RunStatus | None = None
     #: Where its images lie: names, or absolute paths.
     places: tuple[str, ...] = ()
     given_name: str = ""
     number: int = 0  # of its project; 0 if it was not given one
     has_classifier: bool = False
-    stamp: Stamp = ()
+    # Of no interest to pages that show it.
+    disk_bytes: int = field(default=0, compare=False)
+    progress: RunStatus | None = field(default=None, compare=False)
+    stamp: Stamp = field(default=(), compare=False)
 
     @property
     def source(self) -> str | None:
@@ -65,13 +60,13 @@ class RunRow(RunSummary):
 
     @property
     def in_steps(self) -> bool:
-        """Whether it is trained in steps, and so can be paused and resumed."""
+        """Whether it is trained in steps, and so can be resumed."""
         return self.model is not None and self.model not in _IN_ONE_GO
 
     @property
     def has_layers(self) -> bool:
         """Whether it has a network to inspect."""
-        return self.in_steps or self.model in _NETWORKS
+        return self.in_steps or self.model in ("backbone", IMPORTED)
 
 
 def stamp_of(path: Path) -> Stamp:
@@ -82,59 +77,34 @@ def stamp_of(path: Path) -> Stamp:
 
 def read_row(path: Path, stamp: Stamp) -> RunRow:
     """Read a run's row; damaged files give the state `damaged` and a cause."""
-    run = RunDirectory(path)
+    run, folders = RunDirectory(path), os.walk(path)
     summary = summarise(run)
-    row = RunRow(
-        **vars(summary)
-        | {
-            "id": opaque(path.name),
-            "folder": path.name,
-            "name": _in_utf8(summary.name or path.name),
-            "given_name": _in_utf8(summary.name),
-            "number": _number(run),
-            "places": _places(run, summary),
-            "has_classifier": summary.state != "running" and run.classifier.is_file(),
-            "note": _in_utf8(summary.note),
-            "sources": tuple(map(_in_utf8, summary.sources)),
-            "model": None if summary.model is None else _in_utf8(summary.model),
-            "started": stamp[0].mtime_ns / 1e9 if summary.started is None else summary.started,
-            "disk_bytes": sum(
-                file_stamp(f"{folder}/{name}", follow_links=False).size
-                for folder, _, names in os.walk(path)
-                for name in names
-            ),
-            "stamp": stamp,
-        }
-    )
-    try:
-        history = run.read_history() if row.state != "damaged" else []
-    except OpsinError as error:
-        row = replace(row, state="damaged", cause=str(error))
-    else:
-        lengths = [epoch.seconds for epoch in history if math.isfinite(epoch.seconds)]
-        if row.state == "running":
-            row = replace(row, progress=read_progress(run))
-        elif row.seconds is None and lengths:
-            row = replace(row, seconds=sum(lengths))
-    if row.cause is None:
-        return row
+    number, places = 0, summary.sources
+    with contextlib.suppress(OpsinError):
+        number = run.read_notes().number
+        if run.dataset.is_file():
+            places = tuple(run.location().sources) or places
+    sizes = (file_stamp(f"{folder}/{name}", follow_links=False).size
+             for folder, _, names in folders for name in names)  # fmt: skip
     # Pages show no paths.
-    cause = row.cause.replace(f"{path}{os.sep}", "").replace(str(path), path.name)
-    return replace(row, cause=_in_utf8(cause))
+    cause = summary.cause and summary.cause.replace(f"{path}{os.sep}", "").replace(
+        str(path), path.name
+    )
+    values = vars(summary) | {"name": summary.name or path.name, "cause": cause}
+    return RunRow(
+        **{name: _in_utf8(value) for name, value in values.items()}
+        | {"started": summary.started or stamp[0].mtime_ns / 1e9},
+        id=opaque(path.name), folder=path.name, given_name=_in_utf8(summary.name), number=number,
+        places=_in_utf8(places), stamp=stamp, disk_bytes=sum(sizes),
+        has_classifier=summary.state != "running" and run.classifier.is_file(),
+        progress=read_progress(run) if summary.state == "running" else None,
+    )  # fmt: skip
 
 
-def _places(run: RunDirectory, summary: RunSummary) -> tuple[str, ...]:
-    """The sources of a run, by absolute paths where they are recorded."""
-    with contextlib.suppress(OpsinError):
-        if run.dataset.is_file() and (sources := run.location().sources):
-            return tuple(map(_in_utf8, sources))
-    return tuple(map(_in_utf8, summary.sources))
-
-
-def _number(run: RunDirectory) -> int:
-    with contextlib.suppress(OpsinError):
-        return run.read_notes().number
-    return 0
+def _in_utf8(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_in_utf8, value))
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def read_progress(run: RunDirectory) -> RunStatus | None:
@@ -143,13 +113,9 @@ def read_progress(run: RunDirectory) -> RunStatus | None:
         status = RunStatus.read(run.status)
         if status.doing is not None:
             share = None if status.share is None else min(1.0, status.share)
-            left = None if status.left is None or status.left > _LONGEST else status.left
+            left = None if status.left is None or status.left > 1e7 else status.left
             return status.model_copy(update={"share": share, "left": left})
     return None
-
-
-def _in_utf8(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class RunIndex:
@@ -161,18 +127,15 @@ class RunIndex:
         # Replaced by each scan, so that pages read it without a lock; newest first.
         self._rows: dict[str, RunRow] = {}
         self._guard = threading.Lock()
-        #: Incremented on each change of the table.
-        self.version = 0
         #: Whether the first scan is done.
         self.scanned = False
 
-    def scan(self) -> set[str]:
-        """Reread changed runs; called in a thread each second."""
+    def scan(self) -> bool:
+        """Reread changed runs, each second, in a thread; whether pages show other rows now."""
         with self._guard:
             rows: dict[str, RunRow] = {}
             for folder in _folders(self.root):
-                row = self._rows.get(opaque(folder))
-                stamp = stamp_of(self.root / folder)
+                row, stamp = self._rows.get(opaque(folder)), stamp_of(self.root / folder)
                 if stamp[0] == MISSING:  # no recipe: not a run, or not yet
                     continue
                 # A running one's process may have died silently.
@@ -181,12 +144,7 @@ class RunIndex:
                 rows[row.id] = row
             newest = sorted(rows.values(), key=lambda row: row.started or 0.0, reverse=True)
             before, self._rows, self.scanned = self._rows, {row.id: row for row in newest}, True
-            changed = {
-                id_ for id_ in before.keys() | rows.keys() if before.get(id_) != rows.get(id_)
-            }
-            if any(_shown(before.get(id_)) != _shown(rows.get(id_)) for id_ in changed):
-                self.version += 1
-        return changed
+            return before != self._rows
 
     def rows(self) -> list[RunRow]:
         """Return all runs, the newest first, as of the last scan."""
@@ -210,10 +168,6 @@ class RunIndex:
         directory = RunDirectory(self.root / self.row(id).folder)
         directory.check_own()
         return directory
-
-    def opened(self, id: str) -> tuple[RunRow, RunDirectory]:  # noqa: A002
-        """Return a run's row and its directory."""
-        return self.row(id), self.get(id)
 
     def last_of(self, recipe: DataRecipe) -> RunDirectory | None:
         """The newest run with the same images and split."""
@@ -248,10 +202,10 @@ class RunIndex:
         """Return the runs that can be restored, the last deleted first."""
         items = []
         for item in self._trash.removed():
-            name = ""
-            with contextlib.suppress(OpsinError, OSError):  # a damaged one gets its folder's
+            with contextlib.suppress(OpsinError, OSError):  # a damaged one has its folder's name
                 name = RunDirectory(self._trash.path / item.token).read_notes().name
-            items.append(replace(item, name=name or item.folder))
+                item = replace(item, name=name or item.folder)  # noqa: PLW2901
+            items.append(item)
         return items
 
     def restore(self, token: str) -> str:
@@ -265,11 +219,11 @@ class RunIndex:
         self.scan()
         return opaque(removed.folder)
 
-    def write_notes(self, id: str, **notes: str) -> None:  # noqa: A002
-        """Change a run's name or note."""
+    def rename(self, id: str, name: str) -> None:  # noqa: A002
+        """Give a run a name of its own, or take it away."""
         require("owner")
-        self.get(id).write_notes(name=notes.get("name"), note=notes.get("note"))
-        record(f"changed the {' and the '.join(notes)} of the classifier {self.row(id).name}")
+        self.get(id).write_notes(name=name)
+        record(f"changed the name of the classifier {self.row(id).name}")
         self.scan()
 
     def sweep(self, kept: float = KEPT) -> None:
@@ -282,7 +236,3 @@ def _folders(root: Path) -> list[str]:
     with contextlib.suppress(OSError), os.scandir(root) as entries:
         return [entry.name for entry in entries if not entry.name.startswith(".")]
     return []
-
-
-def _shown(row: RunRow | None) -> RunRow | None:
-    return None if row is None else replace(row, stamp=(), disk_bytes=0, progress=None)

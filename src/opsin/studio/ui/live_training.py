@@ -16,7 +16,7 @@ from opsin.core.format import count
 from opsin.data.split import VAL
 from opsin.studio.jobs.job import Job
 from opsin.studio.threads import IMAGES
-from opsin.studio.ui.charts import curve_series, curves_chart
+from opsin.studio.ui.charts import CURVES, curve_series, curves_chart
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery, Mark
 from opsin.studio.ui.kit import StatusLine, action, note, question
 from opsin.studio.words import safe
@@ -28,11 +28,6 @@ if TYPE_CHECKING:
 
 # Photographs of the strip.
 _STRIP_MOST: Final = 120
-# The charts by epochs: the curves of each, and their fields in an epoch's record.
-_CURVES: Final = {
-    "Loss": {"Training": "train_loss", "Validation": "val_loss"},
-    "Accuracy": {"Training": "train_accuracy", "Validation": "val_accuracy"},
-}
 _MARKS: Final[dict[bool | None, Mark]] = {True: "right", False: "wrong", None: ""}
 
 
@@ -182,7 +177,7 @@ class _Curves:
         self._studio = studio
         self._row: RunRow | None = None
         self._values: dict[str, dict[str, list[float | None]]] = {
-            title: {name: [] for name in fields} for title, fields in _CURVES.items()
+            title: {name: [] for name in fields} for title, fields in CURVES.items()
         }
         self._charts: dict[str, ui.echart] = {}
         self._fold = question("How is it going?", self._build)
@@ -197,7 +192,7 @@ class _Curves:
         history = await IMAGES.run(self._read)
         if len(history) <= len(self._values["Loss"]["Training"]) or self._fold.is_deleted:
             return
-        for title, fields in _CURVES.items():
+        for title, fields in CURVES.items():
             for name, field in fields.items():
                 self._values[title][name][:] = [getattr(epoch, field) for epoch in history]
             drawn = self._charts[title]
@@ -206,7 +201,7 @@ class _Curves:
 
     async def _build(self) -> None:
         with ui.element("div").classes("columns"):
-            self._charts = {title: curves_chart(self._values[title], title) for title in _CURVES}
+            self._charts = {title: curves_chart(self._values[title], title) for title in CURVES}
         if self._row is not None:
             await self.update(self._row)
 
