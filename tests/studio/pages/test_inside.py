@@ -74,7 +74,7 @@ def test_moved_images_are_told(tmp_path: Path, shapes: Path) -> None:
 def test_an_address_names_a_photograph_or_the_first(
     studio: Studio, run: RunDirectory, image: str, becomes: str
 ) -> None:
-    found = shown(studio, _read(run), _Shown(image, "nowhere", 3))
+    found = shown(studio, _read(run), _Shown(image, "nowhere", "3"))
     assert found.image == becomes
     assert found.layer in {"flatten", "head"}
 

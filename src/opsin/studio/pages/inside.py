@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from nicegui import ui
@@ -49,13 +48,12 @@ _WORDS: Final = {
 _BACK: Final = "<script>addEventListener('popstate', () => location.reload())</script>"
 
 
-@dataclass(frozen=True)
-class _Shown:
+class _Shown(NamedTuple):
     """A photograph, by its place among those judged or its key, a layer, and one of its units."""
 
     image: str
     layer: str
-    unit: int | None = None
+    unit: str = ""
 
 
 class _Results(NamedTuple):
@@ -95,11 +93,9 @@ async def inside(
             return
         ui.add_head_html(_BACK)
         results = await IMAGES.run(lambda: _read(studio.runs.get(row.id)))
-        number = int(unit) if unit.isascii() and unit.isdigit() and len(unit) < 7 else None
-        body = _Inside(studio, now, row.id, results, _Shown(image, layer, number))
-        if view == "why":
-            body.unfolded.add(WHY)
-        body.build(frame)
+        unit = unit if _PLACE.fullmatch(unit) else ""
+        body = _Inside(studio, now, row.id, results, _Shown(image, layer, unit))
+        body.build(frame, unfolded=WHY if view == "why" else "")
         ui.timer(0, body.start, once=True)
 
 
@@ -112,25 +108,22 @@ class _Inside:
     def __init__(
         self, studio: Studio, project: Project, run: str, results: _Results, shown: _Shown
     ) -> None:
-        self._studio, self._project, self._run = studio, project, run
+        self._studio, self._project, self._run, self._shown = studio, project, run, shown
         self._layers, self._judged, self._moved = results
-        self._shown = shown
         self._seconds = 1.0  # that an image takes
         self._graph: NetworkGraph | None = None
-        self.unfolded: set[str] = set()  # questions, for the next layer too
 
-    def build(self, frame: layout.Frame) -> None:
+    def build(self, frame: layout.Frame, unfolded: str) -> None:
         """Show what takes no time."""
+        self._unfolded = {unfolded}  # questions, for the next layer too
         rows = {row.id: safe(self._project.title_of(row), 60) for row in self._project.classifiers}
-
-        def go(run: str) -> None:
-            ui.navigate.to(layout.address(self._project, "inside", run=run))
-
         self._dialog = ui.dialog().props('aria-label="Choose a photograph"')
         with frame.actions:
             if len(rows) > 1:
-                ui.select(rows, value=self._run, label="Classifier",
-                          on_change=lambda event: go(event.value))  # fmt: skip
+                choice = ui.select(rows, value=self._run, label="Classifier")
+                choice.on_value_change(lambda event: ui.navigate.to(
+                    layout.address(self._project, "inside", run=event.value)
+                ))  # fmt: skip
             kit.action("Choose a photograph", self._choose, kind="primary", icon="add_a_photo")
         if self._moved is not None:
             kit.error_line(self._moved)
@@ -149,7 +142,7 @@ class _Inside:
         with self._body:
             self._photo = ui.element("section").props('aria-label="Photograph"')
             self._graph = NetworkGraph(
-                self._blocks, self._shown.layer, lambda name: self.show(layer=name, unit=None)
+                self._blocks, self._shown.layer, lambda name: self.show(layer=name, unit="")
             )
             self._result = ui.element("section").classes("stack").props('aria-label="Maps"')
         await self.show()
@@ -157,7 +150,7 @@ class _Inside:
     def _check(self) -> None:
         """Replace what means nothing in the address."""
         self._blocks = blocks = blocks_of(self._layers)
-        image, layer, unit = self._shown.image, self._shown.layer, self._shown.unit
+        image, layer, unit = self._shown
         if not any(layer == one.name for one in self._layers):
             layer = blocks[blocks[0].title == "Input" and len(blocks) > 1].result.name
         if not _KEPT.fullmatch(image):
@@ -165,27 +158,25 @@ class _Inside:
             image = str(min(at, len(self._judged.rows) - 1)) if self._judged else ""
         self._shown = _Shown(image, layer, unit)
 
-    async def show(self, **changes: Any) -> None:
+    async def show(self, **changes: str) -> None:
         """Show another photograph, layer or unit."""
         if changes:
-            self._shown = shown = replace(self._shown, **changes)
-            unit = "" if shown.unit is None else str(shown.unit)
-            there = layout.address(self._project, "inside", run=self._run, image=shown.image,
-                                   layer=shown.layer, unit=unit)  # fmt: skip
+            self._shown = self._shown._replace(**changes)
+            asked = {"run": self._run, **self._shown._asdict()}
+            there = layout.address(self._project, "inside", **asked)
             ui.navigate.history.push(kit.rooted(there))
             if self._graph is None:  # the network could not be opened before
                 await self.start()
                 return
-            self._graph.choose(shown.layer)
-        if not self._shown.image:
+            self._graph.choose(self._shown.layer)
+        image, layer, unit = self._shown
+        if not image:
             self._result.clear()
             with self._result:
                 kit.empty("Choose a photograph to see what each block of the network makes of it.")
             return
-        options: dict[str, Any] = {"layer": self._shown.layer}
-        if self._shown.unit is not None:
-            options["unit"] = self._shown.unit
-        answer = await self.ask(self._result, "Computing the maps", "maps", **options)
+        options = {"unit": int(unit)} if unit else {}
+        answer = await self.ask(self._result, "Computing the maps", "maps", layer=layer, **options)
         if answer is not None:
             self._seconds = max(1e-4, answer.values["seconds"])
             self._show_photograph(answer)
@@ -260,21 +251,20 @@ class _Inside:
             if self._judged is not None and not _KEPT.fullmatch(self._shown.image):
                 at, total = int(self._shown.image), len(self._judged.rows)
                 with ui.element("div").classes("line"):
-                    self._step("Previous photograph", total, image=at - 1)
+                    self._steps("image", "photograph", at, total)
                     kit.note(f"{count(at + 1)} of {count(total)}")
-                    self._step("Next photograph", total, image=at + 1)
 
-    def _step(self, text: str, total: int, **to: int) -> None:
-        """A button for the photograph or the unit before or after."""
-        ((name, at),) = to.items()
-        icon = "chevron_left" if text.startswith("Previous") else "chevron_right"
-        change = {name: str(at) if name == "image" else at}
-        kit.icon_action(icon, text, lambda: self.show(**change)).set_enabled(0 <= at < total)
+    def _steps(self, name: str, what: str, at: int, total: int) -> None:
+        """Buttons for the photograph or the unit before and after."""
+        for word, icon, to in (("Previous", "left", at - 1), ("Next", "right", at + 1)):
+            kit.icon_action(
+                f"chevron_{icon}", f"{word} {what}", lambda to=to: self.show(**{name: str(to)})
+            ).set_enabled(0 <= to < total)
 
     async def _show_layer(self, answer: Answer) -> None:
         values = answer.values
-        block = next(block for block in self._blocks if self._shown.layer in block)
-        layer = next(layer for layer in block.layers if layer.name == self._shown.layer)
+        layer, block = next((layer, block) for block in self._blocks for layer in block.layers
+                            if layer.name == self._shown.layer)  # fmt: skip
         with ui.element("div").classes("line"):
             kit.heading(block.title)
             if title_of(layer) != block.title:
@@ -284,8 +274,8 @@ class _Inside:
             kit.note(f"{shape_in_words(layer)}{parameters}")
         if not any(one.op in (LayerOp.CONV, LayerOp.DENSE) for one in self._layers):
             kit.note("A model without layers: the blocks are its steps.")
-        if self._shown.unit is not None:
-            await self._show_unit(answer, self._shown.unit)
+        if self._shown.unit:
+            await self._show_unit(answer)
             return
         if values["maps"]:
             signed = "Purple is above 0, orange below"
@@ -299,7 +289,7 @@ class _Inside:
         elif layer is self._layers[-1]:
             kit.note("One score for each class; the highest gives the answer.")
         self._add_units(answer, ui.element("div").classes("stack"), ui.element("div"))
-        questions(self.ask, self._blocks, block, layer.name, self.unfolded)
+        questions(self.ask, self._blocks, block, layer.name, self._unfolded)
 
     def _add_units(
         self, answer: Answer, area: ui.element, more: ui.element, first: int = 0
@@ -318,7 +308,7 @@ class _Inside:
                 names = dict(enumerate(values["names"]))
                 rows = [(names.get(unit["unit"], f"Unit {unit['unit']}"), unit["high"] / largest,
                          figure(unit["high"])) for unit in units]  # fmt: skip
-                bars(rows, lambda at: self.show(unit=units[at]["unit"]))
+                bars(rows, lambda at: self.show(unit=str(units[at]["unit"])))
         more.clear()
 
         async def show_more() -> None:
@@ -336,19 +326,19 @@ class _Inside:
         text = f"Map {unit['unit']}, up to {figure(unit['high'])}"
         with ui.element("button").props('type="button"') as button:
             button.props["title"] = text
-            button.on("click", lambda: self.show(unit=unit["unit"]))
+            button.on("click", lambda: self.show(unit=str(unit["unit"])))
             image = ui.element("img").classes("pixel").props('loading="lazy"')
             image.props.update({"src": kit.rooted(answer.src(unit["image"])), "alt": text})
 
-    async def _show_unit(self, answer: Answer, number: int) -> None:
+    async def _show_unit(self, answer: Answer) -> None:
         """Show one unit alone: its map beside the photograph, its numbers, what it looks for."""
         values = answer.values
         (unit,), total, is_map = values["units"], values["total"], values["maps"]
+        number = unit["unit"]
         with ui.element("div").classes("line"):
             kit.action(f"All {count(total)} {'maps' if is_map else 'numbers'}",
-                       lambda: self.show(unit=None), icon="arrow_back")  # fmt: skip
-            self._step("Previous", total, unit=number - 1)
-            self._step("Next", total, unit=number + 1)
+                       lambda: self.show(unit=""), icon="arrow_back")  # fmt: skip
+            self._steps("unit", "map" if is_map else "number", number, total)
         if is_map:
             name, (row, column) = f"Map {number}", unit["place"]
             with ui.element("div").classes("pair"):
@@ -371,7 +361,7 @@ class _Inside:
     async def _look_for(self, area: ui.element, size: tuple[int, int], **limit: int) -> None:
         """Show the training photographs that activate a unit most, of some or of all."""
         area.clear()
-        unit = self._shown.unit or 0
+        unit = int(self._shown.unit)
         answer = await self.ask(
             area, "Looking at the training photographs", "unit",
             lambda: self._look_for(area, size, **limit), layer=self._shown.layer, unit=unit,

@@ -169,35 +169,31 @@ class _Try:
 
     def _groups(self, images: Sequence[AnsweredImage]) -> None:
         """Show images by their answer."""
-        groups = [(answer, list(group)) for answer, group in
-                  itertools.groupby(images, lambda image: image.answer)]  # fmt: skip
-        words = [f"{_shown(answer)} ({count(len(group))})" for answer, group in groups]
+
+        def describe(at: int) -> GalleryImage:
+            name, answer, label, confidence, _ = images[at]
+            name, other = Path(name).name, f"{label}? " if answer == NONE_OF_THESE else ""
+            caption = f"{other}{percent(confidence)} · {name}"
+            src = f"/answers/{self._job}/{at}.png?small=1"
+            return GalleryImage(src, f"{name}, {_shown(answer)}", caption)
+
+        def show(answer: str, places: list[int]) -> None:
+            kit.heading(f"{_shown(answer)} ({count(len(places))})")
+            if answer:
+                ImageGallery(
+                    f"Photographs answered with {answer}", places, describe,
+                    on_open=lambda at: ui.navigate.to(self._address(at=str(places[at]))),
+                )  # fmt: skip
+            for at in () if answer else places[:_NAMED]:
+                kit.note(f"{Path(images[at].name).name}: {images[at].error}")
+
         with ui.element("div").classes("line"):
-            ui.label(safe(" · ".join(words))).classes("text-weight-bold")
             kit.link_button("Try others", self._address(job=""))
             kit.link_button("Save as a table", f"/answers/{self._job}.csv", icon="table_view")
-        kit.note("The least sure answers come first. Click a photograph to see it large.")
-
-        def open_(at: int) -> None:
-            ui.navigate.to(self._address(at=str(at)))
-
-        def in_gallery(at: int) -> GalleryImage:
-            image = images[at]
-            name = Path(image.name).name
-            other = f"{image.label}? " if image.answer == NONE_OF_THESE else ""
-            caption = f"{other}{percent(image.confidence)} · {name}"
-            src = f"/answers/{self._job}/{at}.png?small=1"
-            return GalleryImage(src, f"{name}, {_shown(image.answer)}", caption)
-
-        start = 0
-        for text, (answer, group) in zip(words, groups, strict=True):
-            kit.heading(text)
-            places = range(start, start := start + len(group))
-            if answer:
-                ImageGallery(f"Photographs answered with {answer}", places, in_gallery,
-                             on_open=lambda at, places=places: open_(places[at]))  # fmt: skip
-            for image in () if answer else group[:_NAMED]:
-                kit.note(f"{Path(image.name).name}: {image.error}")
+            kit.note("The least sure answers come first. Click a photograph to see it large.")
+        answer_at = itertools.groupby(range(len(images)), lambda at: images[at].answer)
+        for answer, places in answer_at:
+            show(answer, list(places))
 
     async def _one(self, key: str, at: int = 0, of: int = 1) -> None:
         """Show one image large, with its answer; arrow keys lead to the others."""
@@ -205,24 +201,22 @@ class _Try:
         if self._holder.is_deleted:
             return
 
-        def go(by: int) -> None:
-            if 0 <= at + by < of:
-                ui.navigate.to(self._address(at=str(at + by)))
+        steps = {at - 1: "Previous", at + 1: "Next"}
 
         def press(event: KeyEventArguments) -> None:
-            if event.action.keydown and (event.key.arrow_left or event.key.arrow_right):
-                go(1 if event.key.arrow_right else -1)
+            to = at + bool(event.key.arrow_right) - bool(event.key.arrow_left)
+            if event.action.keydown and to in steps and 0 <= to < of:
+                ui.navigate.to(self._address(at=str(to)))
 
         self._holder.clear()
         with self._holder:
             if of > 1:
                 with ui.element("div").classes("line"):
                     kit.link_button(f"All {count(of)}", self._address(at=""), icon="apps")
-                    kit.action("Previous", lambda: go(-1), kind="quiet", icon="chevron_left",
-                               off="" if at else "This is the first.")  # fmt: skip
+                    for to, word in steps.items():
+                        if 0 <= to < of:
+                            kit.link_button(word, self._address(at=str(to)), kind="quiet")
                     kit.note(f"{count(at + 1)} of {count(of)}")
-                    kit.action("Next", lambda: go(1), kind="quiet", icon="chevron_right",
-                               off="" if at + 1 < of else "This is the last.")  # fmt: skip
                 ui.keyboard(press)
             with ui.element("div").classes("try"):
                 self._picture(key, answer)

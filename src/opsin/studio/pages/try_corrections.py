@@ -10,7 +10,7 @@ from pathlib import Path
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
-from opsin.core.format import about, count, counted
+from opsin.core.format import about, counted
 from opsin.data.image_tree import is_image_name
 from opsin.runtime.prediction import Prediction
 from opsin.studio.context import Studio
@@ -19,7 +19,6 @@ from opsin.studio.jobs import training_form
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import JobAction
 from opsin.studio.projects import Project
-from opsin.studio.runs.compared import Compared, verdict_on
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit
@@ -138,7 +137,7 @@ class Corrections:
         return studio.jobs.add("train", name, words, project=project.id, expected=level.expected)
 
     async def follow(self, job_id: str, holder: ui.element) -> None:
-        """Show a training that was started here, then compare old and new."""
+        """Show a training that was started here; then lead to the comparison of old and new."""
         studio, jobs = self._studio, self._studio.jobs
         waited = JobAction(jobs, jobs.get(job_id))
         if waited.job.project != self._project.id:
@@ -158,31 +157,8 @@ class Corrections:
         row = studio.runs.find(waited.job.run) if waited.job.run else None
         if waited.job.state not in ("done", "stopped") or row is None or not row.has_classifier:
             raise stopped(waited.job, "Train it again.")
-        words.set_text("Comparing old and new")
-        project = await IMAGES.run(studio.projects.get, self._project.id)
-        ids, names = [self._run.id, row.id], [project.title_of(self._run), project.title_of(row)]
-        lines, fault = list[str](), ""
-        try:
-            compared = await IMAGES.run(Compared, studio.runs, jobs, ids, names)
-            found = await compared.get()
-            sentence, points = verdict_on(found.pairs[0], *names)
-            before, now = (count(round(run.accuracy * found.images)) for run in found.runs)
-            figures = f"right for {now} of the same {count(found.images)}, before {before}"
-            lines = [f"{sentence}; {figures}.", points, *found.notes]
-        except OpsinError as error:
-            fault = str(error)
-        if holder.is_deleted:
-            return
-        holder.clear()
-        with holder, ui.element("div").classes("card stack").props('role="status"'):
-            for line in lines:
-                ui.label(safe(line, 600)).classes("prose")
-            if fault:
-                kit.error_line(fault)
-            kit.link_button("Compare", f"/compare?runs={','.join(ids)}")
-        with self._frame.actions:
-            new = self._address(run=row.id, again="")
-            kit.link_button("Try the new one", new, kind="primary")
+        with holder:
+            ui.navigate.to(f"/compare?runs={self._run.id},{row.id}")
 
 
 def stopped(job: Job, advice: str) -> OpsinError:
