@@ -90,8 +90,7 @@ def test_a_training_is_set_followed_stopped_killed_and_continued(
     running.kill()
     running.restart()  # the library is read at the start
     page = f"{running.address}/projects/{project.id}/train"
-    browser.get(f"{running.address}/train?set={project.id}")
-    until(browser, lambda: browser.current_url == page)
+    browser.get(page)
     open_question(browser, "More")
     until(browser, lambda: "Good: " in shown(browser))
     open_question(browser, "Advanced")

@@ -201,12 +201,9 @@ def _milliseconds(backbone: Backbone) -> float:
 
 @checked
 def describe_backbone(
-    what: str | os.PathLike[str],
-    *,
-    prepare: str | None = None,
-    offline: bool = False,
+    what: str | os.PathLike[str], *, prepare: str | None = None, offline: bool = False,
     watcher: Watcher = SILENT,
-) -> KnownBackbone:
+) -> KnownBackbone:  # fmt: skip
     """Describe a pretrained network, fetching it from the hub if needed.
 
     Args:

@@ -91,22 +91,12 @@ class Embedded(BaseModel, frozen=True):
 
 @checked
 def embed(
-    data: object,
-    *,
-    backbone: str | os.PathLike[str] | None = None,
-    prepare: str | None = None,
-    at: Sequence[str] | None = None,
-    out: str | os.PathLike[str] | None = None,
-    classes: Sequence[str] | None = None,
-    columns: Mapping[str, str] | None = None,
-    follow_links: bool = False,
-    outside: bool = False,
-    offline: bool = False,
-    shard: str | None = None,
-    on: str = "local",
-    device: str = "auto",
-    watcher: Watcher = SILENT,
-) -> Embedded:
+    data: object, *, backbone: str | os.PathLike[str] | None = None, prepare: str | None = None,
+    at: Sequence[str] | None = None, out: str | os.PathLike[str] | None = None,
+    classes: Sequence[str] | None = None, columns: Mapping[str, str] | None = None,
+    follow_links: bool = False, outside: bool = False, offline: bool = False,
+    shard: str | None = None, on: str = "local", device: str = "auto", watcher: Watcher = SILENT,
+) -> Embedded:  # fmt: skip
     """Write a pretrained network's features of images, one row each.
 
     They are those that ``train(data, backbone=…)`` learns from, each image seen whole. Stopped or
@@ -301,12 +291,9 @@ class _Embedder:
         """Return the steps for each image."""
         pixels = int(np.prod(self._shape))
         return ImageSteps(
-            prepare=self.prepare,
-            compute=self.compute,
-            cost=lambda item: pixels + held_bytes(item),
-            batch=BATCH,
-            together=THREADS,
-        )
+            prepare=self.prepare, compute=self.compute, cost=lambda item: pixels + held_bytes(item),
+            batch=BATCH, together=THREADS,
+        )  # fmt: skip
 
     def prepare(self, item: ListedImage) -> NDArray[np.uint8]:
         """Decode an image; raise `ImageError` if it cannot be read."""

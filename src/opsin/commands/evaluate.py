@@ -72,14 +72,9 @@ class RunEvaluation:
 
 
 def answers(
-    classifier: Classifier,
-    images: Images,
-    rows: Ints,
-    what: str,
-    watcher: Watcher,
-    *,
+    classifier: Classifier, images: Images, rows: Ints, what: str, watcher: Watcher, *,
     tta: bool = False,
-) -> Answers:
+) -> Answers:  # fmt: skip
     """Return the file's answers to some rows of ``images``."""
     watcher.begin(what, len(rows), "images")
     views = classifier.views if tta else None
@@ -113,15 +108,9 @@ def _joined(parts: Sequence[Answers]) -> Answers:
 
 
 def evaluate_run(
-    directory: RunDirectory,
-    classifier: Classifier,
-    validation: Answers | None,
-    dataset: Dataset,
-    watcher: Watcher,
-    *,
-    known: Answers | None = None,
-    judged: OutOfFold | None = None,
-) -> RunEvaluation:
+    directory: RunDirectory, classifier: Classifier, validation: Answers | None, dataset: Dataset,
+    watcher: Watcher, *, known: Answers | None = None, judged: OutOfFold | None = None,
+) -> RunEvaluation:  # fmt: skip
     """Evaluate a run's file on validation data and, once, on the test set."""
     by_part: dict[PredictedPart, Answers] = {} if validation is None else {"val": validation}
     rows = {part: dataset.split.rows(part) for part in ("val", "test")}
@@ -265,13 +254,9 @@ class EvaluationResult(PartFigures):
 
 @checked
 def evaluate(
-    model: str | os.PathLike[str] | Classifier,
-    *sources: object,
-    tta: bool = False,
-    device: str = "auto",
-    watcher: Watcher = SILENT,
-    **options: Any,
-) -> EvaluationResult:
+    model: str | os.PathLike[str] | Classifier, *sources: object, tta: bool = False,
+    device: str = "auto", watcher: Watcher = SILENT, **options: Any,
+) -> EvaluationResult:  # fmt: skip
     """Evaluate a classifier on images with labels.
 
     The test part is evaluated if the source names one; else the images that the classifier did not

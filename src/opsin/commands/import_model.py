@@ -55,16 +55,9 @@ class ImportedLearner(Learner):
     recipe: ImportRecipe
 
     def __init__(
-        self,
-        dataset: Dataset,
-        recipe: ImportRecipe,
-        network: ForeignNetwork,
-        pixels: PixelValues,
-        *,
-        content: bytes,
-        layers: Sequence[Layer],
-        record: ImportRecord,
-    ) -> None:
+        self, dataset: Dataset, recipe: ImportRecipe, network: ForeignNetwork, pixels: PixelValues,
+        *, content: bytes, layers: Sequence[Layer], record: ImportRecord,
+    ) -> None:  # fmt: skip
         self.dataset, self.recipe, self.layers = dataset, recipe, list(layers)
         self.network, self.pixels, self.content, self.record = network, pixels, content, record
 
@@ -96,24 +89,15 @@ class ImportedLearner(Learner):
 
 @checked
 def import_model(
-    file: str | os.PathLike[str],
-    *,
+    file: str | os.PathLike[str], *,
     data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
-    classes: Sequence[str] | None = None,
-    classes_from: str | os.PathLike[str] | None = None,
-    prepare: str | None = None,
-    size: int | None = None,
-    output: str | None = None,
-    architecture: Architecture | None = None,
-    graph: str | os.PathLike[str] | None = None,
-    licence: str | None = None,
-    runs: str | os.PathLike[str] = "runs",
-    name: str | None = None,
-    watcher: Watcher | None = None,
-    observers: Sequence[Watcher] = (),
-    quiet: bool = False,
+    classes: Sequence[str] | None = None, classes_from: str | os.PathLike[str] | None = None,
+    prepare: str | None = None, size: int | None = None, output: str | None = None,
+    architecture: Architecture | None = None, graph: str | os.PathLike[str] | None = None,
+    licence: str | None = None, runs: str | os.PathLike[str] = "runs", name: str | None = None,
+    watcher: Watcher | None = None, observers: Sequence[Watcher] = (), quiet: bool = False,
     **options: Any,
-) -> Run:
+) -> Run:  # fmt: skip
     """Import a classifier saved by another program.
 
     The file is read in a sandbox, and no code in it is run. Its answers stay the same: nothing is
@@ -228,15 +212,9 @@ def import_model(
 
 
 def _make_file(
-    network: ForeignNetwork,
-    pixels: PixelValues,
-    classes: tuple[str, ...],
-    stated: str,
-    *,
-    licence: str,
-    dataset: Dataset | None,
-    resize: str,
-) -> tuple[bytes, Metadata, ImportRecord]:
+    network: ForeignNetwork, pixels: PixelValues, classes: tuple[str, ...], stated: str, *,
+    licence: str, dataset: Dataset | None, resize: str,
+) -> tuple[bytes, Metadata, ImportRecord]:  # fmt: skip
     """Return the classifier.onnx, its metadata, and the import's record."""
     imported = ImportedFile(network, pixels, licence)
     (height, width), channels = network.probed.side, network.probed.channels

@@ -73,15 +73,9 @@ _page_wanted: Final[ContextVar[bool]] = ContextVar("page_wanted", default=True)
 
 @checked
 def write_report(
-    run: str | os.PathLike[str],
-    *,
-    deep: bool = True,
-    fix: str | os.PathLike[str] | None = None,
-    data: Places = (),
-    seed: int = 0,
-    device: str = "auto",
-    watcher: Watcher = SILENT,
-) -> Path:
+    run: str | os.PathLike[str], *, deep: bool = True, fix: str | os.PathLike[str] | None = None,
+    data: Places = (), seed: int = 0, device: str = "auto", watcher: Watcher = SILENT,
+) -> Path:  # fmt: skip
     """Draw a finished run's figures and page anew.
 
     Args:
@@ -161,14 +155,9 @@ def without_page() -> Iterator[None]:
 
 
 def draw_run(
-    directory: RunDirectory,
-    report: Report,
-    dataset: Dataset,
-    predictions: RunPredictions,
-    watcher: Watcher,
-    *,
-    seed: int = 0,
-) -> None:
+    directory: RunDirectory, report: Report, dataset: Dataset, predictions: RunPredictions,
+    watcher: Watcher, *, seed: int = 0,
+) -> None:  # fmt: skip
     """Write ``figures/``, ``report.html`` and ``README.md`` from the run's files and images."""
     if not _page_wanted.get():
         return
@@ -303,14 +292,11 @@ def find_failures(
         for name, texts in columns_of(dataset.located, dataset.names, dataset.groups).items()
     }
     slices = slice_accuracy(
-        judged.right,
-        measure_traits(dataset.images, judged.rows, dataset.sizes, watcher=watcher),
-        columns,
-        labels=judged.labels,
-        groups=judged.groups,
+        judged.right, measure_traits(dataset.images, judged.rows, dataset.sizes, watcher=watcher),
+        columns, labels=judged.labels, groups=judged.groups,
         too_weak=too_weak(judged.right, judged.labels, dataset.classes, judged.groups),
         out_of_fold=part == "out_of_fold",
-    )
+    )  # fmt: skip
     return Failures(suspects=suspects, suspected=suspected, labels=evidence, slices=slices)
 
 

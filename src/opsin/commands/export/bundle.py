@@ -98,12 +98,9 @@ def _checksums(files: Mapping[str, bytes]) -> bytes:
 
 
 def write_bundle(
-    classifier: Classifier,
-    target: Path,
-    *,
-    data: Sequence[str | os.PathLike[str]],
+    classifier: Classifier, target: Path, *, data: Sequence[str | os.PathLike[str]],
     watcher: Watcher,
-) -> Shipped:
+) -> Shipped:  # fmt: skip
     """Write a bundle, after comparing plain ONNX Runtime with Opsin on real images."""
     known = known_images(classifier, data, watcher=watcher)
     # Training images for a cross-validated run, which trained on all.
@@ -266,13 +263,9 @@ class HubExport(BaseModel, frozen=True):
 
 
 def export_to_hub(
-    classifier: Classifier,
-    name: HubName,
-    out: str | os.PathLike[str] | None,
-    *,
-    licence: str | None,
-    watcher: Watcher,
-) -> HubExport:
+    classifier: Classifier, name: HubName, out: str | os.PathLike[str] | None, *,
+    licence: str | None, watcher: Watcher,
+) -> HubExport:  # fmt: skip
     """Write the folder for the hub."""
     if name.revision != "main":
         raise RecipeError(

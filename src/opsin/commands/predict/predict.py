@@ -160,14 +160,9 @@ def classify(
         answers = AnswersFile(database, target.path, begun, kinds=len(classes) + 2)
         stack.enter_context(answers)
         work = _Work(
-            classifier,
-            stream,
-            answers,
-            watcher,
-            top=form.top,
-            reject=reject,
+            classifier, stream, answers, watcher, top=form.top, reject=reject,
             min_confidence=min_confidence,
-        )
+        )  # fmt: skip
         if folder is not None:
             work.sorter = Sorter(folder, sort_by, work.labels, answers, watcher)
             stack.callback(work.sorter.close)

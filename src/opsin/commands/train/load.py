@@ -78,16 +78,9 @@ _FROZEN: Final = "Leave --fine-tune out: frozen features still work, and need no
 
 
 def load_for(
-    data: object,
-    model: str | None,
-    options: dict[str, Any],
-    *,
-    budget: str | float | None = None,
-    offline: bool,
-    watcher: Watcher,
-    by_all: bool = True,
-    planned: bool = False,
-) -> Loaded:
+    data: object, model: str | None, options: dict[str, Any], *, budget: str | float | None = None,
+    offline: bool, watcher: Watcher, by_all: bool = True, planned: bool = False,
+) -> Loaded:  # fmt: skip
     """Load the images and settle the kind of model.
 
     What remains in ``options`` is for the model and the training.
@@ -243,14 +236,10 @@ def _perhaps_pretrained(
     elif loaded.budget is not None and not can_train:
         watcher.note(WITHOUT_PYTORCH)
     return replace(
-        loaded,
-        model=BACKBONE,
-        dataset=photographs(),
-        backbone=backbone,
-        budget=loaded.budget if tunes else None,
-        reasons=reasons,
+        loaded, model=BACKBONE, dataset=photographs(), backbone=backbone,
+        budget=loaded.budget if tunes else None, reasons=reasons,
         is_open=trial is None and can_train,
-    )
+    )  # fmt: skip
 
 
 def network_in_time(dataset: Dataset, budget: float | None = None) -> str | None:
@@ -299,14 +288,9 @@ def solved_by_gradients(dataset: Dataset, seed: int) -> str | None:
 
 
 def try_backbone(
-    dataset: Dataset,
-    photographs: Callable[[], Dataset],
-    backbone: Backbone,
-    *,
-    seed: int,
-    budget: float | None = None,
-    watcher: Watcher = SILENT,
-) -> BackboneTrial:
+    dataset: Dataset, photographs: Callable[[], Dataset], backbone: Backbone, *, seed: int,
+    budget: float | None = None, watcher: Watcher = SILENT,
+) -> BackboneTrial:  # fmt: skip
     """Compare a head on frozen features with a network trained from scratch for half a minute."""
     from opsin.backbones.features import compute  # noqa: PLC0415  loads onnx
     from opsin.classical.heads import rooted  # noqa: PLC0415  loads scikit-learn
@@ -319,12 +303,9 @@ def try_backbone(
     if not np.array_equal(dataset.source_digests, prepared.source_digests):
         return BackboneTrial(words="not all images can be read in both sizes")
     features = compute(
-        backbone,
-        subset(prepared.images, rows),
-        prepared.digests[rows],
-        views_of(prepared, len(prepared.split.train)),
-        watcher=watcher,
-    )
+        backbone, subset(prepared.images, rows), prepared.digests[rows],
+        views_of(prepared, len(prepared.split.train)), watcher=watcher,
+    )  # fmt: skip
     points = rooted(features.mean(axis=1, dtype=np.float32), backbone.units)
     right = _right(points, prepared.labels[rows], folds)
     by_gradients = _accuracy_of_gradients(dataset, rows, folds)
