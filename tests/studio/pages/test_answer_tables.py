@@ -66,9 +66,9 @@ def test_pictures_come_from_the_source_and_from_nowhere_else(queue: Queue, folde
     for place, width in enumerate((5, 4, 6)):
         reply = asyncio.run(fetch(api, f"/answers/{job.id}/{place}.png"))
         assert Image.open(io.BytesIO(reply.content)).size == (width, 3)
-    for place in ("3", "4", "5", "6", "7", "-1", "x"):
-        reply = asyncio.run(fetch(api, f"/answers/{job.id}/{place}.png"))
-        assert reply.status_code in (404, 422), place
+    for other in ("3", "4", "5", "6", "7", "-1", "x"):
+        reply = asyncio.run(fetch(api, f"/answers/{job.id}/{other}.png"))
+        assert reply.status_code in (404, 422), other
         assert str(folder.parent) not in reply.text
 
 

@@ -15,7 +15,7 @@ from nicegui.events import KeyEventArguments
 
 from opsin.core.errors import OpsinError
 from opsin.core.format import count, percent
-from opsin.runtime.prediction import NONE_OF_THESE, Prediction
+from opsin.runtime.prediction import NONE_OF_THESE
 from opsin.studio.context import Studio
 from opsin.studio.datasets.upload_import import SentFile, common_name, file_name
 from opsin.studio.jobs.job import command
@@ -30,7 +30,8 @@ from opsin.studio.threads import IMAGES, UPLOADS
 from opsin.studio.ui import kit, layout
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 from opsin.studio.ui.intake import Intake
-from opsin.studio.ui.maps import bars
+from opsin.studio.ui.maps import answer_view, framed
+from opsin.studio.ui.waiting import Waiting
 from opsin.studio.words import safe
 
 _KEY: Final = re.compile(r"[0-9a-f]{16}")
@@ -219,58 +220,33 @@ class _Try:
                     kit.note(f"{count(at + 1)} of {count(of)}")
                 ui.keyboard(press)
             with ui.element("div").classes("try"):
-                self._picture(key, answer)
                 with ui.element("div").classes("stack"):
-                    _show_answer(answer)
+                    image = ui.element("img").classes("photo")
+                    image.props.update({"src": kit.rooted(f"/kept/{key}.png"),
+                                        "alt": safe(answer.name, 60)})  # fmt: skip
+                    kit.sharpen(image)
+                    if not answer.warning:
+                        why = {"run": self._run.id, "image": key, "view": "why"}
+                        ui.link("Why this answer?", layout.address(self._project, "inside", **why))
+                        kit.question("Where does it look?", lambda: self._where(key, answer.label))
+                with ui.element("div").classes("stack"):
+                    answer_view(answer.top(_BARS), rejected=answer.rejected,
+                                warning=answer.warning is not None)  # fmt: skip
+                    for text in answer.notes:
+                        if text != answer.warning:
+                            kit.note(f"{text[:1].upper()}{text[1:]}.")
                     await self._corrections.of_image(key, answer)
 
-    def _picture(self, key: str, answer: Prediction) -> None:
-        """The photograph, and on demand a heat map over it."""
-        photograph = kit.rooted(f"/kept/{key}.png")
-
-        async def toggle() -> None:
-            src, word = photograph, "Show where it looks"
-            with status.errors():
-                if image.props["src"] == photograph:
-                    status.say("Hiding one part after another …")
-                    given = self._studio.tried.get(key)
-                    heat = await self._studio.inside.ask(self._run.id, "where", given)
-                    src, word = kit.rooted(heat.src(heat.values["image"])), "Show the photograph"
-                    status.say(f"Bright: hiding this makes {safe(answer.label, 40)} less probable.")
-                image.props["src"] = src
-                button.set_text(word)
-
-        with ui.element("figure").classes("stack"):
-            image = ui.element("img").classes("photo")
-            kit.sharpen(image)
-            image.props.update({"src": photograph, "alt": safe(answer.name, 60)})
-            if answer.warning:
-                return
-            with ui.element("figcaption").classes("line"):
-                button = kit.action("Show where it looks", toggle, kind="quiet", icon="blur_on")
-                why = {"run": self._run.id, "image": key, "view": "why"}
-                ui.link("Why this answer?", layout.address(self._project, "inside", **why))
-            status = kit.StatusLine()
-
-
-def _show_answer(answer: Prediction) -> None:
-    """The answer in large type, how far it is known, and the classes with bars."""
-    nearest = f"{safe(answer.label, 60)}, {percent(answer.confidence)}"
-    headline = ui.label(nearest).classes("headline")
-    if answer.warning:
-        headline.set_text("Nothing to recognise")
-        ui.label(f"The photograph has no contrast. Nearest: {nearest}.").classes("warning")
-    elif answer.rejected:
-        headline.set_text("None of these")
-        kit.note(f"It looks unlike the training photographs. Nearest: {nearest}.")
-    elif answer.rejected is None:
-        kit.note("This classifier cannot say when a photograph is none of its classes.")
-    else:
-        kit.note("Similar to the training photographs.")
-    bars([(name, share, percent(share)) for name, share in answer.top(_BARS)])
-    for text in answer.notes:
-        if text != answer.warning:
-            kit.note(f"{text[:1].upper()}{text[1:]}.")
+    async def _where(self, key: str, label: str) -> None:
+        """A heat map over the photograph."""
+        waiting = Waiting("Hiding one part after another")
+        try:
+            given = self._studio.tried.get(key)
+            heat = await self._studio.inside.ask(self._run.id, "where", given)
+        finally:
+            waiting.delete()
+        words = f"Bright: hiding this makes {label} less probable."
+        framed(heat.src(heat.values["image"]), f"Heat map. {words}", words)
 
 
 def _shown(answer: str) -> str:
