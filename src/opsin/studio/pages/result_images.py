@@ -149,31 +149,31 @@ class ResultImages:
     async def relabel(self, image: int, label: str | None) -> None:
         """Give an image another class, or leave it out (``None``); undo is offered."""
         before = self.now.get(image, self.opened.classes[self.opened.label(image)])
-        await self._write(image, label)
         name = safe(self.opened.name(image).rpartition("/")[2], 40)
         words = "is left out" if label is None else f"is {safe(label, 40)} now"
-        self._undo.offer(f"{name} {words}", lambda: self._write(image, before))
-
-    async def _write(self, image: int, label: str | None) -> None:
-        if self._corrections is None:
-            raise OpsinError("These labels cannot be changed here", self.fixed)
-        await IMAGES.run(self._corrections.put, [image], label)
-        await self._emit()
+        await self._do(lambda: self._corrections and self._corrections.put([image], label),
+                       lambda: self._corrections and self._corrections.put([image], before),
+                       f"{name} {words}")  # fmt: skip
 
     async def confirm(self, suspect: SuspectedLabel) -> None:
         """Note that a suspected label is right; undo is offered."""
-        if self._corrections is None:
-            raise OpsinError("This cannot be kept here", self.fixed)
         pair = [(suspect.digest, suspect.label)]
-
-        async def take_back() -> None:
-            await IMAGES.run(lambda: self._confirmed.change(remove=pair))
-            await self._emit()
-
-        await IMAGES.run(lambda: self._confirmed.change(add=pair))
         name = safe(suspect.name.rpartition("/")[2], 40)
-        self._undo.offer(f"{name} stays {safe(suspect.label, 40)}", take_back)
-        await self._emit()
+        await self._do(lambda: self._confirmed.change(add=pair),
+                       lambda: self._confirmed.change(remove=pair),
+                       f"{name} stays {safe(suspect.label, 40)}")  # fmt: skip
+
+    async def _do(
+        self, change: Callable[[], object], back: Callable[[], object], words: str = ""
+    ) -> None:
+        """Change labels, read what shows next, and tell all windows."""
+        if self._corrections is None:
+            raise OpsinError("These labels cannot be changed here", self.fixed)
+        await IMAGES.run(change)
+        await self._read()
+        self._studio.changed.emit(self._topic)
+        if words:
+            self._undo.offer(words, lambda: self._do(back, change))
 
     def picture(self, image: int, words: str) -> None:
         """One image of 160 pixels with a line below it."""
@@ -183,11 +183,6 @@ class ResultImages:
             shown.style("width: 160px; height: 160px; border-radius: 8px; background: var(--panel)")
             with ui.element("figcaption").classes("note"):
                 ui.label(safe(words, 60))
-
-    async def _emit(self) -> None:
-        """Read what is written, for what shows it next, and tell all windows."""
-        await self._read()
-        self._studio.changed.emit(self._topic)
 
     async def _heard(self, topic: str) -> None:
         if topic == self._topic:
