@@ -174,10 +174,9 @@ def test_projects_are_made_renamed_removed_and_restored(
     until(browser, lambda: one(browser, field("Restore My photos")).is_displayed())
     one(browser, field("Restore My photos")).click()
     until(browser, lambda: "My photos" in names(browser))
-    # Its own address leads to its photos, and so do those of earlier versions.
-    for old in (f"{made}/", made.replace("/projects/", "/data/")):
-        browser.get(old)
-        assert browser.current_url == f"{made}/photos"
+    # Its own address leads to its photographs.
+    browser.get(f"{made}/")
+    assert browser.current_url == f"{made}/photos"
     for width in (400, 1200):
         resize(browser, width)
         browser.get(running.address)

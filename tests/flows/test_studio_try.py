@@ -67,8 +67,7 @@ def gallery(browser: webdriver.Chrome) -> list[WebElement]:
 def test_a_photograph_is_answered_explained_and_corrected(
     running: StudioProcess, browser: webdriver.Chrome
 ) -> None:
-    browser.get(f"{running.address}/try?run={opaque('first')}")
-    until(browser, lambda: "/projects/" in browser.current_url)
+    browser.get(page(running, f"?run={opaque('first')}"))
     send(browser, running.folder / "new" / "0.png")
     until(browser, lambda: one(browser, ".bars dt"))
     assert one(browser, ".bars dt").text == "0"

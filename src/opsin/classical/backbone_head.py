@@ -278,14 +278,11 @@ def _cores_for(images: Ints) -> threadpool_limits:
 
 
 def _roots_of(features: Floats, numbers: BackboneFeatures) -> Floats:
-    """The roots of the mean over views of the first features, ``float32[N, D]``."""
     blocks = numbers.blocks
     return rooted(features[:, :, : sum(blocks)].mean(axis=1, dtype=np.float32), blocks)
 
 
 class _Points:
-    """Training and validation images as the points that heads are fitted to."""
-
     def __init__(
         self, roots: Floats, labels: Ints, train: Ints, val: Ints, numbers: BackboneFeatures
     ) -> None:

@@ -233,13 +233,10 @@ def check_parity(file: Classifier, fitted: Fitted, images: Pixels) -> float:
     least = least_of(fitted.classes) if shares else np.finfo(np.float64).tiny
     logits = np.log(np.maximum(fitted.probabilities(embedding), least))
     return check_answers(
-        answers,
-        answers_of(file.metadata, logits),
-        file.metadata,
-        of="scikit-learn",
+        answers, answers_of(file.metadata, logits), file.metadata, of="scikit-learn",
         settled=_settled(fitted, embedding),
         apart=float(np.abs(embedding - fitted.embedding(images)).max()),
-    )
+    )  # fmt: skip
 
 
 def _settled(fitted: Fitted, embedding: Floats) -> Bools:

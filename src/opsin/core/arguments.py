@@ -150,10 +150,7 @@ def _is_number(value: Any) -> bool:
 _ANYTHING: Final[_Rule] = (lambda _: True), "anything"
 _SIMPLE: Final[dict[Any, _Rule]] = {
     bool: (lambda value: isinstance(value, bool | np.bool_), "True or False"),
-    int: (_is_whole, "a whole number"),
-    float: (_is_number, "a number"),
-    str: (_is_text, "a text"),
-    os.PathLike: (_is_path, "a path"),
-    types.NoneType: (lambda value: value is None, "None"),
+    int: (_is_whole, "a whole number"), float: (_is_number, "a number"), str: (_is_text, "a text"),
+    os.PathLike: (_is_path, "a path"), types.NoneType: (lambda value: value is None, "None"),
     collections.abc.Callable: (callable, "a function"),
-}
+}  # fmt: skip

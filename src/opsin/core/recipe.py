@@ -404,13 +404,10 @@ CHANGEABLE = tuple(name for name in TRAINING_OPTIONS if name != "seed")
 DATA_OPTIONS = tuple(name for name in DataRecipe.model_fields if name != "sources")
 #: Options to reset when another option changes.
 RESET_BY: Final[Mapping[str, tuple[str, ...]]] = {
-    "augment": tuple(AUGMENTATIONS["none"]),
-    "optimizer": ("learning_rate", "momentum"),
-    "schedule": ("patience",),
-    "depth": ("hidden",),
-    "hidden": ("depth",),
+    "augment": tuple(AUGMENTATIONS["none"]), "optimizer": ("learning_rate", "momentum"),
+    "schedule": ("patience",), "depth": ("hidden",), "hidden": ("depth",),
     "budget": ("epochs", "hidden", "depth"),
-}
+}  # fmt: skip
 
 
 def override(options: Mapping[str, _Value], changes: Mapping[str, _Value]) -> dict[str, _Value]:

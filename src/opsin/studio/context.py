@@ -18,7 +18,7 @@ from opsin.studio.datasets.catalogue import Library
 from opsin.studio.datasets.folders import Folders
 from opsin.studio.datasets.uploads import Uploads
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.people import People, visitor
+from opsin.studio.people import People, acting, visitor
 from opsin.studio.progress import ProgressOfAll
 from opsin.studio.projects import Projects
 from opsin.studio.runs.albums import Albums
@@ -43,15 +43,12 @@ class Changes(Event[str]):
         subscriber = visitor.get()
 
         async def later(result: Awaitable[object]) -> None:
-            visitor.set(subscriber)  # of a task of its own
-            await result
+            with acting(subscriber):  # in a task of its own
+                await result
 
         def call(topic: str) -> object:
-            token = visitor.set(subscriber)
-            try:
+            with acting(subscriber):
                 result = callback(topic)
-            finally:
-                visitor.reset(token)
             return later(result) if inspect.isawaitable(result) else result
 
         super().subscribe(call, **options)
@@ -89,11 +86,9 @@ class Studio:
             try:
                 self._lock.acquire(timeout=0)
             except Timeout:
-                raise RunError(
-                    "Another studio works with the same files",
-                    f"Open {self.settings.entrance} in a browser, or choose other files: "
-                    "opsin studio --home FOLDER",
-                ) from None
+                advice = f"Open {self.settings.entrance} in a browser, or choose other files: "
+                advice += "opsin studio --home FOLDER"
+                raise RunError("Another studio works with the same files", advice) from None
 
     async def start(self) -> None:
         """Check runs and jobs, and keep watching."""
@@ -111,8 +106,6 @@ class Studio:
 
     async def _sweep(self) -> None:
         """Delete for good, each hour, what was removed a week ago."""
-        kept = self.settings.home / "compare"  # of earlier versions
-        await asyncio.to_thread(shutil.rmtree, kept, ignore_errors=True)
         while True:
             try:
                 await self.first_scan()
@@ -140,16 +133,16 @@ class Studio:
 
     async def watch(self, every: float = 1.0) -> None:
         """Check runs and jobs periodically, and emit changes."""
-        last = ""
+        said = ""
         while True:
             fault = ""
             try:
                 await self.look()
             except Exception as error:  # noqa: BLE001  without it, the studio would show old data
                 fault = str(error)
-                if fault != last:
-                    _LOG.warning("the studio could not look at its files: %s", error)
-            last = fault
+            if fault and fault != said:
+                _LOG.warning("the studio could not look at its files: %s", fault)
+            said = fault
             await asyncio.sleep(every)
 
     async def look(self) -> None:

@@ -16,11 +16,18 @@ from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.errors import NotThere
 from opsin.studio.runs.dataset_cache import DatasetCache
 from opsin.studio.runs.run_index import RunIndex
-from opsin.studio.security import ALONE
 from opsin.studio.threads import IMAGES
 
 #: The documentation's path in the studio.
 HELP: Final = "/help"
+# A page in a run's folder is untrusted, since runs are copied between machines: it may run its own
+# scripts, but reaches nothing of the studio.
+_ALONE: Final = {
+    "content-security-policy": "sandbox allow-scripts allow-popups allow-downloads; "
+    "default-src 'none'; script-src 'unsafe-inline'; script-src-attr 'none'; "
+    "style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'"
+}
 # An image's URL contains its version, so its content never changes.
 _FOREVER: Final = {"cache-control": "private, max-age=31536000, immutable"}
 _NOW: Final = {"cache-control": "no-store"}
@@ -90,7 +97,7 @@ def _file(files: Mapping[str, Path], name: str) -> Response:
     headers = {"cache-control": "no-cache"}
     kind = _SHOWN.get(file.suffix)
     if kind:
-        return FileResponse(file, media_type=kind, headers=headers | ALONE)
+        return FileResponse(file, media_type=kind, headers=headers | _ALONE)
     # By its own name, which the snippets and the Dockerfile use.
     return FileResponse(
         file, media_type="application/octet-stream", headers=headers, filename=file.name

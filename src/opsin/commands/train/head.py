@@ -89,14 +89,9 @@ class HeadLearner(Learner):
     strange: NDArray[np.float32] | None = None  # features of strange images, ``float32[S, V, D]``
 
     def __init__(
-        self,
-        dataset: Dataset,
-        recipe: ClassicalRecipe,
-        backbone: Backbone | None,
-        *,
-        began: float,
+        self, dataset: Dataset, recipe: ClassicalRecipe, backbone: Backbone | None, *, began: float,
         start: Start | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.dataset, self.recipe, self.backbone = dataset, recipe, backbone
         self.began, self.budget, self.start = began, recipe.budget, start
         self.layers, self.threads = [], cores()

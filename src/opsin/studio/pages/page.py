@@ -10,10 +10,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from fastapi.responses import RedirectResponse
 from nicegui import ui
 
 from opsin.studio import pages
 from opsin.studio.context import Studio
+from opsin.studio.ui.layout import address
 
 # Seconds that a page may take, at the first scan of many runs.
 _SLOWEST: Final = 30.0
@@ -60,3 +62,12 @@ def all_pages() -> list[Page]:
     modules = [importlib.import_module(f"{pages.__name__}.{name}") for name in names]
     found = {item for module in modules for item in vars(module).values() if isinstance(item, Page)}
     return sorted(found, key=lambda page: page.path)
+
+
+def _project(studio: Studio, project: str) -> RedirectResponse:
+    """Lead to the results of a project, or to its photographs as long as it has none."""
+    known = studio.projects.get(project)
+    return RedirectResponse(address(known, "results" if known.classifiers else "photos"), 303)
+
+
+PAGE: Final = Page("/projects/{project}/", _project)

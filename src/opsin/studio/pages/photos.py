@@ -380,7 +380,7 @@ class Photos:
             self._status.say(f"Undone: {safe(text)}" if text else "There is nothing to undo.")
             return ""
 
-        self.frame.undo.close()
+        self.frame.undo.clear()
         await self.do(work())
 
     async def do(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -27,68 +28,58 @@ _PARTS: Final[dict[Part, str]] = {
 
 
 async def settings(studio: Studio) -> None:
-    """Build the page."""
+    """Build the page, which is measured anew after each change."""
     with page(studio, "Settings"):
-        content = _Settings(studio)
-    await content.show()
+        status = kit.StatusLine()
+        content = ui.element("div").classes("stack")
 
-
-PAGE = Page("/settings", settings, more="Settings")
-
-
-class _Settings:
-    """The page, measured anew after each change."""
-
-    def __init__(self, studio: Studio) -> None:
-        self._studio = studio
-        self._status = kit.StatusLine()
-        with ui.element("div").classes("stack") as self._content:
-            kit.note("Measuring …")
-        studio.changed.subscribe(self._changed)
-
-    async def _changed(self, topic: str) -> None:
-        if topic in {"sets", "runs"}:
-            await self.show()
-
-    async def show(self) -> None:
-        """Measure, and show."""
-        sizes, waiting = await asyncio.to_thread(_measure, self._studio)
-        if self._content.is_deleted:
+    async def show() -> None:
+        sizes, removed = await asyncio.to_thread(_measure, studio)
+        if content.is_deleted:
             return
-        self._content.clear()
-        with self._content:
+        content.clear()
+        with content:
             kit.heading("Disk")
             shown = ("Free", "Your photos", "Your classifiers")
             kit.facts((name, file_size(sizes[name])) for name in shown)
             kit.heading("Kept for speed")
             kit.note("Made or downloaded again when it is needed.")
             for part in PARTS:
-                empty = partial(self._empty, part)
-                _line(_PARTS[part], sizes[part], "Free the space", empty if sizes[part] else None)
+                work = partial(empty, part) if sizes[part] else None
+                _line(_PARTS[part], sizes[part], "Free the space", work)
             kit.heading("Recently removed")
-            if waiting:
+            if removed:
                 kit.note("You can restore it on the first page for seven days.")
-                text = counted(waiting, "project or classifier", "projects and classifiers")
-                _line(text, sizes["trash"], "Delete permanently", self._delete, kind="danger")
+                text = counted(removed, "project or classifier", "projects and classifiers")
+                _line(text, sizes["trash"], "Delete permanently", delete, kind="danger")
             else:
                 kit.note("Nothing was removed in the last seven days.")
 
-    async def _empty(self, part: Part) -> None:
-        with self._status.errors():
+    async def change(work: Callable[[], object], words: str) -> None:
+        with status.errors():
             require("owner")
-            gone = await asyncio.to_thread(empty_cache, part)
-            await asyncio.to_thread(record, f"freed the space of: {_PARTS[part].lower()}")
-            self._status.say(f"Freed {file_size(gone.bytes)}.")
-        await self.show()
+            await asyncio.to_thread(work)
+            await asyncio.to_thread(record, words)
+            status.say("The space is free.")
+            studio.changed.emit("sets")
 
-    async def _delete(self) -> None:
+    async def empty(part: Part) -> None:
+        await change(partial(empty_cache, part), f"freed the space of: {_PARTS[part].lower()}")
+
+    async def delete() -> None:
         text = "What was removed, with its photos and classifiers, cannot be restored afterwards."
-        if not await kit.confirm(text, "Delete permanently", title="Delete permanently?"):
-            return
-        with self._status.errors():
-            await asyncio.to_thread(self._studio.sweep, 0.0)
-            await asyncio.to_thread(record, "deleted permanently what had been removed")
-            self._studio.changed.emit("sets")
+        if await kit.confirm(text, "Delete permanently", title="Delete permanently?"):
+            await change(partial(studio.sweep, 0.0), "deleted permanently what had been removed")
+
+    async def changed(topic: str) -> None:
+        if topic in {"sets", "runs"}:
+            await show()
+
+    studio.changed.subscribe(changed)
+    await show()
+
+
+PAGE = Page("/settings", settings, more="Settings")
 
 
 def _line(

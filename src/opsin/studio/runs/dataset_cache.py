@@ -29,7 +29,7 @@ from opsin.studio.datasets.dataset_search import key_of
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.datasets.folders import Folders
 from opsin.studio.errors import NotThere
-from opsin.studio.people import by_studio
+from opsin.studio.people import acting
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.threads import IMAGES, ComputedOnce
 
@@ -258,7 +258,7 @@ def _set_of_run(sets: Library, opened: DecodedDataset, directory: RunDirectory) 
         for name in _TAKEN_OVER
         if (value := getattr(recipe, name)) != getattr(usual, name)
     }
-    with by_studio():  # images that its people see anyway
+    with acting():  # images that its people see anyway
         added = sets.add_source(recipe.sources[0], **options)
     path = sets.corrections_path(added.id)
     if directory.corrections.is_file() and not path.exists():
