@@ -16,7 +16,8 @@ from opsin.core.errors import OpsinError, StorageError
 from opsin.core.format import count, counted
 from opsin.data.image_tree import left_out_in_words
 from opsin.studio.context import Studio
-from opsin.studio.datasets.album import OUT, Album
+from opsin.studio.datasets.album import Album
+from opsin.studio.datasets.corrections import OUT
 from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.errors import DiskFull, NotThere
 from opsin.studio.pages.page import Page
@@ -101,13 +102,11 @@ class Photos:
         studio.changed.subscribe(self._heard)
 
     async def start(self) -> None:
-        """Show the photographs: the first few at once, then all, then what is known of them."""
+        """Show the photographs: all at once, then what is known of them."""
         albums = self.studio.albums
         async with self._showing:
-            for stage in (albums.glimpse, partial(albums.open, at_once=True)):
-                with contextlib.suppress(OpsinError):  # the refresh says it
-                    if album := await stage(self.project.id):
-                        await self._show(album)
+            with contextlib.suppress(OpsinError):  # the refresh says it
+                await self._show(await albums.open(self.project.id, at_once=True))
         await self.refresh()
 
     async def refresh(self) -> None:
@@ -130,13 +129,12 @@ class Photos:
     async def _show(self, album: Album) -> None:
         if self._place.is_deleted:
             return
-        self.album, whole = album, album.contents.whole
+        self.album = album
         self._show_columns()
-        if whole:
-            self._summary.set_text(
-                f"{counted(sum(album.counts.values()), 'photograph')} in "
-                f"{counted(len(album.classes), 'class', 'classes')}"
-            )
+        self._summary.set_text(
+            f"{counted(sum(album.counts.values()), 'photograph')} in "
+            f"{counted(len(album.classes), 'class', 'classes')}"
+        )
         self.frame.actions.clear()
         with self.frame.actions:
             if reason := album.why_not_trainable():
@@ -149,7 +147,7 @@ class Photos:
         self._removed.refresh()
         if self._viewer:
             self._viewer.refresh()
-        if whole and album.contents is not self._checked:
+        if album.contents is not self._checked:
             self._checked = album.contents  # files came or went
             background_tasks.create(self._check(), name=f"photographs {self.project.id}")
         await self._things.show(album)
@@ -199,9 +197,9 @@ class Photos:
         """A class: its name, number, photographs, and places for more; and the card around them."""
 
         def say(many: int) -> None:
-            whole, classes = self.album.contents.whole, self.album.classes
-            number.set_text(count(many) if whole else "…")
-            more.set_visibility(whole and many > _SEVERAL)
+            classes = self.album.classes
+            number.set_text(count(many))
+            more.set_visibility(many > _SEVERAL)
             key.set_text(key_of_class(classes.index(class_)) if class_ in classes else "")
             key.set_visibility(bool(key.text))
 
@@ -344,9 +342,7 @@ class Photos:
         album, albums = self.album, self.studio.albums
         if not chosen or class_ == (column.class_ or None):
             return
-        if not column.class_:
-            await self.do(albums.sort(album, chosen, class_))
-        elif class_:
+        if class_:
             await self.do(albums.move(album, chosen, class_))
         else:
             await self.do(albums.remove(album, chosen))
