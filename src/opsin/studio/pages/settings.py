@@ -97,7 +97,7 @@ def _measure(studio: Studio) -> tuple[dict[str, int], int]:
     home, runs = studio.settings.home, studio.settings.runs
     sizes = {
         "Free": shutil.disk_usage(next(p for p in (home, *home.parents) if p.is_dir())).free,
-        "Your photos": size_of(home / "pictures"),
+        "Your photos": size_of(home / "sets") - size_of(home / "sets" / ".deleted"),
         "Your classifiers": sum(row.disk_bytes for row in studio.runs.rows()),
         "trash": size_of(runs / ".deleted") + size_of(home / "sets" / ".deleted"),
         **list_cache().sizes,
