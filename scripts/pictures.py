@@ -155,7 +155,7 @@ class Scene:
         take("try", "That is wrong")
         visit.click("Look inside", "//nav")
         visit.give(new)
-        visit.until(lambda: "image=0&" not in browser.current_url and "image=" in browser.current_url)
+        visit.reach("image=")
         visit.until(lambda: one(browser, ".maps img"))
         take("inside", "Why this answer?")
         return made

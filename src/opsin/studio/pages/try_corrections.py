@@ -18,7 +18,6 @@ from opsin.studio.errors import NotThere
 from opsin.studio.jobs import training_form
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import JobAction
-from opsin.studio.pages.compare import Compared, verdict_on
 from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.threads import IMAGES
