@@ -131,7 +131,7 @@ def test_loose_photos_become_a_project(
     press(browser, "Delete permanently")
     until(browser, lambda: one(browser, ".q-dialog .danger").is_displayed())
     one(browser, ".q-dialog .danger").click()
-    until(browser, lambda: "Nothing was removed" in shown(browser))
+    until(browser, lambda: "The space is free" in shown(browser))
     assert not any(running.home.glob("pictures/*/.not-sorted"))
     browser.get(running.address)
     until(browser, lambda: "Looking for your projects" not in shown(browser))
