@@ -121,7 +121,7 @@ def test_a_training_is_set_followed_stopped_killed_and_continued(
     assert folder.name.endswith("-Digits-1")
 
     browser.get(page)
-    until(browser, lambda: "Digits 1 was stopped early." in shown(browser), 60)
+    until(browser, lambda: "Stopped" in shown(browser), 60)
     press(browser, "Continue")
     until(browser, lambda: last_epoch(browser) > before, 120)
     (job,) = (job for job in running.jobs() if job["kind"] == "train")

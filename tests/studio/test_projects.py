@@ -90,7 +90,9 @@ def test_what_was_deleted_for_good_is_gone(parts: Studio) -> None:
         write_bytes(cover / "0.webp", b"")
     token = parts.projects.remove(made.id)
     parts.sweep()
+    parts.projects.restore(token)
     assert images.is_dir()
+    token = parts.projects.remove(made.id)
     parts.sweep(0)
     assert not images.exists()
     assert [cover.exists() for cover in covers] == [False, True]

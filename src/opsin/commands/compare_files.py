@@ -92,7 +92,6 @@ def write_files(
 
 
 def _pixels(run: Run, wanted: set[str], watcher: Watcher) -> tuple[dict[str, Pixels], str | None]:
-    """Return images by digest, from the first run's sources."""
     if not wanted:
         return {}, None
     location = run.directory.read(DatasetRecord).location

@@ -186,7 +186,6 @@ def embed(
 
 
 def _open_target(out: str | os.PathLike[str], shard: Shard | None) -> OutFile:
-    """Check that the file can be written, before long work."""
     target = OutFile.read(out, shard)
     with target.errors():
         is_begun = target.address is not None or os.path.lexists(target.database)
@@ -197,8 +196,6 @@ def _open_target(out: str | os.PathLike[str], shard: Shard | None) -> OutFile:
 
 
 class _Images(NamedTuple):
-    """Images with labels or without."""
-
     stream: Stream
     title: str
     classes: tuple[str, ...] | None = None
@@ -268,8 +265,6 @@ def _labelled(contents: LabelledImages, recipe: DataRecipe, shard: Shard) -> _Im
 
 
 class _Features(NamedTuple):
-    """The features of an image, and the SHA-256 of its pixels."""
-
     digest: NDArray[np.uint8]
     features: NDArray[np.float32]
 
@@ -288,7 +283,6 @@ class _Embedder:
         return _Embedder, (self.network, self.device)
 
     def steps(self) -> ImageSteps[ListedImage, NDArray[np.uint8], _Features]:
-        """Return the steps for each image."""
         pixels = int(np.prod(self._shape))
         return ImageSteps(
             prepare=self.prepare, compute=self.compute, cost=lambda item: pixels + held_bytes(item),
@@ -296,13 +290,11 @@ class _Embedder:
         )  # fmt: skip
 
     def prepare(self, item: ListedImage) -> NDArray[np.uint8]:
-        """Decode an image; raise `ImageError` if it cannot be read."""
         if item.problem:
             raise item.problem
         return read_image(item.image, self.like, item.name)
 
     def compute(self, batch: list[NDArray[np.uint8]]) -> list[_Features]:
-        """Return the features of a batch."""
         images = np.stack(batch)
         return list(map(_Features, digest_rows(images), self._extractor.rows_of(images)))
 

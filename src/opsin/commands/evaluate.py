@@ -12,9 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from opsin.commands.known_images import can_compare, known_classes, nearly_seen
 from opsin.commands.predict.stream import open_classifier
-from opsin.commands.test_set_usage import OwnImages, key_of, note_look
+from opsin.commands.test_set_usage import (
+    OwnImages,
+    can_compare,
+    key_of,
+    known_classes,
+    nearly_seen,
+    note_look,
+)
 from opsin.core.arguments import checked
 from opsin.core.arrays import Bools, Ints
 from opsin.core.artifacts.records import LeftOut
@@ -125,12 +131,8 @@ def evaluate_run(
         )
     predictions = RunPredictions({
         part: PartPredictions(
-            rows[part],
-            dataset.labels[rows[part]],
-            predicted.probabilities,
-            predicted.ood_score,
-            source_labels(dataset, rows[part]),
-            dataset.units[rows[part]],
+            rows[part], dataset.labels[rows[part]], predicted.probabilities, predicted.ood_score,
+            source_labels(dataset, rows[part]), dataset.units[rows[part]],
         )
         for part, predicted in by_part.items()
     })  # fmt: skip
@@ -171,7 +173,6 @@ def _measured(
     before: Ints | None,  # the labels before the user's corrections
     corrections: Applied | None,
 ) -> PartFigures:
-    """Return the figures, with the effect of temperature, threshold and corrections."""
     from opsin.evaluation.metrics import measure  # noqa: PLC0415  scipy takes a second to load
 
     answered = predicted.probabilities.argmax(axis=1)
@@ -189,17 +190,14 @@ def _measured(
     left_out = corrections.counts.left_out if corrections else 0
     if changed or left_out:
         more["corrected"] = CorrectedLabels(
-            labels=changed,
-            images=len(labels),
-            left_out=left_out,
+            labels=changed, images=len(labels), left_out=left_out,
             earlier=accuracy_of(answered == before, groups),
-        )
+        )  # fmt: skip
     figures = measure(predicted.probabilities, labels, metadata.classes, groups)
     return figures.model_copy(update={"refused": None, "corrected": None} | more)
 
 
 def _uncalibrated(metadata: Metadata, predicted: Answers, labels: Ints) -> Uncalibrated | None:
-    """Return the figures without the file's temperature."""
     from opsin.evaluation.calibration import log_loss_of  # noqa: PLC0415  loads scipy
     from opsin.evaluation.metrics import calibration_error, reliability  # noqa: PLC0415
 
@@ -218,7 +216,6 @@ def _uncalibrated(metadata: Metadata, predicted: Answers, labels: Ints) -> Uncal
 
 
 def _without(which: Bools, right: Bools, groups: Ints | None) -> Accuracy | None:
-    """Return the accuracy without some images, or ``None`` if these are none or all."""
     if not which.any() or which.all():
         return None
     return accuracy_of(right[~which], None if groups is None else groups[~which])
@@ -277,7 +274,7 @@ def evaluate(
 
     Returns:
         The figures, with ``part``, the images evaluated; ``seen_nearly``, from
-        `opsin.commands.known_images.nearly_seen`; and ``looks``, the number of looks at this test
+        `opsin.commands.test_set_usage.nearly_seen`; and ``looks``, the number of looks at this test
         set by the runs of its folder.
 
     Raises:

@@ -178,15 +178,12 @@ def import_model(
     recipe = ImportRecipe(
         data=DataRecipe.of(str(path)) if dataset is None else dataset.recipe,
         model=ImportedModel(
-            file=str(path),
-            prepare=prepare,
-            output=output,
-            architecture=architecture,
+            file=str(path), prepare=prepare, output=output, architecture=architecture,
             graph=None if graph is None else os.fspath(graph),
         ),
         reasons=_reasons(record, len(names), measured=dataset is not None),
         versions=versions("onnx", "onnxruntime", "numpy", "pillow"),
-    )
+    )  # fmt: skip
 
     def directory_of() -> RunDirectory:
         return RunDirectory.create(Path(runs), name or f"{path.stem}-{IMPORTED}")
@@ -215,7 +212,6 @@ def _make_file(
     network: ForeignNetwork, pixels: PixelValues, classes: tuple[str, ...], stated: str, *,
     licence: str, dataset: Dataset | None, resize: str,
 ) -> tuple[bytes, Metadata, ImportRecord]:  # fmt: skip
-    """Return the classifier.onnx, its metadata, and the import's record."""
     imported = ImportedFile(network, pixels, licence)
     (height, width), channels = network.probed.side, network.probed.channels
     prepared = {"height": height, "width": width, "channels": channels, "resize": resize}
@@ -240,7 +236,6 @@ def _make_file(
 
 
 def _reasons(record: ImportRecord, classes: int, *, measured: bool) -> dict[str, str]:
-    """Return facts about the file under their headings."""
     reasons = {
         "Imported": " · ".join(filter(None, (record.file, record.maker, record.network))),
         "Pixels": record.pixels,
@@ -277,7 +272,6 @@ def _classes(
     classes: Sequence[str] | None,
     classes_from: str | os.PathLike[str] | None,
 ) -> tuple[tuple[str, ...] | None, str]:
-    """Return class names known without images, and where they come from."""
     if classes is not None:
         return tuple(classes), "as given"
     if classes_from is not None:

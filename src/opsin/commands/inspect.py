@@ -257,7 +257,6 @@ def unit_page(
 def _written_about(
     look: Inspection, insight: Insight, answer: Prediction, page: Path, sections: list[Section]
 ) -> Insight:
-    """Write a page about an image under the headline of its answer."""
     classes, reject = look.classifier.classes, look.classifier.metadata.reject
     actual, second = look.actual(answer), answer.top(2)[-1]
     verdict = f"{answer.label}, {answer.confidence:.1%}"

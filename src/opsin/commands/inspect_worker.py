@@ -135,7 +135,6 @@ class _Worker(Watcher):
         self._target.flush()
 
     def answer(self, asked: Header, content: bytes) -> None:
-        """Answer one question with a result or an error."""
         self._number = asked["id"] if isinstance(asked.get("id"), str) else None
         images, error = _Images(), None
         try:
@@ -170,7 +169,6 @@ class _Worker(Watcher):
 
 
 def _predicted(look: Inspection, asked: _Options, content: bytes) -> Prediction:
-    """The answer to the image of a question."""
     if (asked.image is None) == (not content):
         raise RecipeError("One image is needed, known or sent")
     if asked.image is None:
@@ -226,7 +224,6 @@ def _maps(look: Inspection, answer: Prediction, asked: _Options, images: _Images
 
 
 def _unit(look: Inspection, gallery: UnitGallery, number: int, images: _Images) -> Header:
-    """The training images that activate a unit most."""
     unit, best = gallery.unit(number), []
     for top in unit.best:
         cut = top.box != (0, 0, *top.pixels.shape[:2])

@@ -131,7 +131,6 @@ def write_report(
 
 
 def _predictions_of(directory: RunDirectory, dataset: Dataset) -> RunPredictions:
-    """A run's answers, checked against the labels of its images."""
     parts: dict[PredictedPart, PartPredictions] = {}
     for part, kept in RunPredictions.read(directory):
         if not np.array_equal(dataset.labels[kept.rows], kept.labels):
@@ -191,7 +190,6 @@ def draw_run(
 def _drawings(
     report: Report, history: Sequence[Epoch], images: PageImages
 ) -> dict[str, Callable[[], Figure]]:
-    """The functions that draw the figures with data, by name."""
     figures, failures, deep = report.judged, report.failures, report.deep
     answers, mistakes = images.drawn, images.mistakes
     right = sum(answer.right for answer in answers)
@@ -238,13 +236,11 @@ def _images(dataset: Dataset, report: Report, judged: PartPredictions, seed: int
     def shown(indices: NDArray[np.int64]) -> list[ShownAnswer]:
         return [
             ShownAnswer(
-                pixels=dataset.images[row],
-                name=dataset.names[row],
-                actual=classes[labels[index]],
+                pixels=dataset.images[row], name=dataset.names[row], actual=classes[labels[index]],
                 probabilities=dict(zip(classes, map(float, probabilities[index]), strict=True)),
             )
             for index, row in zip(indices, judged.rows[indices], strict=True)
-        ]
+        ]  # fmt: skip
 
     return PageImages(
         drawn=shown(drawn_rows(len(labels), seed=seed)),
@@ -277,15 +273,13 @@ def find_failures(
             row = int(rows[index])
             suspects.append(
                 SuspectedLabel(
-                    row=row,
-                    name=dataset.names[row],
+                    row=row, name=dataset.names[row],
                     digest=digest_names(dataset.digests[[row]])[0],
-                    label=dataset.classes[labels[index]],
-                    suggested=dataset.classes[suggested],
+                    label=dataset.classes[labels[index]], suggested=dataset.classes[suggested],
                     score=round(float(score), 6),
                     example=int(rows[clear[0]]) if len(clear) else None,
                 )
-            )
+            )  # fmt: skip
     judged = predictions.of(part)
     columns = {
         name: [texts[row] for row in judged.rows]

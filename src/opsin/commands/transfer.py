@@ -256,7 +256,6 @@ def _write_folder(dataset: Dataset, target: Path, watcher: Watcher) -> None:
 
 
 def _images_of(dataset: Dataset) -> UnpreparedImages | None:
-    """Return the dataset's images as in their source; ``None`` for arrays."""
     recipe = dataset.recipe
     contents = (dataset.held or sources.find_all(recipe)).open()
     if recipe.classes:
@@ -278,7 +277,6 @@ def _images_of(dataset: Dataset) -> UnpreparedImages | None:
 
 
 def _file_name(image: object, name: str) -> str:
-    """Return the name of an image's file, or one for its content."""
     if isinstance(image, Path | StoredObject):
         return image.name
     base = name.rpartition("/")[2]

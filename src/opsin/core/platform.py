@@ -286,7 +286,6 @@ def keep_freed_memory() -> None:
 
 
 def _fields(file: Path) -> dict[str, int]:
-    """The lines of a file that are a name and an integer."""
     lines = (line.replace(":", " ").split() for line in _text(file).splitlines())
     return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdigit()}
 

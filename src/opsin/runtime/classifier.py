@@ -226,22 +226,19 @@ class Classifier:
         rejected = answers.rejected(self.metadata.reject)
         return [
             Prediction(
-                name=image.name,
-                label=self.classes[int(shares.argmax())],
+                name=image.name, label=self.classes[int(shares.argmax())],
                 confidence=float(shares.max()),
                 probabilities=dict(zip(self.classes, map(float, shares), strict=True)),
                 ood_score=None if scores is None else float(scores[row]),
-                rejected=None if rejected is None else bool(rejected[row]),
-                notes=image.notes,
+                rejected=None if rejected is None else bool(rejected[row]), notes=image.notes,
                 pixels=image.pixels,
             )
             for row, (image, shares) in enumerate(zip(prepared, probabilities, strict=True))
-        ]
+        ]  # fmt: skip
 
     def _mean_over_views(
         self, images: NDArray[np.uint8], plain: NDArray[np.float32], views: Views
     ) -> NDArray[np.float32]:
-        """Return mean probabilities over all views; those of the first, the images, are known."""
         total, count = plain.astype(np.float64), 1
         seen = shifted_views(images, flip=views.flip, shift=views.shift)
         for view in itertools.islice(seen, 1, None):

@@ -284,7 +284,6 @@ class Bucket:
             target.writelines(pieces)
 
     def _pieces(self, wanted: StoredObject) -> Iterator[bytes]:
-        """Yield a content in pieces; obstore itself resumes interrupted downloads."""
         until = time.monotonic() + PATIENCE + max(0, wanted.size) / SLOWEST
         with store_errors(wanted.address):
             try:

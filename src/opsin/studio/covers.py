@@ -25,9 +25,9 @@ from opsin.core.storage import write_bytes
 from opsin.data.image_tree import kind_of_entry
 from opsin.data.images import content_of, open_apart
 from opsin.studio.context import Studio
+from opsin.studio.datasets.decoded_dataset import open_run, open_set
 from opsin.studio.datasets.upload_import import TRAY
 from opsin.studio.projects import Project
-from opsin.studio.runs.dataset_cache import open_run, open_set
 from opsin.studio.threads import IMAGES, ComputedOnce
 
 #: Pictures of a project.

@@ -164,7 +164,7 @@ class Projects:
         """Remove a project with its classifiers; the token restores all of it for seven days."""
         require("owner")
         project = self.get(project_id)
-        jobs = self._jobs.of_project(project.id, [row.folder for row in project.runs])
+        jobs = self._jobs.of_project(project.id)
         if any(row.state == "running" for row in project.runs) or not all(job.over for job in jobs):
             raise RunError(f"{project.name} is being trained", "Stop the training first.")
         runs = tuple(self._runs.delete(row.id) for row in project.runs)

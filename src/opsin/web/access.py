@@ -228,7 +228,6 @@ class AccessMiddleware:
         )
 
     def _check_origin(self, scope: Scope, headers: Headers, host: tuple[str, str]) -> None:
-        """Refuse requests from pages of other sites."""
         allowed = {f"{scope.get('scheme', 'http').replace('ws', 'http')}://{host[0]}"}
         if host[1] in self._behind_proxy:
             allowed.add(f"https://{host[0]}")
@@ -246,7 +245,6 @@ class AccessMiddleware:
         )
 
     def _admit(self, scope: Scope, headers: Headers) -> ASGIApp:
-        """The application if the request shows the token, else the sign-in."""
         if self._token is None and self._sign_in is None:
             return self.app
         if self._sign_in is not None:
@@ -269,7 +267,6 @@ class AccessMiddleware:
 
 
 def _credentials(shown: str) -> bytes:
-    """The token or password of an Authorization header."""
     kind, _, value = shown.strip().partition(" ")
     content = value.strip().encode("latin-1")
     if kind.lower() == "basic":

@@ -195,8 +195,6 @@ class ConnectionLimits:
 
 
 class _Connection(HttpToolsProtocol):
-    """One client's connection: uvicorn's, with timers."""
-
     def __init__(self, limits: ConnectionLimits, **named: Any) -> None:
         super().__init__(**named)
         self._limits = limits
@@ -265,7 +263,6 @@ class _Connection(HttpToolsProtocol):
             self.wait(HEADER_SECONDS)
 
     def forget(self) -> None:
-        """Stop counting the connection."""
         if self._limits.open.get(self.client) is self:
             del self._limits.open[self.client]
 
@@ -285,7 +282,6 @@ class _Connection(HttpToolsProtocol):
             self._refuse(refusals.LongHeaders("The headers have more than 64 KB"))
 
     def _refuse(self, error: refusals.RequestError) -> None:
-        """Answer without a request, and close."""
         reply = refusals.error_reply(error, _CLOSE)
         lines = (b"%b: %b\r\n" % header for header in reply.raw_headers)
         head = STATUS_LINE[error.status] + b"".join(lines) + b"\r\n"

@@ -133,7 +133,6 @@ class OutFile:
             shutil.rmtree(self.path.parent, ignore_errors=True)
 
     def _record(self) -> dict[str, str]:
-        """Return version and digest of the last upload."""
         try:
             record = json.loads(self.path.with_name(".stored.json").read_bytes())
         except (OSError, ValueError):

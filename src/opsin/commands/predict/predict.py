@@ -198,8 +198,6 @@ def _check_options(
 
 
 class _Work:
-    """Answers the remaining images, and keeps and sorts them in batches."""
-
     def __init__(
         self, classifier: Classifier, stream: Stream, answers: AnswersFile, watcher: Watcher, *,
         top: int, reject: bool, min_confidence: float,
@@ -285,7 +283,6 @@ class _Work:
             self._write()
 
     def _write(self) -> None:
-        """Save the batch's answers, and place their images."""
         answers: list[Answer] = []
         wanted: list[tuple[ListedImage, str]] = []
         batch, self._batch = self._batch, []  # what cannot be kept is never tried again here
@@ -308,7 +305,6 @@ class _Work:
         self._progress.advance(self._passed + self._done)
 
     def result(self, out: Path | StoreAddress, folder: Path | None, seconds: float) -> Classified:
-        """Count the answers."""
         answers, kept = self.answers.counts()
         kept_labels: dict[str, int] = {}
         for number, count in kept.most_common():  # a class may be called "unreadable"

@@ -347,8 +347,7 @@ def _trial_file(dataset: Dataset, backbone: Backbone, seed: int) -> Path:
 
 
 def _tried(dataset: Dataset, seed: int) -> tuple[NDArray[np.int64], list[Fold]]:
-    """The training images that are tried, and folds of them by their positions."""
-    from opsin.classical.pixels import drawn  # noqa: PLC0415  stays quick to import
+    from opsin.classical.fit import drawn  # noqa: PLC0415  stays quick to import
     from opsin.evaluation.out_of_fold import folds_of  # noqa: PLC0415  loads scikit-learn
 
     train = dataset.split.train
@@ -359,7 +358,7 @@ def _tried(dataset: Dataset, seed: int) -> tuple[NDArray[np.int64], list[Fold]]:
 def _accuracy_of_gradients(
     dataset: Dataset, rows: NDArray[np.int64], folds: Sequence[Fold]
 ) -> float:
-    from opsin.classical.pixels import gradient_histograms  # noqa: PLC0415
+    from opsin.classical.fit import gradient_histograms  # noqa: PLC0415
 
     points = gradient_histograms(dataset.images, rows)
     return float(_right(points, dataset.labels[rows], folds).mean())
@@ -368,7 +367,6 @@ def _accuracy_of_gradients(
 def _right(
     points: NDArray[np.float32], labels: NDArray[np.int64], folds: Sequence[Fold]
 ) -> NDArray[np.bool_]:
-    """Whether a support vector machine that has not seen an image has it right."""
     from sklearn.svm import SVC  # noqa: PLC0415  slow to import
 
     # For rows of length 1 the squared distance is 2 less twice the product.
@@ -403,7 +401,7 @@ def _beside_training(
 
 
 def _averaged_down(dataset: Dataset, split: Split) -> Dataset:
-    from opsin.classical.pixels import Pooling  # noqa: PLC0415  stays quick to import
+    from opsin.classical.fit import Pooling  # noqa: PLC0415  stays quick to import
 
     pooling = Pooling.to_fit(cast("tuple[int, int, int]", dataset.images.shape[1:]), _SIDE)
     rows = np.concatenate([split.train, split.val])
@@ -411,11 +409,9 @@ def _averaged_down(dataset: Dataset, split: Split) -> Dataset:
     images = np.rint(255 * pixels).astype(np.uint8).transpose(0, 2, 3, 1)
     numbers, learnt = np.arange(len(rows)), len(split.train)
     return replace(
-        dataset,
-        images=np.ascontiguousarray(images),
-        labels=dataset.labels[rows],
+        dataset, images=np.ascontiguousarray(images), labels=dataset.labels[rows],
         split=Split(numbers[:learnt], numbers[learnt:], numbers[:0]),
-    )
+    )  # fmt: skip
 
 
 class _WholeTraining(Watcher):

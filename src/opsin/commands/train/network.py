@@ -118,12 +118,10 @@ class NetworkLearner(Learner):
             choice = choose(
                 shape=dataset.images.shape[1:],
                 counts=np.bincount(labels, minlength=len(dataset.classes)).tolist(),
-                mirrored=mirrored,
-                device=device.type,
+                mirrored=mirrored, device=device.type,
                 quick=recipe.training.precision != "float32" and has_quick_bfloat16(device),
-                requested=requested,
-                seconds=seconds,
-            )
+                requested=requested, seconds=seconds,
+            )  # fmt: skip
             if seconds is None:  # a budget says its own
                 reasons["Auto"] = choice.reason
             recipe = resolve(
@@ -305,7 +303,6 @@ def choose(
 def _sizes(
     asked: ModelRecipe, side: int, classes: int, stems: Sequence[int], settled: Mapping[str, object]
 ) -> Iterator[Mapping[str, object]]:
-    """Options for the size of the network, the best first."""
     if not MODELS[asked.name].convolutional or "hidden" in settled:
         yield {name: settled[name] for name in ("hidden", "depth") if name in settled}
         return

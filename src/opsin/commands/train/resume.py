@@ -89,7 +89,6 @@ def learner_of(
 def _same_backbone(
     parent: RunDirectory, recipe: ClassicalRecipe, changes: Mapping[str, object], watcher: Watcher
 ) -> Backbone:
-    """Open the network of a fine-tuning, which must be the same."""
     from opsin.backbones.backbone import open_backbone  # noqa: PLC0415  loads onnx
 
     if not recipe.fine_tunes:

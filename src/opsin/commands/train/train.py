@@ -225,8 +225,6 @@ def plan(
 
 
 class _Notes(Watcher):
-    """Keeps the warnings."""
-
     def __init__(self) -> None:
         self.texts: list[str] = []
 

@@ -326,8 +326,6 @@ def find_runs(root: Path) -> list[RunDirectory]:
 
 
 class _Arrays(dict[str, NDArray[Any]]):
-    """A run file's arrays by name; a missing one raises `RunError`."""
-
     file = Path()
 
     def __missing__(self, name: str) -> NDArray[Any]:
@@ -335,7 +333,6 @@ class _Arrays(dict[str, NDArray[Any]]):
 
 
 def _check_split(arrays: dict[str, NDArray[Any]]) -> None:
-    """Check that the parts are rows of the run's images."""
     count = None
     for name in arrays.keys() & {"digests", "source_digests"}:
         digests = arrays[name]
@@ -347,7 +344,6 @@ def _check_split(arrays: dict[str, NDArray[Any]]) -> None:
 
 
 def _check_predictions(arrays: dict[str, NDArray[Any]]) -> None:
-    """Check that each part has a row, a label and probabilities for each of its images."""
     for part in ("val", "test", "out_of_fold"):
         names = [f"{part}_{what}" for what in ("rows", "labels", "probabilities")]
         if len({len(arrays[name]) for name in names if name in arrays and arrays[name].ndim}) > 1:

@@ -8,14 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 from nicegui import ui
+from numpy.typing import NDArray
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PartPredictions, RunPredictions
 from opsin.core.artifacts.run_report import Report, SuspectedLabel
 from opsin.core.errors import MovedError, OpsinError
 from opsin.studio.datasets.album import Album
-from opsin.studio.datasets.corrections import RunCorrections
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.pages.confirmed_labels import ConfirmedLabels
 from opsin.studio.pages.verdicts import confidence_of
@@ -36,6 +37,8 @@ class ResultImages:
 
     opened: DecodedDataset
     answers: PartPredictions
+    _confirmed: ConfirmedLabels
+    _places: NDArray[np.int64]  # of the images in the album, or -1
 
     def __init__(self, studio: Studio, run: RunDirectory, report: Report, undo: UndoBar) -> None:
         self._studio, self.run, self.report, self._undo = studio, run, report, undo
@@ -50,10 +53,8 @@ class ResultImages:
         self.listeners: list[Callable[[], object]] = []
         self._ready = asyncio.Event()
         self._fault: OpsinError | None = None
-        self._corrections: RunCorrections | None = None
         self._topic = ""
         self._album: Album | None = None
-        self._positions: dict[int, int] = {}  # in the album, by image
 
     async def load(self) -> None:
         """Read the answers and open the images; `wait` tells the rest."""
@@ -71,37 +72,20 @@ class ResultImages:
 
     async def _open(self) -> None:
         self.answers = (await IMAGES.run(RunPredictions.read, self.run)).of(self.report.split)
-        opened, run_id = self._studio.opened, opaque(self.run.path.name)
-        self.opened = await opened.of_run(run_id)
+        self.opened = await self._studio.opened.of_run(opaque(self.run.path.name))
         try:
-            dataset, self._corrections = await opened.corrections_of_run(run_id)
+            await self._read()
         except MovedError:
             raise
         except OpsinError as error:
             self.fixed = str(error)
         else:
-            self._topic = f"set:{dataset.id}"
-            self._confirmed = ConfirmedLabels(
-                await IMAGES.run(self._studio.sets.folder, dataset.id)
-            )
-            await self._find_originals(dataset.id, self._corrections)
             self._studio.changed.subscribe(self._heard)
-        await self._read()
-
-    async def _find_originals(self, dataset_id: str, corrections: RunCorrections) -> None:
-        """Find the photographs' files, to show them as they were taken."""
-        with contextlib.suppress(OpsinError):
-            album = await self._studio.albums.open(dataset_id)
-            if album.contents.files is not None and album.contents.tokens:
-                rows = enumerate(corrections.rows.tolist())
-                at_row = await IMAGES.run(lambda: album.at_row)
-                self._positions = {image: at_row[row] for image, row in rows if row in at_row}
-                self._album = album
 
     def _address(self, image: int, *, large: bool = False) -> str:
-        if self._album is None or image not in self._positions:
+        if self._album is None or self._places[image] < 0:
             return self.opened.address(image)
-        return self._album.address(self._positions[image], large=large)
+        return self._album.address(int(self._places[image]), large=large)
 
     def gallery(self, title: str, places: Sequence[int]) -> None:
         """Show answers; a click opens one large, with keys for its class."""
@@ -155,14 +139,16 @@ class ResultImages:
         self._undo.offer(f"{name} {words}", lambda: self._write(image, before))
 
     async def _write(self, image: int, label: str | None) -> None:
-        if self._corrections is None:
-            raise OpsinError("These labels cannot be changed here", self.fixed)
-        await IMAGES.run(self._corrections.put, [image], label)
+        albums, album = self._studio.albums, self._album
+        if album is None or self._places[image] < 0:
+            raise OpsinError("This label cannot be changed here", self.fixed)
+        chosen = [int(self._places[image])]
+        await (albums.move(album, chosen, label) if label else albums.remove(album, chosen))
         await self._emit()
 
     async def confirm(self, suspect: SuspectedLabel) -> None:
         """Note that a suspected label is right; undo is offered."""
-        if self._corrections is None:
+        if self._album is None:
             raise OpsinError("This cannot be kept here", self.fixed)
         pair = [(suspect.digest, suspect.label)]
 
@@ -191,18 +177,28 @@ class ResultImages:
 
     async def _heard(self, topic: str) -> None:
         if topic == self._topic:
-            await self._read()
+            with contextlib.suppress(OpsinError):  # new photographs are still being read
+                await self._read()
             for listener in self.listeners:
                 listener()
 
     async def _read(self) -> None:
-        confirmed: set[tuple[str, str]] = set()
-        if self._corrections:
-            self.now = await IMAGES.run(self._corrections.now)
-            confirmed = await IMAGES.run(self._confirmed.read)
+        """Read what the labels are now, and which suspected ones are not settled."""
         failures = self.report.failures
+        self.suspects = list(failures.suspects) if failures else []
+        album, places = await self._studio.albums.of_run(opaque(self.run.path.name))
+        self._confirmed = ConfirmedLabels(
+            await IMAGES.run(self._studio.sets.folder, album.dataset.id)
+        )
+        confirmed = await IMAGES.run(self._confirmed.read)
+        now = np.array([*album.classes, None], object)[album.labels[places]]  # -1 is left out
+        trained = np.array(self.opened.classes, object)[self.opened.decoded.labels]
+        changed = np.flatnonzero((now != trained) & (places >= 0))
+        self.now = {image: now[image] for image in changed.tolist()}
+        self._album, self._places = album, places
+        self._topic = f"set:{album.dataset.id}"
         self.suspects = [
             suspect
-            for suspect in (failures.suspects if failures else ())
+            for suspect in self.suspects
             if suspect.row not in self.now and (suspect.digest, suspect.label) not in confirmed
         ]

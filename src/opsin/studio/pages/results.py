@@ -15,11 +15,11 @@ from opsin.core.format import ago, count, counted
 from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere
 from opsin.studio.image_routes import files_of
+from opsin.studio.jobs.outside import can_continue, continue_training
 from opsin.studio.pages.downloads import download_menu
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.result_images import ResultImages
 from opsin.studio.pages.result_questions import Questions
-from opsin.studio.pages.terminal_training import can_continue, continue_training
 from opsin.studio.pages.verdicts import in_short, judged_by, limits, weakest
 from opsin.studio.people import allows
 from opsin.studio.projects import Project
@@ -103,8 +103,9 @@ class _Results:
                 kit.action("Continue the training", self._continue, needs="owner")
 
     async def _continue(self) -> None:
-        title = self._project.title_of(self._row)
-        await asyncio.to_thread(continue_training, self._studio, self._row, title)
+        title, jobs = self._project.title_of(self._row), self._studio.jobs
+        directory = RunDirectory(self._studio.runs.root / self._row.folder)
+        await asyncio.to_thread(continue_training, jobs, directory, title, self._project.id)
         self._studio.changed.emit("jobs")
         ui.navigate.to(layout.address(self._project, "train"))
 

@@ -68,10 +68,11 @@ PAGE = Page("/settings", settings, more="Settings")
 def _sizes(studio: Studio) -> dict[str, int]:
     """Bytes on the disk."""
     home, runs = studio.settings.home, studio.settings.runs
+    removed = size_of(home / "sets" / ".deleted")
     return {
         "Free": shutil.disk_usage(home).free,
-        "Your photographs": size_of(home / "pictures"),
+        "Your photographs": size_of(home / "sets") - removed,
         "Your classifiers": sum(row.disk_bytes for row in studio.runs.rows()),
         "Kept for speed": list_cache().bytes,
-        "Removed": size_of(runs / ".deleted") + size_of(home / "sets" / ".deleted"),
+        "Removed": size_of(runs / ".deleted") + removed,
     }
