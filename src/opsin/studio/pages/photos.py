@@ -22,7 +22,7 @@ from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.errors import DiskFull, NotThere
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.photo_columns import HEIGHT, Column, name_field
-from opsin.studio.pages.photo_things import ThingsDialog
+from opsin.studio.pages.photo_things import Thing, show_thing, things_to_look_at
 from opsin.studio.people import allows
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit
@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from opsin.studio.jobs.job import Job
     from opsin.studio.projects import Project
 
-# Columns that are shown at first, and photographs of a class from which on it can be enlarged.
+# Columns and things that are shown, and photographs from which on a column can be enlarged.
 _SHOWN: Final = 24
+_THINGS: Final = 20
 _SEVERAL: Final = 12
 
 
@@ -72,7 +73,8 @@ class Photos:
         self._tray: Column | None = None
         self._active: Column | None = None  # the column with the chosen photographs
         self._viewer: ImageViewer | None = None
-        self._most, self._searched, self._due = _SHOWN, "", False
+        self._things: list[Thing] = []
+        self._searched, self._due = "", False
         self._classes = tuple[str, ...]()  # of the bar
         self._checked: object = None  # the listing of files that was checked last
         self._job: Job | None = None
@@ -80,14 +82,14 @@ class Photos:
         self._showing, self._adding = asyncio.Lock(), asyncio.Lock()
         with ui.element("div").classes("line"):
             self._summary = ui.label("Looking at the photographs …").classes("note")
-            self._things = ThingsDialog(studio, self.do)
             if allows("labeller"):
                 kit.action("Undo", self.undo, kind="quiet", icon="undo")
             search = ui.input(placeholder="Find a class or photograph", on_change=self._find)
             search.props("clearable debounce=200").props["aria-label"] = "Find"
         self._status, self._reading = kit.StatusLine(), kit.StatusLine()
+        self._fold = kit.question("", self._list_things)
         self._place = ui.element("div").classes("class-columns")
-        self._more = kit.action("Show more classes", self._show_more)
+        self._more = kit.note("")
         kit.question("More about these photographs", self._details)
         with ui.element("div").classes("choice-bar") as self._bar:
             self._bar.props('role=toolbar aria-label="Chosen photographs"')
@@ -95,7 +97,7 @@ class Photos:
             self._to = ui.element("div")
             kit.action("Remove", partial(self.move, ""), icon="delete_outline").props("dense")
             kit.icon_action("close", "Choose none", lambda: self.choose(None))
-        for hidden in (self._more, self._bar):
+        for hidden in (self._fold, self._bar):
             hidden.set_visibility(False)
         self._large = ui.element("div")
         ui.keyboard(self._key, ignore=["input", "select", "textarea"])
@@ -121,6 +123,7 @@ class Photos:
                     await self._show(await self.studio.albums.open(self.project.id))
             except NotThere:
                 self._place.clear()
+                self._columns, self._tray, self._active = {}, None, None
                 with self._place:
                     kit.empty("This project was removed.", "Your projects", "/")
             except OpsinError as error:
@@ -150,21 +153,37 @@ class Photos:
         if album.contents is not self._checked:
             self._checked = album.contents  # files came or went
             background_tasks.create(self._check(), name=f"photographs {self.project.id}")
-        await self._things.show(album)
+        things = await IMAGES.run(things_to_look_at, self.studio, album)
+        if not self._place.is_deleted:
+            self._things, words = things, f"{counted(len(things), 'thing')} to look at"
+            self._fold.props["label"] = words if things else "Everything was looked at"
+            self._fold.set_visibility(bool(things) or bool(self._fold.value))
+            self._list_things.refresh()
+
+    @ui.refreshable_method
+    def _list_things(self) -> None:
+        for thing in self._things[:_THINGS]:
+            show_thing(self.studio, self.album, thing, self.do)
+        if len(self._things) > _THINGS:
+            kit.note("The others follow as these are settled.")
 
     def _show_columns(self) -> None:
         """Show all columns; of very many classes only the first, or those searched.
 
         Columns that stay are not built anew: files may be on their way to them.
         """
-        album = self.album
-        named = [name for name in album.classes if self._searched in name.casefold()]
-        named = named or list(album.classes)  # it is the name of a photograph
-        self._more.set_visibility(len(named) > self._most)
-        self._more.set_text(f"Show more of {counted(len(named), 'class', 'classes')}")
-        shown = named[: self._most]
+        album, words = self.album, self._searched
+        found = {album.class_of(at) for at, name in enumerate(album.contents.names)
+                 if words and words in name.casefold()}  # fmt: skip
+        named = [name for name in album.classes if words in name.casefold() or name in found]
+        shown = named[:_SHOWN]
+        more = f"{count(len(named) - len(shown))} more classes: search for them by name."
+        self._more.set_text(more if len(named) > _SHOWN else "")
         for gone in self._columns.keys() - set(shown):
-            self._columns.pop(gone)[1].delete()
+            column, card = self._columns.pop(gone)
+            card.delete()
+            if self._active is column:
+                self._active = None
         with self._place:
             for index, name in enumerate(shown):
                 if name not in self._columns:
@@ -244,10 +263,6 @@ class Photos:
 
     def _find(self, event: events.ValueChangeEventArguments[str | None]) -> None:
         self._searched = str(event.value or "").strip().casefold()
-        self._show_columns()
-
-    def _show_more(self) -> None:
-        self._most += _SHOWN
         self._show_columns()
 
     def _details(self) -> None:
@@ -361,8 +376,11 @@ class Photos:
         self._reading.clear()
 
     async def _add_class(self) -> None:
+        async def work(name: str) -> str:
+            return f"Added the class {await self.studio.albums.add_class(self.project.id, name)}"
+
         if name := await kit.ask_text("Add a class", "Name", most=120):
-            await self.do(self.studio.albums.add_class(self.project.id, name), "Added the class {}")
+            await self.do(work(name))
 
     async def rename(self, class_: str, new: str = "") -> None:
         """Rename a class, or remove it (no new name)."""
@@ -380,9 +398,8 @@ class Photos:
         await self.do(work())
 
     async def do(
-        self, work: Awaitable[str], words: str = "{}",
-        undo: Callable[[], Awaitable[object]] | None = None,
-    ) -> None:  # fmt: skip
+        self, work: Awaitable[str], undo: Callable[[], Awaitable[object]] | None = None
+    ) -> None:
         """Change something, offer to take it back, and tell all windows, this one too."""
         with self._status.errors():
             try:
@@ -390,7 +407,7 @@ class Photos:
             except StorageError:  # without the places of files
                 raise DiskFull("The disk is full, or cannot be written", "Free space.") from None
             if text:
-                self.frame.undo.offer(words.replace("{}", text), undo or self.undo)
+                self.frame.undo.offer(text, undo or self.undo)
             self.studio.changed.emit(f"set:{self.project.id}")
 
     async def _key(self, event: events.KeyEventArguments) -> None:

@@ -212,8 +212,6 @@ class RunIndex:
         """Restore a deleted run, and return its id."""
         require("owner")
         removed = self._trash.get(token)
-        if (self.root / removed.folder).exists():
-            raise RunError(f"There is another run {removed.folder}", "Rename or delete it.")
         self._trash.restore(removed)
         record(f"restored the classifier {removed.folder}")
         self.scan()
