@@ -21,12 +21,12 @@ from nicegui import ui
 from opsin.core.events import Watcher
 from opsin.core.glossary import glossary
 from opsin.core.platform import allow_open_files
-from opsin.studio import covers, image_routes
+from opsin.studio import image_routes
 from opsin.studio.context import Studio
 from opsin.studio.datasets import uploads
 from opsin.studio.door import Door
 from opsin.studio.errors import new_api
-from opsin.studio.pages import answer_tables, error_pages, photo_routes
+from opsin.studio.pages import answer_tables, error_pages
 from opsin.studio.pages.page import all_pages
 from opsin.studio.runs import tried_images, workers
 from opsin.studio.settings import StudioSettings
@@ -37,9 +37,7 @@ from opsin.web.listening import OPEN_FILES, ConnectionLimits, Server, listening
 def build(studio: Studio) -> FastAPI:
     """Return the application with all pages and routes, not yet guarded."""
     api = new_api()
-    image_routes.add_routes(api, studio.opened, studio.runs)
-    photo_routes.add_routes(api, studio)
-    covers.add_routes(api, studio)
+    image_routes.add_routes(api, studio)
     image_routes.add_help(api)
     uploads.add_routes(api, studio.uploads)
     tried_images.add_routes(api, studio.tried)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import inspect
 import logging
-import shutil
 from collections.abc import Awaitable, Callable
 
 from filelock import FileLock, Timeout
@@ -115,16 +114,11 @@ class Studio:
             await asyncio.sleep(3600)
 
     def sweep(self, older: float = KEPT) -> None:
-        """Delete for good what was removed so many seconds ago, and pictures of no project."""
+        """Delete for good what was removed so many seconds ago."""
         self.runs.sweep(older)
         self.sets.sweep(older)
         self.albums.sweep(older)
         self.uploads.sweep()
-        known = {project.id for project in self.projects.all()}
-        covers = self.settings.home / "covers"
-        for cover in () if covers.is_symlink() else covers.glob("*-*"):
-            if cover.name.rpartition("-")[0] not in known:
-                shutil.rmtree(cover, ignore_errors=True)
 
     async def first_scan(self) -> None:
         """Wait until the runs are known, once after the start."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -133,33 +134,36 @@ class ResultImages:
     async def relabel(self, image: int, label: str | None) -> None:
         """Give an image another class, or leave it out (``None``); undo is offered."""
         before = self.now.get(image, self.opened.classes[self.opened.label(image)])
-        await self._write(image, label)
         name = safe(self.opened.name(image).rpartition("/")[2], 40)
         words = "is left out" if label is None else f"is {safe(label, 40)} now"
-        self._undo.offer(f"{name} {words}", lambda: self._write(image, before))
+        move = partial(self._move, image)
+        await self._do(partial(move, label), partial(move, before), f"{name} {words}")
 
-    async def _write(self, image: int, label: str | None) -> None:
+    async def _move(self, image: int, label: str | None) -> None:
         albums, album = self._studio.albums, self._album
         if album is None or self._places[image] < 0:
             raise OpsinError("This label cannot be changed here", self.fixed)
         chosen = [int(self._places[image])]
         await (albums.move(album, chosen, label) if label else albums.remove(album, chosen))
-        await self._emit()
 
     async def confirm(self, suspect: SuspectedLabel) -> None:
         """Note that a suspected label is right; undo is offered."""
-        if self._album is None:
-            raise OpsinError("This cannot be kept here", self.fixed)
-        pair = [(suspect.digest, suspect.label)]
-
-        async def take_back() -> None:
-            await IMAGES.run(lambda: self._confirmed.change(remove=pair))
-            await self._emit()
-
-        await IMAGES.run(lambda: self._confirmed.change(add=pair))
+        change, pair = self._confirmed.change, [(suspect.digest, suspect.label)]
         name = safe(suspect.name.rpartition("/")[2], 40)
-        self._undo.offer(f"{name} stays {safe(suspect.label, 40)}", take_back)
-        await self._emit()
+        await self._do(lambda: IMAGES.run(lambda: change(add=pair)),
+                       lambda: IMAGES.run(lambda: change(remove=pair)),
+                       f"{name} stays {safe(suspect.label, 40)}")  # fmt: skip
+
+    async def _do(
+        self, change: Callable[[], Awaitable[None]], back: Callable[[], Awaitable[None]],
+        words: str = "",
+    ) -> None:  # fmt: skip
+        """Change labels, read what shows next, and tell all windows."""
+        await change()
+        await self._read()
+        self._studio.changed.emit(self._topic)
+        if words:
+            self._undo.offer(words, lambda: self._do(back, change))
 
     def picture(self, image: int, words: str) -> None:
         """One image of 160 pixels with a line below it."""
@@ -169,11 +173,6 @@ class ResultImages:
             shown.style("width: 160px; height: 160px; border-radius: 8px; background: var(--panel)")
             with ui.element("figcaption").classes("note"):
                 ui.label(safe(words, 60))
-
-    async def _emit(self) -> None:
-        """Read what is written, for what shows it next, and tell all windows."""
-        await self._read()
-        self._studio.changed.emit(self._topic)
 
     async def _heard(self, topic: str) -> None:
         if topic == self._topic:
