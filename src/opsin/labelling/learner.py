@@ -22,7 +22,7 @@ _CENTRES, _OWN_CENTRES, _TAUGHT = 1_000, 500, 1_500
 # Rounds in which more and more of the heap teaches; the share of it that does in the last one, and
 # how much such an image counts beside a label.
 _ROUNDS: Final = 3
-_TRUSTED, _WEIGHT = 0.8, 0.3
+_TRUSTED, _WEIGHT = 0.8, 0.15
 # Inverse strength of the labels, and the distance of targets, as of kernel ridge among the heads.
 _STRENGTH: Final = 100.0
 _APART: Final = 10.0

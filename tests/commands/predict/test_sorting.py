@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from opsin.commands.predict import answers_file
 from opsin.commands.predict.answers_file import Answer, AnswersFile
 from opsin.commands.predict.rows import RowFormat
 from opsin.commands.predict.sorting import SORTED, By, Placement, Sorter, copy_file, move_file
 from opsin.commands.predict.undo import undo
+from opsin.core import database
 from opsin.core.errors import RecipeError, StorageError
 from opsin.core.files import ConfinedDir
 from opsin.data.image_stream import ListedImage
@@ -98,7 +98,7 @@ def killed_at(step: int, job: Callable[[], object]) -> bool:
                 if event in changes or (event == "open" and "r" not in str(arguments[1])):
                     count()
 
-            fsync, connect = os.fsync, answers_file._connect
+            fsync, connect = os.fsync, database._connect
 
             def counted_fsync(number: int) -> None:
                 count()
@@ -109,7 +109,7 @@ def killed_at(step: int, job: Callable[[], object]) -> bool:
                 db.set_trace_callback(lambda _: count())
                 return db
 
-            os.fsync, answers_file._connect = counted_fsync, traced  # type: ignore[assignment]
+            os.fsync, database._connect = counted_fsync, traced  # type: ignore[assignment]
             sys.addaudithook(on_event)
             job()
             status = 0
@@ -128,7 +128,7 @@ def on_a_full_disk(job: Callable[[], object], limit: int = 6 * 4096) -> None:
         gc.disable()
         status = 1
         try:
-            connect = answers_file._connect
+            connect = database._connect
 
             def checkpointed(path: Path, how: str) -> sqlite3.Connection:
                 db = connect(path, how)
@@ -136,7 +136,7 @@ def on_a_full_disk(job: Callable[[], object], limit: int = 6 * 4096) -> None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
                 return db
 
-            answers_file._connect = checkpointed
+            database._connect = checkpointed
             try:
                 job()
             except StorageError as error:

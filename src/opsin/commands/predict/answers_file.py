@@ -7,7 +7,6 @@ ever executed.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -15,7 +14,7 @@ import sqlite3
 import stat
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
@@ -24,6 +23,7 @@ from pydantic import Field
 
 from opsin._version import __version__
 from opsin.core.artifacts.records import Stored
+from opsin.core.database import beside, database_errors, open_database, write_database
 from opsin.core.errors import RecipeError
 from opsin.core.storage import atomic_file, storage_errors
 from opsin.core.stored_json import JsonObject
@@ -38,11 +38,6 @@ _TABLES: Final = {
     "target BLOB NOT NULL, by TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, "
     "identity TEXT NOT NULL, done INTEGER NOT NULL)",
 }
-# Bytes of the longest value, and where a file says that it has a write-ahead log.
-_LONGEST: Final = 32 << 20
-_WAL: Final = slice(18, 20)
-_FULL: Final = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS}
-_REFUSED: Final = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, *_FULL)
 #: What an answer that is not ours may raise where its row is made.
 UNSOUND: Final = (
     ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError,
@@ -131,7 +126,7 @@ class AnswersFile:
         if there and not stat.S_ISREG(self.out.lstat().st_mode):
             raise RecipeError(f"{self.out} is a link, or no regular file", "Give another file.")
         if os.path.lexists(self.path):
-            db, about = open_database(self.path)
+            db, about = open_answers(self.path)
             stack.callback(db.close)
             query = "SELECT EXISTS (SELECT 1 FROM moves), EXISTS (SELECT 1 FROM answers)"
             moves, answers = db.execute(query).fetchone()
@@ -157,15 +152,17 @@ class AnswersFile:
                     )
                 return db, about
             db.close()
-            for name in (self.path, _beside(self.path, "-wal"), self.out):
+            for name in (self.path, beside(self.path, "-wal"), self.out):
                 name.unlink(missing_ok=True)
         elif there:
             raise RecipeError(
                 f"{self.out} is there, and {self.path.name}, which says what is done, is not",
                 "Give another file, or move that one away; Opsin overwrites nothing.",
             )
-        _create(self.path, About(key=os.urandom(16).hex(), begun={**begun}, source=self._source))
-        db, about = open_database(self.path)
+        about = About(key=os.urandom(16).hex(), begun={**begun}, source=self._source)
+        first = ("INSERT INTO about VALUES (?)", (about.to_text(),))
+        write_database(self.path, _TABLES, _APPLICATION, [first])
+        db, about = open_answers(self.path)
         stack.callback(db.close)
         return db, about
 
@@ -258,7 +255,7 @@ class AnswersFile:
         self.note(written=size, rows=rows)
 
     def _errors(self) -> AbstractContextManager[None]:
-        return database_errors(self.path, self.out)
+        return database_errors(self.path, self.out, damaged)
 
     def remove(self) -> None:
         """Remove the file; the output stays."""
@@ -284,7 +281,7 @@ def read_rows(db: sqlite3.Connection, path: Path, only: int | None = None) -> Ge
         "SELECT image, answer, line FROM answers "
         "WHERE line IS NOT NULL AND (?1 IS NULL OR answer = ?1) ORDER BY id"
     )
-    with database_errors(path, path):
+    with database_errors(path, path, damaged):
         for image, answer, line in db.execute(query, (only,)):
             if not (isinstance(image, bytes) and type(answer) is int and isinstance(line, bytes)):
                 raise damaged(path)
@@ -318,93 +315,15 @@ def hold(path: Path, shown: Path) -> FileLock:
     return lock
 
 
-def open_database(path: Path, *, writable: bool = True) -> tuple[sqlite3.Connection, About]:
-    """Open an answers file with its facts; refuse any other file.
-
-    One that is not to be written is read as it lies there, without its write-ahead log.
-    """
-    for name in (path, *(_beside(path, ending) for ending in ("-wal", "-shm", "-journal"))):
-        if not os.path.lexists(name):
-            continue
-        info = name.lstat()
-        if name.name.endswith("-journal") or not stat.S_ISREG(info.st_mode) or info.st_nlink > 1:
-            raise damaged(path, f"{name} is a link, or not of this command")
-    with path.open("rb") as file:
-        if file.read(_WAL.stop)[_WAL] != b"\2\2":
-            raise damaged(path)
-    with ExitStack() as stack:
-        try:
-            db = stack.enter_context(closing(_connect(path, "immutable=1")))
-            if writable:  # killed in a checkpoint, the file is shorter than it says
-                db.execute("PRAGMA writable_schema = ON")  # the log has the rest
-            _check_tables(db, path)
-            if writable:
-                db.close()
-                db = stack.enter_context(closing(_connect(path, "mode=rw")))
-                # Alone, SQLite needs no shared memory, which network disks lack.
-                db.execute("PRAGMA locking_mode = EXCLUSIVE")
-                _check_tables(db, path)  # the log may say otherwise
-                db.execute("PRAGMA synchronous = FULL")
-            (content,) = db.execute("SELECT content FROM about").fetchone()
-            about = About.model_validate(json.loads(content))
-        except (sqlite3.Error, ValueError, TypeError, KeyError, RecursionError) as error:
-            if isinstance(error, sqlite3.OperationalError) and _code(error) in _REFUSED:
-                raise
-            raise damaged(path) from error
-        stack.pop_all()
-    return db, about
-
-
-def _connect(path: Path, how: str) -> sqlite3.Connection:
-    db = sqlite3.connect(
-        f"{path.absolute().as_uri()}?{how}", uri=True, isolation_level=None, check_same_thread=False
-    )
-    db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST)
-    db.execute("PRAGMA trusted_schema = OFF")
-    db.execute("PRAGMA cell_size_check = ON")
-    return db
-
-
-def _check_tables(db: sqlite3.Connection, path: Path) -> None:
-    """Refuse any table, index, view or trigger but ours."""
-    (application,) = db.execute("PRAGMA application_id").fetchone()
-    tables = db.execute("SELECT type, name, sql FROM sqlite_master").fetchmany(len(_TABLES) + 1)
-    ours = {("table", name, sql) for name, sql in _TABLES.items()}
-    if application != _APPLICATION or set(tables) != ours or len(tables) != len(ours):
-        raise damaged(path)
-
-
-def _create(path: Path, about: About) -> None:
-    with atomic_file(path) as temporary:
-        with closing(sqlite3.connect(temporary, isolation_level=None)) as db:
-            db.execute("PRAGMA locking_mode = EXCLUSIVE")
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute(f"PRAGMA application_id = {_APPLICATION}")
-            for table in _TABLES.values():
-                db.execute(table)
-            db.execute("INSERT INTO about VALUES (?)", (about.to_text(),))
-        for left in ("-wal", "-shm"):
-            _beside(temporary, left).unlink(missing_ok=True)
-
-
-@contextmanager
-def database_errors(path: Path, shown: Path) -> Iterator[None]:
-    """Turn errors of SQLite into errors for the user."""
+def open_answers(path: Path, *, writable: bool = True) -> tuple[sqlite3.Connection, About]:
+    """Open an answers file with its facts; refuse any other file."""
+    db = open_database(path, _TABLES, _APPLICATION, damaged=damaged, writable=writable)
     try:
-        yield
-    except sqlite3.Error as error:
-        if (code := _code(error)) in _REFUSED:
-            number = _FULL.get(code, errno.EIO)
-            reason = os.strerror(number)
-            if error.sqlite_errorcode == sqlite3.SQLITE_IOERR_WRITE:
-                reason = "the disk refuses it, or a quota is reached"
-            with storage_errors(shown):
-                raise OSError(number, reason) from error
+        (content,) = db.execute("SELECT content FROM about").fetchone()
+        return db, About.model_validate(json.loads(content))
+    except (sqlite3.Error, ValueError, TypeError, KeyError, RecursionError) as error:
+        db.close()
         raise damaged(path) from error
-
-
-def _code(error: sqlite3.Error) -> int:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def damaged(path: Path, why: str = "") -> RecipeError:
@@ -414,10 +333,6 @@ def damaged(path: Path, why: str = "") -> RecipeError:
         f"{why}, so it is unknown which images are done",
         f"Give another file, or move the results and {path.name} away.",
     )
-
-
-def _beside(path: Path, ending: str) -> Path:
-    return path.with_name(path.name + ending)
 
 
 def as_bytes(name: str) -> bytes:

@@ -28,7 +28,7 @@ from opsin.commands.predict.answers_file import (
     Rows,
     Write,
     database_beside,
-    open_database,
+    open_answers,
     read_rows,
     row_bytes,
 )
@@ -248,7 +248,7 @@ def _shards_of(whole: Path) -> list[_Shard]:
         if file.is_symlink() or file.lstat().st_nlink > 1:
             raise RecipeError(f"{file} is a link", "Copy the shard itself here.")
         try:
-            db, about = open_database(file, writable=False)
+            db, about = open_answers(file, writable=False)
             db.close()
         except (OSError, sqlite3.Error) as error:
             reason = str(getattr(error, "strerror", None) or error).lower()
@@ -297,7 +297,7 @@ def _rows_of(shards: Sequence[_Shard], watcher: Watcher) -> Iterator[Answer]:
     """Yield the rows of all shards; raise where they are not those that were sealed."""
     done = 0
     for shard in shards:
-        with closing(open_database(shard.file, writable=False)[0]) as db:
+        with closing(open_answers(shard.file, writable=False)[0]) as db:
             digest = hashlib.sha256()
             for row in read_rows(db, shard.file):
                 digest.update(row_bytes(row))

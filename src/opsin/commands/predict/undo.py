@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, PlainSerializer
 
-from opsin.commands.predict.answers_file import About, damaged, database_errors, hold, open_database
+from opsin.commands.predict.answers_file import About, damaged, hold, open_answers
 from opsin.commands.predict.sorting import (
     RESULTS,
     SCRATCH,
@@ -24,6 +24,7 @@ from opsin.commands.predict.sorting import (
     read_moves,
 )
 from opsin.core.arguments import checked
+from opsin.core.database import database_errors
 from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.files import ConfinedDir, is_plain_name
@@ -85,8 +86,8 @@ def undo(folder: str | os.PathLike[str], *, watcher: Watcher = SILENT) -> Undone
         raise RecipeError(f"opsin predict --sort-into sorted nothing into {folder}")
     with ExitStack() as stack:
         stack.callback(hold(path, folder).release)
-        stack.enter_context(database_errors(path, folder))
-        db, about = open_database(path)
+        stack.enter_context(database_errors(path, folder, damaged))
+        db, about = open_answers(path)
         stack.enter_context(closing(db))
         with storage_errors(folder):
             opened = stack.enter_context(ConfinedDir(folder))

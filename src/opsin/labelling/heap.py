@@ -1,0 +1,246 @@
+"""A heap of photographs without classes, and their features as points."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.backbones.backbone import Backbone
+from opsin.backbones.feature_graph import usual_preparation
+from opsin.backbones.features import BATCH, KEPT, Extractor, compute
+from opsin.classical.heads import Projection, rooted
+from opsin.core.arrays import Floats, Ints
+from opsin.core.errors import ImageError, SourceError, StorageError
+from opsin.core.events import SILENT, Watcher
+from opsin.core.files import file_stamp
+from opsin.core.storage import atomic_file
+from opsin.core.stored_arrays import StoredArrays
+from opsin.data.cache import as_keys, cache_root, digest_rows
+from opsin.data.image_stream import Listed, ListedImage, Stream, held_bytes, read_ahead
+from opsin.data.images import read_image
+from opsin.data.lazy_images import THREADS
+from opsin.runtime.image_engine import ImageSteps, answer_images
+
+# Rows whose features are turned into points at once.
+_BLOCK: Final = 2_048
+
+
+@dataclass(frozen=True, eq=False)
+class Heap:
+    """Photographs and what a network sees in them.
+
+    Args:
+        source: What the user called it.
+        names: Each photograph's name: its path below the source.
+        images: What to open for each.
+        digests: SHA-256 of the prepared pixels: ``uint8[N, 32]``.
+        points: Features as directions: ``float32[N, D]``, rows of length 1.
+        unreadable: Name and reason of each file that is left out.
+    """
+
+    source: str
+    names: Sequence[str]
+    images: Sequence[Listed]
+    digests: NDArray[np.uint8]
+    points: Floats
+    unreadable: Sequence[tuple[str, str]] = ()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def first(self) -> Ints:
+        """The row of the first photograph with the same pixels, for each: ``int64[N]``."""
+        _, first, of = np.unique(as_keys(self.digests), return_index=True, return_inverse=True)
+        return np.asarray(first[of.ravel()], np.int64)
+
+    @cached_property
+    def row_of(self) -> dict[bytes, int]:
+        """The first row of each digest."""
+        return {self.digests[row].tobytes(): row for row in np.unique(self.first).tolist()}
+
+    @cached_property
+    def random_rows(self) -> Ints:
+        """All photographs, copies once, in an order that is random and stays when others join."""
+        rows = np.unique(self.first)
+        keys = [hashlib.blake2b(b"random" + self.digests[row].tobytes()).digest() for row in rows]
+        return np.asarray(rows[sorted(range(len(rows)), key=keys.__getitem__)], np.int64)
+
+
+class _Known(NamedTuple):
+    """A photograph of an earlier reading."""
+
+    stamp: tuple[int, int]
+    digest: NDArray[np.uint8]
+
+
+def read_heap(
+    stream: Stream, network: Backbone, *, device: str = "cpu", watcher: Watcher = SILENT,
+    stop: threading.Event | None = None,
+) -> Heap:  # fmt: skip
+    """Read a source's photographs and compute their features, those that are new or changed.
+
+    Raises:
+        SourceError: No photograph can be read.
+        StorageError: The cache cannot be written.
+        KeyboardInterrupt: It was stopped; what is computed stays.
+    """
+    reader = _Reader(network, device, watcher)
+    index = _Index(f"{stream.source}\0{reader.cache.folder.name}")
+    known, images = index.read(), list(stream)
+    stamps = [_stamp(image) for image in images]
+    digests: list[NDArray[np.uint8] | None] = [None] * len(images)
+    for row, (image, stamp) in enumerate(zip(images, stamps, strict=True)):
+        if stamp is not None and image.name in known and known[image.name].stamp == stamp:
+            digests[row] = known[image.name].digest
+    unreadable: list[tuple[str, str]] = []
+    rows = [row for row, digest in enumerate(digests) if digest is None]
+    try:
+        for row, answer in reader.read(images, rows, stop or threading.Event()):
+            if isinstance(answer, ImageError):
+                unreadable.append((images[row].name, answer.message))
+                watcher.note(f"left out: {answer.message}")
+            else:
+                digests[row] = answer
+    finally:
+        index.write({
+            image.name: _Known(stamp, digest)
+            for image, stamp, digest in zip(images, stamps, digests, strict=True)
+            if stamp is not None and digest is not None
+        })  # fmt: skip
+    taken = [row for row, digest in enumerate(digests) if digest is not None]
+    if not taken:
+        why = f"None of {len(images):,} images can be read" if images else ""
+        raise SourceError(why or f"{stream.source} holds no images")
+    return Heap(
+        stream.source, [images[row].name for row in taken], [images[row].image for row in taken],
+        (kept := np.stack([digest for digest in digests if digest is not None])),
+        _points(network, kept, reader.preparation.shape, device, watcher), unreadable,
+    )  # fmt: skip
+
+
+class _Reader:
+    """Decodes photographs and keeps features that are not cached yet."""
+
+    def __init__(self, network: Backbone, device: str, watcher: Watcher) -> None:
+        self.preparation = usual_preparation(network)
+        self._extractor = Extractor(network, self.preparation.shape, "whole", device, watcher)
+        self.cache, self._watcher = self._extractor.cache, watcher
+
+    def read(
+        self, images: Sequence[ListedImage], rows: Sequence[int], stop: threading.Event
+    ) -> Iterator[tuple[int, NDArray[np.uint8] | ImageError]]:
+        """Yield each photograph's digest, or why it cannot be read."""
+        pixels = int(np.prod(self.preparation.shape))
+        steps = ImageSteps(
+            self._prepare, self._compute, lambda item: pixels + held_bytes(item), BATCH, THREADS
+        )
+        new: list[tuple[NDArray[np.uint8], Floats]] = []
+        answers = answer_images(steps, read_ahead(images[row] for row in rows))
+        self._watcher.begin("Photographs", len(rows), "images")
+        try:
+            with closing(answers):
+                for done, (row, (_, answer)) in enumerate(zip(rows, answers, strict=True), start=1):
+                    if isinstance(answer, ImageError):
+                        yield row, answer
+                    else:
+                        yield row, answer[0]
+                        new += [(answer[0], answer[1])] if answer[1] is not None else []
+                    if len(new) == KEPT:
+                        self._keep(new)
+                    self._watcher.advance(done)
+                    if stop.is_set():
+                        raise KeyboardInterrupt("Ctrl-C while photographs were read")
+        finally:
+            self._keep(new)
+            self._watcher.end()
+
+    def _prepare(self, image: ListedImage) -> NDArray[np.uint8]:
+        if image.problem:
+            raise image.problem
+        return read_image(image.image, self.preparation, image.name)
+
+    def _compute(
+        self, batch: list[NDArray[np.uint8]]
+    ) -> list[tuple[NDArray[np.uint8], Floats | None]]:
+        pixels = np.stack(batch)
+        digests = digest_rows(pixels)
+        missing = np.flatnonzero(~self.cache.knows(digests)).tolist()
+        found = dict(zip(missing, self._extractor.rows_of(pixels[missing]), strict=True))
+        return [(digest, found.get(row)) for row, digest in enumerate(digests)]
+
+    def _keep(self, new: list[tuple[NDArray[np.uint8], Floats]]) -> None:
+        if new:
+            digests, features = zip(*new, strict=True)
+            self.cache.keep(np.stack(digests), np.stack(features))
+            new.clear()
+        if self.cache.refused:
+            raise StorageError(f"Features cannot be kept: {self.cache.refused}")
+
+
+def _points(
+    network: Backbone, digests: NDArray[np.uint8], shape: tuple[int, int, int], device: str,
+    watcher: Watcher,
+) -> Floats:  # fmt: skip
+    """The cached features of photographs as directions."""
+    no_images = np.broadcast_to(np.uint8(0), (len(digests), *shape))  # all features are known
+    features = compute(network, no_images, digests, ("whole",), watcher=watcher, device=device)
+    some = np.linspace(0, len(digests) - 1, min(len(digests), 3_000)).round().astype(np.int64)
+    projection = Projection.fit(rooted(features[some, 0], network.units), network.units)
+    parts = [
+        projection.transform(features[start : start + _BLOCK, 0])
+        for start in range(0, len(digests), _BLOCK)
+    ]
+    return np.concatenate(parts)
+
+
+def _stamp(image: ListedImage) -> tuple[int, int] | None:
+    """Time of change and size of a photograph's file; ``None`` if it is no file of its own."""
+    if image.path is None or image.problem is not None:
+        return None
+    stamp = file_stamp(image.path)
+    return stamp.mtime_ns, stamp.size
+
+
+class _Index:
+    """The digests of a source's files as of the last reading, in the cache."""
+
+    def __init__(self, key: str) -> None:
+        name = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        self._path = cache_root() / "heaps" / f"{name}.npz"
+
+    def read(self) -> dict[str, _Known]:
+        """What is known; damage is nothing known."""
+        with contextlib.suppress(Exception), StoredArrays(self._path) as arrays:
+            names = arrays.read("names").tobytes().decode("utf-8", "surrogatepass").split("\0")
+            stamps, digests = arrays.read("stamps").tolist(), arrays.read("digests")
+            if digests.dtype == np.uint8 and digests.shape == (len(names), 32):
+                return {
+                    name: _Known((int(when), int(size)), digest)
+                    for name, (when, size), digest in zip(names, stamps, digests, strict=True)
+                }
+        return {}
+
+    def write(self, known: dict[str, _Known]) -> None:
+        """Keep it; where the disk is full, all is read again next time."""
+        if not known:
+            return
+        with contextlib.suppress(OSError, StorageError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            text = "\0".join(known).encode("utf-8", "surrogatepass")
+            with atomic_file(self._path) as scratch, Path(scratch).open("wb") as file:
+                np.savez(
+                    file, names=np.frombuffer(text, np.uint8),
+                    stamps=np.array([one.stamp for one in known.values()], np.int64),
+                    digests=np.stack([one.digest for one in known.values()]),
+                )  # fmt: skip

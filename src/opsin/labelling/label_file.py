@@ -1,0 +1,196 @@
+"""The labels of a heap in one SQLite file: who, when, how, and what was there before."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+from opsin.core.database import database_errors, open_database, write_database
+from opsin.core.errors import RecipeError
+from opsin.core.storage import storage_errors
+
+_APPLICATION: Final = int.from_bytes(b"OpsL")
+_TABLES: Final = {
+    "about": "CREATE TABLE about (content TEXT NOT NULL)",
+    "classes": "CREATE TABLE classes (position INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
+    "labels": "CREATE TABLE labels (id INTEGER PRIMARY KEY, step INTEGER NOT NULL, image BLOB NOT "
+    "NULL, name BLOB NOT NULL, answer TEXT NOT NULL, class TEXT, who TEXT NOT NULL, how TEXT NOT "
+    "NULL, at REAL NOT NULL, undoes INTEGER)",
+    "asked": "CREATE TABLE asked (image BLOB PRIMARY KEY, who TEXT NOT NULL, at REAL NOT NULL)",
+}
+#: Seconds that a photograph is one person's to answer.
+ASKED_FOR: Final = 300.0
+_MOST_CLASSES, _LONGEST = 5_000, 255
+
+Answer = Literal["label", "none", "unclear", "open"]
+
+
+class Label(NamedTuple):
+    """What was said about a photograph."""
+
+    image: bytes  # digest of its pixels
+    name: str
+    answer: Answer
+    label: str | None  # the class, for "label"
+    who: str
+    how: str  # group, question, random, grid, file …
+    at: float  # seconds since 1970
+
+
+class LabelFile:
+    """Labels, each kept before it is shown as saved; several processes may use one file."""
+
+    def __init__(self, path: Path, classes: Sequence[str] = ()) -> None:
+        self.path = path
+        with storage_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.path.lexists(path):
+            about = [("INSERT INTO about VALUES (?)", (json.dumps({"format": 1}),))]
+            write_database(path, _TABLES, _APPLICATION, about)
+        self._db = open_database(path, _TABLES, _APPLICATION, shared=True, damaged=_damaged)
+        for name in classes:
+            self.add_class(name)
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, in the order in which they came."""
+        with self._errors():
+            query = "SELECT name FROM classes ORDER BY position"
+            return [_text(name, self.path) for (name,) in self._db.execute(query)]
+
+    def add_class(self, name: str) -> str:
+        """Add a class; return its name, as it is written if it is there in other letters."""
+        name = unicodedata.normalize("NFC", name.strip())
+        if not name or len(name) > _LONGEST or not name.isprintable():
+            raise RecipeError(f"{name!r:.80} cannot be a class's name", "Give another one.")
+        with self._changing() as db:
+            known = self.classes
+            for other in known:
+                if other.casefold() == name.casefold():
+                    return other
+            if len(known) >= _MOST_CLASSES:
+                raise RecipeError(f"There are {len(known):,} classes, as many as may be")
+            db.execute("INSERT INTO classes (name) VALUES (?)", (name,))
+        return name
+
+    def put(
+        self, answers: Iterable[tuple[bytes, str, Answer, str | None]], *, who: str = "",
+        how: str = "", undoes: int | None = None,
+    ) -> int:  # fmt: skip
+        """Keep answers as one step; return its number."""
+        with self._changing() as db:
+            (step,) = db.execute("SELECT coalesce(max(step), 0) + 1 FROM labels").fetchone()
+            now = time.time()
+            rows = [
+                (step, image, name.encode("utf-8", "surrogatepass"), answer, label, who, how, now,
+                 undoes)
+                for image, name, answer, label in answers
+            ]  # fmt: skip
+            db.executemany(
+                "INSERT INTO labels (step, image, name, answer, class, who, how, at, undoes) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                rows,
+            )
+            db.executemany("DELETE FROM asked WHERE image = ?", [(row[1],) for row in rows])
+        return int(step)
+
+    def now(self) -> dict[bytes, Label]:
+        """What holds about each photograph, by its digest."""
+        labels = {label.image: label for _, label in self._rows()}
+        return {image: label for image, label in labels.items() if label.answer != "open"}
+
+    def undo(self, who: str = "") -> int:
+        """Take back the last step of a person; return how many photographs it was about."""
+        with self._changing() as db:
+            query = (
+                "SELECT max(step) FROM labels WHERE who = ? AND undoes IS NULL AND step NOT IN "
+                "(SELECT undoes FROM labels WHERE undoes IS NOT NULL)"
+            )
+            (last,) = db.execute(query, (who,)).fetchone()
+            if last is None:
+                return 0
+            before, taken = dict[bytes, Label](), dict[bytes, str]()
+            for step, label in self._rows():
+                if step == last:
+                    taken[label.image] = label.name
+                else:
+                    before[label.image] = label
+            back: list[tuple[bytes, str, Answer, str | None]] = [
+                (image, name, before[image].answer, before[image].label)
+                if image in before else (image, name, "open", None)
+                for image, name in taken.items()
+            ]  # fmt: skip
+            self.put(back, who=who, how="undo", undoes=last)
+        return len(taken)
+
+    def ask(self, images: Iterable[bytes], who: str) -> list[bytes]:
+        """Reserve photographs for a person; return those that nobody else was asked about."""
+        with self._changing() as db:
+            db.execute("DELETE FROM asked WHERE at < ?", (time.time() - ASKED_FOR,))
+            others = self.asked_of_others(who)
+            free = [image for image in images if image not in others]
+            db.executemany(
+                "INSERT OR REPLACE INTO asked VALUES (?, ?, ?)",
+                [(image, who, time.time()) for image in free],
+            )
+        return free
+
+    def asked_of_others(self, who: str) -> set[bytes]:
+        """Photographs that others are asked about now."""
+        with self._errors():
+            query = "SELECT image FROM asked WHERE who != ? AND at >= ?"
+            return {image for (image,) in self._db.execute(query, (who, time.time() - ASKED_FOR))}
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def _rows(self) -> Iterator[tuple[int, Label]]:
+        """Each step's answers, in order."""
+        query = "SELECT step, image, name, answer, class, who, how, at FROM labels ORDER BY id"
+        with self._errors():
+            for step, image, name, answer, label, who, how, at in self._db.execute(query):
+                sound = isinstance(image, bytes) and len(image) == 32 and isinstance(name, bytes)
+                if not sound or answer not in ("label", "none", "unclear", "open"):
+                    raise _damaged(self.path)
+                if (answer == "label") != isinstance(label, str) or not isinstance(at, float):
+                    raise _damaged(self.path)
+                text = name.decode("utf-8", "surrogatepass")
+                yield int(step), Label(image, text, answer, label, str(who), str(how), at)
+
+    @contextmanager
+    def _changing(self) -> Iterator[sqlite3.Connection]:
+        """Commit the block's changes together, on the disk; within another such block, with it."""
+        with self._errors():
+            outer = self._db.in_transaction
+            if not outer:
+                self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                if not outer:
+                    self._db.execute("COMMIT")
+            except BaseException:
+                if not outer and self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _errors(self) -> AbstractContextManager[None]:
+        return database_errors(self.path, self.path, _damaged)
+
+
+def _text(value: object, path: Path) -> str:
+    if not isinstance(value, str):
+        raise _damaged(path)
+    return value
+
+
+def _damaged(path: Path, why: str = "") -> RecipeError:
+    why = why or f"{path} is damaged, or something else wrote it"
+    return RecipeError(why, "Give another file for the labels, or move that one away.")

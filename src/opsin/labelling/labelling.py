@@ -1,0 +1,301 @@
+"""Labels for a heap of photographs: groups to name, questions, and how good it is by now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel
+
+from opsin.core.arrays import Bools, Ints
+from opsin.core.errors import SourceError
+from opsin.evaluation.intervals import Interval
+from opsin.labelling.estimate import figure_of, judge, promise_of
+from opsin.labelling.groups import Group, groups_of, usual_number
+from opsin.labelling.heap import Heap
+from opsin.labelling.label_file import Answer, Label, LabelFile
+from opsin.labelling.learner import FittedLearner, HeapLearner
+from opsin.labelling.questions import Why, next_rows
+
+# Photographs without a label whose answers are compared for the next question, at most.
+_COMPARED: Final = 5_000
+#: What is said of a photograph instead of a class.
+NONE, UNCLEAR = "none of the classes", "unclear"
+
+
+class Question(BaseModel, frozen=True):
+    """A photograph to ask about, with the present guess."""
+
+    image: str
+    guess: str | None = None
+    probability: float | None = None
+    why: Why
+
+
+class Progress(BaseModel, frozen=True):
+    """How far the labels are, and how good what they teach is."""
+
+    images: int
+    labelled: int
+    counts: dict[str, int]
+    # Of the random share, each photograph judged without its own label; ``None`` with too few.
+    accuracy: float | None = None
+    interval: Interval | None = None
+    judged: int = 0
+    # Further labels, and the gain they would probably bring, with its 90% interval.
+    more: int | None = None
+    gain: float | None = None
+    gain_interval: Interval | None = None
+
+
+class Doubt(NamedTuple):
+    """A label that the other labels speak against."""
+
+    row: int
+    label: str
+    guess: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The labels now, by rows of the heap; copies once."""
+
+    classes: list[str]
+    rows: Ints
+    labels: Ints
+    others: Ints  # rows that are unclear, or of no class
+    given: Mapping[bytes, Label]
+
+    @property
+    def present(self) -> tuple[Ints, Ints]:
+        """The classes that have labels, and each label among them."""
+        present, labels = np.unique(self.labels, return_inverse=True)
+        return present, labels.ravel().astype(np.int64)
+
+
+class Labelling:
+    """Labels of a heap's photographs, and what follows from them.
+
+    Args:
+        heap: The photographs (`opsin.labelling.heap.read_heap`).
+        file: Where labels are kept.
+        who: Whose answers these are: no photograph is asked of two people.
+    """
+
+    def __init__(self, heap: Heap, file: LabelFile, *, who: str = "") -> None:
+        self.heap, self.file, self.who = heap, file, who
+        self._learner = HeapLearner(heap.points)
+        self._known: _Known | None = None
+        self._taught: tuple[_Known, FittedLearner | None] | None = None
+
+    # What is said.
+
+    def label(self, answers: Mapping[str, str], *, how: str = "question") -> int:
+        """Keep the classes of photographs by their names; a new class is added.
+
+        `NONE` and `UNCLEAR` are answers as well. Returns how many photographs they were about,
+        copies included.
+        """
+        rows = [self.row_called(name) for name in answers]
+        known = {name.casefold(): name for name in self.file.classes}
+        put: list[tuple[bytes, str, Answer, str | None]] = []
+        for row, (name, answer) in zip(rows, answers.items(), strict=True):
+            image = self.heap.digests[row].tobytes()
+            if answer in (NONE, UNCLEAR):
+                put.append((image, name, "none" if answer == NONE else "unclear", None))
+            else:
+                if answer.casefold() not in known:
+                    known[answer.casefold()] = self.file.add_class(answer)
+                put.append((image, name, "label", known[answer.casefold()]))
+        self.file.put(put, who=self.who, how=how)
+        self._known = None
+        return int(np.isin(self.heap.first, self.heap.first[rows]).sum())
+
+    def undo(self) -> int:
+        """Take back the last step; return how many photographs it was about."""
+        self._known = None
+        return self.file.undo(self.who)
+
+    def reload(self) -> None:
+        """See what others have said meanwhile."""
+        self._known = None
+
+    # What is asked.
+
+    def next(self, count: int = 20) -> list[Question]:
+        """The next photographs to ask about, reserved for this person for five minutes."""
+        known = self._now
+        open_rows = self._open(known)
+        if len(open_rows) > _COMPARED:
+            random = np.random.default_rng(len(known.rows))
+            open_rows = np.sort(random.permutation(open_rows)[:_COMPARED])
+        fitted, present = self._fitted, known.present[0]
+        answers = None if fitted is None else fitted.of(open_rows)
+        chosen = next_rows(
+            self._learner, answers, labelled=known.rows, open_rows=open_rows,
+            random_rows=self.heap.random_rows, count=count, classes=len(present),
+        )  # fmt: skip
+        free = set(self.file.ask((self._image(one.row) for one in chosen), self.who))
+        asked = [one for one in chosen if self._image(one.row) in free]
+        rows = np.array([one.row for one in asked], np.int64)
+        guesses = self.guesses(rows)
+        return [
+            Question(image=self.heap.names[one.row], guess=name, probability=share, why=one.why)
+            for one, (name, share) in zip(asked, guesses, strict=True)
+        ]
+
+    def guesses(self, rows: Ints) -> list[tuple[str | None, float | None]]:
+        """The likeliest class of photographs and its probability; nothing without two classes."""
+        if self._fitted is None or not len(rows):
+            return [(None, None)] * len(rows)
+        answers, present = self._fitted.of(rows), self._now.present[0]
+        best = answers.argmax(axis=1)
+        names = [self._now.classes[present[label]] for label in best]
+        return list(zip(names, answers.max(axis=1).tolist(), strict=True))
+
+    def groups(self, number: int | None = None) -> list[Group]:
+        """The photographs without a label in groups of like ones, the purest first."""
+        rows = self._open(self._now)
+        return groups_of(self.heap.points, rows, number or usual_number(len(rows)))
+
+    def thought_to_be(self, label: str) -> Ints:
+        """The photographs without a label that are probably of a class, the least sure first."""
+        rows = self._open(self._now)
+        if self._fitted is None or label not in self.file.classes:
+            return np.zeros(0, np.int64)
+        present = self._now.present[0]
+        answers = self._fitted.of(rows)
+        here = present[answers.argmax(axis=1)] == self._now.classes.index(label)
+        return np.asarray(rows[here][np.argsort(answers[here].max(axis=1))], np.int64)
+
+    def doubts(self, most: int = 12) -> list[Doubt]:
+        """Labels that what the others teach speaks against, the strongest first."""
+        known = self._now
+        present, labels = known.present
+        if len(present) < 2:
+            return []
+        found = []
+        for part in range(5):
+            asked = np.arange(len(labels)) % 5 == part
+            taught = ~asked
+            if len(np.unique(labels[taught])) < 2 or not asked.any():
+                continue
+            fitted = self._learner.fit(
+                known.rows[taught], labels[taught], len(present), without=known.rows[asked]
+            )
+            answers = fitted.of(known.rows[asked])
+            for row, label, answer in zip(known.rows[asked], labels[asked], answers, strict=True):
+                best = int(answer.argmax())
+                if best != label:
+                    names = known.classes[present[label]], known.classes[present[best]]
+                    found.append(Doubt(int(row), *names, float(answer[best] - answer[label])))
+        return sorted(found, key=lambda doubt: -doubt.probability)[:most]
+
+    def progress(self) -> Progress:
+        """How far it is, how good, and what more labels would bring."""
+        known = self._now
+        present, labels = known.present
+        counts = dict.fromkeys(known.classes, 0)
+        for label in known.labels.tolist():
+            counts[known.classes[label]] += 1
+        facts = Progress(
+            images=len(np.unique(self.heap.first)), labelled=len(known.rows), counts=counts
+        )
+        if len(present) < 2:
+            return facts
+        judges = self._judges(known)
+        right = judge(self._learner, known.rows, labels, judges, len(present))
+        figure = figure_of(right)
+        if figure is None:
+            return facts.model_copy(update={"judged": len(right)})
+        found: dict[str, object] = {
+            "accuracy": figure.value, "interval": figure.interval, "judged": figure.judged,
+        }  # fmt: skip
+        if promise := promise_of(figure, len(known.rows)):
+            found |= {
+                "more": promise.labels, "gain": promise.gain, "gain_interval": promise.interval,
+            }  # fmt: skip
+        return facts.model_copy(update=found)
+
+    def _judges(self, known: _Known) -> Bools:
+        """Which labelled photographs are of the random share: the first in the random order."""
+        answered = np.zeros(len(self.heap), bool)
+        answered[known.rows] = True
+        answered[known.others] = True
+        order = self.heap.random_rows
+        first = int(np.argmin(answered[order])) if not answered[order].all() else len(order)
+        return np.isin(known.rows, order[:first])
+
+    # What follows.
+
+    def labels(self) -> dict[str, str]:
+        """Each labelled photograph's class by its name, copies included."""
+        known = self._now
+        of = dict(zip(known.rows.tolist(), known.labels.tolist(), strict=True))
+        return {
+            name: known.classes[of[first]]
+            for name, first in zip(self.heap.names, self.heap.first.tolist(), strict=True)
+            if first in of
+        }
+
+    def row_called(self, name: str) -> int:
+        """The row of a photograph by its name, the first of its copies."""
+        row = self._row_of.get(name)
+        if row is None:
+            raise SourceError(f"The heap holds no photograph {name!r:.120}", "Check the name.")
+        return int(self.heap.first[row])
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.heap.names)}
+
+    def _image(self, row: int) -> bytes:
+        return bytes(self.heap.digests[row])
+
+    @property
+    def _now(self) -> _Known:
+        if self._known is None:
+            classes, given = self.file.classes, self.file.now()
+            number = {name: label for label, name in enumerate(classes)}
+            rows, labels, others = list[int](), list[int](), list[int]()
+            for image, label in given.items():
+                row = self.heap.row_of.get(image)
+                if row is None:
+                    continue  # it is gone from the heap
+                if label.label in number:
+                    rows.append(row)
+                    labels.append(number[label.label])
+                else:
+                    others.append(row)
+            self._known = _Known(
+                classes, np.array(rows, np.int64), np.array(labels, np.int64),
+                np.array(others, np.int64), given,
+            )  # fmt: skip
+        return self._known
+
+    @property
+    def _fitted(self) -> FittedLearner | None:
+        """What the labels now teach; ``None`` without two classes."""
+        known = self._now
+        if self._taught is None or self._taught[0] is not known:
+            present, labels = known.present
+            fitted = None
+            if len(present) > 1:
+                fitted = self._learner.fit(known.rows, labels, len(present))
+            self._taught = known, fitted
+        return self._taught[1]
+
+    def _open(self, known: _Known) -> Ints:
+        """Photographs without an answer that nobody else is asked about, copies once."""
+        is_open = np.zeros(len(self.heap), bool)
+        is_open[np.unique(self.heap.first)] = True
+        is_open[known.rows] = False
+        is_open[known.others] = False
+        for image in self.file.asked_of_others(self.who):
+            if (row := self.heap.row_of.get(image)) is not None:
+                is_open[row] = False
+        return np.flatnonzero(is_open)
