@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel
 
+from opsin.backbones.backbone import open_backbone
+from opsin.core.arguments import checked
 from opsin.core.arrays import Bools, Ints
 from opsin.core.errors import SourceError
+from opsin.core.events import SILENT, Watcher
+from opsin.core.files import state_root
+from opsin.data.sources import open_stream
 from opsin.evaluation.intervals import Interval
 from opsin.labelling.estimate import figure_of, judge, promise_of
 from opsin.labelling.groups import Group, groups_of, usual_number
-from opsin.labelling.heap import Heap
+from opsin.labelling.heap import Heap, read_heap
 from opsin.labelling.label_file import Answer, Label, LabelFile
 from opsin.labelling.learner import FittedLearner, HeapLearner
 from opsin.labelling.questions import Why, next_rows
 
 # Photographs without a label whose answers are compared for the next question, at most.
 _COMPARED: Final = 5_000
+#: The network whose features tell photographs apart.
+USUAL: Final = "efficientnet-lite2"
 #: What is said of a photograph instead of a class.
 NONE, UNCLEAR = "none of the classes", "unclear"
+
+
+def usual_file(source: str | os.PathLike[str]) -> Path:
+    """Where the labels of a source are kept."""
+    place = os.path.realpath(os.path.expanduser(source))  # noqa: PTH111  never raises
+    name = hashlib.sha256(os.fsencode(place)).hexdigest()[:16]
+    return state_root() / "labels" / f"{name}.sqlite"
 
 
 class Question(BaseModel, frozen=True):
@@ -77,13 +94,22 @@ class _Known:
         return present, labels.ravel().astype(np.int64)
 
 
+@checked
 class Labelling:
-    """Labels of a heap's photographs, and what follows from them.
+    """Labels of a heap's photographs: what to ask next, and what follows from the answers.
 
     Args:
-        heap: The photographs (`opsin.labelling.heap.read_heap`).
+        heap: The photographs; `Labelling.open` reads them.
         file: Where labels are kept.
         who: Whose answers these are: no photograph is asked of two people.
+
+    Example:
+        >>> heap = opsin.Labelling.open("photographs", classes=["paper", "metal"])  # doctest: +SKIP
+        >>> asked = heap.next(20)                                                   # doctest: +SKIP
+        >>> heap.label({asked[0].image: "paper"})                                   # doctest: +SKIP
+        1
+        >>> heap.progress().accuracy                                                # doctest: +SKIP
+        0.87
     """
 
     def __init__(self, heap: Heap, file: LabelFile, *, who: str = "") -> None:
@@ -91,6 +117,41 @@ class Labelling:
         self._learner = HeapLearner(heap.points)
         self._known: _Known | None = None
         self._taught: tuple[_Known, FittedLearner | None] | None = None
+
+    @classmethod
+    def open(
+        cls, source: str | os.PathLike[str], *, classes: Sequence[str] = (),
+        file: str | os.PathLike[str] | None = None, backbone: str = USUAL, who: str = "",
+        columns: Mapping[str, str] | None = None, follow_links: bool = False,
+        outside: bool = False, watcher: Watcher = SILENT,
+    ) -> Labelling:  # fmt: skip
+        """Read a heap's photographs, and its labels so far.
+
+        Args:
+            source: Photographs without classes, as `classify` takes them: a folder, a table, an
+                archive.
+            classes: Names of classes to begin with.
+            file: Where labels are kept (default: in the account's state folder, by the source).
+            backbone: A pretrained network whose features tell photographs apart.
+            who: Whose answers these are.
+            columns: Names of a table's columns, if not the usual ones.
+            follow_links: Enter folders through symbolic links.
+            outside: Let a table name images outside its folder.
+            watcher: Receives progress and notes.
+
+        Raises:
+            SourceError: The source is missing or damaged, or holds no image that can be read.
+            RecipeError: The file of labels is damaged, or something else.
+            ModelFileError: The network cannot be used.
+            StorageError: The disk refuses a write.
+        """
+        stream = open_stream(
+            source, columns=columns, follow_links=follow_links, outside=outside, watcher=watcher
+        )
+        network = open_backbone(backbone, offline=True, watcher=watcher)
+        heap = read_heap(stream, network, watcher=watcher)
+        path = usual_file(source) if file is None else Path(file)
+        return cls(heap, LabelFile(path, classes), who=who)
 
     # What is said.
 

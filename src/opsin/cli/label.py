@@ -1,0 +1,99 @@
+"""`opsin label`: labels for a heap of photographs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import typer
+
+from opsin.cli import recipe_flags
+from opsin.cli.output import STOP_SAID, columns, console, plain, print_json, say_unreadable
+from opsin.core.format import counted, percent
+from opsin.report.terminal import for_people
+
+
+@recipe_flags.takes("columns", "follow_links", "outside", after="backbone")
+def label(
+    source: str,
+    *,
+    classes: str | None = None,
+    next: Annotated[int, typer.Option("--next")] = 0,  # noqa: A002
+    labels: str | None = None,
+    undo: bool = False,
+    write: Literal["folders", "csv"] | None = None,
+    out: str | None = None,
+    move: bool = False,
+    file: str | None = None,
+    backbone: Annotated[str | None, typer.Option("--from")] = None,
+    quiet: bool = False,
+    as_json: bool = False,
+    **fields: Any,
+) -> None:
+    """Label a heap of photographs with few questions, and see how good it is by now.
+
+    Example: opsin label heap --classes paper,metal,glass --next 20 --json
+
+    Example: opsin label heap --labels answers.csv --next 20 --json
+
+    Example: opsin label heap --write folders --out sorted
+
+    Options:
+        source (HEAP): Photographs without classes: a folder, a table, an archive.
+        classes (A,B,…): Classes to begin with; labels bring further ones.
+        next (COUNT): Photographs to ask about now.
+        labels (FILE): Take the answers of this table first: columns path and label.
+        undo: Take back the last answers.
+        write (FORM): Write what is labelled: photographs into a folder for each class, or a table.
+        out (PLACE): The new folder or table.
+        move: Move photographs into the folders instead of copying them; undone by opsin undo.
+        file (FILE): Keep labels here (default: in your account's state folder).
+        backbone (NETWORK): Network that tells photographs apart (default: efficientnet-lite2).
+    """
+    from opsin.commands.label import label as workflow  # noqa: PLC0415  loads onnx
+
+    names = [name.strip() for name in (classes or "").split(",") if name.strip()]
+    if backbone is not None:
+        fields["backbone"] = backbone
+    try:
+        done = workflow(
+            source, classes=names, next=next, labels=labels, undo=undo, write=write, out=out,
+            by="move" if move else "copy", file=file, watcher=for_people(quiet=quiet), **fields,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        STOP_SAID.set()
+        raise typer.Exit(130) from None
+    if as_json:
+        print_json(done.model_dump(mode="json"))
+        return
+    screen, now = console(), done.progress
+    counts = " · ".join(f"{plain(name)} {count:,}" for name, count in now.counts.items())
+    screen.print(
+        f"[bold]Labels[/]    {now.labelled:,} of {counted(now.images, 'photograph')}"
+        f"{f' · {counts}' if counts else ''}"
+    )
+    if now.accuracy is not None and now.interval is not None:
+        low, high = now.interval
+        screen.print(
+            f"[bold]Accuracy[/]  {percent(now.accuracy)} ({percent(low)} to {percent(high)}), "
+            f"judged by {now.judged} photographs at random"
+        )
+    elif now.judged:
+        few = counted(now.judged, "photograph")
+        screen.print(f"[bold]Accuracy[/]  not yet: {few} at random are too few to judge by")
+    if now.more and now.gain and now.gain_interval:
+        low, high = (max(0, round(100 * end)) for end in now.gain_interval)
+        screen.print(
+            f"[bold]Further[/]   about {now.more} more labels for {100 * now.gain:.0f} points "
+            f"({low} to {high})"
+        )
+    if done.out is not None:
+        screen.print(
+            f"[bold]Written[/]   {plain(str(done.out))} · {counted(done.written, 'photograph')}"
+        )
+    if done.next:
+        table = columns("Photograph", "Guess", "Probability", "Why")
+        for one in done.next:
+            share = "" if one.probability is None else percent(one.probability)
+            table.add_row(plain(one.image), plain(one.guess or ""), share, one.why)
+        screen.print(table)
+    say_unreadable(done.unreadable)

@@ -1,0 +1,188 @@
+"""The verb `label`: labels for a heap of photographs."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, PlainSerializer
+
+from opsin.commands.predict.answers_file import Answer, AnswersFile
+from opsin.commands.predict.sorting import RESULTS, SORTED, By, Sorter
+from opsin.core.arguments import checked
+from opsin.core.csv_cells import read_row, write_rows
+from opsin.core.errors import MissingExtraError, RecipeError
+from opsin.core.events import SILENT, Watcher
+from opsin.core.storage import atomic_file, check_new_file, storage_errors
+from opsin.core.stored_json import JsonObject
+from opsin.data.image_stream import ListedImage
+
+try:
+    from opsin.labelling.labelling import USUAL, Labelling, Progress, Question
+except ImportError as error:
+    raise MissingExtraError("labelling", "evaluate") from error
+
+# Photographs that are placed together.
+_BATCH: Final = 256
+
+
+class Labelled(BaseModel, frozen=True):
+    """The result of `label`.
+
+    Args:
+        next: The photographs to ask about next, with the present guess.
+        progress: How many labels there are, and how good what they teach is.
+        taken: Photographs that a table labelled.
+        undone: Photographs whose last answer was taken back.
+        unreadable: Name and reason of each file that was left out.
+        out: What was written, and how many photographs.
+    """
+
+    next: tuple[Question, ...]
+    progress: Progress
+    taken: int = 0
+    undone: int = 0
+    unreadable: Annotated[
+        tuple[tuple[str, str], ...],
+        PlainSerializer(lambda files: [{"name": name, "reason": why} for name, why in files]),
+    ] = ()
+    out: Annotated[Path | None, PlainSerializer(lambda path: path and str(path))] = None
+    written: int = 0
+
+
+@checked
+def label(
+    source: str | os.PathLike[str],
+    *,
+    classes: Sequence[str] = (),
+    next: int = 0,  # noqa: A002  as the flag
+    labels: str | os.PathLike[str] | None = None,
+    undo: bool = False,
+    write: Literal["folders", "csv"] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    by: By = "copy",
+    file: str | os.PathLike[str] | None = None,
+    backbone: str = USUAL,
+    columns: Mapping[str, str] | None = None,
+    follow_links: bool = False,
+    outside: bool = False,
+    watcher: Watcher = SILENT,
+) -> Labelled:
+    """Label a heap of photographs, a few questions at a time.
+
+    Features of a pretrained network tell photographs apart. What to ask next is what teaches most,
+    and one in five at random, from which the accuracy is measured (`opsin.Labelling` for one
+    process that goes on; ``python -m benchmarks.labelling`` for how many labels that saves).
+
+    Args:
+        source: Photographs without classes: a folder, a table, an archive.
+        classes: Names of classes to begin with; labels bring further ones.
+        next: Photographs to ask about now.
+        labels: A table (CSV) of answers to take first: columns ``path`` and ``label``; a label may
+            be ``none of the classes`` or ``unclear``.
+        undo: Take back the last answers.
+        write: Write the labelled photographs into a folder for each class, or their names into a
+            table, which `train` takes.
+        out: The new folder or table to write.
+        by: Whether ``write="folders"`` copies photographs or moves them; `undo` of that folder
+            takes either back.
+        file: Where labels are kept (default: in the account's state folder, by the source).
+        backbone: The network.
+        columns: Names of a table's columns, if not the usual ones.
+        follow_links: Enter folders through symbolic links.
+        outside: Let a table name images outside its folder.
+        watcher: Receives progress and notes.
+
+    Raises:
+        SourceError: The source is missing or damaged, holds no image that can be read, or a label
+            is of no photograph in it.
+        RecipeError: The file of labels, or the table, is damaged; or an option is impossible.
+        ModelFileError: The network cannot be used.
+        StorageError: What is to be written is there already, or the disk refuses it.
+
+    Example:
+        >>> opsin.label("heap", classes=["paper", "metal"], next=1).next[0].image  # doctest: +SKIP
+        'img_0412.jpg'
+    """
+    if next < 0:
+        raise RecipeError(f"--next must be 0 or more, not {next}")
+    if (write is None) != (out is None):
+        raise RecipeError("--write and --out belong together", "Give both: --write csv --out FILE.")
+    if write == "folders" and out is not None and os.path.lexists(out):
+        raise RecipeError(f"{out} is there already", "Give another folder.")
+    heap = Labelling.open(
+        source, classes=classes, file=file, backbone=backbone, columns=columns,
+        follow_links=follow_links, outside=outside, watcher=watcher,
+    )  # fmt: skip
+    taken = undone = written = 0
+    if labels is not None:
+        taken = heap.label(_read_labels(Path(labels)), how="file")
+    if undo:
+        undone = heap.undo()
+    target = None if out is None else Path(out)
+    if target is not None:
+        by_class = write == "folders"
+        written = _to_folders(heap, target, by, watcher) if by_class else _to_table(heap, target)
+    return Labelled(
+        next=tuple(heap.next(next)) if next else (), progress=heap.progress(), taken=taken,
+        undone=undone, unreadable=tuple(heap.heap.unreadable), out=target, written=written,
+    )  # fmt: skip
+
+
+def _read_labels(path: Path) -> dict[str, str]:
+    """The answers of a table, by the photographs' names."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as file:
+            rows = map(read_row, csv.reader(file))
+            columns = next(rows, [])
+            if not {"path", "label"} <= set(columns):
+                raise RecipeError(f"{path} has no columns path and label", "Name them so.")
+            image, answer = columns.index("path"), columns.index("label")
+            return {row[image]: row[answer].strip() for row in rows if "".join(row[answer:])}
+    except (OSError, csv.Error, IndexError) as error:
+        raise RecipeError(f"{path} cannot be read: {error}", "It must be a table (CSV).") from error
+
+
+def _to_table(heap: Labelling, out: Path) -> int:
+    """Write the labels as a table, which `train` takes."""
+    check_new_file(out, ".csv")
+    images = dict(zip(heap.heap.names, heap.heap.images, strict=True))
+    rows = [("path", "label")]
+    for name, answer in heap.labels().items():
+        image, beside = images[name], out.absolute().parent
+        rows.append((os.path.relpath(image, beside) if isinstance(image, str) else name, answer))
+    with (
+        storage_errors(out),
+        atomic_file(out) as scratch,
+        scratch.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
+        write_rows(file, rows)
+    return len(rows) - 1
+
+
+def _to_folders(heap: Labelling, out: Path, by: By, watcher: Watcher) -> int:
+    """Copy or move photographs into folders, as `opsin predict --sort-into` does."""
+    labels, classes = list(heap.labels().items()), heap.file.classes
+    images = dict(zip(heap.heap.names, heap.heap.images, strict=True))
+    with ExitStack() as stack:
+        with storage_errors(out):
+            out.mkdir(parents=True)
+        begun: JsonObject = {"the labels": str(heap.file.path)}
+        answers = AnswersFile(out / SORTED, out / RESULTS, begun, kinds=len(classes))
+        stack.enter_context(answers)
+        sorter = Sorter(out, by, classes, answers, watcher)
+        stack.callback(sorter.close)
+        watcher.begin("Write", len(labels), "images")
+        for start in range(0, len(labels), _BATCH):
+            part = labels[start : start + _BATCH]
+            sorter.place(
+                [(ListedImage(name, images[name]), answer) for name, answer in part],
+                [Answer(name, classes.index(answer), None) for name, answer in part],
+            )
+            watcher.advance(start + len(part))
+        watcher.end()
+        return sorter.placed
