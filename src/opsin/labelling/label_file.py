@@ -118,10 +118,12 @@ class LabelFile:
                 return 0
             before, taken = dict[bytes, Label](), dict[bytes, str]()
             for step, label in self._rows():
-                if step == last:
-                    taken[label.image] = label.name
-                else:
+                if step < last:
                     before[label.image] = label
+                elif step == last:
+                    taken[label.image] = label.name
+                elif label.who != who:  # somebody else has answered since
+                    taken.pop(label.image, None)
             back: list[tuple[bytes, str, Answer, str | None]] = [
                 (image, name, before[image].answer, before[image].label)
                 if image in before else (image, name, "open", None)

@@ -1,0 +1,72 @@
+"""A heap is read once: what is new, changed, copied, broken or gone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from opsin.backbones.backbone import Backbone, open_backbone
+from opsin.core.errors import SourceError
+from opsin.core.events import Watcher
+from opsin.data.sources import open_stream
+from opsin.labelling.heap import Heap, read_heap
+
+
+class Counted(Watcher):
+    """How many photographs were read."""
+
+    read = 0
+
+    def begin(self, what: str, total: int, unit: str) -> None:
+        self.read += total if what == "Photographs" else 0
+
+
+@pytest.fixture(scope="module")
+def network() -> Backbone:
+    return open_backbone("efficientnet-lite0", offline=True)
+
+
+@pytest.fixture
+def folder(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
+    return Path(shutil.copytree(pictures, tmp_path / "heap"))
+
+
+def read(folder: Path, network: Backbone) -> tuple[Heap, int]:
+    watcher = Counted()
+    return read_heap(open_stream(folder), network, watcher=watcher), watcher.read
+
+
+def test_only_what_changed_is_read_again(folder: Path, network: Backbone) -> None:
+    heap, count = read(folder, network)
+    assert (len(heap), count) == (31, 32)
+    assert np.allclose(np.linalg.norm(heap.points, axis=1), 1, atol=0.01)
+    assert [name for name, _ in heap.unreadable] == ["broken.png"]
+    copies = heap.names.index("dots-0.png"), heap.names.index("sub/copy.png")
+    assert len({int(heap.first[row]) for row in copies}) == 1
+    assert len(heap.random_rows) == 30
+    again, count = read(folder, network)
+    assert count == 1  # the broken one
+    assert np.array_equal(again.digests, heap.digests)
+    (folder / "lines-1.png").unlink()
+    shutil.copy(folder / "plain-2.png", folder / "dots-3.png")
+    os.utime(folder / "dots-3.png", ns=(1, 1))
+    later, count = read(folder, network)
+    assert (len(later), count) == (30, 2)
+    assert len(later.random_rows) == 28
+    # The random order of those that stay is the same.
+    stays = [heap.digests[row].tobytes() for row in heap.random_rows]
+    now = [later.digests[row].tobytes() for row in later.random_rows]
+    assert now == [digest for digest in stays if digest in now]
+
+
+def test_a_heap_without_photographs_says_so(folder: Path, network: Backbone) -> None:
+    for file in folder.rglob("*.png"):
+        if file.name != "broken.png":
+            file.unlink()
+    with pytest.raises(SourceError, match="can be read"):
+        read(folder, network)

@@ -1,0 +1,158 @@
+"""Labels survive kills, are undone and shared; a stranger's file is refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opsin.core.errors import RecipeError
+from opsin.labelling.label_file import LabelFile
+
+
+def image(number: int) -> bytes:
+    return number.to_bytes(32)
+
+
+def said(file: LabelFile) -> dict[int, str | None]:
+    return {
+        int.from_bytes(key): label.label if label.answer == "label" else label.answer
+        for key, label in file.now().items()
+    }
+
+
+@given(
+    steps=st.lists(
+        st.dictionaries(
+            st.integers(0, 5), st.sampled_from(["a", "b", None]), min_size=1, max_size=4
+        ),
+        max_size=8,
+    )
+)
+def test_undo_takes_back_each_step_in_turn(
+    steps: list[dict[int, str | None]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    file = LabelFile(tmp_path_factory.mktemp("labels") / "labels.sqlite", ["a", "b"])
+    states = [said(file)]
+    for step in steps:
+        file.put(
+            (image(number), str(number), "label" if label else "none", label)
+            for number, label in step.items()
+        )
+        states.append(said(file))
+    for step, before in zip(reversed(steps), reversed(states[:-1]), strict=True):
+        assert file.undo() == len(step)
+        assert said(file) == before
+    assert file.undo() == 0
+    file.close()
+
+
+def test_each_undoes_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "labels.sqlite"
+    ada, bob = LabelFile(path, ["x"]), LabelFile(path)
+    ada.put([(image(1), "1", "label", "x")], who="ada")
+    bob.put([(image(2), "2", "unclear", None)], who="bob")
+    assert bob.classes == ["x"]
+    assert ada.undo("ada") == 1
+    assert said(bob) == {2: "unclear"}
+    assert bob.undo("ada") == 0
+    ada.put([(image(1), "1", "label", "x"), (image(3), "3", "label", "x")], who="ada")
+    bob.put([(image(1), "1", "none", None)], who="bob")
+    assert ada.undo("ada") == 1  # what somebody else has answered since stays
+    assert said(bob) == {1: "none", 2: "unclear"}
+
+
+def test_no_photograph_is_asked_of_two(tmp_path: Path) -> None:
+    path = tmp_path / "labels.sqlite"
+    ada, bob = LabelFile(path), LabelFile(path)
+    assert ada.ask(map(image, range(5)), "ada") == [image(number) for number in range(5)]
+    assert bob.ask(map(image, range(3, 8)), "bob") == [image(5), image(6), image(7)]
+    assert ada.ask(map(image, range(5)), "ada") == [image(number) for number in range(5)]
+    assert bob.asked_of_others("bob") == {image(number) for number in range(5)}
+    ada.put([(image(4), "4", "none", None)], who="ada")
+    assert image(4) not in bob.asked_of_others("bob")
+
+
+def test_names_of_classes_in_any_script_once(tmp_path: Path) -> None:
+    file = LabelFile(tmp_path / "labels.sqlite", ["Metall", "紙", "Straße"])
+    assert file.add_class("metall") == "Metall"
+    assert file.add_class("STRASSE") == "Straße"
+    assert file.add_class("  Glas ") == "Glas"
+    assert file.classes == ["Metall", "紙", "Straße", "Glas"]
+    for name in ("", "  ", "a\nb", "x" * 300):
+        with pytest.raises(RecipeError):
+            file.add_class(name)
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from opsin.labelling.label_file import LabelFile
+file = LabelFile(Path(sys.argv[1]), ["a"])
+for number in range(10_000):
+    file.put([(number.to_bytes(32), str(number), "label", "a")])
+    print(number, flush=True)
+"""
+
+
+@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=pytest.mark.slow)])
+def test_what_is_shown_as_saved_survives_a_kill(kills: int, tmp_path: Path) -> None:
+    path = tmp_path / "labels.sqlite"
+    saved = 0
+    for number in range(kills):
+        command = [sys.executable, "-c", _WRITER, str(path)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout is not None
+            for _ in range(1 + number * 7 % 11):
+                saved = max(saved, int(writer.stdout.readline()))
+            os.kill(writer.pid, signal.SIGKILL)
+            for line in writer.stdout.read().splitlines():
+                saved = max(saved, int(line) if line.isdigit() else 0)
+        file = LabelFile(path)
+        assert set(range(saved + 1)) <= said(file).keys()
+        file.close()
+
+
+def _trigger(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TRIGGER t AFTER INSERT ON labels BEGIN DELETE FROM classes; END")
+
+
+def _link(path: Path) -> None:
+    shutil.move(path, path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+def _answer(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute(
+            "INSERT INTO labels VALUES (9, 9, 'no digest', x'00', 'label', 7, '', '', 'x', 0)"
+        )
+
+
+@pytest.mark.parametrize(
+    "harm", [
+        _trigger, _link, _answer, lambda path: path.write_bytes(b"SQLite format 3\0" * 99),
+        lambda path: path.write_bytes(path.read_bytes()[:5000]),
+        lambda path: path.with_name(path.name + "-journal").write_bytes(b"replay me"),
+    ]
+)  # fmt: skip
+def test_a_strangers_file_is_refused_whole(harm: Callable[[Path], object], tmp_path: Path) -> None:
+    path = tmp_path / "labels.sqlite"
+    file = LabelFile(path, ["a"])
+    file.put([(image(1), "1", "label", "a")])
+    file.close()
+    harm(path)
+    before = path.read_bytes()
+    with pytest.raises(RecipeError, match=r"damaged|link"):
+        LabelFile(path).now()
+    assert path.read_bytes() == before

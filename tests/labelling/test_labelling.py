@@ -1,0 +1,113 @@
+"""A heap is labelled: what is asked, guessed, grouped, doubted, measured, and taken back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from opsin.core.errors import SourceError
+from opsin.labelling.label_file import LabelFile
+from opsin.labelling.labelling import NONE, UNCLEAR, Labelling, usual_file
+from tests.labelling.conftest import clouds, heap_of
+
+POINTS, TRUTH = clouds(300)
+NAMES = ("cat", "dog", "owl")
+
+
+def true_name(image: str) -> str:
+    return NAMES[TRUTH[int(image)]]
+
+
+@pytest.fixture
+def heap(tmp_path: Path) -> Labelling:
+    return Labelling(heap_of(POINTS), LabelFile(tmp_path / "labels.sqlite", NAMES))
+
+
+def answer(heap: Labelling, count: int) -> None:
+    while count > 0:
+        asked = heap.next(min(10, count))
+        heap.label({question.image: true_name(question.image) for question in asked})
+        count -= len(asked)
+
+
+def test_from_nothing_to_a_figure(heap: Labelling) -> None:
+    first = heap.next(6)
+    assert [question.guess for question in first] == [None] * 6
+    assert heap.progress().accuracy is None
+    answer(heap, 120)
+    progress = heap.progress()
+    assert progress.labelled == 120
+    assert sum(progress.counts.values()) == 120
+    assert progress.judged >= 20
+    assert progress.accuracy is not None
+    assert progress.interval is not None
+    later = heap.next(20)
+    right = [question.guess == true_name(question.image) for question in later]
+    assert np.mean(right) > 0.8
+    assert all(0 <= (question.probability or -1) <= 1 for question in later)
+    open_rows = np.concatenate([heap.thought_to_be(name) for name in NAMES])
+    assert len(open_rows) == len(set(open_rows.tolist())) == 300 - 120 or len(open_rows) < 180
+
+
+def test_a_group_is_named_at_once_and_taken_back(heap: Labelling) -> None:
+    group = max(heap.groups(6), key=lambda group: len(group.rows))
+    names = [heap.heap.names[row] for row in group.rows]
+    assert heap.label(dict.fromkeys(names, "cat"), how="group") == len(names)
+    assert len(heap.labels()) == len(names)
+    assert not {row for group in heap.groups(6) for row in group.rows} & set(group.rows.tolist())
+    assert heap.undo() == len(names)
+    assert heap.labels() == {}
+
+
+def test_wrong_labels_are_doubted(heap: Labelling) -> None:
+    answer(heap, 90)
+    labelled = list(heap.labels())
+    wrong = {image: NAMES[(TRUTH[int(image)] + 1) % 3] for image in labelled[:5]}
+    heap.label(wrong)
+    doubted = {heap.heap.names[doubt.row] for doubt in heap.doubts(10)}
+    assert len(doubted & set(wrong)) >= 4
+
+
+def test_no_class_unclear_and_new_classes(heap: Labelling) -> None:
+    heap.label({"1": NONE, "2": UNCLEAR, "3": "Emu", "4": "CAT"})
+    assert heap.labels() == {"3": "Emu", "4": "cat"}
+    assert heap.file.classes == [*NAMES, "Emu"]
+    assert not {"1", "2", "3", "4"} & {question.image for question in heap.next(296)}
+    with pytest.raises(SourceError, match="no photograph"):
+        heap.label({"5": "cat", "gone.jpg": "dog"})
+    assert "5" not in heap.labels()  # all or none
+
+
+def test_two_people_on_one_heap(tmp_path: Path) -> None:
+    path = tmp_path / "labels.sqlite"
+    ada, bob = (Labelling(heap_of(POINTS), LabelFile(path, NAMES), who=who) for who in ("a", "b"))
+    asked = [{question.image for question in one.next(50)} for one in (ada, bob)]
+    assert not asked[0] & asked[1]
+    ada.label({image: true_name(image) for image in asked[0]})
+    bob.reload()
+    assert bob.progress().labelled == 50
+    assert not {question.image for question in bob.next(250)} & asked[0]
+
+
+def test_copies_are_asked_about_once(tmp_path: Path) -> None:
+    points, _ = clouds(20)
+    heap = heap_of(np.concatenate([points, points]))
+    heap.digests[20:] = heap.digests[:20]
+    labelling = Labelling(heap, LabelFile(tmp_path / "labels.sqlite", NAMES))
+    assert labelling.progress().images == 20
+    assert len(labelling.next(40)) == 20
+    assert labelling.label({"25": "cat"}) == 2
+    assert labelling.labels() == {"5": "cat", "25": "cat"}
+
+
+def test_the_file_of_a_heap_is_the_same_by_any_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPSIN_STATE", str(tmp_path / "state"))
+    (tmp_path / "heap").mkdir()
+    (tmp_path / "link").symlink_to("heap")
+    monkeypatch.chdir(tmp_path)
+    assert usual_file("heap") == usual_file(tmp_path / "link") == usual_file("./heap/")
+    assert usual_file("heap").is_relative_to(tmp_path / "state")

@@ -1,0 +1,52 @@
+"""Few labels and the heap itself tell classes apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opsin.labelling.learner import HeapLearner, margins
+from tests.labelling.conftest import clouds
+
+
+@given(count=st.integers(1, 40), classes=st.integers(1, 4), seed=st.integers(0, 9))
+def test_answers_are_probabilities_whatever_is_labelled(
+    count: int, classes: int, seed: int
+) -> None:
+    points, _ = clouds(60)
+    random = np.random.default_rng(seed)
+    rows = random.permutation(60)[:count]
+    labels = random.integers(0, classes, count)
+    answers = HeapLearner(points).fit(rows, labels, classes).of(np.arange(60))
+    assert answers.shape == (60, classes)
+    assert np.allclose(answers.sum(axis=1), 1, atol=1e-5)
+    assert (answers >= 0).all()
+    assert ((margins(answers) >= 0) & (margins(answers) <= 1)).all()
+
+
+def test_the_heap_teaches_what_its_labels_leave_open() -> None:
+    points, truth = clouds(400, spread=0.6)
+    rows = np.arange(9)  # three labels a class
+    learner = HeapLearner(points)
+    others = np.arange(9, 400)
+    taught = learner.fit(rows, truth[rows], 3).of(others)
+    alone = learner.fit(rows, truth[rows], 3, without=others).of(others)  # nothing may teach
+    right, right_alone = ((a.argmax(1) == truth[others]).mean() for a in (taught, alone))
+    assert right > right_alone + 0.02
+    assert right > 0.9
+
+
+def test_one_class_and_one_label_are_answered() -> None:
+    points, _ = clouds(10)
+    answers = HeapLearner(points).fit(np.array([3]), np.array([0]), 1).of(np.arange(10))
+    assert answers.tolist() == [[1.0]] * 10
+
+
+@pytest.mark.parametrize("labels", [1_200])
+def test_more_labels_than_centres(labels: int) -> None:
+    points, truth = clouds(1_500)
+    rows = np.arange(labels)
+    answers = HeapLearner(points).fit(rows, truth[rows], 3).of(np.arange(labels, 1_500))
+    assert (answers.argmax(axis=1) == truth[labels:]).mean() > 0.97

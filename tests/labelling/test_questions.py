@@ -1,0 +1,58 @@
+"""What is asked teaches: typical photographs first, then doubtful ones, always some at random."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from opsin.core.arrays import Ints
+from opsin.labelling.learner import HeapLearner, margins
+from opsin.labelling.questions import RANDOM_EVERY, Question, next_rows
+from tests.labelling.conftest import clouds
+
+POINTS, TRUTH = clouds(240)
+ORDER = np.random.default_rng(1).permutation(240)
+
+
+def ask(labelled: Ints, count: int) -> list[Question]:
+    learner = HeapLearner(POINTS)
+    open_rows = np.setdiff1d(np.arange(240), labelled)
+    answers = None
+    if len(np.unique(TRUTH[labelled])) > 1:
+        answers = learner.fit(labelled, TRUTH[labelled], 3).of(open_rows)
+    return next_rows(
+        learner, answers, labelled=labelled, open_rows=open_rows, random_rows=ORDER, count=count,
+        classes=len(np.unique(TRUTH[labelled])),
+    )  # fmt: skip
+
+
+@given(labelled=st.integers(0, 240), count=st.integers(0, 60))
+def test_each_question_is_open_and_asked_once(labelled: int, count: int) -> None:
+    known = ORDER[::-1][:labelled]
+    asked = [question.row for question in ask(known, count)]
+    assert len(asked) == len(set(asked)) == min(count, 240 - labelled)
+    assert not set(asked) & set(known.tolist())
+
+
+def test_first_questions_show_every_class_and_later_ones_are_doubtful() -> None:
+    first = ask(np.zeros(0, np.int64), 10)
+    assert {question.why for question in first} == {"typical", "random"}
+    assert len(set(TRUTH[[question.row for question in first]])) == 3
+    known = np.array([question.row for question in first])
+    asked = [q.row for q in ask(np.concatenate([known, ORDER[:30]]), 10) if q.why == "doubtful"]
+    learner = HeapLearner(POINTS)
+    labelled = np.unique(np.concatenate([known, ORDER[:30]]))
+    sure = margins(learner.fit(labelled, TRUTH[labelled], 3).of(np.arange(240)))
+    assert sure[asked].mean() < np.delete(sure, labelled).mean()
+
+
+def test_one_in_five_is_random_in_any_order_of_asking() -> None:
+    known, whys = np.zeros(0, np.int64), list[str]()
+    for count in (3, 1, 4, 7, 2, 3):
+        asked = ask(known, count)
+        known = np.concatenate([known, [question.row for question in asked]]).astype(np.int64)
+        whys += [question.why for question in asked]
+    assert whys.count("random") == len(whys) // RANDOM_EVERY
+    drawn = [row for row, why in zip(known.tolist(), whys, strict=True) if why == "random"]
+    assert drawn == [row for row in ORDER.tolist() if row in drawn]
