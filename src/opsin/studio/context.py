@@ -129,14 +129,13 @@ class Studio:
         """Check runs and jobs periodically, and emit changes."""
         said = ""
         while True:
-            fault = ""
             try:
                 await self.look()
+                said = ""
             except Exception as error:  # noqa: BLE001  without it, the studio would show old data
-                fault = str(error)
-            if fault and fault != said:
-                _LOG.warning("the studio could not look at its files: %s", fault)
-            said = fault
+                if str(error) != said:
+                    _LOG.warning("the studio could not look at its files: %s", error)
+                said = str(error)
             await asyncio.sleep(every)
 
     async def look(self) -> None:
