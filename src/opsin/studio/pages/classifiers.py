@@ -49,8 +49,6 @@ async def show(studio: Studio) -> None:
     async def remove() -> None:
         ids = chosen()
         tokens, fault = await asyncio.to_thread(_delete, studio, ids)
-        for id_ in ids:
-            studio.opened.forget(id_)
         studio.changed.emit("runs")
         if tokens:
             frame.undo.offer(f"{counted(len(tokens), 'classifier')} removed", partial(back, tokens))

@@ -54,7 +54,6 @@ async def show(studio: Studio, run_id: str) -> None:
                     status.say("The photographs are compared with those of the training …")
                     found = dict(zip(gone, now, strict=True))
                     await _prove(studio, directory, found, f"Find the photographs of {name}")
-                    studio.opened.forget(row.id)
                     studio.changed.emit("runs")
                     if not status.element.is_deleted:
                         ui.navigate.to(results)

@@ -15,8 +15,7 @@ from opsin.core.artifacts.run_report import Report, SuspectedLabel
 from opsin.core.errors import OpsinError
 from opsin.core.format import count
 from opsin.data.cache import digest_names
-from opsin.studio.datasets.album import Album
-from opsin.studio.datasets.corrections import OUT
+from opsin.studio.datasets.album import OUT, Album
 from opsin.studio.pages.confirmed_labels import ConfirmedLabels
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit

@@ -70,7 +70,7 @@ class LiveTraining:
     async def _show_judged(self, run_id: str, directory: RunDirectory) -> None:
         """Show photographs that turn blue or red as a head judges them that had not seen them."""
         if self._opened is None:
-            opened = await self._studio.opened.of_run(run_id)
+            opened = await self._studio.albums.of_run(run_id)
             if (opened.parts == VAL).any() or self._strip.is_deleted:
                 self._has_pictures = False
                 return
