@@ -23,7 +23,7 @@ from opsin.studio.runs.run_index import opaque
 from tests.browser import chromium, needs_chromium, resize
 from tests.made_runs import answers_right, write_run
 from tests.made_studio import fill_with_digits
-from tests.studio_browser import StudioProcess, calm, one, send, shown, studio, until
+from tests.studio_browser import StudioProcess, calm, one, press, send, shown, studio, until
 from tests.studio_visit import FAKE
 
 pytestmark = needs_chromium
@@ -73,9 +73,8 @@ def test_a_photograph_is_answered_explained_and_corrected(
     assert one(browser, ".bars dt").text == "0"
     assert one(browser, ".headline").text.startswith("0, ")
     assert len(browser.find_elements(By.CSS_SELECTOR, ".bars dt")) == 10
-    named(browser, "Show where it looks").click()
+    press(browser, "Where does it look?")
     until(browser, lambda: "hiding this makes 0 less probable" in shown(browser), 60)
-    assert "/inside/" in (one(browser, ".photo").get_attribute("src") or "")
     named(browser, "Why this answer?").click()
     until(browser, lambda: "training photographs most like it" in shown(browser), 60)
     browser.back()

@@ -20,7 +20,7 @@ from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere
 from opsin.studio.image_routes import files_of
 from opsin.studio.jobs.outside import can_continue, continue_training
-from opsin.studio.jobs.training_form import values_of
+from opsin.studio.jobs.training_form import CHOICES, LABELS, values_of
 from opsin.studio.pages.downloads import download_menu
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.result_images import ResultImages
@@ -373,8 +373,11 @@ class _Results:
 
         async def settings() -> None:
             recipe = await asyncio.to_thread(images.run.read, RecordedRecipe)
-            kit.facts((name.replace("_", " ").capitalize(), str(without_folders(value)))
-                      for name, value in values_of(recipe).items())  # fmt: skip
+            kit.facts(
+                (LABELS.get(name) or name.replace("_", " ").capitalize(),
+                 CHOICES.get(name, {}).get(value) or str(without_folders(value)))
+                for name, value in values_of(recipe).items()
+            )  # fmt: skip
 
         kit.question("Settings", settings)
 
