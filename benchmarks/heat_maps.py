@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 import opsin
 from benchmarks.contenders import small_resnet
 from opsin.commands.inspect_model import gradient_maps
-from opsin.commands.test_set_usage import known_images
+from opsin.commands.known_images import known_images
 from opsin.inspection.decision import (
     Decision,
     FaithfulnessVerdict,

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     )
     from opsin.commands.bench import Benchmark, ImageRate, bench
     from opsin.commands.compare import compare
-    from opsin.commands.data import decode, draw_data, write_audit
+    from opsin.commands.data import draw_data, write_audit
+    from opsin.commands.decoding import decode
     from opsin.commands.docs import open_docs
     from opsin.commands.embed import Embedded, embed
     from opsin.commands.evaluate import evaluate
@@ -99,7 +100,8 @@ _DEFINED = {
     "list_backbones",
     "commands.bench": "Benchmark ImageRate bench",
     "commands.compare": "compare",
-    "commands.data": "decode draw_data write_audit",
+    "commands.data": "draw_data write_audit",
+    "commands.decoding": "decode",
     "commands.docs": "open_docs",
     "commands.embed": "Embedded embed",
     "commands.evaluate": "evaluate",

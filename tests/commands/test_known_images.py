@@ -9,7 +9,7 @@ import pytest
 
 import opsin
 from opsin.commands.inspect_model import Inspection
-from opsin.commands.test_set_usage import known_images
+from opsin.commands.known_images import known_images
 from opsin.core.errors import ImageError, SourceError
 from opsin.data.lazy_images import ReferenceSet
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import opsin
-from opsin.commands.test_set_usage import known_images
+from opsin.commands.known_images import known_images
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError, StorageError
 from opsin.data.dataset import Dataset, from_arrays, load

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import opsin
-from opsin.commands.test_set_usage import known_images
+from opsin.commands.known_images import known_images
 from opsin.core.errors import OpsinError, RunError, SourceError
 from opsin.core.metadata import Layer
 from opsin.core.stored_json import plain_data

@@ -11,7 +11,7 @@ import typer
 from opsin.cli import options, recipe_flags
 from opsin.cli.options import expect
 from opsin.cli.output import columns, console, plain, print_json, say, say_unreadable
-from opsin.commands.data import decode
+from opsin.commands.decoding import decode
 from opsin.commands.test_set_usage import leaks_of
 from opsin.commands.transfer import check_target, export_data
 from opsin.core.events import Watcher

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Unpack
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from opsin.commands.train.words import MIRRORED
 from opsin.core.arguments import checked
-from opsin.core.errors import ImageError, MissingExtraError
+from opsin.core.errors import MissingExtraError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.keyword_options import LoadOptions
-from opsin.core.metadata import Preparation
 from opsin.core.recipe import AUGMENTATIONS, DataRecipe, TrainingRecipe
 from opsin.core.storage import write_bytes, write_json
 from opsin.data.audit import Audit
-from opsin.data.dataset import Dataset, resolve_sources
-from opsin.data.fill_cache import ReadImage, read_located, read_pixels
-from opsin.data.image_stream import ListedImage, held_bytes
-from opsin.data.sources import find_all
-from opsin.data.sources.named import is_place
+from opsin.data.dataset import Dataset
 from opsin.evaluation.mistakes import check_seed
 from opsin.models.resolve import resolve
 from opsin.report.figures import dataset_figures as figures
 from opsin.report.figures.style import save, styled
 from opsin.report.templates import fill
-from opsin.runtime.cluster import Cluster, is_elsewhere
-from opsin.runtime.image_engine import ImageSteps
 
 # Images whose variations are shown, and variations of each.
 _SHOWN, _EACH = 6, 8
@@ -162,53 +153,3 @@ def in_words(recipe: TrainingRecipe, height: int, width: int) -> str:
     }
     done = [words for words, amount in amounts.items() if amount]
     return ", ".join(done) or "left as they are"
-
-
-@checked
-def decode(
-    *sources: object, on: str = "local", watcher: Watcher = SILENT, **options: Unpack[LoadOptions]
-) -> None:
-    """Decode a source's images into the cache ahead of `opsin.load` and `opsin.look_at`.
-
-    On a cluster many machines share the work, with the same result: each reads files itself, and is
-    sent images of archives and Parquet.
-
-    Args:
-        *sources: As for `opsin.load`.
-        on: Where: ``local``, or a Ray cluster: ``ray`` (the one this machine is part of) or
-            ``ray://HOST:PORT``.
-        watcher: Receives the progress of the work.
-        **options: As for `opsin.load`.
-
-    Raises:
-        SourceError: The source is missing or damaged, or holds no images.
-        RecipeError: An option has an impossible value, or there is no such cluster, or a node of
-            it lacks something.
-        MissingExtraError: Ray is not installed.
-
-    Example:
-        >>> decode("digits")
-        >>> from opsin.data.dataset import load
-        >>> len(load("digits"))
-        1797
-    """
-    recipe, held = resolve_sources(sources, {**options}, watcher)
-    located = held or find_all(recipe, watcher=watcher)
-    if not is_elsewhere(on):
-        read_located(located, recipe, watcher, for_training=False)
-        return
-    paths = [os.path.expanduser(name) for name in recipe.sources if is_place(name)]  # noqa: PTH111
-    folders = [os.path.abspath(path) for path in paths if os.path.isdir(path)]  # noqa: PTH100, PTH112
-    with Cluster(on, folders=folders) as cluster:
-
-        def remote(
-            preparation: Preparation, images: Iterator[ListedImage]
-        ) -> Generator[tuple[ListedImage, ReadImage | ImageError]]:
-            size = preparation.height * preparation.width * preparation.channels
-            steps = ImageSteps[ListedImage, ReadImage, ReadImage](
-                prepare=lambda item: read_pixels(item, preparation), compute=lambda batch: batch,
-                cost=lambda item: size + held_bytes(item), batch=1,
-            )  # fmt: skip
-            return cluster.answers(steps, images)
-
-        read_located(located, recipe, watcher, for_training=False, remote=remote)

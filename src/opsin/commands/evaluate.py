@@ -12,15 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from opsin.commands.known_images import can_compare, known_classes, nearly_seen
 from opsin.commands.predict.stream import open_classifier
-from opsin.commands.test_set_usage import (
-    OwnImages,
-    can_compare,
-    key_of,
-    known_classes,
-    nearly_seen,
-    note_look,
-)
+from opsin.commands.test_set_usage import OwnImages, key_of, note_look
 from opsin.core.arguments import checked
 from opsin.core.arrays import Bools, Ints
 from opsin.core.artifacts.records import LeftOut
@@ -274,7 +268,7 @@ def evaluate(
 
     Returns:
         The figures, with ``part``, the images evaluated; ``seen_nearly``, from
-        `opsin.commands.test_set_usage.nearly_seen`; and ``looks``, the number of looks at this test
+        `opsin.commands.known_images.nearly_seen`; and ``looks``, the number of looks at this test
         set by the runs of its folder.
 
     Raises:

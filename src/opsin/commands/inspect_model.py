@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from opsin.commands.test_set_usage import known_images
+from opsin.commands.known_images import known_images
 from opsin.core.arguments import checked
 from opsin.core.arrays import Floats, Pixels
 from opsin.core.artifacts.run_directory import RunDirectory

@@ -1,15 +1,13 @@
-"""Which images a classifier knows, and how often its test set was looked at."""
+"""A run's own images among others, and how often its test set was looked at."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import math
-import os
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,20 +15,12 @@ from numpy.typing import NDArray
 from opsin.core.artifacts.records import DatasetRecord, LoggedEvaluation
 from opsin.core.artifacts.run_directory import RunDirectory, find_runs
 from opsin.core.artifacts.run_predictions import RunPredictions
-from opsin.core.errors import ImageError, OpsinError, RunError, SourceError, StorageError
-from opsin.core.events import SILENT, Watcher
-from opsin.data.cache import as_keys, short_digest
-from opsin.data.dataset import Dataset, look_at, read_corrected
-from opsin.data.decoded import Decoded
-from opsin.data.lazy_images import ReferenceSet
-from opsin.data.near_duplicates import SMALLEST, near_duplicates
-from opsin.data.run_images import is_moved, load_run_images, recipe_of_run
-from opsin.data.sources.named import is_place
-from opsin.data.spelling import places_among
-from opsin.runtime.classifier import Classifier
+from opsin.core.errors import ImageError, RunError, StorageError
+from opsin.core.events import Watcher
+from opsin.data.cache import short_digest
 from opsin.runtime.prediction import Prediction
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a prediction takes note of a look, and needs no sources
     from opsin.core.artifacts.run_report import Leaks
     from opsin.data.dataset import Dataset
     from opsin.runtime.classifier import Classifier
@@ -177,102 +167,3 @@ def noting_looks(
                 f"{len(seen):,} of these are the run's own test images, by now {looks}: who "
                 "chooses by them can no longer test by them"
             )
-
-
-# Bytes of all images that are compared; more would take longer than the evaluation.
-_MOST: Final = 512 << 20
-
-
-def known_images(
-    classifier: Classifier,
-    sources: Sequence[str | os.PathLike[str]] = (),
-    *,
-    watcher: Watcher = SILENT,
-) -> ReferenceSet:
-    """Return the images of a classifier's run, or of other sources."""
-    data = _of_run(classifier, sources, watcher)
-    is_run = data is not None
-    if data is None:
-        preparation = classifier.metadata.preparation
-        data = look_at(
-            *sources, size=(preparation.height, preparation.width), channels=preparation.channels,
-            resize=preparation.resize, bits=preparation.bits or 16, watcher=watcher,
-        )  # fmt: skip
-    class_index = known_classes(classifier, data.classes, data.recipe.source)
-    split = data.split
-    return ReferenceSet(
-        data.images, class_index[data.labels], data.names, split.train, split.val,
-        data.recipe.source, split.test, own=is_run, groups=data.units,
-    )  # fmt: skip
-
-
-def known_classes(classifier: Classifier, classes: Sequence[str], source: str) -> NDArray[np.int64]:
-    """Return each class's index among the classifier's; raise `SourceError` for others."""
-    indices = places_among(classes, classifier.classes)
-    foreign = [name for name, index in zip(classes, indices, strict=True) if index < 0]
-    if foreign:
-        raise SourceError(
-            f"{source} also has {', '.join(foreign[:5])}, which the classifier does not know",
-            f"Rename folders, or give other images: it knows {', '.join(classifier.classes)}.",
-        )
-    return np.array(indices, np.int64)
-
-
-def _of_run(
-    classifier: Classifier, sources: Sequence[str | os.PathLike[str]], watcher: Watcher
-) -> Dataset | None:
-    """Return the images of the file's run, or ``None`` if ``sources`` are others."""
-    directory = RunDirectory(classifier.path.parent)
-    if sources:
-        if not directory.recipe.is_file() or not is_moved(directory):
-            return None
-        try:
-            return load_run_images(directory, sources, watcher=watcher)
-        except OpsinError as error:
-            watcher.note(f"these are taken for other images than the run's: {error}")
-            return None
-    if not directory.recipe.is_file():
-        raise SourceError(
-            f"{classifier.path} lies in no run directory, which would name images that it knows",
-            "Name them: --data SOURCE.",
-        )
-    return load_run_images(directory, watcher=watcher)
-
-
-def can_compare(images: int, shape: Sequence[int]) -> bool:
-    """Tell whether so many images of a shape are searched for near duplicates."""
-    return min(shape[:2]) >= SMALLEST and images * math.prod(shape) <= _MOST
-
-
-def nearly_seen(
-    run_images: OwnImages, decoded: Decoded, rows: NDArray[np.int64], watcher: Watcher
-) -> NDArray[np.bool_] | None:
-    """Tell which images are near duplicates of a run's training images, ``bool[M]``."""
-    shape = decoded.images.shape[1:]
-    listed = len(decoded.labels) + len(decoded.unreadable)
-    if not can_compare(listed, shape):
-        return None
-    try:
-        recipe = recipe_of_run(run_images.run)
-        if not all(map(is_place, filter(None, (*recipe.sources, recipe.test)))):
-            return None  # which may be on another machine
-        known = read_corrected(recipe, watcher=watcher, for_training=False, missing_ok=True)[1]
-    except OpsinError:  # they are not at hand
-        return None
-    if known.images.shape[1:] != shape:
-        return None
-    train, val, _ = run_images.among(known.digests)
-    _, once = np.unique(as_keys(known.digests), return_index=True)
-    learnt = once[(train | val)[once]]
-    if not can_compare(len(learnt) + listed, shape):
-        return None
-    near = near_duplicates(
-        np.concatenate([known.images[learnt], decoded.images[rows]]),
-        np.concatenate([known.digests[learnt], decoded.digests[rows]]),
-        mirrored=known.mirrored,
-        watcher=watcher,
-    )
-    one, other = near.pairs.T  # the smaller row first
-    keys = as_keys(decoded.digests[rows])
-    copies = keys[other[(one < len(learnt)) & (other >= len(learnt))] - len(learnt)]
-    return np.isin(keys, copies) & ~np.isin(keys, as_keys(known.digests[learnt]))

@@ -26,8 +26,8 @@ from opsin.studio.datasets.album import UNSORTED, Album
 from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.errors import NotThere, new_api
+from opsin.studio.image_routes import add_routes
 from opsin.studio.pages.confirmed_labels import ConfirmedLabels
-from opsin.studio.pages.photo_routes import add_routes
 from opsin.studio.pages.photo_things import Thing, things_to_look_at
 from opsin.studio.runs.albums import Albums
 from opsin.studio.runs.run_index import opaque

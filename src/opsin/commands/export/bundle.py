@@ -18,8 +18,8 @@ from pydantic import BaseModel, Field, computed_field
 
 from opsin.commands.evaluate import answers
 from opsin.commands.export.smaller import SHIPPED_WORDS, Shipped, ShippedPart
+from opsin.commands.known_images import known_images
 from opsin.commands.runs import Run
-from opsin.commands.test_set_usage import known_images
 from opsin.core.arrays import Ints, Pixels
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PART_WORDS

@@ -14,7 +14,8 @@ from pydantic import BaseModel, computed_field
 
 from opsin.classical.classical_recipe import PIXEL_MODELS
 from opsin.commands.evaluate import accuracy_of, answers
-from opsin.commands.test_set_usage import key_of, known_images, note_look
+from opsin.commands.known_images import known_images
+from opsin.commands.test_set_usage import key_of, note_look
 from opsin.core.arrays import Ints, Pixels
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Accuracy

@@ -21,7 +21,6 @@ import shutil
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -183,12 +182,12 @@ class Library:
                 (folder / name).mkdir(parents=True)
         return self.add_upload(folder, title=title)
 
-    def remove(self, set_id: str) -> str:
+    def remove(self, set_id: str, token: str = "") -> str:
         """Remove a dataset; the token restores it for seven days. Sources elsewhere stay."""
         require("owner")
         record(f"removed the project {self.get(set_id).title}")
         with self._guard:
-            token = self._trash.put(set_id)
+            token = self._trash.put(set_id, token)
             self._known = {key: other for key, other in self._known.items() if key != set_id}
         return token
 
@@ -205,14 +204,13 @@ class Library:
         items = []
         for item in self._trash.removed():
             with contextlib.suppress(OSError, ValueError):
-                dataset = LibraryDataset.read(self._trash.path / item.token)
-                items.append(replace(item, name=dataset.title))
+                items.append(item._replace(name=LibraryDataset.read(item.place).title))
         return items
 
     def restore(self, token: str) -> LibraryDataset:
         """Restore a removed dataset with its corrections."""
         require("owner")
-        removed = self._trash.get(token)
+        [removed] = self._trash.get(token)
         with self._guard:
             if removed.folder in self._known:  # added anew meanwhile
                 self.remove(removed.folder)

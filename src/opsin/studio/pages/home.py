@@ -12,9 +12,9 @@ from nicegui import ui
 
 from opsin.core.format import ago, count, counted, day
 from opsin.studio.context import Studio
-from opsin.studio.covers import MOST as PICTURES
 from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.upload_import import SentFile, common_name
+from opsin.studio.image_routes import COVERS
 from opsin.studio.jobs import training_form
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.verdicts import in_short
@@ -124,7 +124,7 @@ class _Home:
         with ui.element("article").classes("card project") as card:
             card.props["aria-label"] = name
             with ui.element("div").classes("project-pictures"):
-                for number in range(PICTURES):
+                for number in range(COVERS):
                     picture = ui.element("img").props("loading=lazy")
                     picture.props["src"] = kit.rooted(f"/covers/{project.id}/{number}")
                     picture.props["alt"] = f"{name}, photograph {number + 1}"
