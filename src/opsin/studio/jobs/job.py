@@ -26,6 +26,7 @@ from opsin.core.platform import (
     inheritable_lock,
     interrupt,
     is_locked,
+    lower_priority,
     process_exists,
 )
 from opsin.core.storage import write_json
@@ -204,7 +205,9 @@ class JobProcesses:
                 )  # fmt: skip
         except BlockingIOError:
             raise RunError("It is still running", "Wait until it ends.") from None
-        return self._own[folder].pid
+        pid = self._own[folder].pid
+        lower_priority(pid)  # pages come first
+        return pid
 
     def alive(self, folder: Path, pid: int | None) -> bool:
         """Whether the job's process is alive; what a dead one left running is ended."""
