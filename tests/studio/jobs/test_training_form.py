@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.classical.classical_recipe import PIXEL_MODELS, TRAIN_OPTIONS, resolve_classical
-from opsin.core.artifacts.records import Location
 from opsin.core.artifacts.run_report import RecordedRecipe
 from opsin.core.recipe import DataRecipe, ModelRecipe, TrainingRecipe
 from opsin.models.resolve import resolve
@@ -84,10 +83,3 @@ def test_a_run_that_is_cloned_is_trained_in_the_same_way(model: str) -> None:
     made = resolve_classical if model in PIXEL_MODELS else resolve
     again = made(DataRecipe.of("digits", **data), model=model, **options)
     assert again.model_dump(mode="json") | {"data": 0} == recipe | {"data": 0}
-
-
-def test_a_runs_own_images_are_found_again() -> None:
-    location = Location(sources=["/a/b", "digits"], test="/t", labels="/run/corrections.csv")
-    words, labels = training_form.words_of_location(location)
-    assert words == ["--test=/t", "--", "/a/b", "digits"]
-    assert labels == Path("/run/corrections.csv")

@@ -37,8 +37,7 @@ def project(studio: Studio, shapes: Path, tmp_path: Path) -> str:
 def opened(studio: Studio, project: str, source_run: str = "") -> _TrainPage:
     """A page as it is opened, without a window."""
     page = _TrainPage(studio, studio.projects.get(project))
-    asyncio.run(page.count())
-    page.read(source_run)
+    asyncio.run(page.read(source_run))
     return page
 
 

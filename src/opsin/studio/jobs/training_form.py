@@ -14,7 +14,6 @@ from opsin.classical.classical_recipe import (
     Fitting,
     options_for,
 )
-from opsin.core.artifacts.records import Location
 from opsin.core.artifacts.run_report import RecordedRecipe
 from opsin.core.errors import RecipeError
 from opsin.core.format import seconds_of
@@ -122,12 +121,6 @@ def argv(
             known = TRAIN_OPTIONS.get(key)
             words.append(known.argument(text) if known else f"--{key}={text}")
     return [*words, *images]
-
-
-def words_of_location(location: Location) -> tuple[list[str], Path | None]:
-    """Return the arguments for a run's own images, and its table of corrections."""
-    words = [f"--test={location.test}"] if location.test else []
-    return [*words, "--", *location.sources], Path(location.labels) if location.labels else None
 
 
 def values_of(recipe: RecordedRecipe) -> dict[str, str]:
