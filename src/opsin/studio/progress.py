@@ -152,7 +152,7 @@ class ProgressOfAll:
         ours = {job.run for job in self._jobs.jobs() if job.active}
         return [
             Job(id=row.id, kind="train", title=row.name, state="running", run=row.folder,
-                started=row.started)
+                started=row.started, cause="It was started in a terminal. Stop it there.")
             for row in self._runs.rows()
             if row.state == "running" and row.folder not in ours
         ]  # fmt: skip

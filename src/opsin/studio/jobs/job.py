@@ -218,12 +218,10 @@ class JobProcesses:
 
     def status(self, folder: Path) -> int | None:
         """The exit status of an ended process, if this process started it."""
-        child = self._own.get(folder)
+        child = self._own.pop(folder, None)
         with contextlib.suppress(subprocess.TimeoutExpired):
             # The lock is released shortly before the status is available.
-            status = child.wait(timeout=5) if child else None
-            self._own.pop(folder, None)
-            return status
+            return child.wait(timeout=5) if child else None
         return None
 
     def interrupt(self, folder: Path, pid: int | None, *, kill: bool = False) -> None:

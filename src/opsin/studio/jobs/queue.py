@@ -17,6 +17,7 @@ from typing import Any, Final
 from opsin.core.artifacts.run_directory import RunDirectory, free_run_name
 from opsin.core.errors import OpsinError, RunError, StorageError
 from opsin.core.storage import storage_errors
+from opsin.data.run_images import recipe_of_run
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import (
     LOG,
@@ -172,6 +173,16 @@ class Queue:
                 self._check_room(job)
                 job = job.model_copy(update=dict.fromkeys(("cause", "pid", "started", "ended")))
                 self._put(job, state="waiting", signals=0, goes_on=True)
+
+    def continue_run(self, run: RunDirectory, title: str, project: str) -> None:
+        """Put the rest of a run's training into the queue, unless another window was quicker."""
+        recipe_of_run(run)  # or it is asked where the images are
+        job, name = self.of_run(run.path.name), run.path.name
+        if job is None:
+            words = command("resume", run.path)
+            self.add("train", title, words, run=name, project=project, goes_on=True)
+        elif job.over:
+            self.resume(job.id)
 
     def remove(self, id: str) -> None:  # noqa: A002
         """Remove a job, but not its run; a short running job is ended."""

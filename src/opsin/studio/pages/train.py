@@ -115,13 +115,8 @@ class _TrainPage:
                 self.wrong = "Photographs of two classes or more are needed."
             elif min(numbers) < 2:
                 self.wrong = "Each class needs two photographs or more."
-        heads, network = [row for row in project.runs if row.model == BACKBONE], ""
-        with suppress(OpsinError):  # damaged
-            for row in heads[:1]:
-                recipe = RunDirectory(studio.runs.root / row.folder).read(RecordedRecipe)
-                network = training_form.values_of(recipe).get("backbone", "")
-        known = max((row.images or 0 for row in heads), default=0)
-        levels = levels_for(sum(numbers), studio.jobs.jobs(), network=network, known=known)
+        heads = (row.images or 0 for row in project.runs if row.model == BACKBONE)
+        levels = levels_for(sum(numbers), studio.jobs.jobs(), known=max(heads, default=0))
         self.wrong = self.wrong or next(level.off for level in levels if level.name == "good")
         self.settings = TrainingSettings(levels, before, self._change)
 

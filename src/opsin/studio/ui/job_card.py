@@ -14,7 +14,6 @@ from nicegui import ui
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.format import ago, clock
 from opsin.studio.jobs.job import Job
-from opsin.studio.jobs.outside import continue_training, stop_training
 from opsin.studio.jobs.queue import output_of
 from opsin.studio.people import visitor
 from opsin.studio.ui import kit
@@ -81,9 +80,8 @@ class JobCard:
         """What can be done with the job, by the words of its buttons."""
         job, queue, id_ = self.job, self._studio.jobs, self.job.id
         row = self._studio.runs.find(job.run) if job.training and job.run else None
-        directory = RunDirectory(self._studio.runs.root / (job.run or ""))
         if not job.argv:  # started elsewhere
-            return {"Stop": lambda: stop_training(directory)}
+            return {}
         if job.state == "running":
             keeps = job.training and self._studio.progress.of(job).phase == "epochs"
             return {"Stop and keep the best so far" if keeps else "Stop": lambda: queue.stop(id_)}
@@ -91,7 +89,8 @@ class JobCard:
             return {"Stop at once": lambda: queue.stop(id_, at_once=True)}
         works: dict[str, Callable[[], object]] = {}
         if row is not None and row.in_steps and job.over and job.state != "done":
-            works["Continue"] = lambda: continue_training(queue, directory, job.title, job.project)
+            run = RunDirectory(self._studio.runs.root / row.folder)
+            works["Continue"] = lambda: queue.continue_run(run, job.title, job.project)
         elif job.over and job.state != "done":
             works["Try again"] = lambda: queue.resume(id_)
         return works | {"Cancel" if job.pending else "Remove": lambda: queue.remove(id_)}

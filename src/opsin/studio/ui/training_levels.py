@@ -45,21 +45,13 @@ def can_train_networks() -> bool:
     return importlib.util.find_spec("torch") is not None
 
 
-def has_pretrained() -> bool:
-    """Whether the networks of the box are installed."""
-    return all(NAMED[name].path is not None for name in _FEATURES)
-
-
-def levels_for(
-    images: int | None, jobs: Sequence[Job], *, known: int = 0, network: str = ""
-) -> list[Level]:
-    """The three levels for a number of images, ``known`` of them to a network (default: to all)."""
-    number, knows = images or 0, has_pretrained()
+def levels_for(number: int, jobs: Sequence[Job], *, known: int = 0) -> list[Level]:
+    """The three levels for a number of images, of which the good one's network knows ``known``."""
+    knows = all(NAMED[name].path is not None for name in _FEATURES)
     folds = 1 if number > _JUDGED else 11 if number <= _TEN_FOLDS else 6
 
-    def head(name: str) -> dict[str, float]:
+    def head(name: str, new: int) -> dict[str, float]:
         """Seconds of each phase of a head on a network's features."""
-        new = number - known if network in ("", name) else number
         phases = {
             "start": 3.0 + 0.005 * number,
             "features": 0.5 + _FEATURES.get(name, 0.0) * max(0, new),
@@ -69,14 +61,13 @@ def levels_for(
         return phases if name and knows and number else {}
 
     suits = next((name for name, most in _MOST.items() if number * _FEATURES[name] <= most), "")
-    quick, good = head(_SMALL), head(suits)
-    fast, usual = (factor_of(jobs) * sum(head.values()) or None for head in (quick, good))
+    quick, good = head(_SMALL, number), head(suits, number - known)
+    fast, usual = (factor_of(jobs) * sum(phases.values()) or None for phases in (quick, good))
     minutes = next((m for most, m in _MINUTES if number <= most), _LONGEST)
     best = {**good, "epochs": max(1.0, 60.0 * minutes - sum(good.values()))} if good else {}
     chosen = "with a network that Opsin chooses for your photographs"
     if good:
-        chosen = "with a network that has seen a million photographs"
-        chosen += ", and yours" if known and network in ("", suits) else ""
+        chosen = f"with a network that has seen a million photographs{', and yours' * bool(known)}"
     elif not knows:
         chosen = "from nothing, since no network that knows photographs is installed here"
     learns = "while the network itself learns from your photographs, too"
