@@ -138,7 +138,6 @@ class Job(BaseModel, frozen=True):
 
 
 def _death(folder: Path, status: int | None) -> str:
-    """The cause of death of a process without an answer."""
     if not status or status < 0:
         return _DIED
     lines = [line.strip() for line in last_lines(folder / LOG, 20) if line.strip()]

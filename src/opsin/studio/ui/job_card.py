@@ -74,39 +74,40 @@ class JobCard:
         works = self._works()
         if list(works) != self._offered:
             self._offered = list(works)
-            self._offer(works)
+            self._buttons.clear()
+            with self._buttons:
+                self._offer(works)
 
     def _works(self) -> dict[str, Callable[[], object]]:
-        """What can be done with the job, by the words of its buttons."""
-        job, queue, id_ = self.job, self._studio.jobs, self.job.id
-        row = self._studio.runs.find(job.run) if job.training and job.run else None
+        job, queue = self.job, self._studio.jobs
         if not job.argv:  # started elsewhere
             return {}
         if job.state == "running":
             keeps = job.training and self._studio.progress.of(job).phase == "epochs"
-            return {"Stop and keep the best so far" if keeps else "Stop": lambda: queue.stop(id_)}
+            words = "Stop and keep the best so far" if keeps else "Stop"
+            return {words: functools.partial(queue.stop, job.id)}
         if job.active:
-            return {"Stop at once": lambda: queue.stop(id_, at_once=True)}
-        works: dict[str, Callable[[], object]] = {}
-        if row is not None and row.in_steps and job.over and job.state != "done":
-            run = RunDirectory(self._studio.runs.root / row.folder)
-            works["Continue"] = lambda: queue.continue_run(run, job.title, job.project)
-        elif job.over and job.state != "done":
-            works["Try again"] = lambda: queue.resume(id_)
-        return works | {"Cancel" if job.pending else "Remove": lambda: queue.remove(id_)}
+            return {"Stop at once": functools.partial(queue.stop, job.id, at_once=True)}
+        remove = functools.partial(queue.remove, job.id)
+        if job.pending or job.state == "done":
+            return {"Cancel" if job.pending else "Remove": remove}
+        row = self._studio.runs.find(job.run) if job.training and job.run else None
+        if row is None or not row.in_steps:
+            return {"Try again": functools.partial(queue.resume, job.id), "Remove": remove}
+        run = RunDirectory(self._studio.runs.root / row.folder)
+        go_on = functools.partial(queue.continue_run, run, job.title, job.project)
+        return {"Continue": go_on, "Remove": remove}
 
     def _offer(self, works: dict[str, Callable[[], object]]) -> None:
         is_own = self.job.by == visitor.get().person.id and not self.job.training
-        self._buttons.clear()
-        with self._buttons:
-            for text, work in works.items():
-                do = functools.partial(self._do, work)
-                button = kit.action(text, do, needs="viewer" if is_own else "owner").props("dense")
-                button.props["aria-label"] = f"{text}: {safe(self.job.title, 80)}"
-            file = output_of(self.job)
-            if file is not None and self.job.state == "done":
-                there = f"/answers/{self.job.id}{file.suffix}"
-                kit.link_button(f"Download {safe(file.name, 60)}", there).props("download dense")
+        for text, work in works.items():
+            do = functools.partial(self._do, work)
+            button = kit.action(text, do, needs="viewer" if is_own else "owner").props("dense")
+            button.props["aria-label"] = f"{text}: {safe(self.job.title, 80)}"
+        file = output_of(self.job)
+        if file is not None and self.job.state == "done":
+            there = f"/answers/{self.job.id}{file.suffix}"
+            kit.link_button(f"Download {safe(file.name, 60)}", there).props("download dense")
 
     async def _do(self, work: Callable[[], object]) -> None:
         with self._status.errors():
