@@ -19,8 +19,8 @@ from opsin.core.errors import StorageError
 from opsin.data.corrections import write_corrections
 from opsin.data.dataset import Dataset
 from opsin.studio.pages.train import _TrainPage, asked_here
-from opsin.studio.ui.job_card import cause_in_words
-from opsin.studio.ui.training_levels import time_in_words
+from opsin.studio.ui.training_cards import cause_in_words
+from opsin.studio.ui.training_settings import time_in_words
 from tests.made_runs import answers_right, write_run
 
 if TYPE_CHECKING:

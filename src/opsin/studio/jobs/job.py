@@ -16,18 +16,11 @@ from typing import Final, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
+from opsin.core import platform
 from opsin.core.artifacts.run_directory import RUN_NAME
 from opsin.core.artifacts.run_report import TrainingFacts
 from opsin.core.child_process import child_environment
 from opsin.core.errors import RunError
-from opsin.core.platform import (
-    CHILDREN_INHERIT,
-    end_group,
-    inheritable_lock,
-    interrupt,
-    is_locked,
-    process_exists,
-)
 from opsin.core.storage import write_json
 from opsin.web.refusals import Error
 
@@ -187,13 +180,13 @@ class JobProcesses:
 
     def start(self, folder: Path, argv: Sequence[str], *, cwd: Path, run: str = "") -> int:
         """Start a process in a new session, which outlives this one; return its id."""
-        if not CHILDREN_INHERIT:
+        if not platform.CHILDREN_INHERIT:
             raise RunError("The studio cannot train on Windows", "Train in a terminal.")
         environment = child_environment() | ({RUN_NAME: run} if run else {})
         try:
             # After this block only the child holds the lock.
             with (
-                inheritable_lock(folder / LOCK) as lock,
+                platform.inheritable_lock(folder / LOCK) as lock,
                 (folder / _OUTPUT).open("wb") as out,
                 (folder / LOG).open("ab") as log,
             ):
@@ -207,12 +200,16 @@ class JobProcesses:
 
     def alive(self, folder: Path, pid: int | None) -> bool:
         """Whether the job's process is alive; what a dead one left running is ended."""
-        if not is_locked(folder / LOCK):
+        if not platform.is_locked(folder / LOCK):
             return False
         child = self._own.get(folder)
-        gone = child.poll() is not None if child else pid is not None and not process_exists(pid)
+        gone = (
+            child.poll() is not None
+            if child
+            else pid is not None and not platform.process_exists(pid)
+        )
         if gone and pid is not None:
-            end_group(pid)
+            platform.end_group(pid)
         return not gone
 
     def status(self, folder: Path) -> int | None:
@@ -227,4 +224,4 @@ class JobProcesses:
         """Ask the process to stop, as Ctrl-C does, or kill it and its children."""
         if pid is not None and self.alive(folder, pid):
             with contextlib.suppress(ProcessLookupError):
-                (end_group if kill else interrupt)(pid)
+                (platform.end_group if kill else platform.interrupt)(pid)

@@ -10,8 +10,8 @@ from nicegui import ui
 from opsin.studio.context import Studio
 from opsin.studio.pages.page import Page
 from opsin.studio.ui import kit
-from opsin.studio.ui.job_card import JobCard
 from opsin.studio.ui.layout import address, page
+from opsin.studio.ui.training_cards import JobCard
 
 # Finished jobs that are shown.
 _SHOWN: Final = 50

@@ -29,11 +29,9 @@ from opsin.studio.people import allows
 from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import SPLIT_OPTIONS, RunRow
 from opsin.studio.ui import kit, layout
-from opsin.studio.ui.job_card import JobCard
 from opsin.studio.ui.kit import action, error_line, heading, link_button, note, question
-from opsin.studio.ui.live_training import LiveTraining
-from opsin.studio.ui.training_levels import levels_for, time_in_words
-from opsin.studio.ui.training_settings import TrainingSettings
+from opsin.studio.ui.training_cards import JobCard, LiveTraining
+from opsin.studio.ui.training_settings import TrainingSettings, levels_for, time_in_words
 from opsin.studio.words import safe
 
 # Seconds without a change after which a plan is computed.
