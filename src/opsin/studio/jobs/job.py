@@ -202,15 +202,13 @@ class JobProcesses:
         """Whether the job's process is alive; what a dead one left running is ended."""
         if not platform.is_locked(folder / LOCK):
             return False
-        child = self._own.get(folder)
-        gone = (
-            child.poll() is not None
-            if child
-            else pid is not None and not platform.process_exists(pid)
-        )
-        if gone and pid is not None:
+        if child := self._own.get(folder):
+            lives = child.poll() is None
+        else:
+            lives = pid is None or platform.process_exists(pid)
+        if not lives and pid is not None:
             platform.end_group(pid)
-        return not gone
+        return lives
 
     def status(self, folder: Path) -> int | None:
         """The exit status of an ended process, if this process started it."""

@@ -104,8 +104,6 @@ class Queue:
         )  # fmt: skip
         with self._guard:
             self._check_room(job)
-            with storage_errors(self.folder(job)):
-                self.folder(job).mkdir(parents=True, exist_ok=True)
             self._put(job)
         if kind not in _OF_VIEWERS:
             record(f"asked for {job.title} ({kind})")
