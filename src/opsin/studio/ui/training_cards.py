@@ -29,7 +29,6 @@ from opsin.studio.words import safe
 
 if TYPE_CHECKING:
     from opsin.studio.context import Studio
-    from opsin.studio.datasets.decoded_dataset import DecodedDataset
 
 # Marks of causes that a terminal would show, and what they mean to people of the studio.
 _CAUSES: Final = {
@@ -145,6 +144,13 @@ def _when(job: Job) -> str:
     return f"asked {ago(job.created)}"
 
 
+def _judged_in(directory: RunDirectory) -> dict[int, bool]:
+    if not (directory.path / JudgedImages.FILE).is_file():
+        return {}
+    judged = directory.read(JudgedImages)
+    return dict(zip(judged.rows, judged.right, strict=False))
+
+
 class LiveTraining:
     """A running or waiting training."""
 
@@ -159,9 +165,7 @@ class LiveTraining:
         self._values: dict[str, dict[str, list[float | None]]] = {
             title: {name: [] for name in fields} for title, fields in CURVES.items()
         }
-        self._opened: DecodedDataset | None = None
-        self._rows: list[int] = []
-        self._judged: dict[int, bool] = {}
+        self._judged: dict[int, bool] | None = None
         self._has_pictures, self._is_updating = True, False
 
     async def update(self, job: Job) -> None:
@@ -185,35 +189,28 @@ class LiveTraining:
 
     async def _show_judged(self, run_id: str, directory: RunDirectory) -> None:
         """Show photographs that turn blue or red as a head judges them that had not seen them."""
-        if self._opened is None:
-            opened = await self._studio.opened.of_run(run_id)
-            if (opened.parts == VAL).any() or self._strip.is_deleted:
-                self._has_pictures = False
-                return
-            spread = np.linspace(0, len(opened) - 1, min(_STRIP_MOST, len(opened)))
-            self._opened, self._rows = opened, sorted({round(float(at)) for at in spread})
+        judged = await IMAGES.run(_judged_in, directory)
+        if judged == self._judged:
+            return
+        self._judged, opened = judged, await self._studio.opened.of_run(run_id)
+        self._has_pictures = not (opened.parts == VAL).any() and not self._strip.is_deleted
+        if not self._has_pictures:
+            return
+        if not self._strip.default_slot.children:
             with self._strip:
                 self._text = kit.note("Each photograph turns blue or red as soon as it is judged.")
                 self._gallery = ImageGallery("Photographs, judged unseen", captions=False, side=64)
-                self._show_strip(opened)
-        if not (directory.path / JudgedImages.FILE).is_file():
-            return
-        said = await IMAGES.run(directory.read, JudgedImages)
-        judged = dict(zip(said.rows, said.right, strict=False))
-        if judged != self._judged and not self._strip.is_deleted:
-            self._judged = judged
-            self._show_strip(self._opened)
+        spread = np.linspace(0, len(opened) - 1, min(_STRIP_MOST, len(opened))).round().astype(int)
+        self._gallery.show([
+            GalleryImage(opened.address(row), opened.classes[opened.label(row)],
+                         mark=_MARKS[judged.get(row)])
+            for row in spread.tolist()
+        ])  # fmt: skip
+        if judged:
             self._text.set_text(
                 f"{count(sum(judged.values()))} of {count(len(judged))} right so far, each judged "
                 "by a classifier that had not seen it."
             )
-
-    def _show_strip(self, opened: DecodedDataset) -> None:
-        self._gallery.show([
-            GalleryImage(opened.address(row), opened.classes[opened.label(row)],
-                         mark=_MARKS[self._judged.get(row)])
-            for row in self._rows
-        ])  # fmt: skip
 
     def _build_curves(self) -> None:
         with ui.element("div").classes("columns"):
