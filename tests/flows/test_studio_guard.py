@@ -213,7 +213,7 @@ def test_a_browser_enters_by_a_page_that_only_its_owner_reads(
         with chromium(tmp_path / str(number)) as browser:
             browser.get(page.as_uri())
             until(browser, lambda: browser.current_url == own_studio.address + "/")
-            until(browser, lambda: "Drop photos" in shown(browser))
+            until(browser, lambda: "Drop photographs" in shown(browser))
 
 
 @pytest.mark.slow

@@ -97,7 +97,6 @@ def test_a_learner_looks_inside(running: StudioProcess, browser: webdriver.Chrom
     press(browser, "How does this block compute?")
     until(browser, lambda: "Kernel" in shown(browser))
     # A photograph of one's own, with its answer.
-    press(browser, "Choose a photograph")
     send(browser, running.folder / "0.png")
     until(browser, lambda: bool(re.search("image=[0-9a-f]{16}", browser.current_url)))
     until(browser, lambda: drawn(browser, ".framed img") and drawn(browser, ".maps img"))

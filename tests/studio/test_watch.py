@@ -83,7 +83,7 @@ def test_uploads_that_hang_keep_neither_the_watcher_nor_images_waiting(
 ) -> None:
     opened, uploads, api = studio.opened, Uploads(tmp_path), new_api()
     uploading.add_routes(api, uploads)
-    image_routes.add_routes(api, opened, studio.runs)
+    image_routes.add_routes(api, studio)
     opsin.load(shapes)  # so that its images were read before
     set_id = studio.sets.add_source(str(shapes)).id
     keys = [f"{number:016x}" for number in range(40)]

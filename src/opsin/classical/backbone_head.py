@@ -14,9 +14,8 @@ from onnxruntime import InferenceSession
 from opsin.backbones.backbone import Backbone
 from opsin.backbones.feature_graph import FeatureGraph, View, layer_table
 from opsin.classical.classical_recipe import Logistic
-from opsin.classical.fit import FitProgress, Fitted
+from opsin.classical.fit import FitProgress, Fitted, drawn
 from opsin.classical.heads import KernelRidge, LinearClassifier, Projection, rooted
-from opsin.classical.pixels import drawn
 from opsin.core.arrays import Doubles, Floats, Ints, Pixels
 from opsin.core.errors import MissingExtraError
 from opsin.core.format import counted

@@ -14,9 +14,8 @@ from onnx import TensorProto
 
 from opsin.classical.backbone_head import BackboneFeatures
 from opsin.classical.classical_recipe import Forest, Knn, Logistic, Svm
-from opsin.classical.fit import Fitted, least_of
+from opsin.classical.fit import Fitted, Pooling, least_of
 from opsin.classical.heads import LEAST, REST, SOFT, KernelRidge, Projection
-from opsin.classical.pixels import Pooling
 from opsin.core.arrays import Bools, Floats, Pixels
 from opsin.core.metadata import Layer, LayerOp, Metadata
 from opsin.onnx_files.classical_heads import (

@@ -184,7 +184,7 @@ def _predicted(look: Inspection, asked: _Options, content: bytes) -> Prediction:
 def _in_short(look: Inspection, answer: Prediction) -> Header:
     actual = look.actual(answer)
     return {
-        "name": answer.name, "label": answer.answer,
+        "name": answer.name, "label": answer.answer, "rejected": answer.rejected,
         "top": [[name, share] for name, share in answer.top(_TOP)],
         "actual": None if actual is None else look.classifier.classes[actual],
     }  # fmt: skip

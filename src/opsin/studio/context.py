@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import inspect
 import logging
-import shutil
 from collections.abc import Awaitable, Callable
 
 from filelock import FileLock, Timeout
@@ -115,16 +114,11 @@ class Studio:
             await asyncio.sleep(3600)
 
     def sweep(self, older: float = KEPT) -> None:
-        """Delete for good what was removed so many seconds ago, and pictures of no project."""
+        """Delete for good what was removed so many seconds ago."""
         self.runs.sweep(older)
         self.sets.sweep(older)
         self.albums.sweep(older)
         self.uploads.sweep()
-        known = {project.id for project in self.projects.all()}
-        covers = self.settings.home / "covers"
-        for cover in () if covers.is_symlink() else covers.glob("*-*"):
-            if cover.name.rpartition("-")[0] not in known:
-                shutil.rmtree(cover, ignore_errors=True)
 
     async def first_scan(self) -> None:
         """Wait until the runs are known, once after the start."""
@@ -135,14 +129,13 @@ class Studio:
         """Check runs and jobs periodically, and emit changes."""
         said = ""
         while True:
-            fault = ""
             try:
                 await self.look()
+                said = ""
             except Exception as error:  # noqa: BLE001  without it, the studio would show old data
-                fault = str(error)
-            if fault and fault != said:
-                _LOG.warning("the studio could not look at its files: %s", fault)
-            said = fault
+                if str(error) != said:
+                    _LOG.warning("the studio could not look at its files: %s", error)
+                said = str(error)
             await asyncio.sleep(every)
 
     async def look(self) -> None:

@@ -31,9 +31,16 @@ from opsin.classical.classical_recipe import (
     PixelModel,
     resolve_classical,
 )
-from opsin.classical.fit import FitProgress, Fitted, figures_of, fit, run_interruptible
+from opsin.classical.fit import (
+    FitProgress,
+    Fitted,
+    Pooling,
+    drawn,
+    figures_of,
+    fit,
+    run_interruptible,
+)
 from opsin.classical.fitted_file import Written
-from opsin.classical.pixels import Pooling, drawn
 from opsin.commands.backbones import measure
 from opsin.commands.train.calibrate import ExportedFile, assumed_mix
 from opsin.commands.train.learner import Learner, Loaded, answering_device, versions

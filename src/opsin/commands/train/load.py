@@ -347,7 +347,7 @@ def _trial_file(dataset: Dataset, backbone: Backbone, seed: int) -> Path:
 
 
 def _tried(dataset: Dataset, seed: int) -> tuple[NDArray[np.int64], list[Fold]]:
-    from opsin.classical.pixels import drawn  # noqa: PLC0415  stays quick to import
+    from opsin.classical.fit import drawn  # noqa: PLC0415  stays quick to import
     from opsin.evaluation.out_of_fold import folds_of  # noqa: PLC0415  loads scikit-learn
 
     train = dataset.split.train
@@ -358,7 +358,7 @@ def _tried(dataset: Dataset, seed: int) -> tuple[NDArray[np.int64], list[Fold]]:
 def _accuracy_of_gradients(
     dataset: Dataset, rows: NDArray[np.int64], folds: Sequence[Fold]
 ) -> float:
-    from opsin.classical.pixels import gradient_histograms  # noqa: PLC0415
+    from opsin.classical.fit import gradient_histograms  # noqa: PLC0415
 
     points = gradient_histograms(dataset.images, rows)
     return float(_right(points, dataset.labels[rows], folds).mean())
@@ -401,7 +401,7 @@ def _beside_training(
 
 
 def _averaged_down(dataset: Dataset, split: Split) -> Dataset:
-    from opsin.classical.pixels import Pooling  # noqa: PLC0415  stays quick to import
+    from opsin.classical.fit import Pooling  # noqa: PLC0415  stays quick to import
 
     pooling = Pooling.to_fit(cast("tuple[int, int, int]", dataset.images.shape[1:]), _SIDE)
     rows = np.concatenate([split.train, split.val])

@@ -196,7 +196,9 @@ class JobProcesses:
                 )  # fmt: skip
         except BlockingIOError:
             raise RunError("It is still running", "Wait until it ends.") from None
-        return self._own[folder].pid
+        pid = self._own[folder].pid
+        platform.lower_priority(pid)  # pages come first
+        return pid
 
     def alive(self, folder: Path, pid: int | None) -> bool:
         """Whether the job's process is alive; what a dead one left running is ended."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import functools
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse
@@ -24,9 +23,6 @@ from opsin.studio.runs.tried_images import png_for_pages
 from opsin.studio.runs.workers import GivenImage
 from opsin.studio.threads import IMAGES
 
-# Media types of jobs' files.
-_KINDS: Final = {".csv": "text/csv", ".npz": "application/octet-stream"}
-
 
 class AnsweredImage(NamedTuple):
     """An image's name, or path below the source, and its answer; ``error`` is why there is none."""
@@ -36,23 +32,18 @@ class AnsweredImage(NamedTuple):
     label: str = ""
     confidence: float = 0.0
     error: str = ""
-    src: str = ""
 
-
-def grouped(images: Iterable[AnsweredImage]) -> dict[str, list[AnsweredImage]]:
-    """Images by their answer, the least sure first; those without an answer under ``""``."""
-    groups: dict[str, list[AnsweredImage]] = {}
-    for image in sorted(images, key=lambda image: image.confidence):
-        groups.setdefault(image.answer, []).append(image)
-    last = (NONE_OF_THESE, "")
-    names = sorted(groups, key=lambda name: (name in last, not name, natural(name)))
-    return {name: groups[name] for name in names}
+    @property
+    def order(self) -> tuple[object, ...]:
+        """Sorts images by answer, the least sure first; those without a class are the last."""
+        is_class = self.answer not in (NONE_OF_THESE, "")
+        return not is_class, not self.answer, natural(self.answer), self.confidence
 
 
 def read_answers(jobs: Queue, job_id: str) -> list[AnsweredImage]:
-    """The images of an ended job, by answer and confidence."""
+    """The images of an ended job in their order."""
     file = _file(jobs, job_id, "predict")
-    return _read(file, job_id, file_stamp(file))
+    return _read(file, file_stamp(file))
 
 
 def read_answered(jobs: Queue, job_id: str, place: int) -> GivenImage:
@@ -66,7 +57,7 @@ def read_answered(jobs: Queue, job_id: str, place: int) -> GivenImage:
         folder = (unpacked_folder(source) if is_archive(source) else source).resolve()
         path = (folder / images[place].name).resolve()
         if is_within(str(path), str(folder)):
-            return GivenImage(images[place].src, path.name, content_of(path, path.name))
+            return GivenImage("", path.name, content_of(path, path.name))
     except (OSError, ValueError, SourceError):
         pass
     raise gone
@@ -81,16 +72,15 @@ def _file(jobs: Queue, job_id: str, kind: str = "") -> Path:
 
 
 @functools.lru_cache(4)
-def _read(file: Path, job_id: str, _: FileStamp) -> list[AnsweredImage]:
+def _read(file: Path, _: FileStamp) -> list[AnsweredImage]:
     with file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
         columns, *rows = map(read_row, csv.reader(stream))
     cells = (dict(zip(columns, row, strict=False)) for row in rows)
-    images = [
+    images = (
         AnsweredImage(row["image"], row["answer"], row["label"], float(row["confidence"] or 0),
                       row["error"]) for row in cells
-    ]  # fmt: skip
-    ordered = [image for group in grouped(images).values() for image in group]
-    return [image._replace(src=f"/answers/{job_id}/{i}.png") for i, image in enumerate(ordered)]
+    )  # fmt: skip
+    return sorted(images, key=lambda image: image.order)
 
 
 def add_routes(api: FastAPI, jobs: Queue) -> None:
@@ -105,4 +95,4 @@ def add_routes(api: FastAPI, jobs: Queue) -> None:
         file = await IMAGES.run(_file, jobs, job)
         if file.suffix != f".{kind}":
             raise NotThere("The job has no such file", "Go back to the answers.")
-        return FileResponse(file, media_type=_KINDS.get(file.suffix), filename=file.name)
+        return FileResponse(file, filename=file.name)

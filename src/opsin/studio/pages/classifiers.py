@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
 
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
 from opsin.core.format import clock, counted, day, file_size
 from opsin.studio.context import Studio
-from opsin.studio.pages.home import removed_list
+from opsin.studio.pages.compare import MOST
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.verdicts import right_of, span
 from opsin.studio.people import allows
 from opsin.studio.projects import Project
-from opsin.studio.runs.compared import MOST
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.ui import kit, layout
 from opsin.studio.ui.tables import TableRow, plain, table
@@ -26,89 +27,71 @@ _STATES: Final = {"running": "is being trained", "done": "ready", "failed": "bro
 async def show(studio: Studio) -> None:
     """Build it."""
     rows = await asyncio.to_thread(_rows, studio)
-    gone = await asyncio.to_thread(studio.projects.removed)
     with layout.page(studio, "All classifiers") as frame:
-        if rows:
-            _Classifiers(studio, frame, rows)
-        else:
+        if not rows:
             kit.empty("Your classifiers appear here.", "Your projects", "/")
-        with ui.element("div") as removed:
-            removed_list(studio, gone)
+            return
+        shown = table(rows, "All classifiers", hidden=("Model", "On disk"), selection=True,
+                      sort="-Date")  # fmt: skip
+        hint = kit.note("")
+
+    def chosen() -> list[str]:
+        """The selected ones, the oldest first: the others are set against it."""
+        return [row["id"] for row in sorted(shown.selected, key=lambda row: row["Date_sort"])]
+
+    def enable() -> None:
+        number = len(shown.selected)
+        compare.set_enabled(2 <= number <= MOST)
+        remove_button.set_enabled(number > 0 and allows("owner"))
+        hint.set_text(f"Select 2 to {MOST} to compare them." if number < 2
+                      else f"{counted(number, 'classifier')} selected.")  # fmt: skip
+
+    async def remove() -> None:
+        ids = chosen()
+        tokens, fault = await asyncio.to_thread(_delete, studio, ids)
+        for id_ in ids:
+            studio.opened.forget(id_)
+        studio.changed.emit("runs")
+        if tokens:
+            frame.undo.offer(f"{counted(len(tokens), 'classifier')} removed", partial(back, tokens))
+        if fault:
+            raise fault
+
+    async def back(tokens: Sequence[str]) -> None:
+        await asyncio.to_thread(lambda: list(map(studio.runs.restore, tokens)))
+        studio.changed.emit("runs")
 
     async def heard(topic: str) -> None:
         if topic == "runs":
-            gone = await asyncio.to_thread(studio.projects.removed)
-            if not removed.is_deleted:
-                removed.clear()
-                with removed:
-                    removed_list(studio, gone)
-                if not rows and studio.runs.rows():
-                    ui.navigate.reload()
+            rows = await asyncio.to_thread(_rows, studio)
+            if not shown.is_deleted:
+                shown.update_rows(plain(rows), clear_selection=False)
+                ids = {row["id"] for row in rows}
+                shown.selected = [row for row in shown.selected if row["id"] in ids]
+                enable()
 
+    with frame.actions:
+        compare = kit.action("Compare", lambda: ui.navigate.to(
+            f"/compare?runs={','.join(chosen())}"
+        ), kind="primary")  # fmt: skip
+        remove_button = kit.action("Remove", remove, kind="danger", needs="owner")
+    shown.on_select(enable)
+    enable()
     studio.changed.subscribe(heard)
 
 
 PAGE = Page("/classifiers", show, more="All classifiers")
 
 
-class _Classifiers:
-    """The table for one window."""
-
-    def __init__(self, studio: Studio, frame: layout.Frame, rows: list[TableRow]) -> None:
-        self._studio, self._frame = studio, frame
-        with frame.actions:
-            self._compare = kit.action("Compare", lambda: ui.navigate.to(
-                f"/compare?runs={','.join(str(row['id']) for row in self._chosen)}"
-            ), kind="primary")  # fmt: skip
-            self._remove_button = kit.action("Remove", self._remove, kind="danger", needs="owner")
-        self._table = table(rows, "All classifiers", hidden=("Model", "On disk"), selection=True,
-                            sort="-Date")  # fmt: skip
-        self._table.on_select(self._enable)
-        self._hint = kit.note("")
-        self._enable()
-        studio.changed.subscribe(self._heard)
-
-    @property
-    def _chosen(self) -> list[dict[str, Any]]:
-        """The selected rows, the oldest first: the others are set against it."""
-        return sorted(self._table.selected, key=lambda row: row["Date_sort"])
-
-    def _enable(self) -> None:
-        number = len(self._table.selected)
-        self._compare.set_enabled(2 <= number <= MOST)
-        self._remove_button.set_enabled(number > 0 and allows("owner"))
-        self._hint.set_text(f"Select 2 to {MOST} to compare them." if number < 2
-                            else f"{counted(number, 'classifier')} selected.")  # fmt: skip
-
-    async def _remove(self) -> None:
-        """Remove the selected ones; those that are being trained stay."""
-        runs, tokens, fault = self._studio.runs, list[str](), None
-        for row in self._chosen:
-            try:
-                tokens.append(await asyncio.to_thread(runs.delete, str(row["id"])))
-                self._studio.opened.forget(str(row["id"]))
-            except OpsinError as error:
-                fault = error
-        self._studio.changed.emit("runs")
-
-        async def restore() -> None:
-            for token in tokens:
-                await asyncio.to_thread(runs.restore, token)
-            self._studio.changed.emit("runs")
-
-        if tokens:
-            self._frame.undo.offer(f"{counted(len(tokens), 'classifier')} removed", restore)
-        if fault:
-            raise fault
-
-    async def _heard(self, topic: str) -> None:
-        if topic == "runs":
-            rows = await asyncio.to_thread(_rows, self._studio)
-            if not self._table.is_deleted:
-                self._table.update_rows(plain(rows))
-                ids = {row["id"] for row in rows}
-                self._table.selected = [row for row in self._table.selected if row["id"] in ids]
-                self._enable()
+def _delete(studio: Studio, ids: Sequence[str]) -> tuple[list[str], OpsinError | None]:
+    """Remove classifiers but those that are being trained; tokens restore them."""
+    tokens, fault = list[str](), None
+    for id_ in ids:
+        try:
+            tokens.append(studio.runs.delete(id_))
+        except OpsinError as error:
+            fault = error
+    return tokens, fault
 
 
 def _rows(studio: Studio) -> list[TableRow]:

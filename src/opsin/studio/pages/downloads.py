@@ -43,6 +43,9 @@ COPY classifier.onnx /srv/classifier.onnx
 EXPOSE 8000
 CMD ["opsin", "serve", "/srv/classifier.onnx", "--host", "0.0.0.0"]
 """
+_BYTES: Final = "application/octet-stream"
+# A file's name, and what downloads it.
+_File = tuple[str, Callable[[], object]]
 _CONTAINER: Final = """\
 docker build -t classifier .
 docker run --rm -p 127.0.0.1:8000:8000 -e OPSIN_TOKEN=$(openssl rand -hex 32) classifier
@@ -52,42 +55,32 @@ docker run --rm -p 127.0.0.1:8000:8000 -e OPSIN_TOKEN=$(openssl rand -hex 32) cl
 def download_menu(studio: Studio, row: RunRow, title: str, files: Collection[str]) -> None:
     """A button with the forms in which a classifier can be taken away; ``files`` are its own."""
     folder, onnx = f"/files/{row.id}", "classifier.onnx"
-
-    def one_file() -> None:
-        _, place = _dialog("One file", "The classifier with its classes and everything it needs.",
-                           "In Python", _PYTHON)  # fmt: skip
-        with place:
-            _save(onnx, f"{folder}/{onnx}", onnx)
-
-    def container() -> None:
-        _, place = _dialog("Container", "Put these two files into one folder, then build and run "
-                           "it.", "Build and run", _CONTAINER)  # fmt: skip
-        with place:
-            _save(onnx, f"{folder}/{onnx}", onnx)
-            kit.action("Download Dockerfile", lambda: ui.download.content(
-                _DOCKERFILE, "Dockerfile", "application/octet-stream"
-            ), icon="download")  # fmt: skip
-
+    file = onnx, lambda: ui.download.from_url(f"{folder}/{onnx}", onnx)
+    docker = "Dockerfile", lambda: ui.download.content(_DOCKERFILE, "Dockerfile", _BYTES)
+    text = "The classifier with its classes and everything it needs."
+    two = "Put these two files into one folder, then build and run it."
     forms: list[tuple[str, str, str, Callable[[], object]]] = [
-        ("One file", "classifier.onnx: for Python, and for whatever reads ONNX", onnx, one_file),
+        ("One file", "classifier.onnx: for Python, and for whatever reads ONNX", onnx,
+         lambda: _dialog("One file", text, "In Python", _PYTHON, file)),
         ("Zip with ready code", "Python, JavaScript, REST, and sample photographs", onnx,
          lambda: _zip(studio, row, title)),
-        ("Container", "a server in a box", onnx, container),
+        ("Container", "a server in a box", onnx,
+         lambda: _dialog("Container", two, "Build and run", _CONTAINER, file, docker)),
         ("Model card", "what it can do and what not, as a text", "README.md",
          lambda: ui.download.from_url(f"{folder}/README.md", "README.md")),
         ("Report page", "all figures and pictures in one page", "report.html",
          lambda: ui.navigate.to(f"{folder}/report.html", new_tab=True)),
     ]  # fmt: skip
     with kit.action("Download", lambda: None, icon="download"), ui.menu(), ui.list():
-        for name, what, file, work in forms:
-            if file in files:
+        for name, what, needed, work in forms:
+            if needed in files:
                 with ui.menu_item(on_click=work), ui.item_section():
                     ui.item_label(name)
                     ui.item_label(what).props("caption")
 
 
-def _dialog(title: str, text: str, snippet: str, code: str) -> tuple[ui.dialog, ui.element]:
-    """A dialog with code to copy, and a place for buttons; its button or Escape closes it."""
+def _dialog(title: str, text: str, snippet: str, code: str, *files: _File) -> ui.element:
+    """A dialog with buttons for files, in a line that it returns, and with code to copy."""
     with ui.dialog(value=True) as dialog, ui.card().classes("stack") as card:
         dialog.props["aria-label"] = title
         dialog.on("hide", dialog.delete)
@@ -96,25 +89,22 @@ def _dialog(title: str, text: str, snippet: str, code: str) -> tuple[ui.dialog, 
             kit.heading(title).classes("col")
             kit.icon_action("close", "Close", dialog.close)
         ui.label(text)
-        place = ui.element("div").classes("line")
+        with ui.element("div").classes("line") as place:
+            for name, save in files:
+                kit.action(f"Download {name}", save, kind="primary", icon="download")
         with ui.element("div").classes("line no-wrap"):
             kit.heading(snippet, 3).classes("col")
             kit.icon_action("content_copy", f"Copy: {snippet}", lambda: ui.clipboard.write(code))
         with ui.element("pre").classes("mono card").props('tabindex="0"') as shown:
             ui.label(code)
         shown.style("margin: 0").props["aria-label"] = snippet
-    return dialog, place
-
-
-def _save(what: str, address: str, name: str) -> None:
-    kit.action(f"Download {what}", lambda: ui.download.from_url(address, name), kind="primary",
-               icon="download")  # fmt: skip
+    return place
 
 
 async def _zip(studio: Studio, row: RunRow, title: str) -> None:
     """Write the zip in a job, while the code to use it is shown."""
-    dialog, place = _dialog("Zip with ready code", "Unpack it, and run one of these lines in it.",
-                            "Python, JavaScript, REST", _ZIP)  # fmt: skip
+    place = _dialog("Zip with ready code", "Unpack it, and run one of these lines in it.",
+                    "Python, JavaScript, REST", _ZIP)  # fmt: skip
     with place:
         status = kit.StatusLine()
     with status.errors():
@@ -125,7 +115,7 @@ async def _zip(studio: Studio, row: RunRow, title: str) -> None:
         argv = command("export", run, "--to", "bundle", "--out", out)
         asked = await JobAction.ask(studio.jobs, "export", f"Zip of {title}", argv)
         studio.changed.emit("jobs")
-        if not await asked.over(status.say, lambda: dialog.is_deleted):
+        if not await asked.over(status.say, lambda: place.is_deleted):
             return
         answer, cause = await asked.answer(JobAnswer)
         if answer is None:
@@ -133,4 +123,6 @@ async def _zip(studio: Studio, row: RunRow, title: str) -> None:
         status.clear()
         if not place.is_deleted:
             with place:
-                _save("the zip", f"/answers/{asked.job.id}.zip", "classifier.zip")
+                kit.action("Download the zip", lambda: ui.download.from_url(
+                    f"/answers/{asked.job.id}.zip", "classifier.zip"
+                ), kind="primary", icon="download")  # fmt: skip

@@ -107,12 +107,11 @@ class _Import:
         return [*command("import", *words), "--", str(model.absolute())]
 
     async def _begin(self) -> None:
-        if self._model is not None:
-            self._start.disable()
-            with self._status.errors():
+        self._start.disable()
+        with self._status.errors():
+            if self._model is not None:
                 await self._bring(self._model)
-            if not self._start.is_deleted:
-                self._start.enable()
+        self._start.enable()
 
     async def _bring(self, model: Path) -> None:
         """Import it, say how far that is, and go to the classifier."""

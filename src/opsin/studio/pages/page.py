@@ -17,23 +17,10 @@ from opsin.studio import pages
 from opsin.studio.context import Studio
 from opsin.studio.ui.layout import address
 
-# Seconds that a page may take, at the first scan of many runs.
-_SLOWEST: Final = 30.0
-
 
 @dataclass(frozen=True)
 class Page:
-    """A page, as its module's ``PAGE`` describes it; `all_pages` finds it there.
-
-    Example:
-        A page at ``/hello?name=Ada`` is one file in ``opsin/studio/pages``::
-
-            def hello(studio: Studio, name: str = "") -> None:
-                with layout.page(studio, f"Hello {name}"):
-                    ui.label(f"{len(studio.runs.rows())} runs")
-
-            PAGE = Page("/hello", hello, more="Hello")
-    """
+    """A page, as its module's ``PAGE`` describes it; `all_pages` finds it there."""
 
     path: str  # with parameters in braces, such as ``/runs/{run_id}``
     build: Callable[..., Awaitable[Any] | Any]  # from the studio and, by name, the parameters
@@ -53,7 +40,7 @@ class Page:
 
         # What FastAPI reads the parameters of the address from: all but the studio.
         shown.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        ui.page(self.path, response_timeout=_SLOWEST)(shown)
+        ui.page(self.path, response_timeout=30.0)(shown)  # at the first scan of many runs
 
 
 def all_pages() -> list[Page]:

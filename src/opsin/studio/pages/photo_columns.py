@@ -7,7 +7,7 @@ from typing import Final
 
 from nicegui import events, ui
 
-from opsin.studio.datasets.album import Album
+from opsin.studio.datasets.album import UNSORTED, Album
 from opsin.studio.people import allows
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 from opsin.studio.words import safe
@@ -45,22 +45,21 @@ class Column:
 
     @property
     def chosen(self) -> list[int]:
-        """Positions of the chosen photographs in the album, or in the tray."""
+        """Positions of the chosen photographs in the album."""
         return [self.photos[at] for at in self.gallery.chosen]
 
     def refresh(self, album: Album, searched: str) -> None:
         """Show the photographs of an album, or those with some words in their names."""
         self._album, contents = album, album.contents
         if not self.class_:
-            self.photos = list(range(len(contents.tray)))
+            self.photos = album.of(UNSORTED).tolist()
         elif self.class_ in album.classes:
             self.photos = album.of(album.classes.index(self.class_)).tolist()
             if searched not in self.class_.casefold():
                 self.photos = [at for at in self.photos if searched in album.name(at).casefold()]
         shown: Sequence[object] = self.photos  # decoded images only have positions
         if contents.files is not None:
-            tokens = contents.tokens if self.class_ else contents.tray_tokens
-            shown = [tokens[at] for at in self.photos]
+            shown = [contents.tokens[at] for at in self.photos]
         if shown != self._shown:
             self._shown = shown
             self.gallery.show(range(len(shown)))
@@ -68,13 +67,11 @@ class Column:
 
     def title(self, at: int) -> str:
         """A photograph's file name, by its place in the column."""
-        contents, photo = self._album.contents, self.photos[at]
-        name = contents.names[photo] if self.class_ else contents.tray[photo].name
-        return name.rpartition("/")[2]
+        return self._album.name(self.photos[at]).rpartition("/")[2]
 
     def address(self, at: int, *, large: bool = False) -> str:
         """A photograph's address, by its place in the column."""
-        return self._album.address(self.photos[at], large=large, in_tray=not self.class_)
+        return self._album.address(self.photos[at], large=large)
 
     def _image(self, at: int) -> GalleryImage:
         return GalleryImage(self.address(at), f"{self.class_ or 'not sorted'}, {self.title(at)}")

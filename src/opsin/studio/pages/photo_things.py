@@ -1,4 +1,4 @@
-"""What is wrong with photographs: "7 things to look at", and the list of them that it opens."""
+"""What is wrong with photographs: "7 things to look at", and what can be decided of each."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from nicegui import ui
 
 from opsin.core.artifacts.run_report import Report, SuspectedLabel
 from opsin.core.errors import OpsinError
-from opsin.core.format import count, counted
+from opsin.core.format import count
 from opsin.data.cache import digest_names
-from opsin.studio.datasets.album import OUT, Album
+from opsin.studio.datasets.album import Album
+from opsin.studio.datasets.corrections import OUT
 from opsin.studio.pages.confirmed_labels import ConfirmedLabels
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit
@@ -25,8 +26,7 @@ from opsin.studio.words import safe
 if TYPE_CHECKING:
     from opsin.studio.context import Studio
 
-# Things on the list, and pictures of each.
-_SHOWN: Final = 20
+# Pictures of each thing.
 _PICTURES: Final = 6
 # What the check of all photographs finds, by the kind of finding; of several, or of one.
 _SEVERAL: Final = {
@@ -56,22 +56,23 @@ def things_to_look_at(studio: Studio, album: Album) -> list[Thing]:
     if album.opened is None:
         return []
     settled = ConfirmedLabels(studio.sets.folder(album.dataset.id)).read()
-    things = [*_suspects(studio, album), *_unreadable(album), *_of_audit(album)]
-    return [thing for thing in things if thing.key not in settled]
-
-
-def _suspects(studio: Studio, album: Album) -> Iterator[Thing]:
-    """Labels that the newest classifier suspects, and that are still the same."""
-    assert album.opened is not None
     suspects: Sequence[SuspectedLabel] = ()
     with contextlib.suppress(OpsinError):
         if run := studio.projects.get(album.dataset.id).classifier():
             report = studio.runs.get(run.id).read(Report)
             suspects = report.failures.suspects if report.failures else ()
-    if not suspects:
+    things = [*_of_names(album, suspects), *_of_audit(album)]
+    return [thing for thing in things if thing.key not in settled]
+
+
+def _of_names(album: Album, suspects: Sequence[SuspectedLabel]) -> Iterator[Thing]:
+    """Labels that a classifier suspects and that are still the same, and unreadable files."""
+    assert album.opened is not None
+    decoded = album.opened.decoded
+    if not (suspects or decoded.unreadable):
         return
-    row_of = {digest: row for row, digest in enumerate(digest_names(album.opened.decoded.digests))}
     by_name = {name: at for at, name in enumerate(album.contents.names)}
+    row_of = {digest: row for row, digest in enumerate(digest_names(decoded.digests))}
     for suspect in suspects:
         row = row_of.get(suspect.digest)
         at = by_name.get(suspect.name) if row is None else album.at_row.get(row)
@@ -79,14 +80,8 @@ def _suspects(studio: Studio, album: Album) -> Iterator[Thing]:
             label, answer = safe(suspect.label, 40), safe(suspect.suggested, 40)
             text = f"It is labelled {label}. The classifier says {answer}."
             yield Thing("suspect", (suspect.digest, suspect.label), text, [at], suspect.suggested)
-
-
-def _unreadable(album: Album) -> Iterator[Thing]:
-    assert album.opened is not None
-    unreadable = [name for name, _ in album.opened.decoded.unreadable]
-    if unreadable and album.contents.files is not None:
-        by_name = {name: at for at, name in enumerate(album.contents.names)}
-        for name in filter(by_name.__contains__, unreadable):
+    for name, _ in decoded.unreadable if album.contents.files is not None else ():
+        if name in by_name:
             text = f"{safe(Path(name).name, 60)} is damaged, or not a picture. It is left out."
             yield Thing("unreadable", (name, "unreadable"), text, [by_name[name]])
 
@@ -106,119 +101,73 @@ def _of_audit(album: Album) -> Iterator[Thing]:
             classes = sorted({album.class_of(at) for at in photos})
             some = len(photos) > 1 and (len(classes) > 1) == (kind == "conflicting-labels")
             if photos if kind in _ONE else some:
-                names = [opened.digest(row) for row in rows]
-                text = "\0".join([*sorted(names), "", *(classes if kind in _SEVERAL else ())])
-                text = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:24]
-                words = (_SEVERAL | _ONE)[kind].format(
+                names = [*sorted(map(opened.digest, rows)), "", *classes * (kind in _SEVERAL)]
+                key = hashlib.sha256("\0".join(names).encode("utf-8", "surrogatepass")).hexdigest()
+                text = (_SEVERAL | _ONE)[kind].format(
                     number=count(len(photos)),
                     classes=" and in ".join(safe(name, 40) for name in classes),
                 )
-                yield Thing(kind, (text, kind), words, photos)
+                yield Thing(kind, (key[:24], kind), text, photos)
 
 
-class ThingsDialog:
-    """A button with the number of things to look at, and their list.
+def show_thing(
+    studio: Studio, album: Album, thing: Thing, do: Callable[..., Awaitable[None]]
+) -> None:
+    """Show something with its photographs, and what can be decided.
 
-    Args:
-        studio: The state of all windows.
-        do: The page's way to change something, with an undo of its own for what is no change of
-            an album.
+    ``do`` is the page's way to change something, with an undo of its own for what is no change of
+    an album.
     """
+    remove, fine = _decisions(album, thing)
 
-    _album: Album
+    async def move(class_: str) -> None:
+        await do(studio.albums.move(album, thing.photos, class_))
 
-    def __init__(self, studio: Studio, do: Callable[..., Awaitable[None]]) -> None:
-        self._studio, self._do, self._things = studio, do, list[Thing]()
-        self._button = kit.action("", self._open, icon="rule")
-        self._button.set_visibility(False)
-        with ui.dialog() as self._dialog, ui.card().classes("stack things"):
-            self._dialog.props["aria-label"] = "Things to look at"
-            with ui.element("div").classes("line no-wrap"):
-                with ui.element("h2").classes("col"):
-                    self._title = ui.label()
-                kit.icon_action("close", "Close", self._dialog.close)
-            self._list = ui.element("div").classes("stack")
-
-    async def show(self, album: Album) -> None:
-        """Look for things in an album, and show their number."""
-        things = await IMAGES.run(things_to_look_at, self._studio, album)
-        if not self._button.is_deleted:
-            self._album, self._things = album, things
-            words = f"{counted(len(things), 'thing')} to look at"
-            self._button.set_text(words)
-            self._button.set_visibility(bool(things))
-            self._title.set_text(words if things else "Everything was looked at")
-            if self._dialog.value:
-                self._fill()
-
-    def _open(self) -> None:
-        self._fill()
-        self._dialog.open()
-
-    def _fill(self) -> None:
-        self._list.clear()
-        with self._list:
-            for thing in self._things[:_SHOWN]:
-                self._thing(thing)
-            if len(self._things) > _SHOWN:
-                kit.note("The others follow as these are settled.")
-
-    def _thing(self, thing: Thing) -> None:
-        with ui.element("article").classes("thing"):
-            with ui.element("div").classes("line"):
-                for at in thing.photos[:_PICTURES]:
-                    with ui.element("figure"):
-                        image = ui.element("img").props("loading=lazy")
-                        image.props["src"] = kit.rooted(self._album.address(at))
-                        image.props["alt"] = safe(self._album.name(at).rpartition("/")[2])
-                        with ui.element("figcaption").classes("note"):
-                            ui.label(safe(self._album.class_of(at), 24))
-            with ui.element("div").classes("stack"):
-                kit.heading(thing.text, 3)
-                with ui.element("div").classes("line"):
-                    for text, work in self._answers(thing):
-                        kit.action(text, work, needs="labeller").props("dense")
-                    if thing.kind == "suspect":
-                        move = partial(self._move, self._album, thing.photos)
-                        class_select(self._album.classes, move, "Another class")
-
-    def _answers(self, thing: Thing) -> Iterator[tuple[str, kit.Handler]]:
-        """What can be decided, in words, and what does it."""
-        (first, *others), album = thing.photos, self._album
-        remove = partial(self._remove, album)
-        classes = sorted({album.class_of(at) for at in thing.photos})
-        fine = "It is fine"
-        match thing.kind:
-            case "suspect":
-                move = partial(self._move, album, thing.photos, thing.suggested)
-                yield f"It is {safe(thing.suggested, 30)}", move
-                fine = f"It is {safe(classes[0], 30)}"
-            case "conflicting-labels":
-                for name in classes:
-                    rest = [at for at in thing.photos if album.class_of(at) != name]
-                    yield f"It is {safe(name, 30)}", partial(remove, rest)
-                yield "Remove all", partial(remove, thing.photos)
-            case "exact-duplicates":
-                yield "Keep one", partial(remove, others)
-            case "unreadable" if not album.can_add:
-                fine = "Leave it"
-            case _:
-                yield "Remove", partial(remove, [first])
-        yield fine, partial(self._settle, thing, True)
-        if thing.kind == "suspect":
-            yield "Remove", partial(remove, [first])
-
-    async def _remove(self, album: Album, photos: Sequence[int]) -> None:
-        await self._do(self._studio.albums.remove(album, photos))
-
-    async def _move(self, album: Album, photos: Sequence[int], class_: str) -> None:
-        await self._do(self._studio.albums.move(album, photos, class_))
-
-    async def _settle(self, thing: Thing, settled: bool) -> None:
+    async def settle(settled: bool) -> None:
         async def change() -> str:
-            sets = self._studio.sets
-            kept, pair = ConfirmedLabels(sets.folder(self._album.dataset.id)), {thing.key}
+            kept, pair = ConfirmedLabels(studio.sets.folder(album.dataset.id)), {thing.key}
             await IMAGES.run(lambda: kept.change(add=pair) if settled else kept.change(remove=pair))
-            return "It is fine" if settled else ""
+            return fine if settled else ""
 
-        await self._do(change(), undo=partial(self._settle, thing, False))
+        await do(change(), undo=partial(settle, False))
+
+    def button(text: str, work: kit.Handler) -> None:
+        kit.action(text, work, needs="labeller").props("dense")
+
+    with ui.element("article").classes("thing"):
+        with ui.element("div").classes("line"):
+            for at in thing.photos[:_PICTURES]:
+                with ui.element("figure"):
+                    image = ui.element("img").props("loading=lazy")
+                    image.props["src"] = kit.rooted(album.address(at))
+                    image.props["alt"] = safe(album.name(at).rpartition("/")[2])
+                    with ui.element("figcaption").classes("note"):
+                        ui.label(safe(album.class_of(at), 24))
+        with ui.element("div").classes("stack"):
+            kit.heading(thing.text, 3)
+            with ui.element("div").classes("line"):
+                if thing.suggested:
+                    button(f"It is {safe(thing.suggested, 30)}", partial(move, thing.suggested))
+                for text, photos in remove:
+                    button(text, lambda some=photos: do(studio.albums.remove(album, some)))
+                button(fine, partial(settle, True))
+                if thing.suggested:
+                    class_select(album.classes, move, "Another class")
+
+
+def _decisions(album: Album, thing: Thing) -> tuple[list[tuple[str, Sequence[int]]], str]:
+    """Words with the photographs that are removed then, and the words that settle it."""
+    first, *others = thing.photos
+    classes = sorted({album.class_of(at) for at in thing.photos})
+    match thing.kind:
+        case "suspect":
+            return [("Remove", [first])], f"It is {safe(classes[0], 30)}"
+        case "conflicting-labels":
+            rest = [[at for at in thing.photos if album.class_of(at) != name] for name in classes]
+            names = [f"It is {safe(name, 30)}" for name in classes]
+            return [*zip(names, rest, strict=True), ("Remove all", thing.photos)], "It is fine"
+        case "exact-duplicates":
+            return [("Keep one", others)], "It is fine"
+        case "unreadable" if not album.can_add:
+            return [], "Leave it"
+    return [("Remove", [first])], "It is fine"

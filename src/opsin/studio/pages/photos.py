@@ -16,12 +16,13 @@ from opsin.core.errors import OpsinError, StorageError
 from opsin.core.format import count, counted
 from opsin.data.image_tree import left_out_in_words
 from opsin.studio.context import Studio
-from opsin.studio.datasets.album import OUT, Album
+from opsin.studio.datasets.album import Album
+from opsin.studio.datasets.corrections import OUT
 from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.errors import DiskFull, NotThere
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.photo_columns import HEIGHT, Column, name_field
-from opsin.studio.pages.photo_things import ThingsDialog
+from opsin.studio.pages.photo_things import Thing, show_thing, things_to_look_at
 from opsin.studio.people import allows
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit
@@ -35,8 +36,9 @@ if TYPE_CHECKING:
     from opsin.studio.jobs.job import Job
     from opsin.studio.projects import Project
 
-# Columns that are shown at first, and photographs of a class from which on it can be enlarged.
+# Columns and things that are shown, and photographs from which on a column can be enlarged.
 _SHOWN: Final = 24
+_THINGS: Final = 20
 _SEVERAL: Final = 12
 
 
@@ -71,7 +73,8 @@ class Photos:
         self._tray: Column | None = None
         self._active: Column | None = None  # the column with the chosen photographs
         self._viewer: ImageViewer | None = None
-        self._most, self._searched, self._due = _SHOWN, "", False
+        self._things: list[Thing] = []
+        self._searched, self._due = "", False
         self._classes = tuple[str, ...]()  # of the bar
         self._checked: object = None  # the listing of files that was checked last
         self._job: Job | None = None
@@ -79,14 +82,14 @@ class Photos:
         self._showing, self._adding = asyncio.Lock(), asyncio.Lock()
         with ui.element("div").classes("line"):
             self._summary = ui.label("Looking at the photographs …").classes("note")
-            self._things = ThingsDialog(studio, self.do)
             if allows("labeller"):
                 kit.action("Undo", self.undo, kind="quiet", icon="undo")
             search = ui.input(placeholder="Find a class or photograph", on_change=self._find)
             search.props("clearable debounce=200").props["aria-label"] = "Find"
         self._status, self._reading = kit.StatusLine(), kit.StatusLine()
+        self._fold = kit.question("", self._list_things)
         self._place = ui.element("div").classes("class-columns")
-        self._more = kit.action("Show more classes", self._show_more)
+        self._more = kit.note("")
         kit.question("More about these photographs", self._details)
         with ui.element("div").classes("choice-bar") as self._bar:
             self._bar.props('role=toolbar aria-label="Chosen photographs"')
@@ -94,20 +97,18 @@ class Photos:
             self._to = ui.element("div")
             kit.action("Remove", partial(self.move, ""), icon="delete_outline").props("dense")
             kit.icon_action("close", "Choose none", lambda: self.choose(None))
-        for hidden in (self._more, self._bar):
+        for hidden in (self._fold, self._bar):
             hidden.set_visibility(False)
         self._large = ui.element("div")
         ui.keyboard(self._key, ignore=["input", "select", "textarea"])
         studio.changed.subscribe(self._heard)
 
     async def start(self) -> None:
-        """Show the photographs: the first few at once, then all, then what is known of them."""
+        """Show the photographs: all at once, then what is known of them."""
         albums = self.studio.albums
         async with self._showing:
-            for stage in (albums.glimpse, partial(albums.open, at_once=True)):
-                with contextlib.suppress(OpsinError):  # the refresh says it
-                    if album := await stage(self.project.id):
-                        await self._show(album)
+            with contextlib.suppress(OpsinError):  # the refresh says it
+                await self._show(await albums.open(self.project.id, at_once=True))
         await self.refresh()
 
     async def refresh(self) -> None:
@@ -122,6 +123,7 @@ class Photos:
                     await self._show(await self.studio.albums.open(self.project.id))
             except NotThere:
                 self._place.clear()
+                self._columns, self._tray, self._active = {}, None, None
                 with self._place:
                     kit.empty("This project was removed.", "Your projects", "/")
             except OpsinError as error:
@@ -130,13 +132,12 @@ class Photos:
     async def _show(self, album: Album) -> None:
         if self._place.is_deleted:
             return
-        self.album, whole = album, album.contents.whole
+        self.album = album
         self._show_columns()
-        if whole:
-            self._summary.set_text(
-                f"{counted(sum(album.counts.values()), 'photograph')} in "
-                f"{counted(len(album.classes), 'class', 'classes')}"
-            )
+        self._summary.set_text(
+            f"{counted(sum(album.counts.values()), 'photograph')} in "
+            f"{counted(len(album.classes), 'class', 'classes')}"
+        )
         self.frame.actions.clear()
         with self.frame.actions:
             if reason := album.why_not_trainable():
@@ -149,24 +150,40 @@ class Photos:
         self._removed.refresh()
         if self._viewer:
             self._viewer.refresh()
-        if whole and album.contents is not self._checked:
+        if album.contents is not self._checked:
             self._checked = album.contents  # files came or went
             background_tasks.create(self._check(), name=f"photographs {self.project.id}")
-        await self._things.show(album)
+        things = await IMAGES.run(things_to_look_at, self.studio, album)
+        if not self._place.is_deleted:
+            self._things, words = things, f"{counted(len(things), 'thing')} to look at"
+            self._fold.props["label"] = words if things else "Everything was looked at"
+            self._fold.set_visibility(bool(things) or bool(self._fold.value))
+            self._list_things.refresh()
+
+    @ui.refreshable_method
+    def _list_things(self) -> None:
+        for thing in self._things[:_THINGS]:
+            show_thing(self.studio, self.album, thing, self.do)
+        if len(self._things) > _THINGS:
+            kit.note("The others follow as these are settled.")
 
     def _show_columns(self) -> None:
         """Show all columns; of very many classes only the first, or those searched.
 
         Columns that stay are not built anew: files may be on their way to them.
         """
-        album = self.album
-        named = [name for name in album.classes if self._searched in name.casefold()]
-        named = named or list(album.classes)  # it is the name of a photograph
-        self._more.set_visibility(len(named) > self._most)
-        self._more.set_text(f"Show more of {counted(len(named), 'class', 'classes')}")
-        shown = named[: self._most]
+        album, words = self.album, self._searched
+        found = {album.class_of(at) for at, name in enumerate(album.contents.names)
+                 if words and words in name.casefold()}  # fmt: skip
+        named = [name for name in album.classes if words in name.casefold() or name in found]
+        shown = named[:_SHOWN]
+        more = f"{count(len(named) - len(shown))} more classes: search for them by name."
+        self._more.set_text(more if len(named) > _SHOWN else "")
         for gone in self._columns.keys() - set(shown):
-            self._columns.pop(gone)[1].delete()
+            column, card = self._columns.pop(gone)
+            card.delete()
+            if self._active is column:
+                self._active = None
         with self._place:
             for index, name in enumerate(shown):
                 if name not in self._columns:
@@ -199,9 +216,9 @@ class Photos:
         """A class: its name, number, photographs, and places for more; and the card around them."""
 
         def say(many: int) -> None:
-            whole, classes = self.album.contents.whole, self.album.classes
-            number.set_text(count(many) if whole else "…")
-            more.set_visibility(whole and many > _SEVERAL)
+            classes = self.album.classes
+            number.set_text(count(many))
+            more.set_visibility(many > _SEVERAL)
             key.set_text(key_of_class(classes.index(class_)) if class_ in classes else "")
             key.set_visibility(bool(key.text))
 
@@ -246,10 +263,6 @@ class Photos:
 
     def _find(self, event: events.ValueChangeEventArguments[str | None]) -> None:
         self._searched = str(event.value or "").strip().casefold()
-        self._show_columns()
-
-    def _show_more(self) -> None:
-        self._most += _SHOWN
         self._show_columns()
 
     def _details(self) -> None:
@@ -344,9 +357,7 @@ class Photos:
         album, albums = self.album, self.studio.albums
         if not chosen or class_ == (column.class_ or None):
             return
-        if not column.class_:
-            await self.do(albums.sort(album, chosen, class_))
-        elif class_:
+        if class_:
             await self.do(albums.move(album, chosen, class_))
         else:
             await self.do(albums.remove(album, chosen))
@@ -365,8 +376,11 @@ class Photos:
         self._reading.clear()
 
     async def _add_class(self) -> None:
+        async def work(name: str) -> str:
+            return f"Added the class {await self.studio.albums.add_class(self.project.id, name)}"
+
         if name := await kit.ask_text("Add a class", "Name", most=120):
-            await self.do(self.studio.albums.add_class(self.project.id, name), "Added the class {}")
+            await self.do(work(name))
 
     async def rename(self, class_: str, new: str = "") -> None:
         """Rename a class, or remove it (no new name)."""
@@ -384,9 +398,8 @@ class Photos:
         await self.do(work())
 
     async def do(
-        self, work: Awaitable[str], words: str = "{}",
-        undo: Callable[[], Awaitable[object]] | None = None,
-    ) -> None:  # fmt: skip
+        self, work: Awaitable[str], undo: Callable[[], Awaitable[object]] | None = None
+    ) -> None:
         """Change something, offer to take it back, and tell all windows, this one too."""
         with self._status.errors():
             try:
@@ -394,7 +407,7 @@ class Photos:
             except StorageError:  # without the places of files
                 raise DiskFull("The disk is full, or cannot be written", "Free space.") from None
             if text:
-                self.frame.undo.offer(words.replace("{}", text), undo or self.undo)
+                self.frame.undo.offer(text, undo or self.undo)
             self.studio.changed.emit(f"set:{self.project.id}")
 
     async def _key(self, event: events.KeyEventArguments) -> None:

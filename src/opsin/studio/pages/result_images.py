@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 from nicegui import ui
+from numpy.typing import NDArray
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PartPredictions, RunPredictions
 from opsin.core.artifacts.run_report import Report, SuspectedLabel
 from opsin.core.errors import MovedError, OpsinError
 from opsin.studio.datasets.album import Album
-from opsin.studio.datasets.corrections import RunCorrections
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.pages.confirmed_labels import ConfirmedLabels
 from opsin.studio.pages.verdicts import confidence_of
@@ -36,6 +38,8 @@ class ResultImages:
 
     opened: DecodedDataset
     answers: PartPredictions
+    _confirmed: ConfirmedLabels
+    _places: NDArray[np.int64]  # of the images in the album, or -1
 
     def __init__(self, studio: Studio, run: RunDirectory, report: Report, undo: UndoBar) -> None:
         self._studio, self.run, self.report, self._undo = studio, run, report, undo
@@ -50,10 +54,8 @@ class ResultImages:
         self.listeners: list[Callable[[], object]] = []
         self._ready = asyncio.Event()
         self._fault: OpsinError | None = None
-        self._corrections: RunCorrections | None = None
         self._topic = ""
         self._album: Album | None = None
-        self._positions: dict[int, int] = {}  # in the album, by image
 
     async def load(self) -> None:
         """Read the answers and open the images; `wait` tells the rest."""
@@ -71,37 +73,20 @@ class ResultImages:
 
     async def _open(self) -> None:
         self.answers = (await IMAGES.run(RunPredictions.read, self.run)).of(self.report.split)
-        opened, run_id = self._studio.opened, opaque(self.run.path.name)
-        self.opened = await opened.of_run(run_id)
+        self.opened = await self._studio.opened.of_run(opaque(self.run.path.name))
         try:
-            dataset, self._corrections = await opened.corrections_of_run(run_id)
+            await self._read()
         except MovedError:
             raise
         except OpsinError as error:
             self.fixed = str(error)
         else:
-            self._topic = f"set:{dataset.id}"
-            self._confirmed = ConfirmedLabels(
-                await IMAGES.run(self._studio.sets.folder, dataset.id)
-            )
-            await self._find_originals(dataset.id, self._corrections)
             self._studio.changed.subscribe(self._heard)
-        await self._read()
-
-    async def _find_originals(self, dataset_id: str, corrections: RunCorrections) -> None:
-        """Find the photographs' files, to show them as they were taken."""
-        with contextlib.suppress(OpsinError):
-            album = await self._studio.albums.open(dataset_id)
-            if album.contents.files is not None and album.contents.tokens:
-                rows = enumerate(corrections.rows.tolist())
-                at_row = await IMAGES.run(lambda: album.at_row)
-                self._positions = {image: at_row[row] for image, row in rows if row in at_row}
-                self._album = album
 
     def _address(self, image: int, *, large: bool = False) -> str:
-        if self._album is None or image not in self._positions:
+        if self._album is None or self._places[image] < 0:
             return self.opened.address(image)
-        return self._album.address(self._positions[image], large=large)
+        return self._album.address(int(self._places[image]), large=large)
 
     def gallery(self, title: str, places: Sequence[int]) -> None:
         """Show answers; a click opens one large, with keys for its class."""
@@ -149,31 +134,36 @@ class ResultImages:
     async def relabel(self, image: int, label: str | None) -> None:
         """Give an image another class, or leave it out (``None``); undo is offered."""
         before = self.now.get(image, self.opened.classes[self.opened.label(image)])
-        await self._write(image, label)
         name = safe(self.opened.name(image).rpartition("/")[2], 40)
         words = "is left out" if label is None else f"is {safe(label, 40)} now"
-        self._undo.offer(f"{name} {words}", lambda: self._write(image, before))
+        move = partial(self._move, image)
+        await self._do(partial(move, label), partial(move, before), f"{name} {words}")
 
-    async def _write(self, image: int, label: str | None) -> None:
-        if self._corrections is None:
-            raise OpsinError("These labels cannot be changed here", self.fixed)
-        await IMAGES.run(self._corrections.put, [image], label)
-        await self._emit()
+    async def _move(self, image: int, label: str | None) -> None:
+        albums, album = self._studio.albums, self._album
+        if album is None or self._places[image] < 0:
+            raise OpsinError("This label cannot be changed here", self.fixed)
+        chosen = [int(self._places[image])]
+        await (albums.move(album, chosen, label) if label else albums.remove(album, chosen))
 
     async def confirm(self, suspect: SuspectedLabel) -> None:
         """Note that a suspected label is right; undo is offered."""
-        if self._corrections is None:
-            raise OpsinError("This cannot be kept here", self.fixed)
-        pair = [(suspect.digest, suspect.label)]
-
-        async def take_back() -> None:
-            await IMAGES.run(lambda: self._confirmed.change(remove=pair))
-            await self._emit()
-
-        await IMAGES.run(lambda: self._confirmed.change(add=pair))
+        change, pair = self._confirmed.change, [(suspect.digest, suspect.label)]
         name = safe(suspect.name.rpartition("/")[2], 40)
-        self._undo.offer(f"{name} stays {safe(suspect.label, 40)}", take_back)
-        await self._emit()
+        await self._do(lambda: IMAGES.run(lambda: change(add=pair)),
+                       lambda: IMAGES.run(lambda: change(remove=pair)),
+                       f"{name} stays {safe(suspect.label, 40)}")  # fmt: skip
+
+    async def _do(
+        self, change: Callable[[], Awaitable[None]], back: Callable[[], Awaitable[None]],
+        words: str = "",
+    ) -> None:  # fmt: skip
+        """Change labels, read what shows next, and tell all windows."""
+        await change()
+        await self._read()
+        self._studio.changed.emit(self._topic)
+        if words:
+            self._undo.offer(words, lambda: self._do(back, change))
 
     def picture(self, image: int, words: str) -> None:
         """One image of 160 pixels with a line below it."""
@@ -184,25 +174,30 @@ class ResultImages:
             with ui.element("figcaption").classes("note"):
                 ui.label(safe(words, 60))
 
-    async def _emit(self) -> None:
-        """Read what is written, for what shows it next, and tell all windows."""
-        await self._read()
-        self._studio.changed.emit(self._topic)
-
     async def _heard(self, topic: str) -> None:
         if topic == self._topic:
-            await self._read()
+            with contextlib.suppress(OpsinError):  # new photographs are still being read
+                await self._read()
             for listener in self.listeners:
                 listener()
 
     async def _read(self) -> None:
-        confirmed: set[tuple[str, str]] = set()
-        if self._corrections:
-            self.now = await IMAGES.run(self._corrections.now)
-            confirmed = await IMAGES.run(self._confirmed.read)
+        """Read what the labels are now, and which suspected ones are not settled."""
         failures = self.report.failures
+        self.suspects = list(failures.suspects) if failures else []
+        album, places = await self._studio.albums.of_run(opaque(self.run.path.name))
+        self._confirmed = ConfirmedLabels(
+            await IMAGES.run(self._studio.sets.folder, album.dataset.id)
+        )
+        confirmed = await IMAGES.run(self._confirmed.read)
+        now = np.array([*album.classes, None], object)[album.labels[places]]  # -1 is left out
+        trained = np.array(self.opened.classes, object)[self.opened.decoded.labels]
+        changed = np.flatnonzero((now != trained) & (places >= 0))
+        self.now = {image: now[image] for image in changed.tolist()}
+        self._album, self._places = album, places
+        self._topic = f"set:{album.dataset.id}"
         self.suspects = [
             suspect
-            for suspect in (failures.suspects if failures else ())
+            for suspect in self.suspects
             if suspect.row not in self.now and (suspect.digest, suspect.label) not in confirmed
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import secrets
 import shutil
@@ -14,12 +15,12 @@ from nicegui.events import KeyEventArguments
 
 from opsin.core.errors import OpsinError
 from opsin.core.format import count, percent
-from opsin.runtime.prediction import NONE_OF_THESE, Prediction
+from opsin.runtime.prediction import NONE_OF_THESE
 from opsin.studio.context import Studio
 from opsin.studio.datasets.upload_import import SentFile, common_name, file_name
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import JobAction, new_output_folder
-from opsin.studio.pages.answer_tables import AnsweredImage, grouped, read_answered, read_answers
+from opsin.studio.pages.answer_tables import AnsweredImage, read_answered, read_answers
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.try_corrections import Corrections, stopped
 from opsin.studio.pages.verdicts import in_short
@@ -29,7 +30,8 @@ from opsin.studio.threads import IMAGES, UPLOADS
 from opsin.studio.ui import kit, layout
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 from opsin.studio.ui.intake import Intake
-from opsin.studio.ui.maps import bars
+from opsin.studio.ui.maps import answer_view, framed
+from opsin.studio.ui.waiting import Waiting
 from opsin.studio.words import safe
 
 _KEY: Final = re.compile(r"[0-9a-f]{16}")
@@ -168,28 +170,31 @@ class _Try:
 
     def _groups(self, images: Sequence[AnsweredImage]) -> None:
         """Show images by their answer."""
-        groups, places = grouped(images), {image.src: at for at, image in enumerate(images)}
-        failed = groups.pop("", [])
+
+        def describe(at: int) -> GalleryImage:
+            name, answer, label, confidence, _ = images[at]
+            name, other = Path(name).name, f"{label}? " if answer == NONE_OF_THESE else ""
+            caption = f"{other}{percent(confidence)} · {name}"
+            src = f"/answers/{self._job}/{at}.png?small=1"
+            return GalleryImage(src, f"{name}, {_shown(answer)}", caption)
+
+        def show(answer: str, places: list[int]) -> None:
+            kit.heading(f"{_shown(answer)} ({count(len(places))})")
+            if answer:
+                ImageGallery(
+                    f"Photographs answered with {answer}", places, describe,
+                    on_open=lambda at: ui.navigate.to(self._address(at=str(places[at]))),
+                )  # fmt: skip
+            for at in () if answer else places[:_NAMED]:
+                kit.note(f"{Path(images[at].name).name}: {images[at].error}")
+
         with ui.element("div").classes("line"):
-            words = (f"{safe(_shown(name), 40)} {count(len(g))}" for name, g in groups.items())
-            ui.label(" · ".join(words)).classes("text-weight-bold")
             kit.link_button("Try others", self._address(job=""))
             kit.link_button("Save as a table", f"/answers/{self._job}.csv", icon="table_view")
-        kit.note("The least sure answers come first. Click a photograph to see it large.")
-
-        def gallery(name: str, group: Sequence[AnsweredImage]) -> None:
-            def open_(at: int) -> None:
-                ui.navigate.to(self._address(at=str(places[group[at].src])))
-
-            kit.heading(f"{_shown(name)} ({count(len(group))})")
-            ImageGallery(f"Photographs answered with {name}", group, _in_gallery, on_open=open_)
-
-        for name, group in groups.items():
-            gallery(name, group)
-        if failed:
-            kit.heading(f"Could not be read ({count(len(failed))})")
-            for image in failed[:_NAMED]:
-                kit.note(f"{Path(image.name).name}: {image.error}")
+            kit.note("The least sure answers come first. Click a photograph to see it large.")
+        answer_at = itertools.groupby(range(len(images)), lambda at: images[at].answer)
+        for answer, places in answer_at:
+            show(answer, list(places))
 
     async def _one(self, key: str, at: int = 0, of: int = 1) -> None:
         """Show one image large, with its answer; arrow keys lead to the others."""
@@ -197,86 +202,53 @@ class _Try:
         if self._holder.is_deleted:
             return
 
-        def go(by: int) -> None:
-            if 0 <= at + by < of:
-                ui.navigate.to(self._address(at=str(at + by)))
+        steps = {at - 1: "Previous", at + 1: "Next"}
 
         def press(event: KeyEventArguments) -> None:
-            if event.action.keydown and (event.key.arrow_left or event.key.arrow_right):
-                go(1 if event.key.arrow_right else -1)
+            to = at + bool(event.key.arrow_right) - bool(event.key.arrow_left)
+            if event.action.keydown and to in steps and 0 <= to < of:
+                ui.navigate.to(self._address(at=str(to)))
 
         self._holder.clear()
         with self._holder:
             if of > 1:
                 with ui.element("div").classes("line"):
                     kit.link_button(f"All {count(of)}", self._address(at=""), icon="apps")
-                    kit.action("Previous", lambda: go(-1), kind="quiet", icon="chevron_left",
-                               off="" if at else "This is the first.")  # fmt: skip
+                    for to, word in steps.items():
+                        if 0 <= to < of:
+                            kit.link_button(word, self._address(at=str(to)), kind="quiet")
                     kit.note(f"{count(at + 1)} of {count(of)}")
-                    kit.action("Next", lambda: go(1), kind="quiet", icon="chevron_right",
-                               off="" if at + 1 < of else "This is the last.")  # fmt: skip
                 ui.keyboard(press)
             with ui.element("div").classes("try"):
-                self._picture(key, answer)
                 with ui.element("div").classes("stack"):
-                    _show_answer(answer)
+                    image = ui.element("img").classes("photo")
+                    image.props.update({"src": kit.rooted(f"/kept/{key}.png"),
+                                        "alt": safe(answer.name, 60)})  # fmt: skip
+                    kit.sharpen(image)
+                    if not answer.warning:
+                        why = {"run": self._run.id, "image": key, "view": "why"}
+                        ui.link("Why this answer?", layout.address(self._project, "inside", **why))
+                        kit.question("Where does it look?", lambda: self._where(key, answer.label))
+                with ui.element("div").classes("stack"):
+                    answer_view(answer.top(_BARS), rejected=answer.rejected,
+                                warning=answer.warning is not None)  # fmt: skip
+                    for text in answer.notes:
+                        if text != answer.warning:
+                            kit.note(f"{text[:1].upper()}{text[1:]}.")
                     await self._corrections.of_image(key, answer)
 
-    def _picture(self, key: str, answer: Prediction) -> None:
-        """The photograph, and on demand a heat map over it."""
-        photograph = kit.rooted(f"/kept/{key}.png")
-
-        async def toggle() -> None:
-            src, word = photograph, "Show where it looks"
-            with status.errors():
-                if image.props["src"] == photograph:
-                    status.say("Hiding one part after another …")
-                    given = self._studio.tried.get(key)
-                    heat = await self._studio.inside.ask(self._run.id, "where", given)
-                    src, word = kit.rooted(heat.src(heat.values["image"])), "Show the photograph"
-                    status.say(f"Bright: hiding this makes {safe(answer.label, 40)} less probable.")
-                image.props["src"] = src
-                button.set_text(word)
-
-        with ui.element("figure").classes("stack"):
-            image = ui.element("img").classes("photo")
-            kit.sharpen(image)
-            image.props.update({"src": photograph, "alt": safe(answer.name, 60)})
-            if answer.warning:
-                return
-            with ui.element("figcaption").classes("line"):
-                button = kit.action("Show where it looks", toggle, kind="quiet", icon="blur_on")
-                why = {"run": self._run.id, "image": key, "view": "why"}
-                ui.link("Why this answer?", layout.address(self._project, "inside", **why))
-            status = kit.StatusLine()
-
-
-def _show_answer(answer: Prediction) -> None:
-    """The answer in large type, how far it is known, and the classes with bars."""
-    nearest = f"{safe(answer.label, 60)}, {percent(answer.confidence)}"
-    headline = ui.label(nearest).classes("headline")
-    if answer.warning:
-        headline.set_text("Nothing to recognise")
-        ui.label(f"The photograph has no contrast. Nearest: {nearest}.").classes("warning")
-    elif answer.rejected:
-        headline.set_text("None of these")
-        kit.note(f"It looks unlike the training photographs. Nearest: {nearest}.")
-    elif answer.rejected is None:
-        kit.note("This classifier cannot say when a photograph is none of its classes.")
-    else:
-        kit.note("Similar to the training photographs.")
-    bars([(name, share, percent(share)) for name, share in answer.top(_BARS)])
-    for text in answer.notes:
-        if text != answer.warning:
-            kit.note(f"{text[:1].upper()}{text[1:]}.")
+    async def _where(self, key: str, label: str) -> None:
+        """A heat map over the photograph."""
+        waiting = Waiting("Hiding one part after another")
+        try:
+            given = self._studio.tried.get(key)
+            heat = await self._studio.inside.ask(self._run.id, "where", given)
+        finally:
+            waiting.delete()
+        words = f"Bright: hiding this makes {label} less probable."
+        framed(heat.src(heat.values["image"]), f"Heat map. {words}", words)
 
 
 def _shown(answer: str) -> str:
-    return "None of these" if answer == NONE_OF_THESE else answer
-
-
-def _in_gallery(image: AnsweredImage) -> GalleryImage:
-    name = Path(image.name).name
-    other = f"{image.label}? " if image.answer == NONE_OF_THESE else ""
-    caption = f"{other}{percent(image.confidence)} · {name}"
-    return GalleryImage(f"{image.src}?small=1", f"{name}, {_shown(image.answer)}", caption)
+    """An answer as a heading."""
+    return {NONE_OF_THESE: "None of these", "": "Could not be read"}.get(answer, answer)

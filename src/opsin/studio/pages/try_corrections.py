@@ -10,7 +10,7 @@ from pathlib import Path
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
-from opsin.core.format import about, count, counted
+from opsin.core.format import about, counted
 from opsin.data.image_tree import is_image_name
 from opsin.runtime.prediction import Prediction
 from opsin.studio.context import Studio
@@ -19,7 +19,6 @@ from opsin.studio.jobs import training_form
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import JobAction
 from opsin.studio.projects import Project
-from opsin.studio.runs.compared import Compared, verdict_on
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit
@@ -39,7 +38,6 @@ class Corrections:
         self._frame, self._address = frame, address
         dataset = project.dataset
         self._set = dataset.id if dataset is not None and dataset.made_here else ""
-        self._trains = False
 
     async def of_image(self, key: str, answer: Prediction) -> None:
         """Let people say that an answer is wrong, or say where the photograph went."""
@@ -98,17 +96,24 @@ class Corrections:
 
     async def offer(self, changed: str = "") -> None:
         """Offer to train again where photographs came since the newest classifier."""
-        if not self._set or self._trains or changed not in ("", f"set:{self._set}"):
+        place = self._frame.actions
+        if not self._set or changed not in ("", f"set:{self._set}"):
             return
+
+        async def train() -> None:
+            job = await IMAGES.run(self._start)
+            self._studio.changed.emit("jobs")
+            ui.navigate.to(self._address(again=job.id))
+
         number, level = await IMAGES.run(self._new)
-        if self._frame.actions.is_deleted or self._trains:
+        if place.is_deleted:
             return
-        self._frame.actions.clear()
-        with self._frame.actions:
+        place.clear()
+        with place:
             if number:
                 kit.note(counted(number, "new photograph"))
                 seconds = f" ({about(level.seconds)})" if level.seconds else ""
-                kit.action(f"Train again{seconds}", self._train, kind="primary", needs="owner")
+                kit.action(f"Train again{seconds}", train, kind="primary", needs="owner")
 
     def _new(self) -> tuple[int, Level]:
         """How many photographs came since the newest training, and what the next one takes."""
@@ -116,21 +121,11 @@ class Corrections:
         number, total = newer_images(folder, (newest and newest.started) or 0.0)
         return number, levels_for(total, self._studio.jobs.jobs(), known=total - number)[1]
 
-    async def _train(self) -> None:
-        if not self._trains:
-            self._trains = True  # a second click starts no second one
-            try:
-                job = await IMAGES.run(self._start)
-            finally:
-                self._trains = False
-            self._studio.changed.emit("jobs")
-            ui.navigate.to(self._address(again=job.id))
-
     def _start(self) -> Job:
         """Add the training to the queue, with the parts of the last one."""
         studio, project = self._studio, self._studio.projects.get(self._project.id)
         for job in studio.jobs.of_project(project.id):
-            if not job.over:  # another window was quicker
+            if not job.over:  # another window was quicker, or a second click
                 return job
         _, level = self._new()
         source, corrections, parts = studio.projects.training_inputs(studio.sets.get(self._set))
@@ -142,8 +137,8 @@ class Corrections:
         return studio.jobs.add("train", name, words, project=project.id, expected=level.expected)
 
     async def follow(self, job_id: str, holder: ui.element) -> None:
-        """Show a training that was started here, then compare old and new."""
-        studio, jobs, self._trains = self._studio, self._studio.jobs, True
+        """Show a training that was started here; then lead to the comparison of old and new."""
+        studio, jobs = self._studio, self._studio.jobs
         waited = JobAction(jobs, jobs.get(job_id))
         if waited.job.project != self._project.id:
             raise NotThere("This training belongs to another project", "Open that project.")
@@ -162,31 +157,8 @@ class Corrections:
         row = studio.runs.find(waited.job.run) if waited.job.run else None
         if waited.job.state not in ("done", "stopped") or row is None or not row.has_classifier:
             raise stopped(waited.job, "Train it again.")
-        words.set_text("Comparing old and new")
-        project = await IMAGES.run(studio.projects.get, self._project.id)
-        ids, names = [self._run.id, row.id], [project.title_of(self._run), project.title_of(row)]
-        lines, fault = list[str](), ""
-        try:
-            compared = await IMAGES.run(Compared, studio.runs, jobs, ids, names)
-            found = await compared.get()
-            sentence, points = verdict_on(found.pairs[0], *names)
-            before, now = (count(round(run.accuracy * found.images)) for run in found.runs)
-            figures = f"right for {now} of the same {count(found.images)}, before {before}"
-            lines = [f"{sentence}; {figures}.", points, *found.notes]
-        except OpsinError as error:
-            fault = str(error)
-        if holder.is_deleted:
-            return
-        holder.clear()
-        with holder, ui.element("div").classes("card stack").props('role="status"'):
-            for line in lines:
-                ui.label(safe(line, 600)).classes("prose")
-            if fault:
-                kit.error_line(fault)
-            kit.link_button("Compare", f"/compare?runs={','.join(ids)}")
-        with self._frame.actions:
-            new = self._address(run=row.id, again="")
-            kit.link_button("Try the new one", new, kind="primary")
+        with holder:
+            ui.navigate.to(f"/compare?runs={self._run.id},{row.id}")
 
 
 def stopped(job: Job, advice: str) -> OpsinError:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Final
 
 from opsin.core.artifacts.run_predictions import PredictedPart
-from opsin.core.artifacts.run_report import PartFigures, Report
+from opsin.core.artifacts.run_report import Accuracy, PartFigures, Report
 from opsin.core.format import count, counted
 from opsin.report.terminal import corrected_in_words, leaks_in_words
 from opsin.studio.runs.run_index import RunRow
@@ -19,15 +19,6 @@ _JUDGED_BY: Final[dict[PredictedPart, str]] = {
 }
 
 
-class _Judged(Protocol):
-    """What has an accuracy."""
-
-    @property
-    def accuracy(self) -> float | None: ...
-    @property
-    def images(self) -> int | None: ...
-
-
 def share(value: float) -> str:
     """A share in whole percents."""
     return f"{100 * value:.0f}%"
@@ -39,13 +30,13 @@ def span(low: float, high: float) -> str:
     return f"{100 * low:.{digits}f}–{100 * high:.{digits}f}%"
 
 
-def right_of(figures: _Judged) -> str:
+def right_of(figures: Accuracy | RunRow) -> str:
     """How many of the photographs got the right answer."""
     images = figures.images or 0
     return f"Right for {count(round((figures.accuracy or 0.0) * images))} of {count(images)}"
 
 
-def in_short(figures: PartFigures | RunRow) -> str:
+def in_short(figures: Accuracy | RunRow) -> str:
     """The verdict in a few words, with its interval; ``""`` until it is known."""
     if figures.accuracy is None or not figures.images:
         return ""

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -183,8 +183,8 @@ class RunIndex:
                     return None if row.split == "out_of_fold" else directory
         return None
 
-    def delete(self, id: str) -> str:  # noqa: A002
-        """Remove a run; its files are kept for a week."""
+    def delete(self, id: str, token: str = "") -> str:  # noqa: A002
+        """Remove a run; the token restores it for a week, with others of the same."""
         require("owner")
         row = self.row(id)
         run = RunDirectory(self.root / row.folder)
@@ -193,7 +193,7 @@ class RunIndex:
             state, _ = run.state()
         if state == "running":
             raise RunError(f"{run.path.name} is being trained", "Stop it first.")
-        token = self._trash.put(run.path.name)
+        token = self._trash.put(run.path.name, token)
         record(f"removed the classifier {row.name}")
         self.scan()
         return token
@@ -202,22 +202,19 @@ class RunIndex:
         """Return the runs that can be restored, the last deleted first."""
         items = []
         for item in self._trash.removed():
+            name = ""
             with contextlib.suppress(OpsinError, OSError):  # a damaged one has its folder's name
-                name = RunDirectory(self._trash.path / item.token).read_notes().name
-                item = replace(item, name=name or item.folder)  # noqa: PLW2901
-            items.append(item)
+                name = RunDirectory(item.place).read_notes().name
+            items.append(item._replace(name=name or item.folder))
         return items
 
-    def restore(self, token: str) -> str:
-        """Restore a deleted run, and return its id."""
+    def restore(self, token: str) -> None:
+        """Restore the runs of a token."""
         require("owner")
-        removed = self._trash.get(token)
-        if (self.root / removed.folder).exists():
-            raise RunError(f"There is another run {removed.folder}", "Rename or delete it.")
-        self._trash.restore(removed)
-        record(f"restored the classifier {removed.folder}")
+        for removed in self._trash.get(token):
+            self._trash.restore(removed)
+            record(f"restored the classifier {removed.folder}")
         self.scan()
-        return opaque(removed.folder)
 
     def rename(self, id: str, name: str) -> None:  # noqa: A002
         """Give a run a name of its own, or take it away."""

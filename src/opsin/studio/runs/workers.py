@@ -37,12 +37,8 @@ OnProgress = Callable[[str, int, int], object]
 # Most bytes of kept answers, each of which counts as so many at least.
 _BYTES: Final = 96 << 20
 _LEAST: Final = _BYTES // 64
-# Questions about one photograph: most seconds of an answer, and no images of the run are read.
+# Questions that need none of the run's images, and the most seconds that they may take.
 _SHORT: Final = {"predict": 60.0, "where": 120.0}
-
-
-class Stopped(OpsinError):  # noqa: N818  it is what happened
-    """A question that was cancelled."""
 
 
 class GivenImage(NamedTuple):
@@ -69,14 +65,15 @@ class Answer:
 class _Worker:
     """A child process that has one run's classifier open."""
 
+    process: asyncio.subprocess.Process | None = None
+    timer: asyncio.TimerHandle | None = None  # until it ends, without work
+
     def __init__(self, run: RunDirectory, stamp: FileStamp) -> None:
         self.run, self.stamp = run, stamp
-        self.process: asyncio.subprocess.Process | None = None
-        self.timer: asyncio.TimerHandle | None = None  # until it ends
 
-    def fits(self, run: RunDirectory, stamp: FileStamp) -> bool:
-        running = self.process is not None and self.process.returncode is None
-        return running and (self.run.path, self.stamp) == (run.path, stamp)
+    @property
+    def alive(self) -> bool:
+        return self.process is not None and self.process.returncode is None
 
     async def ask(
         self, question: Header, content: bytes, tell: OnProgress, memory: int
@@ -88,24 +85,28 @@ class _Worker:
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
                 env=child_environment(), start_new_session=True,
             )  # fmt: skip
-        process = self.process
-        assert process.stdin is not None
-        assert process.stdout is not None
+        source, target = self.process.stdout, self.process.stdin
+        assert source is not None
+        assert target is not None
         with contextlib.suppress(ConnectionError):  # then receiving fails below
-            process.stdin.writelines(pack(question, [content]))
-            await process.stdin.drain()
-        while (frame := await receive_async(process.stdout)) is not None:
+            target.writelines(pack(question, [content]))
+            await target.drain()
+        while (frame := await receive_async(source)) is not None:
             if "progress" not in frame[0]:
                 return frame
             tell(*frame[0]["progress"])
-        reason = exit_reason(await process.wait())
+        reason = exit_reason(await self.process.wait())
         raise OpsinError(f"The work was ended by {reason} (too little memory?)", "Ask again.")
 
-    async def end(self) -> None:
+    def kill(self) -> None:
         if self.timer is not None:
             self.timer.cancel()
-        if self.process is not None and self.process.returncode is None:
+        if self.process is not None and self.alive:
             end_group(self.process.pid)
+
+    async def end(self) -> None:
+        self.kill()
+        if self.process is not None:
             await self.process.wait()
 
 
@@ -127,76 +128,64 @@ class Workers:
         self._idle: list[_Worker] = []  # the least recently used first
         self._busy: set[_Worker] = set()
         self._free = asyncio.Semaphore(most)
-        self._ending: set[asyncio.Task[None]] = set()
         self._answers = ComputedOnce[str, Answer](
             _BYTES, lambda answer: max(_LEAST, sum(map(len, answer.images)))
         )
-        self._listeners = defaultdict[str, list[OnProgress]](list)
+        self._listeners = defaultdict[str, list[OnProgress]](list)  # one for each who waits
 
     async def ask(
         self, run_id: str, do: str, given: GivenImage | None = None, *,
-        on_progress: OnProgress | None = None, **options: str | int,
+        on_progress: OnProgress = lambda *_: None, **options: str | int,
     ) -> Answer:  # fmt: skip
-        """Answer a question, computing each only once; those about a frame are not kept."""
-        directory, stamp, key = await IMAGES.run(self._identify, run_id, do, given, options)
+        """Answer a question, computing each only once; those about a frame are not kept.
 
-        def tell(what: str, done: int, total: int) -> None:
-            for listener in [*self._listeners[key]]:
-                listener(what, done, total)
+        The work ends when the last one who waits for it is cancelled.
+        """
+
+        def identify() -> tuple[RunDirectory, FileStamp, str]:
+            directory = self._runs.get(run_id)
+            if do not in _SHORT:
+                # The worker finds the run's images itself, and can do without them.
+                with contextlib.suppress(MovedError):
+                    self._places.check(directory)
+            stamp, image = file_stamp(directory.classifier), given.key if given else ""
+            asked = f"{directory.path}\0{stamp}\0{do}\0{image}\0{sorted(options.items())}"
+            content = asked.encode("utf-8", "backslashreplace")
+            return directory, stamp, hashlib.blake2s(content, digest_size=12).hexdigest()
 
         async def compute() -> Answer:
             content, named = (given.content, {"name": given.name}) if given else (b"", {})
             question = {"id": key, "do": do, "with": options | named}
-            header, body = await self._asked(directory, stamp, question, content, tell)
-            if "error" in header:
-                raise without_path(error_from(header["error"]), directory)
+            header, body = await self._asked(directory, stamp, question, content)
+            if "error" in header:  # no page shows a path
+                path, error = str(directory.path.absolute()), error_from(header["error"])
+                raise error.replace(f"{path}{os.sep}", "").replace(path, directory.path.name)
             ends = [0, *itertools.accumulate(header["images"])]
             images = [body[start:end] for start, end in itertools.pairwise(ends)]
             return Answer(f"/inside/{run_id}/{key}", header["said"], images)
 
+        directory, stamp, key = await IMAGES.run(identify)
         if given is not None and not given.key:
             return await compute()
-        if on_progress:
-            self._listeners[key].append(on_progress)
+        listeners = self._listeners[key]
+        listeners.append(on_progress)
         try:
             return await self._answers.get(key, compute)
         except asyncio.CancelledError:
-            if (task := asyncio.current_task()) is not None and task.cancelling():
-                raise
-            raise Stopped("The question was given up", "Ask again.") from None
+            if len(listeners) == 1:
+                await self._answers.cancel(key)
+            raise
         finally:
-            if on_progress:
-                self._listeners[key].remove(on_progress)
-            if not self._listeners[key]:
-                del self._listeners[key]
+            listeners.remove(on_progress)
+            if not listeners:
+                self._listeners.pop(key, None)
 
-    def _identify(
-        self, run_id: str, do: str, given: GivenImage | None, options: Header
-    ) -> tuple[RunDirectory, FileStamp, str]:
-        """The run, its classifier's stamp, and a key of the question."""
-        directory = self._runs.get(run_id)
-        if do not in _SHORT:
-            # The worker finds the run's images itself, and can do without them.
-            with contextlib.suppress(MovedError):
-                self._places.check(directory)
-        stamp, image = file_stamp(directory.classifier), given.key if given else ""
-        asked = f"{directory.path}\0{stamp}\0{do}\0{image}\0{sorted(options.items())}"
-        content = asked.encode("utf-8", "backslashreplace")
-        return directory, stamp, hashlib.blake2s(content, digest_size=12).hexdigest()
-
-    async def cancel(
-        self, run_id: str, do: str, given: GivenImage | None = None, **options: str | int
-    ) -> None:
-        """Cancel a pending question and end its worker."""
-        *_, key = await IMAGES.run(self._identify, run_id, do, given, options)
-        await self._answers.cancel(key)
-
-    def image(self, run_id: str, key: str, number: int) -> bytes | None:
+    def image(self, run_id: str, key: str, number: str) -> bytes | None:
         """Return an image of an answer, by the names in its URL."""
         answer = self._answers.kept(key)
         if answer is None or answer.address != f"/inside/{run_id}/{key}":
             return None
-        return answer.images[number] if number < len(answer.images) else None
+        return {str(i): image for i, image in enumerate(answer.images)}.get(number)
 
     async def stop(self) -> None:
         """End all workers."""
@@ -204,13 +193,19 @@ class Workers:
         await asyncio.gather(*(worker.end() for worker in (*self._idle, *self._busy)))
 
     async def _asked(
-        self, run: RunDirectory, stamp: FileStamp, question: Header, content: bytes,
-        tell: OnProgress,
-    ) -> tuple[Header, bytes]:  # fmt: skip
+        self, run: RunDirectory, stamp: FileStamp, question: Header, content: bytes
+    ) -> tuple[Header, bytes]:
         """What a worker of the run says, which works on nothing else meanwhile."""
+
+        def tell(what: str, done: int, total: int) -> None:
+            for listener in self._listeners.get(question["id"], ()):
+                listener(what, done, total)
+
+        def fits(worker: _Worker) -> bool:
+            return worker.alive and (worker.run.path, worker.stamp) == (run.path, stamp)
+
         async with self._free:
-            fitting = (one for one in self._idle if one.fits(run, stamp))
-            worker = next(fitting, None) or _Worker(run, stamp)
+            worker = next(filter(fits, self._idle), None) or _Worker(run, stamp)
             self._busy.add(worker)
             try:
                 if worker in self._idle:
@@ -223,29 +218,14 @@ class Workers:
                     answer = await worker.ask(question, content, tell, self._memory)
             except BaseException as error:
                 await worker.end()
-                if isinstance(error, TimeoutError):
-                    raise OpsinError(
-                        "This takes too long to compute", "Try another image."
-                    ) from None
-                raise
+                if not isinstance(error, TimeoutError):
+                    raise
+                raise OpsinError("This takes too long", "Try another image.") from None
             finally:
                 self._busy.remove(worker)
             self._idle.append(worker)
-            later = asyncio.get_running_loop().call_later
-            worker.timer = later(self._seconds, self._retire, worker)
+            worker.timer = asyncio.get_running_loop().call_later(self._seconds, worker.kill)
             return answer
-
-    def _retire(self, worker: _Worker) -> None:
-        self._idle.remove(worker)
-        task = asyncio.create_task(worker.end())
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
-
-
-def without_path(error: OpsinError, directory: RunDirectory) -> OpsinError:
-    """Return an error about a run without its path, which no page shows."""
-    path, name = str(directory.path.absolute()), directory.path.name
-    return error.replace(f"{path}{os.sep}", "").replace(path, name)
 
 
 def add_routes(api: FastAPI, workers: Workers) -> None:
@@ -253,9 +233,8 @@ def add_routes(api: FastAPI, workers: Workers) -> None:
 
     @api.get("/inside/{run_id}/{key}/{number}.png")
     async def image(run_id: str, key: str, number: str) -> Response:
-        known = number.isascii() and number.isdigit() and len(number) < 6
-        content = workers.image(run_id, key, int(number)) if known else None
+        content = workers.image(run_id, key, number)
         if content is None:
             return Response("This image is gone; load its page again.", 404)
-        headers = {"cache-control": "private, max-age=86400", "x-content-type-options": "nosniff"}
+        headers = {"cache-control": "private, max-age=86400"}
         return Response(content, media_type="image/png", headers=headers)

@@ -26,8 +26,6 @@ CURVES: Final = {
 }
 #: Classes up to which a whole confusion matrix can be read.
 MOST_CELLS: Final = 40
-#: About how many points of a curve are drawn at most.
-MOST_POINTS: Final = 500
 # Classes up to which the counts of a confusion matrix are printed.
 _PRINTED: Final = 20
 _TEXT: Final = {"color": "var(--muted)", "fontSize": 12}
@@ -145,12 +143,11 @@ def reliability_chart(bins: Sequence[Bin]) -> ui.echart:
 
 
 def curve_series(curves: Mapping[str, Sequence[float | None]]) -> list[Options]:
-    """Lines by epoch, the first epoch being 1; of a long training, evenly chosen points."""
+    """Lines by epoch, the first epoch being 1."""
     return [
-        {"type": "line", "name": safe(name, 24), "showSymbol": len(values) < 3,
+        {"type": "line", "name": safe(name, 24), "showSymbol": len(values) < 3, "sampling": "lttb",
          "data": [[i, round(value, 4) if value is not None and math.isfinite(value) else None]
-                  for i, value in enumerate(values, start=1)
-                  if i % (1 + len(values) // MOST_POINTS) == 0 or i in (1, len(values))],
+                  for i, value in enumerate(values, start=1)],
          "endLabel": {"show": True, "formatter": "{a}", "color": "inherit"},
          "labelLayout": {"moveOverlap": "shiftY"}}
         for name, values in curves.items()

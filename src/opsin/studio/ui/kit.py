@@ -72,9 +72,8 @@ def link_button(
 
 def sharpen(image: ui.element, below: int = 200) -> None:
     """Enlarge an image without smoothing, if its longer side has fewer pixels than ``below``."""
-    longer = "Math.max(event.target.naturalWidth, event.target.naturalHeight)"
-    code = f"(event) => event.target.classList.toggle('pixel', {longer} < {below})"
-    image.on("load", js_handler=code)
+    image.on("load", js_handler="({target}) => target.classList.toggle('pixel', "
+             f"Math.max(target.naturalWidth, target.naturalHeight) < {below})")  # fmt: skip
 
 
 def heading(text: str, level: Literal[1, 2, 3] = 2) -> ui.element:

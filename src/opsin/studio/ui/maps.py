@@ -1,4 +1,4 @@
-"""Images with frames, and names with bars."""
+"""Answers with bars, and images with frames."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from nicegui import ui
 
-from opsin.studio.ui.kit import rooted
+from opsin.core.format import percent
+from opsin.studio.ui.kit import note, rooted
 from opsin.studio.words import safe
 
 
@@ -49,3 +50,25 @@ def bars(
                 bar.classes("below" if share < 0 else "")
             with ui.element("dd"):
                 ui.label(text)
+
+
+def answer_view(
+    top: Sequence[tuple[str, float]], *, rejected: bool | None, warning: bool = False,
+    size: str = "headline",
+) -> ui.label:  # fmt: skip
+    """The answer in large type, how far it is known, and the classes with bars."""
+    (label, share), *_ = top
+    nearest = f"{safe(label, 60)}, {percent(share)}"
+    headline = ui.label(nearest).classes(size).props('role="status"')
+    if warning:
+        headline.set_text("Nothing to recognise")
+        ui.label(f"The photograph has no contrast. Nearest: {nearest}.").classes("warning")
+    elif rejected:
+        headline.set_text("None of these")
+        note(f"It looks unlike the training photographs. Nearest: {nearest}.")
+    elif rejected is None:
+        note("This classifier cannot say when a photograph is none of its classes.")
+    else:
+        note("Similar to the training photographs.")
+    bars([(name, share, percent(share)) for name, share in top])
+    return headline

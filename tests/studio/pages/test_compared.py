@@ -18,7 +18,7 @@ from opsin.report.side_by_side import Comparison
 from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import Job
-from opsin.studio.runs.compared import Compared, verdict_on
+from opsin.studio.pages.compare import Compared, verdict_on
 from opsin.studio.runs.run_index import opaque
 from tests.made_runs import answers_right, write_run
 
