@@ -170,7 +170,7 @@ def _figures(comparison: Comparison, ids: Sequence[str], names: Sequence[str]) -
             "id": id_, "Classifier": name,
             "Right": (right_of(run).removeprefix("Right for "), run.accuracy),
             "Accuracy": (f"{100 * run.accuracy:.1f}% ({span(run.low, run.high)})", run.accuracy),
-            **{metric.heading: f"{metric.value(run) or 0:.3f}" for metric in headline_metrics()},
+            **{metric.heading: round(metric.value(run) or 0.0, 3) for metric in headline_metrics()},
             "File": (file_size(run.bytes or 0), run.bytes or 0),
             "Trained for": (clock(run.seconds or 0), run.seconds or 0),
         })  # fmt: skip

@@ -19,7 +19,7 @@ from opsin.report.terminal import labels_grounds, over_classes
 from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere
 from opsin.studio.image_routes import files_of
-from opsin.studio.jobs.training_form import values_of
+from opsin.studio.jobs.training_form import CHOICES, LABELS, values_of
 from opsin.studio.pages.downloads import download_menu
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.result_images import ResultImages
@@ -27,14 +27,7 @@ from opsin.studio.pages.verdicts import in_short, judged_by, limits, share, span
 from opsin.studio.people import allows
 from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import RunRow
-from opsin.studio.ui import kit, layout
-from opsin.studio.ui.charts import (
-    CURVES,
-    MOST_CELLS,
-    confusion_chart,
-    curves_chart,
-    reliability_chart,
-)
+from opsin.studio.ui import charts, kit, layout
 from opsin.studio.ui.tables import table
 from opsin.studio.words import safe
 
@@ -126,7 +119,7 @@ class _Results:
 
     def _verdict(self, images: ResultImages, report: Report) -> None:
         ui.label(in_short(report.judged)).classes("headline")
-        ui.label(judged_by(report)).classes("prose")
+        _prose(judged_by(report))
         for line in limits(report):
             ui.label(safe(line, 600)).classes("warning prose")
         with ui.element("div").props('role="status"'):
@@ -266,60 +259,59 @@ class _Results:
 
         with ui.element("div").classes("columns"):
             with ui.element("div").classes("stack"):
-                if len(names) <= MOST_CELLS:
-                    confusion_chart(figures.confusion, names, show_cell)
+                if len(names) <= charts.MOST_CELLS:
+                    charts.confusion_chart(figures.confusion, names, show_cell)
                     kit.note("Click a number to see its photographs.")
                 with ui.element("div").classes("line"):  # for the keyboard, and many classes
                     for pair in figures.confused[:_PAIRS]:
                         at = names.index(pair.actual), names.index(pair.predicted)
-                        text = (
-                            f"{safe(pair.actual, 24)} → {safe(pair.predicted, 24)} {pair.count:,}"
+                        actual, predicted = safe(pair.actual, 24), safe(pair.predicted, 24)
+                        text, show = (
+                            f"{actual} → {predicted} {pair.count:,}",
+                            partial(show_cell, *at),
                         )
-                        kit.action(text, lambda at=at: show_cell(*at)).props("dense")
+                        kit.action(text, show).props("dense")
             cell = ui.element("div").classes("stack").props('role="status"')
         if weak := [entry for entry in failures.slices.weakest if entry.weak] if failures else []:
             why = ", as its classes explain" if weak[0].explained else ""
             text = f"Worst kind: {weak[0].name}, {share(weak[0].accuracy)} right{why}."
-            ui.label(safe(text, 400)).classes("prose")
+            _prose(text)
         _by_class(figures)
 
     def _trust(self, images: ResultImages) -> None:
         figures, ood = images.report.judged, images.report.ood
         bins = [entry for entry in figures.reliability if entry.count]
-        lines = [] if bins else ["There are too few answers to tell."]
         if bins:
             last, error = bins[-1], 100 * (figures.calibration_error or 0.0)
-            lines.append(
+            _prose(
                 f"Of the {counted(last.count, 'answer')} with a confidence over {share(last.low)}, "
                 f"{share(last.accuracy)} were right. On average, confidence and accuracy differ by "
                 f"{error:.0f} points."
             )
         if refused := figures.refused:
-            lines.append(
+            _prose(
                 f'It answered "none of these" to {count(refused.count)} of your '
                 f"{count(refused.images)} photographs ({100 * refused.share:.1f}%)."
             )
         if ood:
-            lines.append(
+            _prose(
                 "Photographs of a class that it has never seen look stranger to it than yours in "
                 f"{share(ood.near)} of all pairs; noise, text and drawings in {share(ood.far)}. "
                 "Half would be chance."
             )
-        for line in lines:
-            ui.label(line).classes("prose")
         if bins:
-            reliability_chart(bins)
+            charts.reliability_chart(bins)
+        else:
+            _prose("There are too few answers to tell.")
 
     async def _labels(self, images: ResultImages) -> None:
-        failures = images.report.failures
         await images.wait()
-        grounds = labels_grounds(
-            failures.suspected if failures else 0, failures.labels if failures else None
-        )
+        failures = images.report.failures
+        grounds = (failures.suspected, failures.labels) if failures else (0, None)
         if images.suspects:
             kit.note("The classifier disagrees with these labels. Nothing changes unless you say "
                      "so.")  # fmt: skip
-        ui.label(safe(grounds, 600)).classes("prose")
+        _prose(labels_grounds(*grounds))
         if images.fixed:
             kit.note(images.fixed)
         self._suspects(images)
@@ -357,7 +349,7 @@ class _Results:
 
     async def _trained(self, images: ResultImages) -> None:
         report, training = images.report, images.report.training
-        ui.label(safe(report.dataset, 300)).classes("prose")
+        _prose(report.dataset)
         length = []
         if training.fitted_to is not None:
             length = [("Learnt from", counted(training.fitted_to, "photograph"))]
@@ -375,16 +367,23 @@ class _Results:
             history = await asyncio.to_thread(images.run.read_history)
         if len(history) > 1:
             with ui.element("div").classes("columns"):
-                for title, fields in CURVES.items():
-                    curves_chart({name: [getattr(epoch, field) for epoch in history]
+                for title, fields in charts.CURVES.items():
+                    charts.curves_chart({name: [getattr(epoch, field) for epoch in history]
                                   for name, field in fields.items()}, title)  # fmt: skip
 
         async def settings() -> None:
             recipe = await asyncio.to_thread(images.run.read, RecordedRecipe)
-            kit.facts((name.replace("_", " ").capitalize(), str(without_folders(value)))
-                      for name, value in values_of(recipe).items())  # fmt: skip
+            kit.facts(
+                (LABELS.get(name) or name.replace("_", " ").capitalize(),
+                 CHOICES.get(name, {}).get(value) or str(without_folders(value)))
+                for name, value in values_of(recipe).items()
+            )  # fmt: skip
 
         kit.question("Settings", settings)
+
+
+def _prose(text: str) -> None:
+    ui.label(safe(text, 600)).classes("prose")
 
 
 def figure_rows(figures: PartFigures) -> list[tuple[str, str]]:
