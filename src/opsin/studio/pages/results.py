@@ -19,7 +19,6 @@ from opsin.report.terminal import labels_grounds, over_classes
 from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere
 from opsin.studio.image_routes import files_of
-from opsin.studio.jobs.outside import can_continue, continue_training
 from opsin.studio.jobs.training_form import CHOICES, LABELS, values_of
 from opsin.studio.pages.downloads import download_menu
 from opsin.studio.pages.page import Page
@@ -107,13 +106,14 @@ class _Results:
             kit.empty(f"The training ended before the classifier was tested.{safe(cause, 400)}",
                       "Train again",
                       layout.address(project, "train", **{"from": row.id}))  # fmt: skip
-            if row.in_steps and await asyncio.to_thread(can_continue, directory):
+            states = await asyncio.to_thread(list, directory.checkpoints.glob("*.json"))
+            if row.in_steps and states:
                 kit.action("Continue the training", self._continue, needs="owner")
 
     async def _continue(self) -> None:
         title, jobs = self._project.title_of(self._row), self._studio.jobs
         directory = RunDirectory(self._studio.runs.root / self._row.folder)
-        await asyncio.to_thread(continue_training, jobs, directory, title, self._project.id)
+        await asyncio.to_thread(jobs.continue_run, directory, title, self._project.id)
         self._studio.changed.emit("jobs")
         ui.navigate.to(layout.address(self._project, "train"))
 

@@ -22,7 +22,7 @@ from opsin.studio.runs.run_index import RunRow
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit
 from opsin.studio.ui.layout import Frame
-from opsin.studio.ui.training_levels import Level, levels_for
+from opsin.studio.ui.training_settings import Level, levels_for
 from opsin.studio.words import safe
 
 
