@@ -26,8 +26,8 @@ from opsin.studio.context import Studio
 from opsin.studio.datasets import uploads
 from opsin.studio.door import Door
 from opsin.studio.errors import new_api
-from opsin.studio.pages import answer_tables, error_pages
-from opsin.studio.pages.page import all_pages
+from opsin.studio.pages import answer_tables
+from opsin.studio.pages.page import add_error_pages, all_pages
 from opsin.studio.runs import tried_images, workers
 from opsin.studio.settings import StudioSettings
 from opsin.studio.ui import layout
@@ -52,7 +52,7 @@ def build(studio: Studio) -> FastAPI:
     studio.menu = [(page.more, page.path) for page in pages if page.more]
     for page in pages:
         page.register(studio)
-    error_pages.add(studio)
+    add_error_pages(studio)
     nicegui_app.on_startup(studio.start)
     nicegui_app.on_shutdown(studio.stop)
 

@@ -41,32 +41,22 @@ def questions(
 
 
 async def _lesson(ask: Ask, area: ui.element, block: Block, **asked: str) -> None:
-    """Show the real numbers of a layer of the block."""
-    area.clear()
+    """Show the real numbers of a layer, or else of another one of its block."""
     answer = await ask(area, "Computing an example", "lesson", **asked)
     if answer is None:
         return
     lesson, terms = answer.values["lesson"], answer.values["terms"]
-    steps = [{"term": term, "layer": layer.name} for layer in block.layers
-             for term in LESSONS if layer.name in terms.get(term, ())]  # fmt: skip
-    if steps and (lesson is None or lesson["term"] not in LESSONS):
-        same = (step for step in steps if step["layer"] == asked["layer"])
-        await _lesson(ask, area, block, **next(same, steps[0]))
-        return
     with area:
-        if not steps:
-            note("There is no example for this block. Choose one with a convolution.")
+        if lesson is not None and lesson["term"] in LESSONS:
+            lesson_view(lesson, answer.src)
             return
-        if len(steps) > 1:
-            layers = {layer.name: title_of(layer) for layer in block.layers}
-            titles = {at: "Softmax" if step["term"] == "softmax" else layers[step["layer"]]
-                      for at, step in enumerate(steps)}  # fmt: skip
-            now = next((at for at, step in enumerate(steps) if step.items() <= lesson.items()), 0)
-            ui.select(
-                titles, value=now,
-                on_change=lambda event: _lesson(ask, area, block, **steps[event.value]),
-            ).props('aria-label="Step of the block"')  # fmt: skip
-        lesson_view(lesson, answer.src)
+    for layer in block.layers:
+        for term in LESSONS:
+            if layer.name in terms.get(term, ()):
+                await _lesson(ask, area, block, term=term, layer=layer.name)
+                return
+    with area:
+        note("There is no example for this block. Choose one with a convolution.")
 
 
 async def _explain(ask: Ask, area: ui.element) -> None:

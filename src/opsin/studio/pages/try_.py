@@ -235,7 +235,7 @@ class _Try:
                     for text in answer.notes:
                         if text != answer.warning:
                             kit.note(f"{text[:1].upper()}{text[1:]}.")
-                    await self._corrections.of_image(key, answer)
+                    self._corrections.of_image(key, answer)
 
     async def _where(self, key: str, label: str) -> None:
         """A heat map over the photograph."""

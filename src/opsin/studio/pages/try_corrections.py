@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from opsin.studio.runs.run_index import RunRow
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit
 from opsin.studio.ui.layout import Frame
-from opsin.studio.ui.training_levels import Level, levels_for
+from opsin.studio.ui.training_settings import Level, levels_for
 from opsin.studio.words import safe
 
 
@@ -39,95 +38,70 @@ class Corrections:
         dataset = project.dataset
         self._set = dataset.id if dataset is not None and dataset.made_here else ""
 
-    async def of_image(self, key: str, answer: Prediction) -> None:
-        """Let people say that an answer is wrong, or say where the photograph went."""
+    def of_image(self, key: str, answer: Prediction) -> None:
+        """Let people say that an answer is wrong: the photograph joins the class that is right."""
         if not self._set:
             kit.note("Is that wrong? The photographs of this project are kept elsewhere: add this "
                      "one to its class there, then train again.")  # fmt: skip
             return
-        studio, albums, topic = self._studio, self._studio.albums, f"set:{self._set}"
-        joined, place = studio.tried.joined, (self._set, key)
-        holder, status = ui.element("div").classes("line"), kit.StatusLine()
+        studio, albums, status = self._studio, self._studio.albums, kit.StatusLine()
 
-        async def show(changed: str = topic) -> None:
-            if changed != topic:
-                return
-            class_, path = joined.get(place, ("", Path()))
-            is_there = await IMAGES.run(path.is_file)  # another page may have removed it
-            if holder.is_deleted:
-                return
-            holder.clear()
-            with holder:
-                if is_there:
-                    ui.label(f"Added to your photographs of {safe(class_, 40)}.")
-                    kit.action("Undo", undo, kind="quiet", needs="labeller").props("dense")
-                    return
-                with kit.action("That is wrong", str, icon="flag", needs="labeller"), ui.menu():
-                    for name in answer.probabilities:
-                        if name != answer.label or answer.rejected:
-                            ui.menu_item(f"It is {safe(name, 60)}", lambda name=name: join(name))
-                    ui.separator()
-                    other = "A class for all that is none of these"
-                    ui.menu_item("It is a new class…", lambda: ask("A new class", ""))
-                    ui.menu_item("It is none of these…", lambda: ask(other, "other"))
-
-        async def ask(title: str, value: str) -> None:
-            name = await kit.ask_text(title, "Name of the class", value)
+        async def join(class_: str, is_new: bool = False) -> None:
             with status.errors():
-                if name:
-                    await join(await albums.add_class(self._set, name))
-
-        async def join(class_: str) -> None:
-            with status.errors():
+                if is_new:
+                    class_ = await albums.add_class(self._set, class_)
                 kept = studio.tried.get(key)
-                joined[place] = (
-                    class_,
-                    await albums.keep(self._set, class_, kept.content, kept.name),
-                )
-                studio.changed.emit(topic)
+                path = await albums.keep(self._set, class_, kept.content, kept.name)
 
-        async def undo() -> None:
-            with status.errors():
-                await albums.take_out(self._set, joined[place][1])
-                studio.changed.emit(topic)
+                async def undo() -> None:
+                    await albums.take_out(self._set, path)
+                    studio.changed.emit(f"set:{self._set}")
 
-        studio.changed.subscribe(show)
-        await show()
+                self._frame.undo.offer(f"Added to your photographs of {safe(class_, 40)}.", undo)
+                studio.changed.emit(f"set:{self._set}")
+
+        async def ask(title: str, value: str = "") -> None:
+            if name := await kit.ask_text(title, "Name of the class", value):
+                await join(name, is_new=True)
+
+        with kit.action("That is wrong", str, icon="flag", needs="labeller"), ui.menu():
+            for name in answer.probabilities:
+                if name != answer.label or answer.rejected:
+                    ui.menu_item(f"It is {safe(name, 60)}", lambda name=name: join(name))
+            ui.separator()
+            ui.menu_item("It is a new class…", lambda: ask("A new class"))
+            other = "A class for all that is none of these"
+            ui.menu_item("It is none of these…", lambda: ask(other, "other"))
 
     async def offer(self, changed: str = "") -> None:
         """Offer to train again where photographs came since the newest classifier."""
-        place = self._frame.actions
+        studio, place, newest = self._studio, self._frame.actions, self._project.classifier()
         if not self._set or changed not in ("", f"set:{self._set}"):
+            return
+        folder, since = studio.sets.images_path(self._set), (newest and newest.started) or 0.0
+        number, total = await IMAGES.run(newer_images, folder, since)
+        if place.is_deleted:
             return
 
         async def train() -> None:
-            job = await IMAGES.run(self._start)
-            self._studio.changed.emit("jobs")
+            job = await IMAGES.run(self._start, level)
+            studio.changed.emit("jobs")
             ui.navigate.to(self._address(again=job.id))
 
-        number, level = await IMAGES.run(self._new)
-        if place.is_deleted:
-            return
         place.clear()
         with place:
             if number:
+                level = levels_for(total, studio.jobs.jobs(), known=total - number)[1]
                 kit.note(counted(number, "new photograph"))
                 seconds = f" ({about(level.seconds)})" if level.seconds else ""
                 kit.action(f"Train again{seconds}", train, kind="primary", needs="owner")
 
-    def _new(self) -> tuple[int, Level]:
-        """How many photographs came since the newest training, and what the next one takes."""
-        newest, folder = self._project.classifier(), self._studio.sets.images_path(self._set)
-        number, total = newer_images(folder, (newest and newest.started) or 0.0)
-        return number, levels_for(total, self._studio.jobs.jobs(), known=total - number)[1]
-
-    def _start(self) -> Job:
+    def _start(self, level: Level) -> Job:
         """Add the training to the queue, with the parts of the last one."""
         studio, project = self._studio, self._studio.projects.get(self._project.id)
         for job in studio.jobs.of_project(project.id):
             if not job.over:  # another window was quicker, or a second click
                 return job
-        _, level = self._new()
         source, corrections, parts = studio.projects.training_inputs(studio.sets.get(self._set))
         name = project.next_title(studio.jobs.of_project(project.id))
         words = training_form.argv(
@@ -170,9 +144,8 @@ def stopped(job: Job, advice: str) -> OpsinError:
 def newer_images(folder: Path, since: float) -> tuple[int, int]:
     """Count the images in the class folders of a set: those that came after a time, and all."""
     times = []
-    with contextlib.suppress(OSError), os.scandir(folder) as classes:
-        for class_ in classes:
-            if class_.is_dir(follow_symlinks=False) and not class_.name.startswith("."):
-                with os.scandir(class_.path) as files:
-                    times += [file.stat().st_mtime for file in files if is_image_name(file.name)]
+    with contextlib.suppress(OSError):
+        for file in folder.glob("[!.]*/*"):
+            if is_image_name(file.name):
+                times.append(file.stat().st_mtime)
     return sum(time > since for time in times), len(times)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections import Counter, OrderedDict
-from pathlib import Path
 from typing import Final
 
 from fastapi import FastAPI, Request, Response
@@ -44,8 +43,6 @@ class TriedImages:
         self.workers = workers
         self._kept: OrderedDict[str, GivenImage] = OrderedDict()
         self._secret = secrets.token_bytes(16)
-        #: Images that joined a class, by dataset and key: the class, and their file there.
-        self.joined: dict[tuple[str, str], tuple[str, Path]] = {}
         self._frames = Counter[str]()  # that wait, by visitor
 
     def put(self, content: bytes, name: str) -> str:

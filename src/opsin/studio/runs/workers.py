@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import itertools
 import os
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -71,13 +70,15 @@ class _Worker:
     def __init__(self, run: RunDirectory, stamp: FileStamp) -> None:
         self.run, self.stamp = run, stamp
 
-    @property
-    def alive(self) -> bool:
-        return self.process is not None and self.process.returncode is None
+    def fits(self, run: RunDirectory, stamp: FileStamp) -> bool:
+        alive = self.process is not None and self.process.returncode is None
+        return alive and (self.run.path, self.stamp) == (run.path, stamp)
 
     async def ask(
         self, question: Header, content: bytes, tell: OnProgress, memory: int
     ) -> tuple[Header, bytes]:
+        if self.timer is not None:
+            self.timer.cancel()
         if self.process is None:
             words = str(self.run.path.absolute()), str(memory)
             self.process = await asyncio.create_subprocess_exec(
@@ -101,7 +102,7 @@ class _Worker:
     def kill(self) -> None:
         if self.timer is not None:
             self.timer.cancel()
-        if self.process is not None and self.alive:
+        if self.process is not None and self.process.returncode is None:
             end_group(self.process.pid)
 
     async def end(self) -> None:
@@ -113,10 +114,8 @@ class _Worker:
 class Workers:
     """A few processes, each with one classifier, and what they answered.
 
-    Args:
-        most: Number of processes at most.
-        idle: Seconds until a process without work ends.
-        memory: Bytes that one may take beyond what its classifier takes (default: any).
+    There are ``most`` at most; one ends after so many seconds without work, and takes no more than
+    ``memory`` bytes beyond its classifier's (0: any number).
     """
 
     def __init__(
@@ -131,7 +130,6 @@ class Workers:
         self._answers = ComputedOnce[str, Answer](
             _BYTES, lambda answer: max(_LEAST, sum(map(len, answer.images)))
         )
-        self._listeners = defaultdict[str, list[OnProgress]](list)  # one for each who waits
 
     async def ask(
         self, run_id: str, do: str, given: GivenImage | None = None, *,
@@ -139,7 +137,7 @@ class Workers:
     ) -> Answer:  # fmt: skip
         """Answer a question, computing each only once; those about a frame are not kept.
 
-        The work ends when the last one who waits for it is cancelled.
+        The work ends when one who waits for it is cancelled, and with it all who wait.
         """
 
         def identify() -> tuple[RunDirectory, FileStamp, str]:
@@ -156,7 +154,8 @@ class Workers:
         async def compute() -> Answer:
             content, named = (given.content, {"name": given.name}) if given else (b"", {})
             question = {"id": key, "do": do, "with": options | named}
-            header, body = await self._asked(directory, stamp, question, content)
+            async with self._free:
+                header, body = await self._asked(directory, stamp, question, content, on_progress)
             if "error" in header:  # no page shows a path
                 path, error = str(directory.path.absolute()), error_from(header["error"])
                 raise error.replace(f"{path}{os.sep}", "").replace(path, directory.path.name)
@@ -167,18 +166,38 @@ class Workers:
         directory, stamp, key = await IMAGES.run(identify)
         if given is not None and not given.key:
             return await compute()
-        listeners = self._listeners[key]
-        listeners.append(on_progress)
         try:
             return await self._answers.get(key, compute)
         except asyncio.CancelledError:
-            if len(listeners) == 1:
-                await self._answers.cancel(key)
+            await self._answers.cancel(key)
             raise
+
+    async def _asked(
+        self, run: RunDirectory, stamp: FileStamp, question: Header, content: bytes,
+        tell: OnProgress,
+    ) -> tuple[Header, bytes]:  # fmt: skip
+        """What a worker of the run says, which works on nothing else meanwhile."""
+        worker = next((one for one in self._idle if one.fits(run, stamp)), None)
+        if worker is not None:
+            self._idle.remove(worker)
+        spare = self._idle.pop(0) if len(self._idle) + len(self._busy) >= self._most else None
+        worker = worker or _Worker(run, stamp)
+        self._busy.add(worker)
+        try:
+            if spare is not None:
+                await spare.end()
+            async with asyncio.timeout(_SHORT.get(question["do"])):
+                answer = await worker.ask(question, content, tell, self._memory)
+        except BaseException as error:
+            await worker.end()
+            if not isinstance(error, TimeoutError):
+                raise
+            raise OpsinError("This takes too long", "Try another image.") from None
         finally:
-            listeners.remove(on_progress)
-            if not listeners:
-                self._listeners.pop(key, None)
+            self._busy.remove(worker)
+        self._idle.append(worker)
+        worker.timer = asyncio.get_running_loop().call_later(self._seconds, worker.kill)
+        return answer
 
     def image(self, run_id: str, key: str, number: str) -> bytes | None:
         """Return an image of an answer, by the names in its URL."""
@@ -191,41 +210,6 @@ class Workers:
         """End all workers."""
         await self._answers.cancel()
         await asyncio.gather(*(worker.end() for worker in (*self._idle, *self._busy)))
-
-    async def _asked(
-        self, run: RunDirectory, stamp: FileStamp, question: Header, content: bytes
-    ) -> tuple[Header, bytes]:
-        """What a worker of the run says, which works on nothing else meanwhile."""
-
-        def tell(what: str, done: int, total: int) -> None:
-            for listener in self._listeners.get(question["id"], ()):
-                listener(what, done, total)
-
-        def fits(worker: _Worker) -> bool:
-            return worker.alive and (worker.run.path, worker.stamp) == (run.path, stamp)
-
-        async with self._free:
-            worker = next(filter(fits, self._idle), None) or _Worker(run, stamp)
-            self._busy.add(worker)
-            try:
-                if worker in self._idle:
-                    self._idle.remove(worker)
-                elif len(self._idle) + len(self._busy) > self._most:
-                    await self._idle.pop(0).end()
-                if worker.timer is not None:
-                    worker.timer.cancel()
-                async with asyncio.timeout(_SHORT.get(question["do"])):
-                    answer = await worker.ask(question, content, tell, self._memory)
-            except BaseException as error:
-                await worker.end()
-                if not isinstance(error, TimeoutError):
-                    raise
-                raise OpsinError("This takes too long", "Try another image.") from None
-            finally:
-                self._busy.remove(worker)
-            self._idle.append(worker)
-            worker.timer = asyncio.get_running_loop().call_later(self._seconds, worker.kill)
-            return answer
 
 
 def add_routes(api: FastAPI, workers: Workers) -> None:
