@@ -19,7 +19,7 @@ from opsin.core.artifacts.run_report import Report, SuspectedLabel
 from opsin.core.errors import MovedError, OpsinError
 from opsin.studio.datasets.album import Album
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
-from opsin.studio.pages.confirmed_labels import ConfirmedLabels
+from opsin.studio.pages.photo_things import ConfirmedLabels
 from opsin.studio.pages.verdicts import confidence_of
 from opsin.studio.people import why_not
 from opsin.studio.runs.run_index import opaque
