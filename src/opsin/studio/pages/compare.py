@@ -152,7 +152,7 @@ async def _pictures(
     studio: Studio, comparison: Comparison, first: str, names: Sequence[str]
 ) -> None:
     """Show the photographs to which two classifiers gave different answers."""
-    opened = await studio.opened.of_run(first)
+    opened = await studio.albums.of_run(first)
     for pair, other in zip(comparison.pairs, names[1:], strict=True):
         called = dict(zip(pair.letters, (names[0], other), strict=True))
         for kind, images in pair.by_who_is_right():

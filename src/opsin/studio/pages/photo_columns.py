@@ -7,8 +7,7 @@ from typing import Final
 
 from nicegui import events, ui
 
-from opsin.studio.datasets.album import Album
-from opsin.studio.datasets.corrections import OUT
+from opsin.studio.datasets.album import OUT, Album
 from opsin.studio.people import allows
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 from opsin.studio.words import safe

@@ -73,7 +73,7 @@ class ResultImages:
 
     async def _open(self) -> None:
         self.answers = (await IMAGES.run(RunPredictions.read, self.run)).of(self.report.split)
-        self.opened = await self._studio.opened.of_run(opaque(self.run.path.name))
+        self.opened = await self._studio.albums.of_run(opaque(self.run.path.name))
         try:
             await self._read()
         except MovedError:
@@ -186,7 +186,7 @@ class ResultImages:
         """Read what the labels are now, and which suspected ones are not settled."""
         failures = self.report.failures
         self.suspects = list(failures.suspects) if failures else []
-        album, places = await self._studio.albums.of_run(opaque(self.run.path.name))
+        album, places = await self._studio.albums.album_of_run(opaque(self.run.path.name))
         self._confirmed = ConfirmedLabels(
             await IMAGES.run(self._studio.sets.folder, album.dataset.id)
         )

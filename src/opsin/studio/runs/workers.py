@@ -25,7 +25,7 @@ from opsin.runtime.prediction import Prediction
 from opsin.studio.datasets.decoded_dataset import png_of
 from opsin.studio.errors import NotThere
 from opsin.studio.people import visitor
-from opsin.studio.runs.dataset_cache import ImagePlaces
+from opsin.studio.runs.albums import ImagePlaces
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.threads import IMAGES, ComputedOnce
 from opsin.studio.words import safe
