@@ -22,7 +22,7 @@ from opsin.runtime.classifier import Classifier
 from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere, new_api
 from opsin.studio.runs import workers
-from opsin.studio.runs.dataset_cache import ImagePlaces
+from opsin.studio.runs.albums import ImagePlaces
 from opsin.studio.runs.run_index import opaque
 from opsin.studio.runs.workers import Workers, add_routes
 from tests.made_classifier import unsound_for_sevens

@@ -29,7 +29,6 @@ from opsin.studio.threads import IMAGES, UPLOADS
 from opsin.studio.ui import intake, kit, layout
 from opsin.studio.ui.graph import Block, NetworkGraph, blocks_of, shape_in_words, title_of
 from opsin.studio.ui.maps import answer_view, bars, framed, in_percent
-from opsin.studio.ui.terms import word
 from opsin.studio.ui.waiting import Waiting
 from opsin.studio.words import safe
 
@@ -103,12 +102,13 @@ async def inside(
         except OpsinError:
             pass
         names = {row.id: safe(now.title_of(row), 60) for row in now.classifiers}
-        if len(names) > 1:
-            with frame.actions:
-                choice = ui.select(names, value=row.id, label="Classifier")
-            choice.on_value_change(lambda event: ui.navigate.to(
-                layout.address(now, "inside", run=event.value)
-            ))  # fmt: skip
+
+        def choose(run: str) -> None:
+            ui.navigate.to(layout.address(now, "inside", run=run))
+
+        with frame.actions:
+            ui.select(names, value=row.id, label="Classifier",
+                      on_change=lambda event: choose(event.value))  # fmt: skip
         shown = _Shown(image, layer, unit if _PLACE.fullmatch(unit) else "")
         body = _Inside(studio, now, row.id, rows, shown,
                        unfolded={WHY} if view == "why" else set())  # fmt: skip
@@ -133,7 +133,7 @@ class _Inside:
             with ui.element("section").props('aria-label="Photograph"'):
                 self._photo = ui.element("div").classes("stack")
                 intake.Intake("A photograph of your own", multiple=False, accept=intake.IMAGES,
-                              batch=secrets.token_hex(8), on_all=self._take, small=True,
+                              batch=secrets.token_hex(8), on_all=self._take,
                               around=".page").classes("main")  # fmt: skip
                 self._status = kit.StatusLine()
             self._network = ui.element("div")
@@ -200,12 +200,12 @@ class _Inside:
         Work that takes long can be stopped, and done ``again``. There is no answer if the page
         shows something else by then.
         """
-        wanted, given = self._shown, None
         if area.is_deleted:
             return None
+        wanted = self._shown
 
         async def answer() -> Answer:
-            nonlocal given
+            given = None
             if do not in ("layers", "unit"):
                 if _KEPT.fullmatch(wanted.image):
                     given = self._studio.tried.get(wanted.image)
@@ -266,7 +266,7 @@ class _Inside:
         with ui.element("div").classes("line"):
             kit.heading(block.title)
             if title_of(layer) != block.title:
-                word(title_of(layer), term_of_layer(layer.kind))
+                kit.word(title_of(layer), term_of_layer(layer.kind))
             number = sum(layer.parameters for layer in block.layers)
             parameters = f" · {count(number)} parameters in this block" if number else ""
             kit.note(f"{shape_in_words(layer)}{parameters}")
@@ -346,9 +346,11 @@ class _Inside:
                 framed(answer.src(unit["image"]), name, name)
                 words = "Framed: where it is strongest"
                 framed(answer.src(values["image"]), "The photograph", words, [box])
-            facts = [(key.capitalize(), figure(unit[key])) for key in ("high", "low", "mean")]
-            facts += [("Strongest at", f"row {row + 1}, column {column + 1}"),
-                      ("Sees", values["sees"])]  # fmt: skip
+            facts = [
+                ("Highest", figure(unit["high"])), ("Lowest", figure(unit["low"])),
+                ("Mean", figure(unit["mean"])),
+                ("Strongest at", f"row {row + 1}, column {column + 1}"), ("Sees", values["sees"]),
+            ]  # fmt: skip
         kit.facts(facts)
         if self._rows:
             kit.heading("What it looks for", 3)

@@ -15,8 +15,7 @@ from opsin.core.errors import OpsinError, StorageError
 from opsin.core.format import count, counted
 from opsin.data.image_tree import left_out_in_words
 from opsin.studio.context import Studio
-from opsin.studio.datasets.album import UNSORTED, Album
-from opsin.studio.datasets.corrections import OUT
+from opsin.studio.datasets.album import OUT, UNSORTED, Album
 from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.errors import DiskFull, NotThere
 from opsin.studio.pages.page import Page

@@ -19,7 +19,7 @@ from opsin.core.artifacts.run_report import Report, SuspectedLabel
 from opsin.core.errors import MovedError, OpsinError
 from opsin.studio.datasets.album import Album
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
-from opsin.studio.pages.confirmed_labels import ConfirmedLabels
+from opsin.studio.pages.photo_things import ConfirmedLabels
 from opsin.studio.pages.verdicts import confidence_of
 from opsin.studio.people import why_not
 from opsin.studio.runs.run_index import opaque
@@ -73,7 +73,7 @@ class ResultImages:
 
     async def _open(self) -> None:
         self.answers = (await IMAGES.run(RunPredictions.read, self.run)).of(self.report.split)
-        self.opened = await self._studio.opened.of_run(opaque(self.run.path.name))
+        self.opened = await self._studio.albums.of_run(opaque(self.run.path.name))
         try:
             await self._read()
         except MovedError:
@@ -165,8 +165,9 @@ class ResultImages:
         if words:
             self._undo.offer(words, lambda: self._do(back, change))
 
-    def picture(self, image: int, words: str) -> None:
-        """One image of 160 pixels with a line below it."""
+    def picture(self, image: int, words: str = "") -> None:
+        """One image of 160 pixels with a line below it, by default its name."""
+        words = words or self.opened.name(image).rpartition("/")[2]
         with ui.element("figure").style("width: 160px"):
             shown = ui.image(self._address(image)).props('fit="contain" no-transition')
             shown.props["alt"] = safe(f"{self.opened.name(image)}, {words}")
@@ -185,7 +186,7 @@ class ResultImages:
         """Read what the labels are now, and which suspected ones are not settled."""
         failures = self.report.failures
         self.suspects = list(failures.suspects) if failures else []
-        album, places = await self._studio.albums.of_run(opaque(self.run.path.name))
+        album, places = await self._studio.albums.album_of_run(opaque(self.run.path.name))
         self._confirmed = ConfirmedLabels(
             await IMAGES.run(self._studio.sets.folder, album.dataset.id)
         )

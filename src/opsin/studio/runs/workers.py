@@ -26,7 +26,7 @@ from opsin.core.child_process import (
 from opsin.core.errors import MovedError, OpsinError
 from opsin.core.files import FileStamp, file_stamp
 from opsin.core.platform import end_group
-from opsin.studio.runs.dataset_cache import ImagePlaces
+from opsin.studio.runs.albums import ImagePlaces
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.threads import IMAGES, ComputedOnce
 
