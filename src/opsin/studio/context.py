@@ -22,8 +22,7 @@ from opsin.studio.progress import ProgressOfAll
 from opsin.studio.projects import Projects
 from opsin.studio.runs.albums import Albums, ImagePlaces
 from opsin.studio.runs.run_index import RunIndex
-from opsin.studio.runs.tried_images import TriedImages
-from opsin.studio.runs.workers import Workers
+from opsin.studio.runs.workers import TriedImages, Workers
 from opsin.studio.settings import StudioSettings
 from opsin.studio.threads import WATCHER
 from opsin.studio.trash import KEPT
