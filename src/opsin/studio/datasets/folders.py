@@ -6,21 +6,21 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from hashlib import blake2s
 from itertools import islice
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
+from opsin.core.files import file_stamp
 from opsin.core.format import count, counted, file_size
 from opsin.data.image_tree import is_within, kind_of_entry, natural, readable_folder
 from opsin.data.sources import archive, table
 from opsin.studio.errors import NotThere
 from opsin.studio.people import require
 
-# Entries are counted up to this number only, and so many are shown.
+# Images and folders in a folder are counted up to this number, and so many entries are shown.
 _COUNTED: Final = 10_000
-_LISTED: Final = 1_000
+_LISTED: Final = 300
 _FILES: Final = (*archive.SUFFIXES, *table.SUFFIXES, ".npz")
 
 
@@ -32,11 +32,14 @@ class FolderEntry(NamedTuple):
     about: str = ""
 
 
-@dataclass(frozen=True)
-class Listing:
-    """A folder's content, or that of no folder: the roots."""
+#: What is above all roots, where there are several.
+TOP: Final = FolderEntry("", "Folders")
 
-    here: FolderEntry | None
+
+class Listing(NamedTuple):
+    """A folder's content, or the roots."""
+
+    here: FolderEntry
     above: Sequence[FolderEntry]
     folders: Sequence[FolderEntry]
     files: Sequence[FolderEntry] = ()
@@ -52,14 +55,13 @@ class Folders:
         for root in self._roots:
             self._entry(root)
 
-    def path(self, identity: str, kind: Literal["folder", "file"] = "folder") -> Path:
+    def path(self, identity: str) -> Path:
         """Return the path of an id."""
         require("owner")
         path = self._known.get(identity)
-        there = os.path.isdir if kind == "folder" else os.path.isfile
-        if path is None or os.path.realpath(path) != path or not there(path):
+        if path is None or os.path.realpath(path) != path or not Path(path).exists():
             raise NotThere(
-                f"The {kind} is gone, or the studio was started anew since",
+                "The folder or file is gone, or the studio was started anew since",
                 "Begin again at the top.",
             )
         return Path(path)
@@ -67,9 +69,9 @@ class Folders:
     def list(self, identity: str = "") -> Listing:
         """Return a folder's content, or the roots; reads the disk, so not for the event loop."""
         require("owner")
-        start = [FolderEntry("", "Folders")] if len(self._roots) > 1 else []
+        start = [TOP] if len(self._roots) > 1 else []
         if start and not identity:
-            return Listing(None, (), [self._counted(root) for root in self._roots])
+            return Listing(TOP, (), [self._counted(root) for root in self._roots])
         path = str(self.path(identity or self._entry(self._roots[0]).id))
         found: dict[str, set[str]] = {"folder": set(), "file": set()}
         passed_over = 0
@@ -92,7 +94,7 @@ class Folders:
         return Listing(
             self._counted(path), [*start, *(self._entry(str(each)) for each in above)],
             [self._counted(folder) for folder in folders[:_LISTED]],
-            [self._entry(file, _size(file)) for file in files[:_LISTED]],
+            [self._entry(file, file_size(file_stamp(file).size)) for file in files[:_LISTED]],
             passed_over + max(0, len(folders) - _LISTED) + max(0, len(files) - _LISTED),
         )  # fmt: skip
 
@@ -118,9 +120,3 @@ class Folders:
             if number
         ]
         return self._entry(folder, " · ".join(parts) or "no photographs")
-
-
-def _size(path: str) -> str:
-    with contextlib.suppress(OSError):
-        return file_size(Path(path).stat().st_size)
-    return ""

@@ -14,7 +14,7 @@ from opsin.core.artifacts.records import IMPORTED, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import RecordedRecipe, RunSummary, summarise
 from opsin.core.errors import OpsinError, RunError
-from opsin.core.files import MISSING, FileStamp, file_stamp
+from opsin.core.files import FileStamp, file_stamp
 from opsin.core.recipe import SPLIT, ClassicalName, DataRecipe
 from opsin.core.recipe_options import options_of
 from opsin.studio.errors import NotThere
@@ -69,36 +69,33 @@ class RunRow(RunSummary):
         return self.in_steps or self.model in ("backbone", IMPORTED)
 
 
-def stamp_of(path: Path) -> Stamp:
-    """Return the stamps of a row's files."""
-    # Strings, since paths would take most of the time.
-    return tuple(file_stamp(f"{path}/{name}", follow_links=False) for name in _FILES)
-
-
-def read_row(path: Path, stamp: Stamp) -> RunRow:
+def read_row(path: Path) -> RunRow:
     """Read a run's row; damaged files give the state `damaged` and a cause."""
-    run, folders = RunDirectory(path), os.walk(path)
+    stamp, run = _stamp(path), RunDirectory(path)
     summary = summarise(run)
     number, places = 0, summary.sources
     with contextlib.suppress(OpsinError):
         number = run.read_notes().number
         if run.dataset.is_file():
             places = tuple(run.location().sources) or places
-    sizes = (file_stamp(f"{folder}/{name}", follow_links=False).size
-             for folder, _, names in folders for name in names)  # fmt: skip
+    files = (f"{folder}/{name}" for folder, _, names in os.walk(path) for name in names)
     # Pages show no paths.
-    cause = summary.cause and summary.cause.replace(f"{path}{os.sep}", "").replace(
-        str(path), path.name
-    )
-    values = vars(summary) | {"name": summary.name or path.name, "cause": cause}
+    cause = (summary.cause or "").replace(f"{path}{os.sep}", "").replace(str(path), path.name)
+    values = vars(summary) | {"name": summary.name or path.name, "cause": cause or None}
+    values["started"] = summary.started or stamp[0].mtime_ns / 1e9
     return RunRow(
-        **{name: _in_utf8(value) for name, value in values.items()}
-        | {"started": summary.started or stamp[0].mtime_ns / 1e9},
+        **{name: _in_utf8(value) for name, value in values.items()},
         id=opaque(path.name), folder=path.name, given_name=_in_utf8(summary.name), number=number,
-        places=_in_utf8(places), stamp=stamp, disk_bytes=sum(sizes),
+        places=_in_utf8(places), stamp=stamp,
+        disk_bytes=sum(file_stamp(file, follow_links=False).size for file in files),
         has_classifier=summary.state != "running" and run.classifier.is_file(),
         progress=read_progress(run) if summary.state == "running" else None,
     )  # fmt: skip
+
+
+def _stamp(path: Path) -> Stamp:
+    # Strings, since paths would take most of the time.
+    return tuple(file_stamp(f"{path}/{name}", follow_links=False) for name in _FILES)
 
 
 def _in_utf8(value: Any) -> Any:
@@ -133,15 +130,13 @@ class RunIndex:
     def scan(self) -> bool:
         """Reread changed runs, each second, in a thread; whether pages show other rows now."""
         with self._guard:
-            rows: dict[str, RunRow] = {}
-            for folder in _folders(self.root):
-                row, stamp = self._rows.get(opaque(folder)), stamp_of(self.root / folder)
-                if stamp[0] == MISSING:  # no recipe: not a run, or not yet
-                    continue
+            rows = dict[str, RunRow]()
+            for id_, path in _runs(self.root).items():
+                row = self._rows.get(id_)
                 # A running one's process may have died silently.
-                if row is None or row.stamp != stamp or row.state == "running":
-                    row = read_row(self.root / folder, stamp)
-                rows[row.id] = row
+                if row is None or row.state == "running" or row.stamp != _stamp(path):
+                    row = read_row(path)
+                rows[id_] = row
             newest = sorted(rows.values(), key=lambda row: row.started or 0.0, reverse=True)
             before, self._rows, self.scanned = self._rows, {row.id: row for row in newest}, True
             return before != self._rows
@@ -158,10 +153,9 @@ class RunIndex:
         """Return a run's row as of the last scan; a newer run's is read now, but not cached."""
         if (row := self._rows.get(id)) is not None:
             return row
-        path = next((self.root / name for name in _folders(self.root) if opaque(name) == id), None)
-        if path is None or (stamp := stamp_of(path))[0] == MISSING:
+        if (path := _runs(self.root).get(id)) is None:
             raise NotThere("There is no such classifier", "Go back to your projects.")
-        return read_row(path, stamp)
+        return read_row(path)
 
     def get(self, id: str) -> RunDirectory:  # noqa: A002
         """Return a run's directory."""
@@ -229,7 +223,12 @@ class RunIndex:
         self._trash.sweep(kept)
 
 
-def _folders(root: Path) -> list[str]:
+def _runs(root: Path) -> dict[str, Path]:
+    """The folders with a recipe, by id."""
     with contextlib.suppress(OSError), os.scandir(root) as entries:
-        return [entry.name for entry in entries if not entry.name.startswith(".")]
-    return []
+        return {
+            opaque(entry.name): root / entry.name
+            for entry in entries
+            if not entry.name.startswith(".") and os.path.lexists(f"{entry.path}/recipe.json")
+        }
+    return {}
