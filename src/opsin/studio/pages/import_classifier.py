@@ -67,7 +67,7 @@ class _Import:
             )
             accepted = ",".join([*_MODELS, ".txt", ".json", ".md"])
             Intake("Choose or drop the classifier's file", accept=accepted, camera=False,
-                   batch=_BATCH, on_all=self._take).enable(allows("owner"))  # fmt: skip
+                   batch=_BATCH, on_all=self._take, needs="owner")  # fmt: skip
             self._classes = ui.input("Classes in the order of its answers, separated by commas")
             kit.note("Leave it empty if the file names them.")
             self._measured = ui.select(images, label="Photos to measure it on", value="")
