@@ -22,8 +22,7 @@ from opsin.studio.progress import ProgressOfAll
 from opsin.studio.projects import Projects
 from opsin.studio.runs.albums import Albums, ImagePlaces
 from opsin.studio.runs.run_index import RunIndex
-from opsin.studio.runs.tried_images import TriedImages
-from opsin.studio.runs.workers import Workers
+from opsin.studio.runs.workers import TriedImages, Workers
 from opsin.studio.settings import StudioSettings
 from opsin.studio.threads import WATCHER
 from opsin.studio.trash import KEPT
@@ -65,7 +64,7 @@ class Studio:
         self.jobs = Queue(settings.home, settings.at_once, settings.runs, settings.most_waiting)
         self.progress = ProgressOfAll(self.jobs, self.runs)
         self.sets = Library(settings.home, self.jobs)
-        self.projects = Projects(self.sets, self.runs, self.jobs, settings.home)
+        self.projects = Projects(self.sets, self.runs, self.jobs)
         self.folders = Folders(settings.roots)
         self.uploads = Uploads(settings.home, most_disk=settings.most_disk)
         self.places = places = ImagePlaces(self.sets, self.folders, settings.home)

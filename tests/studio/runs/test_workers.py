@@ -224,7 +224,7 @@ def test_refusals_name_no_place_of_the_machine(looking: Studio, tmp_path: Path) 
 
 def test_images_have_addresses_of_their_own_and_no_others(looking: Studio) -> None:
     api = new_api()
-    add_routes(api, looking.inside)
+    add_routes(api, looking.inside, looking.tried)
 
     async def work() -> None:
         answer = await looking.inside.ask(RUN, "maps", layer="input", image="test/1")

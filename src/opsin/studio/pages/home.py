@@ -131,7 +131,8 @@ class _Home:
                 ui.link(name, address(project)).classes("project-name col ellipsis")
                 if allows("owner"):
                     with kit.icon_action("more_horiz", f"More about {name}"), ui.menu():
-                        ui.menu_item("Rename", partial(self._ask_name, project))
+                        if project.dataset is not None:
+                            ui.menu_item("Rename", partial(self._ask_name, project))
                         ui.menu_item("Remove", partial(self._remove, project))
             kit.note(_in_words(project))
             links = {"Photographs": "photos", "Train": "train"}
@@ -209,7 +210,7 @@ class _Home:
             self._frame.undo.offer(f"Renamed to {name}", undo)
 
     async def _rename(self, project: Project, name: str) -> None:
-        await asyncio.to_thread(self._studio.projects.rename, project.id, name)
+        await asyncio.to_thread(self._studio.sets.rename, project.id, name)
         self._studio.changed.emit("sets")
 
     async def _remove(self, project: Project) -> None:

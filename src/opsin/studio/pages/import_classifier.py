@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Final
 
 from nicegui import ui
-from pydantic import BaseModel
 
 from opsin.backbones.pixel_values import CHOICES
 from opsin.data.sources.named import NAMES
 from opsin.studio.context import Studio
 from opsin.studio.datasets.upload_import import SentFile, file_name
-from opsin.studio.jobs.job import command
+from opsin.studio.jobs.job import JobAnswer, command
 from opsin.studio.jobs.queue import JobAction, new_output_folder
 from opsin.studio.pages.page import Page
 from opsin.studio.people import allows, require
@@ -31,14 +30,9 @@ _BATCH: Final = "000000000001a907"
 _EXPERT: Final = "How does it expect its photographs?"
 # Values of the pixels that a network was trained on.
 _PIXELS: Final = {"": "As its files say"} | {
-    f"{choice}{order}": f"{choice}{', blue first' if order else ''}"
-    for choice in CHOICES
-    for order in ("", ",bgr")
-}
-
-
-class _Imported(BaseModel):
-    run: str
+    f"{choice}{order}": f"{choice}{words}"
+    for choice in CHOICES for order, words in {"": "", ",bgr": ", blue first"}.items()
+}  # fmt: skip
 
 
 def import_classifier(studio: Studio) -> None:
@@ -124,8 +118,8 @@ class _Import:
 
         if not await asked.over(say, lambda: status.element.is_deleted):
             return
-        answer, cause = await asked.answer(_Imported)
-        if answer is None:
+        answer, cause = await asked.answer(JobAnswer)
+        if answer is None or answer.run is None:
             text = studio.sets.in_names(cause).replace(str(model), model.name)
             # What its advice names is called otherwise here.
             hint = f"Choose the values under “{_EXPERT}”." if "--prepare" in text else ""
