@@ -27,7 +27,7 @@ from opsin.studio.words import safe
 _MODELS: Final = (".keras", ".h5", ".hdf5", ".onnx", ".skops")
 # What an upload is resumed by: the same in every window, and after a reload.
 _BATCH: Final = "000000000001a907"
-_EXPERT: Final = "How does it expect its photos?"
+_EXPERT: Final = "How does it expect its photographs?"
 # Values of the pixels that a network was trained on.
 _PIXELS: Final = {"": "As its files say"} | {
     f"{choice}{order}": f"{choice}{words}"
@@ -52,7 +52,7 @@ class _Import:
         self._folder: Path | None = None
         self._model: Path | None = None
         titles = {f"set:{item.id}": safe(item.title, 60) for item in studio.sets.all()}
-        images = {"": "No photos", **titles, **{f"name:{name}": name for name in NAMES}}
+        images = {"": "No photographs", **titles, **{f"name:{name}": name for name in NAMES}}
         with ui.element("div").classes("stack prose"):
             kit.note(
                 "A network saved by Keras (.keras, .h5), an ONNX file of any program, or an "
@@ -61,10 +61,10 @@ class _Import:
             )
             accepted = ",".join([*_MODELS, ".txt", ".json", ".md"])
             Intake("Choose or drop the classifier's file", accept=accepted, camera=False,
-                   batch=_BATCH, on_all=self._take).enable(allows("owner"))  # fmt: skip
+                   batch=_BATCH, on_all=self._take, needs="owner")  # fmt: skip
             self._classes = ui.input("Classes in the order of its answers, separated by commas")
             kit.note("Leave it empty if the file names them.")
-            self._measured = ui.select(images, label="Photos to measure it on", value="")
+            self._measured = ui.select(images, label="Photographs to measure it on", value="")
             with kit.question(_EXPERT, lambda: None) as self._expert:
                 self._pixels = ui.select(_PIXELS, label="Values of the pixels", value="")
             with ui.element("div").classes("line"):
