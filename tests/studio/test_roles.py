@@ -15,7 +15,7 @@ from opsin.core.errors import OpsinError, SourceError
 from opsin.studio.context import Studio
 from opsin.studio.datasets.uploads import Uploads, UploadTooLarge
 from opsin.studio.jobs.queue import Queue, TooManyJobs
-from opsin.studio.pages.confirmed_labels import ConfirmedLabels
+from opsin.studio.pages.photo_things import ConfirmedLabels
 from opsin.studio.people import NotAllowed, People, Role, Visitor, acting
 from tests.conftest import write_shapes
 

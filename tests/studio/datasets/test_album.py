@@ -27,8 +27,7 @@ from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.errors import NotThere, new_api
 from opsin.studio.image_routes import add_routes
-from opsin.studio.pages.confirmed_labels import ConfirmedLabels
-from opsin.studio.pages.photo_things import Thing, things_to_look_at
+from opsin.studio.pages.photo_things import ConfirmedLabels, Thing, things_to_look_at
 from opsin.studio.runs.albums import Albums
 from opsin.studio.runs.run_index import opaque
 from tests.conftest import shape_image, write_shapes

@@ -29,7 +29,6 @@ from opsin.studio.threads import IMAGES, UPLOADS
 from opsin.studio.ui import intake, kit, layout
 from opsin.studio.ui.graph import Block, NetworkGraph, blocks_of, shape_in_words, title_of
 from opsin.studio.ui.maps import answer_view, bars, framed, in_percent
-from opsin.studio.ui.terms import word
 from opsin.studio.ui.waiting import Waiting
 from opsin.studio.words import safe
 
@@ -266,7 +265,7 @@ class _Inside:
         with ui.element("div").classes("line"):
             kit.heading(block.title)
             if title_of(layer) != block.title:
-                word(title_of(layer), term_of_layer(layer.kind))
+                kit.word(title_of(layer), term_of_layer(layer.kind))
             number = sum(layer.parameters for layer in block.layers)
             parameters = f" · {count(number)} parameters in this block" if number else ""
             kit.note(f"{shape_in_words(layer)}{parameters}")

@@ -11,11 +11,10 @@ from opsin.report.inside.decision_sections import METHODS
 from opsin.studio.runs.workers import Answer
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 from opsin.studio.ui.graph import Block, shape_in_words, title_of
-from opsin.studio.ui.kit import heading, note, question
+from opsin.studio.ui.kit import heading, note, question, word
 from opsin.studio.ui.lesson import LESSONS, lesson_view
 from opsin.studio.ui.maps import framed
 from opsin.studio.ui.tables import table
-from opsin.studio.ui.terms import word
 from opsin.studio.words import safe
 
 #: A question that an address may unfold.

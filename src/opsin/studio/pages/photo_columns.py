@@ -1,4 +1,4 @@
-"""A column of a project's photographs: those of a class, or those without one."""
+"""A column of a project's photographs: those of a class, without one, or removed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Final
 
 from nicegui import events, ui
 
-from opsin.studio.datasets.album import UNSORTED, Album
+from opsin.studio.datasets.album import Album
+from opsin.studio.datasets.corrections import OUT
 from opsin.studio.people import allows
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 from opsin.studio.words import safe
@@ -17,26 +18,28 @@ HEIGHT: Final = 516
 
 
 class Column:
-    """Photographs in rows: of a class, or of the tray (no class).
+    """Photographs in rows.
 
     Args:
-        class_: The class.
+        class_: Their class; ``""`` for none.
+        label: Without a class, `OUT` or `UNSORTED`.
+        say: Is given how many there are.
         choose: Is called when some were chosen.
         open_large: Shows the photograph at a place large.
         press: Is given a key that was pressed on the photograph at a place.
-        say: Is given how many there are.
     """
 
     def __init__(
-        self, class_: str, choose: Callable[[Column], object],
-        open_large: Callable[[Column, int], object],
-        press: Callable[[Column, str, int], Awaitable[None]], say: Callable[[int], object],
+        self, class_: str, label: int, say: Callable[[int], object], *,
+        choose: Callable[[Column], object], open_large: Callable[[Column, int], object],
+        press: Callable[[Column, str, int], Awaitable[None]],
     ) -> None:  # fmt: skip
-        self.class_, self.photos, self._say = class_, list[int](), say
+        self.class_, self.label, self.photos, self._say = class_, label, list[int](), say
+        self.words = class_ or ("removed" if label == OUT else "not sorted yet")
         self._shown: Sequence[object] = ()
         may = allows("labeller")
         self.gallery = ImageGallery(
-            f"Photographs of {class_}" if class_ else "Photographs not sorted yet", (), self._image,
+            f"Photographs of {class_}" if class_ else f"Photographs {self.words}", (), self._image,
             on_choose=(lambda: choose(self)) if may else None,
             on_open=lambda at: open_large(self, at),
             on_key=(lambda key, at: press(self, key, at)) if may else None,
@@ -51,12 +54,11 @@ class Column:
     def refresh(self, album: Album, searched: str) -> None:
         """Show the photographs of an album, or those with some words in their names."""
         self._album, contents = album, album.contents
-        if not self.class_:
-            self.photos = album.of(UNSORTED).tolist()
-        elif self.class_ in album.classes:
-            self.photos = album.of(album.classes.index(self.class_)).tolist()
-            if searched not in self.class_.casefold():
-                self.photos = [at for at in self.photos if searched in album.name(at).casefold()]
+        if self.class_ in album.classes:
+            self.label = album.classes.index(self.class_)
+        self.photos = album.of(self.label).tolist()
+        if searched not in self.class_.casefold():
+            self.photos = [at for at in self.photos if searched in album.name(at).casefold()]
         shown: Sequence[object] = self.photos  # decoded images only have positions
         if contents.files is not None:
             shown = [contents.tokens[at] for at in self.photos]
@@ -74,7 +76,7 @@ class Column:
         return self._album.address(self.photos[at], large=large)
 
     def _image(self, at: int) -> GalleryImage:
-        return GalleryImage(self.address(at), f"{self.class_ or 'not sorted'}, {self.title(at)}")
+        return GalleryImage(self.address(at), f"{self.words}, {self.title(at)}")
 
 
 def name_field(class_: str, on_rename: Callable[[str, str], Awaitable[None]]) -> None:

@@ -9,14 +9,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
 from nicegui import background_tasks, events, ui
 
 from opsin.core.errors import OpsinError, StorageError
 from opsin.core.format import count, counted
 from opsin.data.image_tree import left_out_in_words
 from opsin.studio.context import Studio
-from opsin.studio.datasets.album import Album
+from opsin.studio.datasets.album import UNSORTED, Album
 from opsin.studio.datasets.corrections import OUT
 from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.errors import DiskFull, NotThere
@@ -26,7 +25,7 @@ from opsin.studio.pages.photo_things import Thing, show_thing, things_to_look_at
 from opsin.studio.people import allows
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit
-from opsin.studio.ui.gallery import GalleryImage, ImageGallery
+from opsin.studio.ui.gallery import GalleryImage
 from opsin.studio.ui.intake import Intake
 from opsin.studio.ui.layout import Frame, address, page
 from opsin.studio.ui.viewer import ImageViewer, class_of_key, class_select, key_of_class
@@ -70,7 +69,8 @@ class Photos:
     def __init__(self, studio: Studio, project: Project, frame: Frame, *, camera: bool) -> None:
         self.studio, self.project, self.frame, self._camera = studio, project, frame, camera
         self._columns: dict[str, tuple[Column, ui.element]] = {}  # with their cards
-        self._tray: Column | None = None
+        self._column = partial(Column, choose=self.choose, open_large=self.open, press=self.press)
+        self._aside: list[Column] = []  # the tray, and what was removed
         self._active: Column | None = None  # the column with the chosen photographs
         self._viewer: ImageViewer | None = None
         self._things: list[Thing] = []
@@ -81,7 +81,7 @@ class Photos:
         self._arrived: dict[str, list[SentFile]] = {}
         self._showing, self._adding = asyncio.Lock(), asyncio.Lock()
         with ui.element("div").classes("line"):
-            self._summary = ui.label("Looking at the photographs …").classes("note")
+            self._summary = kit.note("Looking at the photographs …")
             if allows("labeller"):
                 kit.action("Undo", self.undo, kind="quiet", icon="undo")
             search = ui.input(placeholder="Find a class or photograph", on_change=self._find)
@@ -90,7 +90,11 @@ class Photos:
         self._fold = kit.question("", self._list_things)
         self._place = ui.element("div").classes("class-columns")
         self._more = kit.note("")
-        kit.question("More about these photographs", self._details)
+        kit.question("Keys", lambda: kit.facts([
+            ("Arrows", "next photograph"), ("Space", "select"), ("Shift", "select a range"),
+            ("Ctrl-A, Esc", "select all, none"), ("Enter", "large"), ("1, 2, …", "move to class"),
+            ("Delete", "remove"), ("Ctrl-Z", "undo"),
+        ]))  # fmt: skip
         with ui.element("div").classes("choice-bar") as self._bar:
             self._bar.props('role=toolbar aria-label="Chosen photographs"')
             self._chosen = ui.label().classes("text-weight-bold").props('role="status"')
@@ -123,7 +127,7 @@ class Photos:
                     await self._show(await self.studio.albums.open(self.project.id))
             except NotThere:
                 self._place.clear()
-                self._columns, self._tray, self._active = {}, None, None
+                self._columns, self._aside, self._active = {}, [], None
                 with self._place:
                     kit.empty("This project was removed.", "Your projects", "/")
             except OpsinError as error:
@@ -133,11 +137,15 @@ class Photos:
         if self._place.is_deleted:
             return
         self.album = album
+        self.frame.retitle(album.dataset.title)
         self._show_columns()
-        self._summary.set_text(
-            f"{counted(sum(album.counts.values()), 'photograph')} in "
-            f"{counted(len(album.classes), 'class', 'classes')}"
-        )
+        photographs = counted(sum(album.counts.values()), "photograph")
+        text = f"{photographs} in {counted(len(album.classes), 'class', 'classes')}."
+        if not album.dataset.made_here:
+            text += " They belong to their source, which is never changed."
+        if album.opened and (left_out := left_out_in_words(album.opened.decoded.left_out)):
+            text += f" Not used: {left_out}."
+        self._summary.set_text(text)
         self.frame.actions.clear()
         with self.frame.actions:
             if reason := album.why_not_trainable():
@@ -147,7 +155,6 @@ class Photos:
                 target = address(self.project, "train", start="1")
                 kit.link_button("Train", target, kind="primary")
         self._show_choice()
-        self._removed.refresh()
         if self._viewer:
             self._viewer.refresh()
         if album.contents is not self._checked:
@@ -173,6 +180,8 @@ class Photos:
         Columns that stay are not built anew: files may be on their way to them.
         """
         album, words = self.album, self._searched
+        if not self._columns:
+            self._place.clear()
         found = {album.class_of(at) for at, name in enumerate(album.contents.names)
                  if words and words in name.casefold()}  # fmt: skip
         named = [name for name in album.classes if words in name.casefold() or name in found]
@@ -192,25 +201,36 @@ class Photos:
                 if self._place.default_slot.children.index(card) != index:
                     card.move(target_index=index)
                 column.refresh(album, self._searched)
-            if album.can_add and self._tray is None:
-                self._build_tray()
-            if self._tray is not None:
-                self._tray.refresh(album, "")
+            if not self._aside:
+                self._build_aside()
+            for column in self._aside:
+                column.refresh(album, self._searched)
 
-    def _build_tray(self) -> None:
+    def _build_aside(self) -> None:
+        """What is beside the classes: a place for more, and what is in none of them."""
+
+        def column(label: int, title: str, words: str) -> None:
+            def say(many: int) -> None:
+                place.set_visibility(bool(many) or label == UNSORTED)
+                heading.set_text(f"{title} {count(many)}")
+
+            with ui.element("div").classes("stack") as place:
+                with ui.element("h2"):
+                    heading = ui.label()
+                kit.note(words)
+                new = self._column("", label, say)
+            self._aside.append(new)
+
         with ui.element("section").classes("stack class-column").props('aria-label="Add"'):
-            kit.action("Add class", self._add_class, icon="add")
-            Intake(
-                "Drop photographs, folders or a zip", folders=True, around=".class-column",
-                batch=self._batch(), on_all=partial(self.take, ""),
-            )  # fmt: skip
-            with ui.element("h2"):
-                title = ui.label()
-            kit.note("Photographs without a class wait here. Drag them to one, or press its key.")
-            self._tray = Column(
-                "", self.choose, self.open, self.press,
-                lambda many: title.set_text(f"Not sorted yet {count(many)}"),
-            )  # fmt: skip
+            if self.album.can_add:
+                kit.action("Add class", self._add_class, icon="add")
+                Intake(
+                    "Drop photographs, folders or a zip", folders=True, around=".class-column",
+                    batch=self._batch(), on_all=partial(self.take, ""),
+                )  # fmt: skip
+                column(UNSORTED, "Not sorted yet",
+                       "These wait for a class. Drag them to one, or press its key.")  # fmt: skip
+            column(OUT, "Removed", "They are not used for training. To use one, give it a class.")
 
     def _class_column(self, class_: str) -> tuple[Column, ui.element]:
         """A class: its name, number, photographs, and places for more; and the card around them."""
@@ -252,7 +272,7 @@ class Photos:
                     around=".class-column", opens=self._camera, on_all=partial(self.take, class_),
                 )  # fmt: skip
                 self._camera = False  # of the first class only
-            column = Column(class_, self.choose, self.open, self.press, say)
+            column = self._column(class_, 0, say)
             more = kit.action("Show all", show_all, kind="quiet").props("dense")
         return column, card
 
@@ -264,42 +284,6 @@ class Photos:
     def _find(self, event: events.ValueChangeEventArguments[str | None]) -> None:
         self._searched = str(event.value or "").strip().casefold()
         self._show_columns()
-
-    def _details(self) -> None:
-        self._removed()
-        kit.heading("Keys", 3)
-        kit.facts([
-            ("Arrows", "next photograph"), ("Space", "select"), ("Shift", "select a range"),
-            ("Ctrl-A, Esc", "select all, none"), ("Enter", "large"), ("1, 2, …", "move to class"),
-            ("Delete", "remove"), ("Ctrl-Z", "undo"),
-        ])  # fmt: skip
-
-    @ui.refreshable_method
-    def _removed(self) -> None:
-        """Say what is not used, and offer removed photographs again."""
-        album = self.album
-        if not album.dataset.made_here:
-            kit.note(
-                "These photographs belong to their source, which is never changed. You can give "
-                "them another class or remove them here."
-            )
-        if album.opened and (left_out := left_out_in_words(album.opened.decoded.left_out)):
-            kit.note(f"Not used: {left_out}.")
-        removed = np.flatnonzero(album.labels == OUT).tolist()
-        if removed:
-            kit.heading(f"Removed photographs ({count(len(removed))})", 3)
-            kit.note("They are not used for training; earlier classifiers keep them.")
-            gallery = ImageGallery(
-                "Removed photographs", removed,
-                lambda at: GalleryImage(album.address(at), f"removed, {album.name(at)}"),
-                on_choose=bool, captions=False, height=440,
-            )  # fmt: skip
-
-            async def restore() -> None:
-                chosen = [removed[at] for at in gallery.chosen] or removed
-                await self.do(self.studio.albums.restore(album, chosen))
-
-            kit.action("Restore the chosen, or all", restore, needs="labeller")
 
     # What people do.
 
@@ -324,9 +308,8 @@ class Photos:
         """Show a photograph large, with keys for its class."""
 
         def describe(at: int) -> GalleryImage:
-            title, class_ = column.title(at), column.class_ or "not sorted yet"
-            address = column.address(at, large=True)
-            return GalleryImage(address, f"{title}, {class_}", title, lines=(class_,))
+            title, address = column.title(at), column.address(at, large=True)
+            return GalleryImage(address, f"{title}, {column.words}", title, lines=(column.words,))
 
         def relabel(at: int, class_: str | None) -> Awaitable[None]:
             return self._change(column, [column.photos[at]], class_ or "")
@@ -355,11 +338,9 @@ class Photos:
 
     async def _change(self, column: Column, chosen: Sequence[int], class_: str) -> None:
         album, albums = self.album, self.studio.albums
-        if not chosen or class_ == (column.class_ or None):
-            return
-        if class_:
+        if chosen and class_ and class_ != column.class_:
             await self.do(albums.move(album, chosen, class_))
-        else:
+        elif chosen and not class_ and column.label != OUT:
             await self.do(albums.remove(album, chosen))
 
     async def take(self, class_: str, files: Sequence[SentFile]) -> None:
@@ -428,14 +409,8 @@ class Photos:
                 self.studio.changed.emit(f"set:{self.project.id}")  # all have the old rows
 
     async def _heard(self, topic: str) -> None:
-        if topic == f"set:{self.project.id}":
+        if topic in ("sets", f"set:{self.project.id}"):
             await self.refresh()
-        elif topic == "sets":
-            try:
-                self.studio.sets.get(self.project.id)
-                self.frame.retitle(self.studio.projects.get(self.project.id).name)
-            except NotThere:
-                await self.refresh()
         elif topic == "jobs" and self._job is not None:
             with contextlib.suppress(NotThere):
                 self._job = self.studio.jobs.get(self._job.id)

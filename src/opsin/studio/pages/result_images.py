@@ -19,7 +19,7 @@ from opsin.core.artifacts.run_report import Report, SuspectedLabel
 from opsin.core.errors import MovedError, OpsinError
 from opsin.studio.datasets.album import Album
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
-from opsin.studio.pages.confirmed_labels import ConfirmedLabels
+from opsin.studio.pages.photo_things import ConfirmedLabels
 from opsin.studio.pages.verdicts import confidence_of
 from opsin.studio.people import why_not
 from opsin.studio.runs.run_index import opaque
@@ -165,8 +165,9 @@ class ResultImages:
         if words:
             self._undo.offer(words, lambda: self._do(back, change))
 
-    def picture(self, image: int, words: str) -> None:
-        """One image of 160 pixels with a line below it."""
+    def picture(self, image: int, words: str = "") -> None:
+        """One image of 160 pixels with a line below it, by default its name."""
+        words = words or self.opened.name(image).rpartition("/")[2]
         with ui.element("figure").style("width: 160px"):
             shown = ui.image(self._address(image)).props('fit="contain" no-transition')
             shown.props["alt"] = safe(f"{self.opened.name(image)}, {words}")

@@ -329,23 +329,19 @@ class _Results:
 
     async def _looks(self, images: ResultImages) -> None:
         await images.wait()
-        answers = images.answers
-        wrong, right = answers.surest(~answers.right), answers.surest(answers.right)
         if not self._row.has_layers:
             kit.note("Drop a photograph on Try, and let it show where it looks.")
+            return
+        kit.note("Heat maps show what decided, and whether you can trust them.")
+        right = images.answers.right
         with ui.element("div").classes("columns"):
-            for place in [*wrong[:2], *right[:1]] or right[:3]:
-                label, answer = (
-                    safe(images.names[int(of[place])], 40)
-                    for of in (answers.labels, answers.answers)
-                )
+            for place in [*images.answers.surest(~right)[:2], *images.answers.surest(right)[:1]]:
+                shown = f"{images.report.split}/{place}"
                 with ui.element("div").classes("stack"):
-                    images.picture(int(answers.rows[place]), f"Labelled {label}, answer {answer}")
-                    if self._row.has_layers:
-                        shown = f"{images.report.split}/{place}"
-                        kit.link_button("Why this answer?", layout.address(
-                            self._project, "inside", run=self._row.id, image=shown, view="why"
-                        ), icon="blur_on")  # fmt: skip
+                    images.picture(int(images.answers.rows[place]))
+                    kit.link_button("Why this answer?", layout.address(
+                        self._project, "inside", run=self._row.id, image=shown, view="why"
+                    ), icon="blur_on")  # fmt: skip
 
     async def _trained(self, images: ResultImages) -> None:
         report, training = images.report, images.report.training

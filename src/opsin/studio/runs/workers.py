@@ -99,11 +99,16 @@ class _Worker:
         reason = exit_reason(await self.process.wait())
         raise OpsinError(f"The work was ended by {reason} (too little memory?)", "Ask again.")
 
-    def end(self) -> None:
+    def kill(self) -> None:
         if self.timer is not None:
             self.timer.cancel()
         if self.process is not None and self.process.returncode is None:
             end_group(self.process.pid)
+
+    async def end(self) -> None:
+        self.kill()
+        if self.process is not None:
+            await self.process.wait()
 
 
 class Workers:
@@ -175,22 +180,23 @@ class Workers:
         worker = next((one for one in self._idle if one.fits(run, stamp)), None)
         if worker is not None:
             self._idle.remove(worker)
-        elif len(self._idle) + len(self._busy) >= self._most:
-            self._idle.pop(0).end()
+        spare = self._idle.pop(0) if len(self._idle) + len(self._busy) >= self._most else None
         worker = worker or _Worker(run, stamp)
         self._busy.add(worker)
         try:
+            if spare is not None:
+                await spare.end()
             async with asyncio.timeout(_SHORT.get(question["do"])):
                 answer = await worker.ask(question, content, tell, self._memory)
         except BaseException as error:
-            worker.end()
+            await worker.end()
             if not isinstance(error, TimeoutError):
                 raise
             raise OpsinError("This takes too long", "Try another image.") from None
         finally:
             self._busy.remove(worker)
         self._idle.append(worker)
-        worker.timer = asyncio.get_running_loop().call_later(self._seconds, worker.end)
+        worker.timer = asyncio.get_running_loop().call_later(self._seconds, worker.kill)
         return answer
 
     def image(self, run_id: str, key: str, number: str) -> bytes | None:
@@ -202,11 +208,8 @@ class Workers:
 
     async def stop(self) -> None:
         """End all workers."""
-        workers = [*self._idle, *self._busy]
         await self._answers.cancel()
-        for worker in workers:
-            worker.end()
-        await asyncio.gather(*(worker.process.wait() for worker in workers if worker.process))
+        await asyncio.gather(*(worker.end() for worker in (*self._idle, *self._busy)))
 
 
 def add_routes(api: FastAPI, workers: Workers) -> None:

@@ -17,8 +17,7 @@ from opsin.core.recipe_options import RecipeOption
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.training_form import CHOICES, LABELS, OPTIONS, fault, fields_for
 from opsin.studio.progress import factor_of
-from opsin.studio.ui.kit import heading, note
-from opsin.studio.ui.terms import ask_beside
+from opsin.studio.ui.kit import ask_beside, heading, note
 from opsin.trackers import is_installed, trackers
 
 _SMALL, _LARGE = "efficientnet-lite0", "efficientnet-lite2"
