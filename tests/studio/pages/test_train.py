@@ -119,7 +119,8 @@ def test_levels_are_options_and_say_their_time(studio: Studio, project: str) -> 
         "about 20 seconds", "about 90 seconds", "about 15 minutes", "about 2.0 hours",
     ]  # fmt: skip
     # What Opsin would choose is shown; another choice takes along what belonged to the older one.
-    settings._automatic = {"model": "backbone", "fine_tune": "no", "size": "260x260"}
+    planned = {"sources": ["x"], "model": "backbone", "fine_tune": False, "size": [260, 260]}
+    settings.show_automatic(planned | {"fold": None})
     assert (settings._known("model"), settings._placeholder("size")) == (
         "backbone", "Automatic: 260x260",
     )  # fmt: skip

@@ -224,7 +224,9 @@ class TrainingSettings:
         """Show what would be chosen where nothing is set."""
         before = self._known("model"), self._known("fine_tune")
         self._automatic = {
-            name: OPTIONS[name].write(value) for name, value in values.items() if value is not None
+            name: OPTIONS[name].write(value)
+            for name, value in values.items()
+            if name in OPTIONS and value is not None
         }
         if before != (self._known("model"), self._known("fine_tune")):
             self.build_fields.refresh()
