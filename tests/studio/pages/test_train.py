@@ -120,6 +120,7 @@ def test_levels_are_options_and_say_their_time(studio: Studio, project: str) -> 
     ]  # fmt: skip
     # What Opsin would choose is shown; another choice takes along what belonged to the older one.
     planned = {"sources": ["x"], "model": "backbone", "fine_tune": False, "size": [260, 260]}
+    settings._automatic = {"model": "backbone", "fine_tune": "no"}
     settings.show_automatic(planned | {"fold": None})
     assert (settings._known("model"), settings._placeholder("size")) == (
         "backbone", "Automatic: 260x260",
