@@ -230,16 +230,24 @@ def dialog(title: str) -> Iterator[ui.dialog]:
         yield made
 
 
+async def submitted(
+    asked: ui.dialog, button: str, value: Callable[[], object] = lambda: True,
+    kind: Kind = "primary",
+) -> object:  # fmt: skip
+    """Put the last line into a dialog, and return its value; ``None`` if it is cancelled."""
+    with ui.element("div").classes("line"):
+        action("Cancel", lambda: asked.submit(None))
+        action(button, lambda: asked.submit(value()), kind=kind)
+    answer = await asked
+    asked.delete()
+    return answer
+
+
 async def confirm(text: str, button: str, *, title: str = "Are you sure?") -> bool:
     """Ask before something that cannot be taken back."""
     with dialog(title) as asked:
         ui.label(safe(text, _MESSAGE_MOST))
-        with ui.element("div").classes("line"):
-            action("Cancel", lambda: asked.submit(False))
-            action(button, lambda: asked.submit(True), kind="danger")
-    answer = await asked
-    asked.delete()
-    return bool(answer)
+        return bool(await submitted(asked, button, kind="danger"))
 
 
 async def ask_text(title: str, label: str, value: str = "", *, most: int = 200) -> str | None:
@@ -249,9 +257,5 @@ async def ask_text(title: str, label: str, value: str = "", *, most: int = 200) 
         # The value at that moment: what was typed last may still be on its way.
         field.on("keydown.enter", lambda event: asked.submit(event.args),
                  js_handler="(event) => emit(event.target.value)")  # fmt: skip
-        with ui.element("div").classes("line"):
-            action("Cancel", lambda: asked.submit(None))
-            action("OK", lambda: asked.submit(field.value), kind="primary")
-    answer = await asked
-    asked.delete()
+        answer = await submitted(asked, "OK", lambda: field.value)
     return str(answer or "").strip()[:most] or None
