@@ -203,18 +203,6 @@ def test_one_large_image_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
         assert waiting.result().size == (80, 80)
 
 
-@given(cut=st.integers(0, 400), seed=st.integers(0, 9))
-def test_damaged_files_are_read_or_refused_with_a_reason(cut: int, seed: int) -> None:
-    content = bytearray(encoded(Image.fromarray(gradient(20, 30)), "PNG"))
-    random = np.random.default_rng(seed)
-    for place in random.integers(0, len(content), 3):
-        content[place] = int(random.integers(256))
-    try:
-        open_image(bytes(content[:cut]), "holiday.png")
-    except ImageError as error:
-        assert "holiday.png" in str(error)
-
-
 def test_tensors_will_do() -> None:
     class Tensor:
         def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[np.uint8]:

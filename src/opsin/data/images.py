@@ -1,9 +1,4 @@
-"""Bytes become upright pixels of one size: for training and prediction alike.
-
-A malicious file can make a decoder loop or exhaust memory before its size is known. Files that are
-not plainly harmless are opened in a sandboxed process, within limits, so that each costs at most
-one answer.
-"""
+"""Bytes become upright pixels: harmless files here, others in a sandbox, within limits."""
 
 from __future__ import annotations
 
@@ -16,7 +11,8 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,30 +40,49 @@ from opsin.stores.store_address import StoredObject
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
-ImageLike = str | os.PathLike[str] | bytes | BinaryIO | StoredObject | Image.Image | NDArray[Any]
 
-# How many times larger than the target a JPEG must stay when decoded at a fraction. Measured:
-# at 1.9 the pixels differ by less than 1 of 255 on average from those of the whole image
-# (docs/understand/measured.md). Only halves are used: libjpeg-turbo takes longer for 5/8 to
-# 7/8 than for the whole.
-_SPARE: Final = 1.9
-_EIGHTHS: Final = (1, 2, 4)
-# Larger images are decoded one at a time.
-_LARGE: Final = 8_000_000
-# Reentrant: the same image may be decoded at a fraction of its size and then whole.
-_one_large = threading.RLock()
-_PIECE: Final = 1 << 20
-# Bytes of rows per piece of an answer: Pillow keeps two copies of what it converts.
-_ROWS: Final = 8 << 20
-# Limits of the sandbox: besides reading the file, so that a file costs less than five seconds in
-# all, and besides the 50 MB of the bare process, so that it stays below 512 MB.
-_SECONDS: Final = 3.0
-_MEMORY: Final = 440 << 20
-_PROCESSES: Final = min(8, cores())
+@dataclass(frozen=True, slots=True)
+class PackedImage:
+    """One of many images in a file, between two offsets."""
+
+    file: str
+    start: int
+    end: int
+
+    def read(self) -> bytes:
+        """Return its bytes."""
+        with open_regular(self.file) as packed:
+            packed.seek(self.start)
+            content = packed.read(self.end - self.start)
+        if len(content) < self.end - self.start:
+            raise ValueError("it has been cut short")
+        return content
+
+
+ImageLike = (
+    str
+    | os.PathLike[str]
+    | bytes
+    | BinaryIO
+    | StoredObject
+    | PackedImage
+    | Image.Image
+    | NDArray[Any]
+)
+
+# How many times larger than the target a JPEG must stay when decoded at a fraction. At 1.9 the
+# pixels differ by less than 1 of 255 on average from those of the whole image
+# (docs/understand/measured.md). libjpeg-turbo takes longer for 5/8 to 7/8 than for the whole.
+_SPARE, _EIGHTHS = 1.9, (1, 2, 4)
+# Larger images are decoded one at a time. Reentrant: the same may be decoded small, then whole.
+_LARGE, _one_large = 8_000_000, threading.RLock()
+# Bytes of a stream read at once, and of rows per piece of an answer: Pillow keeps two copies.
+_PIECE, _ROWS = 1 << 20, 8 << 20
+# Limits of the sandbox: a file costs less than five seconds in all, and below 512 MB.
+_SECONDS, _MEMORY = 3.0, 440 << 20
 # Files refused for time, memory or a crash: why, and when. The machine may have been busy, so an
 # entry expires after this many seconds; beyond the limit all are dropped.
-_REMEMBERED: Final = 300.0
-_MOST: Final = 10_000
+_REMEMBERED, _MOST = 300.0, 10_000
 _refused: dict[bytes, tuple[str, float]] = {}
 
 
@@ -114,7 +129,6 @@ def open_apart(
 
 
 def _ask(header: Header, content: bytes) -> tuple[Header, bytes]:
-    """Send a file's bytes to `decode_apart` in the sandbox."""
     # A file is read more than once, but refused only once.
     digest = hashlib.blake2b(content, digest_size=16).digest()
     reason, since = _refused.get(digest, ("", -math.inf))
@@ -136,17 +150,16 @@ def _sandbox(owner: int) -> Sandbox:
     """Return this process's sandbox: a fork must not share locks and pipes with its parent."""
     del owner
     task = "opsin.data.images:decode_apart"
-    return Sandbox(task, seconds=_SECONDS, memory=_MEMORY, processes=_PROCESSES)
+    return Sandbox(task, seconds=_SECONDS, memory=_MEMORY, processes=min(8, cores()))
 
 
 def decode_apart(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
     """Prepare a file, open it, or read its header, in the sandbox's process."""
     from PIL import AvifImagePlugin  # noqa: PLC0415  its setting is for this process alone
 
-    from opsin.data import pnm  # noqa: F401, PLC0415  so is its decoder
-
     # Each thread would reserve memory beyond this process's limit.
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    Image.register_decoder("ppm", formats.PnmDecoder)
     content, name = whole(body), header["name"]
     if header["do"] == "prepare":
         preparation = Preparation.model_validate(header["preparation"])
@@ -197,13 +210,9 @@ def prepare(
 
 
 def prepare_here(
-    image: bytes | Image.Image | NDArray[Any],
-    preparation: Preparation,
-    name: str,
-    *,
-    match: bool,
+    image: bytes | Image.Image | NDArray[Any], preparation: Preparation, name: str, *, match: bool,
     stated: PlainFile | None = None,
-) -> PreparedPixels:
+) -> PreparedPixels:  # fmt: skip
     """Run `prepare` in this process."""
     with open_here(image, preparation, name, stated) as upright:
         notes = (upright.note,) if upright.note else ()
@@ -248,12 +257,12 @@ def read_header_here(content: bytes, name: str) -> tuple[int, int, bool]:
         return height, width, not formats.is_grey(header)
 
 
-def content_of(image: str | os.PathLike[str] | bytes | BinaryIO | StoredObject, name: str) -> bytes:
+def content_of(
+    image: str | os.PathLike[str] | bytes | BinaryIO | StoredObject | PackedImage, name: str
+) -> bytes:
     """Return an image file's bytes."""
-    if isinstance(image, bytes):
-        return image
-    if isinstance(image, bytearray | memoryview):
-        return bytes(image)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image)  # which copies no bytes
     content: bytes | None = None
     try:
         if isinstance(image, str | os.PathLike):
@@ -265,6 +274,8 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO | StoredObject, 
             # Too large an object is not requested.
             if image.size <= MAX_BYTES:
                 content = open_bucket(image).content(image, MAX_BYTES + 1)
+        elif isinstance(image, PackedImage):
+            content = image.read()
         elif callable(getattr(image, "read", None)):
             if image.seekable():
                 image.seek(0)
@@ -277,8 +288,8 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO | StoredObject, 
                 "Pillow image or an array is expected"
             )
     except (OSError, ValueError) as error:  # ValueError: NUL in a name, or a closed file
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise ImageError(f"{name}: {reason}") from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ImageError(f"{name}: {reason.lower()}") from error
     if content is None or len(content) > MAX_BYTES:
         raise ImageError(f"{name}: larger than {MAX_BYTES // 1_000_000} MB")
     return content
@@ -286,11 +297,9 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO | StoredObject, 
 
 @contextlib.contextmanager
 def open_here(
-    image: bytes | Image.Image | NDArray[Any],
-    preparation: Preparation | None,
-    name: str,
+    image: bytes | Image.Image | NDArray[Any], preparation: Preparation | None, name: str,
     stated: PlainFile | None = None,
-) -> Iterator[Upright]:
+) -> Iterator[Upright]:  # fmt: skip
     """Decode an image in this process and turn it upright, for the duration of the block."""
     bits = preparation.bits if preparation else None
     with contextlib.ExitStack() as stack:
@@ -309,12 +318,9 @@ def open_here(
 
 
 def _decoded(
-    content: bytes,
-    preparation: Preparation | None,
-    name: str,
-    stated: PlainFile | None,
+    content: bytes, preparation: Preparation | None, name: str, stated: PlainFile | None,
     stack: contextlib.ExitStack,
-) -> Upright:
+) -> Upright:  # fmt: skip
     """Decode a file: a simple JPEG by simplejpeg, at a fraction of its size; others by Pillow.
 
     A plain JPEG never reaches Pillow, whose header parsing takes as long as the pixels.
@@ -392,15 +398,13 @@ def explained(name: str) -> Iterator[None]:
     except (ImageError, _DamagedError):
         raise
     except Exception as error:
-        if isinstance(error, UnidentifiedImageError):
-            reason = "no image of a known format"
-        elif isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-            reason = f"more than {MAX_PIXELS // 1_000_000} million pixels"
-        elif isinstance(error, EOFError) or "truncated" in str(error):
-            reason = "the file is cut short"
-        elif isinstance(error, MemoryError):
-            reason = "too large for the memory"
-        else:
-            reason = f"damaged ({type(error).__name__})"
+        bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+        reason = (
+            "no image of a known format" if isinstance(error, UnidentifiedImageError)
+            else f"more than {MAX_PIXELS // 1_000_000} million pixels" if isinstance(error, bombs)
+            else "the file is cut short" if isinstance(error, EOFError) or "truncated" in str(error)
+            else "too large for the memory" if isinstance(error, MemoryError)
+            else f"damaged ({type(error).__name__})"
+        )  # fmt: skip
         advice = "Save it again with another program, or leave it out."
         raise ImageError(f"{name}: {reason}", advice) from error

@@ -105,12 +105,9 @@ def make_split(subjects: SplitInputs, recipe: DataRecipe) -> Split:
     cut_val, cut_test = not np.any(source_parts == VAL), not np.any(source_parts)
     if recipe.fold and (recorded is not None or not cut_test):
         which = "test" if np.any(source_parts == TEST) else "training"
-        raise RecipeError(
-            f"The {which} images are given, so there are no folds"
-            if recorded is None
-            else "parts_of gives the test part, so there are no folds",
-            "Leave fold out, or give the training images alone.",
-        )
+        given = f"The {which} images are given" if recorded is None else "parts_of gives the parts"
+        advice = "Leave fold out, or give the training images alone."
+        raise RecipeError(f"{given}, so there are no folds", advice)
     parts = np.where(source_parts == UNASSIGNED, TRAIN, source_parts)
     free = parts == TRAIN
     if recorded is not None:
@@ -260,11 +257,9 @@ class _Cut:
 
 
 def _are_even(
-    labels: NDArray[np.int64],
-    numbers: NDArray[np.float64],
-    classes: int,
+    labels: NDArray[np.int64], numbers: NDArray[np.float64], classes: int,
     edges: NDArray[np.float64],
-) -> NDArray[np.bool_]:
+) -> NDArray[np.bool_]:  # fmt: skip
     """Tell for which classes numbers are uniform up to chance, ``bool[K]``."""
     bins = len(edges)
     where = np.searchsorted(edges, numbers, side="right") - 1
@@ -281,17 +276,13 @@ def _checked(subjects: SplitInputs, parts: NDArray[np.uint8]) -> Split:
     flat = as_keys(subjects.digests[rows])
     least = 1 if np.any(subjects.source_parts == VAL) else 2
     for label, name in enumerate(subjects.classes):
-        different = len(np.unique(flat[(source_parts <= TRAIN) & (labels == label)]))
+        different, problem = len(np.unique(flat[(source_parts <= TRAIN) & (labels == label)])), ""
         if different < least:
-            raise SourceError(
-                f"Class {name!r} has {different} different training images; two are needed",
-                "Add images, or leave the class out with --classes.",
-            )
-        if not np.any((parts == TRAIN) & (labels == label)):
-            raise SourceError(
-                f"All images of class {name!r} that are left are for validation or the test",
-                "Add images, or leave the class out with --classes.",
-            )
+            problem = f"Class {name!r} has {different} different training images; two are needed"
+        elif not np.any((parts == TRAIN) & (labels == label)):
+            problem = f"All images of class {name!r} that are left are for validation or the test"
+        if problem:
+            raise SourceError(problem, "Add images, or leave the class out with --classes.")
     if not np.any(parts == VAL):
         raise SourceError(
             f"None of the {int(np.sum(parts == TRAIN)):,} training images can be spared for "
@@ -338,20 +329,15 @@ def find_leaks(
     split: Split, digests: NDArray[np.uint8], pairs: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Find test images with an exact copy, or only a near one, in the other parts."""
-    flat = as_keys(digests)
-    tested = np.zeros(len(flat), bool)
-    tested[split.test] = True
-    _, content = np.unique(flat, return_inverse=True)
-    outside = np.zeros(len(flat), bool)
-    outside[content[~tested]] = True
-    copied = tested & outside[content]
+    _, content = np.unique(as_keys(digests), return_inverse=True)
+    tested = np.isin(np.arange(len(content)), split.test)
+    outside = content[~tested]
+    copied = tested & np.isin(content, outside)
     # A pair stands for all exact copies of its images.
-    inside = np.zeros(len(flat), bool)
-    inside[content[tested]] = True
-    near = np.zeros(len(flat), bool)
-    for one, other in (content[pairs].T, content[pairs[:, ::-1]].T):
-        near[one[inside[one] & outside[other]]] = True
-    return np.flatnonzero(copied), np.flatnonzero(tested & near[content] & ~copied)
+    both = content[np.concatenate([pairs, pairs[:, ::-1]])]
+    near = both[np.isin(both[:, 1], outside), 0]
+    alike = tested & np.isin(content, near) & ~copied
+    return np.flatnonzero(copied), np.flatnonzero(alike)
 
 
 def groups_by_name(names: Sequence[str], pattern: str) -> list[str]:

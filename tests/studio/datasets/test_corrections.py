@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from opsin.core.errors import SourceError, StorageError
 from opsin.data.cache import digest_rows
-from opsin.data.decoded import Decoded, correct
+from opsin.data.corrections import Decoded, correct
 from opsin.studio.datasets import corrections as module
 from opsin.studio.datasets.corrections import Corrections
 from opsin.studio.datasets.decoded_dataset import DecodedDataset

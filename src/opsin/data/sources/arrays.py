@@ -1,8 +1,4 @@
-"""Images and labels in arrays: ``.npz`` files and IDX files, MNIST's format.
-
-IDX: two zero bytes, a type code, the number of dimensions, each dimension as a big-endian 32-bit
-number, then the values (http://yann.lecun.com/exdb/mnist/).
-"""
+"""Images and labels in arrays: ``.npz`` files and IDX files (yann.lecun.com/exdb/mnist)."""
 
 from __future__ import annotations
 
@@ -41,14 +37,10 @@ _ADVICE: Final = "Save it with numpy.savez(path, images=…, labels=…)."
 
 
 def from_arrays(
-    images: NDArray[Any],
-    labels: NDArray[Any] | Sequence[int],
-    classes: Sequence[str] | None = None,
-    *,
-    source: str = "arrays",
-    test: tuple[NDArray[Any], NDArray[Any] | Sequence[int]] | None = None,
-    mirrored: bool = True,
-) -> LabelledImages:
+    images: NDArray[Any], labels: NDArray[Any] | Sequence[int],
+    classes: Sequence[str] | None = None, *, source: str = "arrays",
+    test: tuple[NDArray[Any], NDArray[Any] | Sequence[int]] | None = None, mirrored: bool = True,
+) -> LabelledImages:  # fmt: skip
     """Check arrays and return them as a source."""
     images, labels = _checked(images, labels, source)
     source_parts = np.full(labels.size, TRAIN if test else UNASSIGNED, np.uint8)
@@ -230,22 +222,20 @@ def _locate_idx(request: SourceRequest) -> LocatedSource:
 
 #: A folder with ``train-images-idx3-ubyte`` and its like, or one images file.
 IDX = SourceKind(
-    title="an IDX file of images",
-    match=_is_idx,
-    match_packed=lambda request: _is_idx_images(request.path),
-    files=("*idx[13]*", "*ubyte*"),
-    locate=_locate_idx,
-    rank=1,
-)
+    "an IDX file of images", _is_idx, _locate_idx, rank=1,
+    match_packed=lambda request: _is_idx_images(request.path), files=("*idx[13]*", "*ubyte*"),
+)  # fmt: skip
+
+
+def _is_npz(request: SourceRequest) -> bool:
+    return request.is_file_of(".npz")
+
+
+def _locate_npz(request: SourceRequest) -> LocatedSource:
+    return LocatedSource(key_of_files(request.path), lambda: open_npz(request.path))
+
+
 KINDS = (
-    SourceKind(
-        title="an .npz file",
-        match=lambda request: request.is_file_of(".npz"),
-        match_packed=lambda request: request.is_file_of(".npz"),
-        files=("*.npz",),
-        locate=lambda request: LocatedSource(
-            key_of_files(request.path), lambda: open_npz(request.path)
-        ),
-    ),
+    SourceKind("an .npz file", _is_npz, _locate_npz, match_packed=_is_npz, files=("*.npz",)),
     IDX,
 )

@@ -20,8 +20,7 @@ from opsin.core.errors import OpsinError, SourceError
 from opsin.core.files import file_stamp
 from opsin.data.corrections import LEFT_OUT, read_corrections
 from opsin.data.image_tree import is_image_name, is_visible, natural
-from opsin.data.images import content_of
-from opsin.data.sources.contents import Files, PackedImages
+from opsin.data.images import PackedImage, content_of
 from opsin.data.sources.folder import open_folder
 from opsin.data.sources.named import NAMES
 from opsin.data.split import TRAIN, part_named
@@ -53,7 +52,7 @@ class Contents:
     classes: tuple[str, ...]
     names: Sequence[str]
     labels: NDArray[np.int64]
-    files: Files | PackedImages | None
+    files: Sequence[str | PackedImage] | None
     parts: bool = False
     tray: tuple[Path, ...] = ()
     whole: bool = True
@@ -61,17 +60,20 @@ class Contents:
     @cached_property
     def stamps(self) -> list[tuple[int, int]]:
         """Each photograph's time of change and size."""
-        if not isinstance(self.files, Files):
-            return [(0, row) for row in range(len(self.names))]
-        stamps = map(file_stamp, self.files.places())
-        return [(stamp.mtime_ns, stamp.size) for stamp in stamps]
+        files = self.files or [""] * len(self.names)
+        return [
+            file_stamp(file)[:2] if file and isinstance(file, str) else (0, row)
+            for row, file in enumerate(files)
+        ]
 
     @cached_property
     def tokens(self) -> list[str]:
         """Each photograph's name in addresses; it differs for another content of the same name."""
-        place = str(self.files.file) if isinstance(self.files, PackedImages) else ""
-        pairs = zip(self.names, self.stamps, strict=True)
-        return [_token(place, name, *stamp) for name, stamp in pairs]
+        files = self.files or [""] * len(self.names)
+        return [
+            _token(file.file if isinstance(file, PackedImage) else "", name, *stamp)
+            for file, name, stamp in zip(files, self.names, self.stamps, strict=True)
+        ]
 
     @cached_property
     def tray_tokens(self) -> list[str]:
@@ -95,9 +97,10 @@ class Contents:
 
     def path(self, at: int) -> Path:
         """The file of a photograph."""
-        if not isinstance(self.files, Files):
+        file = self.files[at] if self.files else None
+        if not isinstance(file, str):
             raise SourceError("These photographs lie in one file", "Correct their classes instead.")
-        return self.files.folder / self.names[at]
+        return Path(file)
 
 
 def read_contents(dataset: LibraryDataset, most: int | None = None) -> Contents:
@@ -113,11 +116,9 @@ def read_contents(dataset: LibraryDataset, most: int | None = None) -> Contents:
         return Contents((), (), np.zeros(0, np.int64), None)
     else:
         listed = list_images(dataset.recipe())
-        files: Files | PackedImages | None = None
+        files = None
         if "files" in listed:
-            files = Files(Path(), listed["files"])
-        elif "packed" in listed:
-            files = PackedImages(Path(listed["packed"]), np.array(listed["ends"], np.int64))
+            files = [f if isinstance(f, str) else PackedImage(*f) for f in listed["files"]]
         labels = np.array(listed["labels"], np.int64)
         contents = Contents(
             tuple(listed["classes"]), listed["names"], labels, files, listed["parts"]
@@ -146,7 +147,7 @@ def _read_folder(root: Path, most: int | None) -> Contents:
     )
     if any(part_named(name) == TRAIN and _folders(root / name) for name in classes):
         parts = open_folder(root)
-        files = Files(root, parts.names)
+        files = [str(root / name) for name in parts.names]
         return Contents(parts.classes, parts.names, parts.labels, files, True, tuple(loose))
     names, labels, stamps = list[str](), array("q"), list[tuple[int, int]]()
     for label, class_ in enumerate(classes):
@@ -158,8 +159,8 @@ def _read_folder(root: Path, most: int | None) -> Contents:
         stamps += [stamp for _, stamp in listed]
         labels.extend([label] * len(listed))
     contents = Contents(
-        tuple(classes), names, np.array(labels, np.int64), Files(root, names), tray=tuple(loose),
-        whole=most is None,
+        tuple(classes), names, np.array(labels, np.int64), [f"{root}/{name}" for name in names],
+        tray=tuple(loose), whole=most is None,
     )  # fmt: skip
     vars(contents)["stamps"] = stamps  # they were read on the way
     return contents

@@ -21,8 +21,7 @@ from opsin.core.files import FileStamp, file_stamp
 from opsin.core.format import counted
 from opsin.core.storage import storage_errors, write_json
 from opsin.data.cache import digest_names
-from opsin.data.corrections import LEFT_OUT, Correction, write_corrections
-from opsin.data.decoded import correct
+from opsin.data.corrections import LEFT_OUT, Correction, correct, write_corrections
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.people import record, require
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Final
 
@@ -23,8 +24,8 @@ from opsin.core.platform import limit_memory
 from opsin.core.recipe import DataRecipe
 from opsin.core.sandbox import Sandbox
 from opsin.data import sources
+from opsin.data.images import PackedImage
 from opsin.data.sources.archive import is_archive, unpack
-from opsin.data.sources.contents import Files, PackedImages
 from opsin.data.sources.named import NAMES
 from opsin.data.sources.rows import SourceRequest
 
@@ -67,15 +68,15 @@ def find(header: Header, _: memoryview) -> tuple[Header, Sequence[bytes]]:
     if header["what"] == "key":
         return {"key": everything.key}, []
     listed = everything.open()
-    listed = listed.keep(recipe.classes) if recipe.classes else listed
+    listed = listed.keep(recipe.classes)
     answer: Header = {
         "names": list(listed.names), "labels": listed.labels.tolist(),
         "classes": list(listed.classes), "parts": bool(listed.source_parts.any()),
     }  # fmt: skip
-    if isinstance(listed.images, Files):
-        answer["files"] = list(listed.images.places())
-    elif isinstance(listed.images, PackedImages):
-        answer |= {"packed": str(listed.images.file), "ends": listed.images.ends.tolist()}
+    if all(isinstance(image, str | PackedImage) for image in listed.images):
+        answer["files"] = [
+            astuple(image) if isinstance(image, PackedImage) else image for image in listed.images
+        ]
     return answer, []
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from opsin.core.recipe import DataRecipe
 from opsin.data import cache
 from opsin.data.audit import Finding
-from opsin.data.decoded import Decoded
+from opsin.data.corrections import Decoded
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
 from opsin.studio.errors import NotThere
 

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, Literal
 
-from opsin.data.image_tree import is_within, kind_of_entry, natural, readable_folder
+from opsin.data.image_tree import is_within, kind_of_entry, natural, readable
 from opsin.data.sources import archive, table
 from opsin.studio.errors import NotThere
 from opsin.studio.people import require
@@ -80,7 +80,7 @@ class Folders:
         path = str(self.path(identity or self._id(self._roots[0])))
         images, out = 0, 0
         paths: dict[str, list[str]] = {"folder": [], "file": []}
-        with readable_folder(path, called=Path(path).name), os.scandir(path) as entries:
+        with readable(path, called=Path(path).name), os.scandir(path) as entries:
             for entry in entries:
                 kind = kind_of_entry(entry)
                 if kind == "image":

@@ -18,10 +18,11 @@ from opsin.core.storage import write_bytes
 from opsin.core.stored_arrays import StoredArrays
 from opsin.data.audit import Finding
 from opsin.data.cache import digest_names, short_digest
+from opsin.data.corrections import Decoded, correct
 from opsin.data.dataset import fingerprint_of
-from opsin.data.decoded import Decoded, correct, take
 from opsin.data.fill_cache import cache_key, look_up
 from opsin.data.run_images import has_no_images, pair_up, read_images, recipe_of_run, rows_of_run
+from opsin.data.sources.contents import take
 from opsin.data.sources.named import NAMES
 from opsin.studio.datasets.catalogue import Library, LibraryDataset, without_places
 from opsin.studio.datasets.corrections import Corrections, RunCorrections
