@@ -31,13 +31,11 @@ ImageFile.MAXBLOCK = 1 << 20
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_images_are_turned_upright(orientation: int) -> None:
     upright = Image.fromarray(gradient(6, 9))
-    turn = {
-        2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
-        4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE,
-        6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
-        8: Image.Transpose.ROTATE_270,
-    }.get(orientation)  # fmt: skip
-    stored = upright if turn is None else upright.transpose(turn)
+    turns = Image.Transpose
+    stored = upright if orientation == 1 else upright.transpose([
+        turns.FLIP_LEFT_RIGHT, turns.ROTATE_180, turns.FLIP_TOP_BOTTOM, turns.TRANSPOSE,
+        turns.ROTATE_90, turns.TRANSVERSE, turns.ROTATE_270,
+    ][orientation - 2])  # fmt: skip
     read = open_image(encoded(stored, exif=oriented(orientation)))
     assert np.array_equal(np.asarray(read), gradient(6, 9))
 

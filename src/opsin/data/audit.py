@@ -228,18 +228,17 @@ def audit(dataset: Dataset, *, watcher: Watcher = SILENT) -> Audit:
     problem, bits = dataset.problem, dataset.recipe.bits or 16
     if problem is not None:
         cases_by_kind["untrainable"] = (len(dataset), [Case((), str(problem))])
-    counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
+    counts = np.bincount(dataset.labels)
     largest = int(counts.argmax())
     words = {
         "advice": problem.advice[:1].lower() + problem.advice[1:].rstrip(".") if problem else "",
         "why": "as the test part was given" if dataset.given_test else "as you asked",
-        "bits": bits,
-        "white": f"{(1 << bits) - 1:,} ({bits} bits)",
+        "bits": bits, "white": f"{(1 << bits) - 1:,} ({bits} bits)",
         "largest": f"{dataset.classes[largest]!r} ({counted(int(counts[largest]), 'image')})",
         "near": "lets the split part them, as you asked"
         if dataset.recipe.near_duplicates == "apart"
         else "keeps them on one side where it cuts the split",
-    }
+    }  # fmt: skip
     findings = []
     for kind, texts in _KINDS.items():
         count, cases = cases_by_kind.get(kind, (0, ()))
@@ -271,9 +270,9 @@ def _copies(dataset: Dataset) -> _Found:
     def across(cases: Sequence[Case]) -> list[Case]:
         return [case for case in cases if len(np.unique(tested[[*case.rows]])) > 1]
 
-    groups, split = dataset.groups, dataset.split
-    known = {groups[row] for row in (*split.train, *split.val)} - {""} if groups else set()
-    shared = [int(row) for row in split.test if groups and groups[row] in known]
+    groups, split = dataset.groups or [""] * len(dataset), dataset.split
+    known = {groups[row] for row in (*split.train, *split.val)} - {""}
+    shared = [int(row) for row in split.test if groups[row] in known]
     return {
         "conflicting-labels": (len({row for case in conflicts for row in case.rows}), conflicts),
         "test-copies": (dataset.leaks[0], across(exact)),
@@ -313,12 +312,12 @@ def _classes(dataset: Dataset) -> _Found:
             Case(examples(k), f"{classes[k]}: {counted(int(counts[k]), 'image')}") for k in some
         ]
 
+    judged = [] if dataset.problem or dataset.judged_by_all else ["val", "test"]
     missing = [
         (label, part)
-        for part in (["val", "test"] if len(split.test) else ["val"])
-        for label in range(len(classes))
-        if not np.any(labels[split.rows(part)] == label)
-        and not (dataset.problem or dataset.judged_by_all)
+        for part in judged
+        for label in sorted({*range(len(classes))} - {*labels[split.rows(part)].tolist()})
+        if part == "val" or len(split.test)
     ]
     unchecked = [Case(examples(k), f"{classes[k]}: none for the {part}") for k, part in missing]
     twice = [

@@ -116,8 +116,7 @@ def read_corrections(path: str | os.PathLike[str]) -> list[Correction]:
             "digest or name, are expected",
             "Write such a file with: opsin report RUN --fix labels.csv",
         )
-    twice = sorted({name for name in there if name in COLUMNS and there.count(name) > 1})
-    if twice:
+    if twice := sorted({name for name in there if name in COLUMNS and there.count(name) > 1}):
         raise SourceError(f"{table} has the column {', '.join(twice)} twice", "Rename one of them.")
     corrections = []
     for line, row in lines:

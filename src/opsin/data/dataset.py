@@ -21,6 +21,7 @@ from opsin.core.keyword_options import LoadOptions
 from opsin.core.metadata import Preparation
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
+from opsin.data import split as cuts
 from opsin.data.corrections import Decoded, correct
 from opsin.data.fill_cache import read_by_default, read_located
 from opsin.data.near_duplicates import NO_PAIRS, NearDuplicates, near_duplicates
@@ -29,18 +30,7 @@ from opsin.data.sources import arrays
 from opsin.data.sources.contents import LocatedSource, check_classes
 from opsin.data.sources.named import is_place
 from opsin.data.sources.parquet import located_frame, title_of
-from opsin.data.split import (
-    TEST,
-    TRAIN,
-    VAL,
-    Split,
-    SplitInputs,
-    find_leaks,
-    groups_by_name,
-    make_split,
-    recorded_parts,
-    split_groups,
-)
+from opsin.data.split import TEST, TRAIN, VAL, Split, SplitInputs, make_split
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -118,10 +108,9 @@ class Dataset(Decoded):
             there = is_place(source) and os.path.exists(path)  # noqa: PTH110
             return path if there else source
 
-        update: dict[str, object] = {"sources": tuple(map(placed, self.recipe.sources))}
-        for name in ("test", "labels", "parts_of"):
-            if source := getattr(self.recipe, name):
-                update[name] = placed(source)
+        others = {name: getattr(self.recipe, name) for name in ("test", "labels", "parts_of")}
+        update: dict[str, object] = {name: placed(at) for name, at in others.items() if at}
+        update["sources"] = tuple(map(placed, self.recipe.sources))
         return self.recipe.model_copy(update=update)
 
     @property
@@ -143,7 +132,7 @@ class Dataset(Decoded):
     @cached_property
     def leaking(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows of test images with an exact, or only a near, duplicate in the other parts."""
-        return find_leaks(self.split, self.digests, self.near.pairs)
+        return cuts.find_leaks(self.split, self.digests, self.near.pairs)
 
     @property
     def leaks(self) -> tuple[int, int]:
@@ -228,12 +217,10 @@ def resolve_sources(
     everything = [*inputs, *([] if test is None else [test])]
     names: list[str] = []
     for source in everything:
-        if isinstance(source, str | os.PathLike):
-            names.append(os.fspath(source))
-        else:
-            title = title_of(source)
-            again = sum(name.split(" ")[0] == title for name in names)
-            names.append(f"{title} {again + 1}" if again else title)
+        name = os.fspath(source) if isinstance(source, str | os.PathLike) else title_of(source)
+        again = sum(other.split(" ")[0] == name for other in names)
+        held = again and not isinstance(source, str | os.PathLike)
+        names.append(f"{name} {again + 1}" if held else name)
     if test is not None:
         options = {**options, "test": names[-1]}
     recipe = DataRecipe.of(*names[: len(inputs)], **options)
@@ -260,31 +247,31 @@ def load_recipe(
         decoded = prove(decoded)
     rows, groups = decoded.rows, before.groups
     if recipe.group_by:
-        groups = groups_by_name(before.names, recipe.group_by)
+        groups = cuts.groups_by_name(before.names, recipe.group_by)
     # By the default preparation, so that the parts do not depend on the recipe's.
     alike, mirrored = read_by_default(source, recipe, before, watcher), before.mirrored
     near = near_duplicates(alike.images, alike.digests, mirrored=mirrored, watcher=watcher)
     together = near if recipe.near_duplicates == "together" else NO_PAIRS
-    units = split_groups(before.digests, groups, together.pairs)
+    units = cuts.split_groups(before.digests, groups, together.pairs)
     if alike is not before:  # duplicates in either preparation
-        units = split_groups(alike.digests, [], np.stack([np.arange(len(units)), units], axis=1))
+        units = cuts.split_groups(
+            alike.digests, [], np.stack([np.arange(len(units)), units], axis=1)
+        )
     kinds = (before.digests, before.source_digests)
-    recorded = recorded_parts(recipe.parts_of, kinds, watcher) if recipe.parts_of else None
+    recorded = cuts.recorded_parts(recipe.parts_of, kinds, watcher) if recipe.parts_of else None
     subjects = SplitInputs(
         before.labels, before.digests, before.source_digests, before.source_parts, decoded.classes,
         units, groups, recorded, corrected=(rows, decoded.labels),
     )  # fmt: skip
-    problem = None
+    problem, codes = None, decoded.source_parts
     try:
-        check_classes(recipe.source, decoded.classes, decoded.labels, decoded.source_parts)
+        check_classes(recipe.source, decoded.classes, decoded.labels, codes)
         split = make_split(subjects, recipe)
     except SourceError as error:
         if for_training:
             raise
         problem = error
-        codes = decoded.source_parts
-        parts = (codes <= TRAIN, codes == VAL, codes == TEST)
-        split = Split(*map(np.flatnonzero, parts))
+        split = Split(*map(np.flatnonzero, (codes <= TRAIN, codes == VAL, codes == TEST)))
     _, first, unit = np.unique(units[rows], return_index=True, return_inverse=True)
     _, height, width, channels = decoded.images.shape
     used = {"size": (height, width), "channels": channels, "bits": recipe.bits or decoded.bits}

@@ -37,13 +37,7 @@ from opsin.data.image_stream import ListedImage, read_ahead
 from opsin.data.images import PreparedPixels, content_of, prepare, read_header
 from opsin.data.lazy_images import THREADS
 from opsin.data.pixel_values import bits_needed, brighter_than, to_bytes
-from opsin.data.sources.contents import (
-    LabelledImages,
-    LocatedSource,
-    read_columns,
-    take,
-    write_columns,
-)
+from opsin.data.sources.contents import LabelledImages, LocatedSource, read_facts, take, write_facts
 from opsin.data.split import TEST
 
 #: Side that larger images, and collections of several sizes, are brought to.
@@ -91,7 +85,7 @@ def look_up(key: str, recipe: DataRecipe) -> Decoded | None:
 
 def _read_set(folder: Path) -> Decoded | None:
     """Return the images of a folder; ``None``, or an error, if any is missing."""
-    columns = read_columns(folder)
+    columns = read_facts(folder)
     bits, depths = columns.pop("assumed"), columns.pop("depths")
     unreadable = [(name, reason) for name, reason in columns.pop("unreadable")]
     # A HEIC reader may have been installed since.
@@ -310,7 +304,7 @@ def _holds(file: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
 def _complete(store: _Store, contents: LabelledImages) -> None:
     """Describe a set once all rows are done, so that `look_up` finds it."""
     depths, counts = np.unique(store.rows["depth"], return_counts=True)
-    write_columns(
+    write_facts(
         store.folder, contents, arrays={}, assumed=store.bits,
         depths={str(d): int(n) for d, n in zip(depths, counts, strict=True) if d},
         unreadable=[(str(contents.names[row]), why) for row, why in sorted(store.reasons.items())],

@@ -11,15 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 import simplejpeg
-from PIL import (
-    AvifImagePlugin,
-    Image,
-    ImageFile,
-    PpmImagePlugin,
-    TiffImagePlugin,
-    UnidentifiedImageError,
-    features,
-)
+from PIL import Image, ImageFile, PpmImagePlugin, TiffImagePlugin, UnidentifiedImageError, features
 
 from opsin.core.errors import ImageError
 
@@ -27,7 +19,7 @@ from opsin.core.errors import ImageError
 # TGA is last, because its header says little that other files could not.
 _MODULES: Final = [
     "Jpeg", "Png", "WebP", "Gif", "Bmp", "Tiff", "Ppm",
-    *(["Avif"] if AvifImagePlugin.SUPPORTED else []),
+    *(["Avif"] if features.check_module("avif") else []),
     *(["Jpeg2K"] if features.check_codec("jpg_2000") else []),
     "Ico", "Pcx", "Tga",
 ]  # fmt: skip
@@ -91,8 +83,7 @@ def open_header(content: bytes, name: str) -> ImageFile.ImageFile:
                 return header
     if not is_heif(content):
         raise UnidentifiedImageError(name)
-    reader = heif_reader()
-    if reader is None:
+    if (reader := heif_reader()) is None:
         raise ImageError(f"{name}: {NEEDS_HEIF}", "Install it, or save the image as JPEG.")
     image: ImageFile.ImageFile = reader.HeifImageFile(io.BytesIO(content), "")
     _check_limits(image, name)

@@ -57,16 +57,13 @@ class ListedImage:
 
     def absolute(self) -> Self:
         """Return it with an absolute path, for a process in another folder."""
-        if self.path is None:
-            return self
-        return replace(self, image=os.path.abspath(self.path))  # noqa: PTH100  any text
+        return replace(self, image=os.path.abspath(self.path)) if self.path else self  # noqa: PTH100
 
 
 def held_bytes(item: ListedImage) -> int:
     """Return the number of bytes that a listed image holds in memory."""
-    if isinstance(item.image, np.ndarray):
-        return item.image.nbytes
-    return len(item.image) if isinstance(item.image, bytes) else 0
+    image = item.image
+    return memoryview(image).nbytes if isinstance(image, bytes | np.ndarray) else 0
 
 
 @dataclass(frozen=True, order=True)

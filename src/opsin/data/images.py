@@ -24,15 +24,9 @@ from opsin.core.files import open_regular
 from opsin.core.metadata import Bits, Preparation
 from opsin.core.platform import cores
 from opsin.core.sandbox import Sandbox
-from opsin.data import formats
+from opsin.data import formats, network_pixels
 from opsin.data.formats import MAX_BYTES, MAX_PIXELS
-from opsin.data.network_pixels import (
-    Upright,
-    lies_on_other_side,
-    match_background,
-    placement,
-    to_pixels,
-)
+from opsin.data.network_pixels import Upright, lies_on_other_side
 from opsin.data.pixel_values import bits_needed, image_from_array, load_bytes
 from opsin.data.plain_headers import PlainFile, plain
 from opsin.stores.store_address import StoredObject
@@ -59,16 +53,9 @@ class PackedImage:
         return content
 
 
-ImageLike = (
-    str
-    | os.PathLike[str]
-    | bytes
-    | BinaryIO
-    | StoredObject
-    | PackedImage
-    | Image.Image
-    | NDArray[Any]
-)
+#: What can be read as an image: a file's name, content, or stream, a place, or pixels.
+ImageFileLike = str | os.PathLike[str] | bytes | BinaryIO | StoredObject | PackedImage
+ImageLike = ImageFileLike | Image.Image | NDArray[Any]
 
 # How many times larger than the target a JPEG must stay when decoded at a fraction. At 1.9 the
 # pixels differ by less than 1 of 255 on average from those of the whole image
@@ -146,9 +133,7 @@ def _ask(header: Header, content: bytes) -> tuple[Header, bytes]:
 
 
 @functools.cache
-def _sandbox(owner: int) -> Sandbox:
-    """Return this process's sandbox: a fork must not share locks and pipes with its parent."""
-    del owner
+def _sandbox(owner: int) -> Sandbox:  # noqa: ARG001  a fork must not share locks and pipes
     task = "opsin.data.images:decode_apart"
     return Sandbox(task, seconds=_SECONDS, memory=_MEMORY, processes=min(8, cores()))
 
@@ -200,8 +185,8 @@ def prepare(
     if stated is not None:
         with contextlib.suppress(_DamagedError):
             return prepare_here(content, preparation, name, match=match, stated=stated)
-    header = {"do": "prepare", "name": name, "match": match}
-    header["preparation"] = preparation.model_dump(mode="json")
+    stated_as = preparation.model_dump(mode="json")
+    header = {"do": "prepare", "name": name, "match": match, "preparation": stated_as}
     answer, pixels = _ask(header, content)
     height, width, notes, depth = answer["rest"]
     # A copy, because the caller may write into it.
@@ -216,19 +201,15 @@ def prepare_here(
     """Run `prepare` in this process."""
     with open_here(image, preparation, name, stated) as upright:
         notes = (upright.note,) if upright.note else ()
-        ready = PreparedPixels(
-            to_pixels(upright, preparation), upright.height, upright.width, notes, upright.depth
-        )
-        background = preparation.background
+        pixels, background = network_pixels.to_pixels(upright, preparation), preparation.background
+        ready = PreparedPixels(pixels, upright.height, upright.width, notes, upright.depth)
         if not (match and background and lies_on_other_side(upright.image, background)):
             return ready
         # The subject is cut out, at full resolution.
-        with (
-            open_here(image, None, name, stated)
-            if upright.eighths < 8
-            else contextlib.nullcontext(upright)
-        ) as whole:
-            matched = match_background(whole.image, preparation)
+        less = upright.eighths < 8
+        again = open_here(image, None, name, stated) if less else contextlib.nullcontext(upright)
+        with again as complete:
+            matched = network_pixels.match_background(complete.image, preparation)
     if matched is None:
         return ready
     return ready._replace(pixels=matched[0], notes=(*notes, matched[1]))
@@ -257,9 +238,7 @@ def read_header_here(content: bytes, name: str) -> tuple[int, int, bool]:
         return height, width, not formats.is_grey(header)
 
 
-def content_of(
-    image: str | os.PathLike[str] | bytes | BinaryIO | StoredObject | PackedImage, name: str
-) -> bytes:
+def content_of(image: ImageFileLike, name: str) -> bytes:
     """Return an image file's bytes."""
     if isinstance(image, bytes | bytearray | memoryview):
         return bytes(image)  # which copies no bytes
@@ -321,10 +300,8 @@ def _decoded(
     content: bytes, preparation: Preparation | None, name: str, stated: PlainFile | None,
     stack: contextlib.ExitStack,
 ) -> Upright:  # fmt: skip
-    """Decode a file: a simple JPEG by simplejpeg, at a fraction of its size; others by Pillow.
-
-    A plain JPEG never reaches Pillow, whose header parsing takes as long as the pixels.
-    """
+    # A simple JPEG by simplejpeg, at a fraction of its size; others by Pillow, whose parsing of
+    # headers takes as long as the pixels of a plain JPEG.
     header = None
     if stated is not None and stated.kind == "JPEG":
         size, grey, passes = (stated.width, stated.height), stated.channels == 1, stated.passes
@@ -337,7 +314,7 @@ def _decoded(
     eighths, simple = 8, jpeg and formats.is_simple_jpeg(content, size, grey=grey)
     width, height = size[::-1] if orientation >= 5 else size
     if simple and preparation and min(size) >= 8:  # an eighth of less is no whole pixel
-        inner, (left, top, right, bottom) = placement(width, height, preparation)
+        inner, (left, top, right, bottom) = network_pixels.placement(width, height, preparation)
         spare = min((right - left) / inner[0], (bottom - top) / inner[1])
         eighths = next((n for n in _EIGHTHS if spare * n / 8 >= _SPARE), 8)
     # A progressive JPEG's coefficients are all kept in memory, at any scale.
@@ -357,7 +334,6 @@ def _decoded(
 def _whole(
     image: Image.Image, name: str, bits: Bits | None, content: bytes | None = None
 ) -> Upright:
-    """Decode an image with Pillow, scaled from ``bits``."""
     again = None if content is None else functools.partial(formats.open_header, content, name)
     shallow, note, depth = load_bytes(image, bits, content, again)
     # After the pixels: a PNG may store its EXIF data behind them.
@@ -373,7 +349,7 @@ def _name_of(image: ImageLike) -> str:
 
 
 def _all_of(stream: io.RawIOBase | BinaryIO, size: int = _PIECE) -> bytes:
-    """Read a stream to its end, or just beyond the limit, without holding two copies."""
+    # Or just beyond the limit, without holding two copies.
     first: bytes = stream.read(min(size, MAX_BYTES) + 1)
     if len(first) > MAX_BYTES or not (piece := stream.read(_PIECE)):
         return first

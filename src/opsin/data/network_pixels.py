@@ -178,8 +178,7 @@ def match_background(
 
 
 def _difference(pixels: NDArray[np.uint8], floor: tuple[int, ...]) -> NDArray[np.int16]:
-    """Each pixel's largest difference from the background, ``int16[H, W]``."""
-    # Channel by channel: NumPy is slow along an axis as short as theirs.
+    # Each pixel's largest, channel by channel: NumPy is slow along an axis as short as theirs.
     away = (np.abs(pixels[..., channel].astype(np.int16) - c) for channel, c in enumerate(floor))
     return functools.reduce(np.maximum, away)
 
@@ -196,6 +195,6 @@ def _subject(difference: NDArray[np.int16]) -> tuple[int, int, int, int] | None:
 
 
 def _strongest(difference: NDArray[np.int16], box: tuple[int, int, int, int]) -> float:
-    """The contrast of the strongest twentieth of the subject's pixels."""
+    # Of a twentieth of the subject's pixels.
     left, top, right, bottom = box
     return float(np.percentile(difference[top:bottom, left:right], 95)) or 1.0

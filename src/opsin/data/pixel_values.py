@@ -35,10 +35,8 @@ def bits_needed(largest: int) -> Bits:
 
 def brighter_than(bits: int) -> str:
     """Return the note on an image with larger values than the training images."""
-    return (
-        "brighter than the training images' range: whatever is above "
-        f"{(1 << bits) - 1:,} ({bits} bits) is white"
-    )
+    white = f"whatever is above {(1 << bits) - 1:,} ({bits} bits) is white"
+    return f"brighter than the training images' range: {white}"
 
 
 def image_from_array(

@@ -129,7 +129,6 @@ def make_split(subjects: SplitInputs, recipe: DataRecipe) -> Split:
 def _take_up(
     subjects: SplitInputs, parts: NDArray[np.uint8], recorded: NDArray[np.uint8]
 ) -> NDArray[np.bool_]:
-    """Write recorded parts into ``parts``; return the images settled so, with their units."""
     source_parts, units = subjects.source_parts, subjects.units
     known = np.where(
         (source_parts == UNASSIGNED) | ((source_parts == TRAIN) & (recorded == VAL)), recorded, 0
@@ -206,7 +205,6 @@ class _Cut:
         self.parts[np.append(chosen, False)[unit]] = self.part
 
     def _nearer(self, ranked: dict[int, list[tuple[int, int]]], share: float) -> list[int]:
-        """Return the units, by rank, that bring the part nearer to its share."""
         labels, classes = self.subjects.labels, len(self.subjects.classes)
         shared = self.subjects.source_parts <= TRAIN
         if self.part == VAL:
@@ -260,7 +258,6 @@ def _are_even(
     labels: NDArray[np.int64], numbers: NDArray[np.float64], classes: int,
     edges: NDArray[np.float64],
 ) -> NDArray[np.bool_]:  # fmt: skip
-    """Tell for which classes numbers are uniform up to chance, ``bool[K]``."""
     bins = len(edges)
     where = np.searchsorted(edges, numbers, side="right") - 1
     counts = np.bincount(labels * bins + where, minlength=classes * bins).reshape(classes, bins)
@@ -285,9 +282,8 @@ def _checked(subjects: SplitInputs, parts: NDArray[np.uint8]) -> Split:
             raise SourceError(problem, "Add images, or leave the class out with --classes.")
     if not np.any(parts == VAL):
         raise SourceError(
-            f"None of the {int(np.sum(parts == TRAIN)):,} training images can be spared for "
-            "validation: they belong together by their groups or as near duplicates, or stand "
-            "alone in their class",
+            f"None of {np.sum(parts == TRAIN):,} training images can be spared for validation: "
+            "they belong together as groups or near duplicates, or are alone in their class",
             "Add other images, leave --group-by out, or give --near-duplicates apart.",
         )
     return Split(*(np.flatnonzero(parts == part) for part in (TRAIN, VAL, TEST)))

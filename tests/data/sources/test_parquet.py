@@ -287,10 +287,7 @@ def test_parts_in_a_column_and_a_test_of_its_own() -> None:
         (pd.DataFrame({"image": [], "label": []}), "no images with classes"),
         (pd.DataFrame({"image": [1], "label": ["a"]}), "no paths or contents"),
         (pd.DataFrame({"image": PIXELS, "label": LABELS}), "opsin.from_arrays"),
-        (
-            pd.DataFrame({"image": ["a.png", b""], "label": ["a", "b"]}),
-            "names files and holds contents",
-        ),
+        (pd.DataFrame({"image": ["a.png", b""], "label": ["a", "b"]}), "names files and holds"),
         (pd.DataFrame({"image": [b"", b""], "label": [{"a": 1}, "b"]}), "text or a number"),
     ],
 )

@@ -92,7 +92,7 @@ def test_parts_of_the_split_by_all_their_names(tmp_path: Path, written: str, cod
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "has no column path and no column label"), (HEAD, "has no rows"),
+        (b"", "has no column path and no column label"), (HEAD, "has no images with classes"),
         (b"file,label\na.png,cat\n", r"no column path, but file, label.*--columns"),
         (b"path,label,label\na.png,cat,dog\n", "column label more than once"),
         (HEAD + b"a.png,cat\nb.png,\n", "Line 3 .* no label"),

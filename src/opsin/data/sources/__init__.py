@@ -95,8 +95,7 @@ def locate(request: SourceRequest) -> LocatedSource:
             "Put images into one sub-folder for each class and give the folder.",
         )
     raise SourceError(
-        f"There is no {request.written!r} here, and the names that Opsin knows are "
-        f"{', '.join(sorted(NAMES))}",
+        f"There is no {request.written!r} here, and Opsin's own names are {', '.join(NAMES)}",
         "Check the spelling, or give the folder's whole name.",
     )
 

@@ -39,9 +39,7 @@ from opsin.data.sources.rows import AllowedFolder, SourceKind, SourceRequest, no
 from opsin.data.split import TRAIN, part_named
 
 #: File names of archives.
-SUFFIXES: Final = (
-    ".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2",
-)  # fmt: skip
+SUFFIXES: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 #: Limits of an archive's expansion: images compress little, so more is a bomb.
 MAX_RATIO, SPARE_BYTES, MAX_MEMBERS = 100, 1_000_000_000, 5_000_000
 # Members that any archive may have, and bytes of the archive for each further one, which even the
@@ -49,8 +47,7 @@ MAX_RATIO, SPARE_BYTES, MAX_MEMBERS = 100, 1_000_000_000, 5_000_000
 _SPARE_MEMBERS, _PACKED_BYTES, _LISTED_BYTES = 200_000, 100, 300
 #: Bytes of one member's headers in a tar: real ones are a few thousand.
 _MAX_HEADER = 1 << 22
-_CHUNK: Final = 1 << 18
-_MAX_DEPTH: Final = 64
+_CHUNK, _MAX_DEPTH = 1 << 18, 64
 _UNPACK: Final = "Unpack it yourself and give the folder."
 # Signatures of compressed tars, and their openers.
 _OPENERS: Final[dict[bytes, Callable[[IO[bytes]], Any]]] = {
@@ -277,7 +274,6 @@ def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
 
 
 def _check_name(member: _Member, path: Path) -> None:
-    """Refuse devices, and names that lead out of the archive."""
     outside = re.match(r"[/\\]|[A-Za-z]:", member.name) or ".." in re.split(r"[/\\]", member.name)
     if outside or "\0" in member.name or member.kind == "special":
         what = "a device or pipe" if member.kind == "special" else "a name that leads out of it"
@@ -345,11 +341,14 @@ def _unpacked(request: SourceRequest) -> Iterator[tuple[Path, list[LeftOut]]]:
         raise
 
 
-def _open_archive(request: SourceRequest) -> LabelledImages:
-    with _unpacked(request) as (root, left_out):
-        contents = _locate_unpacked(request, root).open()
-    both = image_tree.add_up([left_out, contents.left_out])
-    return replace(contents, source=str(request.path), left_out=both)
+def _locate(request: SourceRequest) -> LocatedSource:
+    def read() -> LabelledImages:
+        with _unpacked(request) as (root, left_out):
+            contents = _locate_unpacked(request, root).open()
+        both = image_tree.add_up([left_out, contents.left_out])
+        return replace(contents, source=str(request.path), left_out=both)
+
+    return LocatedSource(repr(("archive", key_of_files(request.path), request.columns)), read)
 
 
 def _locate_unpacked(request: SourceRequest, root: Path) -> LocatedSource:
@@ -386,11 +385,6 @@ def _iter_unlabelled(request: SourceRequest) -> Stream:
 KINDS = (
     SourceKind(
         f"an archive ({' '.join(SUFFIXES)})",
-        lambda request: request.is_file and is_archive(request.path),
-        lambda request: LocatedSource(
-            repr(("archive", key_of_files(request.path), request.columns)),
-            lambda: _open_archive(request),
-        ),
-        _iter_unlabelled,
+        lambda request: request.is_file and is_archive(request.path), _locate, _iter_unlabelled,
     ),
-)
+)  # fmt: skip

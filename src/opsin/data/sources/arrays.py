@@ -24,10 +24,8 @@ from opsin.data.sources.rows import SourceKind, SourceRequest
 from opsin.data.spelling import nfc
 from opsin.data.split import TEST, TRAIN, UNASSIGNED
 
-#: The largest label accepted.
-_MAX_LABEL: Final = 99_999
-# Bytes of memory per image besides its pixels: name, digest and so on.
-_BESIDE: Final = 256
+# The largest label accepted; bytes of memory per image besides its pixels: name, digest and so on.
+_MAX_LABEL, _BESIDE = 99_999, 256
 #: Names of the arrays of a file, and Keras' names for them.
 _NAMES: Final = {
     "images": "x_train", "labels": "y_train", "test_images": "x_test", "test_labels": "y_test",
@@ -83,19 +81,16 @@ def open_npz(path: Path) -> LabelledImages:
             content = {ours: file.read(name) for ours, name in there.items()}
     except (OSError, ValueError) as error:
         raise SourceError(f"{path} cannot be read ({error})", _ADVICE) from error
-    test = None
-    if {"test_images", "test_labels"} <= set(content):
-        test = (content["test_images"], content["test_labels"])
-    classes = None
-    if "classes" in content:
-        classes = [str(name) for name in np.atleast_1d(content["classes"])]
+    both = {"test_images", "test_labels"} <= set(content)
+    test = (content["test_images"], content["test_labels"]) if both else None
+    names = content.get("classes")
+    classes = None if names is None else list(map(str, np.atleast_1d(names)))
     return from_arrays(content["images"], content["labels"], classes, source=str(path), test=test)
 
 
 def _checked(
     images: NDArray[Any], labels: NDArray[Any] | Sequence[int], source: str
 ) -> tuple[NDArray[np.uint8 | np.uint16], NDArray[np.int64]]:
-    """Normalise the shape and type of both arrays, or raise."""
     images, labels = as_array(images, f"{source} (images)"), as_array(labels, f"{source} (labels)")
     if labels.ndim == 2 and labels.shape[1] == 1:  # as CIFAR-10 has them in Keras
         labels = labels[:, 0]

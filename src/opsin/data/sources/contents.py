@@ -124,7 +124,7 @@ def take(table: _Table, rows: NDArray[np.int64]) -> _Table:
     return replace(table, **taken)  # type: ignore[type-var]  # both kinds are dataclasses
 
 
-def write_columns(folder: Path, contents: LabelledImages, *, arrays: Any, **more: Any) -> None:
+def write_facts(folder: Path, contents: LabelledImages, *, arrays: Any, **more: Any) -> None:
     """Write what is known of each image beside its pixels."""
     arrays = {"labels": contents.labels, "source_parts": contents.source_parts, **arrays}
     np.savez(folder / "columns.npz", **arrays, allow_pickle=False)
@@ -134,8 +134,8 @@ def write_columns(folder: Path, contents: LabelledImages, *, arrays: Any, **more
     write_json(folder / ABOUT, about | more | {"left_out": left_out})
 
 
-def read_columns(folder: Path) -> dict[str, Any]:
-    """Return what `write_columns` wrote."""
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Return what `write_facts` wrote."""
     about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     about["classes"] = tuple(about["classes"])
     about["left_out"] = tuple(map(LeftOut.model_validate, about["left_out"]))
@@ -167,15 +167,14 @@ def check_classes(
             "Add a sub-folder with images of something else.",
         )
     counts = np.bincount(labels, minlength=len(classes))
-    if counts.min() < 2:
-        few = [f"{name!r} has {n}" for name, n in zip(classes, counts, strict=True) if n < 2]
+    if few := [f"{name!r} has {n}" for name, n in zip(classes, counts, strict=True) if n < 2]:
         raise SourceError(
             f"At least two images of each class are expected: {', '.join(few[:5])}",
             "Add images, or leave the class out with --classes.",
         )
-    learnt = np.bincount(labels[source_parts <= TRAIN], minlength=len(classes))
-    if np.any(source_parts == TRAIN) and learnt.min() == 0:
-        unlearnt = [name for name, count in zip(classes, learnt, strict=True) if not count]
+    learnt = set(labels[source_parts <= TRAIN].tolist())
+    unlearnt = [name for label, name in enumerate(classes) if label not in learnt]
+    if np.any(source_parts == TRAIN) and unlearnt:
         raise SourceError(
             f"{source} has {', '.join(unlearnt[:5])} in another part, but none to train",
             "Call the classes alike in each part, or leave these out with --classes.",
@@ -204,17 +203,13 @@ def join(sources: Sequence[str], parts: Sequence[LabelledImages], *, test: bool)
     groups = [group for part in parts for group in (part.groups or [""] * len(part))]
     arrays = [part.images for part in parts if isinstance(part.images, np.ndarray)]
     alike = len(arrays) == len(parts) and len({(a.shape[1:], a.dtype) for a in arrays}) == 1
+    labels = [np.array(places_among(part.classes, classes))[part.labels] for part in parts]
     return LabelledImages(
-        " + ".join(sources), classes,
-        np.concatenate([np.array(places_among(p.classes, classes))[p.labels] for p in parts]),
-        np.concatenate(source_parts),
-        [f"{title}/{name}" for title, part in zip(titles, parts, strict=True)
-         for name in part.names],
+        " + ".join(sources), classes, np.concatenate(labels), np.concatenate(source_parts),
+        [f"{title}/{name}" for title, p in zip(titles, parts, strict=True) for name in p.names],
         np.concatenate(arrays) if alike else [image for part in parts for image in part.images],
-        groups if any(groups) else (),
-        all(part.mirrored for part in parts),
-        add_up(part.left_out for part in parts),
-        sum(part.repeated for part in parts),
+        groups if any(groups) else (), all(part.mirrored for part in parts),
+        add_up(part.left_out for part in parts), sum(part.repeated for part in parts),
     )  # fmt: skip
 
 
@@ -236,11 +231,9 @@ def _check_test(
     sources: Sequence[str], parts: Sequence[LabelledImages], classes: Sequence[str]
 ) -> None:
     known = set(map(nfc, classes))
-    unknown = [name for name in parts[-1].classes if nfc(name) not in known]
-    if unknown:
+    if unknown := [name for name in parts[-1].classes if nfc(name) not in known]:
         raise SourceError(
-            f"{sources[-1]} has the classes {', '.join(unknown[:5])}, which the training images "
-            "lack",
+            f"{sources[-1]} has classes that the training images lack: {', '.join(unknown[:5])}",
             f"They have {', '.join(classes[:10])}.",
         )
     for source, part in zip(sources[:-1], parts, strict=False):

@@ -14,20 +14,11 @@ from opsin.core.errors import RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.files import legal_name
 from opsin.core.format import counted
+from opsin.data import image_tree
 from opsin.data.cache import cache_root
 from opsin.data.formats import SUFFIXES
 from opsin.data.image_stream import ListedImage, Stream, stream_of_one
-from opsin.data.image_tree import (
-    LINK_OUT,
-    SORTED,
-    ImageTree,
-    Walk,
-    is_image_name,
-    is_run,
-    is_visible,
-    left_out_in_words,
-    natural,
-)
+from opsin.data.image_tree import LINK_OUT, SORTED, ImageTree, Walk, is_image_name, is_visible
 from opsin.data.sources import table
 from opsin.data.sources.contents import LabelledImages, LocatedSource
 from opsin.data.sources.rows import Row, SourceKind, SourceRequest, collect, stream_of_table
@@ -79,8 +70,7 @@ def _rows_by_folder(
             yield Row(reference(name), below[0] if part else folder, part, name=name)
         else:
             walk.passed.add("loose image beside the class folders", name)
-    strange = [name for name in outside if part_named(name) is None]
-    if strange:
+    if strange := [name for name in outside if part_named(name) is None]:
         raise SourceError(
             f"{walk.root} has {', '.join(parts)}, which look like parts of a split, and "
             f"{', '.join(strange[:5])}",
@@ -114,14 +104,14 @@ def note_left_out(left_out: Sequence[LeftOut], watcher: Watcher) -> None:
     if left_out:
         links = any(entry.kind == LINK_OUT for entry in left_out)
         hint = "; --follow-links follows the links" if links else ""
-        watcher.note(f"Left out: {left_out_in_words(left_out)}{hint}")
+        watcher.note(f"Left out: {image_tree.left_out_in_words(left_out)}{hint}")
 
 
 def _no_images(walk: Walk, names: Sequence[str] = (), *, labelled: bool = False) -> SourceError:
     what, advice = "is empty" if "" in walk.bare else "has no images", _ENDINGS
     if names and not walk.folders:
         what, advice = f"has {counted(len(names), 'image')} but no folders", "Sort a few first."
-    elif words := left_out_in_words(walk.passed.listed()):
+    elif words := image_tree.left_out_in_words(walk.passed.listed()):
         what = f"{what}, but {words}"
         advice = _FOLLOW if walk.passed.counts[LINK_OUT] else _ENDINGS
     wanted = "; one sub-folder for each class is expected" if labelled else ""
@@ -142,7 +132,7 @@ def _stream_of_walk(
 
 def _locate(request: SourceRequest) -> LocatedSource:
     written = request.written
-    if request.archive is None and is_run(str(request.path)):
+    if request.archive is None and image_tree.is_run(str(request.path)):
         raise SourceError(
             f"{written} is a run of Opsin, which holds figures",
             f"To train it further: opsin resume {written}; to classify with it: opsin predict "
@@ -198,9 +188,9 @@ def _images_below(
     walk.folders = list(filter(None, folders))
 
 
-def _sort_key(name: str) -> list[tuple[int, str, str]]:
-    *folders, last = name.split("/")
-    return [*((1, natural(folder), folder) for folder in folders), (0, natural(last), last)]
+def _sort_key(name: str) -> list[tuple[bool, str, str]]:
+    parts = name.split("/")  # a folder's own images come before its sub-folders'
+    return [(at < len(parts), image_tree.natural(part), part) for at, part in enumerate(parts, 1)]
 
 
 def _open_address(request: SourceRequest) -> tuple[StoreAddress, Bucket, StoredObject | None]:
@@ -256,11 +246,9 @@ def _rows_of_table(
             key = posixpath.normpath(posixpath.join(start, path.replace("\\", "/")))
             out = not key.startswith(start) or key[:2] == ".."
             if path.startswith("/") or is_stored(path) or out:
-                raise SourceError(
-                    f"Line {row.line:,} of {stored.address} names {path!r:.200}, which does not "
-                    "lie beside or below it",
-                    "Put the table above its images.",
-                )
+                where = f"Line {row.line:,} of {stored.address} names {path!r:.200}"
+                advice = "Put the table above its images."
+                raise SourceError(f"{where}, which does not lie beside or below it", advice)
             yield row._replace(reference=bucket.stored(key), place=key)
 
 

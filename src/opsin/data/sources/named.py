@@ -33,7 +33,6 @@ from opsin.data.sources.rows import SourceKind, SourceRequest
 from opsin.hub.hub_name import PREFIX
 from opsin.stores.store_address import is_stored
 
-_CHUNK = 1 << 18
 #: Seconds without a byte after which a connection is given up.
 TIMEOUT = 20.0
 
@@ -188,8 +187,8 @@ def locate_files(name: str, published: Published, watcher: Watcher) -> Path:
     """Return a folder with the published files: cache, system, upstream or Debian."""
     kept = cache_root() / "sources"
     cached = kept / name
-    for folder in (cached, published.system):
-        if folder is not None and published.is_whole(folder):
+    for folder in filter(None, (cached, published.system)):
+        if published.is_whole(folder):
             return folder
 
     def wait() -> None:
@@ -226,7 +225,7 @@ def _from_upstream(folder: Path, published: Published, watcher: Watcher) -> None
             with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310  Opsin's own
                 expected = int(answer.headers.get("Content-Length") or 0)
                 with (folder / name).open("wb") as file:
-                    while (chunk := answer.read(_CHUNK)) and done <= limit:
+                    while (chunk := answer.read(1 << 18)) and done <= limit:
                         done += file.write(chunk)
                         watcher.advance(before + done)
         except (
@@ -259,11 +258,10 @@ def _from_debian(folder: Path, published: Published, _: Watcher) -> None:
             archives = [file.name for file in unpacked.glob("*.deb")]
             words = [word or archives[0] for word in command]
             subprocess.run(words, cwd=unpacked, check=True, capture_output=True, timeout=600)  # noqa: S603
-    except subprocess.CalledProcessError as error:
-        lines = error.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-        raise DownloadError(f"Debian's package {package}: {lines[-1]}") from error
-    except (OSError, IndexError, subprocess.TimeoutExpired) as error:
-        raise DownloadError(f"Debian's package {package}: {error}") from error
+    except (OSError, IndexError, subprocess.SubprocessError) as error:
+        said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()
+        reason = (said or str(error)).splitlines()[-1]
+        raise DownloadError(f"Debian's package {package}: {reason}") from error
     for name in published.files:
         file = unpacked / system.relative_to("/") / name
         if not published.is_one(file, name):

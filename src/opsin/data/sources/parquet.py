@@ -30,17 +30,9 @@ _USUAL: Final = USUAL | {
     "path": ("path", "file_name", "image", "img"), "label": ("label", "labels"),
 }  # fmt: skip
 # Limits of reading a block, in seconds and bytes.
-_SECONDS: Final = 60.0
-_MEMORY: Final = 2 << 30
+_SECONDS, _MEMORY = 60.0, 2 << 30
 # Bytes and rows per block at most.
-_BLOCK: Final = 8 << 20
-_MOST_ROWS: Final = 1024
-# Parts of a split in file names, as in Hugging Face's library: train-00000-of-00002.
-_PART: Final = re.compile(
-    r"(?:^|[-._ /])(train(?:ing)?|test(?:ing)?|holdout|eval(?:uation)?|val(?:id(?:ation)?)?|dev)"
-    r"(?=[-._ /0-9]|$)",
-    re.IGNORECASE,
-)
+_BLOCK, _MOST_ROWS = 8 << 20, 1024
 # How a file of a series says how many there are: train-00000-of-00003.parquet
 _SHARD: Final = re.compile(r"-\d+-of-(\d{1,6})(?=[-.])")
 _ADDRESS: Final = re.compile(rf"(?P<name>{PREFIX}[^:]+)(?::(?P<config>[^:]+))?")
@@ -71,19 +63,19 @@ def _rows_of(schema: TableSchema, cells: Mapping[str, Iterable[Any]]) -> Iterato
         yield Row(image, label, split, group, name)
 
 
-def _image_of(value: Any, column: str) -> tuple[bytes | str, str]:
+def _image_of(value: Any, column: str, name: str = "") -> tuple[bytes | str, str]:
     """Return a cell's image, as the content of a file or as a path, and its name."""
     if isinstance(value, Mapping) and {"bytes", "path"} >= set(value):
         path = str(value.get("path") or "")
-        if value.get("bytes") is not None:
-            return _image_of(value["bytes"], column)[0], path
-        return path or b"", path
+        return _image_of(
+            path or None if value.get("bytes") is None else value["bytes"], column, path
+        )
     if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value), ""
+        return bytes(value), name
     if isinstance(value, str | os.PathLike):
         return os.fspath(value), os.fspath(value)
     if is_missing(value):
-        return b"", ""
+        return b"", name
     raise SourceError(
         f"The column {column} holds a {type(value).__name__}, and no paths or contents of files",
         "Choose the column of images with --columns path=NAME; arrays go in by opsin.from_arrays.",
@@ -232,13 +224,9 @@ def _tables_in(request: SourceRequest) -> _Tables:
 
 def _in_parts(files: list[Path], root: Path, inside: rows.AllowedFolder | None) -> _Tables:
     """Return files with the parts in their names, such as ``train-00000-of-00002.parquet``."""
-
-    def part_of(file: Path) -> str:
-        words = _PART.findall(file.relative_to(root).as_posix().removesuffix(".parquet"))
-        part = (words or [""])[-1].lower()
-        return "test" if part.startswith("eval") else part
-
-    return files, list(map(part_of, files)), inside
+    words = (re.split(r"[-._ /\d]+", file.relative_to(root).as_posix().lower()) for file in files)
+    parts = [[word for word in each if part_named(word) is not None] for each in words]
+    return files, [(part or [""])[-1] for part in parts], inside
 
 
 def _from_hub(request: SourceRequest) -> _Tables:
@@ -259,8 +247,7 @@ def _from_hub(request: SourceRequest) -> _Tables:
     if not names:
         raise SourceError(
             f"{request.written} has no Parquet files",
-            "Where the hub has converted it, they are in the revision refs/convert/parquet: "
-            f"{PREFIX}{name.repository}@refs/convert/parquet",
+            f"Name the hub's own: {PREFIX}{name.repository}@refs/convert/parquet",
         )
     files = [root / file for file in _of_config(names, address["config"], request)]
     for match in filter(None, (_SHARD.search(file.name) for file in files)):
@@ -299,14 +286,12 @@ def _snapshot(request: SourceRequest, name: HubName, config: str | None) -> Path
 
 def _of_config(files: list[str], config: str | None, request: SourceRequest) -> list[str]:
     """Return the files of one configuration, by the folder around them."""
-    if not files:
-        return []
     configs: dict[str, list[str]] = {}
     for file in files:
         around = (name for name in file.split("/")[:-1] if name != "data" and not part_named(name))
         configs.setdefault(next(around, ""), []).append(file)
     config = config or ("default" if "default" in configs else None)
-    if config is None and len(configs) < 2:
+    if not files or (config is None and len(configs) < 2):
         return files
     if config not in configs:
         raise SourceError(
@@ -330,8 +315,7 @@ def located_frame(
     if not (hasattr(frame, "columns") and hasattr(frame, "__getitem__")):
         raise SourceError(
             f"A {title_of(frame)} is no source and no data frame",
-            "Arrays go in by opsin.from_arrays(images, labels), and a data set of Hugging Face's "
-            "library by its file: data.to_parquet(path).",
+            "Give arrays to opsin.from_arrays, a data set of Hugging Face by data.to_parquet.",
         )
     names = [str(name) for name in frame.columns]
     schema = TableSchema.of(names, columns, title, usual=_USUAL)
@@ -346,20 +330,17 @@ def located_frame(
 
 KINDS = (
     SourceKind(
-        "Parquet files",
-        lambda request: bool(_tables_in(request)[0]),
+        "Parquet files", lambda request: bool(_tables_in(request)[0]),
         lambda request: _located(request, _tables_in(request)),
-        lambda request: _stream(request, _tables_in(request)),
+        lambda request: _stream(request, _tables_in(request)), files=("*.parquet",),
         match_packed=lambda request: (
             request.is_file_of(".parquet") and not holds_images(request.path.parent)
         ),
-        files=("*.parquet",),
     ),
     SourceKind(
         f"a data set of the hub ({PREFIX}owner/name)",
         lambda request: request.written.startswith(PREFIX),
         lambda request: _located(request, _from_hub(request)),
-        lambda request: _stream(request, _from_hub(request)),
-        rank=-1,
+        lambda request: _stream(request, _from_hub(request)), rank=-1,
     ),
-)
+)  # fmt: skip

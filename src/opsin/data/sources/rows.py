@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +25,7 @@ from opsin.data.cache import ABOUT, DigestSet, cache_root
 from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.image_tree import LeftOutCounts, holds_images, is_within, left_out_in_words, natural
 from opsin.data.images import PackedImage
-from opsin.data.sources.contents import LabelledImages, LocatedSource, read_columns, write_columns
+from opsin.data.sources.contents import LabelledImages, LocatedSource, read_facts, write_facts
 from opsin.data.spelling import nfc, places_among
 from opsin.data.split import UNASSIGNED, part_named
 from opsin.stores.store_address import StoredObject
@@ -42,8 +43,8 @@ class AllowedFolder:
     advice: Final = "Where you trust the table, --outside allows it; never in an archive."
 
     def __init__(self, folder: Path, *, follow_links: bool = False) -> None:
-        self._follow_links = follow_links
-        self._written, self._real = os.path.abspath(folder), os.path.realpath(folder)  # noqa: PTH100
+        self._follow_links, self._real = follow_links, os.path.realpath(folder)
+        self._written = os.path.abspath(folder)  # noqa: PTH100
         self._holds_folder = functools.cache(self._resolves_inside)  # a table repeats few
 
     def holds(self, written: str, start: Path) -> bool:
@@ -120,26 +121,19 @@ class SourceRequest:
 
 @dataclass(frozen=True)
 class SourceKind:
-    """One kind of source. Each module of `opsin.data.sources` lists its kinds in ``KINDS``.
+    """One kind of source. Each module of `opsin.data.sources` lists its kinds in ``KINDS``."""
 
-    Args:
-        title: Its name in errors and the help, with its article: ``an .npz file``.
-        match: Tells whether a source is of this kind.
-        locate: Finds its labelled images, reading none; ``None`` if it has no labels.
-        iter_unlabelled: Finds its images without labels; ``None`` if that is impossible.
-        rank: Kinds of a lower rank are tried first.
-        match_packed: Tells whether a file in an archive is of this kind, so that it may be the
-            archive's only content; ``None`` if no file is.
-        files: Patterns of the names of its files but images, as `fnmatch` has them, in any case;
-            those in an archive are unpacked.
-    """
-
+    #: Its name in errors and the help, with its article: ``an .npz file``.
     title: str
     match: Callable[[SourceRequest], bool]
+    #: Finds its labelled images, reading none; the next its images without labels.
     locate: Callable[[SourceRequest], LocatedSource] | None = None
     iter_unlabelled: Callable[[SourceRequest], Stream] | None = None
+    #: Kinds of a lower rank are tried first.
     rank: int = 0
+    #: Tells whether a file in an archive is of this kind, and may be the archive's only content.
     match_packed: Callable[[SourceRequest], bool] | None = None
+    #: Patterns of the names of its files but images (`fnmatch`), unpacked from archives.
     files: tuple[str, ...] = ()
 
 
@@ -160,23 +154,17 @@ class Row(NamedTuple):
     place: str = ""
 
 
-def some_rows(source: str, rows: Iterable[Row]) -> Iterator[Row]:
-    """Yield rows; raise if there are none."""
-    row = None
-    for row in rows:
-        yield row
-    if row is None:
-        raise SourceError(f"{source} has no rows")
-
-
 def stream_of_table(
     source: str, rows: Callable[[], Iterable[Row]], count: Callable[[], int | None] = lambda: None,
 ) -> Stream:  # fmt: skip
     """Return the images of a table's rows without their labels."""
 
     def images() -> Iterator[ListedImage]:
-        for number, row in enumerate(some_rows(source, rows())):
+        number = -1
+        for number, row in enumerate(rows()):
             yield ListedImage(row.name or str(number), row.reference)
+        if number < 0:
+            raise SourceError(f"{source} has no rows")
 
     return Stream(source, "table", images, count)
 
@@ -187,14 +175,10 @@ class _Columns:
     def __init__(self, source: str, passed: LeftOutCounts | None, *, packed: bool) -> None:
         self.references: list[Any] = []
         self._source, self._packed, self._passed = source, packed, passed or LeftOutCounts()
-        self._names: list[str] = []
-        self._numbers: list[str] = []
-        self._groups: list[str] = []
+        self._names, self._numbers, self._groups = list[str](), list[str](), list[str]()
         self._labels, self._parts = array("q"), bytearray()
-        self._counts: dict[str, int] = {}
-        self._classes: dict[str, tuple[int, str]] = {}
-        self._seen = DigestSet()
-        self._repeated = 0
+        self._counts, self._classes = Counter[str](), dict[str, tuple[int, str]]()
+        self._seen, self._repeated = DigestSet(), 0
 
     def _is_new(self, *parts: object) -> bool:
         text = "\0".join(map(str, parts)).encode("utf-8", "surrogatepass")
@@ -212,7 +196,7 @@ class _Columns:
             kind = f"image in the part {row.split}" if row.label else "image without a class"
             self._passed.add(kind, row.name)
             return False
-        label, number = nfc(row.label), self._counts.get(split, 0)
+        label, number = nfc(row.label), self._counts[split]
         name, identity = f"{split}/{number}" if split else str(number), row.place or row.name
         if isinstance(content, bytes):
             identity = f"{hashlib.sha256(content).hexdigest()} {row.name}" if row.name else name
@@ -228,7 +212,7 @@ class _Columns:
             return False
         self.references.append(content)
         self._names.append(row.name)
-        self._counts[split] = number + 1
+        self._counts[split] += 1
         self._numbers.append(name)
         self._labels.append(self._classes.setdefault(label, (len(self._classes), row.label))[0])
         self._parts.append(part)
@@ -248,20 +232,15 @@ class _Columns:
         order = (*listed, *(self._classes[name][1] for name in rest))
         for name in order[len(listed) :]:
             if not name.isprintable():
-                raise SourceError(
-                    f"{source}: the class name {name!r} cannot be printed", "Rename the class."
-                )
+                problem = f"{source}: the class name {name!r} cannot be printed"
+                raise SourceError(problem, "Rename the class.")
         labels = np.array(places_among(self._classes, order), np.int64)
         unique = all(self._names) and len(set(self._names)) == len(self._names)
         return LabelledImages(
-            source, order,
-            labels[np.frombuffer(self._labels, "q")],
+            source, order, labels[np.frombuffer(self._labels, "q")],
             np.frombuffer(bytes(self._parts), np.uint8),
-            self._names if unique or not self._packed else self._numbers,
-            self.references,
-            self._groups if any(self._groups) else (),
-            left_out=passed,
-            repeated=self._repeated,
+            self._names if unique or not self._packed else self._numbers, self.references,
+            self._groups if any(self._groups) else (), left_out=passed, repeated=self._repeated,
         )  # fmt: skip
 
 
@@ -305,17 +284,16 @@ def collect(
                     size += file.write(row.reference)  # type: ignore[arg-type]
                     columns.references[-1] = size
                 if size > room:
-                    raise no_room(source) if room < most else SourceError(
-                        f"{source} holds more bytes than any honest table of its size",
-                        "If you trust it, write the images as files first.",
-                    )  # fmt: skip
+                    many = f"{source} holds more bytes than any honest table of its size"
+                    advice = "If you trust it, write the images as files first."
+                    raise no_room(source) if room < most else SourceError(many, advice)
                 if len(columns.references) % 64 == 0:
                     watcher.advance(len(columns.references))
         watcher.advance(len(columns.references))
         watcher.end()
         contents = columns.labelled(classes())
         ends = {"ends": np.array(columns.references, np.int64)}
-        write_columns(scratch, contents, arrays=ends)
+        write_facts(scratch, contents, arrays=ends)
         if key is None:
             digest = hashlib.sha256(contents.labels.tobytes() + contents.source_parts.tobytes())
             digest.update((scratch / ABOUT).read_bytes())
@@ -343,7 +321,7 @@ def open_packed(source: str, key: str) -> LabelledImages | None:
     """Return the images that `collect` cached under a key, if any."""
     folder = _folder_of(key)
     try:
-        columns = read_columns(folder)
+        columns = read_facts(folder)
         ends, file = columns.pop("ends").tolist(), str(folder / "images.bin")
         images = [PackedImage(file, *ends) for ends in itertools.pairwise([0, *ends])]
         return LabelledImages(source, images=images, **columns)

@@ -30,7 +30,6 @@ from opsin.data.sources.rows import (
     SourceKind,
     SourceRequest,
     collect,
-    some_rows,
     stream_of_table,
 )
 from opsin.data.split import TRAIN, UNASSIGNED, part_named
@@ -293,7 +292,7 @@ def metadata_tables(root: Path, columns: Mapping[str, str] | None) -> list[Path]
     )
     tables = {part.name: metadata_in(part) for part in parts}
     lacking = [name for name, table in tables.items() if table is None]
-    if lacking and len(lacking) < len(parts):
+    if 0 < len(lacking) < len(parts):
         raise SourceError(
             f"{root} has no metadata file with labels in {', '.join(lacking)}",
             f"Add {' or '.join(_METADATA)} there, or take the folder away.",
@@ -325,7 +324,7 @@ def _locate(request: SourceRequest) -> LocatedSource:
                     place=os.path.normpath(place),  # one spelling for all that follow no link
                 )  # fmt: skip
 
-    contents = collect(request.written, some_rows(request.written, rows()))
+    contents = collect(request.written, rows())
     if request.is_folder and not np.any(contents.source_parts != UNASSIGNED):
         # Without parts in the table, folders such as train/ decide.
         tops = [name.removeprefix("./").partition("/")[0] for name in contents.names]
