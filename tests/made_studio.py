@@ -25,9 +25,13 @@ def furnish(folder: Path, run: Path, source: str, count: int) -> dict[str, str]:
     shutil.copytree(run, whole)
     made = copies(folder / "runs", whole, count)
     the_set = Library(folder / "home", Queue(folder / "home")).add_source(source)
-    index = RunIndex(folder / "runs")
-    project = id_of_run(index.row(opaque(made[0].name)))
+    project = project_of_run(folder, made[0].name)
     return addresses(made[0].name, made[1].name, the_set.id, project)
+
+
+def project_of_run(folder: Path, run: str) -> str:
+    """Return the id of the project of a run whose images are no dataset of the studio."""
+    return id_of_run(RunIndex(folder / "runs").row(opaque(run)))
 
 
 def addresses(first: str, second: str, the_set: str, project: str = "") -> dict[str, str]:

@@ -113,7 +113,7 @@ def studio(
         if running.process and running.process.poll() is None:
             running.kill()
         for job in running.jobs():
-            if job["state"] in {"running", "pausing", "stopping"} and job.get("pid"):
+            if job["state"] in {"running", "stopping"} and job.get("pid"):
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(job["pid"], signal.SIGKILL)
 

@@ -78,8 +78,8 @@ from pathlib import Path
 from fastapi.testclient import TestClient
 from opsin.studio import pages
 from opsin.studio.app import build
-from opsin.studio.state import Studio
-from opsin.studio import StudioSettings
+from opsin.studio.context import Studio
+from opsin.studio.settings import StudioSettings
 
 folder = Path(sys.argv[1])
 pages.__path__.append(str(folder / "pages"))
@@ -115,7 +115,7 @@ def _metrics_restored() -> Iterator[None]:
 @pytest.mark.usefixtures("_metrics_restored")
 def test_a_metric_is_one_row() -> None:
     pytest.importorskip("nicegui")
-    from opsin.studio.pages.result_questions import figure_rows
+    from opsin.studio.pages.results import figure_rows
 
     exec(compile(code_of("## Add a metric\n"), "the page", "exec"), {})
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]], np.float32)

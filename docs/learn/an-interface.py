@@ -41,7 +41,7 @@ plt.show()
 # opsin studio
 # ```
 # Open *Try* of your project, and drop, paste or photograph a picture. You get the label and how
-# sure it is; *Show where it looks* adds a heat map.
+# sure it is; *Where does it look?* adds a heat map.
 #
 # ![The studio's page Try: a photograph of glass, its answer, and the bars of the three classes](../images/studio-try.webp)
 #

@@ -30,7 +30,6 @@ from opsin.commands.report import without_page
 from opsin.commands.runs import Run
 from opsin.commands.train.load import model_asked, open_given
 from opsin.commands.train.train import train
-from opsin.core.arguments import by_current_names
 from opsin.core.events import SILENT
 from opsin.core.recipe import DATA_OPTIONS, DataRecipe, refuse_unknown
 from opsin.data.dataset import Dataset, load_recipe
@@ -116,10 +115,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.budget = budget
         self.random_state = random_state
         self.runs = runs
-        current = by_current_names(options)
-        refuse_unknown(current, OPTIONS)
+        refuse_unknown(options, OPTIONS)
         for name in OPTIONS:
-            setattr(self, name, current.get(name))
+            setattr(self, name, options.get(name))
 
     def fit(self, X: Any, y: Any) -> ImageClassifier:  # noqa: N803  scikit-learn's name
         """Train on images and their labels.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any, get_args
@@ -17,8 +16,7 @@ from opsin.classical.classical_recipe import (
     resolve_classical,
 )
 from opsin.cli.recipe_flags import merge_options
-from opsin.commands.runs import Run
-from opsin.core.errors import RecipeError, RunError
+from opsin.core.errors import RecipeError
 from opsin.core.recipe import ClassicalName, DataRecipe
 from opsin.models.resolve import resolve
 
@@ -89,11 +87,3 @@ def test_every_option_and_its_default_is_documented() -> None:
     for model in PIXEL_MODELS.values():
         assert all(field.description for name, field in model.model_fields.items()
                    if name != "name")  # fmt: skip
-
-
-def test_a_run_of_a_model_that_is_gone_says_so(tmp_path: Path) -> None:
-    recipe = resolve_classical(DATA, model="forest").model_dump(mode="json")
-    model = {"name": "hist-gradient-boosting", "trees": 100, "leaves": 31, "side": 16}
-    (tmp_path / "recipe.json").write_text(json.dumps(recipe | {"model": model}))
-    with pytest.raises(RunError, match="hist-gradient-boosting, which is gone"):
-        _ = Run(tmp_path).recipe

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 import opsin
 from opsin.classical.classical_recipe import PIXEL_MODELS, Knn
-from opsin.classical.fit import FitProgress, Fitted, fit
+from opsin.classical.fit import FitProgress, Fitted, Pooling, fit
 from opsin.classical.fitted_file import Written, check_parity
-from opsin.classical.pixels import Pooling
 from opsin.core.errors import ParityError
 from opsin.core.metadata import Metadata, Preparation
 from opsin.onnx_files.postprocessing import TREES

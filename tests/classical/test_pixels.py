@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.classical.pixels import Pooling, drawn
+from opsin.classical.fit import Pooling, drawn
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3]), st.integers(4, 40))
@@ -27,7 +27,7 @@ def test_means_of_squares_are_right(height: int, width: int, channels: int, side
 
 
 def test_reading_in_blocks_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("opsin.classical.pixels._BLOCK", 3 * 16)
+    monkeypatch.setattr("opsin.classical.fit._BLOCK", 3 * 16)
     images = np.random.default_rng(0).integers(0, 256, (10, 4, 4, 1), np.uint8)
     rows = np.array([9, 0, 4, 5, 1, 2, 3])
     pooling, progress = Pooling.to_fit((4, 4, 1), 32), list[int]()

@@ -8,11 +8,9 @@ from typing import Any
 import pytest
 
 from opsin.cli.recipe_flags import merge_options, read_options
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import CHANGEABLE, RESET_BY, DataRecipe, Recipe
 from opsin.models.resolve import changed, resolve
-from opsin.studio.jobs.training_form import keep_recipe
 
 DATA = DataRecipe.of("digits")
 
@@ -77,28 +75,20 @@ def from_the_command_line(recipe: Recipe, given: dict[str, Any], folder: Path) -
     return merge_options(read_options(folder / "recipe.json"), given)
 
 
-def from_the_studio(recipe: Recipe, given: dict[str, Any], folder: Path) -> dict[str, Any]:
-    recorded = RecordedRecipe.model_validate(recipe.model_dump(mode="json"))
-    texts = {name: str(value) for name, value in given.items()}
-    path = keep_recipe(folder, recorded, texts)
-    return merge_options(read_options(path), given)
-
-
-@pytest.mark.parametrize("entrance", [from_the_command_line, from_the_studio])
 @pytest.mark.parametrize("choice", RESET_BY)
 def test_another_choice_takes_along_what_belonged_to_the_older_one(
-    tmp_path: Path, choice: str, entrance: Any
+    tmp_path: Path, choice: str
 ) -> None:
     recipe = resolve(
         DATA, model="cnn", epochs=7, augment="photos", optimizer="sgd", learning_rate=0.3,
         patience=2, hidden=(8, 16), zoom=0.4,
     )  # fmt: skip
     new, name, value = CHOICES[choice]
-    options = entrance(recipe, {choice: new}, tmp_path)
+    options = from_the_command_line(recipe, {choice: new}, tmp_path)
     assert options[choice] == new and options["model"] == "cnn"
     assert not set(RESET_BY[choice]) & set(options)
-    assert set(entrance(recipe, {}, tmp_path)) - set(options) == set(RESET_BY[choice])
-    assert entrance(recipe, {choice: new, name: value}, tmp_path)[name] == value
+    assert set(from_the_command_line(recipe, {}, tmp_path)) - set(options) == set(RESET_BY[choice])
+    assert from_the_command_line(recipe, {choice: new, name: value}, tmp_path)[name] == value
     if choice not in CHANGEABLE:  # nor of a training that goes on
         return
     fresh = resolve(DATA, model="cnn", **{choice: new}).training

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from opsin.commands.inspect_model import Inspection
-from opsin.commands.inspect_worker import answer_frames
+from opsin.commands.inspect_worker import answer_frames, on_photograph
 from opsin.core.child_process import Unpacker, error_from, module_command, pack
 from opsin.core.errors import OpsinError
+from opsin.core.metadata import Resize
 from opsin.data.dataset import Dataset
 from tests.inspection.lesson_network import write_lesson_network
 from tests.made_runs import answers_right, write_run
@@ -215,3 +216,22 @@ def test_the_process_says_answers_alone_and_ends_with_its_input(run: Path) -> No
     assert [sorted(header) for header in said if "progress" not in header] == [
         ["id", "images", "said"], ["error", "id"],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("resize", "expected"),
+    [
+        ("squash", [[1, 1, 2, 2], [1, 1, 2, 2]]),
+        ("fill", [[0, 1, 2, 0], [0, 1, 2, 0]]),  # its sides were cut off
+        ("fit", [[1, 1, 2, 2], [1, 1, 2, 2]]),  # above and below it was filled up
+    ],
+)
+def test_a_heat_map_lies_where_the_network_looked(
+    resize: Resize, expected: list[list[int]]
+) -> None:
+    """A photograph of 4 × 2 pixels, and a network of 2 × 2 (as large as it, for "fit")."""
+    heat = np.array([[1, 2], [1, 2]], np.float32)
+    if resize == "fit":
+        heat = np.array([[9] * 4, [1, 1, 2, 2], [1, 1, 2, 2], [9] * 4], np.float32)
+    found = on_photograph(heat, resize, (2, 4))
+    assert np.abs(found - expected).max() < 0.5

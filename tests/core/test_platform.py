@@ -99,6 +99,14 @@ def test_a_containers_limit(tmp_path: Path) -> None:
     assert memory_left(tmp_path) == 900_000_000
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="others cannot limit it")
+def test_a_limit_of_the_process_is_known() -> None:
+    code = "from opsin.core.platform import *; memory_left(); limit_memory(300_000_000)"
+    code += "; print(memory_left())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert 200_000_000 < int(done.stdout) <= 300_000_000
+
+
 # As on Windows, as far as Linux can act it: what Python lacks there is gone before Opsin comes.
 # The lock of filelock's stays the one that it has here.
 _AS_ON_WINDOWS = """

@@ -70,11 +70,6 @@ def test_options_that_belong_to_a_choice_exist() -> None:
     assert {name for names in RESET_BY.values() for name in names} <= set(TRAIN_OPTIONS)
 
 
-def test_removed_options_of_earlier_recipes_are_passed_over() -> None:
-    removed = {"disk_limit": 9, "shuffle_buffer": 8, "leaves": 31}
-    assert flat_options({"training": {"rate": 0.5, **removed}}) == {"learning_rate": 0.5}
-
-
 def test_former_names_of_options_are_read() -> None:
     recipe = resolve(DataRecipe.of("digits"))
     stored = recipe.model_dump(mode="json")

@@ -60,17 +60,6 @@ def test_what_numpy_wrote_is_read_as_numpy_reads_it(
         assert found.tobytes() == expected["a"].tobytes()
 
 
-def test_blocks_are_the_rows_in_their_order(tmp_path: Path) -> None:
-    wanted = np.arange(70, dtype=np.int32).reshape(10, 7)
-    np.savez_compressed(tmp_path / "a.npz", a=wanted, b=np.int64(3))
-    with StoredArrays(tmp_path / "a.npz") as stored:
-        blocks = list(stored.blocks("a", 4))
-        assert [len(block) for block in blocks] == [4, 4, 2]
-        assert np.array_equal(np.concatenate(blocks), wanted)
-        with pytest.raises(ValueError, match="no rows"):
-            list(stored.blocks("b", 4))
-
-
 HUGE = "{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000000, 28, 28), }"
 
 

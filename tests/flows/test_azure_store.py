@@ -18,8 +18,7 @@ from typing import Final
 import pytest
 
 from opsin.core.errors import StorageError
-from opsin.stores.bucket import open_bucket
-from opsin.stores.store_address import StoreAddress
+from opsin.stores.bucket import StoreAddress, open_bucket
 from tests.conftest import Cli, only_json
 
 ROOT: Final = Path(__file__).parents[2]

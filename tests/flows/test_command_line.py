@@ -145,7 +145,7 @@ MISTAKES = [
     (("data", "digits", "--classes", "1,elephant"), "elephant"),
     (("train", "digits", "--model", "vgg"), "mlp, cnn, resnet"),
     (("train", "digits", "--model", "cnn"), "--depth 1"),
-    (("train", "digits", "--rate", "-1"), "learning_rate"),  # its former name
+    (("train", "digits", "--learning-rate", "-1"), "learning_rate"),
     (("train", "digits", "--recipe", "gone.toml"), "gone.toml"),
     (("predict", "nowhere", "a.png"), "does not exist"),
     (("predict", "half run", "a.png"), "half run has no classifier.onnx"),

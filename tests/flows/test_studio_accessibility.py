@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,12 +39,12 @@ document.querySelectorAll('details').forEach(folded => { folded.open = true; });
 def furnished(
     tmp_path_factory: pytest.TempPathFactory, digits: Dataset, nearest_mean: Path
 ) -> Iterator[tuple[StudioProcess, dict[str, str]]]:
-    """A studio with two runs, a set and a job on hold, and the address of each page."""
+    """A studio with two runs, a set, two jobs, and the address of each page."""
     folder = tmp_path_factory.mktemp("furnished")
     write_two_runs(folder / "runs", digits, nearest_mean)
     jobs = Queue(folder / "home")
-    jobs.add("train", "A job", command("train", "digits"))
-    jobs.pause_all(True)
+    jobs.add("train", "A job", [sys.executable, "-c", "import time; time.sleep(3600)"])
+    jobs.add("train", "Another", command("train", "digits"))
     the_set = Library(folder / "home", jobs).add_source("digits")
     with studio(folder) as process:
         yield process, addresses("good", "better", the_set.id)

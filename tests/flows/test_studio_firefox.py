@@ -48,7 +48,7 @@ def test_the_path_from_a_zip_to_an_answer(running: StudioProcess, tmp_path: Path
         assert "Open the link" in browser.text()
         # The file that `opsin studio` opens holds a link which works once, as the printed one does.
         browser.open((running.home / "sign-in.html").as_uri())
-        browser.until_shown("Drop photos")
+        browser.until_shown("Drop photographs")
         assert browser.evaluate("location.search") == ""
 
         browser.choose_files("input[type=file]", [tmp_path / "shapes.zip"])

@@ -31,17 +31,17 @@ LIST_AND_TRY = """
 import asyncio, json, sys
 from pathlib import Path
 from opsin.studio.app import build
-from opsin.studio import StudioSettings
-from opsin.studio.pages.sign_in import page
-from opsin.studio.security import guarded
-from opsin.studio.state import Studio
-from opsin.web.access import SignIn
-from tests.web.made_requests import BEARER, HOST, TOKEN, ask, passed, paths_of
+from opsin.studio.settings import StudioSettings
+from opsin.studio.context import Studio
+from opsin.studio.door import Door
+from tests.web.made_requests import TOKEN, passed, paths_of
 
 folder = Path(sys.argv[1])
 settings = StudioSettings(runs=folder / "runs", home=folder / "home", roots=(folder,), token=TOKEN)
-app = build(Studio(settings))
-door = guarded(app, host="127.0.0.1", sign_in=SignIn("studio", page), token=TOKEN)
+settings.home.mkdir()
+studio = Studio(settings)
+app = build(studio)
+door = Door(settings, studio.people).guard(app)
 paths = sorted({*paths_of(app.routes, "0123456789abcdef"), "/nowhere"})
 print(json.dumps({"paths": paths, "passed": asyncio.run(passed(door, paths))}))
 """
@@ -72,9 +72,9 @@ def guarded_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioP
 
 def test_no_stranger_passes_anywhere(routes: dict[str, list[str]]) -> None:
     assert {
-        "/", "/data", "/jobs", "/settings", "/add", "/import", "/compare", "/queue",
+        "/", "/jobs", "/settings", "/add", "/import", "/compare",
         "/projects/0123456789abcdef/", "/covers/0123456789abcdef/0123456789abcdef",
-        "/runs/0123456789abcdef/inside", "/data/0123456789abcdef", "/uploads/0123456789abcdef",
+        "/runs/0123456789abcdef/moved", "/uploads/0123456789abcdef",
         "/images/0123456789abcdef/0123456789abcdef", "/_nicegui_ws/anything",
     } <= set(routes["paths"])  # fmt: skip
     assert any(path.startswith("/_nicegui/") for path in routes["paths"])
@@ -88,8 +88,8 @@ def test_who_signed_in_meets_no_fault(
         assert client.get("/", params={"token": TOKEN}).status_code == 303
         statuses = {path: client.get(path).status_code for path in routes["paths"]}
         statuses |= {f"PUT {path}": client.put(path).status_code for path in routes["paths"]}
-    assert (statuses["/"], statuses["/jobs"], statuses["/data"]) == (200, 200, 303)
-    assert statuses["/runs/0123456789abcdef"] == 404
+    assert (statuses["/"], statuses["/jobs"], statuses["/add"]) == (200, 200, 200)
+    assert statuses["/projects/0123456789abcdef/"] == 404
     odd = {path: status for path, status in statuses.items() if status in (401, 403, 421)}
     faults = {path: status for path, status in statuses.items() if status >= 500}
     assert (odd, faults) == ({}, {})
@@ -137,8 +137,8 @@ def test_browsers_that_go_away_leave_no_traceback(tmp_path: Path) -> None:
     put = f"PUT /uploads/{'a' * 32}?offset=0"
     with studio(tmp_path) as running, httpx.Client(base_url=running.address) as client:
         client.headers["cookie"] = running.cookie
-        found = re.findall(r'"(/_nicegui/[^"]+\.m?js)"', client.get("/train").text)
-        asked = [(f"GET {path}", "") for path in (*found, "/", "/data", "/train", "/try", "/x")]
+        found = re.findall(r'"(/_nicegui/[^"]+\.m?js)"', client.get("/").text)
+        asked = [(f"GET {path}", "") for path in (*found, "/", "/jobs", "/add", "/x")]
         asked += [(f"GET {socket_io}polling", ""), (f"GET {socket_io}websocket", upgrade)]
         asked += [(line, "Content-Length: 9999\r\n") for line in (put, "POST /", "POST /x")]
         own = f"Host: 127.0.0.1:{running.port}\r\nCookie: {running.cookie}\r\n"
@@ -183,7 +183,7 @@ def own_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioProce
 @pytest.mark.slow
 def test_other_accounts_of_the_machine_are_strangers(own_studio: StudioProcess) -> None:
     with httpx.Client(base_url=own_studio.address) as client:
-        for path in ("/", "/queue", "/_nicegui_ws/socket.io/?EIO=4&transport=polling"):
+        for path in ("/", "/jobs", "/_nicegui_ws/socket.io/?EIO=4&transport=polling"):
             assert client.get(path).status_code == 401, path
         bearer = {"authorization": "Bearer None"}
         assert client.get("/", headers=bearer).status_code == 401
@@ -213,7 +213,7 @@ def test_a_browser_enters_by_a_page_that_only_its_owner_reads(
         with chromium(tmp_path / str(number)) as browser:
             browser.get(page.as_uri())
             until(browser, lambda: browser.current_url == own_studio.address + "/")
-            until(browser, lambda: "Drop photos" in shown(browser))
+            until(browser, lambda: "Drop photographs" in shown(browser))
 
 
 @pytest.mark.slow

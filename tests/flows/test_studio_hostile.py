@@ -7,7 +7,6 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ from selenium.common.exceptions import TimeoutException
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.studio.datasets.catalogue import Library
-from opsin.studio.jobs.job import new_job, write_job
+from opsin.studio.jobs.job import Job, write_job
 from opsin.studio.jobs.queue import Queue
 from tests.browser import console, needs_chromium, resize
 from tests.hostile import FILES, NAMES, write_images
@@ -51,10 +50,10 @@ def furnish(folder: Path, warm: Warm) -> dict[str, str]:
     sets = Library(folder / "home", jobs)
     for number, name in enumerate(NAMES):
         sets.new_empty(["a", f"b{number}"], title=name)
-        jobs.add("train", name, [sys.executable, "-c", "", name])
-        jobs.pause_all(True)
-        over = new_job("train", name, [name], run=FILES[number])
-        write_job(folder / "home" / "jobs" / over.id, replace(over, state="failed", cause=name))
+        jobs.add("train", name, [sys.executable, "-c", "import time; time.sleep(3600)", name])
+        over = Job(kind="train", title=name[:500], argv=(name,), run=FILES[number], state="failed",
+                   cause=name)  # fmt: skip
+        write_job(folder / "home" / "jobs" / over.id, over)
     the_set = sets.add_source(str(table), title=NAMES[0])
     return addresses(FILES[0], FILES[1], the_set.id)
 
@@ -140,7 +139,7 @@ def test_files_that_people_choose(
         Image.new("L", (12, 12), 20 * number).save(folder / f"{FILES[number]}.png")
     files = "\n".join(str(file) for file in folder.iterdir())
     browser.find_element("css selector", "input[type=file]").send_keys(files)
-    until(browser, lambda: "images=" in browser.current_url)
+    until(browser, lambda: "job=" in browser.current_url)
     until(browser, lambda: "<script>window.HACKED" in shown(browser))
     assert faults_of(browser) == []
     resize(browser, 400)

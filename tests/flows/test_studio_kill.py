@@ -40,13 +40,7 @@ def training(running: StudioProcess, name: str, epochs: int) -> list[str]:
     return [*command(*words, "--checkpoint-every", "1", "--name", name, "--runs", running.runs)]
 
 
-def ask(
-    running: StudioProcess,
-    browser: webdriver.Chrome,
-    *names: str,
-    epochs: int = 9999,
-    paused: bool = False,
-) -> None:
+def ask(running: StudioProcess, browser: webdriver.Chrome, *names: str, epochs: int = 9999) -> None:
     """Put trainings into the queue while the studio is not there, then bring it back."""
     browser.get("about:blank")
     running.kill()
@@ -56,7 +50,6 @@ def ask(
             queue.remove(job.id)
     for name in names:
         queue.add("train", name, training(running, name, epochs))
-    queue.pause_all(paused)
     running.restart()
 
 
@@ -109,7 +102,7 @@ def test_a_killed_training_is_failed_and_one_click_resumes_it(
     press(browser, "Continue")
     until(browser, lambda: "Epoch " in shown(browser))
     wait_for(lambda: epochs(running) > before)
-    press(browser, "Stop")
+    press(browser, "Stop and keep the best so far")
     until(browser, lambda: "Stopped" in shown(browser), 120)
     # It went on in its own run, and is usable where it was stopped.
     runs = [path for path in running.runs.iterdir() if path.name.endswith("-killed")]
@@ -124,17 +117,17 @@ def test_two_windows_agree(
 ) -> None:
     for name in ("third", "fourth"):
         write_run(running.runs, name, digits, answers_right(digits, 0.9))
-    ask(running, browser, "first", "second", paused=True)
+    ask(running, browser, "zeroth", "first", "second")
     one, two = browser.current_window_handle, ""
     browser.get(running.address + "/jobs")
     browser.switch_to.new_window("tab")
     two = browser.current_window_handle
     browser.get(running.address + "/jobs")
-    until(browser, lambda: titles(browser)[:2] == ["first", "second"])
+    until(browser, lambda: titles(browser)[:3] == ["zeroth", "first", "second"])
     press(browser, "Cancel")
     for window in (two, one, two):
         browser.switch_to.window(window)
-        until(browser, lambda: titles(browser)[:1] == ["second"])
+        until(browser, lambda: titles(browser)[:2] == ["zeroth", "second"])
     # A project that one window removes and restores goes and comes in the other, too.
     name = next(iter(projects(browser, running)))
     browser.switch_to.window(one)

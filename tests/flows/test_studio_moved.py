@@ -18,6 +18,7 @@ from opsin.studio.runs.run_index import opaque
 from tests.browser import needs_chromium
 from tests.conftest import write_shapes
 from tests.made_runs import answers_right, write_run
+from tests.made_studio import project_of_run
 from tests.studio_browser import StudioProcess, calm, one, press, shown, studio, until
 
 pytestmark = needs_chromium
@@ -51,7 +52,8 @@ def enter(browser: webdriver.Chrome, folder: str) -> None:
 def test_the_place_is_asked_for_proved_and_remembered(
     running: StudioProcess, browser: webdriver.Chrome
 ) -> None:
-    browser.get(f"{running.address}/runs/{RUN}")
+    project = project_of_run(running.folder, "shapes")
+    browser.get(f"{running.address}/projects/{project}/results?run={RUN}")
     until(browser, lambda: "of this classifier were moved" in shown(browser))
     assert "Right for " in shown(browser)  # the figures are there all the same
     assert str(running.folder) not in shown(browser)

@@ -28,7 +28,9 @@ WHO = """
 import asyncio, sys
 from pathlib import Path
 from nicegui import background_tasks, ui
-from opsin.studio import StudioSettings, app
+from opsin.core.events import SILENT
+from opsin.studio.settings import StudioSettings
+from opsin.studio import app
 from opsin.studio.pages.page import Page
 from opsin.studio.people import visitor
 from opsin.studio.threads import IMAGES
@@ -68,7 +70,7 @@ folder = Path(sys.argv[1])
 settings = StudioSettings(
     runs=folder / "runs", home=folder / "home", roots=(folder,), port=0, share=True
 )
-app.serve(settings, open_browser=False, announce=lambda link: print(link, flush=True))
+app.serve(settings, False, SILENT, lambda link: print(link, flush=True))
 """
 
 
@@ -167,8 +169,9 @@ def test_a_viewer_changes_nothing_and_ends_with_their_access(
         with httpx.Client(base_url=running.address) as stranger:
             code = link.partition("token=")[2]
             assert stranger.get("/", params={"token": code}).status_code == 401
-            ((name, value),) = ((item["name"], item["value"]) for item in guest.get_cookies())
-            forged = {"cookie": f"{name}={value.partition('.')[0]}.{'x' * 43}"}
+            name = f"opsin-studio-{running.port}"
+            value = (guest.get_cookie(name) or {})["value"].partition(".")[0]
+            forged = {"cookie": f"{name}={value}.{'x' * 43}"}
             assert stranger.get("/", headers=forged).status_code == 401
         owner.get(f"{running.address}/people")
         # Another role holds at once, and loads the open page again.

@@ -25,6 +25,7 @@ from tests.studio_browser import (
     button,
     complaints,
     one,
+    press,
     requests_elsewhere,
     shown,
     sideways,
@@ -76,7 +77,7 @@ def test_photographs_are_sorted_corrected_and_all_of_it_is_undone(
     until(browser, lambda: "1 thing to look at" in shown(browser), 60)
 
     # What is wrong, until it is settled; also after a reload.
-    browser.find_element(By.XPATH, "//button[contains(., '1 thing to look at')]").click()
+    press(browser, "1 thing to look at")
     until(browser, lambda: button(browser, "Keep one").is_displayed())
     button(browser, "Keep one").click()
     until(browser, lambda: "Everything was looked at" in shown(browser))
@@ -102,7 +103,7 @@ def test_photographs_are_sorted_corrected_and_all_of_it_is_undone(
         for number in range(2):
             archive.write(tmp_path / f"more/cross/{number}.png", f"{HOSTILE[:20]}/{number}.png")
         archive.write(tmp_path / "more/cross/1.png", "loose.png")
-    one(browser, '[aria-label="Drop photos, folders or a zip"] input').send_keys(str(packed))
+    one(browser, '[aria-label="Drop photographs, folders or a zip"] input').send_keys(str(packed))
     new = HOSTILE[:20]
     until(browser, lambda: len(counts(browser)) == 3)
     until(browser, lambda: "Not sorted yet 1" in shown(browser))

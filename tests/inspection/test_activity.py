@@ -15,7 +15,7 @@ import opsin
 from opsin.commands.known_images import known_images
 from opsin.core.errors import OpsinError, RunError, SourceError
 from opsin.core.metadata import Layer
-from opsin.core.plain_data import plain_data
+from opsin.core.stored_json import plain_data
 from opsin.data.dataset import Dataset
 from opsin.data.lazy_images import ReferenceSet
 from opsin.inspection.activity import Activity, ActivityRecord, UnitActivity, activity_of

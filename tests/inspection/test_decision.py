@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import opsin
 from opsin.commands.inspect_model import gradient_maps
 from opsin.core.metadata import Layer
-from opsin.core.plain_data import plain_data
+from opsin.core.stored_json import plain_data
 from opsin.data.dataset import Dataset
 from opsin.inspection.decision import (
     NO_MAPS,

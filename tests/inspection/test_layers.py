@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import opsin
 from opsin.core.errors import ModelFileError
 from opsin.core.metadata import Layer
-from opsin.core.plain_data import plain_data
+from opsin.core.stored_json import plain_data
 from opsin.inspection.layers import layer_views, view_of
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import opsin
 from opsin.core.errors import ModelFileError
-from opsin.core.plain_data import plain_data
+from opsin.core.stored_json import plain_data
 from opsin.inspection.lessons.lesson_layers import explain_layer, lesson_layers
 from opsin.inspection.lessons.lesson_terms import SENTENCES, Term
 from opsin.inspection.lessons.values import (

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from opsin.core.events import Watcher
-from opsin.core.plain_data import plain_data
+from opsin.core.stored_json import plain_data
 from opsin.data.dataset import Dataset
 from opsin.data.lazy_images import ReferenceSet
 from opsin.inspection import neighbours

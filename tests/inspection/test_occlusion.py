@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from opsin.core.plain_data import plain_data
+from opsin.core.stored_json import plain_data
 from opsin.inspection.occlusion import (
     Answer,
     counterfactual,

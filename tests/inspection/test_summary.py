@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from opsin.core.plain_data import plain_data
+from opsin.core.stored_json import plain_data
 from opsin.inspection.summary import summarise
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.classifier import Classifier

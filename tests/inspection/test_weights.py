@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import opsin
 from opsin.classical.fitted_file import Written
-from opsin.core.plain_data import plain_data
+from opsin.core.stored_json import plain_data
 from opsin.inspection.weights import values_of, weight_views
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from tests.classical.test_fitted_file import content_of, fitted, noisy_images

@@ -14,7 +14,7 @@ from PIL import Image
 
 from opsin.core.errors import ImageError, ModelFileError, RecipeError
 from opsin.core.metadata import Metadata, Views
-from opsin.core.plain_data import plain_data
+from opsin.core.stored_json import plain_data
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier, shifted_views
 from opsin.runtime.prediction import Prediction
@@ -179,7 +179,7 @@ def test_views_that_helped_are_averaged(
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        (None, "this file of an older Opsin does not say which test-time views suit it"),
+        (None, "this file does not say which test-time views suit it"),
         ({"flip": False, "shift": 0}, "its training varied nothing"),
         (
             {"flip": True, "shift": 2, "images": 180, "gained": 2, "lost": 2},

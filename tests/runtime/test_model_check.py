@@ -76,7 +76,8 @@ def of_kind(kind: int) -> bytes:
 
 def saying(name: str, text: str) -> bytes:
     def change(model: onnx.ModelProto) -> None:
-        next(each for each in model.metadata_props if each.key == f"opsin.{name}").value = text
+        known = {each.key: each.value for each in model.metadata_props}
+        helper.set_model_props(model, known | {f"opsin.{name}": text})
 
     return classifier(changed=change)
 

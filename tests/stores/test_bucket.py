@@ -11,10 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from opsin.core.errors import SourceError, StorageError
+from opsin.core.errors import RecipeError, SourceError, StorageError
 from opsin.stores import bucket as module
-from opsin.stores.bucket import Bucket, open_bucket
-from opsin.stores.store_address import UNKNOWN_SIZE, Store, StoreAddress, StoredObject
+from opsin.stores.bucket import (
+    UNKNOWN_SIZE,
+    Bucket,
+    Store,
+    StoreAddress,
+    StoredObject,
+    is_stored,
+    open_bucket,
+)
 from tests.object_store import BUCKET, Fault, ObjectStore
 
 
@@ -135,7 +142,7 @@ def test_ctrl_c_ends_a_call_that_waits(store: ObjectStore) -> None:
     store.faults = [Fault("kept back", method="HEAD")]
     wait = (
         "from opsin.stores.bucket import open_bucket\n"
-        "from opsin.stores.store_address import StoreAddress\n"
+        "from opsin.stores.bucket import StoreAddress\n"
         "open_bucket(StoreAddress.read('gs://photos/key')).find('key')\n"
     )
     with subprocess.Popen([sys.executable, "-c", wait], stderr=subprocess.PIPE) as process:
@@ -149,7 +156,7 @@ def test_a_copied_process_does_not_wait_for_ever(store: ObjectStore) -> None:
     store.put("key", b"content")
     asks = (
         "import os; from opsin.stores.bucket import open_bucket\n"
-        "from opsin.stores.store_address import StoreAddress\n"
+        "from opsin.stores.bucket import StoreAddress\n"
         "find = open_bucket(StoreAddress.read('gs://photos/key')).find\nassert find('key')\n"
         "if child := os.fork(): os.waitpid(child, 0)\nelse: find('key')\n"
     )  # fmt: skip
@@ -176,3 +183,35 @@ def test_renewed_credentials_count(store: ObjectStore, monkeypatch: pytest.Monke
     monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
     store.put("key", b"content")
     assert [each.key for each in opened().objects()] == ["key"]
+
+
+@pytest.mark.parametrize(
+    ("written", "bucket", "key"),
+    [
+        ("s3://b/a/c.csv", "b", "a/c.csv"),
+        ("s3://b", "b", ""),
+        ("s3://b/", "b", ""),
+        (Path("s3://b/a"), "b", "a"),  # which leaves one slash
+        ("gs://b/a/c.csv", "b", "a/c.csv"),
+        ("az://container/a", "container", "a"),
+    ],
+)
+def test_addresses(written: str | Path, bucket: str, key: str) -> None:
+    assert is_stored(written)
+    address = StoreAddress.read(written)
+    assert (address.bucket, address.key) == (bucket, key)
+    assert StoreAddress.read(str(address)) == address
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["s3://", "s3:///a", "abfs://b/a", "photos", "gs://b//a", "s3://Not a bucket/x", "az://b/./a",
+     "gs://b/a//", "gs://b/a\nb", "az://b/a\udcff"],
+)  # fmt: skip
+def test_others_are_refused(written: str) -> None:
+    with pytest.raises(RecipeError):
+        StoreAddress.read(written)
+
+
+def test_folders_are_none() -> None:
+    assert not any(map(is_stored, ["photos", "./s3", "s3", "s3/x", "https://b/a", "hf:a/b"]))

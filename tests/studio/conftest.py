@@ -11,15 +11,15 @@ import pytest
 from opsin.studio.jobs.queue import Queue
 
 if TYPE_CHECKING:
-    from opsin.studio.state import Studio
+    from opsin.studio.context import Studio
 
 
 @pytest.fixture
 def studio(tmp_path: Path) -> Studio:
     """A studio whose runs lie in ``tmp_path/runs``, its own files in ``tmp_path/home``."""
     pytest.importorskip("nicegui")
-    from opsin.studio import StudioSettings
-    from opsin.studio.state import Studio
+    from opsin.studio.context import Studio
+    from opsin.studio.settings import StudioSettings
 
     (tmp_path / "home").mkdir(exist_ok=True)
     return Studio(StudioSettings(runs=tmp_path / "runs", home=tmp_path / "home", roots=(tmp_path,)))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,6 @@ from opsin.studio.jobs.job import (
     State,
     command,
     last_lines,
-    new_job,
     read_job,
     write_job,
 )
@@ -91,7 +90,6 @@ def test_trainings_at_once_write_runs_of_their_own(tmp_path: Path) -> None:
 def test_short_jobs_run_beside_and_at_most_two(queue: Queue) -> None:
     queue.add("train", "training", python(WAITS))
     short = [queue.add("plan", f"plan {number}", python(WAITS)) for number in range(4)]
-    queue.pause_all(False)
     queue.tick()
     assert sum(job.state == "running" for job in queue.jobs()) == 1 + BESIDE
     for job in short:
@@ -112,11 +110,12 @@ def test_a_killed_process_is_failed_and_says_by_what(queue: Queue) -> None:
     assert "perhaps because memory ran out" in str(job.cause)
 
 
-@pytest.mark.parametrize("first", ["stop", "pause"])
-def test_stopping_again_changes_nothing(queue: Queue, tmp_path: Path, first: str) -> None:
+def test_stopping_again_changes_nothing_and_a_stopped_training_goes_on(
+    queue: Queue, tmp_path: Path
+) -> None:
     job = queue.add("train", "x", python(TRAINS, str(tmp_path / "runs"), "evaluates"))
     until(queue, lambda: begun(queue, job))
-    getattr(queue, first)(job.id)
+    queue.stop(job.id)
     again = Queue(tmp_path, runs=tmp_path / "runs")  # a studio that was started again
     for _ in range(3):
         queue.stop(job.id)  # each a click, in this window or another
@@ -125,25 +124,11 @@ def test_stopping_again_changes_nothing(queue: Queue, tmp_path: Path, first: str
     (tmp_path / "evaluated").touch()
     until(queue, lambda: queue.get(job.id).over)
     assert (queue.get(job.id).state, queue.get(job.id).cause) == ("stopped", None)
-
-
-def test_pause_breaks_off_once_the_state_is_on_the_disk_and_resume_goes_on(
-    queue: Queue, tmp_path: Path
-) -> None:
-    job = queue.add("train", "x", python(TRAINS, str(tmp_path / "runs"), "pauses"))
-    until(queue, lambda: begun(queue, job))
-    queue.pause(job.id)
-    queue.pause(job.id)  # a second window changes nothing
-    assert (queue.get(job.id).state, queue.get(job.id).signals) == ("pausing", 1)
-    until(queue, lambda: queue.get(job.id).over)
-    assert (queue.get(job.id).state, queue.get(job.id).signals) == ("paused", 2)
     other = queue.add("train", "y", python(WAITS))
-    queue.pause_all(True)
     queue.resume(job.id)
     assert [each.id for each in queue.jobs()] == [job.id, other.id]
-    assert queue._argv(queue.get(job.id)) == command(
-        "resume", tmp_path / "runs" / str(queue.get(job.id).run)
-    )
+    run = tmp_path / "runs" / str(queue.get(job.id).run)
+    assert queue._argv(queue.get(job.id)) == command("resume", run)
 
 
 def test_stopping_at_once_again_kills(queue: Queue) -> None:
@@ -155,7 +140,7 @@ def test_stopping_at_once_again_kills(queue: Queue) -> None:
     queue.stop(job.id)
     for _ in range(2):
         assert queue.get(job.id).active
-        queue.stop_at_once(job.id)
+        queue.stop(job.id, at_once=True)
     until(queue, lambda: queue.get(job.id).over)
     assert queue.get(job.id).state == "stopped"
     assert "at once" in str(queue.get(job.id).cause)
@@ -196,14 +181,12 @@ def test_after_a_restart_of_the_machine_what_ran_has_failed_and_what_waited_wait
     tmp_path: Path,
 ) -> None:
     before = Queue(tmp_path)
-    before.pause_all(True)
     ran, waits = (before.add("train", name, python(WAITS)) for name in "ab")
     # As the power cut left it: the number belongs to another process by now, the lock to nobody.
-    write_job(
-        tmp_path / "jobs" / ran.id, replace(ran, state="running", pid=os.getpid(), started=1.0)
-    )
+    running = ran.model_copy(update={"state": "running", "pid": os.getpid(), "started": 1.0})
+    write_job(tmp_path / "jobs" / ran.id, running)
     (tmp_path / "jobs" / ran.id / "alive.lock").touch()
-    after = Queue(tmp_path)
+    after = Queue(tmp_path, at_once=0)
     after.tick()
     assert [job.state for job in after.jobs()] == ["waiting", "failed"]
     assert "ended from outside" in str(after.get(ran.id).cause)
@@ -273,14 +256,13 @@ def test_a_damaged_job_is_passed_over(tmp_path: Path, content: str) -> None:
     folder = tmp_path / "jobs" / "0123456789ab"
     folder.mkdir(parents=True)
     (folder / "job.json").write_text(content)
-    (tmp_path / "queue.json").write_text(content)
     queue = Queue(tmp_path)
     queue.tick()
     assert queue.jobs() == []
 
 
-def test_changes_are_told_once(queue: Queue) -> None:
-    queue.pause_all(True)
+def test_changes_are_told_once(tmp_path: Path) -> None:
+    queue = Queue(tmp_path, at_once=0)
     job: Job = queue.add("train", "x", python(WAITS))
     assert job.id in queue.tick()
     assert queue.tick() == set()
@@ -294,6 +276,10 @@ def test_a_full_disk_is_told_and_leaves_no_job(
     (tmp_path / "jobs").write_text("a file where the folder would be")
     with pytest.raises(OpsinError, match="Cannot write"):
         queue.add("train", "x", python(WAITS))
+    (tmp_path / "jobs").unlink()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))
+    with pytest.raises(StorageError, match="disk is full"):  # nor of short work
+        queue.add("look", "x", python(WAITS))
     assert queue.jobs() == []
 
 
@@ -340,11 +326,9 @@ CTRL_C = refusal("Interrupted")
         # The studio was started since: nobody knows the status.
         ("running", STOPPED, None, "stopped"),
         ("stopping", STOPPED, None, "stopped"),
-        ("pausing", STOPPED, None, "paused"),
         ("running", CTRL_C, None, "stopped"),
-        ("pausing", CTRL_C, None, "paused"),
         ("stopping", CTRL_C, 130, "stopped"),  # before it was evaluated
-        ("pausing", None, None, "paused"),
+        ("stopping", None, None, "stopped"),
         ("running", None, None, "failed"),
         ("running", {"run": "/runs/one", "training": {"stopped": False}}, None, "done"),
         # It was over before the request reached it.
@@ -358,12 +342,12 @@ CTRL_C = refusal("Interrupted")
 def test_an_end_is_told_from_the_files(
     tmp_path: Path, state: State, said: object, status: int | None, expected: State
 ) -> None:
-    job = replace(new_job("train", "x", ["x"]), state=state, pid=1, started=1.0)
+    job = Job(kind="train", title="x", argv=("x",), state=state, pid=1, started=1.0)
     (tmp_path / "out.json").write_text(json.dumps(said) if said else "")
     now = job.at_its_end(tmp_path, status)
     assert now.state == expected
     unasked = state == "running" and expected == "stopped"
-    unkept = (state, said) in (("pausing", None), ("stopping", CTRL_C))
+    unkept = (state, said) in (("stopping", None), ("stopping", CTRL_C))
     assert bool(now.cause) == (expected == "failed" or unasked or unkept)
 
 

@@ -18,8 +18,8 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.events import Pace
 from opsin.core.format import clock
 from opsin.report.terminal import Terminal
-from opsin.studio.jobs.job import new_job
-from opsin.studio.progress import _Followed
+from opsin.studio.jobs.job import Job
+from opsin.studio.progress import TrainingProgress
 from opsin.studio.runs.run_index import RunIndex, read_progress
 
 
@@ -41,10 +41,10 @@ def test_a_status_that_was_tampered_with_stops_nobody(run: RunDirectory) -> None
     found = read_progress(run)
     assert found is not None
     assert (found.share, found.left) == (1.0, None)
-    followed = _Followed(new_job("train", "Waste 1", ["x"]), 1.0)
+    followed = TrainingProgress(Job(kind="train", title="Waste 1"))
     followed.look(found)
-    assert len(followed.progress.step) < 1000
-    assert followed.progress.left is None
+    assert len(followed.step) < 1000
+    assert followed.left is None
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"doing": 3}'])

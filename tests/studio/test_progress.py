@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 pytest.importorskip("filelock")
 
 from opsin.core.artifacts.records import RunStatus
-from opsin.studio.jobs.job import Job, new_job, read_job, write_job
-from opsin.studio.progress import SOON, TimeLeft, _Followed, factor_of
+from opsin.studio.jobs.job import Job
+from opsin.studio.progress import SOON, TrainingProgress, factor_of, time_left
 from opsin.studio.ui import training_levels
 from opsin.studio.ui.training_levels import levels_for
 
@@ -27,9 +27,9 @@ ESTIMATES = st.one_of(st.none(), st.floats(0, 1e6), st.just(math.inf), st.just(m
 def test_the_time_left_never_rises_by_more_than_a_fifth(
     seen: list[tuple[float | None, float]],
 ) -> None:
-    time_left, before = TimeLeft(), None
+    before = None
     for estimate, passed in seen:
-        shown = time_left.see(estimate, passed)
+        shown = time_left(before, estimate, passed)
         if before is not None:
             assert shown is not None
             assert SOON <= shown <= 1.2 * before
@@ -38,20 +38,24 @@ def test_the_time_left_never_rises_by_more_than_a_fifth(
 
 @given(st.integers(10, 5_000))
 def test_a_right_estimate_is_counted_down_as_it_is(whole: int) -> None:
-    time_left = TimeLeft()
+    shown = None
     for second in range(whole - SOON):
-        shown = time_left.see(whole - second, 1.0 if second else 0.0)
+        shown = time_left(shown, whole - second, 1.0 if second else 0.0)
         assert shown is not None
         assert abs(shown - (whole - second)) <= 1
 
 
 @given(st.floats(20, 1_000))
 def test_a_wrong_estimate_is_mended(right: float) -> None:
-    time_left = TimeLeft()
-    time_left.see(10, 0)
+    shown: int | None = 10
     for _ in range(60):
-        shown = time_left.see(right, 0)
+        shown = time_left(shown, right, 0)
     assert shown == pytest.approx(right, rel=0.1, abs=1.5)
+
+
+def training(expected: dict[str, float], **further: Any) -> Job:
+    job = {"kind": "train", "title": "Waste 1", "argv": ["x"], "expected": expected} | further
+    return Job.model_validate({"started": 1.0} | job if "ended" in job else job)
 
 
 def status(doing: str, done: float, total: float, share: float | None) -> RunStatus:
@@ -79,24 +83,22 @@ def test_whatever_a_training_says_nothing_jumps(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(CLOCK, lambda: now[0])
-    followed = _Followed(new_job("train", "Waste 1", ["x"], expected=expected), 1.0)
-    before = followed.progress
+    followed = TrainingProgress(training(expected))
+    before = (followed.share, followed.left)
     for work, passed in said:  # an hour asleep too
         now[0] += passed
         followed.look(work)
-        after = followed.progress
-        assert (after.share or 0) >= (before.share or 0)
-        assert (after.share or 0) <= 0.99
-        if before.left is not None:
-            assert after.left is not None
-            assert after.left <= 1.2 * before.left
-        before = after
+        assert (before[0] or 0) <= (followed.share or 0) <= 0.99
+        if before[1] is not None:
+            assert followed.left is not None
+            assert followed.left <= 1.2 * before[1]
+        before = (followed.share, followed.left)
 
 
 def test_a_training_is_shown_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(CLOCK, lambda: now[0])
-    followed = _Followed(new_job("train", "Waste 1", ["x"], expected=HEAD), 1.0)
+    followed = TrainingProgress(training(HEAD))
     shown = []
     for second in range(40):  # half as fast as expected
         now[0] = second
@@ -108,11 +110,11 @@ def test_a_training_is_shown_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None
         elif second < 30:
             work = status("Heads", 10 * (second - 20), 100, (second - 20) / 10)
         followed.look(work)
-        shown.append(followed.progress)
+        shown.append(copy.copy(followed))
     for second in range(40, 60):
         now[0] = second
         followed.look(work)
-    assert followed.progress.left_in_words == "longer than expected"
+    assert followed.left_in_words == "longer than expected"
     assert [item.left for item in (shown[0], shown[39])] == [27, SOON]
     assert shown[15].step.startswith("Looking at each photograph")
     assert 10 < (shown[15].left or 0) < 35
@@ -123,31 +125,32 @@ def test_a_training_is_shown_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None
 def test_epochs_are_told_from_what_comes_before(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     monkeypatch.setattr(CLOCK, lambda: now[0])
-    followed = _Followed(new_job("train", "Waste 1", ["x"]), 1.0)
-    assert (followed.progress.share, followed.progress.left) == (None, None)
+    followed = TrainingProgress(training({}))
+    assert (followed.share, followed.left) == (None, None)
     now[0] = 3.0
     followed.look(status("3/30", 5, 10, 0.1).model_copy(update={"left": 90.0}))
-    assert followed.progress.step == "Epoch 3 of 30"
-    assert followed.progress.left_in_words == "1:30 left"
+    assert followed.step == "Epoch 3 of 30"
+    assert followed.left_in_words == "1:30 left"
     for second in range(4, 24):  # a step takes long, and nothing new is written
         now[0] = second
         followed.look(status("3/30", 5, 10, 0.1).model_copy(update={"left": 90.0}))
-    assert followed.progress.left_in_words == "1:10 left"
+    assert followed.left_in_words == "1:10 left"
     followed.look(status("validation", 0, 0, 0.13).model_copy(update={"left": 68.0}))
-    assert followed.progress.step == "Epoch 3 of 30"
+    assert followed.step == "Epoch 3 of 30"
 
 
 def test_a_machine_is_measured_by_its_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
-    job = replace(new_job("train", "", ["x"], expected=HEAD), state="done", started=1.0)
+    def ended(at: float, **further: Any) -> Job:
+        return training({**HEAD, **further.pop("also", {})}, state="done", ended=at, **further)
+
     assert factor_of([]) == 1.0
-    assert factor_of([replace(job, ended=55.0)]) == 2.0
-    assert factor_of([replace(job, ended=55.0, goes_on=True)]) == 1.0
+    assert factor_of([ended(55.0)]) == 2.0
+    assert factor_of([ended(55.0, goes_on=True)]) == 1.0
     # A training with a limit of time takes that long on every machine.
-    limited = replace(job, ended=600.0, expected=HEAD | {"epochs": 600.0})
-    assert factor_of([limited, replace(job, ended=55.0)]) == 2.0
+    assert factor_of([ended(600.0, also={"epochs": 600.0}), ended(55.0)]) == 2.0
     monkeypatch.setattr(training_levels, "can_train_networks", lambda: False)
     monkeypatch.setattr(training_levels, "has_pretrained", lambda: True)
-    quick, good, best = levels_for(120, [replace(job, ended=55.0)])
+    quick, good, best = levels_for(120, [ended(55.0)])
     assert (quick.seconds or 0) < (good.seconds or 0)
     assert best.off == "It needs PyTorch, which is not installed here."
     first = [level.seconds for level in levels_for(123, [])]
@@ -157,14 +160,3 @@ def test_a_machine_is_measured_by_its_trainings(monkeypatch: pytest.MonkeyPatch)
     quick, good, _ = levels_for(123, [], known=120, network="efficientnet-lite2")
     assert quick.seconds == first[0] and (good.seconds or 0) < (first[1] or 0)
     assert levels_for(None, [])[1].seconds is None
-
-
-def test_a_job_keeps_its_project_and_older_ones_are_read(tmp_path: Path) -> None:
-    job = new_job("train", "Waste 1", ["x"], project="p", expected=HEAD)
-    (tmp_path / job.id).mkdir()
-    write_job(tmp_path / job.id, job)
-    assert read_job(tmp_path / job.id) == job
-    older = '{"kind": "train", "title": "digits", "argv": ["x"], "created": 1.0}'
-    (tmp_path / job.id / "job.json").write_text(older, encoding="utf-8")
-    read = read_job(tmp_path / job.id)
-    assert read == Job(job.id, "train", "digits", ("x",), 1.0)

@@ -10,12 +10,11 @@ import pytest
 pytest.importorskip("nicegui")
 
 from opsin.core.errors import RunError
-from opsin.core.storage import write_bytes
 from opsin.data.dataset import Dataset
-from opsin.studio import StudioSettings
+from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere
 from opsin.studio.pages.verdicts import in_short
-from opsin.studio.state import Studio
+from opsin.studio.settings import StudioSettings
 from tests.made_studio import write_two_runs
 
 
@@ -85,15 +84,13 @@ def test_what_was_deleted_for_good_is_gone(parts: Studio) -> None:
     kept = parts.sets.new_empty(["ant", "bee"])
     waiting = parts.sets.new_place("An upload on its way")
     waiting.mkdir(parents=True)
-    covers = [parts.settings.home / "covers" / f"{one.id}-0123" for one in (made, kept)]
-    for cover in covers:
-        write_bytes(cover / "0.webp", b"")
     token = parts.projects.remove(made.id)
     parts.sweep()
+    parts.projects.restore(token)
     assert images.is_dir()
+    token = parts.projects.remove(made.id)
     parts.sweep(0)
     assert not images.exists()
-    assert [cover.exists() for cover in covers] == [False, True]
     assert parts.sets.images_path(kept.id).is_dir()
     assert waiting.is_dir()
     assert parts.projects.removed() == []
@@ -117,7 +114,7 @@ def test_nothing_is_removed_while_it_trains(parts: Studio, monkeypatch: pytest.M
     parts.jobs.stop(waiting.id)
     token = parts.projects.remove(project.id)
     # What is still there comes back, although a part of it is gone for good.
-    shutil.rmtree(parts.settings.runs / ".deleted" / parts.runs.deleted()[0].token)
+    shutil.rmtree(parts.runs.deleted()[0].place)
     parts.projects.restore(token)
     assert len(parts.projects.get(project.id).runs) == 1
 
@@ -125,7 +122,6 @@ def test_nothing_is_removed_while_it_trains(parts: Studio, monkeypatch: pytest.M
 @pytest.mark.parametrize("damaged", ["[1]", '{"a": 1}', "{", "[" * 100_000])
 def test_damaged_files_are_as_none(tmp_path: Path, damaged: str) -> None:
     (tmp_path / "home").mkdir()
-    for name in ("projects.json", "removed.json"):
-        (tmp_path / "home" / name).write_text(damaged)
+    (tmp_path / "home" / "projects.json").write_text(damaged)
     parts = started(tmp_path)
     assert (parts.projects.all(), parts.projects.removed()) == ([], [])

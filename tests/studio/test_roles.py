@@ -12,27 +12,23 @@ import pytest
 pytest.importorskip("nicegui")
 
 from opsin.core.errors import OpsinError, SourceError
+from opsin.studio.context import Studio
 from opsin.studio.datasets.uploads import Uploads, UploadTooLarge
 from opsin.studio.jobs.queue import Queue, TooManyJobs
 from opsin.studio.pages.confirmed_labels import ConfirmedLabels
-from opsin.studio.pages.photo_things import SettledThings
-from opsin.studio.people import NotAllowed, People, Role, Visitor, by_studio, visitor
-from opsin.studio.state import Studio
+from opsin.studio.people import NotAllowed, People, Role, Visitor, acting
 from tests.conftest import write_shapes
 
 KEY = "00000000000000aa"
 
 
 @contextmanager
-def acting(people: People, role: Role) -> Iterator[str]:
+def somebody(people: People, role: Role) -> Iterator[str]:
     """Do something as somebody with a role; yields their id."""
     person = people.of_cookie(people.redeem(people.invite(f"A {role}", role)) or "")
     assert person
-    token = visitor.set(Visitor(person, people))
-    try:
+    with acting(Visitor(person, people)):
         yield person.id
-    finally:
-        visitor.reset(token)
 
 
 def changes_of(studio: Studio) -> dict[Callable[[], object], Role]:
@@ -47,9 +43,8 @@ def changes_of(studio: Studio) -> dict[Callable[[], object], Role]:
         lambda: sets.rename(made.id, "Other"), lambda: sets.new_empty(["a", "b"]),
         lambda: sets.add_source("digits"), sets.sweep, lambda: sets.new_place("a"),
         lambda: jobs.add("train", "b", ["x"]), lambda: jobs.add("import", "c", ["x"]),
-        lambda: jobs.pause(training.id), lambda: jobs.stop(training.id),
-        lambda: jobs.stop_at_once(training.id), lambda: jobs.resume(training.id),
-        lambda: jobs.pause_all(True), lambda: jobs.remove(training.id),
+        lambda: jobs.stop(training.id), lambda: jobs.stop(training.id, at_once=True),
+        lambda: jobs.resume(training.id), lambda: jobs.remove(training.id),
         lambda: jobs.remove(short.id), lambda: studio.projects.rename(made.id, "Third"),
         studio.runs.sweep, studio.folders.list,
         lambda: studio.people.invite("Eve", "owner"), lambda: studio.projects.remove(made.id),
@@ -60,7 +55,6 @@ def changes_of(studio: Studio) -> dict[Callable[[], object], Role]:
         lambda: asyncio.run(albums.change_class(album, "disc", "round")),
         lambda: asyncio.run(albums.remove(album, [0])), lambda: asyncio.run(albums.undo(made.id)),
         lambda: ConfirmedLabels(home).change(add=[("a", "b")]),
-        lambda: SettledThings(home).settle("a"),
     ]  # fmt: skip
     of_viewers: list[Callable[[], object]] = [
         lambda: studio.uploads.append(KEY, 0, b"abc"), lambda: jobs.add("predict", "d", ["x"]),
@@ -76,7 +70,7 @@ def changes_of(studio: Studio) -> dict[Callable[[], object], Role]:
 def test_who_may_change_what(studio: Studio, role: Role) -> None:
     order = ["viewer", "labeller", "owner"]
     changes = changes_of(studio)
-    with acting(studio.people, role):
+    with somebody(studio.people, role):
         for work, needed in changes.items():
             refused = False
             try:
@@ -89,9 +83,9 @@ def test_who_may_change_what(studio: Studio, role: Role) -> None:
 
 
 def test_access_that_has_ended_changes_nothing_more(studio: Studio) -> None:
-    with acting(studio.people, "labeller") as person:
+    with somebody(studio.people, "labeller") as person:
         studio.uploads.append(KEY, 0, b"abc")
-        with by_studio():
+        with acting():
             studio.people.revoke(person)
         with pytest.raises(NotAllowed, match="ended"):  # the next part of an upload
             studio.uploads.append(KEY, 3, b"def")
@@ -103,9 +97,9 @@ def test_two_people_rename_the_same_class(studio: Studio) -> None:
     write_shapes(studio.sets.images_path(made.id), 2)
     albums = studio.albums
     before = asyncio.run(albums.open(made.id))
-    with acting(studio.people, "labeller"):
+    with somebody(studio.people, "labeller"):
         asyncio.run(albums.change_class(before, "disc", "round"))
-    with acting(studio.people, "labeller"), pytest.raises((SourceError, OpsinError)):
+    with somebody(studio.people, "labeller"), pytest.raises((SourceError, OpsinError)):
         asyncio.run(albums.change_class(before, "disc", "circle"))
     now = asyncio.run(albums.open(made.id))
     assert now.counts == {"round": 2, "square": 2}
@@ -116,12 +110,12 @@ def test_two_people_rename_the_same_class(studio: Studio) -> None:
 
 def test_the_queue_has_room_for_everybody(tmp_path: Path) -> None:
     queue, people = Queue(tmp_path, most_waiting=4), People(tmp_path)
-    with acting(people, "owner"):
+    with somebody(people, "owner"):
         for number in range(2):
             queue.add("train", f"mine {number}", ["x"])
         with pytest.raises(TooManyJobs, match="one person"):
             queue.add("train", "one more", ["x"])
-    with acting(people, "viewer"):
+    with somebody(people, "viewer"):
         for number in range(2):
             queue.add("predict", f"answers {number}", ["x"])
         with pytest.raises(TooManyJobs):

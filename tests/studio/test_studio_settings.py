@@ -10,7 +10,7 @@ import pytest
 
 import opsin
 from opsin.core.errors import RecipeError
-from opsin.studio import StudioSettings
+from opsin.studio.settings import StudioSettings
 from tests.web.made_requests import TOKEN
 
 

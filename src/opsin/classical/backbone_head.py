@@ -14,9 +14,8 @@ from onnxruntime import InferenceSession
 from opsin.backbones.backbone import Backbone
 from opsin.backbones.feature_graph import FeatureGraph, View, layer_table
 from opsin.classical.classical_recipe import Logistic
-from opsin.classical.fit import FitProgress, Fitted
+from opsin.classical.fit import FitProgress, Fitted, drawn
 from opsin.classical.heads import KernelRidge, LinearClassifier, Projection, rooted
-from opsin.classical.pixels import drawn
 from opsin.core.arrays import Doubles, Floats, Ints, Pixels
 from opsin.core.errors import MissingExtraError
 from opsin.core.format import counted
@@ -278,14 +277,11 @@ def _cores_for(images: Ints) -> threadpool_limits:
 
 
 def _roots_of(features: Floats, numbers: BackboneFeatures) -> Floats:
-    """The roots of the mean over views of the first features, ``float32[N, D]``."""
     blocks = numbers.blocks
     return rooted(features[:, :, : sum(blocks)].mean(axis=1, dtype=np.float32), blocks)
 
 
 class _Points:
-    """Training and validation images as the points that heads are fitted to."""
-
     def __init__(
         self, roots: Floats, labels: Ints, train: Ints, val: Ints, numbers: BackboneFeatures
     ) -> None:

@@ -17,8 +17,10 @@ from opsin.core.recipe import (
     ModelRecipe,
     Named,
     RecipeModel,
+    Request,
     TrainingRecipe,
     invalid,
+    option,
 )
 from opsin.core.recipe_options import RecipeOption, options_of
 from opsin.models.architectures import names
@@ -36,26 +38,20 @@ class ClassicalModelRecipe(RecipeModel):
     group: ClassVar[str] = WITHOUT_LAYERS
 
 
-_Side = Annotated[int, Field(
-    ge=4, le=1024,
-    description="Longest side in pixels that a model without layers looks at: larger images are "
-    "averaged down by 2, 3 … until they fit.",
-    json_schema_extra={"metavar": "PIXELS"},
+_Side = Annotated[int, option(
+    "Longest side in pixels that a model without layers looks at: larger images are averaged down "
+    "by 2, 3 … until they fit.", metavar="PIXELS", ge=4, le=1024,
 )]  # fmt: skip
-_Images = Annotated[int, Field(
-    ge=2,
-    description="Most training images to fit it to, drawn by the seed with each class at its "
-    "share.",
-    json_schema_extra={"metavar": "N"},
+_Images = Annotated[int, option(
+    "Most training images to fit it to, drawn by the seed with each class at its share.",
+    metavar="N", ge=2,
 )]  # fmt: skip
-_Components = Annotated[int, Field(
-    ge=1, le=4096,
-    description="Principal components that images are reduced to first (knn, svm).",
+_Components = Annotated[int, option(
+    "Principal components that images are reduced to first (knn, svm).", ge=1, le=4096
 )]  # fmt: skip
-_C = Annotated[float, Field(
-    gt=0, le=1e9,
-    description="Inverse strength of regularisation (logistic, svm): a larger one fits the "
-    "training images more closely.",
+_C = Annotated[float, option(
+    "Inverse strength of regularisation (logistic, svm): a larger one fits the training images "
+    "more closely.", gt=0, le=1e9,
 )]  # fmt: skip
 
 
@@ -72,7 +68,7 @@ class Forest(ClassicalModelRecipe):
     """A random forest on the pixels."""
 
     name: Literal["forest"] = "forest"
-    trees: Annotated[int, Field(ge=1, le=10_000, description="Trees of a forest.")] = 100
+    trees: int = option("Trees of a forest.", 100, ge=1, le=10_000)
     side: _Side = 32
     images: _Images = 100_000
 
@@ -81,9 +77,7 @@ class Knn(ClassicalModelRecipe):
     """The nearest training images, by their principal components, vote."""
 
     name: Literal["knn"] = "knn"
-    neighbours: Annotated[
-        int, Field(ge=1, le=1_000, description="Nearest training images that vote (knn).")
-    ] = 9
+    neighbours: int = option("Nearest training images that vote (knn).", 9, ge=1, le=1_000)
     components: _Components = 100
     side: _Side = 32
     images: _Images = 60_000
@@ -105,33 +99,27 @@ class FromBackbone(ClassicalModelRecipe):
     group: ClassVar[str] = PRETRAINED
 
     name: Literal["backbone"] = "backbone"
-    backbone: Named = Field(
-        description="A pretrained network to build on: an ONNX file, a run, or a name that opsin "
-        "backbones lists. Best for few photographs.",
-        json_schema_extra={"flag": "--from", "metavar": "FILE or NAME"},
-    )
-    prepare: str | None = Field(
-        None,
-        description="The pixels that the pretrained network was trained on, where nothing beside "
-        "it says them: imagenet, -1..1, 0..1 or 0..255, each also with ,bgr, or a JSON file.",
-        json_schema_extra={"metavar": "PIXELS"},
-    )
-    at: tuple[str, ...] | None = Field(
-        None,
-        description="Values of the pretrained network to take as features (default: that before "
-        "its last dense layer, and a few depths where they help).",
-        json_schema_extra={"metavar": "VALUE,…"},
-    )
-    head: Literal["auto", "logistic", "kernel-ridge", "nearest-mean"] = Field(
+    backbone: Named = option(
+        "A pretrained network to build on: an ONNX file, a run, or a name that opsin backbones "
+        "lists. Best for few photographs.", flag="--from", metavar="FILE or NAME",
+    )  # fmt: skip
+    prepare: str | None = option(
+        "The pixels that the pretrained network was trained on, where nothing beside it says them: "
+        "imagenet, -1..1, 0..1 or 0..255, each also with ,bgr, or a JSON file.",
+        None, metavar="PIXELS",
+    )  # fmt: skip
+    at: tuple[str, ...] | None = option(
+        "Values of the pretrained network to take as features (default: that before its last dense "
+        "layer, and a few depths where they help).", None, metavar="VALUE,…",
+    )  # fmt: skip
+    head: Literal["auto", "logistic", "kernel-ridge", "nearest-mean"] = option(
+        "What learns from the features; auto: the best by cross-validation on the training images.",
         "auto",
-        description="What learns from the features; auto: the best by cross-validation on the "
-        "training images.",
     )
-    fine_tune: bool = Field(
-        False,
-        description="Train the pretrained network's own weights as well, which takes minutes to "
-        "hours and needs PyTorch; delivered only where validation images say that it is better.",
-    )
+    fine_tune: bool = option(
+        "Train the pretrained network's own weights as well, which takes minutes to hours and "
+        "needs PyTorch; delivered only where validation images say that it is better.", False,
+    )  # fmt: skip
     images: _Images = 100_000
 
 
@@ -150,7 +138,7 @@ class Fitting(RecipeModel):
 
     group: ClassVar[str] = TRAINING
 
-    seed: int = Field(0, ge=0, lt=2**31, description="Same seed, data and machine: same file.")
+    seed: int = option("Same seed, data and machine: same file.", 0, ge=0, lt=2**31)
     class_mix: ClassMixAsked = "as-trained"
     device: Device = "auto"
 
@@ -168,20 +156,12 @@ def options_for(model: str) -> dict[str, RecipeOption]:
     return options_of(ModelRecipe, TrainingRecipe, DataRecipe)
 
 
-class ClassicalRecipe(RecipeModel):
-    """A whole request for a model without layers: ``recipe.json`` of its run."""
+class ClassicalRecipe(Request):
+    """A whole request for a model without layers."""
 
-    data: DataRecipe
     model: ClassicalModel
     training: Fitting | TrainingRecipe
-    budget: float | None = Field(None, gt=0, description="Seconds that a fine-tuning may take.")
-    parent: None = Field(None, description="None: such a model is fitted in one go.")
-    reasons: dict[str, str] = Field(
-        default_factory=dict, description="What was decided by the images, and why."
-    )
-    versions: dict[str, str] = Field(
-        default_factory=dict, description="The packages that the run was made with."
-    )
+    budget: float | None = option("Seconds that a fine-tuning may take.", None, gt=0)
 
     @property
     def fine_tunes(self) -> bool:

@@ -14,9 +14,8 @@ from onnx import TensorProto
 
 from opsin.classical.backbone_head import BackboneFeatures
 from opsin.classical.classical_recipe import Forest, Knn, Logistic, Svm
-from opsin.classical.fit import Fitted, least_of
+from opsin.classical.fit import Fitted, Pooling, least_of
 from opsin.classical.heads import LEAST, REST, SOFT, KernelRidge, Projection
-from opsin.classical.pixels import Pooling
 from opsin.core.arrays import Bools, Floats, Pixels
 from opsin.core.metadata import Layer, LayerOp, Metadata
 from opsin.onnx_files.classical_heads import (
@@ -233,13 +232,10 @@ def check_parity(file: Classifier, fitted: Fitted, images: Pixels) -> float:
     least = least_of(fitted.classes) if shares else np.finfo(np.float64).tiny
     logits = np.log(np.maximum(fitted.probabilities(embedding), least))
     return check_answers(
-        answers,
-        answers_of(file.metadata, logits),
-        file.metadata,
-        of="scikit-learn",
+        answers, answers_of(file.metadata, logits), file.metadata, of="scikit-learn",
         settled=_settled(fitted, embedding),
         apart=float(np.abs(embedding - fitted.embedding(images)).max()),
-    )
+    )  # fmt: skip
 
 
 def _settled(fitted: Fitted, embedding: Floats) -> Bools:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from opsin.cli.output import columns, console, plain, print_json
 from opsin.core.format import percent
-from opsin.core.plain_data import plain_data
+from opsin.core.stored_json import plain_data
 from opsin.inspection.lessons.lesson_terms import SENTENCES, Term
 from opsin.report.terminal import for_people, printable
 from opsin.runtime.prediction import CANNOT_TELL

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from opsin.cli.output import columns, console, plain, print_json
-from opsin.core.plain_data import plain_data
+from opsin.core.stored_json import plain_data
 from opsin.report.terminal import for_people, printable
 from opsin.runtime.prediction import CANNOT_TELL, Prediction
 

@@ -24,8 +24,8 @@ from opsin.cli.output import (
 )
 from opsin.core.errors import ImageError, OpsinError, RecipeError
 from opsin.core.format import clock, counted
-from opsin.core.plain_data import plain_data
 from opsin.core.recipe_options import split_pairs
+from opsin.core.stored_json import plain_data
 from opsin.report.terminal import bar, for_people, printable
 from opsin.runtime.prediction import CANNOT_TELL, Prediction
 

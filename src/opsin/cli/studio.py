@@ -11,7 +11,8 @@ from opsin.cli import options
 from opsin.cli.options import token_of
 from opsin.cli.output import STOP_SAID, print_json
 from opsin.report.terminal import for_people
-from opsin.studio import PORT, open_studio
+from opsin.studio import open_studio
+from opsin.studio.settings import PORT
 
 
 def studio(

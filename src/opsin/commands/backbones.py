@@ -118,18 +118,15 @@ def list_backbones(*, watcher: Watcher = SILENT) -> list[ListedBackbone]:
         where = published.where
         rows.append(
             ListedBackbone(
-                name=name,
-                suits=published.suits,
-                repository=published.repository,
+                name=name, suits=published.suits, repository=published.repository,
                 revision=where.revision if isinstance(where, HubName) else None,
                 size=path.stat().st_size if path else published.size,
                 side=measured.side if measured else (published.side, published.side),
                 multiply_adds=measured.multiply_adds if measured else published.multiply_adds,
-                milliseconds=measured.milliseconds if measured else None,
-                licence=published.licence,
+                milliseconds=measured.milliseconds if measured else None, licence=published.licence,
                 path=path,
             )
-        )
+        )  # fmt: skip
     return rows
 
 
@@ -201,12 +198,9 @@ def _milliseconds(backbone: Backbone) -> float:
 
 @checked
 def describe_backbone(
-    what: str | os.PathLike[str],
-    *,
-    prepare: str | None = None,
-    offline: bool = False,
+    what: str | os.PathLike[str], *, prepare: str | None = None, offline: bool = False,
     watcher: Watcher = SILENT,
-) -> KnownBackbone:
+) -> KnownBackbone:  # fmt: skip
     """Describe a pretrained network, fetching it from the hub if needed.
 
     Args:

@@ -148,7 +148,6 @@ def _noise(model: str) -> Dataset:
 
 
 def _answering(classifier: Classifier) -> Iterator[ImageRate]:
-    """The rates of a classifier one image at a time, then in batches on each device."""
     preparation = classifier.metadata.preparation
     side = (preparation.height, preparation.width)
     about = {"work": "prediction", "name": classifier.metadata.model}
@@ -162,7 +161,6 @@ def _answering(classifier: Classifier) -> Iterator[ImageRate]:
 
 
 def _answer_rates(classifier: Classifier, images: int) -> list[float]:
-    """Predictions of noise images a second, for each round."""
     preparation = classifier.metadata.preparation
     shape = (images, *preparation.shape)
     pixels = np.random.default_rng(0).integers(0, 256, shape, np.uint8)

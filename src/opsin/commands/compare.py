@@ -166,7 +166,6 @@ class _RunAnswers:
             ) from error
 
     def take(self, rows: Ints) -> None:
-        """Select images."""
         self.digests, self.corrected = self.digests[rows], self.corrected[rows]
         self.names = [self.names[row] for row in rows]
         self.labels, self.probabilities = self.labels[rows], self.probabilities[rows]
@@ -184,7 +183,6 @@ class _RunAnswers:
 
 
 def _paired(runs: Sequence[Run]) -> _Paired:
-    """Pair the runs' answers image by image."""
     parts: list[PredictedPart] = [run.directory.read(Report).split for run in runs]
     part = parts[0] if len(set(parts)) == 1 else "out_of_fold"
     if part == "out_of_fold" and "val" in parts:
@@ -338,7 +336,6 @@ def _row(run: Run, number: int, paired: _Paired) -> ComparedRun:
 
 
 def _with_best(rows: Sequence[ComparedRun], paired: _Paired) -> list[ComparedRun]:
-    """Return the rows with the columns in which each is significantly best."""
     most_accurate = shown_best(
         paired.answers, paired.labels, paired.groups, out_of_fold=paired.part == "out_of_fold"
     )
@@ -355,7 +352,6 @@ def _with_best(rows: Sequence[ComparedRun], paired: _Paired) -> list[ComparedRun
 
 
 def _pairs(paired: _Paired, letters: Sequence[str]) -> list[ComparedPair]:
-    """Compare each run with the first."""
     first, *others = paired.answers
     unseen = paired.part == "out_of_fold"
     tests = [
@@ -414,7 +410,6 @@ def sentence(
 
 
 def _disagreements(paired: _Paired, number: int) -> list[DifferentAnswers]:
-    """Return the images that a run and the first answered differently."""
     both = (0, number)
     rows = np.flatnonzero(paired.answers[0] != paired.answers[number])
     labels = [paired.answers[run][rows] for run in both]

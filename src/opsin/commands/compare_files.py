@@ -11,9 +11,9 @@ import numpy as np
 
 from opsin.commands.runs import Run
 from opsin.core.arrays import Pixels
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_predictions import PART_WORDS
+from opsin.core.artifacts.run_report import RecordedRecipe
 from opsin.core.errors import OpsinError
 from opsin.core.events import Watcher
 from opsin.core.storage import write_bytes, write_json
@@ -81,22 +81,17 @@ def write_files(
     comparison = comparison.model_copy(update={"files": tuple(files)})
     columns = columns_of(comparison.runs)
     page = fill(
-        "compare.html",
-        found=comparison,
+        "compare.html", found=comparison,
         headings=[column.heading.replace("- ", "") for column in columns],
-        table=list(zip(*(column.cells for column in columns), strict=True)),
-        drawn=drawn,
-        groups=groups,
-        word=word,
-        bold=BOLD if any(row.best for row in comparison.runs) else None,
-    )
+        table=list(zip(*(column.cells for column in columns), strict=True)), drawn=drawn,
+        groups=groups, word=word, bold=BOLD if any(row.best for row in comparison.runs) else None,
+    )  # fmt: skip
     write_json(files[1], comparison.model_dump(mode="json", exclude_unset=True))
     write_bytes(files[0], page.encode("utf-8", "replace"))
     return comparison
 
 
 def _pixels(run: Run, wanted: set[str], watcher: Watcher) -> tuple[dict[str, Pixels], str | None]:
-    """Return images by digest, from the first run's sources."""
     if not wanted:
         return {}, None
     location = run.directory.read(DatasetRecord).location

@@ -96,13 +96,9 @@ class Variations(NamedTuple):
 
 
 def draw_variations(
-    dataset: Dataset,
-    folder: str | os.PathLike[str],
-    *,
-    seed: int = 0,
-    watcher: Watcher = SILENT,
+    dataset: Dataset, folder: str | os.PathLike[str], *, seed: int = 0, watcher: Watcher = SILENT,
     **options: Any,
-) -> Variations:
+) -> Variations:  # fmt: skip
     """Draw training images of some classes, each as it is and as it is trained on."""
     check_varying(**options)
     import torch  # noqa: PLC0415

@@ -40,7 +40,7 @@ from opsin.data.sources.contents import LabelledImages
 from opsin.runtime.cluster import Cluster, is_elsewhere
 from opsin.runtime.image_engine import ImageSteps, answer_images
 from opsin.runtime.providers import choose
-from opsin.stores.store_address import StoreAddress
+from opsin.stores.bucket import StoreAddress
 
 try:
     from opsin.backbones.backbone import Backbone, open_backbone
@@ -91,22 +91,12 @@ class Embedded(BaseModel, frozen=True):
 
 @checked
 def embed(
-    data: object,
-    *,
-    backbone: str | os.PathLike[str] | None = None,
-    prepare: str | None = None,
-    at: Sequence[str] | None = None,
-    out: str | os.PathLike[str] | None = None,
-    classes: Sequence[str] | None = None,
-    columns: Mapping[str, str] | None = None,
-    follow_links: bool = False,
-    outside: bool = False,
-    offline: bool = False,
-    shard: str | None = None,
-    on: str = "local",
-    device: str = "auto",
-    watcher: Watcher = SILENT,
-) -> Embedded:
+    data: object, *, backbone: str | os.PathLike[str] | None = None, prepare: str | None = None,
+    at: Sequence[str] | None = None, out: str | os.PathLike[str] | None = None,
+    classes: Sequence[str] | None = None, columns: Mapping[str, str] | None = None,
+    follow_links: bool = False, outside: bool = False, offline: bool = False,
+    shard: str | None = None, on: str = "local", device: str = "auto", watcher: Watcher = SILENT,
+) -> Embedded:  # fmt: skip
     """Write a pretrained network's features of images, one row each.
 
     They are those that ``train(data, backbone=…)`` learns from, each image seen whole. Stopped or
@@ -196,7 +186,6 @@ def embed(
 
 
 def _open_target(out: str | os.PathLike[str], shard: Shard | None) -> OutFile:
-    """Check that the file can be written, before long work."""
     target = OutFile.read(out, shard)
     with target.errors():
         is_begun = target.address is not None or os.path.lexists(target.database)
@@ -207,8 +196,6 @@ def _open_target(out: str | os.PathLike[str], shard: Shard | None) -> OutFile:
 
 
 class _Images(NamedTuple):
-    """Images with labels or without."""
-
     stream: Stream
     title: str
     classes: tuple[str, ...] | None = None
@@ -277,8 +264,6 @@ def _labelled(contents: LabelledImages, recipe: DataRecipe, shard: Shard) -> _Im
 
 
 class _Features(NamedTuple):
-    """The features of an image, and the SHA-256 of its pixels."""
-
     digest: NDArray[np.uint8]
     features: NDArray[np.float32]
 
@@ -297,24 +282,18 @@ class _Embedder:
         return _Embedder, (self.network, self.device)
 
     def steps(self) -> ImageSteps[ListedImage, NDArray[np.uint8], _Features]:
-        """Return the steps for each image."""
         pixels = int(np.prod(self._shape))
         return ImageSteps(
-            prepare=self.prepare,
-            compute=self.compute,
-            cost=lambda item: pixels + held_bytes(item),
-            batch=BATCH,
-            together=THREADS,
-        )
+            prepare=self.prepare, compute=self.compute, cost=lambda item: pixels + held_bytes(item),
+            batch=BATCH, together=THREADS,
+        )  # fmt: skip
 
     def prepare(self, item: ListedImage) -> NDArray[np.uint8]:
-        """Decode an image; raise `ImageError` if it cannot be read."""
         if item.problem:
             raise item.problem
         return read_image(item.image, self.like, item.name)
 
     def compute(self, batch: list[NDArray[np.uint8]]) -> list[_Features]:
-        """Return the features of a batch."""
         images = np.stack(batch)
         return list(map(_Features, digest_rows(images), self._extractor.rows_of(images)))
 

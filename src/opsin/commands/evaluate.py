@@ -71,14 +71,9 @@ class RunEvaluation:
 
 
 def answers(
-    classifier: Classifier,
-    images: Images,
-    rows: Ints,
-    what: str,
-    watcher: Watcher,
-    *,
+    classifier: Classifier, images: Images, rows: Ints, what: str, watcher: Watcher, *,
     tta: bool = False,
-) -> Answers:
+) -> Answers:  # fmt: skip
     """Return the file's answers to some rows of ``images``."""
     watcher.begin(what, len(rows), "images")
     views = classifier.views if tta else None
@@ -112,15 +107,9 @@ def _joined(parts: Sequence[Answers]) -> Answers:
 
 
 def evaluate_run(
-    directory: RunDirectory,
-    classifier: Classifier,
-    validation: Answers | None,
-    dataset: Dataset,
-    watcher: Watcher,
-    *,
-    known: Answers | None = None,
-    judged: OutOfFold | None = None,
-) -> RunEvaluation:
+    directory: RunDirectory, classifier: Classifier, validation: Answers | None, dataset: Dataset,
+    watcher: Watcher, *, known: Answers | None = None, judged: OutOfFold | None = None,
+) -> RunEvaluation:  # fmt: skip
     """Evaluate a run's file on validation data and, once, on the test set."""
     by_part: dict[PredictedPart, Answers] = {} if validation is None else {"val": validation}
     rows = {part: dataset.split.rows(part) for part in ("val", "test")}
@@ -135,12 +124,8 @@ def evaluate_run(
         )
     predictions = RunPredictions({
         part: PartPredictions(
-            rows[part],
-            dataset.labels[rows[part]],
-            predicted.probabilities,
-            predicted.ood_score,
-            source_labels(dataset, rows[part]),
-            dataset.units[rows[part]],
+            rows[part], dataset.labels[rows[part]], predicted.probabilities, predicted.ood_score,
+            source_labels(dataset, rows[part]), dataset.units[rows[part]],
         )
         for part, predicted in by_part.items()
     })  # fmt: skip
@@ -181,7 +166,6 @@ def _measured(
     before: Ints | None,  # the labels before the user's corrections
     corrections: Applied | None,
 ) -> PartFigures:
-    """Return the figures, with the effect of temperature, threshold and corrections."""
     from opsin.evaluation.metrics import measure  # noqa: PLC0415  scipy takes a second to load
 
     answered = predicted.probabilities.argmax(axis=1)
@@ -199,17 +183,14 @@ def _measured(
     left_out = corrections.counts.left_out if corrections else 0
     if changed or left_out:
         more["corrected"] = CorrectedLabels(
-            labels=changed,
-            images=len(labels),
-            left_out=left_out,
+            labels=changed, images=len(labels), left_out=left_out,
             earlier=accuracy_of(answered == before, groups),
-        )
+        )  # fmt: skip
     figures = measure(predicted.probabilities, labels, metadata.classes, groups)
     return figures.model_copy(update={"refused": None, "corrected": None} | more)
 
 
 def _uncalibrated(metadata: Metadata, predicted: Answers, labels: Ints) -> Uncalibrated | None:
-    """Return the figures without the file's temperature."""
     from opsin.evaluation.calibration import log_loss_of  # noqa: PLC0415  loads scipy
     from opsin.evaluation.metrics import calibration_error, reliability  # noqa: PLC0415
 
@@ -228,7 +209,6 @@ def _uncalibrated(metadata: Metadata, predicted: Answers, labels: Ints) -> Uncal
 
 
 def _without(which: Bools, right: Bools, groups: Ints | None) -> Accuracy | None:
-    """Return the accuracy without some images, or ``None`` if these are none or all."""
     if not which.any() or which.all():
         return None
     return accuracy_of(right[~which], None if groups is None else groups[~which])
@@ -264,13 +244,9 @@ class EvaluationResult(PartFigures):
 
 @checked
 def evaluate(
-    model: str | os.PathLike[str] | Classifier,
-    *sources: object,
-    tta: bool = False,
-    device: str = "auto",
-    watcher: Watcher = SILENT,
-    **options: Any,
-) -> EvaluationResult:
+    model: str | os.PathLike[str] | Classifier, *sources: object, tta: bool = False,
+    device: str = "auto", watcher: Watcher = SILENT, **options: Any,
+) -> EvaluationResult:  # fmt: skip
     """Evaluate a classifier on images with labels.
 
     The test part is evaluated if the source names one; else the images that the classifier did not

@@ -55,16 +55,9 @@ class ImportedLearner(Learner):
     recipe: ImportRecipe
 
     def __init__(
-        self,
-        dataset: Dataset,
-        recipe: ImportRecipe,
-        network: ForeignNetwork,
-        pixels: PixelValues,
-        *,
-        content: bytes,
-        layers: Sequence[Layer],
-        record: ImportRecord,
-    ) -> None:
+        self, dataset: Dataset, recipe: ImportRecipe, network: ForeignNetwork, pixels: PixelValues,
+        *, content: bytes, layers: Sequence[Layer], record: ImportRecord,
+    ) -> None:  # fmt: skip
         self.dataset, self.recipe, self.layers = dataset, recipe, list(layers)
         self.network, self.pixels, self.content, self.record = network, pixels, content, record
 
@@ -96,24 +89,15 @@ class ImportedLearner(Learner):
 
 @checked
 def import_model(
-    file: str | os.PathLike[str],
-    *,
+    file: str | os.PathLike[str], *,
     data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
-    classes: Sequence[str] | None = None,
-    classes_from: str | os.PathLike[str] | None = None,
-    prepare: str | None = None,
-    size: int | None = None,
-    output: str | None = None,
-    architecture: Architecture | None = None,
-    graph: str | os.PathLike[str] | None = None,
-    licence: str | None = None,
-    runs: str | os.PathLike[str] = "runs",
-    name: str | None = None,
-    watcher: Watcher | None = None,
-    observers: Sequence[Watcher] = (),
-    quiet: bool = False,
+    classes: Sequence[str] | None = None, classes_from: str | os.PathLike[str] | None = None,
+    prepare: str | None = None, size: int | None = None, output: str | None = None,
+    architecture: Architecture | None = None, graph: str | os.PathLike[str] | None = None,
+    licence: str | None = None, runs: str | os.PathLike[str] = "runs", name: str | None = None,
+    watcher: Watcher | None = None, observers: Sequence[Watcher] = (), quiet: bool = False,
     **options: Any,
-) -> Run:
+) -> Run:  # fmt: skip
     """Import a classifier saved by another program.
 
     The file is read in a sandbox, and no code in it is run. Its answers stay the same: nothing is
@@ -194,15 +178,12 @@ def import_model(
     recipe = ImportRecipe(
         data=DataRecipe.of(str(path)) if dataset is None else dataset.recipe,
         model=ImportedModel(
-            file=str(path),
-            prepare=prepare,
-            output=output,
-            architecture=architecture,
+            file=str(path), prepare=prepare, output=output, architecture=architecture,
             graph=None if graph is None else os.fspath(graph),
         ),
         reasons=_reasons(record, len(names), measured=dataset is not None),
         versions=versions("onnx", "onnxruntime", "numpy", "pillow"),
-    )
+    )  # fmt: skip
 
     def directory_of() -> RunDirectory:
         return RunDirectory.create(Path(runs), name or f"{path.stem}-{IMPORTED}")
@@ -228,16 +209,9 @@ def import_model(
 
 
 def _make_file(
-    network: ForeignNetwork,
-    pixels: PixelValues,
-    classes: tuple[str, ...],
-    stated: str,
-    *,
-    licence: str,
-    dataset: Dataset | None,
-    resize: str,
-) -> tuple[bytes, Metadata, ImportRecord]:
-    """Return the classifier.onnx, its metadata, and the import's record."""
+    network: ForeignNetwork, pixels: PixelValues, classes: tuple[str, ...], stated: str, *,
+    licence: str, dataset: Dataset | None, resize: str,
+) -> tuple[bytes, Metadata, ImportRecord]:  # fmt: skip
     imported = ImportedFile(network, pixels, licence)
     (height, width), channels = network.probed.side, network.probed.channels
     prepared = {"height": height, "width": width, "channels": channels, "resize": resize}
@@ -262,7 +236,6 @@ def _make_file(
 
 
 def _reasons(record: ImportRecord, classes: int, *, measured: bool) -> dict[str, str]:
-    """Return facts about the file under their headings."""
     reasons = {
         "Imported": " · ".join(filter(None, (record.file, record.maker, record.network))),
         "Pixels": record.pixels,
@@ -299,7 +272,6 @@ def _classes(
     classes: Sequence[str] | None,
     classes_from: str | os.PathLike[str] | None,
 ) -> tuple[tuple[str, ...] | None, str]:
-    """Return class names known without images, and where they come from."""
     if classes is not None:
         return tuple(classes), "as given"
     if classes_from is not None:

@@ -29,18 +29,11 @@ from opsin.runtime.prediction import Prediction
 
 @checked
 def inspect(
-    model: str | os.PathLike[str] | Classifier,
-    image: ImageLike | None = None,
-    *,
-    layers: Sequence[str] = (),
-    data: Places = (),
-    label: str | None = None,
-    explain: bool = False,
-    ablate: bool = False,
-    as_is: bool = False,
-    out: str | os.PathLike[str] | None = None,
+    model: str | os.PathLike[str] | Classifier, image: ImageLike | None = None, *,
+    layers: Sequence[str] = (), data: Places = (), label: str | None = None, explain: bool = False,
+    ablate: bool = False, as_is: bool = False, out: str | os.PathLike[str] | None = None,
     watcher: Watcher = SILENT,
-) -> Insight:
+) -> Insight:  # fmt: skip
     """Look inside a classifier, and write a page.
 
     Without an image, the page shows the network and its weights or, for some layers, what excites
@@ -129,15 +122,10 @@ class Explained:
 
 @checked
 def explain(
-    model: str | os.PathLike[str] | Classifier,
-    term: Term | None = None,
-    image: ImageLike | None = None,
-    *,
-    layer: str | None = None,
-    data: Places = (),
-    page: bool = False,
-    watcher: Watcher = SILENT,
-) -> Explained:
+    model: str | os.PathLike[str] | Classifier, term: Term | None = None,
+    image: ImageLike | None = None, *, layer: str | None = None, data: Places = (),
+    page: bool = False, watcher: Watcher = SILENT,
+) -> Explained:  # fmt: skip
     """Explain a layer of a classifier, with its real numbers for one image.
 
     Args:
@@ -213,14 +201,9 @@ def network_page(look: Inspection, page: Path) -> Insight:
 
 
 def image_page(
-    look: Inspection,
-    answer: Prediction,
-    page: Path,
-    layers: Sequence[str] = (),
-    *,
-    explain: bool = False,
-    label: str | None = None,
-) -> Insight:
+    look: Inspection, answer: Prediction, page: Path, layers: Sequence[str] = (), *,
+    explain: bool = False, label: str | None = None,
+) -> Insight:  # fmt: skip
     """Write the page of an image: the outputs of layers, and heat maps."""
     insight = Insight(look.classifier.path, answer=answer)
     insight.views = look.layers(answer, list(layers) or None)
@@ -243,13 +226,9 @@ def lesson_page(look: Inspection, answer: Prediction, lesson: Lesson, page: Path
 
 
 def unit_page(
-    look: Inspection,
-    page: Path,
-    layers: Sequence[str],
-    *,
-    label: str | None = None,
+    look: Inspection, page: Path, layers: Sequence[str], *, label: str | None = None,
     ablate: bool = False,
-) -> Insight:
+) -> Insight:  # fmt: skip
     """Write the page of layers' units and, if requested, their ablation."""
     insight = Insight(look.classifier.path)
     # All names first: an ablation may take many minutes per layer.
@@ -278,7 +257,6 @@ def unit_page(
 def _written_about(
     look: Inspection, insight: Insight, answer: Prediction, page: Path, sections: list[Section]
 ) -> Insight:
-    """Write a page about an image under the headline of its answer."""
     classes, reject = look.classifier.classes, look.classifier.metadata.reject
     actual, second = look.actual(answer), answer.top(2)[-1]
     verdict = f"{answer.label}, {answer.confidence:.1%}"
@@ -302,15 +280,9 @@ def _written_about(
 
 
 def _written(
-    look: Inspection,
-    insight: Insight,
-    page: Path,
-    *,
-    verdict: str,
-    facts: dict[str, str],
-    sections: list[Section],
-    about: str = "",
-) -> Insight:
+    look: Inspection, insight: Insight, page: Path, *, verdict: str, facts: dict[str, str],
+    sections: list[Section], about: str = "",
+) -> Insight:  # fmt: skip
     title = look.classifier.path.name if look.run is None else look.run.path.resolve().name
     html = render_page(f"{title}{about}", verdict, facts, sections)
     write_bytes(page, html.encode("utf-8", "replace"))

@@ -68,12 +68,9 @@ class Inspection:
     """
 
     def __init__(
-        self,
-        model: str | os.PathLike[str] | Classifier,
-        *,
-        data: Places = (),
+        self, model: str | os.PathLike[str] | Classifier, *, data: Places = (),
         watcher: Watcher = SILENT,
-    ) -> None:
+    ) -> None:  # fmt: skip
         if not isinstance(model, Classifier):
             # Its numbers are compared with those of single layers, to the last bit.
             model = Classifier(model, device=CPU, watcher=watcher)

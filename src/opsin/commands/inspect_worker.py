@@ -1,7 +1,8 @@
 """The process that looks inside one classifier for the studio.
 
-It is started as ``python -m opsin.commands.inspect_worker MODEL``, answers one frame after another,
-and ends when its standard input is closed. An answer's images lie in the body of its frame.
+It is started as ``python -m opsin.commands.inspect_worker MODEL [BYTES]``, which limits the memory
+that answers may take, answers one frame after another, and ends when its standard input is closed.
+An answer's images lie in the body of its frame.
 """
 
 from __future__ import annotations
@@ -16,17 +17,23 @@ from functools import cached_property
 from typing import BinaryIO, Final, Literal
 
 import numpy as np
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from opsin.commands.inspect_model import Inspection, nearest_if_any
-from opsin.core.arrays import Pixels
+from opsin.core.arrays import Floats, Pixels
 from opsin.core.child_process import Header, error_values, pack, receive, take_output, whole
 from opsin.core.errors import ModelFileError, OpsinError, RecipeError
 from opsin.core.events import Watcher
-from opsin.core.plain_data import plain_data
+from opsin.core.metadata import Preparation, Resize
+from opsin.core.platform import limit_process
+from opsin.core.stored_json import plain_data
+from opsin.data.images import open_apart
+from opsin.data.network_pixels import INVERTED, placement
 from opsin.data.pixel_values import png_address
 from opsin.inspection.lessons.lesson_terms import SENTENCES, Term
 from opsin.inspection.lessons.windows import Lesson
+from opsin.inspection.occlusion import fill_of, occlusion_map, training_mean
 from opsin.inspection.units import UnitGallery
 from opsin.report.inside.decision_sections import counterfactual_words, neighbours_words, overlay
 from opsin.report.inside.layer_sections import figure, picture_of, scale_of_view, sees_in_words
@@ -37,8 +44,10 @@ from opsin.runtime.prediction import Prediction
 _KNOWN: Final = re.compile(r"(train|val|test|out_of_fold)/\d{1,12}")
 # Units of an answer, and probabilities.
 _UNITS, _TOP = 48, 5
-# Longest side of an image beside maps, and of a photograph that activates a unit, in pixels.
-_SIDE, _BEST_SIDE = 512, 192
+# Longest side of a heat map, an image beside maps, and one that activates a unit, in pixels.
+_LARGE, _SIDE, _BEST_SIDE = 1024, 512, 192
+# Seconds after which a heat map gets no finer.
+_FINE: Final = 6.0
 # Seconds between two frames about the progress of the same work.
 _EVERY: Final = 0.2
 
@@ -59,7 +68,7 @@ class _Question(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     id: str
-    do: Literal["layers", "maps", "unit", "lesson", "explain", "nearest"]
+    do: Literal["predict", "where", "layers", "maps", "unit", "lesson", "explain", "nearest"]
     options: _Options = Field(_Options(), alias="with")
 
 
@@ -79,8 +88,8 @@ class _Images(list[bytes]):
 class _Worker(Watcher):
     """One classifier, opened at the first question; reports progress a few times a second."""
 
-    def __init__(self, model: str | os.PathLike[str], target: BinaryIO) -> None:
-        self._model, self._target = model, target
+    def __init__(self, model: str | os.PathLike[str], target: BinaryIO, memory: int) -> None:
+        self._model, self._target, self._memory = model, target, memory
         self._number: str | None = None
         self._sent = 0.0
         self._what, self._total = "", 0
@@ -89,7 +98,10 @@ class _Worker(Watcher):
 
     @cached_property
     def _look(self) -> Inspection:
-        return Inspection(self._model, watcher=self)
+        look = Inspection(self._model, watcher=self)
+        if self._memory:
+            limit_process(self._memory)
+        return look
 
     def _answer(self, do: str, asked: _Options, content: bytes, images: _Images) -> Header:
         look = self._look
@@ -101,6 +113,10 @@ class _Worker(Watcher):
                 self._gallery = key, look.units(asked.layer, limit=asked.limit)
             return _unit(look, self._gallery[1], asked.unit or 0, images)
         answer = _predicted(look, asked, content)
+        if do == "predict":
+            return {name: value for name, value in vars(answer).items() if name != "pixels"}
+        if do == "where":
+            return _where(look, answer, content, images)
         if do == "maps":
             return _maps(look, answer, asked, images)
         if do == "explain":
@@ -119,7 +135,6 @@ class _Worker(Watcher):
         self._target.flush()
 
     def answer(self, asked: Header, content: bytes) -> None:
-        """Answer one question with a result or an error."""
         self._number = asked["id"] if isinstance(asked.get("id"), str) else None
         images, error = _Images(), None
         try:
@@ -154,7 +169,6 @@ class _Worker(Watcher):
 
 
 def _predicted(look: Inspection, asked: _Options, content: bytes) -> Prediction:
-    """The answer to the image of a question."""
     if (asked.image is None) == (not content):
         raise RecipeError("One image is needed, known or sent")
     if asked.image is None:
@@ -170,7 +184,7 @@ def _predicted(look: Inspection, asked: _Options, content: bytes) -> Prediction:
 def _in_short(look: Inspection, answer: Prediction) -> Header:
     actual = look.actual(answer)
     return {
-        "name": answer.name, "label": answer.answer,
+        "name": answer.name, "label": answer.answer, "rejected": answer.rejected,
         "top": [[name, share] for name, share in answer.top(_TOP)],
         "actual": None if actual is None else look.classifier.classes[actual],
     }  # fmt: skip
@@ -210,7 +224,6 @@ def _maps(look: Inspection, answer: Prediction, asked: _Options, images: _Images
 
 
 def _unit(look: Inspection, gallery: UnitGallery, number: int, images: _Images) -> Header:
-    """The training images that activate a unit most."""
     unit, best = gallery.unit(number), []
     for top in unit.best:
         cut = top.box != (0, 0, *top.pixels.shape[:2])
@@ -222,6 +235,32 @@ def _unit(look: Inspection, gallery: UnitGallery, number: int, images: _Images) 
         "best": best, "mix": list(unit.mix.items()), "constant": unit.constant,
         "images": gallery.images, "total": len(look.known.rows_of("train")),
     }  # fmt: skip
+
+
+def _where(look: Inspection, answer: Prediction, content: bytes, images: _Images) -> Header:
+    """How far hiding each part of a photograph lowers the answer's probability, drawn over it."""
+    classifier, pixels = look.classifier, answer.pixels
+    target = classifier.classes.index(answer.label)
+    fill = fill_of(pixels, training_mean(classifier))
+    heat = occlusion_map(classifier.probabilities, pixels, target, fill, seconds=_FINE)
+    if content and not any(note.endswith(INVERTED) for note in answer.notes):
+        pixels, _ = open_apart(content, answer.name, side=_LARGE)
+        resize = classifier.metadata.preparation.resize
+        heat = on_photograph(heat, resize, (pixels.shape[0], pixels.shape[1]))
+    return {"image": images.png(overlay(pixels, heat), _LARGE)}
+
+
+def on_photograph(heat: Floats, resize: Resize, size: tuple[int, int]) -> Floats:
+    """Put a map of the network's pixels where they lie on a photograph (height, width)."""
+    (high, wide), (height, width) = heat.shape, size
+    prepared = Preparation(height=high, width=wide, channels=1, resize=resize)
+    (along, down), (left, top, right, bottom) = placement(width, height, prepared)
+    x, y = along / (right - left), down / (bottom - top)
+    places = (x, 0, (wide - along) // 2 - left * x, 0, y, (high - down) // 2 - top * y)
+    turned = Image.fromarray(heat).transform(
+        (width, height), Image.Transform.AFFINE, places, Image.Resampling.BILINEAR
+    )
+    return np.asarray(turned)
 
 
 def _decision(look: Inspection, answer: Prediction, images: _Images) -> Header:
@@ -257,12 +296,14 @@ def _lesson(lesson: Lesson, images: _Images) -> Header:
     }  # fmt: skip
 
 
-def answer_frames(model: str | os.PathLike[str], source: BinaryIO, target: BinaryIO) -> None:
+def answer_frames(
+    model: str | os.PathLike[str], source: BinaryIO, target: BinaryIO, memory: int = 0
+) -> None:
     """Answer questions until there are no more, one frame each."""
-    worker = _Worker(model, target)
+    worker = _Worker(model, target, memory)
     while (frame := receive(source)) is not None:
         worker.answer(frame[0], whole(frame[1]))
 
 
 if __name__ == "__main__":
-    answer_frames(sys.argv[1], sys.stdin.buffer, take_output())
+    answer_frames(sys.argv[1], sys.stdin.buffer, take_output(), int((*sys.argv, "0")[2]))

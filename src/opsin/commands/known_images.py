@@ -40,13 +40,9 @@ def known_images(
     if data is None:
         preparation = classifier.metadata.preparation
         data = look_at(
-            *sources,
-            size=(preparation.height, preparation.width),
-            channels=preparation.channels,
-            resize=preparation.resize,
-            bits=preparation.bits or 16,
-            watcher=watcher,
-        )
+            *sources, size=(preparation.height, preparation.width), channels=preparation.channels,
+            resize=preparation.resize, bits=preparation.bits or 16, watcher=watcher,
+        )  # fmt: skip
     class_index = known_classes(classifier, data.classes, data.recipe.source)
     split = data.split
     return ReferenceSet(

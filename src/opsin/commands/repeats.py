@@ -242,7 +242,6 @@ def _train_series(kind: Kind, count: int, data: object, options: dict[str, Any])
 def _series(
     kind: Kind, count: int, dataset: Dataset, seed: int, watcher: Watcher
 ) -> list[tuple[str, int, Dataset]]:
-    """The end of the name, the seed and the images of each run."""
     if kind == "repeats":
         resolve(dataset.recipe, seed=seed + count - 1)  # refused now, not after some runs
         return [(f"seed{number}", number, dataset) for number in range(seed, seed + count)]
@@ -289,10 +288,8 @@ def summarise(runs: Sequence[Run], *, kind: Kind, asked: int) -> RepeatsSummary:
         pooled = measure(*_out_of_fold([run for run in runs if not run.report.training.stopped]))
     return RepeatsSummary(
         kind=kind, asked=asked, source=report.source, model=report.model, split=report.split,
-        runs=rows,
-        mean=averages(statistics.fmean) if whole else None,
-        deviation=averages(statistics.stdev) if len(whole) > 1 else None,
-        pooled=pooled,
+        runs=rows, mean=averages(statistics.fmean) if whole else None,
+        deviation=averages(statistics.stdev) if len(whole) > 1 else None, pooled=pooled,
     )  # fmt: skip
 
 

@@ -73,15 +73,9 @@ _page_wanted: Final[ContextVar[bool]] = ContextVar("page_wanted", default=True)
 
 @checked
 def write_report(
-    run: str | os.PathLike[str],
-    *,
-    deep: bool = True,
-    fix: str | os.PathLike[str] | None = None,
-    data: Places = (),
-    seed: int = 0,
-    device: str = "auto",
-    watcher: Watcher = SILENT,
-) -> Path:
+    run: str | os.PathLike[str], *, deep: bool = True, fix: str | os.PathLike[str] | None = None,
+    data: Places = (), seed: int = 0, device: str = "auto", watcher: Watcher = SILENT,
+) -> Path:  # fmt: skip
     """Draw a finished run's figures and page anew.
 
     Args:
@@ -137,7 +131,6 @@ def write_report(
 
 
 def _predictions_of(directory: RunDirectory, dataset: Dataset) -> RunPredictions:
-    """A run's answers, checked against the labels of its images."""
     parts: dict[PredictedPart, PartPredictions] = {}
     for part, kept in RunPredictions.read(directory):
         if not np.array_equal(dataset.labels[kept.rows], kept.labels):
@@ -161,14 +154,9 @@ def without_page() -> Iterator[None]:
 
 
 def draw_run(
-    directory: RunDirectory,
-    report: Report,
-    dataset: Dataset,
-    predictions: RunPredictions,
-    watcher: Watcher,
-    *,
-    seed: int = 0,
-) -> None:
+    directory: RunDirectory, report: Report, dataset: Dataset, predictions: RunPredictions,
+    watcher: Watcher, *, seed: int = 0,
+) -> None:  # fmt: skip
     """Write ``figures/``, ``report.html`` and ``README.md`` from the run's files and images."""
     if not _page_wanted.get():
         return
@@ -202,7 +190,6 @@ def draw_run(
 def _drawings(
     report: Report, history: Sequence[Epoch], images: PageImages
 ) -> dict[str, Callable[[], Figure]]:
-    """The functions that draw the figures with data, by name."""
     figures, failures, deep = report.judged, report.failures, report.deep
     answers, mistakes = images.drawn, images.mistakes
     right = sum(answer.right for answer in answers)
@@ -249,13 +236,11 @@ def _images(dataset: Dataset, report: Report, judged: PartPredictions, seed: int
     def shown(indices: NDArray[np.int64]) -> list[ShownAnswer]:
         return [
             ShownAnswer(
-                pixels=dataset.images[row],
-                name=dataset.names[row],
-                actual=classes[labels[index]],
+                pixels=dataset.images[row], name=dataset.names[row], actual=classes[labels[index]],
                 probabilities=dict(zip(classes, map(float, probabilities[index]), strict=True)),
             )
             for index, row in zip(indices, judged.rows[indices], strict=True)
-        ]
+        ]  # fmt: skip
 
     return PageImages(
         drawn=shown(drawn_rows(len(labels), seed=seed)),
@@ -288,29 +273,24 @@ def find_failures(
             row = int(rows[index])
             suspects.append(
                 SuspectedLabel(
-                    row=row,
-                    name=dataset.names[row],
+                    row=row, name=dataset.names[row],
                     digest=digest_names(dataset.digests[[row]])[0],
-                    label=dataset.classes[labels[index]],
-                    suggested=dataset.classes[suggested],
+                    label=dataset.classes[labels[index]], suggested=dataset.classes[suggested],
                     score=round(float(score), 6),
                     example=int(rows[clear[0]]) if len(clear) else None,
                 )
-            )
+            )  # fmt: skip
     judged = predictions.of(part)
     columns = {
         name: [texts[row] for row in judged.rows]
         for name, texts in columns_of(dataset.located, dataset.names, dataset.groups).items()
     }
     slices = slice_accuracy(
-        judged.right,
-        measure_traits(dataset.images, judged.rows, dataset.sizes, watcher=watcher),
-        columns,
-        labels=judged.labels,
-        groups=judged.groups,
+        judged.right, measure_traits(dataset.images, judged.rows, dataset.sizes, watcher=watcher),
+        columns, labels=judged.labels, groups=judged.groups,
         too_weak=too_weak(judged.right, judged.labels, dataset.classes, judged.groups),
         out_of_fold=part == "out_of_fold",
-    )
+    )  # fmt: skip
     return Failures(suspects=suspects, suspected=suspected, labels=evidence, slices=slices)
 
 

@@ -13,12 +13,17 @@ from pydantic import Field, ValidationError
 
 from opsin.classical.classical_recipe import FITTED, ClassicalRecipe, Fitting
 from opsin.core.arguments import checked
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.records import IMPORTED, LATEST, Epoch, ImportRecord
 from opsin.core.artifacts.run_directory import RunDirectory, find_runs
-from opsin.core.artifacts.run_report import PartFigures, Report, RunSummary, summarise
+from opsin.core.artifacts.run_report import (
+    PartFigures,
+    RecordedRecipe,
+    Report,
+    RunSummary,
+    summarise,
+)
 from opsin.core.errors import MissingExtraError, OpsinError, RunError
-from opsin.core.recipe import DataRecipe, Recipe, RecipeModel
+from opsin.core.recipe import Recipe, RecipeModel, Request
 from opsin.core.stored_json import JsonObject
 from opsin.runtime.classifier import Classifier
 
@@ -38,21 +43,11 @@ class ImportedModel(RecipeModel):
     graph: str | None = Field(None, description="The graph that weights alone were put into.")
 
 
-class ImportRecipe(RecipeModel):
-    """The recipe of an import."""
+class ImportRecipe(Request):
+    """The recipe of an import; without images its source is the file itself."""
 
-    data: DataRecipe = Field(
-        description="The images that it was measured on; without any, the file itself."
-    )
     model: ImportedModel
     training: Fitting = Fitting()
-    parent: None = Field(None, description="None: it was trained elsewhere.")
-    reasons: dict[str, str] = Field(
-        default_factory=dict, description="What was found out about the file."
-    )
-    versions: dict[str, str] = Field(
-        default_factory=dict, description="The packages that the run was made with."
-    )
 
 
 #: What a run's ``recipe.json`` may hold.
@@ -116,11 +111,6 @@ class Run:
         try:
             return kind.model_validate(recorded.model_dump(exclude_unset=True))
         except ValidationError as error:
-            if name == "hist-gradient-boosting":
-                raise RunError(
-                    f"{self.path} is of the model {name}, which is gone since 26 November 2026",
-                    "Its classifier.onnx still answers; to go on, train another model.",
-                ) from error
             raise RunError(
                 f"{self.directory.recipe} is no recipe of Opsin: it lacks some of its parts, or "
                 "has others",

@@ -48,14 +48,9 @@ def count_looks(directory: RunDirectory, key: str | None) -> int:
 
 
 def note_look(
-    directory: RunDirectory,
-    key: str | None,
-    images: int,
-    accuracy: float | None,
-    inputs: str | None = None,
-    *,
-    watcher: Watcher,
-) -> int:
+    directory: RunDirectory, key: str | None, images: int, accuracy: float | None,
+    inputs: str | None = None, *, watcher: Watcher,
+) -> int:  # fmt: skip
     """Keep in a run that its file was evaluated on test images once more; count the looks."""
     unkept = 0
     if key is not None and directory.recipe.is_file():
@@ -144,12 +139,9 @@ class OwnImages:
 
 
 def noting_looks(
-    answers: Iterator[tuple[_One, Prediction | ImageError]],
-    classifier: Classifier,
-    watcher: Watcher,
-    *,
-    inputs: str | None = None,
-) -> Generator[tuple[_One, Prediction | ImageError]]:
+    answers: Iterator[tuple[_One, Prediction | ImageError]], classifier: Classifier,
+    watcher: Watcher, *, inputs: str | None = None,
+) -> Generator[tuple[_One, Prediction | ImageError]]:  # fmt: skip
     """Pass answers through; note those to the run's own test images as one look."""
     run_images = None
     with contextlib.suppress(RunError):  # a damaged run's file still answers

@@ -38,7 +38,7 @@ from opsin.data.lazy_images import THREADS
 from opsin.data.pixel_values import encode_png
 from opsin.data.sources.contents import UnpreparedImages, take
 from opsin.report.terminal import printable
-from opsin.stores.store_address import StoredObject
+from opsin.stores.bucket import StoredObject
 
 # Bytes of pixels per block.
 _BLOCK: Final = 1 << 22
@@ -256,7 +256,6 @@ def _write_folder(dataset: Dataset, target: Path, watcher: Watcher) -> None:
 
 
 def _images_of(dataset: Dataset) -> UnpreparedImages | None:
-    """Return the dataset's images as in their source; ``None`` for arrays."""
     recipe = dataset.recipe
     contents = (dataset.held or sources.find_all(recipe)).open()
     contents = contents.keep(recipe.classes)
@@ -277,7 +276,6 @@ def _images_of(dataset: Dataset) -> UnpreparedImages | None:
 
 
 def _file_name(image: object, name: str) -> str:
-    """Return the name of an image's file, or one for its content."""
     if isinstance(image, str | StoredObject):
         return image.name if isinstance(image, StoredObject) else Path(image).name
     base = name.rpartition("/")[2]

@@ -11,7 +11,7 @@ import os
 import reprlib
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -20,7 +20,6 @@ from opsin.core.errors import RecipeError
 
 #: Options by their former names, which are still read.
 FORMER_NAMES: Final = {"rate": "learning_rate", "light": "brightness"}
-_Value = TypeVar("_Value")
 _T = TypeVar("_T", bound=Callable[..., Any])
 # A check, and what it expects in words.
 _Rule = tuple[Callable[[Any], bool], str]
@@ -28,22 +27,12 @@ _Rule = tuple[Callable[[Any], bool], str]
 _LARGEST: Final = 2**63
 
 
-def by_current_names(options: Mapping[str, _Value]) -> dict[str, _Value]:
-    """Options under their current names; an option present under both names is left alone."""
-    return {
-        name if FORMER_NAMES.get(name) in options else FORMER_NAMES.get(name, name): value
-        for name, value in options.items()
-    }
-
-
-def read_former_names(content: Any) -> Any:
-    """Rename former option names; a pydantic validator in mode "before"."""
-    if not isinstance(content, dict):
-        return content
-    content = by_current_names(content)
-    for name in ("disk_limit", "shuffle_buffer", "leaves"):
-        content.pop(name, None)  # removed options that earlier runs' recipes still name
-    return content
+def by_current_names(options: Any) -> Any:
+    """Options under their current names; one present under both names is left alone."""
+    if not isinstance(options, dict):
+        return options
+    renamed = {old: new for old, new in FORMER_NAMES.items() if new not in options}
+    return {renamed.get(name, name): value for name, value in options.items()}
 
 
 def checked(target: _T) -> _T:
@@ -102,12 +91,13 @@ def _rule(hint: Any) -> _Rule:
         return (lambda value: isinstance(value, str) and value in args), words
     if origin is tuple and ... not in args:
         parts = [_rule(arg)[0] for arg in args]
-
-        def fit_together(value: Any) -> bool:
-            together = isinstance(value, tuple | list) and len(value) == len(parts)
-            return together and all(fits(item) for fits, item in zip(parts, value, strict=True))
-
-        return fit_together, f"{len(args)} values"
+        return (
+            lambda value: (
+                isinstance(value, tuple | list)
+                and len(value) == len(parts)
+                and all(fits(item) for fits, item in zip(parts, value, strict=True))
+            )
+        ), f"{len(args)} values"
     if origin in (collections.abc.Sequence, list, tuple):
         fits_each, words = _rule(args[0])
         return (
@@ -115,13 +105,12 @@ def _rule(hint: Any) -> _Rule:
         ), f"a list, each {words}"
     if origin is collections.abc.Mapping:
         fits_value, words = _rule(args[1])
-
-        def fits_mapping(value: Any) -> bool:
-            return isinstance(value, collections.abc.Mapping) and all(
-                _is_text(key) and fits_value(item) for key, item in value.items()
+        return (
+            lambda value: (
+                isinstance(value, collections.abc.Mapping)
+                and all(_is_text(key) and fits_value(item) for key, item in value.items())
             )
-
-        return fits_mapping, f"a dictionary of names and {words}"
+        ), f"a dictionary of names and {words}"
     if origin in _SIMPLE:
         return _SIMPLE[origin]
     # Arrays, numbers and files are checked where they are read.
@@ -161,10 +150,7 @@ def _is_number(value: Any) -> bool:
 _ANYTHING: Final[_Rule] = (lambda _: True), "anything"
 _SIMPLE: Final[dict[Any, _Rule]] = {
     bool: (lambda value: isinstance(value, bool | np.bool_), "True or False"),
-    int: (_is_whole, "a whole number"),
-    float: (_is_number, "a number"),
-    str: (_is_text, "a text"),
-    os.PathLike: (_is_path, "a path"),
-    types.NoneType: (lambda value: value is None, "None"),
+    int: (_is_whole, "a whole number"), float: (_is_number, "a number"), str: (_is_text, "a text"),
+    os.PathLike: (_is_path, "a path"), types.NoneType: (lambda value: value is None, "None"),
     collections.abc.Callable: (callable, "a function"),
-}
+}  # fmt: skip

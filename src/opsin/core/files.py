@@ -224,17 +224,10 @@ class NamesInUse:
 
     def __init__(self) -> None:
         self._used: set[str] = set()
-        # The next number to try: linear time for many equal names.
-        self._next: dict[str, int] = {}
 
     def take(self, name: str) -> str:
         """``name``, with a number if it is in use; marks the result as used."""
-        alike, free = _alike(name), name
-        stem, suffix = os.path.splitext(name)  # noqa: PTH122
-        while _alike(free) in self._used:
-            number = self._next.get(alike, 2)
-            self._next[alike] = number + 1
-            free = f"{stem}-{number}{suffix}"
+        free = free_name(name, lambda wish: _alike(wish) in self._used)
         self._used.add(_alike(free))
         return free
 

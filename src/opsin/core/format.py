@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from typing import Final, Protocol
+from typing import Any, Final
 
 from opsin.core.errors import RecipeError
 
@@ -114,15 +114,6 @@ def with_interval(value: float | None, low: float | None = None, high: float | N
     return f"{value:.4f} ± {max(high - value, value - low):.4f}"
 
 
-class _WithAccuracy(Protocol):
-    @property
-    def accuracy(self) -> float | None: ...
-    @property
-    def low(self) -> float | None: ...
-    @property
-    def high(self) -> float | None: ...
-
-
 def in_groups(groups: int | None, *, few: bool) -> str:
     """Say how many groups the images form; ``""`` without groups."""
     if groups is None:
@@ -132,12 +123,11 @@ def in_groups(groups: int | None, *, few: bool) -> str:
 
 def repeats(rows: int) -> str:
     """Say how many rows of a table repeat an image."""
-    says = "rows repeat" if rows > 1 else "row repeats"
-    return f"{rows:,} {says} an image; each image counts once"
+    return f"{counted(rows, 'row repeats', 'rows repeat')} an image; each image counts once"
 
 
-def plus_minus(figures: _WithAccuracy) -> str:
-    """Return the accuracy of some figures with its interval."""
+def plus_minus(figures: Any) -> str:
+    """Return the ``accuracy`` of some figures with its interval from ``low`` to ``high``."""
     return with_interval(figures.accuracy, figures.low, figures.high)
 
 

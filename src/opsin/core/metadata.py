@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
-from typing import Annotated, Final, Literal, Never
+from typing import Annotated, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from opsin.core.errors import ModelFileError
+from opsin.core.stored_json import finite
 
 #: Incremented when older readers would misread a file.
 FORMAT = 3
@@ -242,14 +243,7 @@ class Metadata(_Frozen):
 
     def to_props(self) -> dict[str, str]:
         """The properties to write into the ONNX file."""
-        fields = self.model_dump(mode="json") | {"format": FORMAT}
-        if self.precision == "float32":
-            del fields["precision"]
-        for name in ("views", "backbone", "class_mix"):
-            if fields[name] is None:
-                del fields[name]
-        if self.preparation.bits is None:
-            del fields["preparation"]["bits"]
+        fields = self.model_dump(mode="json", exclude_none=True)
         return {f"opsin.{name}": json.dumps(value) for name, value in fields.items()}
 
     @classmethod
@@ -258,7 +252,7 @@ class Metadata(_Frozen):
         texts = {k.removeprefix("opsin."): v for k, v in props.items() if k.startswith("opsin.")}
         try:
             fields = {
-                name: json.loads(value, parse_constant=_no_number) for name, value in texts.items()
+                name: json.loads(value, parse_constant=finite) for name, value in texts.items()
             }
             if (written := fields.get("format", FORMAT)) != FORMAT:
                 later = written > FORMAT
@@ -272,7 +266,3 @@ class Metadata(_Frozen):
                 f"{file} lacks Opsin's description of classes and preparation",
                 "A file of another program becomes a classifier by: opsin import FILE",
             ) from error
-
-
-def _no_number(text: str) -> Never:
-    raise ValueError(f"{text} is no number")

@@ -185,16 +185,16 @@ def limit_computing(seconds: float) -> None:
         signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
-def lower_priority() -> None:
-    """Lower this process's priority."""
+def lower_priority(pid: int = 0) -> None:
+    """Lower the priority of a process, or of this one."""
     if sys.platform == "win32":
         import psutil  # noqa: PLC0415  0.04 s
 
         with contextlib.suppress(psutil.Error, OSError):
-            psutil.Process().nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
+            psutil.Process(pid or None).nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
         return
     with contextlib.suppress(OSError):
-        os.nice(5)
+        os.setpriority(os.PRIO_PROCESS, pid, 5)
 
 
 def limit_process(memory: int) -> None:
@@ -257,18 +257,20 @@ def processor_name() -> str:
 
 
 def memory_left(system: Path = Path("/")) -> int:
-    """The bytes of memory this process and its control groups (Linux, version 2) have left."""
+    """The bytes that the system, this process's limit and its control groups (Linux) leave it."""
     import psutil  # noqa: PLC0415  0.04 s
 
     left = [int(psutil.virtual_memory().available)]
+    if sys.platform != "win32":
+        soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if soft != resource.RLIM_INFINITY:
+            left.append(soft - int(psutil.Process().memory_info().vms))
     for line in _text(system / "proc/self/cgroup").splitlines():
         if line.startswith("0::/"):
-            below = Path(line.removeprefix("0::/"))
-            for parent in (below, *below.parents):
-                folder = system / "sys/fs/cgroup" / parent
-                most, used = (
-                    _text(folder / name).strip() for name in ("memory.max", "memory.current")
-                )
+            group = system / "sys/fs/cgroup" / line.removeprefix("0::/")
+            for folder in (group, *group.parents):
+                most = _text(folder / "memory.max").strip()
+                used = _text(folder / "memory.current").strip()
                 if most.isdigit() and used.isdigit():
                     idle = _fields(folder / "memory.stat").get("inactive_file", 0)
                     left.append(int(most) - int(used) + idle)
@@ -284,7 +286,6 @@ def keep_freed_memory() -> None:
 
 
 def _fields(file: Path) -> dict[str, int]:
-    """The lines of a file that are a name and an integer."""
     lines = (line.replace(":", " ").split() for line in _text(file).splitlines())
     return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdigit()}
 

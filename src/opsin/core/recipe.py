@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
-from opsin.core.arguments import by_current_names, read_former_names
+from opsin.core.arguments import by_current_names
 from opsin.core.errors import RecipeError
 from opsin.core.metadata import Bits, Resize
 from opsin.core.platform import DEVICE_WORDS, DEVICES
@@ -116,21 +116,22 @@ class RecipeModel(BaseModel):
     #: The default heading of its fields.
     group: ClassVar[str] = SOURCE
 
-    _former_names = model_validator(mode="before")(read_former_names)
+    _current_names = model_validator(mode="before")(by_current_names)
 
 
-def _option(
-    text: str, default: Any = ..., *, group: str = "", metavar: str = "", **limits: Any
-) -> Any:
-    extra: JsonDict = {"group": group} if group else {}
-    if metavar:
-        extra["metavar"] = metavar
-    return Field(default, description=text, json_schema_extra=extra, **limits)
+def option(
+    text: str, default: Any = ..., *, group: str = "", metavar: str = "", flag: str = "",
+    **limits: Any,
+) -> Any:  # fmt: skip
+    """A field that users can set: its help, its default, and how it is shown."""
+    extra = {"group": group, "metavar": metavar, "flag": flag}
+    shown: JsonDict = {key: word for key, word in extra.items() if word}
+    return Field(default, description=text, json_schema_extra=shown, **limits)
 
 
-_preparation = functools.partial(_option, group=PREPARATION)
-_split = functools.partial(_option, group=SPLIT)
-_augmentation = functools.partial(_option, group=AUGMENTATION)
+_preparation = functools.partial(option, group=PREPARATION)
+_split = functools.partial(option, group=SPLIT)
+_augmentation = functools.partial(option, group=AUGMENTATION)
 
 
 def _without_folder(source: str) -> str:
@@ -155,11 +156,11 @@ def without_folders(value: Any) -> Any:
 class DataRecipe(RecipeModel):
     """Which images, and how they become arrays and splits."""
 
-    sources: tuple[str, ...] = _option(
+    sources: tuple[str, ...] = option(
         "Names, folders, tables, archives or arrays, joined into one.", min_length=1
     )
-    test: Named | None = _option("A source that is used for the test only.", None, metavar="SOURCE")
-    classes: tuple[str, ...] | None = _option(
+    test: Named | None = option("A source that is used for the test only.", None, metavar="SOURCE")
+    classes: tuple[str, ...] | None = option(
         "Keep only these classes, in this order.", None, metavar="A,B,C", min_length=1
     )
     size: Sides | None = _preparation(
@@ -176,22 +177,22 @@ class DataRecipe(RecipeModel):
         "Bits that are used in files of 16 bits a channel (default: as many as the brightest of "
         "the images needs).", None,
     )  # fmt: skip
-    columns: dict[str, str] | None = _option(
+    columns: dict[str, str] | None = option(
         "Columns of a table that have other names, such as path=file,label=kind.",
         None, metavar="OURS=THEIRS,…",
     )  # fmt: skip
-    labels: Named | None = _option(
+    labels: Named | None = option(
         "A table of corrections (digest or name, label; the label - leaves an image out), such as"
         " opsin report RUN --fix writes.", None, metavar="CSV",
     )  # fmt: skip
-    parts_of: Named | None = _option(
+    parts_of: Named | None = option(
         "A run whose images keep the parts that they had there, known by their content; new ones "
         "fill the parts up.", None, metavar="RUN",
     )  # fmt: skip
-    follow_links: bool = _option(
+    follow_links: bool = option(
         "Follow symbolic links that lead out of the source's folder.", False
     )
-    outside: bool = _option("Let a table name images outside its own folder, too.", False)
+    outside: bool = option("Let a table name images outside its own folder, too.", False)
     group_by: str | None = _split(
         "Regular expression: images whose names match with the same text (of the first group) "
         "belong together: on one side of the split, and one observation.", None, metavar="REGEX",
@@ -211,7 +212,7 @@ class DataRecipe(RecipeModel):
         "Share used for the test if the source has no test images of its own.", 0.1, ge=0, lt=1
     )
     split_seed: int = _split("Another seed gives another split.", 0, ge=0, lt=2**31)
-    max_unreadable: float = _option(
+    max_unreadable: float = option(
         "Stop if more than this share of the files is unreadable.", 0.1, ge=0, le=1
     )
 
@@ -255,13 +256,13 @@ class ModelRecipe(RecipeModel):
 
     group: ClassVar[str] = NETWORK
 
-    name: str = _option("Which network; `opsin train --help` lists them.")
-    hidden: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = _option(
+    name: str = option("Which network; `opsin train --help` lists them.")
+    hidden: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = option(
         "Units of each dense layer, or filters of each block.", metavar="N,N,N"
     )
-    depth: int = _option("Number of dense layers, or of blocks.", ge=0, le=DEEPEST)
-    activation: Activation = _option("Non-linearity after each layer.", "relu")
-    dropout: float = _option("Share of values dropped during training.", ge=0, lt=1)
+    depth: int = option("Number of dense layers, or of blocks.", ge=0, le=DEEPEST)
+    activation: Activation = option("Non-linearity after each layer.", "relu")
+    dropout: float = option("Share of values dropped during training.", ge=0, lt=1)
 
 
 #: What ``--class-mix`` takes.
@@ -281,27 +282,27 @@ class TrainingRecipe(RecipeModel):
 
     group: ClassVar[str] = TRAINING
 
-    epochs: int = _option("Passes over the training images.", ge=1, le=10_000)
-    batch_size: int = _option("Images per step.", ge=2, le=65_536)
-    micro_batch: int | None = _option(
+    epochs: int = option("Passes over the training images.", ge=1, le=10_000)
+    batch_size: int = option("Images per step.", ge=2, le=65_536)
+    micro_batch: int | None = option(
         "Images computed at once: a step adds up the gradients of several such parts of its "
         "batch, which takes less memory (default: the whole batch).",
         None, metavar="IMAGES", ge=2, le=65_536,
     )  # fmt: skip
-    optimizer: Optimizer = _option(
+    optimizer: Optimizer = option(
         "adam, adamw, sgd (with Nesterov momentum), or muon (for convolutions; the other weights "
         "by adamw)."
     )
-    learning_rate: float = _option("Learning rate (the peak, if it varies).", gt=0, le=100)
-    schedule: Schedule = _option(
+    learning_rate: float = option("Learning rate (the peak, if it varies).", gt=0, le=100)
+    schedule: Schedule = option(
         "constant; cosine: down to zero; one-cycle: up, then down; step: ÷ 10 at 50% and 75%."
     )
-    momentum: float = _option("Momentum of sgd and muon, first beta of adam.", 0.9, ge=0, lt=1)
-    weight_decay: float = _option("Weight decay per step, times the learning rate.", ge=0, le=10)
-    label_smoothing: float = _option(
+    momentum: float = option("Momentum of sgd and muon, first beta of adam.", 0.9, ge=0, lt=1)
+    weight_decay: float = option("Weight decay per step, times the learning rate.", ge=0, le=10)
+    label_smoothing: float = option(
         "Share of the target spread evenly over all classes.", ge=0, lt=1
     )
-    balance: Literal["auto", "none", "weights", "sampling"] = _option(
+    balance: Literal["auto", "none", "weights", "sampling"] = option(
         "Make rare classes count as much as common ones in the training, by weights in the loss "
         "or by drawing them more often; auto: decided by the counts. Answers assume the class mix"
         " all the same.", "auto",
@@ -342,40 +343,47 @@ class TrainingRecipe(RecipeModel):
         "Mix each image, and its label, with another's: the parameter of the beta distribution "
         "that their shares are drawn from (0: never).", 0.0, ge=0, le=1,
     )  # fmt: skip
-    ema: float = _option(
+    ema: float = option(
         "Deliver the weights' moving average, which keeps this share of itself at each step (0: "
         "the weights of the best epoch).", 0.0, ge=0, lt=1,
     )  # fmt: skip
-    patience: int | None = _option(
+    patience: int | None = option(
         "Stop after this many epochs without a better validation accuracy.",
         None, metavar="EPOCHS", ge=1,
     )  # fmt: skip
-    seed: int = _option("Same seed, data and machine: same weights (on a CPU).", 0, ge=0, lt=2**31)
+    seed: int = option("Same seed, data and machine: same weights (on a CPU).", 0, ge=0, lt=2**31)
     class_mix: ClassMixAsked = "as-trained"
     device: Device = "auto"
-    precision: Precision = _option(
+    precision: Precision = option(
         "Arithmetic of training: float32, or bfloat16 for all large products; auto: bfloat16 if "
         "the processor has units for it and the network is large enough to gain.", "auto",
     )  # fmt: skip
-    checkpoint_every: float = _option(
+    checkpoint_every: float = option(
         "Seconds between checkpoints: the training time that a crash may cost.",
         30, metavar="SECONDS", ge=0,
     )  # fmt: skip
 
 
-class Recipe(RecipeModel):
+class Request(RecipeModel):
     """A whole request: ``recipe.json`` of a run."""
 
     data: DataRecipe
-    model: ModelRecipe
-    training: TrainingRecipe
-    parent: str | None = _option("The run that this one goes on from.", None)
-    reasons: dict[str, str] = _option(
+    model: Any
+    training: Any
+    parent: str | None = option("The run that this one goes on from.", None)
+    reasons: dict[str, str] = option(
         "What was decided by images, machine and time, and why.", default_factory=dict
     )
-    versions: dict[str, str] = _option(
+    versions: dict[str, str] = option(
         "The packages that the run was made with.", default_factory=dict
     )
+
+
+class Recipe(Request):
+    """A whole request for a network: ``recipe.json`` of a run."""
+
+    model: ModelRecipe
+    training: TrainingRecipe
 
     def with_training(self, **changes: Any) -> Recipe:
         """The recipe with other values in its training part."""
@@ -396,13 +404,10 @@ CHANGEABLE = tuple(name for name in TRAINING_OPTIONS if name != "seed")
 DATA_OPTIONS = tuple(name for name in DataRecipe.model_fields if name != "sources")
 #: Options to reset when another option changes.
 RESET_BY: Final[Mapping[str, tuple[str, ...]]] = {
-    "augment": tuple(AUGMENTATIONS["none"]),
-    "optimizer": ("learning_rate", "momentum"),
-    "schedule": ("patience",),
-    "depth": ("hidden",),
-    "hidden": ("depth",),
+    "augment": tuple(AUGMENTATIONS["none"]), "optimizer": ("learning_rate", "momentum"),
+    "schedule": ("patience",), "depth": ("hidden",), "hidden": ("depth",),
     "budget": ("epochs", "hidden", "depth"),
-}
+}  # fmt: skip
 
 
 def override(options: Mapping[str, _Value], changes: Mapping[str, _Value]) -> dict[str, _Value]:
@@ -425,7 +430,7 @@ def flat_options(content: Mapping[str, Json]) -> JsonObject:
             if key == "model" and "name" in section:
                 section = {"model": section.pop("name"), **section}
             options |= section
-    return dict(read_former_names(options))
+    return dict(by_current_names(options))
 
 
 def refuse_unknown(options: Iterable[str], known: Sequence[str]) -> None:

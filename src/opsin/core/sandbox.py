@@ -99,8 +99,6 @@ def _end_all(idle: queue.LifoQueue[_Child | None]) -> int:
 
 
 class _Child:
-    """One process and its pipes."""
-
     def __init__(self, task: str, seconds: float, memory: int) -> None:
         self.seconds = seconds
         # A fork shares the pipes: two owners would mix up their answers.

@@ -83,21 +83,6 @@ def write_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def write_new(path: Path, content: bytes) -> bool:
-    """Write a file atomically; ``False`` if it exists, which leaves it unchanged."""
-    with storage_errors(path):
-        try:
-            path.touch(exist_ok=False)
-        except FileExistsError:
-            return False
-    try:
-        write_bytes(path, content)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    return True
-
-
 def write_json(path: Path, content: Json) -> None:
     """Write an indented JSON file atomically."""
     text = json_text(content, indent=2) + "\n"

@@ -105,22 +105,15 @@ class StoredArrays:
         with self._open(name) as (stream, stated):
             self.budget.take(stated.nbytes)
             content = np.empty(stated.nbytes, np.uint8)
-            _fill(stream, content)
+            done, view = 0, content.data
+            while done < len(view):
+                got = cast(io.BufferedIOBase, stream).readinto(view[done : done + (1 << 20)])
+                if not got:
+                    raise EOFError("it is cut short")
+                done += got
             stream.read(1)  # the end, where the checksum is verified
             order: Any = "F" if stated.by_columns else "C"
             return np.ndarray(stated.shape, stated.dtype, content.data, order=order)
-
-    def blocks(self, name: str, rows: int) -> Iterator[NDArray[Any]]:
-        """An array's rows in blocks, up to any damage."""
-        with self._open(name) as (stream, stated):
-            if stated.by_columns or not stated.shape:
-                raise ValueError(f"{name} has no rows that lie one after the other")
-            for start in range(0, stated.shape[0], rows):
-                count = min(rows, stated.shape[0] - start)
-                block = np.empty((count, *stated.shape[1:]), stated.dtype)
-                _fill(stream, block.reshape(-1).view(np.uint8))
-                yield block
-            stream.read(1)
 
     @contextmanager
     def _open(self, name: str) -> Iterator[tuple[IO[bytes], Stated]]:
@@ -150,15 +143,6 @@ def _read_header(stream: IO[bytes], member: zipfile.ZipInfo) -> Stated:
     if stated.nbytes != member.file_size - head.tell() or not dtype.itemsize:
         raise ValueError(f"{member.filename!r:.120} states another size than it has")
     return stated
-
-
-def _fill(stream: IO[bytes], target: NDArray[np.uint8]) -> None:
-    done, whole = 0, target.data
-    while done < len(whole):
-        got = cast(io.BufferedIOBase, stream).readinto(whole[done : done + (1 << 20)])
-        if not got:
-            raise EOFError("it is cut short")
-        done += got
 
 
 @contextmanager

@@ -1,7 +1,4 @@
-"""JSON written, and read from untrusted files.
-
-A few megabytes of brackets can become gigabytes of objects, so memory is estimated first.
-"""
+"""JSON: results as plain data, text from it, and untrusted files."""
 
 from __future__ import annotations
 
@@ -9,7 +6,9 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import BinaryIO, Final, TypeAlias
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, BinaryIO, Final, TypeAlias
 
 #: Any JSON value.
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
@@ -43,6 +42,29 @@ def _with_null(content: object) -> object:
     return content
 
 
+def plain_data(value: Any, digits: int | None = None) -> Any:
+    """Return a JSON value: lists for arrays, numbers of Python for NumPy's, texts for paths.
+
+    An object is written as the attributes that its ``JSON`` names, ``"row class=label.name"`` with
+    ``label.name`` as ``class``, and its numbers to ``DIGITS`` significant digits.
+    """
+    if hasattr(value, "JSON"):
+        digits = getattr(value, "DIGITS", None)
+        pairs = (name.partition("=")[::2] for name in value.JSON.split())
+        return {key: plain_data(attrgetter(path or key)(value), digits) for key, path in pairs}
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return {key: plain_data(item, digits) for key, item in value.items()}
+    if hasattr(value, "tolist"):  # NumPy's
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return [plain_data(item, digits) for item in value]
+    if isinstance(value, float) and digits is not None:
+        return float(f"{value:.{digits}g}")
+    return str(value) if isinstance(value, Path) else value
+
+
 def read_json(file: BinaryIO) -> Json:
     """Read a file of JSON, or raise `ValueError`."""
     return _parsed(_content(file).decode("utf-8"))
@@ -64,10 +86,10 @@ def read_json_lines(file: BinaryIO, *, skip: bool = False) -> list[JsonObject]:
 
 
 def _content(file: BinaryIO) -> bytes:
-    # Huge files are refused unread.
+    # Huge files are refused unread. A few megabytes of brackets become gigabytes of objects, so
+    # the bytes of the text's characters and of the parsed objects are estimated.
     if os.fstat(file.fileno()).st_size > MOST or len(content := file.read(MOST + 1)) > MOST:
         raise ValueError(f"it is longer than {MOST >> 20} MB")
-    # Bytes of the text's characters and of the parsed objects.
     memory = len(content) * (1 if content.isascii() else 4)
     memory += 64 * (content.count(b"[") + content.count(b"{"))
     memory += 32 * content.count(b'"') + 40 * content.count(b",")
@@ -78,13 +100,14 @@ def _content(file: BinaryIO) -> bytes:
 
 def _parsed(text: str) -> Json:
     try:
-        content: Json = json.loads(text, parse_constant=_finite, parse_float=_finite)
+        content: Json = json.loads(text, parse_constant=finite, parse_float=finite)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     return content
 
 
-def _finite(text: str) -> float:
+def finite(text: str) -> float:
+    """Read a number of a JSON text, or raise `ValueError`."""
     if not math.isfinite(number := float(text)):
         raise ValueError(f"it holds {text}, which is no number")
     return number

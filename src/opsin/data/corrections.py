@@ -87,7 +87,7 @@ def write_corrections(path: str | os.PathLike[str], rows: Iterable[Correction]) 
     table: list[Sequence[str]] = [COLUMNS]
     for row in rows:
         score = "" if math.isnan(row.score) else f"{row.score:.4g}"
-        table.append([*map(_as_written, row[:4]), score])
+        table.append([*map(as_written, row[:4]), score])
     # Unquoted, leading blanks are lost, and a carriage return ends the row.
     quoted = any(text[:1].isspace() or "\r" in text for texts in table for text in texts)
     with (
@@ -136,8 +136,8 @@ def read_corrections(path: str | os.PathLike[str]) -> list[Correction]:
     return corrections
 
 
-def _as_written(text: str) -> str:
-    """Escape bytes that are not Unicode."""
+def as_written(text: str) -> str:
+    """Return text as written to a file: bytes that are not Unicode are escaped."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -196,8 +196,8 @@ def _images_of(
     digests, names = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
     for image, digest in enumerate(digest_names(decoded.digests)):
         digests[digest].append(image)
-        names[nfc(_as_written(decoded.names[image]))].append(image)
-    unreadable = {nfc(_as_written(name)) for name, _ in decoded.unreadable}
+        names[nfc(as_written(decoded.names[image]))].append(image)
+    unreadable = {nfc(as_written(name)) for name, _ in decoded.unreadable}
     matches: list[list[int] | None] = []
     for row in rows:
         same, named = digests.get(row.digest, []), names.get(nfc(row.name), [])

@@ -219,8 +219,8 @@ def resolve_sources(
     for source in everything:
         name = os.fspath(source) if isinstance(source, str | os.PathLike) else title_of(source)
         again = sum(other.split(" ")[0] == name for other in names)
-        held = again and not isinstance(source, str | os.PathLike)
-        names.append(f"{name} {again + 1}" if held else name)
+        frame = not isinstance(source, str | os.PathLike)
+        names.append(f"{name} {again + 1}" if frame and again else name)
     if test is not None:
         options = {**options, "test": names[-1]}
     recipe = DataRecipe.of(*names[: len(inputs)], **options)

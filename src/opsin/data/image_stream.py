@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from opsin.core.errors import ImageError, RecipeError, SourceError
 from opsin.data.cache import DigestSet
 from opsin.data.images import PackedImage, content_of
-from opsin.stores.bucket import CONNECTIONS
-from opsin.stores.store_address import StoredObject, is_stored
+from opsin.stores.bucket import CONNECTIONS, StoredObject, is_stored
 
 _WRITTEN: Final = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
 _NAMED: Final = re.compile(r"(?P<stem>.+)-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})", re.DOTALL)
@@ -62,8 +61,9 @@ class ListedImage:
 
 def held_bytes(item: ListedImage) -> int:
     """Return the number of bytes that a listed image holds in memory."""
-    image = item.image
-    return memoryview(image).nbytes if isinstance(image, bytes | np.ndarray) else 0
+    if isinstance(item.image, np.ndarray):
+        return item.image.nbytes
+    return len(item.image) if isinstance(item.image, bytes) else 0
 
 
 @dataclass(frozen=True, order=True)

@@ -29,7 +29,7 @@ from opsin.data.formats import MAX_BYTES, MAX_PIXELS
 from opsin.data.network_pixels import Upright, lies_on_other_side
 from opsin.data.pixel_values import bits_needed, image_from_array, load_bytes
 from opsin.data.plain_headers import PlainFile, plain
-from opsin.stores.store_address import StoredObject
+from opsin.stores.bucket import StoredObject
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs

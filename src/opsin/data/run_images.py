@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_report import RecordedRecipe
 from opsin.core.csv_cells import read_row, write_rows
 from opsin.core.errors import MovedError, RecipeError, RunError, SourceError, StorageError
 from opsin.core.events import SILENT, Watcher

@@ -198,7 +198,7 @@ def _read(directory: RunDirectory, digest: str, layers: tuple[Layer, ...]) -> Ac
             or figures.shape != (len(COLUMNS), sum(units))
         ):
             return None
-    except (RunError, KeyError, ValueError, TypeError):
+    except (RunError, ValueError, TypeError):
         return None
     parts = np.split(figures, np.cumsum(units)[:-1], axis=1)
     pairs = zip(layers, parts, strict=True)

@@ -71,13 +71,9 @@ class Classifier:
     published: HubName | None
 
     def __init__(
-        self,
-        model: str | os.PathLike[str],
-        *,
-        threads: int | None = None,
-        device: str = "auto",
+        self, model: str | os.PathLike[str], *, threads: int | None = None, device: str = "auto",
         watcher: Watcher = SILENT,
-    ) -> None:
+    ) -> None:  # fmt: skip
         path, self.published = find_model(model, watcher=watcher)
         content = read_classifier(path)
         most = check_model(content, str(path))
@@ -85,15 +81,9 @@ class Classifier:
 
     @classmethod
     def of_content(
-        cls,
-        path: Path,
-        content: bytes,
-        *,
-        most: int | None,
-        threads: int | None = None,
-        device: str = CPU,
-        watcher: Watcher = SILENT,
-    ) -> Classifier:
+        cls, path: Path, content: bytes, *, most: int | None, threads: int | None = None,
+        device: str = CPU, watcher: Watcher = SILENT,
+    ) -> Classifier:  # fmt: skip
         """Open a file's content that `opsin.runtime.model_check.check_model` has let in."""
         made = cls.__new__(cls)
         made.published = None
@@ -166,8 +156,8 @@ class Classifier:
         """Why ``tta`` has no effect, or ``""``."""
         if self.views:
             return ""
-        unknown = "this file of an older Opsin does not say which test-time views suit it"
-        return f"{self.metadata.views.words if self.metadata.views else unknown}; not used"
+        known, unknown = self.metadata.views, "this file does not say which test-time views suit it"
+        return f"{known.words if known else unknown}; not used"
 
     def __repr__(self) -> str:
         return f"<Classifier {self.title}: {', '.join(self.classes)}>"
@@ -183,13 +173,9 @@ class Classifier:
     ) -> list[Prediction]: ...
 
     def predict(
-        self,
-        image: ImageLike | list[Any] | tuple[Any, ...],
-        *,
-        as_is: bool = False,
-        tta: bool = False,
-        name: str | None = None,
-    ) -> Prediction | list[Prediction]:
+        self, image: ImageLike | list[Any] | tuple[Any, ...], *, as_is: bool = False,
+        tta: bool = False, name: str | None = None,
+    ) -> Prediction | list[Prediction]:  # fmt: skip
         """Classify one image, or a list of them.
 
         Args:
@@ -240,22 +226,19 @@ class Classifier:
         rejected = answers.rejected(self.metadata.reject)
         return [
             Prediction(
-                name=image.name,
-                label=self.classes[int(shares.argmax())],
+                name=image.name, label=self.classes[int(shares.argmax())],
                 confidence=float(shares.max()),
                 probabilities=dict(zip(self.classes, map(float, shares), strict=True)),
                 ood_score=None if scores is None else float(scores[row]),
-                rejected=None if rejected is None else bool(rejected[row]),
-                notes=image.notes,
+                rejected=None if rejected is None else bool(rejected[row]), notes=image.notes,
                 pixels=image.pixels,
             )
             for row, (image, shares) in enumerate(zip(prepared, probabilities, strict=True))
-        ]
+        ]  # fmt: skip
 
     def _mean_over_views(
         self, images: NDArray[np.uint8], plain: NDArray[np.float32], views: Views
     ) -> NDArray[np.float32]:
-        """Return mean probabilities over all views; those of the first, the images, are known."""
         total, count = plain.astype(np.float64), 1
         seen = shifted_views(images, flip=views.flip, shift=views.shift)
         for view in itertools.islice(seen, 1, None):

@@ -24,8 +24,7 @@ from opsin._version import __version__
 from opsin.core.errors import ImageError, MissingExtraError, OpsinError, RecipeError, RunError
 from opsin.data.image_stream import ListedImage, read_ahead
 from opsin.runtime.image_engine import ImageSteps, in_order
-from opsin.stores.bucket import open_bucket
-from opsin.stores.store_address import StoredObject
+from opsin.stores.bucket import StoredObject, open_bucket
 
 _T = TypeVar("_T")
 _Answer = TypeVar("_Answer")
@@ -137,7 +136,6 @@ class Cluster(Executor):
                 future.set_exception(self._explained(error))
 
     def _explained(self, error: BaseException) -> BaseException:
-        """Return the error of the call itself, or a `BrokenExecutor`."""
         cause = getattr(error, "cause", None)
         if isinstance(cause, BaseException):
             return cause
@@ -165,7 +163,6 @@ class Cluster(Executor):
             self._ray.shutdown()
 
     def _nodes(self) -> dict[str, str]:
-        """Return the names of usable nodes by their ids."""
         return {
             node["NodeID"]: node["NodeManagerHostname"]
             for node in self._ray.nodes()
@@ -173,7 +170,6 @@ class Cluster(Executor):
         }
 
     def _check_nodes(self, files: Sequence[str], stored: StoredObject | None) -> None:
-        """Check every node before anything starts."""
         from ray.util.scheduling_strategies import (  # noqa: PLC0415  an extra
             NodeAffinitySchedulingStrategy,
         )
@@ -223,7 +219,6 @@ class _Unseen(NamedTuple):
 
 
 def _answer_block(steps: ImageSteps[Any, Any, Any], items: list[Any]) -> list[Any]:
-    """Answer a block of images in a process of a node."""
     return [
         _Unseen(platform.node(), answer)
         if isinstance(answer, ImageError) and item.path and not os.path.lexists(item.path)
@@ -235,7 +230,6 @@ def _answer_block(steps: ImageSteps[Any, Any, Any], items: list[Any]) -> list[An
 def _problem_of_node(
     versions: dict[str, str], files: Sequence[str], stored: StoredObject | None
 ) -> str | None:
-    """Return why this node cannot take part, if so."""
     installed = _versions()
     for package, version in versions.items():
         if installed[package] != version:
@@ -266,7 +260,6 @@ _held: dict[str, Callable[..., Any]] = {}
 
 
 def _call(sent: list[Any], *args: Any) -> Any:
-    """Call the function that was sent, on a node."""
     import ray  # noqa: PLC0415  an extra
 
     (reference,) = sent
@@ -278,7 +271,6 @@ def _call(sent: list[Any], *args: Any) -> Any:
 
 
 def _connect(ray: Any, on: str) -> None:
-    """Join a cluster; raise `RecipeError` without one, or if its Ray or Python differs."""
     if on != "ray":
         parts = urlsplit(on)
         try:

@@ -70,8 +70,6 @@ class _Refused(Exception):  # noqa: N818  it becomes an error
 
 
 class _Scan:
-    """A file, and the number of fields that may still be read."""
-
     def __init__(self, content: bytes) -> None:
         self._content = memoryview(content)
         self._left = _MAX_FIELDS
@@ -153,7 +151,6 @@ class _Scan:
                 raise _Refused("it holds what is no number, tensor or text")
 
     def _tensor(self, tensor: memoryview) -> str:
-        """Check weights, and return their name."""
         name = ""
         for number, value in self._fields(tensor):
             if number == 8:

@@ -187,7 +187,6 @@ _FREE: Final = contextlib.nullcontext()
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence ONNX Runtime's messages about a failing device."""
     with _one_at_a_time, contextlib.redirect_stdout(io.StringIO()):
         onnxruntime.set_default_logger_severity(_NOTHING)
         try:

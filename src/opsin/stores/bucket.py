@@ -1,4 +1,4 @@
-"""A bucket of an object store: listed, read and written by obstore, which signs and retries.
+"""Object stores: addresses, and buckets listed, read and written by obstore.
 
 Errors are one line with advice. Texts of stores and credential programs are never shown: they may
 contain secrets.
@@ -15,29 +15,38 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, get_args
 
 from pydantic import HttpUrl, ValidationError
 
 from opsin.core.child_process import call_in_thread
-from opsin.core.errors import MissingExtraError, OpsinError, SourceError, StorageError
+from opsin.core.errors import MissingExtraError, OpsinError, RecipeError, SourceError, StorageError
 from opsin.core.storage import atomic_file, storage_errors
-from opsin.stores.store_address import (
-    ADDRESSES,
-    AZURE_ACCOUNT,
-    UNKNOWN_SIZE,
-    Store,
-    StoreAddress,
-    StoredObject,
-)
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
 
 T = TypeVar("T")
 
+#: S3 and compatible stores, Google Cloud Storage, and Azure Blob Storage.
+Store = Literal["s3", "gs", "az"]
+#: Environment variables with the endpoint of a self-hosted store.
+ADDRESSES: Final[dict[Store, tuple[str, ...]]] = {
+    "s3": ("AWS_ENDPOINT_URL",),
+    "gs": ("GOOGLE_BASE_URL",),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+}
+#: Environment variable with the Azure account of a container.
+AZURE_ACCOUNT: Final = "AZURE_STORAGE_ACCOUNT_NAME"
+#: The size of an object before lookup.
+UNKNOWN_SIZE: Final = -1
+# A `Path` turns two slashes into one.
+_ADDRESS: Final = re.compile(r"(s3|gs|az|abfss?):/{1,2}([^/]*)(?:/(.*))?", re.DOTALL)
+_ADDRESS_TEXT: Final = re.compile(r"((?![@?#\\])[!-~])+")
+_BUCKET: Final = re.compile(r"[A-Za-z0-9$_][A-Za-z0-9._-]*")
 #: Concurrent requests; each takes some ten milliseconds.
 CONNECTIONS: Final = 16
 #: A transfer may take this many seconds, plus one for each so many bytes.
@@ -49,6 +58,8 @@ _CLASSES: Final = {
     "AlreadyExistsError": "409", "FileNotFoundError": "404", "InvalidPathError": "InvalidPath",
     "PermissionDeniedError": "403", "PreconditionError": "412", "UnauthenticatedError": "401",
 }  # fmt: skip
+_MISSING: Final = ("NoSuchKey", "NoSuchVersion", "BlobNotFound", "404")
+_TAKEN: Final = ("PreconditionFailed", "ConditionalRequestConflict", "409", "412")
 _CODE: Final = re.compile(r"<Code>([A-Za-z]+)</Code>")
 _STATUS: Final = re.compile(r"status code: (\d{3})")
 # obstore's messages about missing or unusable credentials.
@@ -98,6 +109,83 @@ _REFUSED: Final = {
 _OTHERWISE: Final = ("{address} was answered with {code}", "Look it up in the store's manual.")
 
 
+def is_stored(written: str | os.PathLike[str]) -> bool:
+    """Whether this is an address on an object store."""
+    return _ADDRESS.fullmatch(os.fspath(written)) is not None
+
+
+@dataclass(frozen=True)
+class StoreAddress(os.PathLike[str]):
+    """A bucket (on Azure, a container), and a key or a prefix of keys."""
+
+    bucket: str
+    key: str
+    store: Store = "s3"
+
+    @classmethod
+    def read(cls, written: str | os.PathLike[str]) -> StoreAddress:
+        """Parse the user's text; `RecipeError` if it is not a valid address."""
+        text = os.fspath(written)
+        match = _ADDRESS.fullmatch(text)
+        if match is None or not match[2]:
+            raise RecipeError(f"{text!r} is no address such as s3://bucket/photos")
+        if match[1] not in get_args(Store):
+            raise RecipeError(
+                f"{text!r} does not begin with s3://, gs:// or az://",
+                f"Azure: az://container/photos, with {AZURE_ACCOUNT}.",
+            )
+        address = cls(match[2], match[3] or "", cast("Store", match[1]))
+        control = re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", address.key)
+        names = address.key.removesuffix("/").split("/") if address.key else ["-"]
+        if control or {"", ".", ".."}.intersection(names) or not _BUCKET.fullmatch(match[2]):
+            raise RecipeError(
+                f"{text!r} has no name of a bucket, or a key without a name between two slashes"
+            )
+        return address
+
+    def __str__(self) -> str:
+        return f"{self.store}://{self.bucket}/{self.key}"
+
+    def __fspath__(self) -> str:
+        """Return it as the user writes it, for functions that take sources or paths."""
+        return str(self)
+
+    @property
+    def name(self) -> str:
+        """What follows the key's last slash."""
+        return self.key.rpartition("/")[2]
+
+    @property
+    def folder(self) -> str:
+        """The prefix of the keys below this one, as of files in a folder."""
+        return self.key if not self.key or self.key.endswith("/") else f"{self.key}/"
+
+    def beside(self, name: str) -> StoreAddress:
+        """Return the address of another key in the same folder."""
+        return replace(self, key=f"{self.key[: len(self.key) - len(self.name)]}{name}")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One object without its content; there may be millions."""
+
+    bucket: str
+    key: str
+    size: int
+    version: str
+    store: Store = "s3"
+
+    @property
+    def address(self) -> StoreAddress:
+        """Its address."""
+        return StoreAddress(self.bucket, self.key, self.store)
+
+    @property
+    def name(self) -> str:
+        """What follows the key's last slash."""
+        return self.address.name
+
+
 def open_bucket(where: StoreAddress | StoredObject) -> Bucket:
     """Return the bucket of an address, cached in the process; sends no request."""
     # Renewed credentials in this process take effect.
@@ -121,17 +209,20 @@ class Bucket:
         self.store: Store = store
         self.name = name
         self._obstore = obstore
-        # `_pieces` handles slow transfers.
-        self._client = self._connect(
-            timeout=timedelta(hours=1), read_timeout=timedelta(seconds=30)
-        )  # of silence
+        # `_pieces` handles slow transfers; the read timeout is of silence.
+        self._client = self._connect(timeout=timedelta(hours=1), read_timeout=timedelta(seconds=30))
 
     def _connect(self, **timeouts: timedelta) -> Any:
         from obstore.store import AzureStore, GCSStore, S3Store  # noqa: PLC0415  an extra
 
         for variable in ADDRESSES[self.store]:
-            written = os.environ.get(variable)
-            if written and not _is_address(written):
+            # At others, obstore would panic.
+            written = os.environ.get(variable, "")
+            try:
+                sound = not written or bool(_ADDRESS_TEXT.fullmatch(written) and HttpUrl(written))
+            except ValidationError:
+                sound = False
+            if not sound:
                 raise SourceError(
                     f"{variable} is no address such as http://127.0.0.1:9000, without credentials"
                 )
@@ -156,12 +247,11 @@ class Bucket:
         """Yield the objects whose keys begin with ``folder``, in the store's order."""
         with store_errors(self.address(folder)):
             pages = self._obstore.list(self._client, folder or None)
-        while True:
+        page: Any = True
+        while page:
             with store_errors(self.address(folder)):
                 page = _wait_for(lambda: next(pages, None))
-            if not page:
-                return
-            yield from (self._of(entry) for entry in page if entry["path"].startswith(folder))
+            yield from (self._of(one) for one in page or () if one["path"].startswith(folder))
 
     def find(self, key: str) -> StoredObject | None:
         """Return the object of a key, if any."""
@@ -171,9 +261,9 @@ class Bucket:
             except Exception as error:
                 # Listing gives a clear error, for example for a missing bucket.
                 _wait_for(lambda: next(self._obstore.list(self._client, key), None))
-                if _is_missing(error):
-                    return None
-                raise
+                if _code_of(error) not in _MISSING:
+                    raise
+                return None
 
     def content(self, wanted: StoredObject, limit: int | None = None) -> bytes:
         """Return an object's content, at most ``limit`` bytes."""
@@ -194,18 +284,16 @@ class Bucket:
             target.writelines(pieces)
 
     def _pieces(self, wanted: StoredObject) -> Iterator[bytes]:
-        """Yield a content in pieces; obstore itself resumes interrupted downloads."""
         until = time.monotonic() + PATIENCE + max(0, wanted.size) / SLOWEST
         with store_errors(wanted.address):
             try:
                 answer = _wait_for(lambda: self._obstore.get(self._client, wanted.key))
             except Exception as error:
                 # Keys that obstore rejects do not exist.
-                if not _is_missing(error) and not isinstance(error, ValueError):
+                if _code_of(error) not in _MISSING and not isinstance(error, ValueError):
                     raise
-                raise FileNotFoundError(
-                    errno.ENOENT, "No such object", str(wanted.address)
-                ) from error
+                gone = FileNotFoundError(errno.ENOENT, "No such object", str(wanted.address))
+                raise gone from error
 
         def pieces() -> Iterator[bytes]:
             problem = "broke off again and again"
@@ -231,23 +319,20 @@ class Bucket:
         address = self.address(key)
         try:
             with storage_errors(file), store_errors(address, writing=True):
-                size = file.stat().st_size
-                version = self._send(key, file, size, replaces, digest)
+                return self._send(key, file, file.stat().st_size, replaces, digest)
         except StorageError as error:
-            if not _is_taken(error.__cause__):
+            if _code_of(error.__cause__) not in _TAKEN:
                 raise
-            there = self.sent(key, digest)
-            if there is not None:  # a retry after a lost answer
+            if there := self.sent(key, digest):  # a retry after a lost answer
                 return there
             raise StorageError(
                 f"Another object was written to {address} meanwhile",
                 "Give another name; what is done is kept.",
             ) from error
-        return self.stored(key, size, version)
 
     def _send(
         self, key: str, file: Path, size: int, replaces: StoredObject | None, digest: str
-    ) -> str:
+    ) -> StoredObject:
         mode: Any = "create"
         if replaces is not None:
             try:
@@ -256,8 +341,8 @@ class Bucket:
                 raise self._obstore.exceptions.PreconditionError from error
             if self._of(there).version != replaces.version:
                 raise self._obstore.exceptions.PreconditionError
-            known = {"e_tag": there["e_tag"], "version": there["version"]}
-            mode = {name: value for name, value in known.items() if value is not None}
+            known = ("e_tag", "version")
+            mode = {name: there[name] for name in known if there[name] is not None}
         # The answer comes only after the whole upload.
         client = self._connect(timeout=timedelta(seconds=PATIENCE + size / SLOWEST))
         with file.open("rb") as stream:
@@ -269,7 +354,7 @@ class Bucket:
                     use_multipart=False,
                 )
             )  # fmt: skip
-        return _version(result["e_tag"])
+        return self.stored(key, size, _version(result["e_tag"]))
 
     def sent(self, key: str, digest: str) -> StoredObject | None:
         """Return the object if `write` made it from content with this SHA-256."""
@@ -283,15 +368,6 @@ def _version(tag: str | None) -> str:
     return (tag or "").strip('"')
 
 
-def _is_address(written: str) -> bool:
-    """Whether obstore accepts this address; otherwise it would panic."""
-    try:
-        HttpUrl(written)
-    except ValidationError:
-        return False
-    return written.isascii() and re.search(r"[\s@?#\\]", written) is None
-
-
 def _wait_for(call: Callable[[], T]) -> T:
     """Return the result of a call of obstore; Ctrl-C interrupts the wait."""
     if os.getpid() != _PROCESS:  # it would hang in a fork
@@ -302,14 +378,6 @@ def _wait_for(call: Callable[[], T]) -> T:
     if threading.current_thread() is not threading.main_thread():
         return call()
     return call_in_thread(call, name="opsin-store")
-
-
-def _is_missing(error: BaseException | None) -> bool:
-    return _code_of(error) in ("NoSuchKey", "NoSuchVersion", "BlobNotFound", "404")
-
-
-def _is_taken(error: BaseException | None) -> bool:
-    return _code_of(error) in ("PreconditionFailed", "ConditionalRequestConflict", "409", "412")
 
 
 def _code_of(error: BaseException | None) -> str | None:

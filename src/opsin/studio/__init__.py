@@ -3,80 +3,26 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
 
 from platformdirs import user_data_path
-from pydantic import Field
 
 from opsin.core.arguments import checked
-from opsin.core.errors import MissingExtraError, RecipeError
+from opsin.core.errors import MissingExtraError
 from opsin.core.events import SILENT, Watcher
-from opsin.web.addresses import AddressSettings
-
-#: Default port of the studio.
-PORT: Final = 8600
-#: What a sub-path may be, such as ``/opsin``.
-SUB_PATH: Final = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
-
-
-class StudioSettings(AddressSettings):
-    """A studio's folders, address and limits."""
-
-    runs: Path
-    home: Path
-    roots: tuple[Path, ...]
-    port: int = Field(PORT, ge=0, le=65_535)
-    at_once: int = Field(1, ge=1)
-    share: bool = False
-    sub_path: str = ""  # such as "/opsin", where a proxy passes on a part of its site
-    most_disk: int = Field(0, ge=0)  # bytes of the studio's own files; 0 is no limit
-    most_waiting: int = Field(20, ge=1)  # trainings that wait, of everybody
-
-    @property
-    def entrance(self) -> Path:
-        """The sign-in page of a running studio's owner."""
-        return self.home / "sign-in.html"
-
-    def model_post_init(self, _: object) -> None:
-        """Check what field types cannot express."""
-        super().model_post_init(_)
-        if not SUB_PATH.fullmatch(self.sub_path):
-            raise RecipeError(
-                f"{self.sub_path!r:.80} is no path of a site, such as /opsin",
-                "It begins with a slash and ends without one.",
-            )
-        for folder in (self.runs, self.home):
-            if folder.exists() and not folder.is_dir():
-                raise RecipeError(
-                    f"{folder} is a file", "Name a folder; it is made if there is none."
-                )
-        for root in self.roots:
-            if not root.is_dir():
-                raise RecipeError(f"There is no folder {root} to browse in")
+from opsin.studio.settings import PORT, StudioSettings
 
 
 @checked
 def open_studio(
-    runs: str | os.PathLike[str] = "runs",
-    *,
-    home: str | os.PathLike[str] | None = None,
-    roots: Sequence[str | os.PathLike[str]] = (),
-    host: str = "127.0.0.1",
-    port: int = PORT,
-    token: str | None = None,
-    allowed_hosts: Sequence[str] = (),
-    at_once: int = 1,
-    share: bool = False,
-    sub_path: str = "",
-    most_gigabytes: float = 0.0,
-    most_waiting: int = 20,
-    open_browser: bool = True,
-    watcher: Watcher = SILENT,
+    runs: str | os.PathLike[str] = "runs", *, home: str | os.PathLike[str] | None = None,
+    roots: Sequence[str | os.PathLike[str]] = (), host: str = "127.0.0.1", port: int = PORT,
+    token: str | None = None, allowed_hosts: Sequence[str] = (), at_once: int = 1,
+    share: bool = False, sub_path: str = "", most_gigabytes: float = 0.0, most_waiting: int = 20,
+    open_browser: bool = True, watcher: Watcher = SILENT,
     announce: Callable[[str], None] | None = None,
-) -> None:
+) -> None:  # fmt: skip
     """Run the studio until the process is asked to stop (Ctrl-C, SIGTERM).
 
     Trainings are separate processes and continue without it. Browsers sign in by an address that
@@ -113,21 +59,14 @@ def open_studio(
         runs=Path(runs).absolute(),
         home=Path(home or user_data_path("opsin") / "studio").absolute(),
         roots=tuple(Path(root).absolute() for root in roots or [Path.home()]),
-        host=host,
-        port=port,
-        token=token,
-        allowed_hosts=tuple(allowed_hosts),
-        at_once=at_once,
-        share=share,
-        sub_path=sub_path,
-        most_disk=int(most_gigabytes * 1e9),
+        host=host, port=port, token=token, allowed_hosts=tuple(allowed_hosts), at_once=at_once,
+        share=share, sub_path=sub_path, most_disk=int(most_gigabytes * 1e9),
         most_waiting=most_waiting,
-    )
+    )  # fmt: skip
     try:
         from opsin.studio.app import serve, show_in_terminal  # noqa: PLC0415  needs NiceGUI
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("opsin"):
             raise
         raise MissingExtraError("the studio", "studio") from error
-    announce = announce or show_in_terminal
-    serve(settings, open_browser=open_browser, watcher=watcher, announce=announce)
+    serve(settings, open_browser, watcher, announce or show_in_terminal)

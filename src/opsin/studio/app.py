@@ -9,7 +9,6 @@ import signal
 import sys
 import webbrowser
 from collections.abc import Callable
-from typing import Final
 
 # Read when NiceGUI is imported: we use none of its storage.
 os.environ.setdefault("NICEGUI_STORAGE_PATH", os.devnull)
@@ -19,43 +18,33 @@ from fastapi import FastAPI
 from nicegui import app as nicegui_app
 from nicegui import ui
 
-from opsin.core.events import SILENT, Watcher
+from opsin.core.events import Watcher
 from opsin.core.glossary import glossary
 from opsin.core.platform import allow_open_files
-from opsin.studio import StudioSettings, covers, image_routes
+from opsin.studio import image_routes
+from opsin.studio.context import Studio
 from opsin.studio.datasets import uploads
-from opsin.studio.door import StudioSignIn
+from opsin.studio.door import Door
 from opsin.studio.errors import new_api
-from opsin.studio.pages import answer_tables, error_pages, photo_routes
+from opsin.studio.pages import answer_tables, error_pages
 from opsin.studio.pages.page import all_pages
-from opsin.studio.pages.project import add_old_addresses
-from opsin.studio.runs import inspection_sessions, prediction_session
-from opsin.studio.security import SignInFile, guarded, signed_in_address
-from opsin.studio.state import Studio
-from opsin.studio.sub_path import below
+from opsin.studio.runs import tried_images, workers
+from opsin.studio.settings import StudioSettings
 from opsin.studio.ui import layout
-from opsin.web.addresses import url_of
 from opsin.web.listening import OPEN_FILES, ConnectionLimits, Server, listening
-
-# Seconds that a disconnected window is remembered.
-_RECONNECT: Final = 10.0
-# Ports tried after the requested one.
-_FURTHER: Final = 20
 
 
 def build(studio: Studio) -> FastAPI:
     """Return the application with all pages and routes, not yet guarded."""
     api = new_api()
-    image_routes.add_routes(api, studio.opened, studio.runs)
-    photo_routes.add_routes(api, studio)
-    covers.add_routes(api, studio)
+    image_routes.add_routes(api, studio)
     image_routes.add_help(api)
+    uploads.add_routes(api, studio.uploads)
+    tried_images.add_routes(api, studio.tried)
+    answer_tables.add_routes(api, studio.jobs)
+    workers.add_routes(api, studio.inside)
     layout.head()  # read once, before there are windows
     glossary()
-    uploads.add_routes(api, studio.uploads)
-    prediction_session.add_routes(api, studio.tried)
-    answer_tables.add_routes(api, studio.jobs)
-    inspection_sessions.add_routes(api, studio.inside)
     ui.button.default_props("no-caps")
     for field in (ui.input, ui.number, ui.select, ui.textarea):
         field.default_props("outlined dense")
@@ -63,7 +52,6 @@ def build(studio: Studio) -> FastAPI:
     studio.menu = [(page.more, page.path) for page in pages if page.more]
     for page in pages:
         page.register(studio)
-    add_old_addresses(studio, [page.path for page in pages])
     error_pages.add(studio)
     nicegui_app.on_startup(studio.start)
     nicegui_app.on_shutdown(studio.stop)
@@ -75,16 +63,10 @@ def build(studio: Studio) -> FastAPI:
     # No loading bar at the top for requests of scripts.
     nicegui_app.config.quasar_config["loadingBar"]["skipHijack"] = True
     ui.run_with(
-        api,
-        title="Opsin",
-        language="en-US",
-        dark=None,
-        tailwind=False,
-        show_welcome_message=False,
-        reconnect_timeout=_RECONNECT,
-        binding_refresh_interval=None,
+        api, title="Opsin", language="en-US", dark=None, tailwind=False,
+        show_welcome_message=False, reconnect_timeout=10.0, binding_refresh_interval=None,
         cache_control_directives="private, max-age=86400",
-    )
+    )  # fmt: skip
     return api
 
 
@@ -95,60 +77,41 @@ def show_in_terminal(address: str) -> None:
 
 
 def serve(
-    settings: StudioSettings,
-    *,
-    open_browser: bool = True,
-    watcher: Watcher = SILENT,
-    announce: Callable[[str], None] = show_in_terminal,
+    settings: StudioSettings, open_browser: bool, watcher: Watcher, announce: Callable[[str], None]
 ) -> None:
     """Run a studio until Ctrl-C or SIGTERM; its trainings continue."""
     allow_open_files(OPEN_FILES)
-    with listening(settings.host, settings.port, further=_FURTHER) as socket:
-        port = socket.getsockname()[1]
-        start = url_of(settings.host, port) + settings.sub_path
+    with listening(settings.host, settings.port, further=20) as socket:
         studio = Studio(settings)
         studio.hold()
-        sign_in = StudioSignIn(settings, port, studio.people)
-        entrance = SignInFile(settings.entrance, start, sign_in)
-        door = guarded(
-            sign_in.closing(build(studio)),
-            host=settings.host,
-            sign_in=sign_in,
-            token=settings.token,
-            allowed_hosts=settings.allowed_hosts,
-        )
+        door = Door(settings, studio.people, socket.getsockname()[1])
 
         def started() -> None:
-            entrance.write()
-            watcher.fact("Studio", f"{start}/")
-            announce(signed_in_address(start, sign_in.new_code()))
+            door.write_entrance()
+            watcher.fact("Studio", f"{door.start}/")
+            announce(door.new_address())
             if not sys.stderr.isatty():
-                watcher.fact("Sign in", f"open {entrance.file}")
+                watcher.fact("Sign in", f"open {settings.entrance}")
             watcher.fact("Runs", str(settings.runs))
             if open_browser:
-                webbrowser.open(entrance.file.as_uri())
+                webbrowser.open(settings.entrance.as_uri())
+
+        def stopping() -> None:
+            watcher.fact("Stops", "trainings go on; opsin studio shows them again")
 
         # Each open window has a WebSocket.
         limits = ConnectionLimits(most=2_000, most_web_sockets=250)
         config = uvicorn.Config(
-            limits.around(below(door, settings.sub_path)),
+            limits.around(door.guard(build(studio))),
             http=limits.protocol,  # type: ignore[arg-type]  # a class, in uvicorn's words
             log_level="error",  # at "warning", each malformed request would be a line
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=2,
+            proxy_headers=False, server_header=False, timeout_graceful_shutdown=2,
             ws_max_size=1_000_000,
-        )
-        server = Server(
-            config,
-            started=started,
-            stopping=lambda: watcher.fact(
-                "Stops", "trainings go on; opsin studio shows them again"
-            ),
-        )
+        )  # fmt: skip
+        server = Server(config, started=started, stopping=stopping)
         try:
             asyncio.run(server.serve([socket]))
         finally:
-            entrance.remove()
+            settings.entrance.unlink(missing_ok=True)
     if server.stopped_by == signal.SIGINT:
         raise KeyboardInterrupt

@@ -4,36 +4,29 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, TypeAdapter
 
 from opsin.core.errors import RecipeError
 from opsin.core.storage import write_json
 from opsin.studio.errors import NotThere
+from opsin.studio.words import safe
 from opsin.web.refusals import RequestError
 
 #: From least to most: looks and tries; also adds and labels photographs; also everything else.
 Role = Literal["viewer", "labeller", "owner"]
 _ROLES: Final = get_args(Role)
 _DAY: Final = 86_400.0
-#: Seconds that an invitation can be used.
-INVITED: Final = 7 * _DAY
 # Wrong links within a minute, of everybody, before all have to wait.
 _WRONG_MOST: Final = 20
-_WRONG_WITHIN: Final = 60.0
-_NAME_MOST: Final = 60
-# Changes that are shown, and bytes of their file that are read for them.
-_CHANGES_MOST: Final = 200
-_CHANGES_BYTES: Final = 100_000
 
 
 class NotAllowed(RequestError, status=403):  # noqa: N818
@@ -45,25 +38,19 @@ class TooManyTries(RequestError, status=429):  # noqa: N818
 
 
 class Person(BaseModel):
-    """Somebody with a link; ``invitation`` and ``cookie`` are SHA-256 hashes."""
+    """Somebody with an invitation, or with access after it was used; times since 1970."""
 
     id: str
     name: str
     role: Role
-    until: float  # end of the access, seconds since 1970
-    invited_until: float
-    invitation: str = ""
-    cookie: str = ""
-    seen: float = 0.0
-
-    @property
-    def joined(self) -> bool:
-        """Whether the invitation was used."""
-        return bool(self.cookie)
+    secret: str = ""  # SHA-256 of the link's code, then of the cookie
+    until: float = 0.0  # end of the invitation, then of the access
+    days: float = 0.0  # of access, from when the invitation was used
+    joined: float = 0.0  # when that was
 
 
 class Change(BaseModel):
-    """One change, for the list of who changed what."""
+    """What somebody changed, and when."""
 
     when: float
     name: str
@@ -72,7 +59,7 @@ class Change(BaseModel):
 
 _STORED: Final = TypeAdapter(list[Person])
 #: Whoever runs the studio.
-OWNER: Final = Person(id="", name="Owner", role="owner", until=0.0, invited_until=0.0)
+OWNER: Final = Person(id="", name="Owner", role="owner")
 
 
 class Visitor(NamedTuple):
@@ -81,39 +68,48 @@ class Visitor(NamedTuple):
     person: Person = OWNER
     people: People | None = None
 
+    def now(self) -> Person | None:
+        """The person as they are now; ``None`` if their access has ended meanwhile."""
+        known = self.people if self.person.id else None
+        return known.find(self.person.id) if known else self.person
 
-_UNGUARDED: Final = Visitor()  # the studio itself, and what runs without its door
+
+_STUDIO: Final = Visitor()
 #: The current visitor; handlers, their tasks and threads inherit it.
-visitor: Final[ContextVar[Visitor]] = ContextVar("visitor", default=_UNGUARDED)
+visitor: Final[ContextVar[Visitor]] = ContextVar("visitor", default=_STUDIO)
 
 
-def current_person() -> Person | None:
-    """The current visitor as they are now; ``None`` if their access has ended meanwhile."""
-    person, people = visitor.get()
-    return person if people is None or not person.id else people.find(person.id)
+@contextlib.contextmanager
+def acting(who: Visitor = _STUDIO) -> Iterator[None]:
+    """What the block does is done by a visitor, or by the studio itself."""
+    token = visitor.set(who)
+    try:
+        yield
+    finally:
+        visitor.reset(token)
 
 
 def allows(role: Role) -> bool:
     """Whether the current visitor has a role, or a higher one."""
-    person = current_person()
+    person = visitor.get().now()
     return person is not None and _ROLES.index(person.role) >= _ROLES.index(role)
 
 
 def why_not(role: Role) -> str:
     """Why the current visitor cannot do what needs a role; ``""`` if they can."""
-    if allows(role):
-        return ""
-    return f"You are a {visitor.get().person.role} here: ask the studio's owner."
+    mine = visitor.get().person.role
+    return "" if allows(role) else f"You are a {mine} here: ask the studio's owner."
 
 
-@contextlib.contextmanager
-def by_studio() -> Iterator[None]:
-    """What the block changes is done by the studio itself, whoever caused it."""
-    token = visitor.set(_UNGUARDED)
-    try:
-        yield
-    finally:
-        visitor.reset(token)
+def require(role: Role) -> None:
+    """Refuse a change that the current visitor's role does not allow."""
+    person = visitor.get().now()
+    if person is None:
+        raise NotAllowed("Your access has ended", "Ask the studio's owner for another link.")
+    if not allows(role):
+        wanted = "an owner" if role == "owner" else "a labeller"
+        advice = f"Ask the studio's owner to make you {wanted}."
+        raise NotAllowed(f"As a {person.role}, you cannot do this", advice)
 
 
 def record(change: str) -> None:
@@ -123,19 +119,6 @@ def record(change: str) -> None:
         people.write_change(person, change)
 
 
-def require(role: Role) -> None:
-    """Refuse a change that the current visitor's role does not allow."""
-    person = current_person()
-    if person is None:
-        raise NotAllowed("Your access has ended", "Ask the studio's owner for another link.")
-    if not allows(role):
-        wanted = "an owner" if role == "owner" else "a labeller"
-        raise NotAllowed(
-            f"As a {person.role}, you cannot do this",
-            f"Ask the studio's owner to make you {wanted}.",
-        )
-
-
 class People:
     """The invited people, in ``people.json``, and their changes, in ``changes.jsonl``."""
 
@@ -143,77 +126,79 @@ class People:
         self._file, self._changes = home / "people.json", home / "changes.jsonl"
         self._guard = threading.Lock()
         self._wrong: deque[float] = deque(maxlen=_WRONG_MOST)
-        #: Called with the id of a person whose access has ended, to close their pages.
-        self.on_revoked: Callable[[str], object] = str
         self._people: dict[str, Person] = {}
-        with contextlib.suppress(OSError, ValueError, RecursionError):
-            content = json.loads(self._file.read_text(encoding="utf-8"))
-            self._people = {person.id: person for person in _STORED.validate_python(content)}
+        with contextlib.suppress(OSError, ValueError):
+            stored = _STORED.validate_json(self._file.read_bytes())
+            self._people = {person.id: person for person in stored}
 
     def all(self) -> list[Person]:
         """Everybody whose access or invitation has not ended, by name."""
-        return sorted(filter(_is_current, self._people.values()), key=lambda person: person.name)
+        current = filter(None, map(self.find, self._people))
+        return sorted(current, key=lambda person: person.name)
+
+    def find(self, id_: str) -> Person | None:
+        """The person of an id, while their access lasts."""
+        person = self._people.get(id_)
+        return person if person and person.until > time.time() else None
 
     def invite(self, name: str, role: Role, days: float = 30.0) -> str:
         """Invite somebody, and return the code of a link that works once."""
         require("owner")
-        name = " ".join(name.split())[:_NAME_MOST]
+        name = safe(name, 60)
         if not name or role not in _ROLES or not 0 < days <= 3650:
             raise RecipeError("An invitation has a name, a role and a number of days")
-        code, now = secrets.token_urlsafe(32), time.time()
-        person = Person(
-            id=secrets.token_hex(6), name=name, role=role, until=now + days * _DAY,
-            invited_until=now + min(days * _DAY, INVITED), invitation=_hash(code),
-        )  # fmt: skip
-        self._put(person)
+        code = secrets.token_urlsafe(32)
+        self._put(Person(
+            id=secrets.token_hex(6), name=name, role=role, days=days, secret=_hash(code),
+            until=time.time() + min(days, 7.0) * _DAY,
+        ))  # fmt: skip
         record(f"invited {name} as {role}")
         return code
 
     def redeem(self, code: str) -> str | None:
         """Exchange an invitation's code for a cookie; ``None`` if it is no invitation."""
-        now = time.time()
-        if len(self._wrong) == _WRONG_MOST and now - self._wrong[0] < _WRONG_WITHIN:
+        now, hashed = time.time(), _hash(code)
+        if len(self._wrong) == _WRONG_MOST and now - self._wrong[0] < 60.0:
             raise TooManyTries("Too many wrong links were tried", "Wait a minute.")
-        with self._guard:
-            known = (p for p in self._people.values() if p.invitation)
-            person = next((p for p in known if p.invitation == _hash(code)), None)
-        if person is None or person.invited_until < now or person.until < now:
+        person = next((p for p in self.all() if not p.joined and p.secret == hashed), None)
+        if person is None:
             self._wrong.append(now)
             return None
         secret = secrets.token_urlsafe(32)
-        update = {"invitation": "", "cookie": _hash(secret), "seen": now}
-        self._put(person.model_copy(update=update))
+        self._put(person, secret=_hash(secret), until=now + person.days * _DAY, joined=now)
         return f"{person.id}.{secret}"
 
     def of_cookie(self, cookie: str) -> Person | None:
         """The person of a cookie, while their access lasts."""
         id_, _, secret = cookie.partition(".")
-        person = self._people.get(id_)
-        if person is None or not person.cookie or not _is_current(person):
-            return None
-        return person if secrets.compare_digest(person.cookie, _hash(secret)) else None
-
-    def find(self, id_: str) -> Person | None:
-        """The person of an id, while their access lasts."""
-        person = self._people.get(id_)
-        return person if person is not None and _is_current(person) else None
+        person = self.find(id_)
+        right = person and person.joined and secrets.compare_digest(person.secret, _hash(secret))
+        return person if right else None
 
     def change_role(self, id_: str, role: Role) -> None:
         """Give somebody another role, which holds at once."""
-        require("owner")
-        person = self._get(id_)
-        self._put(person.model_copy(update={"role": role}))
-        record(f"made {person.name} {role}")
+        record(f"made {self._change(id_, role=role)} {role}")
 
     def revoke(self, id_: str) -> None:
         """End somebody's access at once, in open pages, too."""
+        record(f"ended the access of {self._change(id_, until=0.0)}")
+
+    def _change(self, id_: str, **fields: Any) -> str:
         require("owner")
-        person = self._get(id_)
+        person = self.find(id_)
+        if person is None:
+            raise NotThere("This person has no access any more", "Invite them again.")
+        self._put(person, **fields)
+        return person.name
+
+    def _put(self, person: Person, **changed: Any) -> None:
+        """Keep a person with other fields, and everybody else whose access has not ended."""
         with self._guard:
-            people = {key: other for key, other in self._people.items() if key != id_}
-            self._write(people)
-        record(f"ended the access of {person.name}")
-        self.on_revoked(id_)
+            person = Person.model_validate(person.model_dump() | changed)
+            people = {**self._people, person.id: person}
+            people = {key: each for key, each in people.items() if each.until > time.time()}
+            write_json(self._file, [each.model_dump() for each in people.values()])
+            self._people = people
 
     def write_change(self, person: Person, change: str) -> None:
         """Write down a change, at best effort."""
@@ -223,35 +208,13 @@ class People:
 
     def changes(self) -> list[Change]:
         """The last changes, the newest first."""
+        found: list[Change] = []
         with contextlib.suppress(OSError), self._changes.open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - _CHANGES_BYTES))
-            lines = file.read().decode("utf-8", "replace").splitlines()[-_CHANGES_MOST:]
-            found = []
-            for line in reversed(lines):
+            file.seek(max(0, file.seek(0, 2) - 100_000))  # its end
+            for line in reversed(file.read().splitlines()[-200:]):
                 with contextlib.suppress(ValueError):
                     found.append(Change.model_validate_json(line))
-            return found
-        return []
-
-    def _get(self, id_: str) -> Person:
-        person = self._people.get(id_)
-        if person is None:
-            raise NotThere("This person has no access any more", "Invite them again.")
-        return person
-
-    def _put(self, person: Person) -> None:
-        with self._guard:
-            self._write({**self._people, person.id: person})
-
-    def _write(self, people: dict[str, Person]) -> None:
-        current = {key: person for key, person in people.items() if _is_current(person)}
-        write_json(self._file, [person.model_dump() for person in current.values()])
-        self._people = current
-
-
-def _is_current(person: Person) -> bool:
-    now = time.time()
-    return person.until > now and (person.joined or person.invited_until > now)
+        return found
 
 
 def _hash(code: str) -> str:

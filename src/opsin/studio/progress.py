@@ -6,7 +6,6 @@ import math
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from opsin.core.artifacts.records import RunStatus
@@ -25,8 +24,6 @@ _LATE: Final = 12.0
 _RISE, _TOWARDS = 1.2, 0.4
 # Most seconds between two looks that count: a machine that slept has not worked.
 _LOOK_MOST: Final = 10.0
-# Share of a phase from which its own speed says more than what was expected of it.
-_TRUSTED: Final = 0.5
 # Ended trainings that say how fast this machine is.
 _MEASURED: Final = 5
 # Phases by what a training says that it does.
@@ -39,44 +36,98 @@ _STEPS: Final = {
 }
 
 
-@dataclass(frozen=True)
+def time_left(shown: int | None, estimate: float | None, passed: float) -> int | None:
+    """The seconds to show ``passed`` seconds after ``shown``: they rise by a fifth at most."""
+    expected = None if shown is None else max(float(SOON), shown - passed)
+    if estimate is None or not math.isfinite(estimate):
+        estimate = expected
+    if shown is None or expected is None or estimate is None:
+        return None if estimate is None else max(SOON, round(estimate))
+    wanted = round(expected + _TOWARDS * (max(float(SOON), estimate) - expected))
+    return max(SOON, min(wanted, int(shown * _RISE)))
+
+
 class TrainingProgress:
     """The progress of a whole training: share, seconds left, and what it does now."""
 
-    step: str
-    share: float | None = None  # 0 to 1
-    left: int | None = None
-    phase: str = "start"
-    is_late: bool = False  # a few seconds were left, and have passed
+    def __init__(self, job: Job, factor: float = 1.0) -> None:
+        self.step, self.phase = "Waiting to start" if job.pending else "Starting", "start"
+        self.share: float | None = None  # 0 to 1
+        # A limit of time for its epochs is the same on every machine.
+        self._expected = {
+            phase: seconds if phase == "epochs" else factor * seconds
+            for phase, seconds in job.expected.items()
+        }
+        expected = sum(self._expected.values())
+        self.left = time_left(None, expected, 0) if expected else None
+        # After the studio's restart the training has been at work for a while.
+        self._spent = {"start": max(0.0, time.time() - (job.started or time.time()))}
+        self._present: float | None = None  # seconds left of the present phase
+        self._status: RunStatus | None = None
+        self._last, self._soon = time.monotonic(), 0.0
 
     @property
     def left_in_words(self) -> str:
         """The time left, as people say it."""
         if self.left is None:
             return ""
-        if self.left <= SOON:
-            return "longer than expected" if self.is_late else "a few seconds left"
+        if self.left <= SOON:  # a few seconds were left; they may have passed
+            return "longer than expected" if self._soon > _LATE else "a few seconds left"
         return f"{self.left} s left" if self.left < 60 else f"{clock(self.left)} left"
 
+    def look(self, status: RunStatus | None) -> None:
+        """Take in what the training says of itself."""
+        now = time.monotonic()
+        passed, self._last = min(now - self._last, _LOOK_MOST), now
+        epoch = epoch_of((status.doing if status else None) or "")
+        phase = max(self.phase, "epochs" if epoch else self._phase_of(status), key=PHASES.index)
+        if phase != self.phase:
+            self.phase, self._present = phase, None
+        self._spent[phase] = self._spent.get(phase, 0.0) + passed
+        said = status if status != self._status else None
+        self._status = status
+        self.left = time_left(self.left, self._remaining(said, passed), passed)
+        self._soon = self._soon + passed if self.left == SOON else 0.0
+        share, spent = self.share or 0.0, sum(self._spent.values())
+        if phase == "epochs" and status is not None and status.share is not None:
+            share = max(share, 0.05 + 0.9 * status.share)
+        elif self.left is not None:
+            share = max(share, spent / (spent + self.left))
+        self.share = min(0.99, share) or None
+        self.step = _STEPS.get(phase, self.step)  # between two epochs, it stays
+        if phase == "epochs" and epoch:
+            self.step = f"Epoch {count(epoch[0])} of {count(epoch[1])}"
 
-class TimeLeft:
-    """A remaining time that never rises by more than a fifth from one look to the next."""
+    def _phase_of(self, status: RunStatus | None) -> str:
+        if status is None or status.share != 1.0:
+            return _BY_WORK.get((status.doing if status else None) or "", self.phase)
+        fits_first = "epochs" in self._expected and self.phase != "epochs"
+        return self.phase if fits_first else "finish"
 
-    def __init__(self) -> None:
-        self.shown: int | None = None
-
-    def see(self, estimate: float | None, passed: float) -> int | None:
-        """The time to show, by a new estimate in seconds, and the seconds since the last look."""
-        if estimate is not None and not math.isfinite(estimate):
-            estimate = None
-        if self.shown is None:
-            self.shown = None if estimate is None else max(SOON, round(estimate))
-            return self.shown
-        expected = max(float(SOON), self.shown - passed)
-        target = expected if estimate is None else max(float(SOON), estimate)
-        wanted = round(expected + _TOWARDS * (target - expected))
-        self.shown = max(SOON, min(wanted, int(self.shown * _RISE)))
-        return self.shown
+    def _remaining(self, said: RunStatus | None, passed: float) -> float | None:
+        """Seconds until the end: of the present phase, by what is new, and of those that follow."""
+        at = PHASES.index(self.phase)
+        done = [phase for phase in PHASES[:at] if phase in self._expected]
+        slow = 1.0
+        if done and self.phase != "epochs":  # which reads no photographs
+            spent = sum(self._spent.get(phase, 0.0) for phase in done)
+            slow = min(8.0, max(1.0, spent / sum(self._expected[phase] for phase in done)))
+        spent, expected = self._spent[self.phase], self._expected.get(self.phase)
+        within = min(1.0, said.done / said.total) if said is not None and said.total else 0.0
+        if said is not None and self.phase == "epochs" and said.left is not None:
+            self._present = said.left
+        elif within and self.phase in ("features", "heads"):
+            by_speed = spent * (1 - within) / within
+            planned = by_speed if expected is None else slow * expected * (1 - within)
+            # From the middle on, its own speed says more than what was expected of it.
+            self._present = planned + min(1.0, 2 * within) * (by_speed - planned)
+        elif self._present is not None:
+            self._present = max(0.0, self._present - passed)
+        elif expected is not None:
+            self._present = max(1.0, slow * expected - spent)
+        if self._present is None:
+            return None
+        return self._present + slow * sum(self._expected.get(p, 0.0) for p in PHASES[at + 1 :])
 
 
 class ProgressOfAll:
@@ -84,35 +135,31 @@ class ProgressOfAll:
 
     def __init__(self, jobs: Queue, runs: RunIndex) -> None:
         self._jobs, self._runs = jobs, runs
-        self._followed: dict[str, _Followed] = {}
+        self._followed: dict[str, TrainingProgress] = {}
 
     def update(self) -> None:
         """Look at all running trainings."""
-        jobs = self._jobs.jobs()
-        active = {job.id: job for job in jobs if job.training and job.active}
-        active |= {job.id: job for job in self.outside()}
-        self._followed = {id_: item for id_, item in self._followed.items() if id_ in active}
-        for job in active.values():
-            if job.id not in self._followed:
-                self._followed[job.id] = _Followed(job, factor_of(jobs))
+        jobs, followed = self._jobs.jobs(), {}
+        for job in [job for job in jobs if job.training and job.active] + self.outside():
+            known = self._followed.get(job.id)
+            followed[job.id] = known or TrainingProgress(job, factor_of(jobs))
             row = self._runs.find(job.run) if job.run else None
-            self._followed[job.id].look(row.progress if row else None)
+            followed[job.id].look(row.progress if row else None)
+        self._followed = followed
 
     def outside(self) -> list[Job]:
         """The trainings that run and were started elsewhere, as jobs without a command line."""
         ours = {job.run for job in self._jobs.jobs() if job.active}
         return [
-            Job(row.id, "train", row.name, (), state="running", run=row.folder, started=row.started)
+            Job(id=row.id, kind="train", title=row.name, state="running", run=row.folder,
+                started=row.started)
             for row in self._runs.rows()
             if row.state == "running" and row.folder not in ours
-        ]
+        ]  # fmt: skip
 
     def of(self, job: Job) -> TrainingProgress:
         """The progress of a training; of one that waits, that it waits."""
-        followed = self._followed.get(job.id)
-        if followed is not None:
-            return followed.progress
-        return TrainingProgress("Waiting to start" if job.pending else "Starting")
+        return self._followed.get(job.id) or TrainingProgress(job)
 
 
 def factor_of(jobs: Sequence[Job]) -> float:
@@ -124,92 +171,3 @@ def factor_of(jobs: Sequence[Job]) -> float:
         and job.started and job.ended and not job.goes_on
     ]  # fmt: skip
     return min(10.0, max(0.2, statistics.median(ratios[:_MEASURED]))) if ratios else 1.0
-
-
-class _Followed:
-    """A running training, phase by phase."""
-
-    def __init__(self, job: Job, factor: float) -> None:
-        # A limit of time for its epochs is the same on every machine.
-        self._expected = {
-            phase: seconds if phase == "epochs" else factor * seconds
-            for phase, seconds in job.expected.items()
-        }
-        # After the studio's restart the training has been at work for a while.
-        self._spent = dict.fromkeys(PHASES, 0.0)
-        self._spent["start"] = max(0.0, time.time() - (job.started or time.time()))
-        self._phase, self._last = "start", time.monotonic()
-        self._since = self._heartbeat = self._soon = 0.0
-        self._time = TimeLeft()
-        self.progress = TrainingProgress("Starting", left=self._time.see(self._remaining(0), 0))
-
-    def look(self, status: RunStatus | None) -> None:
-        """Take in what the training says of itself."""
-        now = time.monotonic()
-        passed, self._last = min(now - self._last, _LOOK_MOST), now
-        epoch = epoch_of((status.doing if status else None) or "")
-        phase = max(self._phase, "epochs" if epoch else self._phase_of(status), key=PHASES.index)
-        heartbeat = status.heartbeat if status else 0.0
-        if phase != self._phase or heartbeat != self._heartbeat:
-            self._since, self._heartbeat = 0.0, heartbeat
-        else:
-            self._since += passed  # what the training says of itself is so old
-        self._phase = phase
-        self._spent[phase] += passed
-        within, of_phase = 0.0, None
-        if status is not None and phase == "epochs":
-            within, of_phase = status.share or 0.0, status.left
-        elif status is not None and phase in ("features", "heads") and status.total:
-            within = min(1.0, status.done / status.total)
-        estimate = self._remaining(within, of_phase)
-        left = self._time.see(estimate, passed)
-        self._soon = self._soon + passed if left == SOON else 0.0
-        share = self.progress.share or 0.0
-        if phase == "epochs" and status is not None and status.share is not None:
-            share = max(share, 0.05 + 0.9 * status.share)
-        elif left is not None:
-            spent = sum(self._spent.values())
-            share = max(share, spent / (spent + left))
-        shown = min(0.99, share) if share > 0 or estimate is not None else None
-        step = _STEPS.get(phase, self.progress.step)  # between two epochs, it stays
-        if phase == "epochs" and epoch:
-            step = f"Epoch {count(epoch[0])} of {count(epoch[1])}"
-        self.progress = TrainingProgress(step, shown, left, phase, self._soon > _LATE)
-
-    def _phase_of(self, status: RunStatus | None) -> str:
-        if status is None or status.share != 1.0:
-            return _BY_WORK.get((status.doing if status else None) or "", self._phase)
-        fits_first = "epochs" in self._expected and self._phase != "epochs"
-        return self._phase if fits_first else "finish"
-
-    def _remaining(self, within: float, of_phase: float | None = None) -> float | None:
-        """Seconds until the end: of the present phase, and of those that follow."""
-        at = PHASES.index(self._phase)
-        done = [phase for phase in PHASES[:at] if phase in self._expected]
-        before = sum(self._expected[phase] for phase in done)
-        slow = sum(self._spent[phase] for phase in done) / before if before else 1.0
-        # Photographs that were seen before say nothing about the end.
-        slow = min(8.0, max(1.0 if self._phase == "finish" else 0.3, slow))
-        expected = self._expected.get(self._phase)
-        spent = self._spent[self._phase]
-        by_speed = None
-        if within > 0 and spent > 0:
-            by_speed = max(0.0, (spent - self._since) * (1 - within) / within - self._since)
-        if of_phase is not None:
-            present = max(0.0, of_phase - self._since)
-        elif expected is None:
-            if by_speed is None:
-                return None
-            present = by_speed
-        elif within:
-            present = slow * expected * (1 - within)
-            if by_speed is not None:
-                present += min(1.0, within / _TRUSTED) * (by_speed - present)
-        else:
-            present = max(slow * expected - spent, 1.0)
-            slow = max(slow, min(8.0, spent / expected))
-        if self._phase == "epochs":
-            slow = 1.0  # how fast it reads photographs says nothing about its end
-        later = {phase: self._expected.get(phase, 0.0) for phase in PHASES[at + 1 :]}
-        finish = max(1.0, slow) * later.pop("finish", 0.0)
-        return present + slow * sum(later.values()) + finish

@@ -1,7 +1,6 @@
 """Projects: a name, its images, and the classifiers that learnt from them.
 
 <home>/projects.json  names of projects without a dataset
-<home>/removed.json   what was removed in one go, by its tokens in the trash
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import TypeAdapter
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError
@@ -26,22 +25,9 @@ from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.people import record, require
 from opsin.studio.runs.run_index import RunIndex, RunRow
-from opsin.studio.trash import KEPT, Removed
-
-T = TypeVar("T")
-
-
-class _Together(BaseModel):
-    """A project that was removed: the tokens of its dataset and of its runs."""
-
-    name: str
-    when: float
-    sets: tuple[str, ...] = ()
-    runs: tuple[str, ...] = ()
-
+from opsin.studio.trash import Removed
 
 _NAMES: Final = TypeAdapter(dict[str, str])
-_REMOVED: Final = TypeAdapter(dict[str, _Together])
 
 
 @dataclass(frozen=True)
@@ -96,9 +82,12 @@ class Projects:
 
     def __init__(self, sets: Library, runs: RunIndex, jobs: Queue, home: Path) -> None:
         self._sets, self._runs, self._jobs = sets, runs, jobs
-        self._home = home.absolute()
-        self._guard = threading.Lock()  # of the files
-        self._names = _read(self._home / "projects.json", _NAMES) or {}
+        self._guard = threading.Lock()  # of the names
+        self._file = home.absolute() / "projects.json"
+        self._names: dict[str, str] = {}
+        with suppress(OSError, ValueError, RecursionError):
+            content = self._file.read_text(encoding="utf-8")
+            self._names = _NAMES.validate_python(json.loads(content))
 
     def training_inputs(
         self, dataset: LibraryDataset
@@ -157,66 +146,39 @@ class Projects:
             else:
                 self._sets.rename(project.id, name)
             if names != self._names:
-                write_json(self._home / "projects.json", names)
+                write_json(self._file, names)
                 self._names = names
 
     def remove(self, project_id: str) -> str:
         """Remove a project with its classifiers; the token restores all of it for seven days."""
         require("owner")
         project = self.get(project_id)
-        jobs = self._jobs.of_project(project.id, [row.folder for row in project.runs])
+        jobs = self._jobs.of_project(project.id)
         if any(row.state == "running" for row in project.runs) or not all(job.over for job in jobs):
             raise RunError(f"{project.name} is being trained", "Stop the training first.")
-        runs = tuple(self._runs.delete(row.id) for row in project.runs)
-        sets = (self._sets.remove(project.id),) if project.dataset else ()
-        token = (sets + runs)[0]
-        with self._guard:
-            together = _Together(name=project.name, when=time.time(), sets=sets, runs=runs)
-            self._write_removed({**self._read_removed(), token: together})
+        token = str(time.time_ns())  # of all together
+        for row in project.runs:
+            self._runs.delete(row.id, token)
+        if project.dataset:
+            self._sets.remove(project.id, token)
         return token
 
     def removed(self) -> list[Removed]:
         """The projects and classifiers that can be restored, the last removed first."""
-        waiting = {item.token: item for item in (*self._sets.removed(), *self._runs.deleted())}
-        items = []
-        for token, project in self._read_removed().items():
-            tokens = {*project.sets, *project.runs} & waiting.keys()
-            if tokens:
-                items.append(Removed(token, "", project.name, project.when))
-            waiting = {key: item for key, item in waiting.items() if key not in tokens}
-        return sorted([*items, *waiting.values()], key=lambda item: item.when, reverse=True)
+        items = {item.token: item for item in self._runs.deleted()}
+        items |= {item.token: item for item in self._sets.removed()}  # by its name if it has one
+        return sorted(items.values(), key=lambda item: item.when, reverse=True)
 
     def restore(self, token: str) -> None:
-        """Restore what a token stands for, as far as it is still there, or `NotThere`."""
+        """Restore what was removed together, as far as it is still there, or `NotThere`."""
         require("owner")
-        with self._guard:
-            removed = self._read_removed()
-            together = removed.pop(token, _Together(name="", when=0, sets=(token,), runs=(token,)))
-            sets = {item.token for item in self._sets.removed()}.intersection(together.sets)
-            runs = {item.token for item in self._runs.deleted()}.intersection(together.runs)
-            if not sets | runs:
-                raise NotThere("What was removed is gone for good", "Make it again.")
-            for run in runs:
-                self._runs.restore(run)
-            for dataset in sets:
-                self._sets.restore(dataset)
-            self._write_removed(removed)
-
-    def _read_removed(self) -> dict[str, _Together]:
-        return _read(self._home / "removed.json", _REMOVED) or {}
-
-    def _write_removed(self, removed: dict[str, _Together]) -> None:
-        kept = {key: item for key, item in removed.items() if time.time() - item.when < KEPT}
-        path = self._home / "removed.json"
-        write_json(path, {key: item.model_dump() for key, item in kept.items()})
+        sets = token in {item.token for item in self._sets.removed()}
+        if sets:
+            self._sets.restore(token)
+        if not sets or token in {item.token for item in self._runs.deleted()}:
+            self._runs.restore(token)
 
 
 def id_of_run(row: RunRow) -> str:
     """The id of the project of a run whose images are no dataset of the studio."""
     return id_of_sources(row.places, {}) if row.places else row.id
-
-
-def _read(path: Path, kind: TypeAdapter[T]) -> T | None:
-    with suppress(OSError, ValueError, RecursionError):
-        return kind.validate_python(json.loads(path.read_text(encoding="utf-8")))
-    return None

@@ -19,10 +19,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Final, cast
 
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.records import Epoch, TrackedRun
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_report import Report
+from opsin.core.artifacts.run_report import RecordedRecipe, Report
 from opsin.core.child_process import child_environment, exit_reason, module_command, take_output
 from opsin.core.events import Watcher
 from opsin.core.platform import end_group, lower_priority

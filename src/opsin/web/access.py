@@ -1,21 +1,19 @@
 """Access control: the outermost layer, and how browsers sign in.
 
-Every path, method and kind of connection passes it. A page of any site can send requests to an
-address on this machine, so only the request itself tells friend from stranger:
+Any site's page can send requests to this machine, so each request must tell friend from stranger:
 
-- `Host` must be a name of this server. A name that an attacker owns can be pointed at 127.0.0.1
-  ("DNS rebinding": Jackson et al. 2007, "Protecting Browsers from DNS Rebinding Attacks"), after
-  which browsers take the attacker's page for one of ours.
+- `Host` must be a name of this server. An attacker's own name can be pointed at 127.0.0.1 ("DNS
+  rebinding": Jackson et al. 2007), after which browsers take the attacker's page for one of ours.
 - `Origin` and `Sec-Fetch-Site`, which browsers send and pages cannot change, must be our own.
-- With a token, each request must show it: ``Authorization: Bearer TOKEN``, or ``Basic`` with the
-  token as password, which is what a browser's own dialog sends; or the cookie of `SignIn`.
+- With a token, each request must show it: ``Authorization: Bearer TOKEN``, ``Basic`` with the token
+  as password, as a browser's own dialog sends it, or the cookie of `SignIn`.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hmac
-import ipaddress
 import re
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -28,21 +26,13 @@ from starlette.requests import HTTPConnection
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from opsin.web.addresses import EVERYWHERE, is_loopback
-from opsin.web.refusals import (
-    BadRequest,
-    ForeignOrigin,
-    RequestError,
-    Unauthorized,
-    WrongHost,
-    error_reply,
-)
+from opsin.web import refusals
+from opsin.web.addresses import EVERYWHERE, ip_of, is_loopback
 
 #: The query parameter with the token or a code.
 FIELD: Final = "token"
 
 Fields = list[tuple[str, str]]
-
 _HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 # Seconds that browsers keep a cookie whose secret is kept.
 _KEPT: Final = 30 * 86_400
@@ -124,21 +114,21 @@ class SignIn:
         answer = shown.encode()
         if token is not None and hmac.compare_digest(answer, token):
             return self._secret
-        code = next((c for c in self._codes if hmac.compare_digest(answer, c.encode())), None)
-        if code is None:
-            return None
-        self._codes.discard(code)
-        self.used(code)
-        return self._secret
+        for code in self._codes:
+            if hmac.compare_digest(answer, code.encode()):
+                self._codes.discard(code)
+                self.used(code)
+                return self._secret
+        return None
 
-    def refusal(self, scope: Scope, error: Unauthorized) -> Response:
+    def refusal(self, scope: Scope, error: refusals.Unauthorized) -> Response:
         """Ask for the token: browsers by a page, programs by an error."""
         # Bearer opens no browser dialog, as others would: the page asks.
         headers = {"www-authenticate": "Bearer"}
         if _reads(scope) and "text/html" in HTTPConnection(scope).headers.get("accept", ""):
             shown, others = _fields(scope)
             return HTMLResponse(self._page(bool(shown), others), error.status, headers)
-        return error_reply(error, headers)
+        return refusals.error_reply(error, headers)
 
 
 def _reads(scope: Scope) -> bool:
@@ -161,17 +151,11 @@ class AccessMiddleware:
     """
 
     def __init__(
-        self,
-        app: ASGIApp,
-        *,
-        host: str,
-        headers: Mapping[str, str],
-        allowed_hosts: Sequence[str] = (),
-        token: str | None = None,
-        sign_in: SignIn | None = None,
+        self, app: ASGIApp, *, host: str, headers: Mapping[str, str],
+        allowed_hosts: Sequence[str] = (), token: str | None = None, sign_in: SignIn | None = None,
         dropped: Collection[str] = (),
-        refused: Callable[[RequestError], None] = lambda _: None,
-    ) -> None:
+        refused: Callable[[refusals.RequestError], None] = lambda _: None,
+    ) -> None:  # fmt: skip
         self.app, self._refused, self._sign_in = app, refused, sign_in
         self._headers = [(k.encode(), v.encode()) for k, v in {**_HEADERS, **headers}.items()]
         # Names behind a proxy, where pages may use https although this server speaks http.
@@ -192,12 +176,12 @@ class AccessMiddleware:
         try:
             self._check_origin(scope, headers, self._check_host(headers))
             app = self._admit(scope, headers)
-        except RequestError as error:
+        except refusals.RequestError as error:
             self._refused(error)
             if scope["type"] == "websocket":  # before it is accepted, which sends status 403
                 await send({"type": "websocket.close", "code": 1008, "reason": "refused"})
                 return
-            app = error_reply(error)
+            app = refusals.error_reply(error)
         if self._dropped:
             kept = [pair for pair in scope["headers"] if pair[0] not in self._dropped]
             scope = {**scope, "headers": kept}
@@ -230,21 +214,20 @@ class AccessMiddleware:
         """The one Host header, in lower case, and its name, which must be this server's."""
         hosts = headers.getlist("host")
         if len(hosts) != 1:
-            raise BadRequest(f"The request has {len(hosts)} Host headers, not one")
+            raise refusals.BadRequest(f"The request has {len(hosts)} Host headers, not one")
         host = hosts[0].lower()
         match = _HOST.fullmatch(host)  # its port may be a proxy's
         # A server that listens everywhere cannot know the machine's addresses. Addresses, unlike
         # names, cannot be redirected by an attacker.
-        if match and (match[1] in self._names or (self._everywhere and _is_address(match[1]))):
+        if match and (match[1] in self._names or (self._everywhere and ip_of(match[1]))):
             return host, match[1]
-        raise WrongHost(
+        raise refusals.WrongHost(
             f"The Host header says {hosts[0][:80]!r}, which is no name of this server",
             "Use the address that the server printed, or ask its administrator to add this "
             "name to the allowed hosts.",
         )
 
     def _check_origin(self, scope: Scope, headers: Headers, host: tuple[str, str]) -> None:
-        """Refuse requests from pages of other sites."""
         allowed = {f"{scope.get('scheme', 'http').replace('ws', 'http')}://{host[0]}"}
         if host[1] in self._behind_proxy:
             allowed.add(f"https://{host[0]}")
@@ -256,13 +239,12 @@ class AccessMiddleware:
             link = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
             if not foreign or (_reads(scope) and link == ("navigate", "document")):
                 return
-        raise ForeignOrigin(
+        raise refusals.ForeignOrigin(
             f"The browser says that {(foreign or origins)[0][:80]!r} asks, not this server's page",
             "Ask from the page at / or from a program that is no browser.",
         )
 
     def _admit(self, scope: Scope, headers: Headers) -> ASGIApp:
-        """The application if the request shows the token, else the sign-in."""
         if self._token is None and self._sign_in is None:
             return self.app
         if self._sign_in is not None:
@@ -274,7 +256,7 @@ class AccessMiddleware:
         token = _credentials(shown[0]) if len(shown) == 1 else b""
         if self._token is not None and hmac.compare_digest(token, self._token):
             return self.app
-        error = Unauthorized(
+        error = refusals.Unauthorized(
             "The token is another one" if shown else "This server's token is missing",
             "Send the header Authorization: Bearer TOKEN, or the token as password.",
         )
@@ -285,26 +267,14 @@ class AccessMiddleware:
 
 
 def _credentials(shown: str) -> bytes:
-    """The token or password of an Authorization header."""
     kind, _, value = shown.strip().partition(" ")
     content = value.strip().encode("latin-1")
-    if kind.lower() == "bearer":
-        return content
-    try:
-        password = base64.b64decode(content, validate=True).partition(b":")[2]
-    except ValueError:
-        return b""
-    return password if kind.lower() == "basic" else b""
+    if kind.lower() == "basic":
+        with contextlib.suppress(ValueError):
+            return base64.b64decode(content, validate=True).partition(b":")[2]
+    return content if kind.lower() == "bearer" else b""
 
 
 def _in_url(host: str) -> str:
     """An address as in a Host header: IPv6 in brackets."""
     return f"[{host.lower()}]" if ":" in host and host[:1] != "[" else host.lower()
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name.strip("[]"))
-    except ValueError:
-        return False
-    return True

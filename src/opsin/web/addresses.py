@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import re
@@ -13,7 +14,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from opsin.core.errors import RecipeError, StorageError
-from opsin.core.platform import is_private
+from opsin.core.platform import is_private, sync
 
 #: Environment variable with the token.
 TOKEN_VARIABLE: Final = "OPSIN_TOKEN"  # noqa: S105  a variable's name
@@ -25,12 +26,17 @@ ADDRESS_ADVICE: Final = "127.0.0.1 is this machine alone, 0.0.0.0 every address 
 _HOST_NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?\.?")
 
 
+def ip_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The IP address that a text is, maybe in brackets; ``None`` for a name."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host[1:-1] if host[:1] + host[-1:] == "[]" else host)
+    return None
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
+    address = ip_of(host)
+    return host.lower() == "localhost" if address is None else address.is_loopback
 
 
 def url_of(host: str, port: int) -> str:
@@ -63,14 +69,11 @@ class AddressSettings(BaseModel):
         if not self.host:
             raise RecipeError("The address to listen on (--host) is empty", ADDRESS_ADVICE)
         for name in self.allowed_hosts:
-            try:
-                ipaddress.ip_address(name[1:-1] if name[:1] + name[-1:] == "[]" else name)
-            except ValueError:
-                if not _HOST_NAME.fullmatch(name.lower()):
-                    raise RecipeError(
-                        f"{name!r} is no host name such as images.example.org",
-                        "Leave out https://, port and path; patterns with * are not possible.",
-                    ) from None
+            if not ip_of(name) and not _HOST_NAME.fullmatch(name.lower()):
+                raise RecipeError(
+                    f"{name!r} is no host name such as images.example.org",
+                    "Leave out https://, port and path; patterns with * are not possible.",
+                )
         if self.token is not None:
             check_token(self.token)
         elif not is_loopback(self.host):
@@ -103,22 +106,18 @@ def check_token(token: str) -> None:
 
 def token_from_file(path: str | os.PathLike[str]) -> str:
     """Read a token from its file, or create both."""
-    path = Path(path)
+    path, token = Path(path), secrets.token_urlsafe(32)
     try:
-        try:
+        with contextlib.suppress(FileExistsError):
             number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            with path.open("rb") as file:
-                # Of the open file: the folder's owner could replace it meanwhile.
-                state = os.fstat(file.fileno())
-                token = file.read(4096).decode("ascii", "replace").strip()
-        else:
             with os.fdopen(number, "w", encoding="ascii") as new:
-                token = secrets.token_urlsafe(32)
                 new.write(f"{token}\n")
-                new.flush()
-                os.fsync(new.fileno())
+            sync(path)
             return token
+        with path.open("rb") as file:
+            # Of the open file: the folder's owner could replace it meanwhile.
+            state = os.fstat(file.fileno())
+            token = file.read(4096).decode("ascii", "replace").strip()
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise StorageError(f"The token file {path} cannot be read or made: {reason}") from error

@@ -1,9 +1,8 @@
 """Bound addresses, the server that runs on one, and time limits for its HTTP connections.
 
-uvicorn 0.54 waits for a request's headers without a limit, keeps as many of them as the client
-sends, and waits for clients that do not read their answer. Each of these lets a few hundred slow
-clients block a server ("slowloris"), or fill its memory. So `_Connection` watches the
-bytes, and `ConnectionLimits.around` the requests.
+uvicorn 0.54 waits for headers without a limit, keeps as many as the client sends, and waits for
+clients that do not read: a few hundred slow clients could block a server ("slowloris"), or fill its
+memory. So `_Connection` watches the bytes, and `ConnectionLimits.around` the requests.
 """
 
 from __future__ import annotations
@@ -25,14 +24,8 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from opsin.core.errors import RecipeError
 from opsin.core.platform import reuse_address
+from opsin.web import refusals
 from opsin.web.addresses import ADDRESS_ADVICE
-from opsin.web.refusals import (
-    BadRequest,
-    LongHeaders,
-    RequestError,
-    TooManyConnections,
-    error_reply,
-)
 
 #: Open files that a server asks for: each connection is one.
 OPEN_FILES: Final = 65_536
@@ -76,14 +69,13 @@ def listening(host: str, port: int, *, further: int = 0) -> Iterator[socket.sock
 
 
 def _explained(error: OSError, host: str, port: int) -> RecipeError:
+    where = f"port {port} of {host}"
     if error.errno == errno.EADDRINUSE:
-        return RecipeError(f"Port {port} of {host} is in use", "Choose another, or 0 for any.")
+        return RecipeError(f"P{where[1:]} is in use", "Choose another, or 0 for any.")
     if error.errno in (errno.EACCES, errno.EPERM):
-        message = f"This user may not open port {port} of {host}"
-        return RecipeError(message, "Choose one above 1023.")
+        return RecipeError(f"This user may not open {where}", "Choose one above 1023.")
     reason = (error.strerror or str(error)).lower()
-    message = f"{host}, port {port}, is no address of this machine: {reason}"
-    return RecipeError(message, ADDRESS_ADVICE)
+    return RecipeError(f"{host} is no address of this machine: {reason}", ADDRESS_ADVICE)
 
 
 class Server(uvicorn.Server):
@@ -174,15 +166,16 @@ class ConnectionLimits:
         rest = int(stated) if stated.isdigit() else 0
         if b"transfer-encoding" in headers:
             rest = _FORGOTTEN_CHUNKS
-        error: RequestError | None = None
+        error: refusals.RequestError | None = None
         if connection.too_many:
-            error = TooManyConnections(f"There are more than {self.most:,} connections")
+            error = refusals.TooManyConnections(f"There are more than {self.most:,} connections")
         elif sum(len(name) + len(value) for name, value in scope["headers"]) > _HEADER_BYTES:
-            error = LongHeaders("The headers have more than 64 KB")
+            error = refusals.LongHeaders("The headers have more than 64 KB")
         elif rest and b"upgrade" in headers.get(b"connection", b"").lower():
             # The body would be dropped: better an error than an empty image.
-            message = "The request has a body and asks for another protocol (Upgrade)"
-            error = BadRequest(message, _HTTP_ADVICE)
+            error = refusals.BadRequest(
+                "The request has a body and asks for an Upgrade", _HTTP_ADVICE
+            )
 
         async def receive_and_look() -> Message:
             nonlocal rest
@@ -194,14 +187,14 @@ class ConnectionLimits:
 
         connection.begin()
         try:
-            await (error_reply(error, _CLOSE) if error else app)(scope, receive_and_look, send)
+            await (refusals.error_reply(error, _CLOSE) if error else app)(
+                scope, receive_and_look, send
+            )
         finally:
             connection.end(rest)
 
 
 class _Connection(HttpToolsProtocol):
-    """One client's connection: uvicorn's, with timers."""
-
     def __init__(self, limits: ConnectionLimits, **named: Any) -> None:
         super().__init__(**named)
         self._limits = limits
@@ -247,7 +240,7 @@ class _Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer malformed HTTP in the usual error shape; uvicorn sends plain text."""
-        self._refuse(BadRequest(msg.rstrip("."), _HTTP_ADVICE))
+        self._refuse(refusals.BadRequest(msg.rstrip("."), _HTTP_ADVICE))
 
     def wait(self, seconds: float | None) -> None:
         """Close the connection if no request begins in time."""
@@ -270,7 +263,6 @@ class _Connection(HttpToolsProtocol):
             self.wait(HEADER_SECONDS)
 
     def forget(self) -> None:
-        """Stop counting the connection."""
         if self._limits.open.get(self.client) is self:
             del self._limits.open[self.client]
 
@@ -287,11 +279,10 @@ class _Connection(HttpToolsProtocol):
         if self._rest:
             self.transport.close()
         else:
-            self._refuse(LongHeaders("The headers have more than 64 KB"))
+            self._refuse(refusals.LongHeaders("The headers have more than 64 KB"))
 
-    def _refuse(self, error: RequestError) -> None:
-        """Answer without a request, and close."""
-        reply = error_reply(error, _CLOSE)
+    def _refuse(self, error: refusals.RequestError) -> None:
+        reply = refusals.error_reply(error, _CLOSE)
         lines = (b"%b: %b\r\n" % header for header in reply.raw_headers)
         head = STATUS_LINE[error.status] + b"".join(lines) + b"\r\n"
         self.transport.write(head + bytes(reply.body))

@@ -12,7 +12,6 @@ from PIL import Image
 import opsin
 from opsin.evaluation.out_of_distribution import strange_images
 from opsin.runtime.prediction import CANNOT_TELL, NONE_OF_THESE
-from opsin.studio.runs.classifying import Classifying, ModelContent
 from tests.conftest import Cli, only_json
 
 pytestmark = pytest.mark.torch
@@ -81,11 +80,6 @@ def test_without_a_threshold_no_door_speaks_of_similarity(cli: Cli, tmp_path: Pa
         assert printed.count(CANNOT_TELL) == 1, words
     cli("predict", small.path, ant, "--out", tmp_path / "a.jsonl")
     assert json.loads((tmp_path / "a.jsonl").read_text())["rejected"] is None
-    # The studio asks a process of its own.
-    asked = Classifying()
-    opened = ModelContent.read(small.directory)
-    assert asked.predict(opened, ant.read_bytes(), "0.png").rejected is None
-    asked.close()
     cli("report", small.path)
     assert "has no threshold" in small.directory.page.read_text("utf-8")
     assert "there is no threshold" in small.directory.card.read_text("utf-8")

@@ -18,19 +18,19 @@ from PIL import Image
 
 pytest.importorskip("nicegui")
 import opsin
-from opsin.core.errors import SourceError
+from opsin.core.errors import ImageError, SourceError
 from opsin.data.corrections import read_corrections
 from opsin.data.dataset import load_recipe
-from opsin.studio.datasets.album import Album
+from opsin.studio.context import Studio
+from opsin.studio.datasets.album import UNSORTED, Album
 from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.errors import NotThere, new_api
-from opsin.studio.pages.photo_details import export_words
-from opsin.studio.pages.photo_routes import add_routes
-from opsin.studio.pages.photo_things import SettledThings, things_to_look_at
+from opsin.studio.image_routes import add_routes
+from opsin.studio.pages.confirmed_labels import ConfirmedLabels
+from opsin.studio.pages.photo_things import Thing, things_to_look_at
 from opsin.studio.runs.albums import Albums
 from opsin.studio.runs.run_index import opaque
-from opsin.studio.state import Studio
 from tests.conftest import shape_image, write_shapes
 from tests.made_runs import answers_right, write_run
 from tests.server.made_engine import png
@@ -164,16 +164,18 @@ def test_uploads_find_their_classes_and_loose_ones_wait_in_the_tray(studio: Stud
     ]
     assert window.do(lambda albums, album: albums.add(album, files)) == "3 photographs added"
     assert window.counts() == {"disc": 5, "square": 4, "star": 1}
-    assert [file.name for file in window.album().contents.tray] == ["loose.png"]
+    album = window.album()
+    [loose] = album.of(UNSORTED).tolist()
+    assert (album.name(loose), album.class_of(loose)) == ("../.not-sorted/loose.png", "")
     assert not window.album().why_not_trainable().startswith("Add photographs to at least")
-    window.do(lambda albums, album: albums.sort(album, [0], "star"))
+    assert get(studio, album.address(loose)).status_code == 200
+    window.do(lambda albums, album: albums.move(album, [loose], "star"))
     assert window.counts() == {"disc": 5, "square": 4, "star": 2}
     window.undo()
-    assert len(window.album().contents.tray) == 1
+    assert len(window.album().of(UNSORTED)) == 1
     window.undo()
-    assert (window.counts(), len(window.album().contents.tray)) == (
-        {"disc": 4, "square": 4, "star": 0}, 0,
-    )  # fmt: skip
+    assert len(window.album().of(UNSORTED)) == 0
+    assert window.counts() == {"disc": 4, "square": 4, "star": 0}
 
 
 def test_a_source_of_somebody_else_keeps_its_files(studio: Studio, shapes: Path) -> None:
@@ -253,24 +255,24 @@ def test_a_settled_thing_disappears_for_every_window(studio: Studio) -> None:
         (root / name).write_bytes((root / "disc" / "0.png").read_bytes())
     found = opsin.data.audit.audit(opsin.load(dataset.sources[0])).findings
 
-    def things() -> list[str]:
-        async def look() -> list[str]:
+    def things() -> list[Thing]:
+        async def look() -> list[Thing]:
             opened = await studio.opened.of_set(dataset.id)
             opened.findings = {finding.kind: finding for finding in found}
             album = await studio.albums.open(dataset.id)
-            return [f"{thing.kind} {thing.key}" for thing in things_to_look_at(studio, album)]
+            return things_to_look_at(studio, album)
 
         return asyncio.run(look())
 
-    (conflict,) = (thing for thing in things() if thing.startswith("conflict"))
-    SettledThings(studio.sets.folder(dataset.id)).settle(conflict.split()[1])
-    assert not any(thing.startswith("conflict") for thing in things())
-    SettledThings(studio.sets.folder(dataset.id)).settle(conflict.split()[1], False)
+    (conflict,) = (thing for thing in things() if thing.kind == "conflicting-labels")
+    ConfirmedLabels(studio.sets.folder(dataset.id)).change(add=[conflict.key])
+    assert conflict not in things()
+    ConfirmedLabels(studio.sets.folder(dataset.id)).change(remove=[conflict.key])
     # It is over, too, once only one of the labels is left; then they are copies.
     window = Window(studio, dataset)
     names = {window.album().name(at): at for at in range(10)}
     window.do(lambda albums, album: albums.remove(album, [names["square/same.png"]]))
-    assert [thing.split()[0] for thing in things()] == ["copies"]
+    assert [thing.kind for thing in things()] == ["exact-duplicates"]
     window.do(lambda albums, album: albums.remove(album, [names["disc/again.png"]]))
     assert things() == []
 
@@ -306,7 +308,8 @@ def killed(path, target):
     return rename(path, target)
 
 Path.rename = killed
-PhotoFiles(record, source).remove(sorted((source / "disc").iterdir()))
+files = PhotoFiles(record, source)
+files.make("Removed all", files.to_trash(sorted((source / "disc").iterdir())))
 """
 
 
@@ -320,7 +323,7 @@ def test_photographs_whose_removal_was_killed_come_back(studio: Studio, after: i
     assert window.counts() == {"disc": 4 - after, "square": 4}
     window.do(lambda albums, album: albums.move(album, album.of(1)[:1].tolist(), "disc"))
     assert window.undo() == "1 photograph moved to disc"
-    assert window.undo() == "An interrupted change"
+    assert window.undo() == "Removed all"
     assert window.undo() == ""
     assert window.counts() == {"disc": 4, "square": 4}
 
@@ -337,7 +340,7 @@ def test_undo_in_a_copied_home_moves_nothing_from_or_to_outside(
     (root.parent / ".not-sorted" / "secret.png").symlink_to(outside / "disc" / "0.png")
     before = sorted(tmp_path.rglob("*.png"))
     window = Window(studio, dataset)
-    assert window.album().contents.tray == ()
+    assert window.album().of(UNSORTED).tolist() == []
     for moves in ([("Shapes/disc/back.png", place)], [(place, "Shapes/disc/0.png")]):
         changes = [{"text": "Moved", "when": time.time(), "moves": moves}]
         (studio.sets.folder(dataset.id) / "changes.json").write_text(json.dumps(changes))
@@ -360,21 +363,6 @@ def test_a_refused_rename_has_moved_nothing(studio: Studio, name: str) -> None:
     assert window.undo() == "1 photograph moved to square"
 
 
-def test_an_export_has_the_classes_of_now_and_nothing_removed(
-    tmp_path: Path, studio: Studio
-) -> None:
-    dataset = made_here(studio)
-    read(studio, dataset)
-    window = Window(studio, dataset)
-    window.do(lambda albums, album: albums.remove(album, [0]))
-    window.do(lambda albums, album: albums.move(album, [1], "square"))
-    done = subprocess.run(export_words(studio, dataset, tmp_path), check=False, capture_output=True)
-    assert done.returncode == 0, done.stderr
-    with np.load(tmp_path / "images.npz") as stored:
-        labels = np.concatenate([stored[name] for name in stored.files if name.endswith("labels")])
-    assert np.bincount(labels).tolist() == [2, 5]
-
-
 def test_removed_photographs_are_deleted_with_the_trash(studio: Studio) -> None:
     dataset = made_here(studio)
     window, root = Window(studio, dataset), studio.sets.images_path(dataset.id)
@@ -386,12 +374,62 @@ def test_removed_photographs_are_deleted_with_the_trash(studio: Studio) -> None:
     assert window.undo() == ""
 
 
-def test_the_first_photographs_are_there_before_all_are_listed(studio: Studio) -> None:
-    dataset = made_here(studio, 30)
-    first = asyncio.run(studio.albums.glimpse(dataset.id))
-    assert first is not None
-    assert (first.contents.whole, first.counts) == (False, {"disc": 24, "square": 24})
-    assert get(studio, first.address(0)).status_code == 200
-    assert Window(studio, dataset).counts() == {"disc": 30, "square": 30}
-    assert get(studio, first.address(0)).status_code == 200
-    assert asyncio.run(studio.albums.glimpse(dataset.id)) is None
+def test_a_photograph_that_was_tried_joins_a_class_once(studio: Studio) -> None:
+    dataset = made_here(studio)
+    window, content = Window(studio, dataset), png(shape_image("cross", 3))
+
+    def keep(class_: str, content: bytes, name: str) -> Path:
+        return asyncio.run(window.albums.keep(dataset.id, class_, content, name))
+
+    path = keep("disc", content, "../IMG 0042.PNG")
+    assert path.name.startswith("IMG 0042-")
+    assert (path.suffix, path.parent.name, path.read_bytes()) == (".png", "disc", content)
+    with pytest.raises(SourceError, match="already"):
+        keep("disc", content, "IMG 0042.PNG")
+    assert keep("disc", png(shape_image("disc", 3)), "IMG 0042.PNG") != path
+    assert keep("disc", content, "shot").suffix == ".png"
+    assert window.counts() == {"disc": 7, "square": 4}
+    studio.sets.images_path(dataset.id).joinpath("star").symlink_to(path.parent)
+    for name in ("../disc", "fish", "", "DISC", "star"):
+        with pytest.raises(SourceError, match="class"):
+            keep(name, content, "x.png")
+    for wrong in (b"", b"no image", b"\x89PNG\r\n\x1a\n", b"GIF89a" + bytes(9)):
+        with pytest.raises(ImageError):
+            keep("disc", wrong, "x.png")
+    asyncio.run(window.albums.take_out(dataset.id, path))
+    assert window.counts() == {"disc": 6, "square": 4}
+    assert window.undo() == "1 photograph removed"
+    assert window.undo() == "3 photographs added"  # within five seconds
+    assert window.counts() == {"disc": 4, "square": 4}
+
+
+def test_what_labels_moved_comes_back_with_the_name_of_a_class(studio: Studio) -> None:
+    dataset = made_here(studio)
+    read(studio, dataset)
+    window = Window(studio, dataset)
+    chosen = window.album().of(0)[:2].tolist()
+    window.do(lambda albums, album: albums.move(album, chosen, "square"))
+    window.do(lambda albums, album: albums.change_class(album, "square", "block"))
+    assert window.counts() == {"block": 6, "disc": 2}
+    assert window.undo() == "Renamed square to block"
+    read(studio, dataset)
+    assert window.counts() == {"disc": 2, "square": 6}
+    assert window.undo() == "2 photographs moved to square"
+    assert window.counts() == {"disc": 4, "square": 4}
+
+
+def test_corrections_of_photographs_that_are_gone_hinder_no_training(studio: Studio) -> None:
+    dataset = made_here(studio)
+    read(studio, dataset)
+    window, root = Window(studio, dataset), studio.sets.images_path(dataset.id)
+    album = window.album()
+    chosen = album.of(0)[:2].tolist()
+    window.do(lambda albums, album: albums.move(album, chosen, "square"))
+    (root / album.name(chosen[0])).unlink()
+    read(studio, dataset)
+    assert asyncio.run(window.albums.read_again(dataset.id))
+    assert len(read_corrections(studio.sets.corrections_path(dataset.id))) == 1
+    assert window.counts() == {"disc": 2, "square": 5}
+    assert window.undo().startswith("Forgot corrections")
+    assert window.undo() == "2 photographs moved to square"
+    assert window.counts() == {"disc": 3, "square": 4}

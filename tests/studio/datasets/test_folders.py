@@ -36,15 +36,18 @@ def test_folders_are_counted_and_in_natural_order(root: Path) -> None:
     listing = folders.list()
     assert [each.name for each in listing.folders] == ["9 before", "10 later", HOSTILE, "shapes"]
     shapes = listing.folders[-1]
-    assert (shapes.images, shapes.folders) == (1, 2)
-    assert [(each.name, each.size) for each in listing.files] == [("pets.zip", 2)]
+    assert shapes.about == "1 photograph · 2 folders"
+    assert [(each.name, each.about) for each in listing.files] == [("pets.zip", "2 B")]
     within = folders.list(shapes.id)
-    assert within.images == 1
-    assert [each.name for each in within.parents] == ["root"]
+    assert within.here == shapes
+    assert [each.name for each in within.above] == ["root"]
     assert folders.path(within.folders[0].id) == root / "shapes" / "disc"
-    assert folders.path(listing.files[0].id, "file") == root / "pets.zip"
+    assert folders.path(listing.files[0].id) == root / "pets.zip"
     several = Folders([root / "shapes", root / "9 before"]).list()
-    assert (several.here, [each.name for each in several.folders]) == (None, ["shapes", "9 before"])
+    assert (several.here.name, [each.name for each in several.folders]) == (
+        "Folders",
+        ["shapes", "9 before"],
+    )
 
 
 @given(st.text(max_size=40))
@@ -94,7 +97,7 @@ def test_a_folder_beside_a_root_with_its_name_is_outside(tmp_path: Path) -> None
     (tmp_path / "photos-private").mkdir()
     (tmp_path / "photos" / "link").symlink_to(tmp_path / "photos-private")
     folders = Folders([tmp_path / "photos"])
-    assert folders.list().folders == ()
+    assert folders.list().folders == []
 
 
 @pytest.mark.skipif(os.name == "nt" or os.getuid() == 0, reason="root may read everything")

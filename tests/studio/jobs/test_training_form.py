@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +9,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.classical.classical_recipe import PIXEL_MODELS, resolve_classical
-from opsin.cli.recipe_flags import merge_options, read_options
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
+from opsin.classical.classical_recipe import PIXEL_MODELS, TRAIN_OPTIONS, resolve_classical
 from opsin.core.artifacts.records import Location
+from opsin.core.artifacts.run_report import RecordedRecipe
 from opsin.core.recipe import DataRecipe, ModelRecipe, TrainingRecipe
 from opsin.models.resolve import resolve
 from opsin.studio.jobs import training_form
 
 
 def test_every_option_of_a_network_can_be_asked_for() -> None:
-    shown = {field.name for fields in training_form.fields_for("auto").values() for field in fields}
-    wanted = {*ModelRecipe.model_fields, *TrainingRecipe.model_fields} - {"name"}
-    assert wanted <= shown | set(training_form.FRONT)
-    assert all(
-        field.help for fields in training_form.fields_for("cnn").values() for field in fields
-    )
+    groups = training_form.fields_for("cnn")
+    assert list(groups) == ["What it learns from", "The network", "How it trains"]
+    shown = {field.name: field.help for fields in groups.values() for field in fields}
+    assert {*ModelRecipe.model_fields, *TrainingRecipe.model_fields} - {"name"} <= shown.keys()
+    assert all(shown.values())
+    # A head has no epochs, unless the network itself is trained.
+    assert [training_form.trains_in_epochs("backbone", tunes) for tunes in ("", "no", "yes")] == [
+        False, False, True,
+    ]  # fmt: skip
+    of_head = training_form.fields_for("backbone", "no")
+    assert {field.name for field in of_head["How it trains"]} == {"seed", "class_mix", "device"}
 
 
 @given(st.text(max_size=20), st.text(max_size=20))
@@ -68,39 +71,19 @@ def recipe_of(model: str, **options: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("model", ["mlp", "cnn", "resnet", *PIXEL_MODELS])
-def test_a_run_that_is_cloned_is_trained_in_the_same_way(model: str, tmp_path: Path) -> None:
+def test_a_run_that_is_cloned_is_trained_in_the_same_way(model: str) -> None:
     recipe = recipe_of(model, seed=7)
-    recorded = RecordedRecipe.model_validate(recipe)
-    path = training_form.keep_recipe(tmp_path, recorded, {})
-    options = merge_options(read_options(path), {})
-    assert not {"sources", "labels", "test"} & set(options)
-    model_name = options.pop("model")
-    data = {name: options.pop(name) for name in list(options) if name in DataRecipe.model_fields}
-    made = resolve_classical if model in PIXEL_MODELS else resolve
-    again = made(DataRecipe.of("digits", **data), model=model_name, **options)
-    assert again.model_dump(mode="json") | {"data": 0} == recipe | {"data": 0}
-    # What the form shows of it is what it is.
     values = training_form.values_of(RecordedRecipe.model_validate(recipe))
     assert (values["model"], values["seed"]) == (model, "7")
-
-
-def test_what_belonged_to_an_older_choice_goes_with_it(tmp_path: Path) -> None:
-    recipe = RecordedRecipe.model_validate(recipe_of("cnn", epochs=4))
-
-    def kept(**changed: str) -> dict[str, Any]:
-        path = training_form.keep_recipe(tmp_path, recipe, changed)
-        found: dict[str, Any] = json.loads(path.read_text())
-        return found
-
-    assert "flip" in kept()
-    assert not {"augment", "flip", "shift", "erase"} & set(kept(augment="documents"))
-    assert not {"learning_rate", "momentum"} & set(kept(optimizer="sgd"))
-    assert not {"epochs", "hidden", "depth"} & set(kept(budget="10m"))
-    # What was emptied is decided anew; what it goes with is still as the form shows it.
-    assert "epochs" not in kept(epochs="")
-    assert "optimizer" not in kept(optimizer="")
-    assert {"momentum", "epochs"} <= set(kept(optimizer="", budget=""))
-    assert set(kept(model="mlp")) <= set(DataRecipe.model_fields)
+    assert not {"sources", "labels", "test"} & set(values)
+    assert not any(training_form.fault(name, text, model) for name, text in values.items())
+    # The command line reads the texts as the form's options do.
+    texts = {name: text for name, text in values.items() if name != "model"}
+    options = {name: TRAIN_OPTIONS[name].read(text) for name, text in texts.items()}
+    data = {name: options.pop(name) for name in list(options) if name in DataRecipe.model_fields}
+    made = resolve_classical if model in PIXEL_MODELS else resolve
+    again = made(DataRecipe.of("digits", **data), model=model, **options)
+    assert again.model_dump(mode="json") | {"data": 0} == recipe | {"data": 0}
 
 
 def test_a_runs_own_images_are_found_again() -> None:

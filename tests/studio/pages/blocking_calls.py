@@ -24,9 +24,9 @@ from nicegui import Client
 from nicegui.nicegui import _on_handshake
 
 import opsin.studio
-from opsin.studio import StudioSettings
 from opsin.studio.app import build
-from opsin.studio.state import Studio
+from opsin.studio.context import Studio
+from opsin.studio.settings import StudioSettings
 
 _STUDIO: Final = str(Path(opsin.studio.__file__).parent) + os.sep
 _IMPORTS: Final = ("<frozen importlib", "<frozen zipimport")  # of a module, which is done once
@@ -102,8 +102,7 @@ async def main(runs: Path, home: Path, pages: list[str]) -> set[str]:
     ):
         for page in pages:
             await visit(client, page)
-        topics = ["runs", "jobs", "sets", *(f"run:{row.id}" for row in studio.runs.rows())]
-        for topic in topics:
+        for topic in ("runs", "jobs", "sets"):
             studio.changed.emit(topic)
             await asyncio.sleep(0.5)
     found = set(recorder.found)

@@ -13,7 +13,6 @@ pytest.importorskip("nicegui")
 
 from opsin.data.dataset import Dataset
 from opsin.studio.datasets.catalogue import Library
-from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import Queue
 from tests.made_studio import addresses, write_two_runs
 
@@ -23,8 +22,7 @@ def test_no_page_reads_the_disk_on_the_event_loop(
 ) -> None:
     write_two_runs(tmp_path / "runs", digits, nearest_mean)
     jobs = Queue(tmp_path / "home")
-    job = jobs.add("train", "A job", command("train", "digits"))
-    jobs.pause_all(True)
+    job = jobs.add("train", "A job", [sys.executable, "-c", ""])
     sets = Library(tmp_path / "home", jobs)
     made = sets.new_empty(["cat", "dog"])
     pages = addresses("good", "better", sets.add_source("digits").id)

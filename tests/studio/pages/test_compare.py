@@ -1,12 +1,131 @@
-"""Images of a comparison, found again among those of the first run."""
+"""A comparison is made once, kept until a run changes, and refused without naming a place."""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import sys
+import time
+from pathlib import Path
 from typing import Any
 
-from opsin.report.side_by_side import DifferentAnswers
-from opsin.studio.pages.compare import rows_of
+import pytest
+
+pytest.importorskip("nicegui")
+
+from opsin.core.errors import OpsinError, RecipeError
+from opsin.data.dataset import Dataset, load
+from opsin.report.side_by_side import Comparison, DifferentAnswers
+from opsin.studio.context import Studio
+from opsin.studio.errors import NotThere
+from opsin.studio.jobs.job import Job
+from opsin.studio.pages.compare import Compared, rows_of, verdict_on
+from opsin.studio.runs.run_index import opaque
+from tests.made_runs import answers_right, write_run
 from tests.studio.datasets.test_corrections import opened
+
+A, B, OTHER = map(opaque, ("good", "better", "other"))
+
+
+@pytest.fixture
+def looking(studio: Studio, digits: Dataset) -> Studio:
+    runs = studio.settings.runs
+    write_run(runs, "good", digits, answers_right(digits, 0.7))
+    write_run(runs, "better", digits, answers_right(digits, 0.95, seed=1))
+    few = load("digits", classes=["0", "1"])
+    write_run(runs, "other", few, answers_right(few, 0.9))
+    studio.runs.scan()
+    return studio
+
+
+def compared_by(looking: Studio, ids: list[str]) -> Compared:
+    return Compared(looking.runs, looking.jobs, ids)
+
+
+def over(looking: Studio, job: Job) -> Job:
+    while not job.over:
+        looking.jobs.tick()
+        job = looking.jobs.get(job.id)
+        time.sleep(0.05)
+    return job
+
+
+@pytest.mark.slow
+def test_it_is_made_once_until_a_run_changes_and_the_clock_does_not_matter(looking: Studio) -> None:
+    os.utime(looking.runs.get(B).report, (2**32, 2**32))
+    compared = compared_by(looking, [A, B])
+    stopped = compared.start()
+    assert compared.start() == stopped
+    looking.jobs.stop(stopped.id)
+    job = compared.start()
+    assert job.id != stopped.id
+    said = compared.result(over(looking, job))
+    assert said.pairs[0].better == "B"
+    assert compared_by(looking, [A, B]).start().id == job.id
+    assert asyncio.run(compared_by(looking, [A, B]).get()) == said
+    assert compared_by(looking, [B, A]).start().id != job.id
+    os.utime(looking.runs.get(B).report, (0, 0))  # replaced by an older one
+    assert compared_by(looking, [A, B]).start().id != job.id
+
+
+def test_other_images_are_refused_in_one_line_of_names(looking: Studio) -> None:
+    compared = compared_by(looking, [A, OTHER])
+    failed = over(looking, compared.start())
+    with pytest.raises(OpsinError, match="only good knows 2, 3, 4") as refused:
+        compared.result(failed)
+    assert str(looking.settings.runs) not in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert compared.start().id != failed.id  # made anew the next time
+
+
+@pytest.mark.parametrize("ids", [[], [A], [A, B] * 6])
+def test_two_to_ten_can_be_compared(looking: Studio, ids: list[str]) -> None:
+    with pytest.raises(RecipeError, match="Two to 10 classifiers"):
+        compared_by(looking, ids)
+
+
+def test_runs_that_are_gone_are_said_to_be(looking: Studio) -> None:
+    with pytest.raises(NotThere):
+        compared_by(looking, [A, "0" * 16])
+
+
+def comparison(better: str | None, path: Path, **more: int) -> Comparison:
+    run = {"images": 153, "accuracy": 0.9, "low": 0.8, "high": 0.95, "run": "r", "model": "m",
+           "source": "s", "bytes": 1, "parameters": 1, "seconds": 1.0, "parity": None, "best": [],
+           "rescored": 0, "reported": None}  # fmt: skip
+    pair = {"low": -0.01, "high": 0.06, "p": 0.2, "better": better, "images": 153,
+            "both_right": 140, "only_first": 1, "only_second": 5, "both_wrong": 7,
+            "both_wrong_differently": 0, "difference": 4 / 153, "letters": ["A", "B"],
+            "sentence": "", "disagreements": []} | more  # fmt: skip
+    note = f"{path} is judged by the corrected labels: 9 of the 153 test labels are others"
+    return Comparison.model_validate(
+        {"part": "test", "images": 153, "headline": "", "pairs": [pair], "notes": [note],
+         "runs": [run | {"letter": letter} for letter in "AB"],
+         "remarks": ["Validation, optimistic: there are no test images, and each run chose."]}
+    )  # fmt: skip
+
+
+def test_a_winner_is_named_only_if_there_is_one() -> None:
+    def said(better: str | None, **more: int) -> tuple[str, str]:
+        pair = comparison(better, Path("r"), **more).pairs[0]
+        return verdict_on(pair, "Waste 3", "Waste 4")
+
+    points = "Waste 4 compared with Waste 3: +2.6 points (−1.0 to +6.0)."
+    assert said(None) == ("No clear winner on 153 photographs", points)
+    assert said("B")[0] == "Waste 4 is right more often: 5 photographs better, 1 worse"
+    assert said("A")[0] == "Waste 3 is right more often: 1 photograph better, 5 worse"
+    assert said("B", only_first=0)[0].endswith("5 photographs better, none worse")
+
+
+def test_what_a_comparison_rests_on_is_said_in_names_and_not_of_paths(looking: Studio) -> None:
+    compared = Compared(looking.runs, looking.jobs, [A, B], ["My run", "Waste 4"])
+    job = over(looking, looking.jobs.add("compare", "x", [sys.executable, "-S", "-c", ""]))
+    answer = comparison(None, looking.runs.get(A).path.absolute()).model_dump_json()
+    (looking.jobs.folder(job) / "out.json").write_text(answer)
+    assert compared.result(job).notes == (
+        "My run is judged by the corrected labels: 9 of the 153 test labels are others.",
+        "Validation, optimistic: there are no test photographs, and each classifier chose.",
+    )
 
 
 def image(here: Any, row: int, name: str | None = None) -> DifferentAnswers:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -11,89 +10,54 @@ pytest.importorskip("nicegui")
 
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_predictions import RunPredictions
+from opsin.core.errors import MovedError, OpsinError
 from opsin.core.metadata import Layer
-from opsin.core.storage import write_json
 from opsin.data.dataset import Dataset
-from opsin.runtime.classifier import Classifier
-from opsin.studio.pages.inside import _Inside, _read, _Results, _Shown
-from opsin.studio.projects import Project
-from opsin.studio.state import Studio
+from opsin.studio.pages.inside import _Shown, checked, rows_judged
 from opsin.studio.ui.graph import blocks_of
 from opsin.studio.ui.maps import in_percent
 from tests.made_runs import answers_right, write_run
 
 
-@pytest.fixture
-def run(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> RunDirectory:
+def test_the_images_that_judged_are_there_mistakes_first(
+    tmp_path: Path, shapes: Path, digits: Dataset, nearest_mean: Path
+) -> None:
     right = answers_right(digits, 0.9)
-    directory = RunDirectory(write_run(tmp_path, "means", digits, right, classifier=nearest_mean))
-    layers = [layer.model_dump(mode="json") for layer in Classifier(nearest_mean).metadata.layers]
-    report = json.loads(directory.report.read_text(encoding="utf-8"))
-    write_json(directory.report, report | {"layers": layers})
-    return directory
-
-
-def body_of(studio: Studio, results: _Results, shown: _Shown) -> _Inside:
-    body = _Inside(studio, Project("0", "digits", None), "0", results, shown)
-    body._blocks = blocks_of(results.layers)
-    body._shown = body._checked()
-    return body
-
-
-def test_a_run_has_layers_and_the_images_that_it_was_judged_by(run: RunDirectory) -> None:
-    results = _read(run)
-    assert [layer.name for layer in results.layers] == ["input", "flatten", "head"]
-    assert results.judged is not None
-    assert (results.part, results.moved) == ("test", None)
-    assert len(results.judged.rows) > 100
-
-
-def test_a_run_without_images_or_report_can_still_be_looked_into(run: RunDirectory) -> None:
+    run = RunDirectory(write_run(tmp_path, "means", digits, right, classifier=nearest_mean))
+    judged = RunPredictions.read(run).of("test")
+    rows = rows_judged(run)
+    assert sorted(rows) == sorted(judged.rows)
+    wrong = judged.rows[~judged.right]
+    assert len(wrong) and {*rows[: len(wrong)]} == {*wrong}
     run.predictions.unlink()
-    assert _read(run).judged is None
-    run.report.unlink()  # an imported network has none
-    assert _read(run).layers == []
-
-
-def test_moved_images_are_told(tmp_path: Path, shapes: Path) -> None:
+    with pytest.raises(OpsinError):
+        rows_judged(run)
     data = opsin.load(shapes)
     run = RunDirectory(write_run(tmp_path / "runs", "one", data, answers_right(data, 0.8)))
-    assert _read(run).judged is not None
     shapes.rename(tmp_path / "elsewhere")
-    results = _read(run)
-    assert results.judged is None
-    assert results.moved is not None
-    assert results.moved.gone == (str(shapes),)
+    with pytest.raises(MovedError) as moved:
+        rows_judged(run)
+    assert moved.value.gone == (str(shapes),)
+
+
+def layer(name: str, kind: str = "ReLU") -> Layer:
+    return Layer(name=name, kind=kind, shape=(3,), parameters=9, trainable=9, multiply_adds=9)
 
 
 @pytest.mark.parametrize(
     ("image", "becomes"),
     [
-        ("", "test/0"),
-        ("test/17", "test/17"),
-        ("val/17", "test/17"),  # of the part that it was judged by
-        ("test/999999999", "test/178"),
-        ("test/-1", "test/0"),
-        ("../../etc/passwd", "test/0"),
-        ("train/\u0663", "test/0"),
-        ("kept/00000000000000aa", "kept/00000000000000aa"),
-        ("kept/../aa", "test/0"),
+        ("", "0"), ("17", "17"), ("999999999", "178"), ("-1", "0"), ("../../etc/passwd", "0"),
+        ("\u0663", "0"), ("00000000000000aa", "00000000000000aa"), ("../aa", "0"),
     ],
-)
-def test_an_address_names_a_photograph_or_the_first(
-    studio: Studio, run: RunDirectory, image: str, becomes: str
-) -> None:
-    body = body_of(studio, _read(run), _Shown(image, "nowhere", 3))
-    assert body._shown.image == becomes
-    assert body._shown.layer in {"flatten", "head"}
-    asked = body._image
-    assert asked == ({"kept": becomes[5:]} if becomes.startswith("kept") else {"image": becomes})
-
-
-def test_without_images_one_has_to_be_chosen(studio: Studio) -> None:
-    layer = Layer(name="a", kind="Dense", shape=(3,), parameters=9, trainable=9, multiply_adds=9)
-    body = body_of(studio, _Results([layer]), _Shown("test/3", "a"))
-    assert body._shown == _Shown("", "a")
+)  # fmt: skip
+def test_an_address_names_a_photograph_or_the_first(image: str, becomes: str) -> None:
+    blocks = blocks_of([layer("input"), layer("a", "Dense"), layer("head", "Dense")])
+    assert checked(_Shown(image, "nowhere", "3"), blocks, 179) == _Shown(becomes, "a", "3")
+    assert checked(_Shown(image, "head"), blocks, 179).layer == "head"
+    if len(becomes) < 16:  # without images one has to be chosen
+        assert checked(_Shown(image, "a"), blocks, 0).image == ""
 
 
 def test_a_part_of_an_image_is_framed_in_percent() -> None:

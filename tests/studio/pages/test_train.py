@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +18,13 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import StorageError
 from opsin.data.corrections import write_corrections
 from opsin.data.dataset import Dataset
-from opsin.studio.pages.jobs import cause_in_words
 from opsin.studio.pages.train import _TrainPage, asked_here
+from opsin.studio.ui.job_card import cause_in_words
 from opsin.studio.ui.training_levels import time_in_words
 from tests.made_runs import answers_right, write_run
 
 if TYPE_CHECKING:
-    from opsin.studio.state import Studio
+    from opsin.studio.context import Studio
 
 
 @pytest.fixture
@@ -68,7 +67,7 @@ def test_a_training_keeps_its_number_when_another_is_tried_again_or_removed(
     runs = [write_run(studio.runs.root, f"run {at}", digits, answers_right(digits, 1.0))
             for at in range(3)]  # fmt: skip
     for job, run in zip(jobs, runs, strict=True):
-        studio.jobs._number(replace(job, run=run.name))
+        studio.jobs._look(job.model_copy(update={"run": run.name}))
     studio.runs.scan()
     rows = {row.folder: row for row in studio.runs.rows()}
     assert [rows[run.name].number for run in runs] == [1, 2, 3]
@@ -81,7 +80,7 @@ def test_a_training_keeps_its_number_when_another_is_tried_again_or_removed(
     assert {renamed.title_of(row) for row in left.runs} == {"Forms 2", "Forms 3"}
     # What people call it stays, and its number too.
     RunDirectory(runs[2]).write_notes(name="The best")
-    studio.jobs._number(replace(jobs[0], run=runs[2].name))
+    studio.jobs._look(jobs[0].model_copy(update={"run": runs[2].name}))
     studio.runs.scan()
     row = studio.runs.row(rows[runs[2].name].id)
     assert (left.title_of(row), row.number) == ("The best", 3)
@@ -102,11 +101,10 @@ def test_images_that_were_trained_on_keep_their_parts(
     cloned = opened(studio, project, studio.runs.rows()[0].id)
     assert f"--parts-of={run.path}" in cloned._argv()
     assert cloned.settings.values["model"] == "knn"
-    (recipe,) = (word[9:] for word in cloned._argv() if word.startswith("--recipe="))
-    assert json.loads(Path(recipe).read_text(encoding="utf-8"))["model"] == "knn"
+    assert "--model=knn" in cloned._argv()
     # The usual split is not stated: with it, a head would not be judged by all images.
-    stated = json.loads(Path(recipe).read_text(encoding="utf-8"))
-    assert not {"val_fraction", "test_fraction", "split_seed"} & stated.keys()
+    stated = [word for word in cloned._argv() if word.startswith(("--val-", "--test-", "--split"))]
+    assert stated == []
     # Who asks for another split gets one.
     page.settings._values["split_seed"] = "7"
     assert not [word for word in page._argv() if word.startswith("--parts-of")]
@@ -121,10 +119,11 @@ def test_levels_are_options_and_say_their_time(studio: Studio, project: str) -> 
     assert [time_in_words(t) for t in (21, 88, 900, 7_200)] == [
         "about 20 seconds", "about 90 seconds", "about 15 minutes", "about 2.0 hours",
     ]  # fmt: skip
-    # The form follows the model that Opsin chooses: a head has no epochs.
-    assert settings._by_epochs
+    # What Opsin would choose is shown; another choice takes along what belonged to the older one.
     settings._automatic = {"model": "backbone", "fine_tune": "no", "size": "260x260"}
-    assert (settings._by_epochs, settings._placeholder("size")) == (False, "Automatic: 260x260")
+    assert (settings._known("model"), settings._placeholder("size")) == (
+        "backbone", "Automatic: 260x260",
+    )  # fmt: skip
     settings._values = dict(settings._levels["quick"].options)
     assert "--from=efficientnet-lite0" in page._argv()
     settings._values = dict(settings._levels["best"].options)

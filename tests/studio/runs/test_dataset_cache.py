@@ -14,17 +14,17 @@ from PIL import Image
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import SourceError
-from opsin.data.audit import Case, Finding
+from opsin.studio.datasets.album import Album
 from opsin.studio.datasets.catalogue import LibraryDataset
-from opsin.studio.datasets.corrections import RunCorrections
+from opsin.studio.datasets.corrections import OUT
+from opsin.studio.datasets.decoded_dataset import NotDecoded, open_run, open_set
 from opsin.studio.errors import NotThere
-from opsin.studio.runs.dataset_cache import NotDecoded, in_names, open_run, open_set
 from opsin.studio.runs.run_index import opaque
 from tests.conftest import write_shapes
 from tests.made_runs import answers_right, write_run
 
 if TYPE_CHECKING:
-    from opsin.studio.state import Studio
+    from opsin.studio.context import Studio
 
 
 def pixels(png: bytes) -> Any:
@@ -33,7 +33,8 @@ def pixels(png: bytes) -> Any:
 
 
 def set_of(*sources: str | Path, **options: Any) -> LibraryDataset:
-    return LibraryDataset("0" * 16, "Mine", tuple(map(str, sources)), options)
+    places = tuple(map(str, sources))
+    return LibraryDataset(id="0" * 16, title="Mine", sources=places, options=options)
 
 
 def test_images_of_a_set_are_those_that_training_sees(shapes: Path) -> None:
@@ -60,13 +61,6 @@ def test_nothing_is_read_or_fetched_that_was_not_read_before(
     assert not (tmp_path / "cache").exists()
 
 
-def test_files_of_a_finding_are_named_without_their_place() -> None:
-    cases = (Case((2, 0), "/home/me"), Case((), "/home/me/x.png: no image"))
-    found = in_names(Finding("blurred", 3, "t", "o", "y", cases), "/home/me", "Mine")
-    assert found.elsewhere == ["Mine/x.png: no image"]
-    assert found.notes == {2: "/home/me", 0: "/home/me"}
-
-
 def test_a_folder_that_has_changed_is_told(tmp_path: Path, studio: Studio) -> None:
     folder = write_shapes(tmp_path / "a", 3)
     opsin.load(folder)
@@ -75,9 +69,9 @@ def test_a_folder_that_has_changed_is_told(tmp_path: Path, studio: Studio) -> No
 
     async def visit() -> None:
         await openings.of_set(set_id)
-        assert not await openings.changed(set_id)
+        assert not await openings.read_again(set_id)
         (folder / "disc" / "0.png").rename(folder / "square" / "9.png")
-        assert await openings.changed(set_id)
+        assert await openings.read_again(set_id)
         with pytest.raises(NotDecoded):
             await openings.of_set(set_id)
         opsin.load(folder)
@@ -114,23 +108,25 @@ def test_rows_of_a_run_stay_when_files_are_renamed(shapes: Path, tmp_path: Path)
     directory = RunDirectory(write_run(tmp_path / "runs", "one", data, answers_right(data, 0.8)))
     directory.corrections.write_bytes(table.read_bytes())
     before = open_run("one", directory)
-    shown = [(before.digest(row), before.label(row), before.part(row)) for row in range(len(data))]
+    shown = [(before.digest(row), before.label(row), before.parts[row]) for row in range(len(data))]
     for file in sorted(shapes.rglob("*.png")):
         file.rename(file.with_name(f"{99 - int(file.stem)}x.png"))
     opsin.load(shapes)
     after = open_run("one", directory)
     assert shown == [
-        (after.digest(row), after.label(row), after.part(row)) for row in range(len(data))
+        (after.digest(row), after.label(row), after.parts[row]) for row in range(len(data))
     ]
     here = open_set(set_of(shapes))
-    assert [here.digest(row) for row in after.source_rows(range(len(data)))] == [
-        digest for digest, _, _ in shown
-    ]
+    assert [here.digest(row) for row in after.decoded.rows] == [digest for digest, _, _ in shown]
     assert [after.name(row) for row in range(len(data))] != data.names
 
 
-def of(studio: Studio, name: str) -> tuple[LibraryDataset, RunCorrections]:
-    return asyncio.run(studio.opened.corrections_of_run(opaque(name)))
+def of(studio: Studio, name: str) -> tuple[Album, list[int]]:
+    async def look() -> tuple[Album, list[int]]:
+        album, places = await studio.albums.of_run(opaque(name))
+        return album, places.tolist()
+
+    return asyncio.run(look())
 
 
 def trained(data: opsin.Dataset, tmp_path: Path, name: str = "one") -> RunDirectory:
@@ -152,14 +148,19 @@ def test_a_set_is_added_for_a_run_with_what_it_was_trained_with(
     table.write_text("name,label\ndisc/3.png,-\ndisc/1.png,square\n")
     data = opsin.load(shapes, labels=table)
     trained(data, tmp_path)
-    the_set, corrections = of(studio, "one")
+    album, places = of(studio, "one")
+    the_set = album.dataset
     assert (the_set.sources, the_set.options) == ((str(shapes),), {})
-    assert corrections.now() == {}
-    assert corrections.whole.now() == {1: "square", 3: None}
+    classes = [data.classes[label] for label in data.labels]
+    assert [album.class_of(at) for at in places] == classes
+    by_name = {album.name(at): at for at in range(24)}
+    assert album.class_of(by_name["disc/1.png"]) == "square"
+    assert album.labels[by_name["disc/3.png"]] == OUT
 
     row = named(data, "disc/5.png")
-    assert corrections.put([row], "square") == 1
-    assert corrections.now() == {row: "square"}
+    asyncio.run(studio.albums.move(album, [places[row]], "square"))
+    album, places = of(studio, "one")
+    assert album.class_of(places[row]) == "square"
     lines = studio.sets.corrections_path(the_set.id).read_text().splitlines()
     assert [line.split(",")[1:3] for line in lines[1:]] == [
         ["disc/1.png", "square"], ["disc/3.png", "-"], ["disc/5.png", "square"],
@@ -167,7 +168,7 @@ def test_a_set_is_added_for_a_run_with_what_it_was_trained_with(
     again = opsin.load(shapes, labels=studio.sets.corrections_path(the_set.id))
     assert again.classes[again.labels[named(again, "disc/5.png")]] == "square"
     assert table.read_text().startswith("name,label")
-    assert of(studio, "one")[0].id == the_set.id
+    assert of(studio, "one")[0].dataset.id == the_set.id
     assert len(studio.sets.all()) == 1
 
 
@@ -177,12 +178,13 @@ def test_a_run_at_another_size_has_its_images_by_name(
     opsin.load(shapes)
     data = opsin.load(shapes, size=(16, 16), classes=["square", "disc"])
     trained(data, tmp_path)
-    the_set, corrections = of(studio, "one")
-    assert the_set.options["classes"] == ("square", "disc")
+    album, places = of(studio, "one")
+    assert album.dataset.options["classes"] == ("square", "disc")
     row = named(data, "disc/4.png")
-    corrections.put([row], None)
-    assert corrections.now() == {row: None}
-    assert "disc/4.png,-" in studio.sets.corrections_path(the_set.id).read_text()
+    asyncio.run(studio.albums.remove(album, [places[row]]))
+    album, places = of(studio, "one")
+    assert [at for at in places if album.labels[at] == OUT] == [places[row]]
+    assert "disc/4.png,-" in studio.sets.corrections_path(album.dataset.id).read_text()
 
 
 def test_a_run_of_two_sources_and_one_whose_images_are_gone(

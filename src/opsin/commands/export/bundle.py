@@ -68,19 +68,16 @@ def _for_others(classifier: Classifier) -> bytes:
 
 
 def _run_of(classifier: Classifier) -> RunDirectory | None:
-    """Return the run of a classifier file, or ``None`` if it lies elsewhere."""
     directory = RunDirectory(classifier.path.parent)
     is_classifier = directory.classifier == classifier.path and directory.recipe.is_file()
     return directory if is_classifier else None
 
 
 def _client(name: str) -> bytes:
-    """Return a file of the clients."""
     return (resources.files("opsin.commands.export") / "clients" / name).read_bytes()
 
 
 def _classes_json(metadata: Metadata) -> bytes:
-    """Return the clients' settings: classes and preparation."""
     preparation = metadata.preparation
     prepared = preparation.model_dump(exclude={"background"}, exclude_none=True)
     reject = None if metadata.reject is None else metadata.reject.max_ood_score
@@ -92,18 +89,14 @@ def _json(content: Any) -> bytes:
 
 
 def _checksums(files: Mapping[str, bytes]) -> bytes:
-    """Return the lines for ``sha256sum --check``, sorted by name."""
     lines = [f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n" for name in sorted(files)]
     return "".join(lines).encode()
 
 
 def write_bundle(
-    classifier: Classifier,
-    target: Path,
-    *,
-    data: Sequence[str | os.PathLike[str]],
+    classifier: Classifier, target: Path, *, data: Sequence[str | os.PathLike[str]],
     watcher: Watcher,
-) -> Shipped:
+) -> Shipped:  # fmt: skip
     """Write a bundle, after comparing plain ONNX Runtime with Opsin on real images."""
     known = known_images(classifier, data, watcher=watcher)
     # Training images for a cross-validated run, which trained on all.
@@ -225,7 +218,6 @@ def _readme(metadata: Metadata, shown: set[str], part: ShippedPart) -> bytes:
 
 
 def _zip(files: dict[str, bytes]) -> bytes:
-    """Pack files reproducibly."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as bundle:
         for name in sorted(files):
@@ -266,13 +258,9 @@ class HubExport(BaseModel, frozen=True):
 
 
 def export_to_hub(
-    classifier: Classifier,
-    name: HubName,
-    out: str | os.PathLike[str] | None,
-    *,
-    licence: str | None,
-    watcher: Watcher,
-) -> HubExport:
+    classifier: Classifier, name: HubName, out: str | os.PathLike[str] | None, *,
+    licence: str | None, watcher: Watcher,
+) -> HubExport:  # fmt: skip
     """Write the folder for the hub."""
     if name.revision != "main":
         raise RecipeError(
@@ -315,12 +303,10 @@ def _files(classifier: Classifier, name: HubName, licence: str) -> dict[str, byt
     _compare(classifier, content, np.random.default_rng(0).integers(0, 256, shape, np.uint8))
     run = Run(directory.path)
     card = model_card(
-        run.report,
-        run.recipe.training.seed,
-        name=name.repository,
+        run.report, run.recipe.training.seed, name=name.repository,
         source=run.recipe.data.source_names,
         publication=Publication(name.repository, licence, classifier.metadata.backbone),
-    )
+    )  # fmt: skip
     return {
         CLASSIFIER: content,
         _CARD: card.encode("utf-8", "backslashreplace"),

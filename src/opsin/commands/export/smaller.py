@@ -142,14 +142,9 @@ class Shipped(BaseModel, frozen=True):
 
 
 def write_smaller(
-    classifier: Classifier,
-    to: To,
-    target: Path,
-    *,
-    force: bool,
-    data: Sequence[str | os.PathLike[str]],
-    watcher: Watcher,
-) -> Shipped:
+    classifier: Classifier, to: To, target: Path, *, force: bool,
+    data: Sequence[str | os.PathLike[str]], watcher: Watcher,
+) -> Shipped:  # fmt: skip
     """Make a classifier smaller, compare it with its original, and write it."""
     from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415  it needs onnx
     from opsin.onnx_files.quantize import to_fp16  # noqa: PLC0415
@@ -285,7 +280,6 @@ def _speed(
 
 
 def _rate(classifier: Classifier, images: Pixels, repeats: int) -> float:
-    """Return images a second, after a warm-up batch."""
     classifier.answers(images)
     began = time.perf_counter()
     for _ in range(repeats):

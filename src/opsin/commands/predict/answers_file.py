@@ -375,7 +375,6 @@ def _check_tables(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _create(path: Path, about: About) -> None:
-    """Create an empty answers file atomically."""
     with atomic_file(path) as temporary:
         with closing(sqlite3.connect(temporary, isolation_level=None)) as db:
             db.execute("PRAGMA locking_mode = EXCLUSIVE")

@@ -43,13 +43,14 @@ from opsin.core.storage import atomic_file, check_new_file, storage_errors, writ
 from opsin.core.stored_json import JsonObject
 from opsin.data.image_stream import Shard, ShardInputs, named_shard, whole_file
 from opsin.data.split import UNASSIGNED
-from opsin.stores.bucket import open_bucket, said_as
-from opsin.stores.store_address import (
+from opsin.stores.bucket import (
     ADDRESSES,
     AZURE_ACCOUNT,
     StoreAddress,
     StoredObject,
     is_stored,
+    open_bucket,
+    said_as,
 )
 
 #: What a shard's file ends in, behind the name of the whole.
@@ -132,7 +133,6 @@ class OutFile:
             shutil.rmtree(self.path.parent, ignore_errors=True)
 
     def _record(self) -> dict[str, str]:
-        """Return version and digest of the last upload."""
         try:
             record = json.loads(self.path.with_name(".stored.json").read_bytes())
         except (OSError, ValueError):

@@ -36,7 +36,7 @@ from opsin.data.sources.archive import is_archive
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.cluster import Cluster, is_elsewhere
 from opsin.runtime.prediction import NONE_OF_THESE, Prediction
-from opsin.stores.store_address import StoreAddress, is_stored
+from opsin.stores.bucket import StoreAddress, is_stored
 
 # Answers are kept at least this often: images, and seconds.
 _BATCH: Final = 512
@@ -160,14 +160,9 @@ def classify(
         answers = AnswersFile(database, target.path, begun, kinds=len(classes) + 2)
         stack.enter_context(answers)
         work = _Work(
-            classifier,
-            stream,
-            answers,
-            watcher,
-            top=form.top,
-            reject=reject,
+            classifier, stream, answers, watcher, top=form.top, reject=reject,
             min_confidence=min_confidence,
-        )
+        )  # fmt: skip
         if folder is not None:
             work.sorter = Sorter(folder, sort_by, work.labels, answers, watcher)
             stack.callback(work.sorter.close)
@@ -203,8 +198,6 @@ def _check_options(
 
 
 class _Work:
-    """Answers the remaining images, and keeps and sorts them in batches."""
-
     def __init__(
         self, classifier: Classifier, stream: Stream, answers: AnswersFile, watcher: Watcher, *,
         top: int, reject: bool, min_confidence: float,
@@ -290,7 +283,6 @@ class _Work:
             self._write()
 
     def _write(self) -> None:
-        """Save the batch's answers, and place their images."""
         answers: list[Answer] = []
         wanted: list[tuple[ListedImage, str]] = []
         batch, self._batch = self._batch, []  # what cannot be kept is never tried again here
@@ -313,7 +305,6 @@ class _Work:
         self._progress.advance(self._passed + self._done)
 
     def result(self, out: Path | StoreAddress, folder: Path | None, seconds: float) -> Classified:
-        """Count the answers."""
         answers, kept = self.answers.counts()
         kept_labels: dict[str, int] = {}
         for number, count in kept.most_common():  # a class may be called "unreadable"

@@ -37,16 +37,11 @@ def row_of(name: str, answer: Prediction | ImageError, top: int, *, reject: bool
         return row | {"image": name, "top": [], "notes": [], "error": reason_of(name, answer)}
     best = [{"label": label, "probability": _short(share)} for label, share in answer.top(top)]
     return {
-        "image": name,
-        "answer": answer.answer if reject else answer.label,
-        "label": answer.label,
-        "confidence": _short(answer.confidence),
-        "ood_score": _short(answer.ood_score),
-        "rejected": answer.rejected if reject else False,
-        "top": best,
-        "notes": list(answer.notes),
+        "image": name, "answer": answer.answer if reject else answer.label, "label": answer.label,
+        "confidence": _short(answer.confidence), "ood_score": _short(answer.ood_score),
+        "rejected": answer.rejected if reject else False, "top": best, "notes": list(answer.notes),
         "error": None,
-    }
+    }  # fmt: skip
 
 
 def reason_of(name: str, error: ImageError) -> str:

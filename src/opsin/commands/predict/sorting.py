@@ -320,7 +320,6 @@ class Sorter:
             self.close = stack.pop_all().close
 
     def _check_folders(self) -> None:
-        """Refuse what is in the place of an answer's folder."""
         for name in self._folders.values():
             with suppress(FileNotFoundError):
                 try:

@@ -77,15 +77,10 @@ class Progress:
 
 
 def open_streams(
-    sources: Sources,
-    *,
-    columns: Mapping[str, str] | None = None,
-    follow_links: bool = False,
-    outside: bool = False,
-    stdin: BinaryIO | None = None,
-    shard: Shard | None = None,
+    sources: Sources, *, columns: Mapping[str, str] | None = None, follow_links: bool = False,
+    outside: bool = False, stdin: BinaryIO | None = None, shard: Shard | None = None,
     watcher: Watcher = SILENT,
-) -> Stream:
+) -> Stream:  # fmt: skip
     """Find the images of one source or of several, without reading any: see `open_stream`."""
     several = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
     if not several:
@@ -114,12 +109,9 @@ def open_streams(
 
 
 def open_classifier(
-    model: str | os.PathLike[str] | Classifier,
-    *,
-    device: str = "auto",
-    tta: bool = False,
+    model: str | os.PathLike[str] | Classifier, *, device: str = "auto", tta: bool = False,
     watcher: Watcher = SILENT,
-) -> Classifier:
+) -> Classifier:  # fmt: skip
     """Open a classifier for many images; one that is open stays as it is."""
     # Several threads would add up an image's numbers in an order that depends on its batch.
     if not isinstance(model, Classifier):
@@ -130,14 +122,9 @@ def open_classifier(
 
 
 def classify_stream(
-    classifier: Classifier,
-    stream: Iterable[ListedImage],
-    *,
-    as_is: bool = False,
-    tta: bool = False,
-    cluster: Cluster | None = None,
-    idle: Callable[[], None] = lambda: None,
-) -> Generator[Answered]:
+    classifier: Classifier, stream: Iterable[ListedImage], *, as_is: bool = False,
+    tta: bool = False, cluster: Cluster | None = None, idle: Callable[[], None] = lambda: None,
+) -> Generator[Answered]:  # fmt: skip
     """Yield each image of a stream with its answer, or the reason why there is none.
 
     On a cluster the machines share the work, and answers come without pixels. ``idle`` is called
@@ -159,12 +146,9 @@ def classify_stream(
     # Batches that are computed at the same time take the memory of one together.
     together = max(1, THREADS // (classifier.threads or THREADS)) if classifier.device == CPU else 1
     steps: ImageSteps[ListedImage, PreparedImage, Prediction] = ImageSteps(
-        prepare=prepare,
-        compute=compute,
-        cost=lambda item: pixels + held_bytes(item),
-        batch=max(8, classifier.batch_size // together),
-        together=together,
-    )
+        prepare=prepare, compute=compute, cost=lambda item: pixels + held_bytes(item),
+        batch=max(8, classifier.batch_size // together), together=together,
+    )  # fmt: skip
     if cluster is not None:
         return cluster.answers(steps, stream)
     end_wait = stream.close if isinstance(stream, Stream) else lambda: None
@@ -172,14 +156,9 @@ def classify_stream(
 
 
 def each_answer(
-    classifier: Classifier,
-    stream: Stream,
-    *,
-    reject: bool = True,
-    as_is: bool = False,
-    tta: bool = False,
-    watcher: Watcher = SILENT,
-) -> Iterator[Answered]:
+    classifier: Classifier, stream: Stream, *, reject: bool = True, as_is: bool = False,
+    tta: bool = False, watcher: Watcher = SILENT,
+) -> Iterator[Answered]:  # fmt: skip
     """Yield each image with its answer, or why there is none."""
     answers = classify_stream(classifier, stream, as_is=as_is, tta=tta)
     for image, answer in noting_looks(answers, classifier, watcher):
@@ -191,19 +170,11 @@ def each_answer(
 
 @checked
 def predict_each(
-    model: str | os.PathLike[str] | Classifier,
-    source: Sources,
-    *,
-    reject: bool = True,
-    as_is: bool = False,
-    tta: bool = False,
-    columns: Mapping[str, str] | None = None,
-    follow_links: bool = False,
-    outside: bool = False,
-    stdin: BinaryIO | None = None,
-    device: str = "auto",
-    watcher: Watcher = SILENT,
-) -> Iterator[Prediction | ImageError]:
+    model: str | os.PathLike[str] | Classifier, source: Sources, *, reject: bool = True,
+    as_is: bool = False, tta: bool = False, columns: Mapping[str, str] | None = None,
+    follow_links: bool = False, outside: bool = False, stdin: BinaryIO | None = None,
+    device: str = "auto", watcher: Watcher = SILENT,
+) -> Iterator[Prediction | ImageError]:  # fmt: skip
     """Yield the answer for each image of a source, or why there is none; no file is written.
 
     Arguments and errors are those of `classify`. Memory does not grow with the number of images.

@@ -139,7 +139,6 @@ class _Undoing:
         self._scratch = f"{SCRATCH}-{about.key}"
 
     def undo(self, move: Move) -> str | None:
-        """Undo one move, or say why that could not be."""
         try:
             return self._move_back(move) if move.by == "move" else self._remove(move)
         except OSError as error:

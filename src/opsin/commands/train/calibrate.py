@@ -248,12 +248,9 @@ def _prototypes(exported: ExportedFile) -> ClassPrototypes:
 
 
 def try_views(
-    classifier: Classifier,
-    validation: Answers | None,
-    dataset: Dataset,
-    varied: Views,
+    classifier: Classifier, validation: Answers | None, dataset: Dataset, varied: Views,
     watcher: Watcher,
-) -> Views:
+) -> Views:  # fmt: skip
     """Judge by validation images whether the mean over views beats a single answer."""
     from opsin.evaluation.comparison import LEVEL, compare_answers  # noqa: PLC0415  needs scipy
 

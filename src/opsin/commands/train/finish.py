@@ -56,15 +56,9 @@ def write_request(directory: RunDirectory, learner: Learner, audit: Audit) -> No
 
 
 def finish(
-    directory: RunDirectory,
-    learner: Learner,
-    exported: ExportedFile,
-    audit: Audit,
-    watcher: Watcher,
-    *,
-    seconds: dict[str, float],
-    training: TrainingFacts,
-) -> Report:
+    directory: RunDirectory, learner: Learner, exported: ExportedFile, audit: Audit,
+    watcher: Watcher, *, seconds: dict[str, float], training: TrainingFacts,
+) -> Report:  # fmt: skip
     """Calibrate, check and evaluate a run's file, write it once, and write the report."""
     from opsin.commands import report as page  # noqa: PLC0415  needs matplotlib
     from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415  needs onnx
@@ -125,13 +119,9 @@ def finish(
 
 
 def _report(
-    learner: Learner,
-    audit: Audit,
-    training: TrainingFacts,
-    evaluation: RunEvaluation,
-    metadata: Metadata,
-    **more: Any,
-) -> Report:
+    learner: Learner, audit: Audit, training: TrainingFacts, evaluation: RunEvaluation,
+    metadata: Metadata, **more: Any,
+) -> Report:  # fmt: skip
     layers, recipe, dataset, views = (
         learner.layers, learner.recipe, learner.dataset, metadata.views,
     )  # fmt: skip

@@ -31,9 +31,16 @@ from opsin.classical.classical_recipe import (
     PixelModel,
     resolve_classical,
 )
-from opsin.classical.fit import FitProgress, Fitted, figures_of, fit, run_interruptible
+from opsin.classical.fit import (
+    FitProgress,
+    Fitted,
+    Pooling,
+    drawn,
+    figures_of,
+    fit,
+    run_interruptible,
+)
 from opsin.classical.fitted_file import Written
-from opsin.classical.pixels import Pooling, drawn
 from opsin.commands.backbones import measure
 from opsin.commands.train.calibrate import ExportedFile, assumed_mix
 from opsin.commands.train.learner import Learner, Loaded, answering_device, versions
@@ -89,14 +96,9 @@ class HeadLearner(Learner):
     strange: NDArray[np.float32] | None = None  # features of strange images, ``float32[S, V, D]``
 
     def __init__(
-        self,
-        dataset: Dataset,
-        recipe: ClassicalRecipe,
-        backbone: Backbone | None,
-        *,
-        began: float,
+        self, dataset: Dataset, recipe: ClassicalRecipe, backbone: Backbone | None, *, began: float,
         start: Start | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.dataset, self.recipe, self.backbone = dataset, recipe, backbone
         self.began, self.budget, self.start = began, recipe.budget, start
         self.layers, self.threads = [], cores()

@@ -78,16 +78,9 @@ _FROZEN: Final = "Leave --fine-tune out: frozen features still work, and need no
 
 
 def load_for(
-    data: object,
-    model: str | None,
-    options: dict[str, Any],
-    *,
-    budget: str | float | None = None,
-    offline: bool,
-    watcher: Watcher,
-    by_all: bool = True,
-    planned: bool = False,
-) -> Loaded:
+    data: object, model: str | None, options: dict[str, Any], *, budget: str | float | None = None,
+    offline: bool, watcher: Watcher, by_all: bool = True, planned: bool = False,
+) -> Loaded:  # fmt: skip
     """Load the images and settle the kind of model.
 
     What remains in ``options`` is for the model and the training.
@@ -243,14 +236,10 @@ def _perhaps_pretrained(
     elif loaded.budget is not None and not can_train:
         watcher.note(WITHOUT_PYTORCH)
     return replace(
-        loaded,
-        model=BACKBONE,
-        dataset=photographs(),
-        backbone=backbone,
-        budget=loaded.budget if tunes else None,
-        reasons=reasons,
+        loaded, model=BACKBONE, dataset=photographs(), backbone=backbone,
+        budget=loaded.budget if tunes else None, reasons=reasons,
         is_open=trial is None and can_train,
-    )
+    )  # fmt: skip
 
 
 def network_in_time(dataset: Dataset, budget: float | None = None) -> str | None:
@@ -299,14 +288,9 @@ def solved_by_gradients(dataset: Dataset, seed: int) -> str | None:
 
 
 def try_backbone(
-    dataset: Dataset,
-    photographs: Callable[[], Dataset],
-    backbone: Backbone,
-    *,
-    seed: int,
-    budget: float | None = None,
-    watcher: Watcher = SILENT,
-) -> BackboneTrial:
+    dataset: Dataset, photographs: Callable[[], Dataset], backbone: Backbone, *, seed: int,
+    budget: float | None = None, watcher: Watcher = SILENT,
+) -> BackboneTrial:  # fmt: skip
     """Compare a head on frozen features with a network trained from scratch for half a minute."""
     from opsin.backbones.features import compute  # noqa: PLC0415  loads onnx
     from opsin.classical.heads import rooted  # noqa: PLC0415  loads scikit-learn
@@ -319,12 +303,9 @@ def try_backbone(
     if not np.array_equal(dataset.source_digests, prepared.source_digests):
         return BackboneTrial(words="not all images can be read in both sizes")
     features = compute(
-        backbone,
-        subset(prepared.images, rows),
-        prepared.digests[rows],
-        views_of(prepared, len(prepared.split.train)),
-        watcher=watcher,
-    )
+        backbone, subset(prepared.images, rows), prepared.digests[rows],
+        views_of(prepared, len(prepared.split.train)), watcher=watcher,
+    )  # fmt: skip
     points = rooted(features.mean(axis=1, dtype=np.float32), backbone.units)
     right = _right(points, prepared.labels[rows], folds)
     by_gradients = _accuracy_of_gradients(dataset, rows, folds)
@@ -366,8 +347,7 @@ def _trial_file(dataset: Dataset, backbone: Backbone, seed: int) -> Path:
 
 
 def _tried(dataset: Dataset, seed: int) -> tuple[NDArray[np.int64], list[Fold]]:
-    """The training images that are tried, and folds of them by their positions."""
-    from opsin.classical.pixels import drawn  # noqa: PLC0415  stays quick to import
+    from opsin.classical.fit import drawn  # noqa: PLC0415  stays quick to import
     from opsin.evaluation.out_of_fold import folds_of  # noqa: PLC0415  loads scikit-learn
 
     train = dataset.split.train
@@ -378,7 +358,7 @@ def _tried(dataset: Dataset, seed: int) -> tuple[NDArray[np.int64], list[Fold]]:
 def _accuracy_of_gradients(
     dataset: Dataset, rows: NDArray[np.int64], folds: Sequence[Fold]
 ) -> float:
-    from opsin.classical.pixels import gradient_histograms  # noqa: PLC0415
+    from opsin.classical.fit import gradient_histograms  # noqa: PLC0415
 
     points = gradient_histograms(dataset.images, rows)
     return float(_right(points, dataset.labels[rows], folds).mean())
@@ -387,7 +367,6 @@ def _accuracy_of_gradients(
 def _right(
     points: NDArray[np.float32], labels: NDArray[np.int64], folds: Sequence[Fold]
 ) -> NDArray[np.bool_]:
-    """Whether a support vector machine that has not seen an image has it right."""
     from sklearn.svm import SVC  # noqa: PLC0415  slow to import
 
     # For rows of length 1 the squared distance is 2 less twice the product.
@@ -422,7 +401,7 @@ def _beside_training(
 
 
 def _averaged_down(dataset: Dataset, split: Split) -> Dataset:
-    from opsin.classical.pixels import Pooling  # noqa: PLC0415  stays quick to import
+    from opsin.classical.fit import Pooling  # noqa: PLC0415  stays quick to import
 
     pooling = Pooling.to_fit(cast("tuple[int, int, int]", dataset.images.shape[1:]), _SIDE)
     rows = np.concatenate([split.train, split.val])
@@ -430,11 +409,9 @@ def _averaged_down(dataset: Dataset, split: Split) -> Dataset:
     images = np.rint(255 * pixels).astype(np.uint8).transpose(0, 2, 3, 1)
     numbers, learnt = np.arange(len(rows)), len(split.train)
     return replace(
-        dataset,
-        images=np.ascontiguousarray(images),
-        labels=dataset.labels[rows],
+        dataset, images=np.ascontiguousarray(images), labels=dataset.labels[rows],
         split=Split(numbers[:learnt], numbers[learnt:], numbers[:0]),
-    )
+    )  # fmt: skip
 
 
 class _WholeTraining(Watcher):

@@ -70,13 +70,10 @@ _MILD: Final = {"zoom": 0.1, "brightness": 0.1}
 # Few images are seen often, in small batches, so that there are some hundred steps at all, and
 # never twice alike. Of very many, a few passes show as much.
 _AMOUNTS: Final = (
-    _Amount(100, 100, 16, 3, _STRONG),
-    _Amount(_FEW, 80, 32, 5, _STRONG),
-    _Amount(5_000, 40, 64, 4.5, _MILD),
-    _Amount(20_000, 24, 256, 15, {}),
-    _Amount(200_000, 20, 512, 20, {}),
-    _Amount(math.inf, 8, 512, 60, {}),
-)
+    _Amount(100, 100, 16, 3, _STRONG), _Amount(_FEW, 80, 32, 5, _STRONG),
+    _Amount(5_000, 40, 64, 4.5, _MILD), _Amount(20_000, 24, 256, 15, {}),
+    _Amount(200_000, 20, 512, 20, {}), _Amount(math.inf, 8, 512, 60, {}),
+)  # fmt: skip
 # Filters of the first stage, the best first; the first that leaves time for half of the epochs is
 # taken. Each stage doubles them, up to `_WIDEST` times; a further stage halves the image, until its
 # smaller side is at most `_LAST_SIDE`.
@@ -121,12 +118,10 @@ class NetworkLearner(Learner):
             choice = choose(
                 shape=dataset.images.shape[1:],
                 counts=np.bincount(labels, minlength=len(dataset.classes)).tolist(),
-                mirrored=mirrored,
-                device=device.type,
+                mirrored=mirrored, device=device.type,
                 quick=recipe.training.precision != "float32" and has_quick_bfloat16(device),
-                requested=requested,
-                seconds=seconds,
-            )
+                requested=requested, seconds=seconds,
+            )  # fmt: skip
             if seconds is None:  # a budget says its own
                 reasons["Auto"] = choice.reason
             recipe = resolve(
@@ -137,13 +132,9 @@ class NetworkLearner(Learner):
         recipe, epoch_seconds = balanced(recipe, dataset), None
         if seconds is not None:
             recipe, chosen, epoch_seconds = fit_budget(
-                seconds,
-                recipe,
-                dataset,
-                device=device,
-                fixed="epochs" in requested,
+                seconds, recipe, dataset, device=device, fixed="epochs" in requested,
                 watcher=watcher,
-            )
+            )  # fmt: skip
             reasons["Budget"] = f"{clock(seconds)} · {chosen}"
         learner = cls(dataset, recipe.model_copy(update={"reasons": reasons | recipe.reasons}))
         learner.began, learner.budget, learner.epoch_seconds = began, seconds, epoch_seconds
@@ -257,15 +248,10 @@ class Choice(NamedTuple):
 
 
 def choose(
-    *,
-    shape: Sequence[int],
-    counts: Sequence[int],
-    mirrored: bool = True,
-    device: str = "cpu",
-    quick: bool = False,
-    requested: Mapping[str, object] | None = None,
+    *, shape: Sequence[int], counts: Sequence[int], mirrored: bool = True, device: str = "cpu",
+    quick: bool = False, requested: Mapping[str, object] | None = None,
     seconds: float | None = None,
-) -> Choice:
+) -> Choice:  # fmt: skip
     """Choose a network, its size and training for ``auto``, by the images and the machine."""
     settled = {key: value for key, value in (requested or {}).items() if value is not None}
     height, width, channels = shape
@@ -317,7 +303,6 @@ def choose(
 def _sizes(
     asked: ModelRecipe, side: int, classes: int, stems: Sequence[int], settled: Mapping[str, object]
 ) -> Iterator[Mapping[str, object]]:
-    """Options for the size of the network, the best first."""
     if not MODELS[asked.name].convolutional or "hidden" in settled:
         yield {name: settled[name] for name in ("hidden", "depth") if name in settled}
         return

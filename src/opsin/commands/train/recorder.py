@@ -107,13 +107,9 @@ class Recorder(WatcherGroup):
 
 
 def watcher_of_run(
-    watcher: Watcher | None,
-    observers: Sequence[Watcher],
-    track: str | Sequence[str] | None = None,
-    *,
-    quiet: bool,
-    group: ProcessGroup = ALONE,
-) -> Watcher:
+    watcher: Watcher | None, observers: Sequence[Watcher], track: str | Sequence[str] | None = None,
+    *, quiet: bool, group: ProcessGroup = ALONE,
+) -> Watcher:  # fmt: skip
     """The display, observers and trackers of a run, in the process that writes it."""
     if not group.writes:
         return SILENT

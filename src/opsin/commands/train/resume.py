@@ -48,15 +48,9 @@ def begun_before(root: Path, group: ProcessGroup) -> tuple[RunDirectory | None, 
 
 
 def learner_of(
-    parent: RunDirectory,
-    data: Dataset | Places,
-    changes: Mapping[str, object] | None = None,
-    *,
-    name: str | None = None,
-    group: ProcessGroup,
-    watcher: Watcher,
-    began: float,
-) -> Learner:
+    parent: RunDirectory, data: Dataset | Places, changes: Mapping[str, object] | None = None, *,
+    name: str | None = None, group: ProcessGroup, watcher: Watcher, began: float,
+) -> Learner:  # fmt: skip
     """The learner of a run directory, with the state that it goes on from."""
     changes, recipe, backbone = changes or {}, Run(parent.path).recipe, None
     if isinstance(recipe, ImportRecipe):
@@ -95,7 +89,6 @@ def learner_of(
 def _same_backbone(
     parent: RunDirectory, recipe: ClassicalRecipe, changes: Mapping[str, object], watcher: Watcher
 ) -> Backbone:
-    """Open the network of a fine-tuning, which must be the same."""
     from opsin.backbones.backbone import open_backbone  # noqa: PLC0415  loads onnx
 
     if not recipe.fine_tunes:

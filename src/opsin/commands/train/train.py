@@ -32,19 +32,11 @@ from opsin.training.process_group import ALONE, ProcessGroup, joined, refuse_sev
 
 @checked
 def train(
-    data: object,
-    *,
-    model: str | None = None,
-    budget: str | float | None = None,
-    runs: str | os.PathLike[str] = "runs",
-    name: str | None = None,
-    watcher: Watcher | None = None,
-    observers: Sequence[Watcher] = (),
-    track: str | Sequence[str] | None = None,
-    quiet: bool = False,
-    offline: bool = False,
-    **options: Unpack[TrainOptions],
-) -> Run:
+    data: object, *, model: str | None = None, budget: str | float | None = None,
+    runs: str | os.PathLike[str] = "runs", name: str | None = None, watcher: Watcher | None = None,
+    observers: Sequence[Watcher] = (), track: str | Sequence[str] | None = None,
+    quiet: bool = False, offline: bool = False, **options: Unpack[TrainOptions],
+) -> Run:  # fmt: skip
     """Train a classifier and evaluate the exported file.
 
     The first Ctrl-C ends the training; the run is then finished with the best epoch so far, and
@@ -115,16 +107,10 @@ def train(
 
 @checked
 def resume(
-    run: str | os.PathLike[str],
-    data: Dataset | Places = (),
-    *,
-    name: str | None = None,
-    watcher: Watcher | None = None,
-    observers: Sequence[Watcher] = (),
-    track: str | Sequence[str] | None = None,
-    quiet: bool = False,
-    **changes: Any,
-) -> Run:
+    run: str | os.PathLike[str], data: Dataset | Places = (), *, name: str | None = None,
+    watcher: Watcher | None = None, observers: Sequence[Watcher] = (),
+    track: str | Sequence[str] | None = None, quiet: bool = False, **changes: Any,
+) -> Run:  # fmt: skip
     """Continue a training from its newest whole checkpoint; the result is the same bit for bit.
 
     Args:
@@ -184,15 +170,10 @@ def resume(
 
 @checked
 def plan(
-    data: object,
-    *,
-    model: str | None = None,
-    budget: str | float | None = None,
-    watcher: Watcher | None = None,
-    quiet: bool = False,
-    offline: bool = False,
+    data: object, *, model: str | None = None, budget: str | float | None = None,
+    watcher: Watcher | None = None, quiet: bool = False, offline: bool = False,
     **options: Unpack[TrainOptions],
-) -> Plan:
+) -> Plan:  # fmt: skip
     """Describe what `train` would do with the same arguments, without beginning a run.
 
     Images are read and cached, as by `train`.
@@ -244,8 +225,6 @@ def plan(
 
 
 class _Notes(Watcher):
-    """Keeps the warnings."""
-
     def __init__(self) -> None:
         self.texts: list[str] = []
 
@@ -269,13 +248,9 @@ def decide(loaded: Loaded, options: dict[str, Any], *, began: float, watcher: Wa
 
 
 def run_training(
-    learner: Learner,
-    directory_of: Callable[[], RunDirectory],
-    *,
-    watcher: Watcher,
-    began: float,
+    learner: Learner, directory_of: Callable[[], RunDirectory], *, watcher: Watcher, began: float,
     group: ProcessGroup = ALONE,
-) -> Run:
+) -> Run:  # fmt: skip
     """Train in a directory that is made once everything else is known to be usable."""
     audited = audit(learner.dataset, watcher=watcher)
     with learner.ready(group):

@@ -13,12 +13,8 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
 )
 
-from opsin.core.arguments import read_former_names
 from opsin.core.errors import RunError
 from opsin.core.files import open_regular
 from opsin.core.metadata import Count, Preparation, limited_text
@@ -211,8 +207,6 @@ class Epoch(Line):
     complete: bool = True
     norms: dict[str, _Measured] = Field(default_factory=dict)
 
-    _former_names = model_validator(mode="before")(read_former_names)
-
 
 class EpochConfusion(Line):
     """The confusion matrix of one epoch on validation images: a line of ``confusions.jsonl``.
@@ -267,21 +261,23 @@ NOTE_MOST: Final = 10_000
 IMPORTED: Final = "imported"
 
 
+def _cut(most: int) -> BeforeValidator:
+    """Cut overlong texts of other programs to the limit."""
+    return BeforeValidator(lambda text: text[:most] if isinstance(text, str) else text or "")
+
+
 class RunNotes(Artifact):
     """The user's name for a run and note about it; empty by default."""
 
     FILE: ClassVar[str] = "notes.json"
 
-    name: str = Field("", description=f"Name of the run, at most {NAME_MOST} characters.")
-    note: str = Field("", description=f"Note about the run, at most {NOTE_MOST:,} characters.")
+    name: Annotated[str, _cut(NAME_MOST)] = Field(
+        "", description=f"Name of the run, at most {NAME_MOST} characters."
+    )
+    note: Annotated[str, _cut(NOTE_MOST)] = Field(
+        "", description=f"Note about the run, at most {NOTE_MOST:,} characters."
+    )
     number: int = Field(0, ge=0, description="Number in its project of the studio; 0 without one.")
-
-    @field_validator("name", "note", mode="before")
-    @classmethod
-    def _shorten(cls, text: object, info: ValidationInfo) -> object:
-        """Cut overlong texts of other programs to the limit."""
-        most = NAME_MOST if info.field_name == "name" else NOTE_MOST
-        return text[:most] if isinstance(text, str) else text or ""
 
 
 class LoggedEvaluation(Line):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import io
 import json
 import os
@@ -37,7 +36,7 @@ from opsin.core.artifacts.records import (
     read_objects,
 )
 from opsin.core.errors import RunError
-from opsin.core.files import ConfinedDir, open_regular
+from opsin.core.files import ConfinedDir, free_name, open_regular
 from opsin.core.platform import process_exists
 from opsin.core.storage import atomic_file, storage_errors, write_bytes
 from opsin.core.stored_arrays import StoredArrays
@@ -55,17 +54,13 @@ _STALE: Final = 1800.0
 _SLACK: Final = 1e-3
 
 
-def free_name(root: Path, name: str, taken: Container[str] = ()) -> str:
+def free_run_name(root: Path, name: str, taken: Container[str] = ()) -> str:
     """A name for a new run directory: ``2026-11-21-name``, with a number if taken."""
-    day = dt.datetime.now(tz=dt.UTC).astimezone().date().isoformat()
+    day = time.strftime("%Y-%m-%d")
     # Letters of any script stay; characters special to file systems or shells go.
     tame = re.sub(r"[^\w.-]+", "-", name).strip(".-")[:80]
-    stem = free = f"{day}-{tame or 'run'}"
-    number = 1
-    while free in taken or os.path.lexists(root / free):
-        number += 1
-        free = f"{stem}-{number}"
-    return free
+    wish = f"{day}-{tame or 'run'}"
+    return free_name(wish, lambda name: name in taken or os.path.lexists(root / name))
 
 
 class RunDirectory:
@@ -103,7 +98,7 @@ class RunDirectory:
             root.mkdir(parents=True, exist_ok=True)
             while True:
                 # The studio names the run of the process that it starts, once.
-                path = root / (os.environ.pop(RUN_NAME, "") or free_name(root, name))
+                path = root / (os.environ.pop(RUN_NAME, "") or free_run_name(root, name))
                 with contextlib.suppress(FileExistsError):
                     path.mkdir()
                     return cls(path)
@@ -331,20 +326,13 @@ def find_runs(root: Path) -> list[RunDirectory]:
 
 
 class _Arrays(dict[str, NDArray[Any]]):
-    """A run file's arrays by name; a missing one raises `RunError`."""
-
     file = Path()
 
     def __missing__(self, name: str) -> NDArray[Any]:
-        raise _MissingArrayError(f"{self.file} has no {name}", "Train again.")
-
-
-class _MissingArrayError(RunError, KeyError):
-    """A missing array; callers that can explain it catch the `KeyError`."""
+        raise RunError(f"{self.file} has no {name}", "Train again.")
 
 
 def _check_split(arrays: dict[str, NDArray[Any]]) -> None:
-    """Check that the parts are rows of the run's images."""
     count = None
     for name in arrays.keys() & {"digests", "source_digests"}:
         digests = arrays[name]
@@ -356,7 +344,6 @@ def _check_split(arrays: dict[str, NDArray[Any]]) -> None:
 
 
 def _check_predictions(arrays: dict[str, NDArray[Any]]) -> None:
-    """Check that each part has a row, a label and probabilities for each of its images."""
     for part in ("val", "test", "out_of_fold"):
         names = [f"{part}_{what}" for what in ("rows", "labels", "probabilities")]
         if len({len(arrays[name]) for name in names if name in arrays and arrays[name].ndim}) > 1:

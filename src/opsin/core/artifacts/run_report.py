@@ -7,7 +7,6 @@ from typing import Annotated, ClassVar, Final, Self
 
 from pydantic import Field, computed_field, model_validator
 
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.records import (
     LONGEST,
     Artifact,
@@ -22,6 +21,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PredictedPart
 from opsin.core.errors import OpsinError
 from opsin.core.metadata import Calibration, ClassMix, Count, Layer, Reject, Views
+from opsin.core.recipe import DataRecipe
 
 #: The ends of a 95% interval.
 Interval = Annotated[list[float], Field(min_length=2, max_length=2)]
@@ -405,6 +405,28 @@ class Report(Artifact):
     def judged(self) -> PartFigures:
         """The figures of the part that the verdict rests on."""
         return self.figures[self.split]
+
+
+class RecordedModel(Stored):
+    """The model; its options depend on its name."""
+
+    name: Text
+
+
+class RecordedTraining(Stored):
+    """How it was trained; the options depend on the model."""
+
+    epochs: Count | None = Field(None, description="Epochs that were asked for.")
+
+
+class RecordedRecipe(Artifact):
+    """The part of a run's recipe that all models share."""
+
+    FILE: ClassVar[str] = "recipe.json"
+
+    data: DataRecipe
+    model: RecordedModel
+    training: RecordedTraining = Field(default_factory=RecordedTraining)
 
 
 @dataclass(frozen=True)

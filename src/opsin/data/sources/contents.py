@@ -24,7 +24,7 @@ from opsin.data.images import PackedImage
 from opsin.data.lazy_images import LazyImages, subset
 from opsin.data.spelling import nfc, places_among
 from opsin.data.split import TEST, TRAIN, UNASSIGNED
-from opsin.stores.store_address import StoredObject
+from opsin.stores.bucket import StoredObject
 
 #: A file's path or content, an object of a store, an image in a file of many, or an array.
 Unprepared = str | bytes | StoredObject | PackedImage | NDArray[np.uint8]

@@ -23,8 +23,7 @@ from opsin.data.sources import table
 from opsin.data.sources.contents import LabelledImages, LocatedSource
 from opsin.data.sources.rows import Row, SourceKind, SourceRequest, collect, stream_of_table
 from opsin.data.split import TRAIN, part_named
-from opsin.stores.bucket import Bucket, open_bucket, said_as
-from opsin.stores.store_address import StoreAddress, StoredObject, is_stored
+from opsin.stores.bucket import Bucket, StoreAddress, StoredObject, is_stored, open_bucket, said_as
 
 _USUAL = ("train", "val", "test")
 _ENDINGS = f"Images end in {', '.join(SUFFIXES[:6])} …"

@@ -31,7 +31,7 @@ from opsin.data.sources.arrays import from_arrays, opened_plain, read_idx
 from opsin.data.sources.contents import LabelledImages, LocatedSource
 from opsin.data.sources.rows import SourceKind, SourceRequest
 from opsin.hub.hub_name import PREFIX
-from opsin.stores.store_address import is_stored
+from opsin.stores.bucket import is_stored
 
 #: Seconds without a byte after which a connection is given up.
 TIMEOUT = 20.0

@@ -28,7 +28,7 @@ from opsin.data.images import PackedImage
 from opsin.data.sources.contents import LabelledImages, LocatedSource, read_facts, write_facts
 from opsin.data.spelling import nfc, places_among
 from opsin.data.split import UNASSIGNED, part_named
-from opsin.stores.store_address import StoredObject
+from opsin.stores.bucket import StoredObject
 
 #: Columns of a table; the first two are required.
 COLUMNS: Final = ("path", "label", "split", "group")

@@ -37,21 +37,24 @@ _ARCHIVE: Final = 60.0
 _SPEED: Final = 5e6
 
 
-def key_of(recipe: DataRecipe) -> str:
-    """A key that changes whenever a recipe's sources do."""
+def key_of(recipe: DataRecipe, name: str = "") -> str:
+    """A key that changes whenever a recipe's sources do; errors call the first one by its name."""
     if {*recipe.sources, *([recipe.test] if recipe.test else [])} <= set(NAMES):
         return sources.find_all(recipe).key  # built-in, verified by content
-    return str(_ask(recipe, "key")["key"])
+    return str(_ask(recipe, "key", name)["key"])
 
 
-def list_images(recipe: DataRecipe) -> Header:
+def list_images(recipe: DataRecipe, name: str) -> Header:
     """A recipe's images: names, labels, classes, and where they lie."""
-    return _ask(recipe, "images")
+    return _ask(recipe, "images", name)
 
 
-def _ask(recipe: DataRecipe, what: str) -> Header:
-    asked = {"recipe": recipe.model_dump(mode="json"), "what": what}
-    return _sandbox(os.getpid()).call(asked)[0]
+def _ask(recipe: DataRecipe, what: str, name: str) -> Header:
+    try:
+        asked = {"recipe": recipe.model_dump(mode="json"), "what": what}
+        return _sandbox(os.getpid()).call(asked)[0]
+    except SourceError as error:
+        raise error.replace(recipe.sources[0], name or recipe.sources[0]) from None
 
 
 @functools.cache
@@ -71,12 +74,13 @@ def find(header: Header, _: memoryview) -> tuple[Header, Sequence[bytes]]:
     listed = listed.keep(recipe.classes)
     answer: Header = {
         "names": list(listed.names), "labels": listed.labels.tolist(),
-        "classes": list(listed.classes), "parts": bool(listed.source_parts.any()),
+        "classes": list(listed.classes),
     }  # fmt: skip
-    if all(isinstance(image, str | PackedImage) for image in listed.images):
-        answer["files"] = [
-            astuple(image) if isinstance(image, PackedImage) else image for image in listed.images
-        ]
+    if all(isinstance(image, str) for image in listed.images):
+        answer["files"] = list(listed.images)
+    packed = [astuple(image) for image in listed.images if isinstance(image, PackedImage)]
+    if len(packed) == len(listed):
+        answer["packed"] = packed
     return answer, []
 
 

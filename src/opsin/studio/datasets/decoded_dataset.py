@@ -1,51 +1,62 @@
-"""A set of decoded images, opened."""
+"""The decoded images of a dataset, or of a run as they were in training."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from opsin.core.artifacts.records import DatasetRecord
+from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.recipe import DataRecipe
-from opsin.data import cache
 from opsin.data.audit import Finding
-from opsin.data.corrections import Decoded
-from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
+from opsin.data.cache import digest_names, short_digest
+from opsin.data.corrections import Decoded, correct
+from opsin.data.dataset import fingerprint_of
+from opsin.data.fill_cache import cache_key, look_up
+from opsin.data.run_images import pair_up, read_images, recipe_of_run, rows_of_run
+from opsin.data.sources.contents import take
+from opsin.data.split import TEST, TRAIN, VAL
+from opsin.studio.datasets.catalogue import LibraryDataset
+from opsin.studio.datasets.dataset_search import key_of
 from opsin.studio.errors import NotThere
 
-#: Parts of a split by their codes; the first is for images without one.
-PARTS: Final = {UNASSIGNED: "unsplit", TRAIN: "train", VAL: "val", TEST: "test"}
+# What may have been left to the images when they were decoded.
+_GIVEN: Final[tuple[dict[str, None], ...]] = (
+    {"size": None, "channels": None}, {"size": None}, {"channels": None}, {},
+)  # fmt: skip
+
+
+class NotDecoded(NotThere):
+    """Images not decoded yet; their dataset's page decodes them."""
 
 
 def png_of(pixels: NDArray[np.uint8]) -> bytes:
     """An image ``uint8[H, W, C]`` as a PNG file."""
     file = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(
-        file, "PNG", compress_level=1
-    )
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    image.save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
 class DecodedDataset:
-    """The decoded images of a set or a run."""
+    """The decoded images of a dataset or a run, by their rows."""
 
-    def __init__(
-        self, id_: str, decoded: Decoded, *, key: str = "",
-        kept: NDArray[np.int64] | None = None, recipe: DataRecipe | None = None,
-    ) -> None:  # fmt: skip
-        self.id = id_
-        self.decoded = decoded
-        self.key = key
-        self.recipe = recipe or DataRecipe.of(id_)
-        self.parts: NDArray[np.uint8] = decoded.source_parts.copy()
-        self.findings: dict[str, Finding] | None = None
-        self.looked = 0.0
-        self._kept = kept
+    def __init__(self, id_: str, decoded: Decoded, key: str, recipe: DataRecipe) -> None:
+        self.id, self.decoded, self.key, self.recipe = id_, decoded, key, recipe
+        #: The part of each image, as `opsin.data.split` numbers them: ``uint8[N]``.
+        self.parts: NDArray[np.uint8] = decoded.source_parts
+        #: Names of the classes, in the order of their labels.
+        self.classes = list(decoded.classes)
+        #: What the last check of a dataset found, by its kind, and the job of that check.
+        self.findings: dict[str, Finding] = {}
+        self.looked = ""
+        self.route = "images"
         content = hashlib.blake2s(repr(decoded.images.shape).encode(), digest_size=6)
         content.update(np.ascontiguousarray(decoded.digests).data)
         self.version = content.hexdigest()
@@ -53,50 +64,95 @@ class DecodedDataset:
     def __len__(self) -> int:
         return len(self.decoded.labels)
 
-    @property
-    def classes(self) -> list[str]:
-        """Names of the classes, in the order of their labels."""
-        return list(self.decoded.classes)
-
     def png(self, row: int) -> bytes:
-        """Return an image as a PNG file, at the training size."""
-        return png_of(self.decoded.images[self._row(row)])
-
-    def label(self, row: int) -> int:
-        """Return an image's class in the source, or as the run was trained."""
-        return int(self.decoded.labels[self._row(row)])
-
-    def name(self, row: int) -> str:
-        """Return an image's name: its path below the source, or ``train/123``."""
-        return str(self.decoded.names[self._row(row)])
-
-    def part(self, row: int) -> str:
-        """Return an image's part: ``train``, ``val``, ``test`` or ``unsplit``."""
-        return PARTS[int(self.parts[self._row(row)])]
-
-    def digest(self, row: int) -> str:
-        """Return an image's key in a corrections file: 32 hexadecimal digits."""
-        [name] = cache.digest_names(self.decoded.digests[[self._row(row)]])
-        return name
-
-    def address(self, row: int) -> str:
-        """Return an image's URL, which differs for each version."""
-        route = "images" if self._kept is None else "run-images"
-        return f"/{route}/{self.id}/{row}?v={self.version}"
-
-    def source_rows(self, rows: Collection[int]) -> list[int]:
-        """Return the rows in the set without corrections."""
-        checked = [self._row(row) for row in rows]
-        return checked if self._kept is None else self._kept[checked].tolist()
-
-    def take_split(self, rows: Mapping[str, NDArray[np.int64]]) -> None:
-        """Set the part of each row, as in a run's ``split.npz``."""
-        self.parts = np.full(len(self), UNASSIGNED, np.uint8)
-        for code, part in PARTS.items():
-            chosen = rows.get(part, np.array([], np.int64))
-            self.parts[chosen[chosen < len(self)]] = code
-
-    def _row(self, row: int) -> int:
+        """An image as a PNG file, at the training size."""
         if not 0 <= row < len(self):
             raise NotThere(f"There is no image {row} of {len(self):,}", "Go back a page.")
-        return row
+        return png_of(self.decoded.images[row])
+
+    def label(self, row: int) -> int:
+        """An image's class in the source, or as the run was trained."""
+        return int(self.decoded.labels[row])
+
+    def name(self, row: int) -> str:
+        """An image's name: its path below the source, or ``train/123``."""
+        return self.decoded.names[row]
+
+    def digest(self, row: int) -> str:
+        """An image's key in a table of corrections: 32 hexadecimal digits."""
+        return digest_names(self.decoded.digests[[row]])[0]
+
+    def address(self, row: int) -> str:
+        """An image's URL, which differs for each version."""
+        return f"/{self.route}/{self.id}/{row}?v={self.version}"
+
+
+def key_of_images(dataset: LibraryDataset) -> str:
+    """The key of a dataset's decoded images."""
+    return cache_key(key_of(dataset.recipe(), dataset.title), dataset.recipe())
+
+
+def open_set(dataset: LibraryDataset) -> DecodedDataset:
+    """Open the decoded images of a dataset, without its corrections."""
+    key, recipe = key_of_images(dataset), dataset.recipe()
+    decoded = look_up(key, recipe)
+    if decoded is None:
+        raise _unread(dataset.title)
+    return DecodedDataset(dataset.id, decoded, key, recipe)
+
+
+def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
+    """Open the images of a run as they were in training."""
+    recipe, record = recipe_of_run(directory), directory.read(DatasetRecord)
+    found_key = key_of(recipe)
+    for update in _GIVEN:
+        read = recipe.model_copy(update=update)
+        key = cache_key(found_key, read)
+        decoded = look_up(key, read)
+        if decoded is not None and list(decoded.images.shape[1:]) == record.shape:
+            break
+    else:
+        raise _unread(recipe.source)
+    written, plain = directory.split.is_file(), decoded
+    if recipe.labels is not None:
+        decoded = correct(decoded, recipe.labels, missing_ok=True)
+    if written and fingerprint_of(decoded) != record.fingerprint:
+        decoded = _as_trained(directory, plain, record)
+    elif written and (rows := rows_of_run(directory, decoded)) is not None:
+        decoded = take(decoded, rows)  # files may have been renamed since
+    if decoded is None or fingerprint_of(decoded) != record.fingerprint:
+        raise NotThere(
+            f"The images of {recipe.source} have changed since the run was trained",
+            "Put them back, or train again.",
+        )
+    opened = DecodedDataset(run_id, decoded, key, read)
+    opened.route = "run-images"
+    if written:
+        arrays, opened.parts = directory.load_arrays(directory.split), np.zeros_like(opened.parts)
+        for code, part in ((TRAIN, "train"), (VAL, "val"), (TEST, "test")):
+            rows = arrays.get(part, np.array([], np.int64))
+            opened.parts[rows[rows < len(opened)]] = code
+    return opened
+
+
+def _as_trained(directory: RunDirectory, decoded: Decoded, record: DatasetRecord) -> Decoded | None:
+    """A run's images in its order, with the classes they had then.
+
+    Others may be there now, or have been moved to other classes.
+    """
+    images, names = read_images(directory), decoded.names
+    then = [(image.digest, image.name) for image in images]
+    now = list(zip(digest_names(short_digest(decoded.digests)), names, strict=True))
+    pairs = sorted(pair_up(then, now, (lambda one: one, lambda one: one[0])))
+    if [one for one, _ in pairs] != list(range(len(then))):
+        return None
+    number = {name: label for label, name in enumerate(record.classes)}
+    labels = np.array([number.get(image.label, 0) for image in images], np.int64)
+    kept = take(decoded, np.array([other for _, other in pairs], np.int64))
+    return replace(kept, classes=tuple(record.classes), labels=labels)
+
+
+def _unread(title: str) -> NotDecoded:
+    return NotDecoded(
+        f"The photos of {title} were not read yet", "Open its page Photos, which reads them."
+    )

@@ -5,44 +5,44 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from hashlib import blake2s
 from itertools import islice
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, NamedTuple
 
+from opsin.core.files import file_stamp
+from opsin.core.format import count, counted, file_size
 from opsin.data.image_tree import is_within, kind_of_entry, natural, readable
 from opsin.data.sources import archive, table
 from opsin.studio.errors import NotThere
 from opsin.studio.people import require
 
-#: Images are counted up to this number only.
-COUNTED: Final = 10_000
-_LISTED: Final = 1_000
+# Images and folders in a folder are counted up to this number, and so many entries are shown.
+_COUNTED: Final = 10_000
+_LISTED: Final = 300
 _FILES: Final = (*archive.SUFFIXES, *table.SUFFIXES, ".npz")
 
 
-@dataclass(frozen=True)
-class FolderEntry:
-    """A folder, or a file that is a source."""
+class FolderEntry(NamedTuple):
+    """A folder, or a file that is a source, and what it holds in words."""
 
     id: str
     name: str
-    images: int = 0
-    folders: int = 0
-    size: int = 0
+    about: str = ""
 
 
-@dataclass(frozen=True)
-class Listing:
-    """A folder's content, or that of no folder: the roots."""
+#: What is above all roots, where there are several.
+TOP: Final = FolderEntry("", "Folders")
 
-    here: FolderEntry | None
-    folders: tuple[FolderEntry, ...]
-    parents: tuple[FolderEntry, ...] = ()
-    files: tuple[FolderEntry, ...] = ()
-    images: int = 0
+
+class Listing(NamedTuple):
+    """A folder's content, or the roots."""
+
+    here: FolderEntry
+    above: Sequence[FolderEntry]
+    folders: Sequence[FolderEntry]
+    files: Sequence[FolderEntry] = ()
     passed_over: int = 0
 
 
@@ -50,95 +50,73 @@ class Folders:
     """The folders that visitors may browse: some roots, and what is below."""
 
     def __init__(self, roots: Sequence[Path]) -> None:
-        self._roots = tuple(os.path.realpath(root) for root in roots)
+        self._roots = [os.path.realpath(root) for root in roots]
         self._known: dict[str, str] = {}
         for root in self._roots:
-            self._id(root)
+            self._entry(root)
 
-    @property
-    def several(self) -> bool:
-        """Whether there is more than one root."""
-        return len(self._roots) > 1
-
-    def path(self, identity: str, kind: Literal["folder", "file"] = "folder") -> Path:
+    def path(self, identity: str) -> Path:
         """Return the path of an id."""
         require("owner")
         path = self._known.get(identity)
-        there = os.path.isdir if kind == "folder" else os.path.isfile
-        if path is None or os.path.realpath(path) != path or not there(path):
+        if path is None or os.path.realpath(path) != path or not Path(path).exists():
             raise NotThere(
-                f"The {kind} is gone, or the studio was started anew since",
+                "The folder or file is gone, or the studio was started anew since",
                 "Begin again at the top.",
             )
         return Path(path)
 
     def list(self, identity: str = "") -> Listing:
         """Return a folder's content, or the roots; reads the disk, so not for the event loop."""
-        if not identity and self.several:
-            require("owner")
-            return Listing(None, tuple(map(self._counted, self._roots)))
-        path = str(self.path(identity or self._id(self._roots[0])))
-        images, out = 0, 0
-        paths: dict[str, list[str]] = {"folder": [], "file": []}
+        require("owner")
+        start = [TOP] if len(self._roots) > 1 else []
+        if start and not identity:
+            return Listing(TOP, (), [self._counted(root) for root in self._roots])
+        path = str(self.path(identity or self._entry(self._roots[0]).id))
+        found: dict[str, set[str]] = {"folder": set(), "file": set()}
+        passed_over = 0
         with readable(path, called=Path(path).name), os.scandir(path) as entries:
             for entry in entries:
                 kind = kind_of_entry(entry)
-                if kind == "image":
-                    images = min(images + 1, COUNTED)
-                elif kind == "folder" or (kind == "file" and entry.name.lower().endswith(_FILES)):
+                if kind == "folder" or (kind == "file" and entry.name.lower().endswith(_FILES)):
                     target = os.path.realpath(entry.path)
-                    if self._inside(target):
-                        paths[kind].append(target)
+                    if self.holds(target):
+                        found[kind].add(target)
                     else:
-                        out += 1
-        folders, files = (_in_order(places) for places in paths.values())
-        out += max(0, len(folders) - _LISTED) + max(0, len(files) - _LISTED)
-        return Listing(
-            here=self._entry(path),
-            parents=tuple(map(self._entry, self._above(path))),
-            folders=tuple(map(self._counted, folders[:_LISTED])),
-            files=tuple(self._entry(file, size=_size(file)) for file in files[:_LISTED]),
-            images=images,
-            passed_over=out,
+                        passed_over += 1
+        folders, files = (
+            sorted(sorted(paths), key=lambda path: natural(Path(path).name))
+            for paths in found.values()
         )
+        # Of nested roots, the outermost.
+        root = min((root for root in self._roots if is_within(path, root)), key=len)
+        above = [each for each in reversed(Path(path).parents) if is_within(str(each), root)]
+        return Listing(
+            self._counted(path), [*start, *(self._entry(str(each)) for each in above)],
+            [self._counted(folder) for folder in folders[:_LISTED]],
+            [self._entry(file, file_size(file_stamp(file).size)) for file in files[:_LISTED]],
+            passed_over + max(0, len(folders) - _LISTED) + max(0, len(files) - _LISTED),
+        )  # fmt: skip
 
     def holds(self, path: str) -> bool:
         """Whether a path is a root or below one, links resolved."""
-        return self._inside(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111  never raises
+        real = os.path.realpath(os.path.expanduser(path))  # noqa: PTH111  never raises
+        return any(is_within(real, root) for root in self._roots)
 
-    def _id(self, path: str) -> str:
+    def _entry(self, path: str, about: str = "") -> FolderEntry:
         # Sixteen digits of a hash: the same after a restart, and revealing nothing.
         identity = blake2s(os.fsencode(path), digest_size=8).hexdigest()
         self._known[identity] = path
-        return identity
-
-    def _inside(self, path: str) -> bool:
-        return any(is_within(path, root) for root in self._roots)
-
-    def _above(self, path: str) -> Iterator[str]:
-        """Yield the folders above one, from its root on."""
-        # Of nested roots, the outermost.
-        here = min((root for root in self._roots if is_within(path, root)), key=len)
-        for part in Path(path).relative_to(here).parts:
-            yield here
-            here = os.path.join(here, part)  # noqa: PTH118  as folder.py: text, no Path
-
-    def _entry(self, path: str, **known: int) -> FolderEntry:
-        return FolderEntry(self._id(path), os.path.basename(path) or path, **known)  # noqa: PTH119
+        return FolderEntry(identity, Path(path).name or path, about)
 
     def _counted(self, folder: str) -> FolderEntry:
         kinds: Counter[str | None] = Counter()
         # Unreadable folders look empty; opening them shows the error.
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
-            kinds.update(map(kind_of_entry, islice(entries, COUNTED + 1)))
-        return self._entry(folder, images=kinds["image"], folders=kinds["folder"])
-
-
-def _size(path: str) -> int:
-    with contextlib.suppress(OSError):
-        return os.stat(path).st_size  # noqa: PTH116
-    return 0
-
-
-def _in_order(paths: list[str]) -> list[str]:
-    return sorted(sorted(set(paths)), key=lambda path: natural(os.path.basename(path)))  # noqa: PTH119
+            kinds.update(map(kind_of_entry, islice(entries, _COUNTED + 1)))
+        parts = [
+            f"{count(_COUNTED)}+ {word}s" if number >= _COUNTED else counted(number, word)
+            for number, word in ((kinds["image"], "photograph"), (kinds["folder"], "folder"))
+            if number
+        ]
+        return self._entry(folder, " · ".join(parts) or "no photographs")

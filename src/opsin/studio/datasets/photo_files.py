@@ -1,8 +1,9 @@
-"""Changes of the photographs of a dataset, kept so that they can be undone for seven days."""
+"""Changes of a dataset's photographs and labels, kept so that they can be undone for seven days."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import secrets
 import shutil
@@ -16,38 +17,44 @@ from pydantic import BaseModel, TypeAdapter
 
 from opsin.core.errors import SourceError
 from opsin.core.format import counted
-from opsin.core.storage import storage_errors, write_json
+from opsin.core.storage import storage_errors, write_bytes, write_json
+from opsin.data.formats import SUFFIXES
+from opsin.data.images import open_apart
 from opsin.studio import people
-from opsin.studio.datasets.upload_import import class_name
+from opsin.studio.datasets.corrections import Corrections, LabelChange, take_back
+from opsin.studio.datasets.upload_import import class_name, file_name
 from opsin.studio.trash import KEPT
 
 #: The folder, beside a dataset's own, of what was removed; its folders are named by the time.
 REMOVED: Final = ".removed"
 # Seconds within which files that are added are one change.
 _TOGETHER: Final = 5.0
-# Most changes that can be undone, and fewer of many files.
+# Most changes that can be undone, and fewer of many photographs.
 _STEPS: Final = 200
-_STEPS_FILES: Final = 20_000
-# Words of moves whose change is not noted yet: after a kill, they are a change of their own.
-_BEGUN: Final = "An interrupted change"
+_STEPS_PHOTOS: Final = 20_000
 
 Moves = Sequence[tuple[str, str]]
 
 
 class Change(BaseModel):
-    """A change: where files were and are, below the parent of the source.
+    """A change of a dataset.
 
     Args:
         text: What was done, in words.
         when: Seconds since 1970.
-        moves: Paths before and after; ``""`` before is new.
-        step: Number of steps of the corrections after it; ``None`` if it changed no label.
+        moves: Paths before and after, below the parent of the source; ``""`` before is new.
+        labels: Changes of the table of corrections.
     """
 
     text: str
     when: float
     moves: list[tuple[str, str]] = []
-    step: int | None = None
+    labels: list[LabelChange] = []
+
+    @property
+    def size(self) -> int:
+        """The number of photographs that it changed."""
+        return len(self.moves) + len(self.labels)
 
 
 _CHANGES: Final = TypeAdapter(list[Change])
@@ -59,7 +66,7 @@ def no_class(name: str) -> SourceError:
 
 
 class PhotoFiles:
-    """The files of a dataset's photographs, and all changes of them and of their labels.
+    """The files and labels of a dataset's photographs; each change is noted before it is made.
 
     Args:
         record: The dataset's folder of small files.
@@ -68,10 +75,12 @@ class PhotoFiles:
     """
 
     def __init__(self, record: Path, source: Path | None, title: Callable[[], str] = str) -> None:
-        self._file = record / "changes.json"
+        self._file, self._table = record / "changes.json", record / "corrections.csv"
         self._source, self._title = source, title
         #: Held during changes.
         self.lock = threading.RLock()
+        #: The number of times that files were moved here.
+        self.moves = 0
 
     @property
     def source(self) -> Path:
@@ -89,93 +98,103 @@ class PhotoFiles:
             return _CHANGES.validate_python(json.loads(self._file.read_text(encoding="utf-8")))
         return []
 
-    def note(self, text: str, moves: Moves = (), step: int | None = None) -> None:
-        """Record a change."""
+    def make(
+        self, text: str, moves: Moves = (), labels: Sequence[LabelChange] = (),
+        corrections: Corrections | None = None,
+    ) -> None:  # fmt: skip
+        """Move files and change labels: all, or none; a kill in between can be undone, too."""
+        people.require("labeller")
+        earlier, free = self.changes(), self._free(moves)
+        moves = [(self._short(file), self._short(target)) for file, target in free]
+        if not moves and not labels:
+            return
+        self._note(earlier, Change(text=text, when=time.time(), moves=moves, labels=list(labels)))
+        try:
+            _rename(free)
+            if corrections is not None:
+                corrections.write(labels)
+        except BaseException:
+            _rename([(target, file) for file, target in reversed(free) if target.exists()])
+            self._write(earlier)
+            raise
+        self.moves += bool(moves)
         people.record(f"{text} in {self._title()}")
-        noted = set(moves)
-        changes = [
-            change
-            for change in self.changes()
-            if change.text != _BEGUN or not noted.issuperset(change.moves)
-        ]
-        changes.append(Change(text=text, when=time.time(), moves=list(moves), step=step))
-        while len(changes) > _STEPS or (
-            len(changes) > 1 and sum(len(change.moves) for change in changes) > _STEPS_FILES
-        ):
-            del changes[0]
-        self._write(changes)
 
-    def take_last(self) -> Change | None:
-        """Forget the last change, and move its files back."""
-        with self.lock:
-            changes = self.changes()
-            last = changes.pop() if changes else None
-            if last is None:
-                return None
-            removed = self._removed_now() if any(not before for before, _ in last.moves) else None
-            back = [(after, before or f"{removed}/{after}") for before, after in last.moves]
-            self._move([pair for pair in reversed(back) if self._path(pair[0]).exists()])
-            self._write(changes)
-            people.record(f"Took back: {last.text} in {self._title()}")
+    def undo(self) -> Change | None:
+        """Take back the last change, and return it."""
+        people.require("labeller")
+        changes = self.changes()
+        if not changes:
+            return None
+        last, removed = changes.pop(), self._removed_now()
+        for before, after in reversed(last.moves):
+            if self._path(after).exists():
+                _rename(self._free([(after, before or f"{removed}/{after}")]))
+        take_back(self._table, last.labels)
+        self._write(changes)
+        self.moves += bool(last.moves)
+        people.record(f"Took back: {last.text} in {self._title()}")
         return last
+
+    # What a change moves.
+
+    def to_class(self, files: Iterable[Path], class_: str) -> Moves:
+        """The moves of files into a class."""
+        folder = self.source / class_
+        if not folder.is_dir() or folder.is_symlink():
+            raise no_class(class_)
+        away = [file for file in files if file.parent != folder]
+        return [(self._short(file), self._short(folder / file.name)) for file in away]
+
+    def to_trash(self, files: Iterable[Path]) -> Moves:
+        """The moves of files or folders that are removed."""
+        removed = self._removed_now()
+        return [(self._short(file), f"{removed}/{self._short(file)}") for file in files]
+
+    def renamed(self, old: str, new: str) -> Moves:
+        """The move of a class to another name."""
+        target = self.source / self.new_name(new, old)
+        return [(self._short(self.source / old), self._short(target))]
+
+    # What is added.
 
     def add_class(self, name: str) -> str:
         """Add an empty class; return its name."""
+        people.require("labeller")
         name = self.new_name(name)
         folder = self.source / name
         with storage_errors(folder):
             folder.mkdir(parents=True)
-        self.note(f"Added the class {name}", [("", self._short(folder))])
+        self._new(f"Added the class {name}", [folder])
         return name
 
-    def rename_class(self, old: str, new: str) -> Moves:
-        """Rename a class; return the moves."""
-        new = self.new_name(new, old)
-        return self._move([(self._short(self.source / old), self._short(self.source / new))])
-
-    def remove_class(self, name: str) -> Moves:
-        """Remove a class with its files; return the moves."""
-        folder = self._short(self.source / name)
-        return self._move([(folder, f"{self._removed_now()}/{folder}")])
-
-    def move_to(self, files: Iterable[Path], class_: str) -> Moves:
-        """Move files into a class; return the moves."""
+    def keep(self, class_: str, content: bytes, name: str) -> Path:
+        """Add an image to a class, once; return its file."""
+        people.require("labeller")
         folder = self.source / class_
-        if not folder.is_dir():
+        if class_name(class_) != class_ or not folder.is_dir() or folder.is_symlink():
             raise no_class(class_)
-        away = [file for file in files if file.parent != folder]
-        return self._move([(self._short(file), self._short(folder / file.name)) for file in away])
-
-    def remove(self, files: Iterable[Path]) -> Moves:
-        """Remove files; return the moves."""
-        removed = self._removed_now()
-        return self._move([(self._short(file), f"{removed}/{self._short(file)}") for file in files])
+        _, kind = open_apart(content, name, side=1)
+        endings = Path(name).suffix.lower(), f".{kind.lower()}", ".jp2"
+        digest = hashlib.sha256(content).hexdigest()[:16]
+        stem = file_name(Path(name).stem)
+        path = folder / f"{stem}-{digest}{next(end for end in endings if end in SUFFIXES)}"
+        if path.exists():
+            raise SourceError(f"It is among your photographs of {class_} already")
+        write_bytes(path, content)
+        self.added([path])
+        return path
 
     def added(self, files: Iterable[Path]) -> str:
-        """Record new files, together with those just before, and say how many they are."""
-        moves, changes = [("", self._short(file)) for file in files], self.changes()
-        last = changes[-1] if changes else None
-        together = last and last.moves and last.text.endswith(" added")
-        if last and together and time.time() - last.when < _TOGETHER:  # of a camera that records
-            self._write(changes[:-1])
-            moves = [*last.moves, *moves]
-        text = f"{counted(len(moves), 'photograph')} added"
-        self.note(text, moves)
+        """Note new files, together with those just before, and say how many they are."""
+        earlier, files = self.changes(), list(files)
+        last = earlier[-1] if earlier else Change(text="", when=0)
+        if last.text.endswith(" added") and time.time() - last.when < _TOGETHER:
+            earlier.pop()  # of a camera that records
+            files = [self.source.parent / after for _, after in last.moves] + files
+        text = f"{counted(len(files), 'photograph')} added"
+        self._new(text, files, earlier)
         return text
-
-    def sweep(self, kept: float = KEPT) -> None:
-        """Delete for good what was removed seven days ago."""
-        if self._source is None:
-            return
-        folder = self._source.parent / REMOVED
-        for entry in list(folder.iterdir()) if folder.is_dir() and not folder.is_symlink() else ():
-            removed = entry.name.partition("-")[0]
-            if removed.isdecimal() and time.time() - int(removed) / 1e9 > kept:
-                shutil.rmtree(entry, ignore_errors=True)
-        changes = self.changes()
-        recent = [change for change in changes if time.time() - change.when <= kept]
-        if len(recent) < len(changes):
-            self._write(recent)
 
     def new_name(self, text: str, old: str = "") -> str:
         """The name that a class can have, which no other has; ``old`` may have it."""
@@ -184,6 +203,35 @@ class PhotoFiles:
         if name.casefold() in {other.casefold() for other in others}:
             raise SourceError(f"There is a class {name!r:.80} already", "Choose another name.")
         return name
+
+    def sweep(self, kept: float = KEPT) -> None:
+        """Delete for good what was removed so many seconds ago."""
+        folder = self._source.parent / REMOVED if self._source else None
+        own = folder is not None and folder.is_dir() and not folder.is_symlink()
+        for entry in list(folder.iterdir()) if folder and own else ():
+            removed = entry.name.partition("-")[0]
+            if removed.isdecimal() and time.time() - int(removed) / 1e9 > kept:
+                shutil.rmtree(entry, ignore_errors=True)
+        changes = self.changes()
+        recent = [change for change in changes if time.time() - change.when <= kept]
+        if len(recent) < len(changes):
+            self._write(recent)
+
+    def _new(self, text: str, files: Iterable[Path], earlier: list[Change] | None = None) -> None:
+        moves = [("", self._short(file)) for file in files]
+        change = Change(text=text, when=time.time(), moves=moves)
+        self._note(self.changes() if earlier is None else earlier, change)
+        self.moves += 1
+        people.record(f"{text} in {self._title()}")
+
+    def _note(self, earlier: list[Change], change: Change) -> None:
+        changes = [*earlier, change][-_STEPS:]
+        while len(changes) > 1 and sum(change.size for change in changes) > _STEPS_PHOTOS:
+            del changes[0]
+        self._write(changes)
+
+    def _write(self, changes: Sequence[Change]) -> None:
+        write_json(self._file, [change.model_dump() for change in changes])
 
     def _removed_now(self) -> str:
         return f"{REMOVED}/{time.time_ns()}-{secrets.token_hex(2)}"
@@ -200,32 +248,20 @@ class PhotoFiles:
             )
         return path
 
-    def _move(self, pairs: Moves) -> Moves:
-        """Rename files or folders: all, or none."""
-        people.require("labeller")
-        before, places = self.changes(), dict[Path, Path]()
-        done: list[tuple[Path, Path]] = []
-        with storage_errors(self.source):
-            for old, new in pairs:
-                source, target = self._path(old), self._path(new)
-                while target in places or (target.exists() and not target.samefile(source)):
-                    name = f"{Path(new).stem[:200]}-{secrets.token_hex(4)}{target.suffix}"
-                    target = target.with_name(name)
-                places[target] = source
-            moves = [(self._short(file), self._short(target)) for target, file in places.items()]
-            self._write([*before, Change(text=_BEGUN, when=time.time(), moves=moves)])
-            try:
-                for target, source in places.items():
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    source.rename(target)
-                    done.append((source, target))
-            except BaseException:
-                for source, target in reversed(done):
-                    with contextlib.suppress(OSError):
-                        target.rename(source)
-                self._write(before)
-                raise
-        return moves
+    def _free(self, moves: Moves) -> list[tuple[Path, Path]]:
+        """Files and where to move them: to a name that is free."""
+        places = dict[Path, Path]()
+        for old, new in moves:
+            file, target = self._path(old), self._path(new)
+            while target in places or (target.exists() and not target.samefile(file)):
+                name = f"{Path(new).stem[:200]}-{secrets.token_hex(4)}{target.suffix}"
+                target = target.with_name(name)
+            places[target] = file
+        return [(file, target) for target, file in places.items()]
 
-    def _write(self, changes: Sequence[Change]) -> None:
-        write_json(self._file, [change.model_dump() for change in changes])
+
+def _rename(pairs: Sequence[tuple[Path, Path]]) -> None:
+    for file, target in pairs:
+        with storage_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.rename(target)

@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-import json
 import logging
 import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from opsin.core.artifacts.run_directory import RunDirectory, free_name
+from opsin.core.artifacts.run_directory import RunDirectory, free_run_name
 from opsin.core.errors import OpsinError, RunError, StorageError
-from opsin.core.storage import storage_errors, write_json
+from opsin.core.storage import storage_errors
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import (
     LOG,
@@ -26,10 +24,8 @@ from opsin.studio.jobs.job import (
     JobProcesses,
     Kind,
     M,
-    State,
     command,
     last_lines,
-    new_job,
     read_job,
     read_output,
     write_job,
@@ -39,18 +35,16 @@ from opsin.web.refusals import RequestError
 
 #: Short jobs that run beside the trainings.
 BESIDE: Final = 2
-# Seconds before a pause breaks off a training without a new checkpoint.
-_PATIENCE: Final = 10.0
+# Free bytes of the disk below which no job is added.
+_FREE_LEAST: Final = 200_000_000
+# Most characters of a title.
+_TITLE_MOST: Final = 500
 # Seconds that a short job, and a folder of downloads without a job, are kept.
 _KEPT: Final = 86_400.0
 # Seconds between two looks of a waiting page.
 _EVERY: Final = 0.5
-# The options that name a job's file for download, by the kind of job.
-_OPTIONS: Final = {"predict": ("--out",), "embed": ("--out",), "export": ("--export", "--out")}
 # What may be asked for without changing anything.
-_OF_VIEWERS: Final = frozenset(
-    ("look", "plan", "preview", "compare", "predict", "explain", "report")
-)
+_OF_VIEWERS: Final = frozenset(("look", "plan", "compare", "predict"))
 _LOGGER: Final = logging.getLogger("opsin.studio")
 
 
@@ -68,21 +62,16 @@ class Queue:
         self.most_waiting = most_waiting
         self.at_once = at_once
         self.runs = (home / "runs" if runs is None else runs).absolute()
-        self.paused = False  # whether no more trainings start
         self._folder = home.absolute() / "jobs"
-        self._file = home.absolute() / "queue.json"
         self._guard = threading.RLock()
         self._processes = JobProcesses()
         self._jobs: dict[str, Job] = {}
-        # Ids of changed jobs; an empty one for the queue itself.
-        self._touched: set[str] = set()
+        self._touched: set[str] = set()  # ids of changed jobs
         for folder in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
             if job := read_job(folder):
                 self._jobs[job.id] = job
             elif (folder / "job.json").is_file():
                 _LOGGER.warning("The file of the job %s is damaged", folder)
-        with contextlib.suppress(OSError, ValueError, RecursionError, AttributeError):
-            self.paused = json.loads(self._file.read_text(encoding="utf-8")).get("paused") is True
 
     def jobs(self) -> list[Job]:
         """All jobs: running, then waiting, in order, then the last ended."""
@@ -100,15 +89,9 @@ class Queue:
         jobs = [job for job in self.jobs() if job.training and job.run == run]
         return max(jobs, key=lambda job: (job.active, job.started or job.created), default=None)
 
-    def of_project(self, project: str, runs: Collection[str] = ()) -> list[Job]:
-        """The trainings of a project: running, waiting, then the last ended.
-
-        ``runs`` are the names of its run directories, by which jobs of earlier versions are known.
-        """
-        return [
-            job for job in self.jobs()
-            if job.training and (job.project == project or (not job.project and job.run in runs))
-        ]  # fmt: skip
+    def of_project(self, project: str) -> list[Job]:
+        """The trainings of a project: running, waiting, then the last ended."""
+        return [job for job in self.jobs() if job.training and job.project == project]
 
     def output(self, id: str, kind: type[M]) -> M | None:  # noqa: A002
         """A job's JSON answer, if it is of this kind."""
@@ -122,13 +105,15 @@ class Queue:
 
     def add(
         self, kind: Kind, title: str, argv: Sequence[str], *, run: str | None = None,
-        project: str = "", expected: Mapping[str, float] | None = None,
+        project: str = "", expected: Mapping[str, float] | None = None, goes_on: bool = False,
     ) -> Job:  # fmt: skip
         """Append a job to the queue; a later `tick` starts it."""
         require("viewer" if kind in _OF_VIEWERS else "owner")
+        job = Job(
+            kind=kind, title=title[:_TITLE_MOST], argv=tuple(argv), run=run, project=project,
+            expected=dict(expected or {}), goes_on=goes_on, by=visitor.get().person.id,
+        )  # fmt: skip
         with self._guard:
-            new = new_job(kind, title, argv, run=run, project=project, expected=expected)
-            job = replace(new, by=visitor.get().person.id)
             self._check_room(job)
             with storage_errors(self.folder(job)):
                 self.folder(job).mkdir(parents=True, exist_ok=True)
@@ -138,8 +123,13 @@ class Queue:
         return job
 
     def _check_room(self, job: Job) -> None:
-        """Refuse a further waiting job: trainings of all together, and any of one person."""
-        waiting = [other for other in self._jobs.values() if other.pending and other.id != job.id]
+        """Refuse a job without disk, or beyond those that may wait: of all, and of one person."""
+        with storage_errors(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+        folders = filter(Path.is_dir, (self.runs, self._folder))
+        if min(shutil.disk_usage(folder).free for folder in folders) < _FREE_LEAST:
+            raise StorageError("The disk is full", "Free some space, then try again.")
+        waiting = [other for other in self._jobs.values() if other.pending]
         if job.training and sum(other.training for other in waiting) >= self.most_waiting:
             raise TooManyJobs(
                 f"{self.most_waiting} trainings are waiting, as many as may",
@@ -161,40 +151,18 @@ class Queue:
             record(f"{done} {job.title}")
         return job
 
-    def pause_all(self, paused: bool) -> None:
-        """Pause or continue starting trainings; running ones are not affected."""
-        require("owner")
-        record("paused the queue" if paused else "let the queue continue")
-        with self._guard:
-            write_json(self._file, {"paused": paused})
-            self.paused = paused
-            self._touched.add("")
+    def stop(self, id: str, *, at_once: bool = False) -> None:  # noqa: A002
+        """Ask a job to stop gracefully; a repeated call has no effect.
 
-    def stop(self, id: str) -> None:  # noqa: A002
-        """Ask a job to stop gracefully; repeated calls have no effect."""
+        ``at_once`` breaks it off, a second time by killing its process.
+        """
         with self._guard:
             job = self._change(id, "stopped")
             if job.pending:
-                self._put(replace(job, state="stopped", cause=None, ended=time.time()))
-            elif job.state == "running":
-                self._ask(job, "stopping")
-            elif job.state == "pausing" and job.signals == 1:
-                # A pause already asked it to end; now do not break it off.
-                self._put(replace(job, state="stopping"), best_effort=True)
-
-    def stop_at_once(self, id: str) -> None:  # noqa: A002
-        """Break off a job without an evaluation; a second call kills its process."""
-        with self._guard:
-            job = self._change(id, "broke off")
-            if job.active:
-                self._ask(job, "stopping")
-
-    def pause(self, id: str) -> None:  # noqa: A002
-        """Ask a training to checkpoint and end, for `resume`."""
-        with self._guard:
-            job = self._change(id, "paused")
-            if job.state == "running":
-                self._ask(job, "pausing")
+                self._put(job, state="stopped", ended=time.time())
+            elif job.state == "running" or (at_once and job.active):
+                self._put(job, full=True, state="stopping", signals=job.signals + 1)
+                self._processes.interrupt(self.folder(job), job.pid, kill=job.signals > 1)
 
     def resume(self, id: str) -> None:  # noqa: A002
         """Requeue an ended job in its old place."""
@@ -202,8 +170,8 @@ class Queue:
             job = self._change(id, "resumed")
             if job.over:
                 self._check_room(job)
-                again = replace(job, state="waiting", cause=None, pid=None, signals=0, goes_on=True)
-                self._put(replace(again, started=None, ended=None, asked=None))
+                job = job.model_copy(update=dict.fromkeys(("cause", "pid", "started", "ended")))
+                self._put(job, state="waiting", signals=0, goes_on=True)
 
     def remove(self, id: str) -> None:  # noqa: A002
         """Remove a job, but not its run; a short running job is ended."""
@@ -231,10 +199,7 @@ class Queue:
                 elif job.over and not job.training and time.time() - (job.ended or 0) > _KEPT:
                     self.remove(job.id)
             active = [job.training for job in self.jobs() if job.active]
-            free = {
-                True: 0 if self.paused else self.at_once - active.count(True),
-                False: BESIDE - active.count(False),
-            }
+            free = {True: self.at_once - active.count(True), False: BESIDE - active.count(False)}
             for job in self.jobs():
                 if job.pending and free[job.training] > 0:
                     free[job.training] -= 1
@@ -243,52 +208,37 @@ class Queue:
         return touched
 
     def _look(self, job: Job) -> None:
-        """See whether a job has ended, or a pause may break it off."""
-        folder = self.folder(job)
-        alive = self._processes.alive(folder, job.pid)
-        self._number(job)
-        if not alive:
-            if job.training and job.run and not (self.runs / job.run).is_dir():
-                job = replace(job, run=None)  # never begun
-            ended = job.at_its_end(folder, self._processes.status(folder))
-            self._put(ended, best_effort=True)
-        elif job.state == "pausing" and job.signals == 1:
-            asked = job.asked or 0.0
-            saved = False
-            with contextlib.suppress(OSError):
-                states = RunDirectory(self.runs / job.run).checkpoints if job.run else None
-                files = states.glob("*.json") if states else ()
-                saved = any(file.stat().st_mtime > asked for file in files)
-            if saved or time.time() - asked > _PATIENCE:
-                self._ask(job, "pausing", asked)
-
-    def _number(self, job: Job) -> None:
-        """Give its run its number, once."""
-        if job.kind == "train" and job.run and job.number:
-            run = RunDirectory(self.runs / job.run)
+        """Give a job's run its number, once, and see whether the job has ended."""
+        alive = self._processes.alive(self.folder(job), job.pid)
+        run = RunDirectory(self.runs / job.run) if job.training and job.run else None
+        if run is not None and job.number:
             with contextlib.suppress(OpsinError):  # the disk is full: the next look tries again
                 if run.recipe.is_file() and not run.read_notes().number:
                     run.write_notes(number=job.number)
+        if not alive:
+            if run is not None and not run.path.is_dir():
+                job = job.model_copy(update={"run": None})  # never begun
+            status = self._processes.status(self.folder(job))
+            self._put(job.at_its_end(self.folder(job), status), full=True)
 
     def _start(self, job: Job) -> None:
         """Start a job's process, and record it."""
         folder, new_run = self.folder(job), ""
-        job = replace(job, state="running", started=time.time())
+        job = job.model_copy(update={"state": "running", "started": time.time()})
         try:
             argv = self._argv(job)
-            if job.kind == "train" and argv == job.argv:
+            if job.training and argv == job.argv:
                 # A new attempt writes a new run, whose name is fixed here.
                 taken = {other.run for other in self._jobs.values() if other.active and other.run}
-                new_run = free_name(self.runs, job.title, taken)
-                job = replace(job, run=new_run)
+                new_run = free_run_name(self.runs, job.title, taken)
+                job = job.model_copy(update={"run": new_run})
             # Before the start, so that a crash in between causes no second process.
             self._put(job)
             pid = self._processes.start(folder, argv, cwd=self.home.absolute(), run=new_run)
-            job = replace(job, pid=pid)
-        except (OSError, ValueError, OpsinError) as error:
+            self._put(job, full=True, pid=pid)
+        except (OSError, ValueError, IndexError, OpsinError) as error:
             prefix = "" if isinstance(error, OpsinError) else "It cannot be started: "
-            job = replace(job, state="failed", cause=f"{prefix}{error}", ended=time.time())
-        self._put(job, best_effort=True)
+            self._put(job, full=True, state="failed", cause=f"{prefix}{error}", ended=time.time())
 
     def _argv(self, job: Job) -> Sequence[str]:
         """The job's command line, or that which resumes its run."""
@@ -299,19 +249,11 @@ class Queue:
             raise RunError(f"{job.title} was removed", "Restore it, or train again.")
         return command("resume", run.path) if any(run.checkpoints.glob("*.json")) else job.argv
 
-    def _ask(self, job: Job, state: State, asked: float | None = None) -> None:
-        """Stop a job's process: gracefully, then at once, then by force."""
-        job = replace(job, state=state, asked=asked or time.time(), signals=job.signals + 1)
-        self._put(job, best_effort=True)
-        self._processes.interrupt(self.folder(job), job.pid, kill=job.signals > 2)
-
-    def _put(self, job: Job, *, best_effort: bool = False) -> None:
-        """Store a new or changed job; at best effort at least in memory if the disk is full."""
-        try:
+    def _put(self, job: Job, *, full: bool = False, **changed: Any) -> None:
+        """Store a new or changed job; ``full`` if in memory is enough, should the disk be full."""
+        job = job.model_copy(update=changed)
+        with contextlib.suppress(*((StorageError,) if full else ())):
             write_job(self.folder(job), job)
-        except StorageError:
-            if not best_effort:
-                raise
         self._jobs = {**self._jobs, job.id: job}
         self._touched.add(job.id)
 
@@ -367,5 +309,7 @@ def new_output_folder(queue: Queue) -> Path:
 
 def output_of(job: Job) -> Path | None:
     """Return a job's file for download, if it has one."""
-    option = next((name for name in _OPTIONS.get(job.kind, ()) if name in job.argv), None)
+    if job.kind not in ("predict", "export"):
+        return None
+    option = next((name for name in ("--export", "--out") if name in job.argv), None)
     return None if option is None else Path(job.argv[job.argv.index(option) + 1])

@@ -1,99 +1,127 @@
-"""The form of a training, as command-line arguments."""
+"""The form of a training: its fields, what is wrong with their texts, and the command line."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from opsin.classical.classical_recipe import BACKBONE, PIXEL_MODELS, TRAIN_OPTIONS, options_for
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
+from opsin.classical.classical_recipe import (
+    BACKBONE,
+    PIXEL_MODELS,
+    TRAIN_OPTIONS,
+    Fitting,
+    options_for,
+)
 from opsin.core.artifacts.records import Location
+from opsin.core.artifacts.run_report import RecordedRecipe
 from opsin.core.errors import RecipeError
 from opsin.core.format import seconds_of
-from opsin.core.recipe import SOURCE, DataRecipe, flat_options, override
-from opsin.core.recipe_options import RecipeOption, not_one_of
-from opsin.core.storage import write_json
+from opsin.core.recipe import (
+    AUGMENTATION,
+    PREPARATION,
+    SOURCE,
+    SPLIT,
+    TRAINING,
+    DataRecipe,
+    flat_options,
+)
+from opsin.core.recipe_options import YES, RecipeOption, not_one_of
 from opsin.models.architectures import MODELS as NETWORKS
-from opsin.trackers import is_installed, trackers
 
 #: The models by name, with their descriptions.
 MODEL_WORDS: Final[dict[str, str]] = {
-    "auto": "Automatic",
+    "": "Automatic",
     BACKBONE: "A pretrained network: best for few photographs",
     **{name: f"{name}: {spec.description}" for name, spec in NETWORKS.items()},
     **{name: f"{name}: without layers" for name in PIXEL_MODELS},
 }
-#: Kinds of training images, and their augmentation.
-AUGMENT_WORDS: Final[dict[str, str]] = {
-    "": "Automatic",
-    "photos": "Photographs: also mirrored and moved",
-    "documents": "Documents: a little askew, in any light",
-    "symbols": "Letters, digits, signs: never mirrored",
-    "none": "Leave them as they are",
-}
-#: Options that take a file on the command line, with their choices here.
+#: Choices in words, where the option's own would not do.
 CHOICES: Final[dict[str, dict[str, str]]] = {
-    "class_mix": {"as-trained": "As common as in the training images", "even": "All equally common"}
-}
-#: Options shown first.
-FRONT: Final = ("model", "epochs", "budget", "augment", "backbone", "prepare", "fine_tune")
+    "model": MODEL_WORDS,
+    "augment": {
+        "": "Automatic",
+        "photos": "Photographs: also mirrored and moved",
+        "documents": "Documents: a little askew, in any light",
+        "symbols": "Letters, digits, signs: never mirrored",
+        "none": "Leave them as they are",
+    },
+    # A file, too, on the command line.
+    "class_mix": {
+        "as-trained": "As common as in the training images", "even": "All equally common",
+    },
+}  # fmt: skip
+LABELS: Final = {
+    "model": "Model", "budget": "Time", "augment": "What the images show",
+    "backbone": "Pretrained network", "fine_tune": "Train the network itself too",
+}  # fmt: skip
+# The headings of the form by those of the options; the network has the others.
+_HEADINGS: Final = {
+    PREPARATION: "What it learns from", SPLIT: "What it learns from",
+    AUGMENTATION: "What it learns from", TRAINING: "How it trains",
+}  # fmt: skip
+# The order of what comes first; the pixels of a pretrained network are known.
+_FRONT: Final = ("augment", "backbone", "fine_tune", "epochs")
+_HIDDEN: Final = ("prepare",)
 
 
-def tracker_words() -> dict[str, str]:
-    """Return the titles of the installed trackers, by name."""
-    return {name: kind.title for name, kind in trackers().items() if is_installed(kind)}
+def trains_in_epochs(model: str, fine_tune: str) -> bool:
+    """Whether a model, as far as it is known, has epochs: a head on frozen features has none."""
+    return model not in PIXEL_MODELS and (model != BACKBONE or fine_tune == YES)
 
 
-def fields_for(model: str) -> dict[str, list[RecipeOption]]:
-    """Return the other options of a model, by heading."""
-    groups: dict[str, list[RecipeOption]] = {}
+def fields_for(model: str, fine_tune: str = YES) -> dict[str, list[RecipeOption]]:
+    """The options that mean something to a model, under the headings of the form."""
+    groups: dict[str, list[RecipeOption]] = {
+        "What it learns from": [], "The network": [], "How it trains": [],
+    }  # fmt: skip
+    in_epochs = trains_in_epochs(model, fine_tune)
     for name, option in options_for(model).items():
-        if name not in FRONT and option.group != SOURCE:
-            groups.setdefault(option.group, []).append(option)
+        fits = in_epochs or option.group not in (AUGMENTATION, TRAINING)
+        if (
+            option.group != SOURCE
+            and name not in _HIDDEN
+            and (fits or name in Fitting.model_fields)
+        ):
+            groups[_HEADINGS.get(option.group, "The network")].append(option)
+    for options in groups.values():
+        options.sort(key=lambda option: option.name not in _FRONT)
     return groups
 
 
 def fault(name: str, text: str, model: str) -> str:
     """Return what is wrong with a field's text, or ``""``; empty means the default."""
-    text = text.strip()
-    label, reason = "Time", ""
+    text, option, reason = text.strip(), options_for(model).get(name), ""
     if text and name == "budget":
         try:
             seconds_of(text)
         except RecipeError as error:
             reason = error.message
     elif text and name in CHOICES and text not in CHOICES[name]:
-        label, reason = TRAIN_OPTIONS[name].label, not_one_of(CHOICES[name], text)
-    elif text and (option := options_for(model).get(name)):
-        label, reason = option.label, option.fault(text)
+        reason = not_one_of(CHOICES[name], text)
+    elif text and option and name not in CHOICES:
+        reason = option.fault(text)
+    label = LABELS.get(name) or TRAIN_OPTIONS[name].label
     return f"{label}: {reason}" if reason else ""
 
 
-def flags(values: Mapping[str, str]) -> list[str]:
-    """Return options as flags, without empty ones."""
-    return [
-        TRAIN_OPTIONS[name].argument(text) if name in TRAIN_OPTIONS else f"--{name}={text}"
-        for name, value in values.items()
-        if (text := value.strip())
-    ]
-
-
 def argv(
-    images: Sequence[str], values: Mapping[str, str], *, runs: Path, recipe: Path | None = None,
-    labels: Path | None = None, name: str = "", track: Sequence[str] = (), plan: bool = False,
+    images: Sequence[str], values: Mapping[str, str], *, runs: Path, labels: Path | None = None,
+    name: str = "", track: Sequence[str] = (), plan: bool = False,
 ) -> list[str]:  # fmt: skip
     """Return the command line of a training, or of its plan."""
     words = [sys.executable, "-m", "opsin", "train", "--json", f"--runs={runs}"]
+    texts = {"name": name, "track": ",".join(track), "labels": labels}
     if plan:
-        name, track = "", ()
         words += ["--plan", "--quiet", "--offline"]
-    texts = {"name": name, "track": ",".join(track), "recipe": recipe, "labels": labels}
+        texts = {"labels": labels}
     words += [f"--{option}={text}" for option, text in texts.items() if text]
-    return [*words, *flags(values), *images]
+    for key, value in values.items():
+        if text := value.strip():
+            known = TRAIN_OPTIONS.get(key)
+            words.append(known.argument(text) if known else f"--{key}={text}")
+    return [*words, *images]
 
 
 def words_of_location(location: Location) -> tuple[list[str], Path | None]:
@@ -103,34 +131,13 @@ def words_of_location(location: Location) -> tuple[list[str], Path | None]:
 
 
 def values_of(recipe: RecordedRecipe) -> dict[str, str]:
-    """Return a run's options as form values, without its source's."""
+    """Return a run's options as form values, without those that say where its images lie."""
     options = flat_options(recipe.model_dump(mode="json", exclude_unset=True))
-    known = options_for(recipe.model.name)
-    asked = {*FRONT, *(name for name, option in known.items() if option.group != SOURCE)}
-    return {
-        name: known[name].write(value) if name in known else str(value)
-        for name, value in options.items()
-        if name in asked and not _is_usual(name, value)
-    }
-
-
-def _is_usual(name: str, value: object) -> bool:
-    """Whether an option need not be stated: a stated split would keep images from judging."""
-    field = DataRecipe.model_fields.get(name)
-    return value is None or (field is not None and value == field.default)
-
-
-def keep_recipe(folder: Path, recipe: RecordedRecipe, changed: Mapping[str, str]) -> Path:
-    """Write a run's remaining recipe to a file for ``--recipe``; return its path."""
-    # The caller states the images and their parts.
-    gone = {"sources", "test", "labels", "parts_of", *changed}
-    # Options that depend on an emptied choice keep the form's values.
-    others = {name: new for name, new in changed.items() if new or name == "model"}
-    options = override(flat_options(recipe.model_dump(mode="json", exclude_unset=True)), others)
-    kept = {key: v for key, v in options.items() if key not in gone and not _is_usual(key, v)}
-    name = hashlib.blake2s(json.dumps(kept, sort_keys=True).encode(), digest_size=8).hexdigest()
-    path = folder / f"{name}.json"
-    if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, kept)
-    return path
+    values = {}
+    for name, value in options.items():
+        field = DataRecipe.model_fields.get(name)
+        # A stated split would keep images from judging, even the usual one.
+        is_usual = value is None or (field is not None and value == field.default)
+        if name not in ("sources", "test", "labels", "parts_of") and not is_usual:
+            values[name] = TRAIN_OPTIONS[name].write(value) if name in TRAIN_OPTIONS else str(value)
+    return values

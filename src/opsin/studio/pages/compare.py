@@ -3,41 +3,119 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import contextlib
+import re
+import threading
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import Final
 
 from nicegui import ui
 
-from opsin.core.errors import OpsinError
-from opsin.core.format import clock, count, day, file_size
+from opsin.core.errors import OpsinError, RecipeError
+from opsin.core.files import file_stamp
+from opsin.core.format import clock, count, counted, file_size
+from opsin.core.storage import write_bytes
 from opsin.data.cache import digest_names
 from opsin.data.run_images import pair_up
 from opsin.evaluation.metric_table import headline_metrics
-from opsin.report.side_by_side import Comparison, DifferentAnswers
+from opsin.report.side_by_side import ComparedPair, Comparison, DifferentAnswers
+from opsin.studio.context import Studio
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
-from opsin.studio.jobs.queue import JobAction
+from opsin.studio.jobs.job import Job, JobAnswer, command
+from opsin.studio.jobs.queue import JobAction, Queue
 from opsin.studio.pages.page import Page
-from opsin.studio.pages.verdicts import (
-    compared_headline,
-    compared_notes,
-    confidence_of,
-    right_of,
-    span,
-)
-from opsin.studio.runs.compared import MOST, Compared
-from opsin.studio.runs.run_index import RunRow
-from opsin.studio.state import Studio
+from opsin.studio.pages.verdicts import confidence_of, right_of, span
+from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit, layout
-from opsin.studio.ui.gallery import GalleryImage, ImageGallery
-from opsin.studio.ui.tables import Column, TableRow, table
-from opsin.studio.ui.viewer import ImageViewer, ViewedImage
+from opsin.studio.ui.gallery import GalleryImage, ImageGallery, Mark
+from opsin.studio.ui.tables import table
+from opsin.studio.ui.viewer import ImageViewer
 from opsin.studio.words import safe
 
-# Images of each kind beyond which a gallery scrolls by itself, and its height then.
-_SEVERAL: Final = 12
-_HEIGHT: Final = 440
+#: Most classifiers in a comparison.
+MOST: Final = 10
+# The file of a job's folder that says what it compares.
+_KEY: Final = "compared.txt"
+_STARTING: Final = threading.Lock()
+
+
+class Compared:
+    """The result of `opsin compare` for some runs, valid until one of them changes."""
+
+    def __init__(
+        self, runs: RunIndex, jobs: Queue, ids: Sequence[str], names: Sequence[str] = ()
+    ) -> None:
+        if not 2 <= len(ids) <= MOST:
+            raise RecipeError(f"Two to {MOST} classifiers can be compared, not {len(ids)}")
+        self._jobs = jobs
+        directories = [runs.get(run_id) for run_id in ids]
+        paths = [str(run.path.absolute()) for run in directories]
+        names = names or [runs.row(id_).name for id_ in ids]
+        self._names = dict(zip(paths, names, strict=True))
+        self._argv = command("compare", *paths, "--quiet")
+        files = [file for run in directories for file in (run.report, run.predictions, run.split)]
+        # The runs and their state.
+        self._key = f"{ids} {[tuple(file_stamp(file)) for file in files]}".encode()
+
+    async def get(self) -> Comparison:
+        """The comparison, made first if there is none yet."""
+        asked = JobAction(self._jobs, await IMAGES.run(self.start))
+        await asked.over()
+        return await IMAGES.run(self.result, asked.job)
+
+    def start(self) -> Job:
+        """The job that compares the runs as they are, or has done so, or a new one."""
+        with _STARTING:  # windows wait for the same one
+            for job in self._jobs.jobs():
+                if job.argv == self._argv and (job.state == "done" or not job.over):
+                    with contextlib.suppress(OSError):
+                        if (self._jobs.folder(job) / _KEY).read_bytes() == self._key:
+                            return job
+            job = self._jobs.add("compare", " and ".join(self._names.values()), self._argv)
+            write_bytes(self._jobs.folder(job) / _KEY, self._key)
+            return job
+
+    def result(self, job: Job) -> Comparison:
+        """The comparison of an ended job, or its error."""
+        if (found := self._jobs.output(job.id, Comparison)) is not None:
+            lines = [self._in_words(line) for line in (*found.notes, *found.remarks)]
+            return found.model_copy(update={"notes": tuple(lines), "remarks": []})
+        answer = self._jobs.output(job.id, JobAnswer)
+        message = (job.cause or "The process ended without a message").rstrip(".")
+        advice = "Load this page again."
+        if answer and answer.error:
+            message, advice = answer.error["message"], answer.error["advice"]
+            if "opsin " in advice or "--" in advice:  # what to do at a command line
+                advice = "Compare classifiers that were tested on the same photographs."
+        raise OpsinError(self._in_words(message, end=""), advice)
+
+    def _in_words(self, text: str, end: str = ".") -> str:
+        """What the report says of runs and images, in the studio's words and names."""
+        paths = sorted(self._names, key=len, reverse=True)  # one may begin another
+        for at, path in enumerate(paths):
+            text = text.replace(path, f"\0{at}\0")
+        for word, ours in (("image", "photograph"), ("run", "classifier")):
+            text = re.sub(rf"\b{word}(s?)\b", rf"{ours}\1", text)
+        for at, path in enumerate(paths):
+            text = text.replace(f"\0{at}\0", self._names[path])
+        return f"{text[:1].upper()}{text[1:].rstrip('.')}{end}"
+
+
+def verdict_on(pair: ComparedPair, first: str, other: str) -> tuple[str, str]:
+    """Which of two classifiers is right more often; and by how much."""
+    low, difference, high = (
+        f"{100 * value:+.1f}".replace("-", "−") for value in (pair.low, pair.difference, pair.high)
+    )
+    points = f"{other} compared with {first}: {difference} points ({low} to {high})."
+    if pair.better is None:
+        return f"No clear winner on {counted(pair.images, 'photograph')}", points
+    winner, ahead, behind = first, pair.only_first, pair.only_second
+    if pair.better == pair.letters[1]:
+        winner, ahead, behind = other, behind, ahead
+    better, worse = counted(ahead, "photograph"), count(behind) if behind else "none"
+    return f"{winner} is right more often: {better} better, {worse} worse", points
 
 
 async def show(studio: Studio, runs: str = "") -> None:
@@ -48,172 +126,100 @@ async def show(studio: Studio, runs: str = "") -> None:
     titles = {row.id: project.title_of(row) for project in projects for row in project.runs}
     shared = [project for project in projects if {*ids} <= {row.id for row in project.runs}]
     project = shared[0] if ids and shared else None
-    compared = None
     with layout.page(studio, "Compare", project=project, here="results" if project else "",
                      guide="how-to/compare.html"):  # fmt: skip
-        _choice(studio, rows, titles)
-        if len(ids) > 1:
-            names = [titles.get(row.id, row.name) for row in rows]
-            if len(set(names)) < len(names):  # of two projects of one name
-                names = [f"{name} ({i})" for i, name in enumerate(names, start=1)]
-            compared = await asyncio.to_thread(Compared, studio.runs, studio.jobs, ids, names)
-            content = ui.element("div").classes("stack")
-            with content:
-                kit.StatusLine().say("The photographs are compared …")
-                ui.skeleton(height="200px")
-    if compared is None:
-        return
-    await ui.context.client.connected()
-    found = fault = None
-    try:
-        found = await _comparison(studio, compared)
-    except OpsinError as error:
-        fault = error
-    if content.is_deleted:
-        return
-    content.clear()
-    with content:
-        if found is None:
-            kit.error_line(fault or "The comparison failed. Load the page again.")
+        if len(ids) < 2:
+            kit.empty("Choose two or more classifiers that were tested on the same photographs.",
+                      "All classifiers", "/classifiers")  # fmt: skip
             return
+        names = [titles.get(row.id, row.name) for row in rows]
+        if len(set(names)) < len(names):  # of two projects of one name
+            names = [f"{name} ({i})" for i, name in enumerate(names, start=1)]
+        compared = await asyncio.to_thread(Compared, studio.runs, studio.jobs, ids, names)
+        with ui.element("div").classes("stack") as content:
+            kit.StatusLine().say("The photographs are compared …")
+            ui.skeleton(height="200px")
+
+    async def fill() -> None:
+        try:
+            found = await compared.get()
+        finally:
+            content.clear()
         for pair, other in zip(found.pairs, names[1:], strict=True):
-            verdict, evidence = compared_headline(pair, names[0], other)
-            with ui.element("p").classes("headline" if len(names) == 2 else ""):
-                ui.label(safe(verdict, 300))
-            kit.note(evidence)
-        for words in compared_notes(found, names):
-            with ui.element("p").classes("prose"):
-                ui.label(safe(compared.in_names(words), 600))
-        kit.heading("All figures")
-        _figures(found, rows, names)
-        pictures = ui.element("div").classes("stack")
-    with pictures:
-        await kit.guarded(lambda: _pictures(studio, found, ids[0], names, pictures))
+            verdict, points = verdict_on(pair, names[0], other)
+            ui.label(safe(verdict, 300)).classes("headline" if len(names) == 2 else "")
+            kit.note(points)
+        for line in found.notes:
+            kit.note(line)
+        _figures(found, ids, names)
+        await _pictures(studio, found, ids[0], names)
+
+    await ui.context.client.connected()
+    with content:
+        await kit.guarded(fill)
 
 
-PAGE = Page("/compare", show, more="Compare")
+PAGE = Page("/compare", show)
 
 
-def _choice(studio: Studio, rows: Sequence[RunRow], titles: Mapping[str, str]) -> None:
-    """Offer the classifiers that have figures."""
-    able = [row for row in studio.runs.rows() if row.accuracy is not None]
-    if len(able) < 2:
-        kit.empty("Here two classifiers that were tested on the same photographs are compared. "
-                  "Train a second one first.", "Your projects", "/")  # fmt: skip
-        return
-    names = {row.id: f"{safe(titles.get(row.id, row.name), 60)} · {day(row.started or 0)}"
-             for row in (*able, *rows)}  # fmt: skip
-
-    def compare() -> None:
-        if 2 <= len(chosen.value) <= MOST:
-            ui.navigate.to(f"/compare?runs={','.join(chosen.value)}")
-
-    with ui.element("div").classes("line").style("margin-bottom: 16px"):
-        chosen = ui.select(
-            names, value=[row.id for row in rows], multiple=True, with_input=len(names) > 12,
-            label=f"Classifiers, 2 to {MOST}; the first against the others",
-        ).props("use-chips").style("width: min(100%, 640px)")  # fmt: skip
-        button = kit.action("Compare", compare, kind="plain" if len(rows) > 1 else "primary")
-        button.bind_enabled_from(chosen, "value", lambda value: 2 <= len(value) <= MOST)
-
-
-async def _comparison(studio: Studio, compared: Compared) -> Comparison:
-    """The comparison, made first if there is none yet."""
-    if (known := await asyncio.to_thread(compared.known)) is not None:
-        return known
-    asked = JobAction(studio.jobs, await asyncio.to_thread(compared.start))
-    studio.changed.emit("jobs")
-    await asked.over()
-    return await asyncio.to_thread(compared.result, asked.job)
-
-
-def _figures(comparison: Comparison, rows: Sequence[RunRow], names: Sequence[str]) -> None:
+def _figures(comparison: Comparison, ids: Sequence[str], names: Sequence[str]) -> None:
     """A table with a row for each classifier."""
-    cells: list[TableRow] = []
-    for run, row, name in zip(comparison.runs, rows, names, strict=True):
-        metrics = {metric.key: metric.value(run) for metric in headline_metrics()}
+    cells = []
+    for run, id_, name in zip(comparison.runs, ids, names, strict=True):
         cells.append({
-            "id": row.id, "name": name,
-            "right": right_of(run.accuracy, run.images).removeprefix("Right for "),
-            "right_sort": run.accuracy,
-            "accuracy": f"{100 * run.accuracy:.1f}% ({span(run.low, run.high)})",
-            "accuracy_sort": run.accuracy,
-            **{key: "–" if value is None else f"{value:.3f}" for key, value in metrics.items()},
-            "file": "–" if run.bytes is None else file_size(run.bytes),
-            "file_sort": run.bytes or 0,
-            "seconds": "–" if run.seconds is None else clock(run.seconds),
-            "seconds_sort": run.seconds or 0,
-            "date": day(row.started or 0), "date_sort": row.started or 0,
+            "id": id_, "Classifier": name,
+            "Right": (right_of(run).removeprefix("Right for "), run.accuracy),
+            "Accuracy": (f"{100 * run.accuracy:.1f}% ({span(run.low, run.high)})", run.accuracy),
+            **{metric.heading: round(metric.value(run) or 0.0, 3) for metric in headline_metrics()},
+            "File": (file_size(run.bytes or 0), run.bytes or 0),
+            "Trained for": (clock(run.seconds or 0), run.seconds or 0),
         })  # fmt: skip
-    columns = [
-        Column("name", "Classifier", text=True), Column("right", "Right"),
-        Column("accuracy", "Accuracy"),
-        *(Column(metric.key, metric.heading) for metric in headline_metrics()),
-        Column("file", "File"), Column("seconds", "Trained for"), Column("date", "Date"),
-    ]  # fmt: skip
-    table(columns, cells, f"Figures on {count(comparison.images)} photographs")
+    table(cells, f"Figures on {count(comparison.images)} photographs")
 
 
 async def _pictures(
-    studio: Studio, comparison: Comparison, first: str, names: Sequence[str], place: ui.element
+    studio: Studio, comparison: Comparison, first: str, names: Sequence[str]
 ) -> None:
     """Show the photographs to which two classifiers gave different answers."""
     opened = await studio.opened.of_run(first)
     for pair, other in zip(comparison.pairs, names[1:], strict=True):
-        two = names[0], other
-        titles = {f"Only {letter} is right": f"Only {name} is right"
-                  for letter, name in zip(pair.letters, two, strict=True)}  # fmt: skip
+        called = dict(zip(pair.letters, (names[0], other), strict=True))
         for kind, images in pair.by_who_is_right():
             rows = await IMAGES.run(rows_of, images, opened)
-            if place.is_deleted:
-                return
-            title = titles.get(kind, kind)
+            title = " ".join(called.get(word, word) for word in kind.split())
             kit.heading(f"{title} ({count(len(images))})")
-            _gallery(title, images, rows, opened, two)
+            described = [
+                _described(image, row, opened, list(called.values()))
+                for image, row in zip(images, rows, strict=True)
+            ]
+            viewer = ImageViewer(described.__len__, described.__getitem__)
+            height = 440 if len(images) > 12 else 0
+            ImageGallery(title, described, on_open=viewer.open, height=height)
 
 
-def _gallery(
-    title: str, images: Sequence[DifferentAnswers], rows: Sequence[int | None],
-    opened: DecodedDataset, names: tuple[str, str],
-) -> None:  # fmt: skip
-    """Show photographs with both answers."""
-
-    def view(i: int) -> ViewedImage:
-        image, row = images[i], rows[i]
-        answers = [
-            f"{safe(name, 24)}: {safe(answer.label, 24)} {confidence_of(answer.confidence)}"
-            for name, answer in zip(names, image.answers, strict=True)
-        ]
-        lines = (f"It is labelled {safe(image.actual, 60)}", *answers)
-        address = "" if row is None else opened.address(row)
-        return ViewedImage(address, f"{image.name}: {', '.join(lines)}", image.name, lines)
-
-    def small(i: int) -> GalleryImage:
-        image, viewed = images[i], view(i)
-        caption = f"{safe(image.actual, 16)}: {' or '.join(a.label[:16] for a in image.answers)}"
-        mark = "" if any(answer.right for answer in image.answers) else "wrong"
-        return GalleryImage(viewed.src, viewed.alt, caption, mark)  # type: ignore[arg-type]
-
-    def some(low: int, high: int) -> list[GalleryImage]:
-        return [small(i) for i in range(low, min(high, len(images)))]
-
-    viewer = ImageViewer(lambda: len(images), view)
-    ImageGallery(title, some(0, 60), count=len(images), fetch=some, on_open=viewer.open,
-                 height=_HEIGHT if len(images) > _SEVERAL else 0)  # fmt: skip
+def _described(
+    image: DifferentAnswers, row: int | None, opened: DecodedDataset, names: Sequence[str]
+) -> GalleryImage:
+    """A photograph with both answers."""
+    lines = (image.name, f"It is labelled {safe(image.actual, 60)}", *(
+        f"{safe(name, 24)}: {safe(answer.label, 24)} {confidence_of(answer.confidence)}"
+        for name, answer in zip(names, image.answers, strict=True)
+    ))  # fmt: skip
+    caption = f"{safe(image.actual, 16)}: {' or '.join(a.label[:16] for a in image.answers)}"
+    mark: Mark = "" if any(answer.right for answer in image.answers) else "wrong"
+    address = "" if row is None else opened.address(row)
+    return GalleryImage(address, ", ".join(lines), caption, mark, lines)
 
 
 def rows_of(images: Sequence[DifferentAnswers], opened: DecodedDataset) -> list[int | None]:
-    """Return the row of each image in the first run; ``None`` where it is not there.
+    """The row of each image in the first run; ``None`` where it is not there.
 
     Exact copies are told apart by their names, and by their classes, which corrections change: no
     row stands for two images.
     """
     decoded = opened.decoded
-    digests = digest_names(decoded.digests)
-    here = [
-        (digest, name, opened.classes[label])
-        for digest, name, label in zip(digests, decoded.names, decoded.labels, strict=True)
-    ]
+    labels = (opened.classes[label] for label in decoded.labels)
+    here = list(zip(digest_names(decoded.digests), decoded.names, labels, strict=True))
     there = [(image.digest, image.name, image.actual) for image in images]
     rows: list[int | None] = [None] * len(images)
     for one, other in pair_up(there, here, (lambda key: key, itemgetter(0, 1), itemgetter(0, 2))):

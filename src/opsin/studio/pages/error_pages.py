@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from http import HTTPStatus
 
 from fastapi import Request, Response
 from fastapi.exception_handlers import http_exception_handler
@@ -13,8 +12,8 @@ from nicegui import app as nicegui_app
 from starlette.exceptions import HTTPException
 
 from opsin.core.errors import OpsinError
+from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere
-from opsin.studio.state import Studio
 from opsin.studio.ui import kit
 from opsin.studio.ui.layout import page
 
@@ -29,34 +28,28 @@ def add(studio: Studio) -> None:
             with frame.actions:
                 kit.link_button("Your projects", "/", kind="primary")
             kit.error_line(error)
-            if status == HTTPStatus.NOT_FOUND:
+            if status == 404:
                 kit.note("If it was removed, you can restore it on the first page.")
         return client.build_response(request, status)
 
     @nicegui_app.exception_handler(OpsinError)
     async def refused(request: Request, error: OpsinError) -> Response:
-        gone = isinstance(error, NotThere)
-        status = HTTPStatus.NOT_FOUND if gone else HTTPStatus.INTERNAL_SERVER_ERROR
-        return shown(request, "Not found" if gone else "Not possible now", error, status)
-
-    @nicegui_app.exception_handler(HTTPStatus.NOT_FOUND)
-    async def unknown(request: Request, error: HTTPException) -> Response:
-        if request.scope.get("endpoint") not in (None, nicegui_app):
-            return await http_exception_handler(request, error)  # a script that is missing, say
-        return shown(request, "Not found", _nowhere(), HTTPStatus.NOT_FOUND)
+        if isinstance(error, NotThere):
+            return shown(request, "Not found", error, 404)
+        return shown(request, "Not possible now", error, 500)
 
     @nicegui_app.exception_handler(RequestValidationError)
-    async def garbled(request: Request, _: RequestValidationError) -> Response:
-        return shown(request, "Not found", _nowhere(), HTTPStatus.NOT_FOUND)
+    @nicegui_app.exception_handler(404)
+    async def unknown(request: Request, error: Exception) -> Response:
+        own = request.scope.get("endpoint") in (None, nicegui_app)
+        if isinstance(error, HTTPException) and not own:
+            return await http_exception_handler(request, error)  # a script that is missing, say
+        nothing = NotThere("There is nothing at this address", "Go back to your projects.")
+        return shown(request, "Not found", nothing, 404)
 
     @nicegui_app.exception_handler(Exception)
     async def fault(request: Request, error: Exception) -> Response:
         if not request.scope.get("nicegui_page_path"):
             raise error
         _LOG.error("the page %s cannot be shown", request.url.path, exc_info=error)
-        status = HTTPStatus.INTERNAL_SERVER_ERROR
-        return shown(request, "Error in the studio", kit.fault_in_words(), status)
-
-
-def _nowhere() -> NotThere:
-    return NotThere("There is nothing at this address", "Go back to your projects.")
+        return shown(request, "Error in the studio", kit.FAULT, 500)

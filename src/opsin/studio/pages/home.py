@@ -1,4 +1,4 @@
-"""Home: a place for photos, the projects, and an example."""
+"""Home: a place for photographs, the projects, and an example."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from typing import Final
 from nicegui import ui
 
 from opsin.core.format import ago, count, counted, day
-from opsin.studio.covers import MOST as PICTURES
+from opsin.studio.context import Studio
 from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.upload_import import SentFile, common_name
+from opsin.studio.image_routes import COVERS
 from opsin.studio.jobs import training_form
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.verdicts import in_short
 from opsin.studio.people import allows, require, why_not
 from opsin.studio.projects import Project
-from opsin.studio.state import Studio
 from opsin.studio.threads import UPLOADS
 from opsin.studio.trash import KEPT, Removed
 from opsin.studio.ui import kit
-from opsin.studio.ui.intake import IMAGES, Intake
+from opsin.studio.ui.intake import Intake
 from opsin.studio.ui.layout import Frame, address, page
 from opsin.studio.words import safe
 
-#: The examples: source, title, what it is, and how it is trained.
-EXAMPLES: Final[tuple[tuple[str, str, str, Mapping[str, str]], ...]] = (
+# The examples: source, title, what it is, and how it is trained.
+_EXAMPLES: Final[tuple[tuple[str, str, str, Mapping[str, str]], ...]] = (
     ("digits", "Handwritten digits", "ten seconds, without a connection",
      {"model": "cnn", "depth": "1", "epochs": "8"}),
     ("fashion-mnist", "Fashion-MNIST", "70,000 pictures of clothes, a few minutes",
@@ -36,8 +36,7 @@ EXAMPLES: Final[tuple[tuple[str, str, str, Mapping[str, str]], ...]] = (
 )  # fmt: skip
 # What an upload is resumed by: the same in every window, and after a reload.
 _BATCH: Final = "00000000000da7a5"
-_ARCHIVES: Final = ".zip,.tar,.tgz,.gz,.xz,.bz2,.npz,.parquet"
-# Cards, and removed things, that are shown at first: hundreds of elements take seconds.
+# Cards, and removed things, that are shown: hundreds of elements take seconds.
 _SHOWN: Final = 24
 _REMOVED_MOST: Final = 50
 _STARTING: Final = threading.Lock()
@@ -60,13 +59,32 @@ class _Home:
     """The page, kept up to date in every window."""
 
     def __init__(self, studio: Studio, frame: Frame) -> None:
-        self._studio, self._frame = studio, frame
-        self._most = _SHOWN
-        self._shown: list[object] = []
+        self._studio, self._frame, self._most = studio, frame, _SHOWN
+        self._shown: list[tuple[str, ...]] = []
         self._items: list[Removed] = []
         with ui.element("div").classes("welcome"):
-            self._place_for_photos()
-            self._examples()
+            with ui.element("div").classes("dropzone"):
+                self._intake = Intake(
+                    "Drop photographs, folders or a zip here", camera=False, folders=True,
+                    batch=_BATCH, around=".page", on_all=self._take,
+                )  # fmt: skip
+                with self._intake:
+                    kit.action("Use the camera", self._camera, icon="photo_camera", needs="owner")
+                self._intake.enable(allows("owner"))
+                if reason := why_not("owner"):
+                    kit.note(f"Only owners can make projects. {reason}")
+                kit.note(
+                    "Each folder becomes a class. You can sort loose photographs afterwards. They "
+                    "stay on this machine."
+                )
+            with ui.element("section").classes("card stack").props('aria-label="Examples"'):
+                kit.note("No photographs at hand? Train an example:")
+                for source, title, about, values in _EXAMPLES:
+                    with ui.element("div"):
+                        start = partial(self._example, source, title, values)
+                        kit.action(title, start, needs="owner")
+                        kit.note(about)
+                ui.link("How it works, in six pictures", "/how-it-works").classes("note")
         self._status = kit.StatusLine()
         with ui.element("div").classes("stack"):
             with ui.element("div").classes("cards") as self._cards:
@@ -74,78 +92,42 @@ class _Home:
             self._more = kit.action("Show all", self._show_all)
             self._more.set_visibility(False)
             self._removed = ui.element("div")
-        studio.changed.subscribe(self._changed)
-
-    def _place_for_photos(self) -> None:
-        with ui.element("div").classes("dropzone"):
-            self._intake = Intake(
-                "Drop photos, folders or a zip here",
-                accept=f"{IMAGES},{_ARCHIVES}",
-                camera=False,
-                folders=True,
-                batch=_BATCH,
-                around=".page",
-                on_all=self._take,
-            )
-            with self._intake:
-                kit.action("Use the camera", self._use_camera, icon="photo_camera", needs="owner")
-            self._intake.enable(allows("owner"))
-            if reason := why_not("owner"):
-                kit.note(f"Only owners can make projects. {reason}")
-            kit.note(
-                "Each folder becomes a class. You can sort loose photos afterwards. Your photos "
-                "stay on this machine."
-            )
-
-    def _examples(self) -> None:
-        with ui.element("section").classes("card stack").props('aria-label="Examples"'):
-            kit.note("No photos at hand? Train an example:")
-            for source, title, about, values in EXAMPLES:
-                with ui.element("div"):
-                    start = partial(self._try_example, source, title, values)
-                    kit.action(title, start, needs="owner")
-                    kit.note(about)
-            ui.link("How it works, in six pictures", "/how-it-works").classes("note")
+        studio.changed.subscribe(self._heard)
 
     async def show(self) -> None:
         """Show the projects as they are now, if anything about them has changed."""
         projects = self._studio.projects.all()
-        shown = projects[: self._most]
-        cards: list[object] = [(item.id, item.name, _in_words(item)) for item in shown]
-        cards.append(len(projects))
-        if cards != self._shown and not self._cards.is_deleted:
-            self._shown = cards
-            self._show_cards(projects)
         items = await asyncio.to_thread(self._studio.projects.removed)
-        if items != self._items and not self._removed.is_deleted:
+        if self._cards.is_deleted:
+            return
+        shown = [(item.id, item.name, _in_words(item)) for item in projects[: self._most]]
+        if [*shown, (str(len(projects)),)] != self._shown:
+            self._shown = [*shown, (str(len(projects)),)]
+            title = "Your projects" if projects else "Teach a computer to tell photographs apart"
+            self._frame.retitle(title)
+            self._more.set_visibility(len(projects) > self._most)
+            self._more.set_text(f"Show all {counted(len(projects), 'project')}")
+            self._cards.clear()
+            with self._cards:
+                for item in projects[: self._most]:
+                    self._card(item)
+                if not projects:
+                    kit.note("Your projects appear here, with their photographs and classifiers.")
+        if items != self._items:
             self._items = items
             self._removed.clear()
             with self._removed:
                 removed_list(self._studio, items)
 
-    def _show_cards(self, projects: list[Project]) -> None:
-        self._frame.retitle(
-            "Your projects" if projects else "Teach a computer to tell photos apart"
-        )
-        self._more.set_visibility(len(projects) > self._most)
-        self._more.set_text(f"Show all {counted(len(projects), 'project')}")
-        self._cards.clear()
-        with self._cards:
-            for item in projects[: self._most]:
-                self._card(item)
-            if not projects:
-                kit.note("Your projects appear here, each with its photos and its classifiers.")
-
     def _card(self, project: Project) -> None:
         name = safe(project.name, 60)
-        run = project.classifier()
         with ui.element("article").classes("card project") as card:
             card.props["aria-label"] = name
             with ui.element("div").classes("project-pictures"):
-                for number in range(PICTURES):
+                for number in range(COVERS):
                     picture = ui.element("img").props("loading=lazy")
                     picture.props["src"] = kit.rooted(f"/covers/{project.id}/{number}")
-                    picture.props["alt"] = f"{name}, photo {number + 1}"
+                    picture.props["alt"] = f"{name}, photograph {number + 1}"
                     kit.sharpen(picture, below=100)
                     picture.on("error", js_handler="(event) => event.target.remove()")
             with ui.element("div").classes("line no-wrap"):
@@ -155,59 +137,75 @@ class _Home:
                         ui.menu_item("Rename", partial(self._ask_name, project))
                         ui.menu_item("Remove", partial(self._remove, project))
             kit.note(_in_words(project))
-            links = {"Photos": "photos", "Train": "train"}
-            if run is not None:
+            links = {"Photographs": "photos", "Train": "train"}
+            if project.classifier() is not None:
                 links = {"Try": "try", "Improve": "photos"}
             with ui.element("div").classes("line project-links"):
                 for text, there in links.items():
                     ui.link(text, address(project, there)).props["aria-label"] = f"{text}: {name}"
 
-    async def _changed(self, topic: str) -> None:
-        if topic in {"runs", "sets", "jobs"}:
+    async def _heard(self, topic: str) -> None:
+        if topic in {"runs", "sets"}:
             await self.show()
 
     async def _show_all(self) -> None:
         self._most = len(self._studio.projects.all())
         await self.show()
 
+    # What people do.
+
     async def _take(self, files: list[SentFile]) -> None:
         """Make a project of what was sent."""
+
+        def make() -> LibraryDataset:
+            sets, title = self._studio.sets, common_name(files) or self._new_title()
+            return sets.add_upload(
+                self._studio.uploads.finish(files, sets.new_place(title)), title=title
+            )
+
         self._intake.enable(False)
         with self._status.errors():
-            self._status.say("Sorting the photos …")
-            dataset = await UPLOADS.run(self._make, files)
-            self._studio.changed.emit("sets")
-            ui.navigate.to(address(dataset.id, "photos"))
+            self._status.say("Sorting the photographs …")
+            self._made(address((await UPLOADS.run(make)).id, "photos"))
         self._intake.enable(allows("owner"))
 
-    def _make(self, files: list[SentFile]) -> LibraryDataset:
-        sets = self._studio.sets
-        title = common_name(files) or self._new_title()
-        return sets.add_upload(
-            self._studio.uploads.finish(files, sets.new_place(title)), title=title
-        )
-
-    async def _use_camera(self) -> None:
+    async def _camera(self) -> None:
         """Make a project whose classes are filled by camera on its page."""
         with self._status.errors():
-            dataset = await UPLOADS.run(
-                self._studio.sets.new_empty, ["Class 1", "Class 2"], title=self._new_title()
-            )
-            self._studio.changed.emit("sets")
-            ui.navigate.to(address(dataset.id, "photos", camera="1"))
+            new, title = self._studio.sets.new_empty, self._new_title()
+            dataset = await UPLOADS.run(new, ["Class 1", "Class 2"], title=title)
+            self._made(address(dataset.id, "photos", camera="1"))
+
+    async def _example(self, source: str, title: str, values: Mapping[str, str]) -> None:
+        """Train an example once, and show the training or its results."""
+        studio = self._studio
+
+        def begin() -> str:
+            require("owner")
+            with _STARTING:  # a second click starts no second training
+                dataset = studio.sets.add_source(source, title=title)
+                project, jobs = studio.projects.get(dataset.id), studio.jobs.of_project(dataset.id)
+                if project.classifiers:
+                    return address(dataset.id, "results")
+                if all(job.over for job in jobs):
+                    argv = training_form.argv(dataset.words(), values, runs=studio.settings.runs)
+                    studio.jobs.add("train", project.next_title(jobs), argv, project=dataset.id)
+                return address(dataset.id, "train")
+
+        with self._status.errors():
+            there = await asyncio.to_thread(begin)
+            studio.changed.emit("jobs")
+            self._made(there)
+
+    def _made(self, there: str) -> None:
+        self._studio.changed.emit("sets")
+        ui.navigate.to(there)
 
     def _new_title(self) -> str:
-        """A name for photos without one, which no other project has."""
+        """A name for photographs without one, which no other project has."""
         taken = {item.name for item in self._studio.projects.all()}
-        names = ("My photos" + f" {number}" * (number > 1) for number in range(1, len(taken) + 2))
+        names = ["My photographs", *(f"My photographs {n}" for n in range(2, len(taken) + 2))]
         return next(name for name in names if name not in taken)
-
-    async def _try_example(self, source: str, title: str, values: Mapping[str, str]) -> None:
-        with self._status.errors():
-            there = await asyncio.to_thread(_begin_example, self._studio, source, title, values)
-            self._studio.changed.emit("sets")
-            self._studio.changed.emit("jobs")
-            ui.navigate.to(there)
 
     async def _ask_name(self, project: Project) -> None:
         if name := await kit.ask_text("Rename the project", "Name", project.name):
@@ -228,29 +226,14 @@ class _Home:
             self._studio.changed.emit("sets")
 
 
-def _begin_example(studio: Studio, source: str, title: str, values: Mapping[str, str]) -> str:
-    """Train an example once; return the address where it is trained, or of its results."""
-    require("owner")
-    with _STARTING:  # a second click starts no second training
-        dataset = studio.sets.add_source(source, title=title)
-        project, jobs = studio.projects.get(dataset.id), studio.jobs.of_project(dataset.id)
-        if project.classifiers:
-            return address(dataset.id, "results")
-        if all(job.over for job in jobs):
-            argv = training_form.argv(dataset.words(), values, runs=studio.settings.runs)
-            studio.jobs.add("train", project.next_title(jobs), argv, project=dataset.id)
-        return address(dataset.id, "train")
-
-
 def _in_words(project: Project) -> str:
     """What is known of a project, in a line."""
     if any(row.state == "running" for row in project.runs):
         return "Training"
-    run = project.classifier()
-    if run is None:
-        failed = project.runs and project.runs[0].state in {"failed", "damaged"}
-        return "The last training failed" if failed else "Not trained yet"
-    return in_short(run) or "Trained, not measured"
+    if run := project.classifier():
+        return in_short(run) or "Trained, not measured"
+    failed = project.runs and project.runs[0].state in {"failed", "damaged"}
+    return "The last training failed" if failed else "Not trained yet"
 
 
 def removed_list(studio: Studio, items: Sequence[Removed]) -> None:
@@ -258,18 +241,12 @@ def removed_list(studio: Studio, items: Sequence[Removed]) -> None:
 
     def build() -> None:
         kit.note("You can restore what you removed for seven days.")
-        status = kit.StatusLine()
         for item in items[:_REMOVED_MOST]:
             with ui.element("div").classes("line"):
-                name = safe(item.name, 80)
-                ui.label(name)
+                ui.label(safe(item.name, 80))
                 kit.note(f"removed {ago(item.when)}, kept until {day(item.when + KEPT)}")
-                button = kit.action("Restore", partial(take, item.token, status), needs="owner")
-                button.props["aria-label"] = f"Restore {name}"
-
-    async def take(token: str, status: kit.StatusLine) -> None:
-        with status.errors():
-            await _restore(studio, token)
+                button = kit.action("Restore", partial(_restore, studio, item.token), needs="owner")
+                button.props["aria-label"] = f"Restore {safe(item.name, 80)}"
 
     if items:
         kit.question(f"Recently removed ({count(len(items))})", build)

@@ -12,31 +12,25 @@ from pydantic import BaseModel
 
 from opsin.backbones.pixel_values import CHOICES
 from opsin.data.sources.named import NAMES
+from opsin.studio.context import Studio
 from opsin.studio.datasets.upload_import import SentFile, file_name
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import JobAction, new_output_folder
 from opsin.studio.pages.page import Page
 from opsin.studio.people import allows, require
-from opsin.studio.state import Studio
 from opsin.studio.threads import UPLOADS, WATCHER
 from opsin.studio.ui import kit
 from opsin.studio.ui.intake import Intake
 from opsin.studio.ui.layout import address, page
 from opsin.studio.words import safe
 
-# Classifiers, and what stands beside them: names of classes, preparation, licence.
+# Classifiers; beside them may stand names of classes, preparation, licence.
 _MODELS: Final = (".keras", ".h5", ".hdf5", ".onnx", ".skops")
-_ACCEPTED: Final = f"{','.join(_MODELS)},.txt,.json,.md"
 # What an upload is resumed by: the same in every window, and after a reload.
 _BATCH: Final = "000000000001a907"
 _EXPERT: Final = "How does it expect its photos?"
-# What to do here about an error, by the option that its advice names.
-_HINTS: Final = {
-    "--prepare": f"Choose the values under “{_EXPERT}”.",
-    "--classes": "Name the classes here.",
-}
-#: Values of the pixels that a network was trained on.
-PIXELS: Final = {"": "As its files say"} | {
+# Values of the pixels that a network was trained on.
+_PIXELS: Final = {"": "As its files say"} | {
     f"{choice}{order}": f"{choice}{', blue first' if order else ''}"
     for choice in CHOICES
     for order in ("", ",bgr")
@@ -71,20 +65,14 @@ class _Import:
                 "estimator of scikit-learn saved by skops (.skops). Nothing in the file is run. "
                 "You can send files beside it, such as labels.txt, with it."
             )
-            intake = Intake(
-                "Choose or drop the classifier's file",
-                accept=_ACCEPTED,
-                camera=False,
-                batch=_BATCH,
-                on_all=self._take,
-            )
-            intake.enable(allows("owner"))
+            accepted = ",".join([*_MODELS, ".txt", ".json", ".md"])
+            Intake("Choose or drop the classifier's file", accept=accepted, camera=False,
+                   batch=_BATCH, on_all=self._take).enable(allows("owner"))  # fmt: skip
             self._classes = ui.input("Classes in the order of its answers, separated by commas")
             kit.note("Leave it empty if the file names them.")
             self._measured = ui.select(images, label="Photos to measure it on", value="")
-            self._expert = kit.question(_EXPERT, lambda: None)
-            with self._expert:
-                self._pixels = ui.select(PIXELS, label="Values of the pixels", value="")
+            with kit.question(_EXPERT, lambda: None) as self._expert:
+                self._pixels = ui.select(_PIXELS, label="Values of the pixels", value="")
             with ui.element("div").classes("line"):
                 self._start = kit.action("Import", self._begin, kind="primary", needs="owner")
                 self._taken = kit.note("Choose its file first.").props('role="status"')
@@ -98,58 +86,51 @@ class _Import:
             if self._folder is None:
                 self._folder = await UPLOADS.run(new_output_folder, self._studio.jobs)
             for file in files:
-                await UPLOADS.run(self._keep, file, self._folder)
+                kept = self._folder / file_name(file["name"])
+                sent = self._studio.uploads.path(file["key"])
+                await UPLOADS.run(shutil.move, sent, kept)
+                await UPLOADS.run(self._studio.uploads.drop, file["key"])
+                if kept.suffix.lower() in _MODELS:
+                    self._model = kept
         if self._model is not None:
             self._taken.set_text(safe(self._model.name, 80))
             self._start.set_enabled(allows("owner"))
-
-    def _keep(self, file: SentFile, folder: Path) -> None:
-        kept = folder / file_name(file["name"])
-        shutil.move(self._studio.uploads.path(file["key"]), kept)
-        self._studio.uploads.drop(file["key"])
-        if kept.suffix.lower() in _MODELS:
-            self._model = kept
 
     def _words(self, model: Path) -> list[str]:
         """The command line of what the form says."""
         kind, _, which = str(self._measured.value).partition(":")
         words = [f"--runs={self._studio.settings.runs.absolute()}"]
-        if kind == "set":
-            words += self._studio.sets.get(which).words_to_measure()
-        elif kind:
-            words.append(f"--data={which}")
-        if self._pixels.value:
-            words.append(f"--prepare={self._pixels.value}")
-        if classes := (self._classes.value or "").strip():
-            words.append(f"--classes={classes}")
+        words += self._studio.sets.get(which).words_to_measure() if kind == "set" else []
+        values = {"data": which if kind == "name" else "", "prepare": self._pixels.value,
+                  "classes": (self._classes.value or "").strip()}  # fmt: skip
+        words += [f"--{option}={value}" for option, value in values.items() if value]
         return [*command("import", *words), "--", str(model.absolute())]
 
     async def _begin(self) -> None:
         self._start.disable()
-        try:
-            with self._status.errors():
-                if self._model is not None:
-                    await self._bring(self._model)
-        finally:
-            if not self._start.is_deleted:
-                self._start.enable()
+        with self._status.errors():
+            if self._model is not None:
+                await self._bring(self._model)
+        self._start.enable()
 
     async def _bring(self, model: Path) -> None:
         """Import it, say how far that is, and go to the classifier."""
-        studio = self._studio
+        studio, status = self._studio, self._status
         words = await asyncio.to_thread(self._words, model)
         asked = await JobAction.ask(studio.jobs, "import", f"Import of {model.name}", words)
 
         def say(line: str) -> None:
-            self._status.say(kit.without_commands(line.removeprefix("opsin: ")))
+            status.say(kit.without_commands(line.removeprefix("opsin: ")))
 
-        if not await asked.over(say, lambda: self._status.element.is_deleted):
+        if not await asked.over(say, lambda: status.element.is_deleted):
             return
         answer, cause = await asked.answer(_Imported)
         if answer is None:
             text = studio.sets.in_names(cause).replace(str(model), model.name)
-            hints = [hint for option, hint in _HINTS.items() if option in text]
-            self._status.fail(" ".join([kit.without_commands(text), *hints]))
+            # What its advice names is called otherwise here.
+            hint = f"Choose the values under “{_EXPERT}”." if "--prepare" in text else ""
+            hint += "Name the classes here." if "--classes" in text else ""
+            status.fail(f"{kit.without_commands(text)} {hint}")
             self._expert.set_value("--prepare" in text)
             return
         await WATCHER.run(studio.runs.scan)

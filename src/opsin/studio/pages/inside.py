@@ -2,47 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from dataclasses import dataclass, replace
+import secrets
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from nicegui import ui
 
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
+from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.artifacts.run_report import Report
-from opsin.core.child_process import Header
 from opsin.core.errors import ModelFileError, MovedError, OpsinError
-from opsin.core.format import about, count, percent
+from opsin.core.format import about, count, counted
 from opsin.core.glossary import term_of_layer
 from opsin.core.metadata import Layer, LayerOp
 from opsin.data.run_images import recipe_of_run
-from opsin.studio.pages.inside_photographs import choose_photograph
+from opsin.report.inside.layer_sections import figure
+from opsin.studio.context import Studio
+from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.pages.inside_questions import WHY, questions
 from opsin.studio.pages.page import Page
 from opsin.studio.projects import Project
-from opsin.studio.runs.inspection_sessions import InspectionAnswer, Stopped
-from opsin.studio.state import Studio
-from opsin.studio.threads import IMAGES
-from opsin.studio.ui import layout, maps
-from opsin.studio.ui.graph import NetworkGraph, blocks_of, shape_in_words, title_of
-from opsin.studio.ui.kit import (
-    Handler,
-    action,
-    empty,
-    error_line,
-    heading,
-    icon_action,
-    note,
-    rooted,
-    without_commands,
-)  # fmt: skip
+from opsin.studio.runs.workers import Answer
+from opsin.studio.threads import IMAGES, UPLOADS
+from opsin.studio.ui import intake, kit, layout
+from opsin.studio.ui.graph import Block, NetworkGraph, blocks_of, shape_in_words, title_of
+from opsin.studio.ui.maps import answer_view, bars, framed, in_percent
 from opsin.studio.ui.terms import word
 from opsin.studio.ui.waiting import Waiting
 from opsin.studio.words import safe
 
-_KNOWN: Final = re.compile(r"(?:test|val|out_of_fold)/(\d{1,9})")
-_KEPT: Final = re.compile(r"kept/([0-9a-f]{16})")
+_PLACE: Final = re.compile(r"[0-9]{1,9}")
+_KEPT: Final = re.compile(r"[0-9a-f]{16}")
 # Seconds that looking for a unit's photographs may take, and the fewest of them that say something.
 _SHORT, _FEW = 10.0, 100
 # Errors of the worker in words of the page.
@@ -55,38 +47,37 @@ _WORDS: Final = {
 _BACK: Final = "<script>addEventListener('popstate', () => location.reload())</script>"
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """What the address names: a photograph, a layer, and one of its units."""
+class _Shown(NamedTuple):
+    """A photograph, by its key or its place among those judged, a layer, and one of its units."""
 
     image: str
     layer: str
-    unit: int | None = None
+    unit: str = ""
 
 
-class _Results(NamedTuple):
-    """What a run says of its network, and of the images that it was judged by, if they are there.
+def rows_judged(run: RunDirectory) -> list[int]:
+    """The rows of the images that judged a run, the surest mistakes first.
 
-    Without a report, which imported networks may lack, there are no layers.
+    Raises:
+        MovedError: They are not where they were.
+        OpsinError: There are none, as for networks that were imported alone.
     """
+    part = run.read(Report).split
+    recipe_of_run(run)
+    judged = RunPredictions.read(run).of(part)
+    order = [*judged.surest(~judged.right), *judged.surest(judged.right)]
+    return [int(row) for row in judged.rows[order]]
 
-    layers: list[Layer]
-    part: PredictedPart = "test"
-    judged: PartPredictions | None = None
-    moved: MovedError | None = None
 
-
-def _read(directory: RunDirectory) -> _Results:
-    results = _Results([])
-    try:
-        report = directory.read(Report)
-        results = _Results(report.layers, report.split)
-        recipe_of_run(directory)
-        return results._replace(judged=RunPredictions.read(directory).of(report.split))
-    except MovedError as error:
-        return results._replace(moved=error)
-    except OpsinError:  # imported without images
-        return results
+def checked(shown: _Shown, blocks: Sequence[Block], judged: int) -> _Shown:
+    """What an address names, what means nothing replaced; there are so many judged images."""
+    image, layer, unit = shown
+    if not any(layer == one.name for block in blocks for one in block.layers):
+        layer = blocks[blocks[0].title == "Input" and len(blocks) > 1].result.name
+    if not _KEPT.fullmatch(image):
+        at = int(image) if _PLACE.fullmatch(image) else 0
+        image = str(min(at, judged - 1)) if judged else ""
+    return _Shown(image, layer, unit)
 
 
 async def inside(
@@ -94,22 +85,33 @@ async def inside(
     unit: str = "", view: str = "",
 ) -> None:  # fmt: skip
     """Build it."""
-    the_project = await IMAGES.run(studio.projects.get, project)
+    now = await IMAGES.run(studio.projects.get, project)
     with layout.page(
-        studio, "Look inside", project=the_project, here="inside", guide="how-to/inspect.html"
+        studio, "Look inside", project=now, here="inside", guide="how-to/inspect.html"
     ) as frame:
-        row = the_project.classifier(run)
+        row = now.classifier(run)
         if row is None:
-            address = layout.address(the_project, "train")
-            empty("Train a classifier, and you can look inside it here.", "Train", address)
+            words = "Train a classifier, and you can look inside it here."
+            kit.empty(words, "Train", layout.address(now, "train"))
             return
         ui.add_head_html(_BACK)
-        results = await IMAGES.run(lambda: _read(studio.runs.get(row.id)))
-        number = int(unit) if unit.isascii() and unit.isdigit() and len(unit) < 7 else None
-        body = _Inside(studio, the_project, row.id, results, _Shown(image, layer, number))
-        if view == "why":
-            body.unfolded.add(WHY)
-        body.build(frame)
+        rows = list[int]()
+        try:
+            rows = await IMAGES.run(lambda: rows_judged(studio.runs.get(row.id)))
+        except MovedError as error:
+            kit.error_line(error)
+        except OpsinError:
+            pass
+        names = {row.id: safe(now.title_of(row), 60) for row in now.classifiers}
+        if len(names) > 1:
+            with frame.actions:
+                choice = ui.select(names, value=row.id, label="Classifier")
+            choice.on_value_change(lambda event: ui.navigate.to(
+                layout.address(now, "inside", run=event.value)
+            ))  # fmt: skip
+        shown = _Shown(image, layer, unit if _PLACE.fullmatch(unit) else "")
+        body = _Inside(studio, now, row.id, rows, shown,
+                       unfolded={WHY} if view == "why" else set())  # fmt: skip
         ui.timer(0, body.start, once=True)
 
 
@@ -117,245 +119,272 @@ PAGE = Page("/projects/{project}/inside", inside)
 
 
 class _Inside:
-    """The page below its heading."""
+    """The page below its heading: a photograph, the network, and what a layer makes of it."""
 
     def __init__(
-        self, studio: Studio, project: Project, run: str, results: _Results, shown: _Shown
-    ) -> None:
-        self._studio, self._project, self._run = studio, project, run
-        self._results, self._shown, self._layers = results, shown, results.layers
+        self, studio: Studio, project: Project, run: str, rows: Sequence[int], shown: _Shown,
+        *, unfolded: set[str],
+    ) -> None:  # fmt: skip
+        self._studio, self._project, self._run, self._rows = studio, project, run, rows
+        self._shown, self._unfolded = shown, unfolded
+        self._blocks: list[Block] = []
         self._seconds = 1.0  # that an image takes
-        self._graph: NetworkGraph | None = None
-        self.unfolded: set[str] = set()  # questions, for the next layer too
-
-    def build(self, frame: layout.Frame) -> None:
-        """Show what takes no time."""
-        rows = {row.id: safe(self._project.title_of(row), 60) for row in self._project.classifiers}
-        self._dialog = ui.dialog().props('aria-label="Choose a photograph"')
-        with frame.actions:
-            if len(rows) > 1:
-                choice = ui.select(rows, value=self._run, label="Classifier")
-                choice.on_value_change(
-                    lambda event: ui.navigate.to(
-                        layout.address(self._project, "inside", run=event.value)
-                    )
-                )
-            action("Choose a photograph", self._choose, kind="primary", icon="add_a_photo")
-        if self._results.moved is not None:
-            error_line(self._results.moved)
-        with ui.element("div").classes("inside") as self._body:
+        with ui.element("div").classes("inside"):
+            with ui.element("section").props('aria-label="Photograph"'):
+                self._photo = ui.element("div").classes("stack")
+                intake.Intake("A photograph of your own", multiple=False, accept=intake.IMAGES,
+                              batch=secrets.token_hex(8), on_all=self._take, small=True,
+                              around=".page").classes("main")  # fmt: skip
+                self._status = kit.StatusLine()
+            self._network = ui.element("div")
+            self._result = ui.element("section").classes("stack").props('aria-label="Maps"')
+        with self._photo:
             ui.skeleton(height="240px")
 
     async def start(self) -> None:
         """Show the network, and what the address names."""
-        if not self._layers:
-            answer = await self.ask(self._body, "Opening the network", "layers", {})
-            if answer is None:
-                return
-            self._layers = list(map(Layer.model_validate, answer.values["layers"]))
-        self._blocks = blocks_of(self._layers)
-        self._shown = self._checked()
-        self._body.clear()
-        with self._body:
-            self._photo = ui.element("section").props('aria-label="Photograph"')
+        answer = await self.ask(self._result, "Opening the network", "layers")
+        if answer is None:
+            return
+        self._blocks = blocks_of([Layer.model_validate(one) for one in answer.values["layers"]])
+        self._shown = checked(self._shown, self._blocks, len(self._rows))
+        with self._network:
             self._graph = NetworkGraph(
-                self._blocks, self._shown.layer, lambda name: self.show(layer=name, unit=None)
+                self._blocks, self._shown.layer, lambda name: self.show(layer=name, unit="")
             )
-            self._result = ui.element("section").classes("stack").props('aria-label="Maps"')
         await self.show()
 
-    def _checked(self) -> _Shown:
-        """What the address names, with what means nothing replaced."""
-        first = self._blocks[self._blocks[0].title == "Input" and len(self._blocks) > 1].result.name
-        names = {layer.name for layer in self._layers}
-        layer = self._shown.layer if self._shown.layer in names else first
-        image, judged = self._shown.image, self._results.judged
-        if not _KEPT.fullmatch(image):
-            known, last = _KNOWN.fullmatch(image), len(judged.rows) - 1 if judged else -1
-            at = min(int(known[1]), last) if known else 0
-            image = f"{self._results.part}/{at}" if last >= 0 else ""
-        return _Shown(image, layer, self._shown.unit)
+    async def _take(self, files: list[SentFile]) -> None:
+        """Show a photograph of one's own."""
+        with self._status.errors():
+            tried, name = self._studio.tried, files[0]["name"]
+            key = tried.put(await UPLOADS.run(self._studio.uploads.take, files[0]["key"]), name)
+            await tried.answer(self._run, key)  # or it is refused here
+            await self.show(image=key)
 
-    @property
-    def _image(self) -> Header:
-        """The photograph, as the worker is asked about it."""
-        if kept := _KEPT.fullmatch(self._shown.image):
-            return {"kept": kept[1]}
-        part, _, number = self._shown.image.partition("/")
-        if part == "out_of_fold" and self._results.judged is not None:
-            return {"image": f"{part}/{self._results.judged.rows[int(number)]}"}
-        return {"image": self._shown.image}
-
-    async def show(self, **changes: Any) -> None:
+    async def show(self, **changes: str) -> None:
         """Show another photograph, layer or unit."""
+        self._shown = self._shown._replace(**changes)
+        image, layer, unit = self._shown
         if changes:
-            self._shown = shown = replace(self._shown, **changes)
-            unit = "" if shown.unit is None else str(shown.unit)
-            there = layout.address(self._project, "inside", run=self._run, image=shown.image,
-                                   layer=shown.layer, unit=unit)  # fmt: skip
-            ui.navigate.history.push(rooted(there))
-            if self._graph is None:  # the network could not be opened before
-                await self.start()
-                return
-            self._graph.choose(shown.layer)
-        if not self._shown.image:
+            asked = {"run": self._run, **self._shown._asdict()}
+            there = layout.address(self._project, "inside", **asked)
+            ui.navigate.history.push(kit.rooted(there))
+        if not self._blocks:  # the network could not be opened before
+            await self.start()
+            return
+        self._graph.choose(layer)
+        if not image:
+            self._photo.clear()
             self._result.clear()
             with self._result:
-                empty("Choose a photograph to see what each block of the network makes of it.")
+                kit.empty("Choose a photograph to see what each block of the network makes of it.")
             return
-        options = {"layer": self._shown.layer, **self._image}
-        if self._shown.unit is not None:
-            options["unit"] = self._shown.unit
-        answer = await self.ask(self._result, "Computing the maps", "maps", options)
+        options: dict[str, Any] = {"layer": layer} | ({"unit": int(unit)} if unit else {})
+        answer = await self.ask(self._result, "Computing the maps", "maps", **options)
         if answer is not None:
             self._seconds = max(1e-4, answer.values["seconds"])
-            self._show_photograph(answer)
+            self._photo.clear()
+            with self._photo:
+                self._show_photograph(answer)
             self._result.clear()
             with self._result:
                 await self._show_layer(answer)
 
     async def ask(
-        self, area: ui.element, text: str, do: str, options: Header,
-        again: Handler | None = None,
-    ) -> InspectionAnswer | None:  # fmt: skip
-        """Ask the worker, and show progress and errors in an area of the page.
+        self, area: ui.element, text: str, do: str, again: kit.Handler | None = None,
+        **options: Any,
+    ) -> Answer | None:  # fmt: skip
+        """Ask the worker about the photograph; show progress and errors in an area of the page.
 
         Work that takes long can be stopped, and done ``again``. There is no answer if the page
         shows something else by then.
         """
+        wanted, given = self._shown, None
         if area.is_deleted:
             return None
-        sessions, wanted = self._studio.inside, self._shown
 
-        async def stop() -> None:
-            await sessions.cancel(self._run, do, **options)
+        async def answer() -> Answer:
+            nonlocal given
+            if do not in ("layers", "unit"):
+                if _KEPT.fullmatch(wanted.image):
+                    given = self._studio.tried.get(wanted.image)
+                else:
+                    options["image"] = f"out_of_fold/{self._rows[int(wanted.image)]}"
+            ask = self._studio.inside.ask
+            return await ask(self._run, do, given, on_progress=waiting.tell, **options)
 
+        asked = asyncio.create_task(answer())
         with area:
-            waiting = Waiting(text, stop if again else None)
+            waiting = Waiting(text, asked.cancel if again else None)
         waiting.element.move(area, target_index=0)
-        answer = error = None
-        try:
-            answer = await sessions.ask(self._run, do, on_progress=waiting.tell, **options)
-        except OpsinError as failure:
-            error = failure
+        await asyncio.wait([asked])
         waiting.delete()
+        error = None if asked.cancelled() else asked.exception()
+        if not isinstance(error, OpsinError | None):
+            raise error
         if area.is_deleted or wanted != self._shown:
             return None
-        if error is not None:
-            area.clear()
-            with area:
-                if isinstance(error, Stopped):
-                    note("Stopped.")
-                else:
-                    error_line(_WORDS.get(type(error)) or without_commands(str(error)))
-                if again:
-                    action("Start again", again).classes("self-start")
-        return answer
+        if error is None and not asked.cancelled():
+            return asked.result()
+        area.clear()
+        with area:
+            if error is None:
+                kit.note("Stopped.")
+            else:
+                kit.error_line(_WORDS.get(type(error)) or kit.without_commands(str(error)))
+            if again:
+                kit.action("Start again", again).classes("self-start")
+        return None
 
-    def _show_photograph(self, answer: InspectionAnswer) -> None:
+    def _show_photograph(self, answer: Answer) -> None:
         short, (tall, wide) = answer.values["answer"], answer.values["size"]
-        (nearest, share), *_ = short["top"]
-        actual, refused = short["actual"], short["label"] != nearest
-        self._photo.clear()
-        with self._photo:
-            maps.framed(answer.src(answer.values["image"]), f"The photograph, {wide}×{tall} pixels")
-            verdict = "None of these" if refused else f"{safe(nearest, 60)}, {percent(share)}"
-            label = ui.label(verdict).classes("answer").props("role=status")
-            if refused:
-                note(f"It looks unlike the training photographs. Nearest: {safe(nearest, 60)}.")
-            elif actual is not None:
-                label.classes("right" if actual == nearest else "wrong")
-            if actual not in (None, nearest):
-                note(f"You sorted it as {safe(actual, 60)}.")
-            maps.bars([(name, share, percent(share)) for name, share in short["top"]])
-            known, judged = _KNOWN.fullmatch(self._shown.image), self._results.judged
-            if known and judged is not None:
-                at, total = int(known[1]), len(judged.rows)
-                with ui.element("div").classes("line"):
-                    self._step("Previous photograph", at - 1, total, part=self._results.part)
-                    note(f"{count(at + 1)} of {count(total)}")
-                    self._step("Next photograph", at + 1, total, part=self._results.part)
+        nearest, actual = short["top"][0][0], short["actual"]
+        framed(answer.src(answer.values["image"]), f"The photograph, {wide}×{tall} pixels")
+        label = answer_view(short["top"], rejected=short["rejected"], size="answer")
+        if actual is not None and not short["rejected"]:
+            label.classes("right" if actual == nearest else "wrong")
+        if actual not in (None, nearest):
+            kit.note(f"You sorted it as {safe(actual, 60)}.")
+        if not _KEPT.fullmatch(self._shown.image):
+            at, total = int(self._shown.image), len(self._rows)
+            with ui.element("div").classes("line"):
+                self._steps("image", "photograph", at, total)
+                kit.note(f"{count(at + 1)} of {count(total)}, mistakes first")
 
-    def _step(self, text: str, to: int, total: int, *, part: str = "") -> None:
-        """A button for the photograph (of a part), or else the unit, before or after."""
-        change: Header = {"image": f"{part}/{to}"} if part else {"unit": to}
-        icon = "chevron_left" if text.startswith("Previous") else "chevron_right"
-        icon_action(icon, text, lambda: self.show(**change)).set_enabled(0 <= to < total)
+    def _steps(self, name: str, what: str, at: int, total: int) -> None:
+        """Buttons for the photograph or the unit before and after."""
+        for which, icon, to in (("Previous", "left", at - 1), ("Next", "right", at + 1)):
+            kit.icon_action(
+                f"chevron_{icon}", f"{which} {what}", lambda to=to: self.show(**{name: str(to)})
+            ).set_enabled(0 <= to < total)
 
-    async def _show_layer(self, answer: InspectionAnswer) -> None:
-        block = next(block for block in self._blocks if self._shown.layer in block)
-        layer = next(layer for layer in block.layers if layer.name == self._shown.layer)
+    async def _show_layer(self, answer: Answer) -> None:
+        values, layers = answer.values, [one for block in self._blocks for one in block.layers]
+        layer, block = next((layer, block) for block in self._blocks for layer in block.layers
+                            if layer.name == self._shown.layer)  # fmt: skip
         with ui.element("div").classes("line"):
-            heading(block.title)
+            kit.heading(block.title)
             if title_of(layer) != block.title:
                 word(title_of(layer), term_of_layer(layer.kind))
             number = sum(layer.parameters for layer in block.layers)
             parameters = f" · {count(number)} parameters in this block" if number else ""
-            note(f"{shape_in_words(layer)}{parameters}")
-        if not any(one.op in (LayerOp.CONV, LayerOp.DENSE) for one in self._layers):
-            note("A model without layers: the blocks are its steps.")
-        if self._shown.unit is not None:
-            await self._show_unit(answer, self._shown.unit)
+            kit.note(f"{shape_in_words(layer)}{parameters}")
+        if not any(one.op in (LayerOp.CONV, LayerOp.DENSE) for one in layers):
+            kit.note("A model without layers: the blocks are its steps.")
+        if self._shown.unit:
+            await self._show_unit(answer)
             return
-        if answer.values["maps"]:
-            maps.scale_line(answer.values)
-        elif layer is self._layers[-1]:
-            note("One score for each class; the highest gives the answer.")
+        if values["maps"]:
+            signed = "Purple is above 0, orange below"
+            bright = "Bright is where a map finds something" if values["low"] == "0" else signed
+            kit.note(f"{bright}; each place sees {values['sees']}. Click a map to see it alone.")
+            with ui.element("div").classes("scale note"):
+                ui.label(values["low"])
+                stops = ", ".join(values["stops"])
+                ui.element("i").style(f"background: linear-gradient(90deg, {stops})")
+                ui.label(values["high"])
+        elif layer is layers[-1]:
+            kit.note("One score for each class; the highest gives the answer.")
         self._add_units(answer, ui.element("div").classes("stack"), ui.element("div"))
-        questions(self.ask, self._blocks, layer.name, self._image, self.unfolded)
+        questions(self.ask, self._blocks, block, layer.name, self._unfolded)
 
     def _add_units(
-        self, answer: InspectionAnswer, area: ui.element, more: ui.element, first: int = 0
+        self, answer: Answer, area: ui.element, more: ui.element, first: int = 0
     ) -> None:
         """Show some more of a layer's units, and how to see the next ones."""
-        shown, total = first + len(answer.values["units"]), answer.values["total"]
-        options = {"layer": self._shown.layer, "first": shown, **self._image}
+        values = answer.values
+        units, total = values["units"], values["total"]
+        shown = first + len(units)
+
+        def choose(at: int) -> Any:
+            return self.show(unit=str(units[at]["unit"]))
+
         with area:
-            maps.units(answer, lambda number: self.show(unit=number))
+            if values["maps"]:
+                with ui.element("div").classes("maps"):
+                    for at, unit in enumerate(units):
+                        text = f"Map {unit['unit']}, up to {figure(unit['high'])}"
+                        with ui.element("button").props('type="button"') as button:
+                            image = ui.element("img").classes("pixel").props('loading="lazy"')
+                        button.props["title"] = text
+                        button.on("click", lambda at=at: choose(at))
+                        src = kit.rooted(answer.src(unit["image"]))
+                        image.props.update({"src": src, "alt": text})
+            else:
+                largest = max((abs(unit["high"]) for unit in units), default=0.0) or 1.0
+                names = dict(enumerate(values["names"]))
+                bars([(names.get(unit["unit"], f"Unit {unit['unit']}"), unit["high"] / largest,
+                       figure(unit["high"])) for unit in units], choose)  # fmt: skip
         more.clear()
 
         async def show_more() -> None:
             more.clear()
-            following = await self.ask(more, "Computing the maps", "maps", options)
+            following = await self.ask(more, "Computing the maps", "maps",
+                                       layer=self._shown.layer, first=shown)  # fmt: skip
             if following is not None:
                 self._add_units(following, area, more, shown)
 
         if shown < total:
             with more:
-                action(f"Show more ({count(total - shown)} left)", show_more)
+                kit.action(f"Show more ({count(total - shown)} left)", show_more)
 
-    async def _show_unit(self, answer: InspectionAnswer, number: int) -> None:
-        """Show one unit alone: its map, its numbers, and what it looks for."""
-        total, what = answer.values["total"], "maps" if answer.values["maps"] else "numbers"
+    async def _show_unit(self, answer: Answer) -> None:
+        """Show one unit alone: its map beside the photograph, its numbers, what it looks for."""
+        values = answer.values
+        (unit,), total, is_map = values["units"], values["total"], values["maps"]
+        number = unit["unit"]
         with ui.element("div").classes("line"):
-            action(f"All {count(total)} {what}", lambda: self.show(unit=None), icon="arrow_back")
-            self._step("Previous", number - 1, total)
-            self._step("Next", number + 1, total)
-        maps.one_unit(answer)
-        if self._results.judged is not None:
-            heading("What it looks for", 3)
-            area = ui.element("div").classes("stack")
+            kit.action(f"All {count(total)} {'maps' if is_map else 'numbers'}",
+                       lambda: self.show(unit=""), icon="arrow_back")  # fmt: skip
+            self._steps("unit", "map" if is_map else "number", number, total)
+        facts = [("Number", str(number)), ("Value", figure(unit["high"]))]
+        if is_map:
+            name, (row, column) = f"Map {number}", unit["place"]
+            box = in_percent(unit["box"], values["size"])
+            with ui.element("div").classes("pair"):
+                framed(answer.src(unit["image"]), name, name)
+                words = "Framed: where it is strongest"
+                framed(answer.src(values["image"]), "The photograph", words, [box])
+            facts = [(key.capitalize(), figure(unit[key])) for key in ("high", "low", "mean")]
+            facts += [("Strongest at", f"row {row + 1}, column {column + 1}"),
+                      ("Sees", values["sees"])]  # fmt: skip
+        kit.facts(facts)
+        if self._rows:
+            kit.heading("What it looks for", 3)
             limit = max(_FEW, int(_SHORT / self._seconds))
-            await self._look_for(area, answer, limit=limit)
+            await self._look_for(ui.element("div").classes("stack"), values["size"], limit=limit)
 
-    async def _look_for(self, area: ui.element, unit: InspectionAnswer, **limit: int) -> None:
+    async def _look_for(self, area: ui.element, size: tuple[int, int], **limit: int) -> None:
         """Show the training photographs that activate a unit most, of some or of all."""
         area.clear()
-        options = {"layer": self._shown.layer, "unit": self._shown.unit, **limit}
-        answer = await self.ask(area, "Looking at the training photographs", "unit", options,
-                                lambda: self._look_for(area, unit, **limit))  # fmt: skip
+        options = {"layer": self._shown.layer, "unit": int(self._shown.unit), **limit}
+        answer = await self.ask(area, "Looking at the training photographs", "unit",
+                                lambda: self._look_for(area, size, **limit), **options)  # fmt: skip
         if answer is None:
             return
-        seen, total = answer.values["images"], answer.values["total"]
         with area:
-            maps.best_photographs(answer, unit.values["size"])
-            if seen < total:
-                note(f"The best of {count(seen)} of its {count(total)} photographs.")
+            _show_best(answer, size)
+            if (seen := answer.values["images"]) < (total := answer.values["total"]):
+                kit.note(f"The best of {count(seen)} of its {count(total)} photographs.")
                 text = f"Look at all of them (about {about(self._seconds * total)})"
-                action(text, lambda: self._look_for(area, unit)).classes("self-start")
+                kit.action(text, lambda: self._look_for(area, size)).classes("self-start")
 
-    async def _choose(self) -> None:
-        await choose_photograph(
-            self._dialog, self._studio, self._run, lambda image: self.show(image=image),
-            part=self._results.part, judged=self._results.judged,
-        )  # fmt: skip
+
+def _show_best(answer: Answer, size: tuple[int, int]) -> None:
+    """The training photographs that activate a unit most, each with the part that it sees."""
+    values = answer.values
+    if values["constant"]:
+        kit.note("It gives the same number for every photograph: it has learnt nothing.")
+        return
+    total = counted(sum(number for _, number in values["mix"]), "photograph")
+    mix = [f"{number} {'is' if number == 1 else 'are'} {name}" for name, number in values["mix"]]
+    kit.note(f"Of the {total} that activate it most, {', '.join(mix[:3])}.")
+    with ui.element("div").classes("seen-best"):
+        for best in values["best"]:
+            with ui.element("div"):
+                title = f"{best['class']} · {figure(best['value'])}"
+                boxes = [in_percent(best["box"], size)] if best["box"] else []
+                framed(answer.src(best["image"]), f"Photograph of {best['class']}", title, boxes)
+                if best["patch"] is not None:
+                    framed(answer.src(best["patch"]), "The part that it sees")

@@ -7,85 +7,62 @@ from typing import Final
 
 from nicegui import ui
 
-from opsin.core.child_process import Header
 from opsin.report.inside.decision_sections import METHODS
-from opsin.studio.runs.inspection_sessions import InspectionAnswer
+from opsin.studio.runs.workers import Answer
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 from opsin.studio.ui.graph import Block, shape_in_words, title_of
 from opsin.studio.ui.kit import heading, note, question
 from opsin.studio.ui.lesson import LESSONS, lesson_view
 from opsin.studio.ui.maps import framed
-from opsin.studio.ui.tables import Column, table
+from opsin.studio.ui.tables import table
 from opsin.studio.ui.terms import word
 from opsin.studio.words import safe
 
 #: A question that an address may unfold.
 WHY: Final = "Why this answer?"
-#: Asks the worker: area of the progress, text, verb, options.
-Ask = Callable[..., Awaitable[InspectionAnswer | None]]
+#: Asks the worker: area of the progress, text, verb, how to do it again, options.
+Ask = Callable[..., Awaitable[Answer | None]]
 
 
 def questions(
-    ask: Ask, blocks: Sequence[Block], layer: str, image: Header, unfolded: set[str]
+    ask: Ask, blocks: Sequence[Block], block: Block, layer: str, unfolded: set[str]
 ) -> None:
     """Show them for a layer and a photograph; ``unfolded`` keeps those that are open."""
-    block = next(block for block in blocks if layer in block)
 
-    def lesson() -> Awaitable[None]:
-        return _lesson(ask, ui.element("div").classes("stack"), block, image, {"layer": layer})
-
-    def why() -> Awaitable[None]:
-        return _explain(ask, ui.element("div").classes("stack"), image)
-
-    def show(title: str, build: Callable[[], object]) -> None:
+    def show(title: str, build: Callable[[ui.element], object]) -> None:
+        fold = question(title, lambda: build(ui.element("div").classes("stack")),
+                        is_open=title in unfolded)  # fmt: skip
         change = {True: unfolded.add, False: unfolded.discard}
-        fold = question(title, build, is_open=title in unfolded)
         fold.on_value_change(lambda event: change[event.value](title))
 
-    show("How does this block compute?", lesson)
-    show(WHY, why)
-    show("How is the network built?", lambda: _structure(blocks))
+    show("How does this block compute?", lambda area: _lesson(ask, area, block, layer=layer))
+    show(WHY, lambda area: _explain(ask, area))
+    show("How is the network built?", lambda _: _structure(blocks))
 
 
-async def _lesson(ask: Ask, area: ui.element, block: Block, image: Header, asked: Header) -> None:
-    """Show the real numbers of a layer of the block."""
-    area.clear()
-    answer = await ask(area, "Computing an example", "lesson", asked | image)
+async def _lesson(ask: Ask, area: ui.element, block: Block, **asked: str) -> None:
+    """Show the real numbers of a layer, or else of another one of its block."""
+    answer = await ask(area, "Computing an example", "lesson", **asked)
     if answer is None:
         return
     lesson, terms = answer.values["lesson"], answer.values["terms"]
-    steps = [{"term": term, "layer": layer.name} for layer in block.layers
-             for term in LESSONS if layer.name in terms.get(term, ())]  # fmt: skip
-    if steps and (lesson is None or lesson["term"] not in LESSONS):
-        same = (step for step in steps if step["layer"] == asked["layer"])
-        await _lesson(ask, area, block, image, next(same, steps[0]))
-        return
     with area:
-        if not steps:
-            note("There is no example for this block. Choose one with a convolution.")
+        if lesson is not None and lesson["term"] in LESSONS:
+            lesson_view(lesson, answer.src)
             return
-        if len(steps) > 1:
-            now = next((at for at, step in enumerate(steps) if step.items() <= lesson.items()), 0)
-            titles = {at: _title(step, block) for at, step in enumerate(steps)}
-            choice = ui.select(titles, value=now).props('aria-label="Step of the block"')
-            choice.on_value_change(
-                lambda event: _lesson(ask, area, block, image, steps[event.value])
-            )
-        lesson_view(lesson, answer.src)
+    for layer in block.layers:
+        for term in LESSONS:
+            if layer.name in terms.get(term, ()):
+                await _lesson(ask, area, block, term=term, layer=layer.name)
+                return
+    with area:
+        note("There is no example for this block. Choose one with a convolution.")
 
 
-def _title(step: dict[str, str], block: Block) -> str:
-    if step["term"] == "softmax":
-        return "Softmax"
-    return title_of(next(layer for layer in block.layers if layer.name == step["layer"]))
-
-
-async def _explain(ask: Ask, area: ui.element, image: Header) -> None:
+async def _explain(ask: Ask, area: ui.element) -> None:
     """Show heat maps with their checks, and the most similar training photographs."""
     area.clear()
-    answer = await ask(
-        area, "Drawing heat maps", "explain", image, lambda: _explain(ask, area, image)
-    )
+    answer = await ask(area, "Drawing heat maps", "explain", lambda: _explain(ask, area))
     if answer is None:
         return
     values = answer.values
@@ -116,14 +93,9 @@ async def _explain(ask: Ask, area: ui.element, image: Header) -> None:
 def _structure(blocks: Sequence[Block]) -> None:
     """List all layers."""
     rows = [
-        {"id": layer.name, "block": block.title, "kind": title_of(layer), "name": layer.name,
-         "shape": shape_in_words(layer), "parameters": layer.parameters,
-         "work": layer.multiply_adds}
+        {"id": layer.name, "Block": block.title, "Layer": title_of(layer), "Name": layer.name,
+         "Gives": shape_in_words(layer), "Parameters": layer.parameters,
+         "Multiply-adds": layer.multiply_adds}
         for block in blocks for layer in block.layers
     ]  # fmt: skip
-    columns = [
-        Column("block", "Block", text=True), Column("kind", "Layer", text=True),
-        Column("name", "Name", text=True, hidden=True), Column("shape", "Gives", text=True),
-        Column("parameters", "Parameters"), Column("work", "Multiply-adds"),
-    ]  # fmt: skip
-    table(columns, rows, "Layers of the network")
+    table(rows, "Layers of the network", hidden=("Name",))

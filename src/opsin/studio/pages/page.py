@@ -10,28 +10,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from fastapi.responses import RedirectResponse
 from nicegui import ui
 
 from opsin.studio import pages
-from opsin.studio.state import Studio
-
-# Seconds that a page may take, at the first scan of many runs.
-_SLOWEST: Final = 30.0
+from opsin.studio.context import Studio
+from opsin.studio.ui.layout import address
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page, as its module's ``PAGE`` describes it; `all_pages` finds it there.
-
-    Example:
-        A page at ``/hello?name=Ada`` is one file in ``opsin/studio/pages``::
-
-            def hello(studio: Studio, name: str = "") -> None:
-                with layout.page(studio, f"Hello {name}"):
-                    ui.label(f"{len(studio.runs.rows())} runs")
-
-            PAGE = Page("/hello", hello, more="Hello")
-    """
+    """A page, as its module's ``PAGE`` describes it; `all_pages` finds it there."""
 
     path: str  # with parameters in braces, such as ``/runs/{run_id}``
     build: Callable[..., Awaitable[Any] | Any]  # from the studio and, by name, the parameters
@@ -51,7 +40,7 @@ class Page:
 
         # What FastAPI reads the parameters of the address from: all but the studio.
         shown.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        ui.page(self.path, response_timeout=_SLOWEST)(shown)
+        ui.page(self.path, response_timeout=30.0)(shown)  # at the first scan of many runs
 
 
 def all_pages() -> list[Page]:
@@ -60,3 +49,12 @@ def all_pages() -> list[Page]:
     modules = [importlib.import_module(f"{pages.__name__}.{name}") for name in names]
     found = {item for module in modules for item in vars(module).values() if isinstance(item, Page)}
     return sorted(found, key=lambda page: page.path)
+
+
+def _project(studio: Studio, project: str) -> RedirectResponse:
+    """Lead to the results of a project, or to its photographs as long as it has none."""
+    known = studio.projects.get(project)
+    return RedirectResponse(address(known, "results" if known.classifiers else "photos"), 303)
+
+
+PAGE: Final = Page("/projects/{project}/", _project)

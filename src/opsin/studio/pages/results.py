@@ -3,106 +3,99 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from collections.abc import Collection
+from functools import partial
+from typing import Final
 
 from nicegui import ui
 
 from opsin.core.artifacts.records import IMPORTED
-from opsin.core.artifacts.run_report import Report
-from opsin.core.errors import OpsinError
-from opsin.core.format import ago, count, counted
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.artifacts.run_report import PartFigures, RecordedRecipe, Report, SuspectedLabel
+from opsin.core.format import ago, clock, count, counted, file_size
+from opsin.core.recipe import without_folders
+from opsin.evaluation.metric_table import known_metrics
+from opsin.report.terminal import labels_grounds, over_classes
+from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere
 from opsin.studio.image_routes import files_of
+from opsin.studio.jobs.outside import can_continue, continue_training
+from opsin.studio.jobs.training_form import CHOICES, LABELS, values_of
 from opsin.studio.pages.downloads import download_menu
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.result_images import ResultImages
-from opsin.studio.pages.result_questions import Questions
-from opsin.studio.pages.terminal_training import can_continue, continue_training
-from opsin.studio.pages.verdicts import headline, judged_by, warnings, weakest
+from opsin.studio.pages.verdicts import in_short, judged_by, limits, share, span, weakest
 from opsin.studio.people import allows
+from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import RunRow
-from opsin.studio.state import Studio
-from opsin.studio.ui import kit, layout
+from opsin.studio.ui import charts, kit, layout
+from opsin.studio.ui.tables import table
 from opsin.studio.words import safe
 
-if TYPE_CHECKING:
-    from opsin.studio.projects import Project
-
-# Labels of the fields for name and notes, and most characters.
-_FIELDS: Final = {"name": ("Name of the classifier", 200), "note": ("Notes", 10_000)}
-# What makes the page another one when it changes.
-_SHOWN: Final = ("state", "accuracy", "has_classifier")
+# Pairs of confused classes, and suspected labels, that are shown.
+_PAIRS: Final = 12
+_SUSPECTS: Final = 12
 
 
 async def show(studio: Studio, project: str, run: str = "") -> None:
-    """Build it."""
+    """Build it for the asked classifier, or the newest one."""
     of = await asyncio.to_thread(studio.projects.get, project)
-    row = _chosen(of, run)
+    row = of.classifier() or next(iter(of.runs), None)
+    if run:
+        row = next((row for row in of.runs if row.id == run), None)
+        if row is None:
+            raise NotThere("There is no such classifier here", "Choose another one.")
     title = of.title_of(row) if row else "Results"
     page = None
     with layout.page(
         studio, title, project=of, here="results", guide="understand/evaluation.html"
     ) as frame:
         if row is None:
-            kit.empty(
-                "How good the classifier is appears here after its training.",
-                "Train", layout.address(of, "train"),
-            )  # fmt: skip
+            kit.empty("How good the classifier is appears here after its training.",
+                      "Train", layout.address(of, "train"))  # fmt: skip
             return
         page = _Results(studio, of, row, frame)
         await page.build()
-    if page is not None:
+    if page is not None and page.images is not None:
         await ui.context.client.connected()
-        await page.show_images()
+        await page.images.load()
 
 
 PAGE = Page("/projects/{project}/results", show)
 
 
-def _chosen(project: Project, run: str) -> RunRow | None:
-    """The asked run, or the newest classifier, or the newest run."""
-    if not run:
-        return project.classifier() or next(iter(project.runs), None)
-    row = next((row for row in project.runs if row.id == run), None)
-    if row is None:
-        raise NotThere("There is no such classifier here", "Choose another one.")
-    return row
-
-
 class _Results:
-    """The page for one window."""
+    """The page for one window: first what takes no time, then the photographs."""
+
+    images: ResultImages | None = None
 
     def __init__(self, studio: Studio, project: Project, row: RunRow, frame: layout.Frame) -> None:
         self._studio, self._project, self._row, self._frame = studio, project, row, frame
-        self._images: ResultImages | None = None
-        self._removed = self._writing = False
 
     async def build(self) -> None:
-        """Show what takes no time: the verdict, and the questions, folded."""
+        """Show the verdict, and the questions, folded."""
         studio, row = self._studio, self._row
-        self._directory = await asyncio.to_thread(studio.runs.get, row.id)
-        self._files = await asyncio.to_thread(files_of, self._directory)
-        self._tools()
-        self._content = ui.element("div").classes("stack")
+        directory = await asyncio.to_thread(studio.runs.get, row.id)
+        files = await asyncio.to_thread(files_of, directory)
+        with self._frame.actions:
+            self._tools(files)
         studio.changed.subscribe(self._heard)
-        with self._content:
-            with ui.element("div"):
-                self._note_line = kit.note(row.note)
-            self._note_line.set_visibility(bool(row.note))
+        with ui.element("div").classes("stack") as self._content:
+            if row.note:
+                kit.note(row.note)
             if row.state == "running":
-                self._running()
+                kit.empty("It is being trained. The results appear here when it is done.",
+                          "Watch the training", layout.address(self._project, "train"))  # fmt: skip
             elif row.accuracy is None:
-                await self._without_figures()
+                await self._without_figures(directory)
             else:
-                self._verdict(await asyncio.to_thread(self._directory.read, Report))
+                report = await asyncio.to_thread(directory.read, Report)
+                self.images = ResultImages(studio, directory, report, self._frame.undo)
+                self._verdict(self.images, report)
+                self._questions(self.images)
 
-    def _running(self) -> None:
-        kit.empty("It is being trained. The results appear here when it is done.",
-                  "Watch the training", layout.address(self._project, "train"))  # fmt: skip
-
-    async def _without_figures(self) -> None:
-        row = self._row
+    async def _without_figures(self, directory: RunDirectory) -> None:
+        row, project = self._row, self._project
         if row.state == "damaged":
             kit.error_line(f"Its files are damaged: {row.cause}. Remove it, and train again.")
         elif row.has_classifier and row.model == IMPORTED:
@@ -111,201 +104,321 @@ class _Results:
                       "Import it with photographs", "/import")  # fmt: skip
         else:
             cause = f" {row.cause.rstrip('.')}." if row.cause else ""
-            kit.empty(
-                f"The training ended before the classifier was tested.{safe(cause, 400)}",
-                "Train again", layout.address(self._project, "train", **{"from": row.id}),
-            )  # fmt: skip
-            if row.in_steps and await asyncio.to_thread(can_continue, self._directory):
-                with ui.element("div").classes("line"):
-                    kit.action("Continue the training", self._continue, needs="owner")
+            kit.empty(f"The training ended before the classifier was tested.{safe(cause, 400)}",
+                      "Train again",
+                      layout.address(project, "train", **{"from": row.id}))  # fmt: skip
+            if row.in_steps and await asyncio.to_thread(can_continue, directory):
+                kit.action("Continue the training", self._continue, needs="owner")
 
     async def _continue(self) -> None:
-        title = self._project.title_of(self._row)
-        await asyncio.to_thread(continue_training, self._studio, self._row, title)
+        title, jobs = self._project.title_of(self._row), self._studio.jobs
+        directory = RunDirectory(self._studio.runs.root / self._row.folder)
+        await asyncio.to_thread(continue_training, jobs, directory, title, self._project.id)
         self._studio.changed.emit("jobs")
         ui.navigate.to(layout.address(self._project, "train"))
 
-    def _verdict(self, report: Report) -> None:
-        with ui.element("p").classes("headline"):
-            ui.label(headline(report))
-        with ui.element("p").classes("prose"):
-            ui.label(judged_by(report))
-        for line in warnings(report):
-            with ui.element("p").classes("warning prose"):
-                ui.label(safe(line, 600))
-        self._corrected = ui.element("div").classes("line").props('role="status"')
-        self._pictures = ui.element("div").classes("stack")
-        with self._pictures:
+    def _verdict(self, images: ResultImages, report: Report) -> None:
+        ui.label(in_short(report.judged)).classes("headline")
+        _prose(judged_by(report))
+        for line in limits(report):
+            ui.label(safe(line, 600)).classes("warning prose")
+        with ui.element("div").props('role="status"'):
+            self._corrected(images)
+        images.listeners.append(self._corrected.refresh)
+        with ui.element("div").classes("stack") as place:
             ui.skeleton(height="200px")
-        self._images = ResultImages(self._studio, self._row, self._frame, report)
-        self._questions = Questions(
-            self._studio, self._project, self._directory, self._files, self._images
-        )
 
-    async def show_images(self) -> None:
-        """Open the photographs and show the mistakes; an error appears in their place."""
-        images, fault = self._images, None
-        if images is None:
-            return
-        try:
-            await images.open(self._directory)
-        except OpsinError as error:
-            fault = error
-        if self._pictures.is_deleted:
-            return
-        self._pictures.clear()
-        with self._pictures:
-            if fault is not None:
-                kit.error_line(fault)
-            else:
-                _mistakes(images)
-                images.on_change(self._show_corrected)
-                self._show_corrected()
-            self._questions.go_on(fault)
+        async def mistakes() -> None:
+            """The mistakes, those of the weakest class first; an error appears in their place."""
+            try:
+                await images.wait()
+            finally:
+                place.clear()
+            self._corrected.refresh()
+            worst = weakest(report.judged)
+            if worst is None:
+                kit.note("Every answer is right, so there are no mistakes to show.")
+                return
+            label, words = worst
+            kit.heading(words)
+            answers = images.answers
+            own = (answers.labels == label) & ~answers.right
+            others = answers.surest(~answers.right & ~own)
+            images.gallery("Mistakes, those of the weakest class first",
+                           [*answers.surest(own), *others])  # fmt: skip
+            kit.note(images.fixed or "Click a photograph to see it large. If its label is wrong, "
+                     "correct it there: the file stays as it is.")  # fmt: skip
 
-    def _show_corrected(self) -> None:
+        with place:
+            ui.timer(0, lambda: kit.guarded(mistakes), once=True)
+
+    @ui.refreshable_method
+    def _corrected(self, images: ResultImages) -> None:
         """Say how many labels were corrected since, and lead to the next training."""
-        if self._images is None or self._corrected.is_deleted:
-            return
-        self._corrected.clear()
-        if number := len(self._images.now):
+        if number := len(images.now):
             again = layout.address(self._project, "train", **{"from": self._row.id, "start": "1"})
-            with self._corrected:
-                ui.label(f"{counted(number, 'label was', 'labels were')} corrected since this "
-                         "training.")  # fmt: skip
+            with ui.element("div").classes("line"):
+                have = counted(number, "label was", "labels were")
+                ui.label(f"{have} corrected since this training.")
                 kit.link_button(f"Train again with {counted(number, 'correction')}", again,
                                 icon="model_training")  # fmt: skip
 
     # What can be done with the classifier.
 
-    def _tools(self) -> None:
+    def _tools(self, files: Collection[str]) -> None:
         project, row = self._project, self._row
-        with self._frame.actions:
-            if len(project.runs) > 1:
-                self._choice()
-            if row.has_classifier:
-                kit.link_button("Try it", layout.address(project, "try", run=row.id),
-                                kind="primary", icon="photo_camera")  # fmt: skip
-                download_menu(self._studio, row, project.title_of(row), self._files)
-            more = kit.icon_action("more_horiz", "More about this classifier", lambda: None)
-            # Its focus does not go back to the button, which would end the writing of a name.
-            with more, ui.menu().props("no-refocus"), ui.list():
-                if allows("owner"):
-                    ui.menu_item("Rename", lambda: self._ask("name", self._frame.heading.text))
-                    ui.menu_item("Notes", lambda: self._ask("note", self._row.note))
-                if others := [other for other in project.classifiers if other.id != row.id]:
-                    two = sorted((row, others[0]), key=lambda row: row.started or 0)
-                    ui.menu_item(
-                        f"Compare with {safe(project.title_of(others[0]), 40)}",
-                        lambda: ui.navigate.to(f"/compare?runs={two[0].id},{two[1].id}"),
-                    )
-                if allows("owner"):
-                    ui.menu_item("Remove", self._remove)
+        title = project.title_of(row)
+        if len(project.runs) > 1:
+            names = {item.id: f"{safe(project.title_of(item), 60)} · {ago(item.started or 0)}"
+                     for item in project.runs}  # fmt: skip
+            chosen = ui.select(names, value=row.id, with_input=len(names) > 12)
+            chosen.style("width: 240px; max-width: 100%")
+            chosen.props["aria-label"] = f"Classifier, {count(len(names))} in this project"
+            chosen.on_value_change(
+                lambda event: ui.navigate.to(layout.address(project, "results", run=event.value))
+            )
+        if row.has_classifier:
+            kit.link_button("Try it", layout.address(project, "try", run=row.id), kind="primary",
+                            icon="photo_camera")  # fmt: skip
+            download_menu(self._studio, row, title, files)
+        with kit.icon_action("more_horiz", "More about this classifier"), ui.menu(), ui.list():
+            if allows("owner"):
+                ui.menu_item("Rename", self._rename)
+            if others := [other for other in project.classifiers if other.id != row.id]:
+                two = sorted((row, others[0]), key=lambda row: row.started or 0)
+                ui.menu_item(
+                    f"Compare with {safe(project.title_of(others[0]), 40)}",
+                    lambda: ui.navigate.to(f"/compare?runs={two[0].id},{two[1].id}"),
+                )
+            ui.menu_item("All classifiers", lambda: ui.navigate.to("/classifiers"))
 
-    def _choice(self) -> None:
-        project = self._project
-        names = {
-            row.id: f"{safe(project.title_of(row), 60)} · {ago(row.started or 0)}"
-            for row in project.runs
-        }
-        chosen = ui.select(
-            names, value=self._row.id, with_input=len(names) > 12,
-            on_change=lambda event: ui.navigate.to(
-                layout.address(project, "results", run=event.value)
-            ),
-        ).style("width: 240px; max-width: 100%")  # fmt: skip
-        chosen.props["aria-label"] = f"Classifier, {count(len(names))} in this project"
+    async def _rename(self) -> None:
+        before = self._frame.heading.text
+        if name := await kit.ask_text("Rename", "Name of the classifier", before):
+            await self._write(name)
 
-    def _ask(self, what: str, before: str) -> None:
-        """Let the name be written over in the heading's place, or the notes above the verdict."""
-        shown: ui.element = self._frame.heading if what == "name" else self._note_line
-        if shown.parent_slot is None or self._writing:
-            return
-        self._writing = True
-        shown.set_visibility(False)
-
-        async def done() -> None:
-            if field.is_deleted:
-                return
-            text = str(field.value or "").strip()
-            field.delete()
-            self._writing = False
-            shown.set_visibility(what == "name" or bool(self._row.note))
-            numbered = self._project.title_of(replace(self._row, given_name=""))
-            await self._write(what, "" if what == "name" and text == numbered else text)
-
-        label, most = _FIELDS[what]
-        with shown.parent_slot.parent:
-            field = (ui.input if what == "name" else ui.textarea)(value=before)
-            field.props(f"autogrow maxlength={most}").on("blur", done)
-            field.props["aria-label"] = label
-            if what == "name":
-                field.on("keydown.enter", done)
-            # The menu has the focus until it has closed.
-            ui.timer(0.4, lambda: field.run_method("focus"), once=True)
-
-    async def _write(self, what: str, text: str) -> None:
-        """Store a name or a note, and offer to take that back."""
-        before = self._row.given_name if what == "name" else self._row.note
-        if text == before:
-            return
-        await asyncio.to_thread(lambda: self._studio.runs.write_notes(self._row.id, **{what: text}))
+    async def _write(self, name: str) -> None:
+        """Store a name, and offer to take that back."""
+        before = self._row.given_name
+        await asyncio.to_thread(self._studio.runs.rename, self._row.id, name)
         self._studio.changed.emit("runs")
-        self._frame.undo.offer(f"The {what} was changed", lambda: self._write(what, before))
-
-    async def _remove(self) -> None:
-        self._removed = True
-        title = self._project.title_of(self._row)
-        try:
-            token = await asyncio.to_thread(self._studio.runs.delete, self._row.id)
-        except OpsinError:
-            self._removed = False
-            raise
-        self._studio.opened.forget(self._row.id)
-        self._studio.changed.emit("runs")
-        self._frame.actions.clear()
-        self._content.clear()
-        with self._content:
-            kit.empty(f"{safe(title, 60)} was removed. It is kept for seven days under "
-                      "Classifiers.", "All classifiers", "/classifiers")  # fmt: skip
-        address = layout.address(self._project, "results", run=self._row.id)
-
-        async def restore() -> None:
-            await asyncio.to_thread(self._studio.runs.restore, token)
-            self._studio.changed.emit("runs")
-            ui.navigate.to(address)
-
-        self._frame.undo.offer(f"{safe(title, 60)} was removed", restore)
+        self._frame.undo.offer("The name was changed", lambda: self._write(before))
 
     def _heard(self, topic: str) -> None:
-        """Load the page anew when another window removed or renamed it, or it has ended."""
-        if self._removed or topic not in ("runs", f"run:{self._row.id}"):
+        """Load the page anew when it was removed, or has ended."""
+        if topic != "runs":
             return
         before, now = self._row, self._studio.runs.find(self._row.folder)
         if now is None:
             ui.navigate.to(layout.address(self._project, "results"))
             return
         self._row = now
-        if any(getattr(before, name) != getattr(now, name) for name in _SHOWN):
+        if (before.state, before.accuracy) != (now.state, now.accuracy):
             ui.navigate.reload()
         self._frame.retitle(self._project.title_of(now))
-        self._note_line.set_text(safe(now.note, 600))
-        self._note_line.set_visibility(bool(now.note))
+
+    # The questions.
+
+    def _questions(self, images: ResultImages) -> None:
+        """Fold them below the verdict; those with photographs wait until these are open."""
+        questions = {
+            "Where does it fail?": self._where,
+            "Can you trust its confidence?": self._trust,
+            "Which labels may be wrong?": self._labels,
+            "What does it look at?": self._looks,
+            "How was it trained?": self._trained,
+        }
+        folds = {title: kit.question(title, partial(build, images))
+                 for title, build in questions.items()}  # fmt: skip
+
+        def count_suspects() -> None:
+            title, number = "Which labels may be wrong?", len(images.suspects)
+            if not folds[title].is_deleted:
+                folds[title].set_text(f"{title} {count(number)}" if number else title)
+
+        images.listeners.append(count_suspects)
+
+    def _where(self, images: ResultImages) -> None:
+        figures, failures = images.report.judged, images.report.failures
+        names = [entry.name for entry in figures.classes]
+
+        async def show_cell(label: int, answer: int) -> None:
+            async def show() -> None:
+                await images.wait()
+                given = images.answers
+                places = given.surest((given.labels == label) & (given.answers == answer))
+                kit.note(f"{counted(len(places), 'photograph')}, the most confident answers first.")
+                if places:
+                    images.gallery("Photographs of this cell", places)
+
+            cell.clear()
+            with cell:
+                how = "recognised" if label == answer else f"taken for {safe(names[answer], 40)}"
+                kit.heading(f"{safe(names[label], 40)}, {how}")
+                await kit.guarded(show)
+
+        with ui.element("div").classes("columns"):
+            with ui.element("div").classes("stack"):
+                if len(names) <= charts.MOST_CELLS:
+                    charts.confusion_chart(figures.confusion, names, show_cell)
+                    kit.note("Click a number to see its photographs.")
+                with ui.element("div").classes("line"):  # for the keyboard, and many classes
+                    for pair in figures.confused[:_PAIRS]:
+                        at = names.index(pair.actual), names.index(pair.predicted)
+                        actual, predicted = safe(pair.actual, 24), safe(pair.predicted, 24)
+                        text, show = (
+                            f"{actual} → {predicted} {pair.count:,}",
+                            partial(show_cell, *at),
+                        )
+                        kit.action(text, show).props("dense")
+            cell = ui.element("div").classes("stack").props('role="status"')
+        if weak := [entry for entry in failures.slices.weakest if entry.weak] if failures else []:
+            why = ", as its classes explain" if weak[0].explained else ""
+            text = f"Worst kind: {weak[0].name}, {share(weak[0].accuracy)} right{why}."
+            _prose(text)
+        _by_class(figures)
+
+    def _trust(self, images: ResultImages) -> None:
+        figures, ood = images.report.judged, images.report.ood
+        bins = [entry for entry in figures.reliability if entry.count]
+        if bins:
+            last, error = bins[-1], 100 * (figures.calibration_error or 0.0)
+            _prose(
+                f"Of the {counted(last.count, 'answer')} with a confidence over {share(last.low)}, "
+                f"{share(last.accuracy)} were right. On average, confidence and accuracy differ by "
+                f"{error:.0f} points."
+            )
+        if refused := figures.refused:
+            _prose(
+                f'It answered "none of these" to {count(refused.count)} of your '
+                f"{count(refused.images)} photographs ({100 * refused.share:.1f}%)."
+            )
+        if ood:
+            _prose(
+                "Photographs of a class that it has never seen look stranger to it than yours in "
+                f"{share(ood.near)} of all pairs; noise, text and drawings in {share(ood.far)}. "
+                "Half would be chance."
+            )
+        if bins:
+            charts.reliability_chart(bins)
+        else:
+            _prose("There are too few answers to tell.")
+
+    async def _labels(self, images: ResultImages) -> None:
+        await images.wait()
+        failures = images.report.failures
+        grounds = (failures.suspected, failures.labels) if failures else (0, None)
+        if images.suspects:
+            kit.note("The classifier disagrees with these labels. Nothing changes unless you say "
+                     "so.")  # fmt: skip
+        _prose(labels_grounds(*grounds))
+        if images.fixed:
+            kit.note(images.fixed)
+        self._suspects(images)
+        images.listeners.append(self._suspects.refresh)
+
+    @ui.refreshable_method
+    def _suspects(self, images: ResultImages) -> None:
+        with ui.element("div").classes("columns"):
+            for suspect in images.suspects[:_SUSPECTS]:
+                _suspect(images, suspect)
+        if more := len(images.suspects[_SUSPECTS:]):
+            kit.note(f"{count(more)} more follow as you settle these.")
+        if not images.suspects and images.now:
+            kit.note("All of them are settled.")
+
+    async def _looks(self, images: ResultImages) -> None:
+        await images.wait()
+        answers = images.answers
+        wrong, right = answers.surest(~answers.right), answers.surest(answers.right)
+        if not self._row.has_layers:
+            kit.note("Drop a photograph on Try, and let it show where it looks.")
+        with ui.element("div").classes("columns"):
+            for place in [*wrong[:2], *right[:1]] or right[:3]:
+                label, answer = (
+                    safe(images.names[int(of[place])], 40)
+                    for of in (answers.labels, answers.answers)
+                )
+                with ui.element("div").classes("stack"):
+                    images.picture(int(answers.rows[place]), f"Labelled {label}, answer {answer}")
+                    if self._row.has_layers:
+                        shown = f"{images.report.split}/{place}"
+                        kit.link_button("Why this answer?", layout.address(
+                            self._project, "inside", run=self._row.id, image=shown, view="why"
+                        ), icon="blur_on")  # fmt: skip
+
+    async def _trained(self, images: ResultImages) -> None:
+        report, training = images.report, images.report.training
+        _prose(report.dataset)
+        length = []
+        if training.fitted_to is not None:
+            length = [("Learnt from", counted(training.fitted_to, "photograph"))]
+        elif training.best_epoch is not None and not training.elsewhere:
+            length = [("Epochs", f"{count(training.epochs)}, best {count(training.best_epoch)}")]
+        kit.facts([
+            *length, ("Time", clock(sum(report.seconds.values()))), ("Device", training.device),
+            ("Parameters", count(training.parameters or 0)),
+            ("File", file_size(report.file.bytes or 0)), *figure_rows(report.judged),
+        ])  # fmt: skip
+        for name, reason in report.reasons.items():
+            kit.note(f"{name}: {reason}")
+        history = []
+        if self._row.in_steps:
+            history = await asyncio.to_thread(images.run.read_history)
+        if len(history) > 1:
+            with ui.element("div").classes("columns"):
+                for title, fields in charts.CURVES.items():
+                    charts.curves_chart({name: [getattr(epoch, field) for epoch in history]
+                                  for name, field in fields.items()}, title)  # fmt: skip
+
+        async def settings() -> None:
+            recipe = await asyncio.to_thread(images.run.read, RecordedRecipe)
+            kit.facts(
+                (LABELS.get(name) or name.replace("_", " ").capitalize(),
+                 CHOICES.get(name, {}).get(value) or str(without_folders(value)))
+                for name, value in values_of(recipe).items()
+            )  # fmt: skip
+
+        kit.question("Settings", settings)
 
 
-def _mistakes(images: ResultImages) -> None:
-    """Show the mistakes, those of the weakest class first."""
-    worst = weakest(images.report.judged)
-    if worst is None:
-        kit.note("Every answer is right, so there are no mistakes to show.")
-        return
-    label, words = worst
-    own = images.mistakes(label)
-    mine = set(own)
-    kit.heading(words)
-    images.gallery("Mistakes of the weakest class", own)
-    if others := [place for place in images.mistakes() if place not in mine]:
-        kit.heading(f"The other {counted(len(others), 'mistake')}")
-        images.gallery("Other mistakes, the most confident first", others)
-    kit.note(images.fixed or "Click a photograph to see it large. If its label is wrong, correct "
-             "it there: the file stays as it is.")  # fmt: skip
+def _prose(text: str) -> None:
+    ui.label(safe(text, 600)).classes("prose")
+
+
+def figure_rows(figures: PartFigures) -> list[tuple[str, str]]:
+    """All figures with their 95% intervals, where these are known."""
+    over = f" {over_classes(figures)}"
+    return [
+        (metric.title + over * metric.over_classes, metric.text(figures))
+        for metric in known_metrics(figures)
+    ]
+
+
+def _by_class(figures: PartFigures) -> None:
+    rows = []
+    for i, entry in enumerate(figures.classes):
+        right = figures.confusion[i][i] if figures.confusion else 0
+        of = f"{count(right)} of {count(entry.count)}", right
+        row: dict[str, object] = {"id": i, "Class": entry.name, "Right": of}
+        for key in ("recall", "precision", "f1"):
+            value, ends = getattr(entry, key), getattr(entry, f"{key}_interval")
+            text = "–" if value is None else share(value) + (f" ({span(*ends)})" if ends else "")
+            row[key.capitalize()] = text, -1.0 if value is None else value
+        rows.append(row)
+    table(rows, "Figures of each class", sort="Recall")
+
+
+def _suspect(images: ResultImages, suspect: SuspectedLabel) -> None:
+    other, label = suspect.suggested, safe(suspect.label, 30)
+    with ui.element("article").classes("card stack"):
+        with ui.element("div").classes("line no-wrap items-start"):
+            images.picture(suspect.row, f"Labelled {label}")
+            if suspect.example is not None:
+                images.picture(suspect.example, f"A typical {safe(other, 30)}, to compare")
+        with ui.element("div").classes("line") as line:
+            if other in images.opened.classes:
+                kit.action(f"It is {safe(other, 30)}", lambda: images.relabel(suspect.row, other))
+            kit.action(f"{label} is right", lambda: images.confirm(suspect))
+            kit.action("Leave out", lambda: images.relabel(suspect.row, None), kind="quiet")
+        line.set_visibility(not images.fixed)

@@ -3,45 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final
 
 from fastapi import Query
-from nicegui import ui
+from nicegui import background_tasks, ui
 
 from opsin.classical.classical_recipe import BACKBONE, ClassicalRecipe
-from opsin.core.artifacts.recorded_recipe import RecordedRecipe
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import OpsinError, SourceError, StorageError
-from opsin.core.format import counted
-from opsin.core.recipe import flat_options
+from opsin.core.artifacts.run_report import RecordedRecipe
+from opsin.core.errors import OpsinError, SourceError
+from opsin.core.format import count, counted, file_size
+from opsin.core.recipe import Recipe, flat_options
 from opsin.data.run_images import recipe_of_run
 from opsin.report.training_plan import Plan
+from opsin.studio.context import Studio
 from opsin.studio.jobs import training_form
 from opsin.studio.jobs.job import Job
-from opsin.studio.pages.jobs import cause_in_words
+from opsin.studio.jobs.queue import JobAction
 from opsin.studio.pages.page import Page
-from opsin.studio.pages.terminal_training import continue_training, stop_training
 from opsin.studio.people import allows
 from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import SPLIT_OPTIONS, RunRow
-from opsin.studio.state import Studio
 from opsin.studio.ui import kit, layout
+from opsin.studio.ui.job_card import JobCard
 from opsin.studio.ui.kit import action, error_line, heading, link_button, note, question
 from opsin.studio.ui.live_training import LiveTraining
-from opsin.studio.ui.network_picker import known_networks, text_of
 from opsin.studio.ui.training_levels import levels_for, time_in_words
-from opsin.studio.ui.training_plan import Planner
 from opsin.studio.ui.training_settings import TrainingSettings
 from opsin.studio.words import safe
 
-# Free bytes of the disk below which no training starts.
-_FREE_LEAST: Final = 200_000_000
+# Seconds without a change after which a plan is computed.
+_QUIET: Final = 0.8
+_PARTS: Final = {"train": "to learn from", "val": "to choose by", "test": "to test with"}
 
 
 async def train(
@@ -75,6 +72,10 @@ def asked_here(headers: Mapping[str, str]) -> bool:
     return headers.get("sec-fetch-site") not in ("cross-site", "same-site")
 
 
+def _ids(jobs: list[Job]) -> list[tuple[str, bool]]:
+    return [(job.id, job.over) for job in jobs]
+
+
 class _TrainPage:
     """The form, or the training that runs."""
 
@@ -82,11 +83,11 @@ class _TrainPage:
         self._studio, self._project = studio, project
         self._counts: dict[str, int] = {}
         self._run: RunRow | None = None  # its settings are those to begin with
-        self._recipe: RecordedRecipe | None = None
-        self._planner: Planner | None = None
         self._planned: dict[str, float] = {}  # seconds of each phase of what the form says
         self._faults: ui.element | None = None
-        self._shown: list[str] = []
+        self._estimate: ui.element | None = None
+        self._changes = 0
+        self._shown: list[tuple[str, bool]] = []
         self._is_starting = False
         self.live: LiveTraining | None = None
         #: Why no training can start, however it is set.
@@ -106,10 +107,9 @@ class _TrainPage:
         if source_run:
             chosen = (row for row in project.runs if row.id == source_run)
             self._run = next(chosen, None) or project.classifier(source_run)  # which raises
-            self._recipe = studio.runs.get(source_run).read(RecordedRecipe)
-            before = training_form.values_of(self._recipe)
-            if before.get("model") not in training_form.MODEL_WORDS:  # of an earlier version
-                before["model"] = "auto"
+            before = training_form.values_of(studio.runs.get(source_run).read(RecordedRecipe))
+            if before.get("model") not in training_form.MODEL_WORDS:  # it was imported
+                before = {}
         numbers: list[int] = []
         self._images, self._fault = f"The images of {safe(project.name)}", ""
         try:
@@ -118,18 +118,14 @@ class _TrainPage:
             self._fault, self.wrong = str(error), "The photographs cannot be read."
         heads = [row for row in project.runs if row.model == BACKBONE]
         network = ""
-        if heads:
-            with suppress(OpsinError):  # damaged
-                recipe = RunDirectory(studio.runs.root / heads[0].folder).read(RecordedRecipe)
+        with suppress(OpsinError):  # damaged
+            for row in heads[:1]:
+                recipe = RunDirectory(studio.runs.root / row.folder).read(RecordedRecipe)
                 network = training_form.values_of(recipe).get("backbone", "")
-        levels = levels_for(
-            sum(numbers), studio.jobs.jobs(), network=network,
-            known=max((row.images or 0 for row in heads), default=0),
-        )  # fmt: skip
+        known = max((row.images or 0 for row in heads), default=0)
+        levels = levels_for(sum(numbers), studio.jobs.jobs(), network=network, known=known)
         self.wrong = self.wrong or next(level.off for level in levels if level.name == "good")
-        self.settings = TrainingSettings(
-            levels, known_networks(studio), training_form.tracker_words(), before, self._change
-        )
+        self.settings = TrainingSettings(levels, before, self._change)
 
     def _read_images(self) -> list[int]:
         """The numbers of photographs of each class that has any; none where they are not known."""
@@ -160,8 +156,8 @@ class _TrainPage:
 
     def _jobs(self) -> list[Job]:
         folders = {row.folder for row in self._project.runs}
-        jobs = self._studio.jobs.of_project(self._project.id, folders)
-        return [job for job in self._studio.progress.outside() if job.run in folders] + jobs
+        outside = [job for job in self._studio.progress.outside() if job.run in folders]
+        return outside + self._studio.jobs.of_project(self._project.id)
 
     def build(self, frame: layout.Frame) -> None:
         """Build the page."""
@@ -173,28 +169,27 @@ class _TrainPage:
         """Show the training that runs or waits, or the form."""
         jobs = self._jobs()
         ongoing = [job for job in jobs if not job.over]
-        self._shown = [job.id for job in ongoing]
+        self._shown = _ids(jobs)
         self._content.clear()
         self._frame.actions.clear()
-        self.live = self._planner = self._faults = None
+        self.live = self._estimate = self._faults = None
         with self._content:
             if not ongoing:
                 self._frame.retitle("Train")
-                self._last(next(iter(jobs), None))
+                newest = next((row.started or 0.0 for row in self._project.runs), 0.0)
+                for job in jobs[:1]:
+                    if job.state != "done" and newest <= (job.ended or 0.0):
+                        JobCard(self._studio, job)
                 self._form()
                 return
             row = next((row for row in self._project.runs if row.folder == ongoing[0].run), None)
             title = self._project.title_of(row) if row else ongoing[0].title
             self._frame.retitle(f"Training {title}")
-            folder = self._studio.runs.root / (ongoing[0].run or "")
-            stop = functools.partial(stop_training, RunDirectory(folder))
-            self.live = LiveTraining(self._studio, ongoing[0], stop)
+            self.live = LiveTraining(self._studio, ongoing[0])
             if ongoing[1:]:
                 heading("Waiting")
             for job in ongoing[1:]:
-                with ui.element("div").classes("line"):
-                    ui.label(safe(job.title))
-                    action("Do not train", lambda id_=job.id: self._remove(id_), needs="owner")
+                JobCard(self._studio, job)
 
     async def follow(self, topic: str) -> None:
         """Go on with the training; at its end, lead to its results."""
@@ -202,7 +197,7 @@ class _TrainPage:
             return
         jobs = self._jobs()
         if self.live is not None:
-            before = self.live.job
+            before = self.live.card.job
             job = next((job for job in jobs if job.id == before.id), before)
             row = self._studio.runs.find(job.run) if job.run else None
             state = job.state if job.argv else row.state if row else ""  # of one from elsewhere
@@ -210,9 +205,9 @@ class _TrainPage:
                 target = layout.address(self._project, "results", run=row.id)
                 ui.run_javascript(f"location.replace({json.dumps(kit.rooted(target))})")
                 return
-        if topic == "runs" or [job.id for job in jobs if not job.over] != self._shown:
+        if topic == "runs" or _ids(jobs) != self._shown:
             self._project = await asyncio.to_thread(self._studio.projects.get, self._project.id)
-        if [job.id for job in self._jobs() if not job.over] != self._shown:
+        if _ids(self._jobs()) != self._shown:
             self.show()
         elif self.live is not None:
             await self.live.update(job)
@@ -245,19 +240,11 @@ class _TrainPage:
         question("Advanced", self._advanced, is_open=self._run is not None)
 
     def _advanced(self) -> None:
-        self.settings.build_groups()
+        self.settings.build_fields()
         heading("Estimate")
-        self._planner = Planner(self._studio, lambda: self._argv(plan=True), self._take_plan)
+        self._estimating = kit.StatusLine()
+        self._estimate = ui.element("div").classes("stack")
         self._change()
-
-    def _take_plan(self, plan: Plan) -> None:
-        if self.settings.level is None and plan.seconds is not None:
-            fits = isinstance(plan.recipe, ClassicalRecipe) and not plan.recipe.fine_tunes
-            work = "heads" if fits else "epochs"
-            self._planned = {"start": 5.0, work: plan.seconds, "finish": 5.0}
-            time = time_in_words(sum(self._planned.values()))
-            self._promise.set_text(f"{time.capitalize()}, with your settings.")
-        self.settings.show_automatic(flat_options(plan.recipe.model_dump(mode="json")))
 
     def _change(self) -> None:
         """Say what would be trained now, or what is wrong."""
@@ -273,50 +260,67 @@ class _TrainPage:
             with self._faults:
                 for fault in faults:
                     error_line(fault)
-        if self._planner is not None:
-            if faults or price:
-                self._planner.stop("There is no estimate yet.")
-            else:
-                self._planner.ask()
+        self._changes += 1
+        if self._estimate is not None and (faults or price):
+            self._estimate.clear()
+            self._estimating.say("There is no estimate yet.")
+        elif self._estimate is not None:
+            background_tasks.create(self._plan(self._estimate, self._changes), name="plan")
 
-    def _last(self, job: Job | None) -> None:
-        """Say how the last training of the studio ended, if it did not end by itself."""
-        if job is None:
+    async def _plan(self, place: ui.element, change: int) -> None:
+        """Estimate the training, once nothing has changed for a moment; the newest wins."""
+
+        def is_old() -> bool:
+            return change != self._changes or place.is_deleted
+
+        await asyncio.sleep(_QUIET)
+        if is_old():
             return
-        row = self._studio.runs.find(job.run) if job.run else None
-        newest = next(iter(self._project.runs), None)
-        is_old = newest is not None and (newest.started or 0.0) > (job.ended or 0.0)
-        if is_old or (row.state if row else job.state) in ("running", "done"):
+        self._estimating.say("Estimating the time …")
+        jobs = self._studio.jobs
+        try:
+            words = await asyncio.to_thread(self._argv, plan=True)
+            asked = await JobAction.ask(jobs, "plan", "Estimate", words)
+            try:
+                if not await asked.over(left=is_old):
+                    return
+                plan, cause = await asked.answer(Plan)
+            finally:
+                await asyncio.to_thread(jobs.remove, asked.job.id)
+            if plan is None:
+                raise OpsinError(await asyncio.to_thread(self._studio.sets.in_names, cause))
+        except OpsinError as error:
+            if not is_old():
+                place.clear()
+                self._estimating.fail(kit.without_commands(str(error)))
             return
-        title = self._project.title_of(row) if row else job.title
-        with ui.element("div").classes("card stack"):
-            if job.state == "failed":
-                cause = cause_in_words(self._studio, job.cause or "")
-                error_line(f"{title} could not be trained to its end. {cause}")
-            else:
-                end = "is paused" if job.state == "paused" else "was stopped early"
-                ui.label(f"{safe(title)} {end}.")
-            with ui.element("div").classes("line"):
-                word = "Continue" if row is not None and row.in_steps else "Try again"
-                action(word, lambda: self._resume(job, row), needs="owner")
-                if row is not None and row.has_classifier:
-                    results = layout.address(self._project, "results", run=row.id)
-                    link_button("See its results", results)
-                action("Dismiss", lambda: self._remove(job.id), kind="quiet", needs="owner")
+        if not is_old():
+            self._estimating.clear()
+            place.clear()
+            with place:
+                self._show_plan(plan)
 
-    async def _resume(self, job: Job, row: RunRow | None) -> None:
-        if row is not None and row.in_steps:
-            await self._do(lambda: continue_training(self._studio, row, job.title))
-        else:
-            await self._do(lambda: self._studio.jobs.resume(job.id))
-
-    async def _remove(self, job_id: str) -> None:
-        await self._do(lambda: self._studio.jobs.remove(job_id))
-        self.show()
-
-    async def _do(self, work: Callable[[], object]) -> None:
-        await asyncio.to_thread(work)
-        self._studio.changed.emit("jobs")
+    def _show_plan(self, plan: Plan) -> None:
+        """Show what a training would be: its time, its figures and its doubts."""
+        recipe = plan.recipe
+        if self.settings.level is None and plan.seconds is not None:
+            fits = isinstance(recipe, ClassicalRecipe) and not recipe.fine_tunes
+            self._planned = {"start": 5.0, "heads" if fits else "epochs": plan.seconds,
+                             "finish": 5.0}  # fmt: skip
+            time = time_in_words(sum(self._planned.values()))
+            self._promise.set_text(f"{time.capitalize()}, with your settings.")
+        self.settings.show_automatic(flat_options(recipe.model_dump(mode="json")))
+        images = [f"{count(n)} {_PARTS.get(part, part)}" for part, n in plan.images.items() if n]
+        model = training_form.MODEL_WORDS.get(recipe.model.name, recipe.model.name)
+        items = [("Model", model.partition(":")[0]), ("Photographs", " · ".join(images))]
+        if isinstance(recipe, Recipe):
+            items += [("Epochs", count(recipe.training.epochs)),
+                      ("Parameters", count(plan.parameters or 0)),
+                      ("Memory", f"about {file_size(plan.memory or 0)}")]  # fmt: skip
+        kit.facts([*items, ("Computed on", plan.device)])
+        for text in plan.notes:
+            with ui.element("p").classes("warning"):
+                ui.label(safe(text, 400))
 
     async def start(self) -> None:
         """Add the training to the queue."""
@@ -326,30 +330,21 @@ class _TrainPage:
         try:
             with self._status.errors():
                 await asyncio.to_thread(self._add)
-                if self._planner is not None:
-                    self._planner.stop()
+                self._changes += 1  # nothing more is estimated
                 self._studio.changed.emit("jobs")
         finally:
             self._is_starting = False
 
     def _add(self) -> None:
-        studio, project = self._studio, self._project
-        runs = studio.settings.runs
-        free = shutil.disk_usage(runs if runs.is_dir() else studio.settings.home).free
-        if free < _FREE_LEAST:
-            raise StorageError("The disk is full", "Free some space, then try again.")
-        title, level = project.next_title(self._jobs()), self.settings.level
-        expected, words = level.expected if level else self._planned, self._argv(name=title)
-        studio.jobs.add("train", title, words, project=project.id, expected=expected)
+        title, level = self._project.next_title(self._jobs()), self.settings.level
+        self._studio.jobs.add(
+            "train", title, self._argv(name=title), project=self._project.id,
+            expected=level.expected if level else self._planned,
+        )  # fmt: skip
 
     def _argv(self, *, name: str = "", plan: bool = False) -> list[str]:
-        """The command line of what the form says; reads and writes small files."""
-        studio, dataset, settings = self._studio, self._project.dataset, self.settings
-        values, recipe = settings.values, None
-        if self._recipe is not None:
-            values = {k: v for k, v in values.items() if v != settings.before.get(k, "")}
-            folder = studio.settings.home / "recipes"
-            recipe = training_form.keep_recipe(folder, self._recipe, values)
+        """The command line of what the form says; reads small files."""
+        studio, dataset, values = self._studio, self._project.dataset, self.settings.values
         if dataset is not None:
             words, corrections, parts = studio.projects.training_inputs(dataset)
         else:
@@ -359,9 +354,7 @@ class _TrainPage:
             parts = directory if directory.split.is_file() and fold is None else None
         if parts is not None and not any(values.get(option) for option in SPLIT_OPTIONS):
             values = values | {"parts_of": str(parts.path)}
-        if values.get("backbone"):
-            values = values | {"backbone": text_of(studio, values["backbone"])}
         return training_form.argv(
-            words, values, runs=studio.settings.runs, recipe=recipe, labels=corrections, name=name,
-            track=settings.track, plan=plan,
+            words, values, runs=studio.settings.runs, labels=corrections, name=name,
+            track=self.settings.track, plan=plan,
         )  # fmt: skip

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from nicegui import events
 from nicegui.element import Element
 
 from opsin.core.format import count, counted
@@ -36,10 +35,7 @@ class Block:
     """Layers that work together, under a name that people read."""
 
     title: str
-    layers: tuple[Layer, ...]
-
-    def __contains__(self, name: str) -> bool:
-        return any(layer.name == name for layer in self.layers)
+    layers: Sequence[Layer]
 
     @property
     def result(self) -> Layer:
@@ -51,40 +47,26 @@ class Block:
 
 
 class NetworkGraph(Element, component="graph.js"):
-    """The blocks of a network, as a column or a row; arrow keys move, Enter shows a layer.
-
-    Args:
-        blocks: The blocks, in the order of their work.
-        chosen: Name of the layer that is shown.
-        on_choose: Is called with the name of a layer.
-    """
+    """The blocks of a network; arrow keys move, Enter shows a layer, whose name is handed on."""
 
     def __init__(
         self, blocks: Sequence[Block], chosen: str, on_choose: Callable[[str], Awaitable[object]]
     ) -> None:
         super().__init__()
-        largest = max(map(_side, (block.result for block in blocks)), default=1)
+        largest = max(_side(block.result) for block in blocks)
         self.props["blocks"] = [
-            {
-                "title": safe(block.title, 40),
-                "note": shape_in_words(block.result),
-                "id": block.result.name,
-                "side": round(6 + 22 * (_side(block.result) / largest) ** 0.5),
-                "layers": [
-                    {"id": layer.name, "title": title_of(layer), "note": safe(layer.name, 40)}
-                    for layer in block.layers
-                ],
-            }
+            {"title": safe(block.title, 40), "note": shape_in_words(block.result),
+             "id": block.result.name,
+             "side": round(6 + 22 * (_side(block.result) / largest) ** 0.5),
+             "layers": [
+                 {"id": layer.name, "title": title_of(layer), "note": safe(layer.name, 40)}
+                 for layer in block.layers
+             ]}
             for block in blocks
-        ]
-        self.props["chosen"] = chosen
+        ]  # fmt: skip
+        self.choose(chosen)
         names = {layer.name for block in blocks for layer in block.layers}
-
-        async def choose(event: events.GenericEventArguments) -> None:
-            if event.args in names:
-                await on_choose(event.args)
-
-        self.on("choose", choose)
+        self.on("choose", lambda event: on_choose(event.args) if event.args in names else None)
 
     def choose(self, name: str) -> None:
         """Mark another layer as the one that is shown."""
@@ -92,16 +74,7 @@ class NetworkGraph(Element, component="graph.js"):
 
 
 def blocks_of(layers: Sequence[Layer]) -> list[Block]:
-    """Put layers together to blocks: one for each convolution, or stages of a deep network.
-
-    Example:
-        >>> def layer(name, kind, parameters=0):
-        ...     return Layer(name=name, kind=kind, shape=(8, 4, 4), parameters=parameters,
-        ...                  trainable=0, multiply_adds=0)
-        >>> layers = [layer("conv", "Conv 3×3", 72), layer("relu", "ReLU"), layer("fc", "Dense", 9)]
-        >>> [block.title for block in blocks_of(layers)]
-        ['Conv 1', 'Head']
-    """
+    """Put layers together to blocks: one for each convolution, or stages of a deep network."""
     if _convolutions(layers) > _MOST:
         return _stages(layers)
     parts: list[list[Layer]] = []
@@ -110,34 +83,42 @@ def blocks_of(layers: Sequence[Layer]) -> list[Block]:
         if not parts or other or layer.op in _WEIGHTS:
             parts.append([])
         parts[-1].append(layer)
-    names, numbers = {LayerOp.CONV: "Conv", LayerOp.DENSE: "Dense"}, Counter[str]()
-    blocks = []
-    for index, part in enumerate(parts):
-        first = part[0]
-        title = names.get(first.op, "")
-        if index and index == len(parts) - 1 and first.op is LayerOp.DENSE:
+    words, numbers = {LayerOp.CONV: "Conv", LayerOp.DENSE: "Dense"}, Counter[str]()
+    blocks: list[Block] = []
+    for part in parts:
+        first, others = part[0], len(parts) > 1
+        word = words.get(first.op, "")
+        numbers[word] += 1
+        title = f"{word} {numbers[word]}" if word else first.kind or first.name
+        if others and part is parts[-1] and first.op is LayerOp.DENSE:
             title = "Head"
-        elif title:
-            numbers[title] += 1
-            title = f"{title} {numbers[title]}"
-        elif not index and len(parts) > 1:
+        elif others and not blocks and not word:
             title = "Input"
-        blocks.append(Block(title or first.kind or first.name, tuple(part)))
+        blocks.append(Block(title, part))
     return blocks
 
 
 def _stages(layers: Sequence[Layer]) -> list[Block]:
     """Stages of a deep network: what gives maps of one size belongs together."""
+
+    def part_of(layer: Layer) -> str:  # the start of its name, as of what works beside it: block3
+        match = re.match(r".*?\d+(?=[._/]|$)", layer.name)
+        return match[0] if match else layer.name.partition(".")[0]
+
+    def merged(key: Callable[[Layer], object]) -> list[list[Layer]]:
+        alike = itertools.groupby(maps, lambda part: key(part[-1]))
+        return [list(itertools.chain(*parts)) for _, parts in alike]
+
     maps: list[list[Layer]] = []
     head: list[Layer] = []  # what comes after the last maps
-    for _, part in itertools.groupby(layers, _part_of):
+    for _, part in itertools.groupby(layers, part_of):
         head += part
         if _side(head[-1]) > 1:
             maps.append(head)
             head = []
-    groups = _merged(maps, lambda layer: layer.shape)
+    groups = merged(lambda layer: layer.shape)
     if len(groups) > _MOST:
-        groups = _merged(maps, lambda layer: layer.shape[1:])
+        groups = merged(lambda layer: layer.shape[1:])
     size = max(1, -(-len(groups) // _MOST))
     groups = [list(itertools.chain(*groups[at : at + size])) for at in range(0, len(groups), size)]
     if len(groups) > 1 and _convolutions(groups[-1]) == 1:
@@ -145,23 +126,11 @@ def _stages(layers: Sequence[Layer]) -> list[Block]:
     titles = [f"Block {number}" for number in range(1, len(groups) + 1)]
     if groups and _convolutions(groups[0]) <= 1:
         titles = ["Stem", *titles[:-1]]
-    blocks = [Block(title, tuple(part)) for title, part in zip(titles, groups, strict=True)]
-    return [*blocks, *([Block("Head", tuple(head))] if head else [])]
-
-
-def _merged(parts: Sequence[list[Layer]], key: Callable[[Layer], object]) -> list[list[Layer]]:
-    groups = itertools.groupby(parts, lambda part: key(part[-1]))
-    return [[layer for part in group for layer in part] for _, group in groups]
+    return [*map(Block, titles, groups), *([Block("Head", head)] if head else [])]
 
 
 def _convolutions(layers: Sequence[Layer]) -> int:
     return sum(layer.op is LayerOp.CONV for layer in layers)
-
-
-def _part_of(layer: Layer) -> str:
-    """The start of a layer's name that it shares with what works beside it: ``block3``."""
-    match = re.match(r".*?\d+(?=[._/]|$)", layer.name)
-    return match[0] if match else layer.name.partition(".")[0]
 
 
 def _side(layer: Layer) -> int:

@@ -18,6 +18,8 @@ from opsin.studio.words import safe
 
 #: Images, as HTML's ``accept`` has them; browsers know few kinds by themselves.
 IMAGES: Final = f"image/*,{','.join(SUFFIXES)}"
+#: Archives, and tables with images.
+ARCHIVES: Final = ".zip,.tar,.tgz,.gz,.xz,.bz2,.npz,.parquet"
 _KEY: Final = re.compile(r"[0-9a-f]{16}")
 _NAME_MOST, _PATH_MOST = 1_000, 4_000
 # Characters of the names in one sending: those of 100,000 files, which are all that is taken.
@@ -34,11 +36,11 @@ class Intake(Element, component="intake.js"):
 
     Args:
         label: What is to be brought, as a request: it is shown, and read to those who do not see.
+        batch: 16 hexadecimal digits that say what these files are for.
+        on_all: Is given all files, once none is on its way any more.
         multiple: Whether more than one file can be chosen at once.
         accept: What is taken, as in HTML; other files are passed over, and that is said.
         camera: Whether images can be taken; where the browser allows no camera, a line says so.
-        batch: 16 hexadecimal digits that say what these files are for.
-        on_all: Is given all files, once none is on its way any more.
         folders: Whether a whole folder can be chosen.
         small: Whether it is a row of buttons; the label is only read out.
         around: Selector of the element around it that takes drops (default: itself).
@@ -47,20 +49,11 @@ class Intake(Element, component="intake.js"):
     """
 
     def __init__(
-        self,
-        label: str,
-        *,
-        multiple: bool = True,
-        accept: str = f"{IMAGES},.zip",
-        camera: bool = True,
-        batch: str,
-        on_all: Callable[[list[SentFile]], Awaitable[object] | object],
-        folders: bool = False,
-        small: bool = False,
-        around: str = "",
-        opens: bool = False,
-        live: str = "",
-    ) -> None:
+        self, label: str, *, batch: str,
+        on_all: Callable[[list[SentFile]], Awaitable[object] | object], multiple: bool = True,
+        accept: str = f"{IMAGES},{ARCHIVES}", camera: bool = True, folders: bool = False,
+        small: bool = False, around: str = "", opens: bool = False, live: str = "",
+    ) -> None:  # fmt: skip
         super().__init__()
         self.props.update({
             "label": safe(label), "multiple": multiple, "accept": accept, "camera": camera,

@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -21,7 +22,8 @@ Handler = Callable[..., Awaitable[object] | object]
 #: The page's main button, an ordinary one, one without a border, and one that removes something.
 Kind = Literal["primary", "plain", "quiet", "danger"]
 
-_TITLE_MOST: Final = 120
+#: What an unexpected error is called, without paths or traceback.
+FAULT: Final = "Something went wrong in the studio. Reload the page; its terminal has the details."
 _MESSAGE_MOST: Final = 600
 
 
@@ -31,7 +33,7 @@ def action(
 ) -> ui.button:  # fmt: skip
     """A button for who has a role; ``off`` is another reason why it cannot be used now."""
     off = off or why_not(needs)
-    button = ui.button(safe(text, _TITLE_MOST), on_click=on_click, color=None, icon=icon)
+    button = ui.button(safe(text, 120), on_click=on_click, color=None, icon=icon)
     button.props("unelevated" if kind in ("primary", "plain") else "flat").classes(kind)
     if off:
         with button.props("disable"):
@@ -70,9 +72,8 @@ def link_button(
 
 def sharpen(image: ui.element, below: int = 200) -> None:
     """Enlarge an image without smoothing, if its longer side has fewer pixels than ``below``."""
-    longer = "Math.max(event.target.naturalWidth, event.target.naturalHeight)"
-    code = f"(event) => event.target.classList.toggle('pixel', {longer} < {below})"
-    image.on("load", js_handler=code)
+    image.on("load", js_handler="({target}) => target.classList.toggle('pixel', "
+             f"Math.max(target.naturalWidth, target.naturalHeight) < {below})")  # fmt: skip
 
 
 def heading(text: str, level: Literal[1, 2, 3] = 2) -> ui.element:
@@ -162,35 +163,31 @@ def without_commands(text: str) -> str:
     return safe(" ".join(kept or sentences[:1]), _MESSAGE_MOST)
 
 
-def fault_in_words() -> str:
-    """Describe an unexpected error without paths or traceback."""
-    return "Something went wrong in the studio. Reload the page; its terminal has the details."
-
-
 class StatusLine:
     """The last message or error of what was started beside it; screen readers read it out."""
 
     def __init__(self) -> None:
+        # There from the start: screen readers tell only what changes inside.
         self.element = ui.element("div").props('role="status"')
 
     def clear(self) -> None:
         """Show nothing."""
-        self._show(None)
+        if not self.element.is_deleted:  # the page may have been left meanwhile
+            self.element.clear()
 
     def say(self, text: str) -> None:
         """Show a message in place of the last one."""
-        self._show(lambda: note(text))
+        self._show(partial(note, text))
 
     def fail(self, error: OpsinError | str) -> None:
         """Show an error in place of the last message."""
-        self._show(lambda: error_line(error))
+        self._show(partial(error_line, error))
 
-    def _show(self, build: Callable[[], object] | None) -> None:
-        if not self.element.is_deleted:  # the page may have been left meanwhile
-            self.element.clear()
+    def _show(self, build: Callable[[], object]) -> None:
+        self.clear()
+        if not self.element.is_deleted:
             with self.element:
-                if build:
-                    build()
+                build()
 
     @contextmanager
     def errors(self) -> Iterator[None]:
@@ -202,68 +199,59 @@ class StatusLine:
             self.fail(error)
 
 
-class UndoBar:
+class UndoBar(StatusLine):
     """A bar that names the last change and takes it back in one click."""
-
-    def __init__(self) -> None:
-        # There from the start: screen readers tell only what changes inside.
-        self._place = ui.element("div").props('role="status"')
 
     def offer(self, text: str, undo: Handler) -> None:
         """Offer to take back a change; it stays until another one, or *Close*."""
+        self._show(partial(self._bar, text, undo))
 
+    def _bar(self, text: str, undo: Handler) -> None:
         async def take_back() -> None:
             button.set_visibility(False)  # a second click would undo what is undone
             try:
                 await finished(undo())
+                self.clear()
             except OpsinError as error:
                 label.set_text(safe(str(error), _MESSAGE_MOST))
-            else:
-                self.close()
 
-        self.close()
-        if not self._place.is_deleted:
-            with self._place, ui.element("div").classes("undo-bar"):
-                label = ui.label(safe(text))
-                button = action("Undo", take_back, kind="quiet").props("dense")
-                icon_action("close", "Close", self.close)
+        with ui.element("div").classes("undo-bar"):
+            label = ui.label(safe(text))
+            button = action("Undo", take_back, kind="quiet").props("dense")
+            icon_action("close", "Close", self.clear)
 
-    def close(self) -> None:
-        """Take the bar away."""
-        if not self._place.is_deleted:
-            self._place.clear()
+
+@contextmanager
+def dialog(title: str) -> Iterator[ui.dialog]:
+    """A dialog that is read out by its title, which it shows."""
+    with ui.dialog() as made, ui.card().classes("stack").style("min-width: min(100%, 360px)"):
+        made.props["aria-label"] = title
+        heading(title)
+        yield made
 
 
 async def confirm(text: str, button: str, *, title: str = "Are you sure?") -> bool:
     """Ask before something that cannot be taken back."""
-    with _dialog(title) as dialog:
+    with dialog(title) as asked:
         ui.label(safe(text, _MESSAGE_MOST))
         with ui.element("div").classes("line"):
-            action("Cancel", lambda: dialog.submit(False))
-            action(button, lambda: dialog.submit(True), kind="danger")
-    answer = await dialog
-    dialog.delete()
+            action("Cancel", lambda: asked.submit(False))
+            action(button, lambda: asked.submit(True), kind="danger")
+    answer = await asked
+    asked.delete()
     return bool(answer)
 
 
 async def ask_text(title: str, label: str, value: str = "", *, most: int = 200) -> str | None:
     """Ask for a line of text, such as a new name; ``None`` if it is not given."""
-    with _dialog(title) as dialog:
+    with dialog(title) as asked:
         field = ui.input(label, value=value).props(f"autofocus maxlength={most}")
         # The value at that moment: what was typed last may still be on its way.
-        field.on("keydown.enter", lambda event: dialog.submit(event.args),
+        field.on("keydown.enter", lambda event: asked.submit(event.args),
                  js_handler="(event) => emit(event.target.value)")  # fmt: skip
         with ui.element("div").classes("line"):
-            action("Cancel", lambda: dialog.submit(None))
-            action("OK", lambda: dialog.submit(field.value), kind="primary")
-    answer = await dialog
-    dialog.delete()
+            action("Cancel", lambda: asked.submit(None))
+            action("OK", lambda: asked.submit(field.value), kind="primary")
+    answer = await asked
+    asked.delete()
     return str(answer or "").strip()[:most] or None
-
-
-@contextmanager
-def _dialog(title: str) -> Iterator[ui.dialog]:
-    with ui.dialog() as dialog, ui.card().classes("stack").style("min-width: min(100%, 360px)"):
-        dialog.props["aria-label"] = title
-        heading(title)
-        yield dialog

@@ -1,9 +1,10 @@
-"""The frame of every page: header, a project's path, heading, undo and errors."""
+"""The frame of every page: header, a project's path, heading, help, undo and errors."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,13 @@ from urllib.parse import urlencode
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
+from opsin.core.format import counted
+from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere
 from opsin.studio.image_routes import HELP
 from opsin.studio.people import visitor
 from opsin.studio.projects import Project
-from opsin.studio.state import Studio
-from opsin.studio.ui.kit import UndoBar, error_line, fault_in_words, icon_action
+from opsin.studio.ui.kit import FAULT, StatusLine, UndoBar, error_line, icon_action, rooted
 from opsin.studio.words import safe
 
 #: The pages of a project in their order: key, word, icon.
@@ -34,6 +36,9 @@ _MARK: Final = (
     'fill="currentColor" style="color: var(--accent)"/><circle cx="16" cy="16" r="6.2" '
     'fill="#fff"/><circle cx="16" cy="16" r="3" fill="#1c2127"/></svg>'
 )
+# The cookie that keeps the help open on the next page, and what it may hold.
+_HELP_COOKIE: Final = "opsin-help"
+_GUIDE: Final = re.compile(r"[a-z-]+/[a-z-]+\.html")
 
 
 @functools.cache
@@ -66,13 +71,9 @@ def address(project: Project | str, page: str = "", **query: str) -> str:
 
 @contextmanager
 def page(
-    studio: Studio,
-    title: str,
-    *,
-    project: Project | None = None,
-    here: str = "",
+    studio: Studio, title: str, *, project: Project | None = None, here: str = "",
     guide: str = "how-to/studio.html",
-) -> Iterator[Frame]:
+) -> Iterator[Frame]:  # fmt: skip
     """Put what the block builds into a page; an `OpsinError` of it is shown there.
 
     ``here`` is the page's key in `PATH`, ``guide`` the page of the documentation for *Help*. A
@@ -83,6 +84,7 @@ def page(
     ui.page_title(" · ".join(filter(None, [safe(title, 80), safe(name, 60), "Opsin"])))
     with ui.element("a").props('href="#content"').classes("skip"):  # Quasar's page is the main
         ui.label("Skip to content")
+    show_help = _help(guide)
     with ui.element("header").classes("frame"):
         with ui.link(target="/").classes("mark") as home:
             ui.html(_MARK, sanitize=False)
@@ -91,26 +93,36 @@ def page(
         home.props["aria-label"] = "Opsin: your projects"
         if project is not None:
             ui.link(safe(name, 60), address(project)).classes("frame-project")
-            _path(project, here)
+            with ui.element("nav").classes("path").props('aria-label="Project"'):
+                for key, text, icon in PATH:
+                    with ui.link(target=address(project, key)) as link:
+                        ui.icon(icon).props('aria-hidden="true"')
+                        ui.label(text)
+                    if key == here:
+                        link.props('aria-current="page"')
         with ui.element("div").classes("frame-end"):
             _working(studio)
             if (person := visitor.get().person).id:
                 ui.label(f"{safe(person.name, 30)}, {person.role}").classes("note")
-            _menu(studio, project, guide)
+            # Beside the page, where there is room.
+            icon_action("help_outline", "Help with this page").on(
+                "click", show_help, js_handler="() => innerWidth < 1024 ? "
+                f"window.open('{rooted(f'{HELP}/{guide}')}') : emit()",
+            )  # fmt: skip
+            with icon_action("more_vert", "More"), ui.menu(), ui.list():
+                for word, path in studio.menu:
+                    if project or "{project}" not in path:
+                        target = path.replace("{project}", project.id if project else "")
+                        ui.menu_item(word, functools.partial(ui.navigate.to, target))
     with ui.element("div").classes("page").props('id="content" tabindex="-1"'):
         with ui.element("div").classes("page-head"):
             with ui.element("h1"):
                 heading = ui.label(safe(title))
             actions = ui.element("div").classes("line")
-        faults = ui.element("div")
-        undo = UndoBar()
-
-        def show_fault(error: Exception) -> None:
-            faults.clear()
-            with faults:
-                error_line(error if isinstance(error, OpsinError) else fault_in_words())
-
-        ui.on_exception(show_fault)
+        faults, undo = StatusLine(), UndoBar()
+        ui.on_exception(
+            lambda error: faults.fail(error if isinstance(error, OpsinError) else FAULT)
+        )
         try:
             yield Frame(heading, actions, undo)
         except NotThere:
@@ -119,29 +131,16 @@ def page(
             error_line(error)
 
 
-def _path(project: Project, here: str) -> None:
-    with ui.element("nav").classes("path").props('aria-label="Project"'):
-        for key, text, icon in PATH:
-            with ui.link(target=address(project, key)) as link:
-                ui.icon(icon).props('aria-hidden="true"')
-                ui.label(text)
-            if key == here:
-                link.props('aria-current="page"')
-
-
 def _working(studio: Studio) -> None:
-    """What the queue does now, live."""
-    with ui.element("div").classes("working").props('role="status"') as line:
+    """How many jobs there are now, live."""
+    with ui.element("div").classes("working").props('role="status"'):
         link = ui.link("", "/jobs")
 
     def show(topic: str = "jobs") -> None:
         if topic == "jobs":
-            jobs = studio.jobs.jobs()
-            numbers = {"running": sum(job.active for job in jobs),
-                       "waiting": sum(job.pending for job in jobs)}  # fmt: skip
-            words = [f"{number} {word}" for word, number in numbers.items() if number]
-            link.set_text(" · ".join(words))
-            line.set_visibility(bool(words))
+            number = sum(not job.over for job in studio.jobs.jobs())
+            link.set_text(counted(number, "job"))
+            link.set_visibility(number > 0)
         elif topic == f"person:{visitor.get().person.id}":
             ui.navigate.reload()  # with what the new role may use
 
@@ -149,11 +148,28 @@ def _working(studio: Studio) -> None:
     studio.changed.subscribe(show)
 
 
-def _menu(studio: Studio, project: Project | None, guide: str) -> None:
-    icon_action("help_outline", "Help with this page",
-                lambda: ui.navigate.to(f"{HELP}/{guide}", new_tab=True))  # fmt: skip
-    with icon_action("more_vert", "More"), ui.menu(), ui.list():
-        for word, path in studio.menu:
-            if project or "{project}" not in path:
-                target = path.replace("{project}", project.id if project else "")
-                ui.menu_item(word, lambda target=target: ui.navigate.to(target))
+def _help(guide: str) -> Callable[[], object]:
+    """A page of the documentation beside this one, kept while one goes on; return its switch."""
+    kept = ui.context.client.request.cookies.get(_HELP_COOKIE, "")
+    here = kept if _GUIDE.fullmatch(kept) else ""
+    panel = ui.right_drawer(value=None if here else False, bordered=True)  # None: if there is room
+    with panel.props("width=440").classes("help"):
+        with ui.element("div").classes("line"):
+            ui.label("Help")
+            icon_action("close", "Close the help", panel.hide)
+        shown = ui.element("iframe").props('title="Documentation"')
+
+    def load() -> None:
+        value = here if panel.value else ""
+        cookie = f"{_HELP_COOKIE}={value}; path={rooted('/')}; samesite=strict"
+        ui.run_javascript(f"document.cookie = '{cookie}'")
+        if panel.value:
+            shown.props["src"] = rooted(f"{HELP}/{here}")
+
+    def switch() -> None:
+        nonlocal here
+        here = guide
+        panel.toggle()
+
+    panel.on_value_change(load)
+    return switch

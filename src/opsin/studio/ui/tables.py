@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from nicegui import ui
@@ -26,100 +26,83 @@ const table = document.getElementById("{}"), name = () => {{
 new MutationObserver(name).observe(table, {{childList: true, subtree: true, characterData: true}});
 name();
 """
-_SORT: Final = "(a, b, x, y) => (x['{0}_sort'] ?? x['{0}']) > (y['{0}_sort'] ?? y['{0}']) ? 1 : -1"
-#: A row's values by the keys of its columns, its ``id``, and what else it needs.
+_SORT: Final = "(a, b, x, y) => (x[{1}] ?? x[{0}]) > (y[{1}] ?? y[{0}]) ? 1 : -1"
+#: A row's values by their headings, and its ``id``. A pair is what is shown, and what it is sorted
+#: by. The first value is a link if there is an ``address``.
 TableRow = Mapping[str, object]
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column: the key of its values in the rows, and how they are shown.
-
-    Args:
-        key: The key; sorting is by ``<key>_sort`` where the rows have it.
-        title: The heading.
-        text: Whether it is text, to the left; numbers are to the right.
-        link: The key of the rows' addresses that its cells lead to.
-        hidden: Whether it is hidden at first.
-    """
-
-    key: str
-    title: str
-    text: bool = False
-    link: str = ""
-    hidden: bool = False
-
-
 def table(
-    columns: Sequence[Column], rows: Sequence[TableRow], label: str, *, selection: bool = False,
+    rows: Sequence[TableRow], label: str, *, hidden: Collection[str] = (), selection: bool = False,
     sort: str = "",
 ) -> ui.table:  # fmt: skip
-    """A table; long ones have a filter, pages and a choice of columns, and all save as CSV."""
+    """A table of at least a row; long ones have a filter, pages and a choice of columns.
+
+    Texts are to the left, numbers and pairs to the right.
+    """
+    titles = [title for title in rows[0] if title not in ("id", "address")]
     is_long = len(rows) > _LONG
+    columns = [
+        {"name": title, "label": title, "field": title, "sortable": True,
+         "align": "left" if isinstance(rows[0][title], str) else "right",
+         ":sort": _SORT.format(json.dumps(title), json.dumps(f"{title}_sort"))}
+        for title in titles
+    ]  # fmt: skip
+    pages = {"rowsPerPage": 25 if is_long else 0, "sortBy": sort.lstrip("-") or None,
+             "descending": sort.startswith("-")}  # fmt: skip
     with ui.element("div").classes("stack"):
         tools = ui.element("div").classes("line")
-        made = ui.table(
-            columns=[
-                {"name": column.key, "label": column.title, "field": column.key, "sortable": True,
-                 "align": "left" if column.text else "right", ":sort": _SORT.format(column.key)}
-                for column in columns
-            ],
-            rows=plain(rows),
-            row_key="id",
-            selection="multiple" if selection else None,
-            pagination={"rowsPerPage": 25 if is_long else 0, "sortBy": sort.lstrip("-") or None,
-                        "descending": sort.startswith("-")},
-        )  # fmt: skip
-        made.classes("table").props("flat dense wrap-cells")
+        made = ui.table(columns=columns, rows=plain(rows), row_key="id", pagination=pages,
+                        selection="multiple" if selection else None)  # fmt: skip
+        made.classes("table").props("flat dense wrap-cells" + " hide-pagination" * (not is_long))
         made.props["aria-label"] = safe(label)
-        made.props["visible-columns"] = [column.key for column in columns if not column.hidden]
-        if not is_long:
-            made.props("hide-pagination")
+        made.props["visible-columns"] = [title for title in titles if title not in hidden]
         with tools:
             if is_long:
                 search = ui.input(placeholder="Filter").props("clearable")
                 search.props["aria-label"] = f"Filter: {safe(label)}"
                 made.bind_filter_from(search, "value", backward=lambda value: value or "")
-            if is_long or any(column.hidden for column in columns):
-                _choice_of_columns(columns, made)
+            if is_long or hidden:
+                _choice_of_columns(made, titles, hidden)
             icon_action("table_view", "Save as CSV", lambda: save_csv(
-                label, [column.title for column in columns],
-                ([row.get(column.key, "") for column in columns] for row in made.rows),
+                label, [titles, *([row.get(title, "") for title in titles] for row in made.rows)]
             ))  # fmt: skip
         if selection:
             ui.run_javascript(_NAME_BOXES.format(made.html_id))
-        for column in filter(lambda column: column.link, columns):
+        if "address" in rows[0]:
+            root = rooted("/")[:-1]
             made.add_slot(
-                f"body-cell-{column.key}",
-                f'<q-td :props="props"><a v-if="props.row.{column.link}" '
-                f":href=\"'{rooted('/')[:-1]}' + props.row.{column.link}\">{{{{ props.value }}}}"
-                "</a><span v-else>{{ props.value }}</span></q-td>",
+                f"body-cell-{titles[0]}",
+                f"""<q-td :props="props">
+                <a :href="'{root}' + props.row.address">{{{{ props.value }}}}</a></q-td>""",
             )
     return made
 
 
-def plain(rows: Iterable[TableRow]) -> list[dict[str, object]]:
-    """Rows whose texts are safe, for `ui.table.update_rows`."""
-    return [
-        {key: safe(value) if isinstance(value, str) else value for key, value in row.items()}
-        for row in rows
-    ]
-
-
-def _choice_of_columns(columns: Sequence[Column], made: ui.table) -> None:
+def _choice_of_columns(made: ui.table, titles: Sequence[str], hidden: Collection[str]) -> None:
     def show() -> None:
-        made.props["visible-columns"] = [key for key, box in boxes.items() if box.value]
+        made.props["visible-columns"] = [title for title, box in boxes.items() if box.value]
         made.update()
 
     with action("Columns", lambda: None, icon="view_column").props("dense"), ui.menu(), ui.list():
-        boxes = {column.key: ui.checkbox(column.title, value=not column.hidden, on_change=show)
-                 for column in columns}  # fmt: skip
+        boxes = {t: ui.checkbox(t, value=t not in hidden, on_change=show) for t in titles}
 
 
-def save_csv(label: str, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+def plain(rows: Iterable[TableRow]) -> list[dict[str, object]]:
+    """Rows as a browser gets them: texts are safe, and pairs taken apart."""
+    made = list[dict[str, object]]()
+    for row in rows:
+        values = {key: value[0] if isinstance(value, tuple) else value
+                  for key, value in row.items()}  # fmt: skip
+        order = {f"{key}_sort": v[1] for key, v in row.items() if isinstance(v, tuple)}
+        made.append({k: safe(v) if isinstance(v, str) else v for k, v in values.items()} | order)
+    return made
+
+
+def save_csv(label: str, rows: Iterable[Iterable[object]]) -> None:
     """Let the browser save values as CSV, in which no spreadsheet finds formulas."""
     stream = io.StringIO(newline="")
-    write_rows(stream, [columns, *rows])
+    write_rows(stream, rows)
     ui.download.content(stream.getvalue().encode(), f"{file_name(label)}.csv", "text/csv")
 
 

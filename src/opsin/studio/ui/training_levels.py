@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
 from opsin.backbones.named_backbones import NAMED
 from opsin.core.format import counted
@@ -13,11 +12,8 @@ from opsin.studio.jobs.job import Job
 from opsin.studio.progress import factor_of
 
 _SMALL, _LARGE = "efficientnet-lite0", "efficientnet-lite2"
-# Seconds of two ordinary cores: the start, an image's features by each network, a head of one
-# fold, and the end.
-_START, _FINISH = 3.0, 6.0
+# Seconds of two ordinary cores for an image's features by each network.
 _FEATURES: Final = {_SMALL: 0.033, _LARGE: 0.07}
-_HEAD, _HEAD_OF_IMAGE = 0.35, 0.0004
 # Seconds that the features of all images may take with each network, as `opsin.commands` has it.
 _MOST: Final = {_LARGE: 120.0, _SMALL: 600.0}
 # Images up to which every image judges, in ten folds or in five.
@@ -27,15 +23,14 @@ _MINUTES: Final = ((300, 10), (1_000, 15), (5_000, 30))
 _LONGEST: Final = 60
 
 
-@dataclass(frozen=True)
-class Level:
+class Level(NamedTuple):
     """One of three choices."""
 
     name: str
     title: str
     text: str  # what it does
     options: dict[str, str]  # as in a form (`opsin.studio.jobs.training_form`)
-    expected: dict[str, float]  # seconds of each phase, before this machine was measured
+    expected: Mapping[str, float]  # seconds of each phase, before this machine was measured
     seconds: float | None  # on this machine, if they are known
     off: str  # why it cannot be chosen
 
@@ -59,27 +54,23 @@ def levels_for(
     images: int | None, jobs: Sequence[Job], *, known: int = 0, network: str = ""
 ) -> list[Level]:
     """The three levels for a number of images, ``known`` of them to a network (default: to all)."""
-    number, factor = images or 0, factor_of(jobs)
-    knows, trains = has_pretrained(), can_train_networks()
+    number, knows = images or 0, has_pretrained()
+    folds = 1 if number > _JUDGED else 11 if number <= _TEN_FOLDS else 6
 
     def head(name: str) -> dict[str, float]:
         """Seconds of each phase of a head on a network's features."""
-        if not knows or not number:
-            return {}
         new = number - known if network in ("", name) else number
-        folds = 1 if number > _JUDGED else 11 if number <= _TEN_FOLDS else 6
-        return {
-            "start": _START + 0.005 * number,
-            "features": 0.5 + _FEATURES[name] * max(0, new),
-            "heads": folds * (_HEAD + _HEAD_OF_IMAGE * min(number, 1_500)),
-            "finish": _FINISH + 0.005 * min(number, _JUDGED),
+        phases = {
+            "start": 3.0 + 0.005 * number,
+            "features": 0.5 + _FEATURES.get(name, 0.0) * max(0, new),
+            "heads": folds * (0.35 + 0.0004 * min(number, 1_500)),
+            "finish": 6.0 + 0.005 * min(number, _JUDGED),
         }
-
-    def whole(phases: dict[str, float]) -> float | None:
-        return factor * sum(phases.values()) if phases else None
+        return phases if name and knows and number else {}
 
     suits = next((name for name, most in _MOST.items() if number * _FEATURES[name] <= most), "")
-    quick, good = head(_SMALL), head(suits) if suits else {}
+    quick, good = head(_SMALL), head(suits)
+    fast, usual = (factor_of(jobs) * sum(head.values()) or None for head in (quick, good))
     minutes = next((m for most, m in _MINUTES if number <= most), _LONGEST)
     best = {**good, "epochs": max(1.0, 60.0 * minutes - sum(good.values()))} if good else {}
     chosen = "with a network that Opsin chooses for your photographs"
@@ -89,15 +80,14 @@ def levels_for(
     elif not knows:
         chosen = "from nothing, since no network that knows photographs is installed here"
     learns = "while the network itself learns from your photographs, too"
-    no_torch = "" if trains else "It needs PyTorch, which is not installed here."
-    missing = "It needs a network that knows photographs, and none is installed here."
+    no_torch = "" if can_train_networks() else "It needs PyTorch, which is not installed here."
+    missing = "" if knows else "It needs a network that knows photographs, and none is installed."
     return [
         Level("quick", "Quick", "with a smaller network that has seen a million photographs",
-              {"model": "backbone", "backbone": _SMALL}, quick, whole(quick),
-              "" if knows else missing),
-        Level("good", "Good", chosen, {}, good, whole(good), "" if knows else no_torch),
+              {"model": "backbone", "backbone": _SMALL}, quick, fast, missing),
+        Level("good", "Good", chosen, {}, good, usual, "" if knows else no_torch),
         Level("best", "As good as it gets", learns, {"budget": f"{minutes}m"},
-              best if trains else {}, minutes * 60.0, no_torch),
+              {} if no_torch else best, minutes * 60.0, no_torch),
     ]  # fmt: skip
 
 

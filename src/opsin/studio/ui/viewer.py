@@ -1,37 +1,50 @@
-"""One image, large: arrows lead to the next, and keys do what the page offers."""
+"""One image, large: arrows lead to the next one, and keys give it a class."""
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from typing import Final
 
-from nicegui import events, ui
+from nicegui import binding, events, ui
 
 from opsin.core.errors import OpsinError
 from opsin.core.format import count
-from opsin.studio.ui.kit import action, error_line, icon_action, rooted, sharpen
+from opsin.studio.ui import kit
+from opsin.studio.ui.gallery import GalleryImage
 from opsin.studio.words import safe
 
-
-@dataclass(frozen=True)
-class ViewedImage:
-    """A large image: its address in original form, text, title and lines below it."""
-
-    src: str
-    alt: str
-    title: str
-    lines: tuple[str, ...] = ()
+# The keys of the first classes; u undoes.
+_KEYS: Final = "123456789abcdefghijklmnopqrstvwxyz"
+# Classes up to which each has a button.
+_BUTTONS: Final = 12
 
 
-@dataclass(frozen=True)
-class ViewerAction:
-    """A button of the viewer, and the key that presses it; it gets the image's position."""
+def class_of_key(key: str, classes: Sequence[str]) -> str | None:
+    """The class that a key stands for, if any."""
+    at = _KEYS.find(key.lower()) if len(key) == 1 else -1
+    return classes[at] if 0 <= at < len(classes) else None
 
-    text: str
-    key: str
-    work: Callable[[int], Awaitable[object] | object]
-    shown: bool = True
+
+def key_of_class(at: int) -> str:
+    """The key of a class by its place; ``""`` if it has none."""
+    return _KEYS[at : at + 1]
+
+
+def class_select(
+    classes: Sequence[str], on_choose: Callable[[str], Awaitable[object] | object],
+    label: str = "Move to",
+) -> None:  # fmt: skip
+    """A field that hands the class on that is chosen, and is empty again."""
+    names = {at: safe(name, 60) for at, name in enumerate(classes)}
+    field = ui.select(names, label=label, with_input=len(names) > _BUTTONS)
+    field.props("options-dense dense").style("min-width: 160px")
+
+    async def choose() -> None:
+        if isinstance(at := field.value, int) and at < len(classes):
+            field.set_value(None)
+            await kit.finished(on_choose(classes[at]))
+
+    field.on_value_change(choose)
 
 
 class ImageViewer:
@@ -39,91 +52,94 @@ class ImageViewer:
 
     Args:
         number: Returns the number of images now.
-        describe: Returns the image at a position; it may wait for it.
-        actions: Buttons below the image, each with a key.
+        describe: Returns the image at a position; its caption is the title.
+        classes: Classes that images can be given, by button and key.
+        relabel: Gives the image at a position a class, or removes it (``None``).
+        remove: The button that removes it.
+        undo: Takes back what was done last.
     """
 
     def __init__(
-        self,
-        number: Callable[[], int],
-        describe: Callable[[int], Awaitable[ViewedImage] | ViewedImage],
-        actions: Sequence[ViewerAction] = (),
-    ) -> None:
-        self._number, self._describe, self._actions = number, describe, actions
-        self._at = 0
+        self, number: Callable[[], int], describe: Callable[[int], GalleryImage],
+        classes: Sequence[str] = (),
+        relabel: Callable[[int, str | None], Awaitable[object] | object] | None = None,
+        *, remove: str = "Remove", undo: Callable[[], Awaitable[object] | object] | None = None,
+    ) -> None:  # fmt: skip
+        self._number, self._describe, self._classes = number, describe, classes
+        self._relabel, self._undo, self._at = relabel, undo, 0
         with ui.dialog().props("maximized") as self._dialog, ui.card().classes("viewer"):
             self._dialog.props["aria-label"] = "Image"
             with ui.element("div").classes("line no-wrap"):
                 self._title = ui.label().classes("text-weight-bold col ellipsis")
                 self._place = ui.label().classes("note")
-                icon_action("chevron_left", "Previous (←)", lambda: self._move(-1))
-                icon_action("chevron_right", "Next (→)", lambda: self._move(1))
-                icon_action("close", "Close (Esc)", self._dialog.close)
+                kit.icon_action("chevron_left", "Previous (←)", lambda: self._move(-1))
+                kit.icon_action("chevron_right", "Next (→)", lambda: self._move(1))
+                kit.icon_action("close", "Close (Esc)", self._dialog.close)
             self._image = ui.element("img").classes("viewer-image")
-            sharpen(self._image)
+            kit.sharpen(self._image)
             self._lines = ui.element("div").classes("note")
             with ui.element("div").classes("line"):
-                for item in (item for item in actions if item.shown):
-                    key = item.key.upper() if len(item.key) == 1 else item.key
-                    text = f"{item.text} ({key})" if key else item.text
-                    action(text, lambda item=item: self._do(item)).props("dense")
+                if len(classes) > _BUTTONS:
+                    class_select(classes, self._give, "Choose a class")
+                for at, name in enumerate(classes if len(classes) <= _BUTTONS else ()):
+                    text = f"{safe(name, 30)} ({key_of_class(at).upper()})"
+                    kit.action(text, lambda name=name: self._give(name)).props("dense")
+                if relabel:
+                    kit.action(f"{remove} (Delete)", lambda: self._give(None)).props("dense")
+                if undo:
+                    kit.action("Undo (U)", lambda: self._do(undo)).props("dense")
             # A button that was clicked keeps the focus: keys count there, too.
-            self._keys = ui.keyboard(
-                self._press, active=False, ignore=["input", "select", "textarea"]
-            )
-        self._dialog.on_value_change(lambda event: setattr(self._keys, "active", event.value))
+            keys = ui.keyboard(self._key, active=False, ignore=["input", "select", "textarea"])
+        binding.bind_from(keys, "active", self._dialog, "value")
 
-    async def open(self, position: int) -> None:
+    def open(self, position: int) -> None:
         """Show the image at a position."""
         self._at = position
         self._dialog.open()
-        await self.refresh()
+        self.refresh()
 
-    async def refresh(self) -> None:
+    def refresh(self) -> None:
         """Show the image again, or the last one where there are fewer now."""
         number = self._number()
         if not number or self._dialog.is_deleted:
             self._dialog.close()
             return
-        self._at = at = max(0, min(self._at, number - 1))
-        try:
-            viewed = self._describe(at)
-            if inspect.isawaitable(viewed):
-                viewed = await viewed
-        except OpsinError as error:
-            viewed = ViewedImage("", "", "", (str(error),))
-        if at != self._at or self._dialog.is_deleted:
-            return  # another one was asked for meanwhile
-        self._image.props.update({"src": rooted(viewed.src), "alt": safe(viewed.alt)})
-        self._title.set_text(safe(viewed.title))
-        self._place.set_text(f"{count(at + 1)} of {count(number)}")
+        self._at = max(0, min(self._at, number - 1))
+        image = self._describe(self._at)
+        self._image.props.update({"src": kit.rooted(image.src), "alt": safe(image.alt)})
+        self._title.set_text(safe(image.caption))
+        self._place.set_text(f"{count(self._at + 1)} of {count(number)}")
         self._lines.clear()
         with self._lines:
-            for line in viewed.lines:
+            for line in image.lines:
                 ui.label(safe(line))
 
-    async def _move(self, by: int) -> None:
+    def _move(self, by: int) -> None:
         if 0 <= self._at + by < self._number():
             self._at += by
-            await self.refresh()
+            self.refresh()
 
-    async def _do(self, item: ViewerAction) -> None:
+    async def _give(self, class_: str | None) -> None:
+        if relabel := self._relabel:
+            await self._do(lambda: relabel(self._at, class_))
+
+    async def _do(self, work: Callable[[], Awaitable[object] | object]) -> None:
         try:
-            result = item.work(self._at)
-            if inspect.isawaitable(result):
-                await result
+            await kit.finished(work())
         except OpsinError as error:
             with self._lines:
-                error_line(error)
+                kit.error_line(error)
         else:
-            await self.refresh()
+            self.refresh()
 
-    async def _press(self, event: events.KeyEventArguments) -> None:
+    async def _key(self, event: events.KeyEventArguments) -> None:
         if not event.action.keydown or event.modifiers.ctrl or event.modifiers.meta:
             return
         if event.key.arrow_left or event.key.arrow_right:
-            await self._move(1 if event.key.arrow_right else -1)
-            return
-        for item in self._actions:
-            if item.key and event.key.name.lower() == item.key.lower():
-                await self._do(item)
+            self._move(1 if event.key.arrow_right else -1)
+        elif event.key.name == "u" and self._undo:
+            await self._do(self._undo)
+        elif event.key.name == "Delete":
+            await self._give(None)
+        elif (class_ := class_of_key(event.key.name, self._classes)) is not None:
+            await self._give(class_)

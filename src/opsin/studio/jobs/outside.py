@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from opsin.core.artifacts.records import RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -12,11 +12,8 @@ from opsin.core.errors import RunError
 from opsin.core.platform import command_line, interrupt
 from opsin.data.run_images import recipe_of_run
 from opsin.studio.jobs.job import command
+from opsin.studio.jobs.queue import Queue
 from opsin.studio.people import require
-
-if TYPE_CHECKING:
-    from opsin.studio.runs.run_index import RunRow
-    from opsin.studio.state import Studio
 
 # Processes that were asked to stop, by run and number: a second Ctrl-C would break them off.
 _ASKED: Final[set[tuple[Path, int]]] = set()
@@ -29,26 +26,20 @@ def stop_training(directory: RunDirectory) -> None:
     # Its lock, not a number in a file, says that the process lives.
     state, _ = directory.state()
     pid = directory.read(RunStatus).pid
-    if state != "running" or not _works_on(pid, directory.path):
-        raise RunError("The training has ended", "Load this page again.")
     try:
+        words = command_line(pid)  # None where the system does not say it
+        if state != "running" or not (words is None or "opsin" in words or "python" in words):
+            raise ProcessLookupError
         with _ASKING:
             if (directory.path, pid) not in _ASKED:
                 interrupt(pid)
                 _ASKED.add((directory.path, pid))
-    except (ProcessLookupError, PermissionError) as error:
-        message = "The training belongs to another account"
-        raise RunError(message, "Stop it where it runs.") from error
-
-
-def _works_on(pid: int, run_path: Path) -> bool:
-    """Tell whether a process is one of Opsin's, where the system says so."""
-    try:
-        words = command_line(pid)
     except ProcessLookupError:
-        return False
-    # Where the words are hidden, the run's lock has said that a process works on it.
-    return run_path.is_dir() if words is None else "opsin" in words or "python" in words
+        raise RunError("The training has ended", "Load this page again.") from None
+    except PermissionError:
+        raise RunError(
+            "The training belongs to another account", "Stop it where it runs."
+        ) from None
 
 
 def can_continue(directory: RunDirectory) -> bool:
@@ -56,14 +47,12 @@ def can_continue(directory: RunDirectory) -> bool:
     return any(directory.checkpoints.glob("*.json"))
 
 
-def continue_training(studio: Studio, row: RunRow, title: str) -> None:
-    """Put the rest of a training into the queue."""
-    directory, job = studio.runs.get(row.id), studio.jobs.of_run(row.folder)
-    if job and not job.over:
-        return  # another window was quicker
+def continue_training(jobs: Queue, directory: RunDirectory, title: str, project: str) -> None:
+    """Put the rest of a training into the queue, unless another window was quicker."""
     recipe_of_run(directory)  # or it is asked where the images are
-    if job:
-        studio.jobs.resume(job.id)
-    else:
-        words = command("resume", directory.path)
-        studio.jobs.add("resume", title, words, run=row.folder)
+    job = jobs.of_run(directory.path.name)
+    if job is None:
+        words, run = command("resume", directory.path), directory.path.name
+        jobs.add("train", title, words, run=run, project=project, goes_on=True)
+    elif job.over:
+        jobs.resume(job.id)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import inspect
 import logging
-import shutil
 from collections.abc import Awaitable, Callable
 
 from filelock import FileLock, Timeout
@@ -14,22 +13,24 @@ from nicegui import Event
 
 from opsin.core.errors import OpsinError, RunError
 from opsin.core.storage import storage_errors
-from opsin.studio import StudioSettings
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.datasets.folders import Folders
 from opsin.studio.datasets.uploads import Uploads
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.people import People, visitor
+from opsin.studio.people import People, acting, visitor
 from opsin.studio.progress import ProgressOfAll
 from opsin.studio.projects import Projects
 from opsin.studio.runs.albums import Albums
 from opsin.studio.runs.dataset_cache import DatasetCache, ImagePlaces
-from opsin.studio.runs.inspection_sessions import InspectionSessions
-from opsin.studio.runs.prediction_session import PredictionSession
 from opsin.studio.runs.run_index import RunIndex
+from opsin.studio.runs.tried_images import TriedImages
+from opsin.studio.runs.workers import Workers
+from opsin.studio.settings import StudioSettings
 from opsin.studio.threads import WATCHER
 from opsin.studio.trash import KEPT
 
+# Most bytes that answering a stranger's image may take.
+_MEMORY = 2 << 30
 _LOG = logging.getLogger("opsin.studio")
 
 
@@ -41,15 +42,12 @@ class Changes(Event[str]):
         subscriber = visitor.get()
 
         async def later(result: Awaitable[object]) -> None:
-            visitor.set(subscriber)  # of a task of its own
-            await result
+            with acting(subscriber):  # in a task of its own
+                await result
 
         def call(topic: str) -> object:
-            token = visitor.set(subscriber)
-            try:
+            with acting(subscriber):
                 result = callback(topic)
-            finally:
-                visitor.reset(token)
             return later(result) if inspect.isawaitable(result) else result
 
         super().subscribe(call, **options)
@@ -74,8 +72,8 @@ class Studio:
         self.places = places = ImagePlaces(self.sets, self.folders, settings.home)
         self.opened = DatasetCache(self.sets, self.runs, places)
         self.albums = Albums(self.sets, self.opened, self.uploads)
-        self.tried = PredictionSession(self.runs)
-        self.inside = InspectionSessions(self.runs, places, self.tried, settings.home)
+        self.inside = Workers(self.runs, places)
+        self.tried = TriedImages(Workers(self.runs, places, memory=_MEMORY))
         self._lock = FileLock(settings.home / "studio.lock")
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -87,11 +85,9 @@ class Studio:
             try:
                 self._lock.acquire(timeout=0)
             except Timeout:
-                raise RunError(
-                    "Another studio works with the same files",
-                    f"Open {self.settings.entrance} in a browser, or choose other files: "
-                    "opsin studio --home FOLDER",
-                ) from None
+                advice = f"Open {self.settings.entrance} in a browser, or choose other files: "
+                advice += "opsin studio --home FOLDER"
+                raise RunError("Another studio works with the same files", advice) from None
 
     async def start(self) -> None:
         """Check runs and jobs, and keep watching."""
@@ -104,13 +100,11 @@ class Studio:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         await self.inside.stop()
-        await asyncio.to_thread(self.tried.stop)
+        await self.tried.workers.stop()
         self._lock.release()
 
     async def _sweep(self) -> None:
         """Delete for good, each hour, what was removed a week ago."""
-        kept = self.settings.home / "compare"  # of earlier versions
-        await asyncio.to_thread(shutil.rmtree, kept, ignore_errors=True)
         while True:
             try:
                 await self.first_scan()
@@ -120,15 +114,11 @@ class Studio:
             await asyncio.sleep(3600)
 
     def sweep(self, older: float = KEPT) -> None:
-        """Delete for good what was removed so many seconds ago, and pictures of no project."""
+        """Delete for good what was removed so many seconds ago."""
         self.runs.sweep(older)
         self.sets.sweep(older)
         self.albums.sweep(older)
-        known = {project.id for project in self.projects.all()}
-        covers = self.settings.home / "covers"
-        for cover in () if covers.is_symlink() else covers.glob("*-*"):
-            if cover.name.rpartition("-")[0] not in known:
-                shutil.rmtree(cover, ignore_errors=True)
+        self.uploads.sweep()
 
     async def first_scan(self) -> None:
         """Wait until the runs are known, once after the start."""
@@ -137,28 +127,24 @@ class Studio:
 
     async def watch(self, every: float = 1.0) -> None:
         """Check runs and jobs periodically, and emit changes."""
-        last = ""
+        said = ""
         while True:
-            fault = ""
             try:
                 await self.look()
+                said = ""
             except Exception as error:  # noqa: BLE001  without it, the studio would show old data
-                fault = str(error)
-                if fault != last:
+                if str(error) != said:
                     _LOG.warning("the studio could not look at its files: %s", error)
-            last = fault
+                said = str(error)
             await asyncio.sleep(every)
 
     async def look(self) -> None:
         """Check runs and jobs once, and emit changes."""
-        version = self.runs.version
         # Jobs first: an ended one has written all files of its run's row.
         jobs_changed = await WATCHER.run(self.jobs.tick)
         runs_changed = await WATCHER.run(self.runs.scan)
         await WATCHER.run(self.progress.update)
         if jobs_changed:
             self.changed.emit("jobs")
-        if self.runs.version != version:
+        if runs_changed:
             self.changed.emit("runs")
-        for run in sorted(runs_changed):
-            self.changed.emit(f"run:{run}")

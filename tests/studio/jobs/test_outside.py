@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.studio.pages.terminal_training import stop_training
+from opsin.studio.jobs.outside import stop_training
 
 # Holds a run as a training does, and says how often Ctrl-C was pressed.
 _TRAINS = """
