@@ -254,7 +254,7 @@ def _files(X: Any) -> list[str] | None:  # noqa: N803
     if not isinstance(next(iter(X), None), str | os.PathLike):
         return None
     try:
-        return [os.fsdecode(name) for name in X]
+        return [str(os.fsdecode(name)) for name in X]  # not of NumPy, which would be an array
     except TypeError as error:
         raise InputError(f"X does not hold names of files alone ({error})") from error
 
