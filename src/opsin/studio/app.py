@@ -26,9 +26,9 @@ from opsin.studio.context import Studio
 from opsin.studio.datasets import uploads
 from opsin.studio.door import Door
 from opsin.studio.errors import new_api
-from opsin.studio.pages import answer_tables, error_pages
-from opsin.studio.pages.page import all_pages
-from opsin.studio.runs import tried_images, workers
+from opsin.studio.pages import answer_tables
+from opsin.studio.pages.page import add_error_pages, all_pages
+from opsin.studio.runs import workers
 from opsin.studio.settings import StudioSettings
 from opsin.studio.ui import layout
 from opsin.web.listening import OPEN_FILES, ConnectionLimits, Server, listening
@@ -40,9 +40,8 @@ def build(studio: Studio) -> FastAPI:
     image_routes.add_routes(api, studio)
     image_routes.add_help(api)
     uploads.add_routes(api, studio.uploads)
-    tried_images.add_routes(api, studio.tried)
     answer_tables.add_routes(api, studio.jobs)
-    workers.add_routes(api, studio.inside)
+    workers.add_routes(api, studio.inside, studio.tried)
     layout.head()  # read once, before there are windows
     glossary()
     ui.button.default_props("no-caps")
@@ -52,7 +51,7 @@ def build(studio: Studio) -> FastAPI:
     studio.menu = [(page.more, page.path) for page in pages if page.more]
     for page in pages:
         page.register(studio)
-    error_pages.add(studio)
+    add_error_pages(studio)
     nicegui_app.on_startup(studio.start)
     nicegui_app.on_shutdown(studio.stop)
 

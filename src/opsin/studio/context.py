@@ -20,11 +20,9 @@ from opsin.studio.jobs.queue import Queue
 from opsin.studio.people import People, acting, visitor
 from opsin.studio.progress import ProgressOfAll
 from opsin.studio.projects import Projects
-from opsin.studio.runs.albums import Albums
-from opsin.studio.runs.dataset_cache import DatasetCache, ImagePlaces
+from opsin.studio.runs.albums import Albums, ImagePlaces
 from opsin.studio.runs.run_index import RunIndex
-from opsin.studio.runs.tried_images import TriedImages
-from opsin.studio.runs.workers import Workers
+from opsin.studio.runs.workers import TriedImages, Workers
 from opsin.studio.settings import StudioSettings
 from opsin.studio.threads import WATCHER
 from opsin.studio.trash import KEPT
@@ -70,8 +68,7 @@ class Studio:
         self.folders = Folders(settings.roots)
         self.uploads = Uploads(settings.home, most_disk=settings.most_disk)
         self.places = places = ImagePlaces(self.sets, self.folders, settings.home)
-        self.opened = DatasetCache(self.sets, self.runs, places)
-        self.albums = Albums(self.sets, self.opened, self.uploads)
+        self.albums = Albums(self.sets, self.runs, places, self.uploads)
         self.inside = Workers(self.runs, places)
         self.tried = TriedImages(Workers(self.runs, places, memory=_MEMORY))
         self._lock = FileLock(settings.home / "studio.lock")

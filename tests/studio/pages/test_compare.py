@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
-import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +12,10 @@ pytest.importorskip("nicegui")
 
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.data.dataset import Dataset, load
-from opsin.report.side_by_side import Comparison, DifferentAnswers
+from opsin.report.side_by_side import ComparedPair, Comparison, DifferentAnswers
 from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere
-from opsin.studio.jobs.job import Job
-from opsin.studio.pages.compare import Compared, rows_of, verdict_on
+from opsin.studio.pages.compare import _in_words, compared, rows_of, verdict_on
 from opsin.studio.runs.run_index import opaque
 from tests.made_runs import answers_right, write_run
 from tests.studio.datasets.test_corrections import opened
@@ -38,77 +34,57 @@ def looking(studio: Studio, digits: Dataset) -> Studio:
     return studio
 
 
-def compared_by(looking: Studio, ids: list[str]) -> Compared:
-    return Compared(looking.runs, looking.jobs, ids)
-
-
-def over(looking: Studio, job: Job) -> Job:
-    while not job.over:
+async def ask(
+    looking: Studio, *ids: str, names: tuple[str, ...] = ("good", "better")
+) -> Comparison:
+    """Compare while the queue runs."""
+    asked = asyncio.create_task(compared(looking, ids, names[: len(ids)]))
+    while not asked.done():
         looking.jobs.tick()
-        job = looking.jobs.get(job.id)
-        time.sleep(0.05)
-    return job
+        await asyncio.sleep(0.05)
+    return await asked
 
 
 @pytest.mark.slow
 def test_it_is_made_once_until_a_run_changes_and_the_clock_does_not_matter(looking: Studio) -> None:
     os.utime(looking.runs.get(B).report, (2**32, 2**32))
-    compared = compared_by(looking, [A, B])
-    stopped = compared.start()
-    assert compared.start() == stopped
-    looking.jobs.stop(stopped.id)
-    job = compared.start()
-    assert job.id != stopped.id
-    said = compared.result(over(looking, job))
+    said = asyncio.run(ask(looking, A, B))
     assert said.pairs[0].better == "B"
-    assert compared_by(looking, [A, B]).start().id == job.id
-    assert asyncio.run(compared_by(looking, [A, B]).get()) == said
-    assert compared_by(looking, [B, A]).start().id != job.id
+    assert asyncio.run(compared(looking, [A, B], ["good", "better"])) == said
+    assert len(looking.jobs.jobs()) == 1
     os.utime(looking.runs.get(B).report, (0, 0))  # replaced by an older one
-    assert compared_by(looking, [A, B]).start().id != job.id
+    asyncio.run(ask(looking, A, B))
+    assert len(looking.jobs.jobs()) == 2
 
 
 def test_other_images_are_refused_in_one_line_of_names(looking: Studio) -> None:
-    compared = compared_by(looking, [A, OTHER])
-    failed = over(looking, compared.start())
-    with pytest.raises(OpsinError, match="only good knows 2, 3, 4") as refused:
-        compared.result(failed)
-    assert str(looking.settings.runs) not in str(refused.value)
-    assert "\n" not in str(refused.value)
-    assert compared.start().id != failed.id  # made anew the next time
+    for jobs in (1, 2):  # what failed is made anew the next time
+        with pytest.raises(OpsinError, match="only good knows 2, 3, 4") as refused:
+            asyncio.run(ask(looking, A, OTHER))
+        assert str(looking.settings.runs) not in str(refused.value)
+        assert "\n" not in str(refused.value)
+        assert "--" not in str(refused.value)
+        assert len(looking.jobs.jobs()) == jobs
 
 
 @pytest.mark.parametrize("ids", [[], [A], [A, B] * 6])
 def test_two_to_ten_can_be_compared(looking: Studio, ids: list[str]) -> None:
     with pytest.raises(RecipeError, match="Two to 10 classifiers"):
-        compared_by(looking, ids)
+        asyncio.run(compared(looking, ids, ids))
 
 
 def test_runs_that_are_gone_are_said_to_be(looking: Studio) -> None:
     with pytest.raises(NotThere):
-        compared_by(looking, [A, "0" * 16])
-
-
-def comparison(better: str | None, path: Path, **more: int) -> Comparison:
-    run = {"images": 153, "accuracy": 0.9, "low": 0.8, "high": 0.95, "run": "r", "model": "m",
-           "source": "s", "bytes": 1, "parameters": 1, "seconds": 1.0, "parity": None, "best": [],
-           "rescored": 0, "reported": None}  # fmt: skip
-    pair = {"low": -0.01, "high": 0.06, "p": 0.2, "better": better, "images": 153,
-            "both_right": 140, "only_first": 1, "only_second": 5, "both_wrong": 7,
-            "both_wrong_differently": 0, "difference": 4 / 153, "letters": ["A", "B"],
-            "sentence": "", "disagreements": []} | more  # fmt: skip
-    note = f"{path} is judged by the corrected labels: 9 of the 153 test labels are others"
-    return Comparison.model_validate(
-        {"part": "test", "images": 153, "headline": "", "pairs": [pair], "notes": [note],
-         "runs": [run | {"letter": letter} for letter in "AB"],
-         "remarks": ["Validation, optimistic: there are no test images, and each run chose."]}
-    )  # fmt: skip
+        asyncio.run(compared(looking, [A, "0" * 16], "ab"))
 
 
 def test_a_winner_is_named_only_if_there_is_one() -> None:
     def said(better: str | None, **more: int) -> tuple[str, str]:
-        pair = comparison(better, Path("r"), **more).pairs[0]
-        return verdict_on(pair, "Waste 3", "Waste 4")
+        pair = {"low": -0.01, "high": 0.06, "p": 0.2, "better": better, "images": 153,
+                "both_right": 140, "only_first": 1, "only_second": 5, "both_wrong": 7,
+                "both_wrong_differently": 0, "difference": 4 / 153, "letters": ["A", "B"],
+                "sentence": "", "disagreements": []} | more  # fmt: skip
+        return verdict_on(ComparedPair.model_validate(pair), "Waste 3", "Waste 4")
 
     points = "Waste 4 compared with Waste 3: +2.6 points (−1.0 to +6.0)."
     assert said(None) == ("No clear winner on 153 photographs", points)
@@ -117,15 +93,11 @@ def test_a_winner_is_named_only_if_there_is_one() -> None:
     assert said("B", only_first=0)[0].endswith("5 photographs better, none worse")
 
 
-def test_what_a_comparison_rests_on_is_said_in_names_and_not_of_paths(looking: Studio) -> None:
-    compared = Compared(looking.runs, looking.jobs, [A, B], ["My run", "Waste 4"])
-    job = over(looking, looking.jobs.add("compare", "x", [sys.executable, "-S", "-c", ""]))
-    answer = comparison(None, looking.runs.get(A).path.absolute()).model_dump_json()
-    (looking.jobs.folder(job) / "out.json").write_text(answer)
-    assert compared.result(job).notes == (
-        "My run is judged by the corrected labels: 9 of the 153 test labels are others.",
-        "Validation, optimistic: there are no test photographs, and each classifier chose.",
-    )
+def test_what_a_comparison_rests_on_is_said_in_names_and_not_of_paths() -> None:
+    named = {"/runs/one": "My run", "/runs/one-2": "Waste 4"}
+    note = "/runs/one-2 is judged by the labels of 9 images, as /runs/one, and each run chose"
+    words = "Waste 4 is judged by the labels of 9 photographs, as My run, and each classifier chose"
+    assert _in_words(note, named) == words
 
 
 def image(here: Any, row: int, name: str | None = None) -> DifferentAnswers:

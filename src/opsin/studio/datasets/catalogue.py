@@ -1,7 +1,7 @@
 """Datasets that the user added.
 
 <home>/sets/<id>/set.json          id, title, sources, options, made_here, created
-<home>/sets/<id>/corrections.csv   corrections of its labels (`opsin.studio.datasets.corrections`)
+<home>/sets/<id>/corrections.csv   corrections of its labels (`opsin.studio.datasets.album`)
 <home>/sets/<id>/changes.json      what can be undone (`opsin.studio.datasets.photo_files`)
 <home>/sets/<id>/look.json         the last check of its images: `opsin data --audit`
 <home>/sets/<id>/photos/<title>/   images of a dataset that was made here, a folder a class

@@ -220,7 +220,6 @@ class _Home:
     async def _remove(self, project: Project) -> None:
         with self._status.errors():
             token = await asyncio.to_thread(self._studio.projects.remove, project.id)
-            self._studio.opened.forget(project.id)
             undo = partial(_restore, self._studio, token)
             self._frame.undo.offer(f"Removed {project.name}", undo)
             self._studio.changed.emit("sets")

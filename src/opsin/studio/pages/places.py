@@ -112,7 +112,6 @@ async def moved(studio: Studio, run_id: str) -> None:
                 return
             status.say("The photographs are compared with those of the training …")
             await _prove(studio, run_id, dict(zip(gone, now, strict=True)), name)
-            studio.opened.forget(row.id)
             studio.changed.emit("runs")
             if not status.element.is_deleted:
                 ui.navigate.to(results)

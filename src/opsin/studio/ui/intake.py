@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -63,8 +62,6 @@ class Intake(Element, component="intake.js"):
         self._on_all = on_all
         self._arrived: dict[str, SentFile] = {}
         self._names = 0  # their characters
-        # Files are handled in the order of their arrival.
-        self._order = asyncio.Lock()
         self.on("files", self._take)
         self.on("all", self._end)
         self.on("discard", self._forget)
@@ -74,26 +71,23 @@ class Intake(Element, component="intake.js"):
         self.props["disabled"] = not enabled
         self.update()
 
-    async def _take(self, event: events.GenericEventArguments) -> None:
-        async with self._order:
-            for file in map(_sent, event.args if isinstance(event.args, list) else ()):
-                if file is None or file["key"] in self._arrived:
-                    continue
-                self._names += max(len(file["name"]) + len(file["path"]), _NAME_LEAST)
-                if self._names > _NAMES_MOST:
-                    raise SourceError("These are too many files at once", "Pack them into a zip.")
-                self._arrived[file["key"]] = file
+    def _take(self, event: events.GenericEventArguments) -> None:
+        for file in map(_sent, event.args if isinstance(event.args, list) else ()):
+            if file is None or file["key"] in self._arrived:
+                continue
+            self._names += max(len(file["name"]) + len(file["path"]), _NAME_LEAST)
+            if self._names > _NAMES_MOST:
+                raise SourceError("These are too many files at once", "Pack them into a zip.")
+            self._arrived[file["key"]] = file
 
     def _forget(self) -> None:
-        self._arrived.clear()
-        self._names = 0
+        self._arrived, self._names = {}, 0
 
     async def _end(self) -> None:
-        async with self._order:
-            files = list(self._arrived.values())
-            self._forget()
-            if files:
-                await finished(self._on_all(files))
+        files = list(self._arrived.values())
+        self._forget()
+        if files:
+            await finished(self._on_all(files))
 
 
 def _sent(given: object) -> SentFile | None:

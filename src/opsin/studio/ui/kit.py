@@ -13,9 +13,10 @@ from typing import Final, Literal
 from nicegui import Client, ui
 
 from opsin.core.errors import MovedError, OpsinError
+from opsin.core.glossary import Term, find_term
+from opsin.studio.image_routes import HELP
 from opsin.studio.people import Role, why_not
 from opsin.studio.runs.run_index import opaque
-from opsin.studio.ui.terms import word
 from opsin.studio.words import safe
 
 Handler = Callable[..., Awaitable[object] | object]
@@ -74,6 +75,34 @@ def sharpen(image: ui.element, below: int = 200) -> None:
     """Enlarge an image without smoothing, if its longer side has fewer pixels than ``below``."""
     image.on("load", js_handler="({target}) => target.classList.toggle('pixel', "
              f"Math.max(target.naturalWidth, target.naturalHeight) < {below})")  # fmt: skip
+
+
+def word(text: str, term: Term | None = None) -> ui.element:
+    """A word, with a card where the glossary explains it (default: what it has under the text)."""
+    term = term or find_term(text)
+    if term is None:
+        return ui.label(safe(text))
+    with ui.element("button").classes("term").props('type="button"') as button:
+        ui.label(safe(text))
+        _card(term)
+    return button
+
+
+def ask_beside(field: ui.element, term: Term | None) -> None:
+    """Show a ? that explains a term at the end of a form's field; nothing without a term."""
+    if term is not None:
+        with field.add_slot("after"):
+            button = ui.button(icon="help_outline", color=None).props("flat round dense")
+            button.props["aria-label"] = f"Explain: {term.title}"
+            with button:
+                _card(term)
+
+
+def _card(term: Term) -> None:
+    with ui.menu().props('max-width="360px"').classes("term-card"):
+        ui.label(term.title).classes("text-weight-bold")
+        ui.label(term.text)
+        ui.link("More", f"{HELP}/reference/glossary.html#{term.key}", new_tab=True)
 
 
 def heading(text: str, level: Literal[1, 2, 3] = 2) -> ui.element:
