@@ -45,7 +45,7 @@ def changes_of(studio: Studio) -> dict[Callable[[], object], Role]:
         lambda: jobs.add("train", "b", ["x"]), lambda: jobs.add("import", "c", ["x"]),
         lambda: jobs.stop(training.id), lambda: jobs.stop(training.id, at_once=True),
         lambda: jobs.resume(training.id), lambda: jobs.remove(training.id),
-        lambda: jobs.remove(short.id), lambda: studio.projects.rename(made.id, "Third"),
+        lambda: jobs.remove(short.id),
         studio.runs.sweep, studio.folders.list,
         lambda: studio.people.invite("Eve", "owner"), lambda: studio.projects.remove(made.id),
     ]  # fmt: skip

@@ -64,7 +64,7 @@ class Studio:
         self.jobs = Queue(settings.home, settings.at_once, settings.runs, settings.most_waiting)
         self.progress = ProgressOfAll(self.jobs, self.runs)
         self.sets = Library(settings.home, self.jobs)
-        self.projects = Projects(self.sets, self.runs, self.jobs, settings.home)
+        self.projects = Projects(self.sets, self.runs, self.jobs)
         self.folders = Folders(settings.roots)
         self.uploads = Uploads(settings.home, most_disk=settings.most_disk)
         self.places = places = ImagePlaces(self.sets, self.folders, settings.home)

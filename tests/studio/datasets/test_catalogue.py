@@ -123,8 +123,8 @@ def test_removed_sets_come_back_and_go_for_good_after_a_week(sets: Library, shap
 
 
 def test_images_of_a_removed_set_go_and_come_with_it(sets: Library) -> None:
-    made = sets.new_empty([HOSTILE, " cat "], title="")
-    assert (made.title, made.made_here) == (f"{HOSTILE}, cat", True)
+    made = sets.new_empty([HOSTILE, " cat "], title=HOSTILE)
+    assert (made.title, made.made_here) == (HOSTILE, True)
     assert sorted(path.name for path in sets.images_path(made.id).iterdir()) == [HOSTILE, "cat"]
     assert sets.look(made.id) is None  # there is nothing to see
     path = sets.images_path(made.id) / "cat" / "1.png"
@@ -144,7 +144,7 @@ def test_images_of_a_removed_set_go_and_come_with_it(sets: Library) -> None:
 
 @pytest.mark.parametrize(
     "classes",
-    [[], ["cat"], ["cat", "CAT"], ["cat", "  "], ["cat", "../dog"], ["cat", "a/b"], ["a", ".b"],
+    [["cat", "  "], ["cat", "../dog"], ["cat", "a/b"], ["a", ".b"],
      ["cat", "d\0g"], ["cat", "d\u202eog"], ["cat", "x" * 256], ["cat", "ü" * 128], ["a", "\ud800"],
      ["cat", ".."]],
 )  # fmt: skip

@@ -26,7 +26,6 @@ from typing import Any, Final
 
 from pydantic import BaseModel, Field
 
-from opsin.core.errors import SourceError
 from opsin.core.recipe import DataRecipe
 from opsin.core.recipe_options import options_of
 from opsin.core.storage import storage_errors, write_json
@@ -167,16 +166,9 @@ class Library:
         id_ = path.relative_to(self._folder).parts[0]
         return self._add(id_, title, str(path), made_here=path.is_dir() and not parts)
 
-    def new_empty(self, classes: Sequence[str], *, title: str = "") -> LibraryDataset:
+    def new_empty(self, classes: Sequence[str], *, title: str = "Mine") -> LibraryDataset:
         """Add a dataset that has classes and no images yet."""
-        names = [class_name(name) for name in classes]
-        if len({name.casefold() for name in names}) < max(2, len(names)):
-            raise SourceError(
-                "Two classes or more, each of another name, are expected, not "
-                f"{', '.join(names) or 'none'}"
-            )
-        title = (title.strip() or ", ".join(names))[:_TITLE_MOST]
-        folder = self.new_place(title)
+        names, folder = [class_name(name) for name in classes], self.new_place(title)
         with storage_errors(folder):
             for name in names:
                 (folder / name).mkdir(parents=True)

@@ -86,17 +86,15 @@ def find(header: Header, _: memoryview) -> tuple[Header, Sequence[bytes]]:
 
 def check_archive(path: Path) -> None:
     """Unpack an archive or Parquet file into the cache of `opsin data`."""
-    seconds = _ARCHIVE + path.stat().st_size / _SPEED
-    reason = "it took too much memory, or the process that unpacked it crashed"
+    command, seconds = module_command(__name__, str(path)), _ARCHIVE + path.stat().st_size / _SPEED
     try:
         done = subprocess.run(  # noqa: S603  the interpreter that runs this
-            module_command(__name__, str(path)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, env=child_environment(), timeout=seconds, check=False,
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            env=child_environment(), timeout=seconds, check=False,
         )  # fmt: skip
         error = json.loads(done.stdout)
-    except (subprocess.TimeoutExpired, ValueError) as cause:
-        if isinstance(cause, subprocess.TimeoutExpired):
-            reason = f"it took longer than {seconds:.0f} seconds"
+    except (subprocess.TimeoutExpired, ValueError):
+        reason = f"it took more than {seconds:.0f} seconds, or too much memory"
         raise SourceError(f"{path} cannot be unpacked: {reason}", "Pack it anew.") from None
     if error:
         raise error_from(error)
@@ -106,10 +104,10 @@ def _check(path: Path) -> list[str]:
     """Unpack an archive or read a table; return its error's values, if any."""
     root = path
     try:
-        if not (path.is_file() and is_archive(path)):
+        if is_archive(path):
+            root = unpack(path)  # what it holds is checked when it is read
+        else:
             sources.locate(SourceRequest(str(path))).open()
-            return []
-        root = unpack(path)  # what it holds is checked when it is read
     except OpsinError as error:
         return [text.replace(str(root), str(path)) for text in error_values(error)]
     return []

@@ -142,5 +142,5 @@ def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
 
 def _unread(title: str) -> NotDecoded:
     return NotDecoded(
-        f"The photos of {title} were not read yet", "Open its page Photos, which reads them."
+        f"The photographs of {title} were not read yet", "Open its page Photos, which reads them."
     )

@@ -33,28 +33,17 @@ _TOGETHER: Final = 5.0
 _STEPS: Final = 200
 _STEPS_PHOTOS: Final = 20_000
 
+#: Paths of files or folders before and after, below the parent of the source.
 Moves = Sequence[tuple[str, str]]
 
 
 class Change(BaseModel):
-    """A change of a dataset.
-
-    Args:
-        text: What was done, in words.
-        when: Seconds since 1970.
-        moves: Paths before and after, below the parent of the source; ``""`` before is new.
-        labels: Changes of the table of corrections.
-    """
+    """A change of a dataset, in words."""
 
     text: str
-    when: float
-    moves: list[tuple[str, str]] = []
+    when: float  # seconds since 1970
+    moves: list[tuple[str, str]] = []  # as `Moves`; "" before is new
     labels: list[LabelChange] = []
-
-    @property
-    def size(self) -> int:
-        """The number of photographs that it changed."""
-        return len(self.moves) + len(self.labels)
 
 
 _CHANGES: Final = TypeAdapter(list[Change])
@@ -111,12 +100,13 @@ class PhotoFiles:
             return
         change = Change(text=text, when=time.time(), moves=noted, labels=list(labels))
         changes = [*earlier, change][-_STEPS:]
-        while len(changes) > 1 and sum(change.size for change in changes) > _STEPS_PHOTOS:
+        sizes = [len(one.moves) + len(one.labels) for one in changes]
+        while len(changes) > 1 and sum(sizes[-len(changes) :]) > _STEPS_PHOTOS:
             del changes[0]
         self._write(changes)
         try:
             _rename(free)
-            if corrections is not None:
+            if corrections is not None and labels:
                 corrections.write(labels)
         except BaseException:
             _rename([(target, file) for file, target in reversed(free) if target.exists()])
@@ -134,12 +124,14 @@ class PhotoFiles:
         for before, after in reversed(last.moves):
             if self._path(after).exists():
                 _rename(self._free([(after, before or f"{removed}/{after}")]))
-        lines = read_lines(self._table)
-        # What was changed again since, by hand, stays.
-        change_lines(self._table, lines, [
-            (digest, name, after, before) for digest, name, before, after in last.labels
-            if lines.get((digest, name)) == after
-        ])  # fmt: skip
+        if last.labels:
+            lines = read_lines(self._table)
+            back = [
+                (digest, name, after, before)
+                for digest, name, before, after in last.labels
+                if lines.get((digest, name)) == after
+            ]  # others were changed by hand
+            change_lines(self._table, lines, back)
         self._write(changes)
         self.moves += bool(last.moves)
         people.record(f"Took back: {last.text} in {self._title()}")
@@ -160,14 +152,14 @@ class PhotoFiles:
 
     def renamed(self, old: str, new: str) -> Moves:
         """The move of a class to another name."""
-        target = self.source / self.new_name(new, old)
-        return [(self._short(self.source / old), self._short(target))]
+        folders = self.source / old, self.source / self._new_name(new, old)
+        return [(self._short(folders[0]), self._short(folders[1]))]
 
     # What is added.
 
     def add_class(self, name: str) -> str:
         """Add an empty class; return its name."""
-        folder = self.source / self.new_name(name)
+        folder = self.source / self._new_name(name)
         with storage_errors(folder):
             folder.mkdir(parents=True)
         self.make(f"Added the class {folder.name}", [("", self._short(folder))])
@@ -197,19 +189,10 @@ class PhotoFiles:
         self.make(text, moves)
         return text
 
-    def new_name(self, text: str, old: str = "") -> str:
-        """The name that a class can have, which no other has; ``old`` may have it."""
-        name = class_name(text)
-        others = {path.name for path in self.source.iterdir() if path.is_dir()} - {old}
-        if name.casefold() in {other.casefold() for other in others}:
-            raise SourceError(f"There is a class {name!r:.80} already", "Choose another name.")
-        return name
-
     def sweep(self, kept: float = KEPT) -> None:
         """Delete for good what was removed so many seconds ago."""
         folder = self._source.parent / REMOVED if self._source else None
-        own = folder is not None and folder.is_dir() and not folder.is_symlink()
-        for entry in list(folder.iterdir()) if folder and own else ():
+        for entry in list(folder.glob("*-*")) if folder and not folder.is_symlink() else ():
             removed = entry.name.partition("-")[0]
             if removed.isdecimal() and time.time() - int(removed) / 1e9 > kept:
                 shutil.rmtree(entry, ignore_errors=True)
@@ -217,6 +200,13 @@ class PhotoFiles:
         recent = [change for change in changes if time.time() - change.when <= kept]
         if len(recent) < len(changes):
             self._write(recent)
+
+    def _new_name(self, text: str, old: str = "") -> str:
+        name = class_name(text)
+        others = {path.name for path in self.source.iterdir() if path.is_dir()} - {old}
+        if name.casefold() in {other.casefold() for other in others}:
+            raise SourceError(f"There is a class {name!r:.80} already", "Choose another name.")
+        return name
 
     def _folder_of(self, class_: str) -> Path:
         folder = self.source / class_

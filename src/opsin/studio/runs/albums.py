@@ -373,7 +373,7 @@ def _rows_in(whole: DecodedDataset, opened: DecodedDataset) -> NDArray[np.int64]
         rows[one] = other
     if lost := int((rows < 0).sum()):
         raise NotThere(
-            f"{lost:,} of the classifier's photos are not in its project any more",
+            f"{lost:,} of the classifier's photographs are not in its project any more",
             "Add them again, or train again.",
         )
     return rows

@@ -173,7 +173,7 @@ def error_line(error: OpsinError | str) -> ui.element:
     with ui.element("p").classes("error").props('role="alert"') as line:
         if isinstance(error, MovedError):
             names = ", ".join(Path(path).name or path for path in error.gone)
-            ui.label(f"The photos of this classifier were moved: {safe(names)}.")
+            ui.label(f"The photographs of this classifier were moved: {safe(names)}.")
             ui.link("Find them", f"/runs/{opaque(Path(error.run).name)}/moved")
         else:
             ui.label(safe(str(error), _MESSAGE_MOST))
