@@ -7,7 +7,7 @@ import importlib
 import io
 import struct
 from types import ModuleType
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import simplejpeg
@@ -24,7 +24,7 @@ _MODULES: Final = [
     "Ico", "Pcx", "Tga",
 ]  # fmt: skip
 # Their classes: the usual openers also look for further images behind the first.
-_OPENERS: Final[dict[str, Any]] = {
+_OPENERS: Final[dict[str, type[ImageFile.ImageFile]]] = {
     opener.format: opener
     for opener in (
         getattr(importlib.import_module(f"PIL.{name}ImagePlugin"), f"{name}ImageFile")

@@ -10,8 +10,8 @@ import contextlib
 import hashlib
 import itertools
 import zipfile
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,9 +99,9 @@ def near_duplicates(
     index = np.empty(len(digests), np.int64)
     index[rows] = np.arange(len(rows))
     # A failed write costs only time in the next search.
-    arrays: dict[str, Any] = vars(duplicates) | {"pairs": index[duplicates.pairs]}
+    found = replace(duplicates, pairs=index[duplicates.pairs])
     with contextlib.suppress(StorageError), atomic_file(file) as new, new.open("wb") as target:
-        np.savez(target, **arrays)
+        np.savez(target, **vars(found))
     return duplicates
 
 

@@ -18,6 +18,7 @@ from opsin.core.artifacts.records import LeftOut
 from opsin.core.errors import SourceError
 from opsin.core.files import MISSING, file_stamp
 from opsin.core.storage import write_json
+from opsin.core.stored_json import JsonObject
 from opsin.data.cache import ABOUT, digest_rows
 from opsin.data.image_tree import add_up, natural
 from opsin.data.images import PackedImage
@@ -128,7 +129,7 @@ def write_facts(folder: Path, contents: LabelledImages, *, arrays: Any, **more: 
     """Write what is known of each image beside its pixels."""
     arrays = {"labels": contents.labels, "source_parts": contents.source_parts, **arrays}
     np.savez(folder / "columns.npz", **arrays, allow_pickle=False)
-    about: dict[str, Any] = {name: getattr(contents, name) for name in ("mirrored", "repeated")}
+    about: JsonObject = {name: getattr(contents, name) for name in ("mirrored", "repeated")}
     about |= {name: list(getattr(contents, name)) for name in ("classes", "names", "groups")}
     left_out = [entry.model_dump() for entry in contents.left_out]
     write_json(folder / ABOUT, about | more | {"left_out": left_out})
