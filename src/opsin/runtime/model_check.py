@@ -1,8 +1,7 @@
 """A classifier.onnx is tried out in a process that may die, before it is first used.
 
-What a file says of itself proves nothing: its answers may be texts, or not numbers; it may take all
-memory, or never end. So it is scanned, loaded and asked there, once; what is known of a file is
-kept by its content's hash in the cache, where its owner alone may have written it.
+It may give no sound answers, take all memory, or never end. What passed is known by its content's
+hash in the cache, where its owner alone may have written it.
 """
 
 from __future__ import annotations
