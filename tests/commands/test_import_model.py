@@ -182,11 +182,9 @@ def test_pixels_are_asked_for_and_never_guessed(digits_file: Path, tmp_path: Pat
         opsin.import_model(digits_file, **options)
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
     scaled = sequential(
-        image(8, 8, 1),
-        layer("Rescaling", "scale", scale=1 / 255, offset=0.0),
-        layer("Flatten", "flatten"),
-        layer("Dense", "scores", units=10),
-    )
+        image(8, 8, 1), layer("Rescaling", "scale", scale=1 / 255, offset=0.0),
+        layer("Flatten", "flatten"), layer("Dense", "scores", units=10),
+    )  # fmt: skip
     file = write_keras(tmp_path / "s.keras", scaled, {"scores": [drawn(64, 10), drawn(10)]})
     run = opsin.import_model(file, **options)
     assert run.imported().pixels == "grey, 0 to 255 (its layer scale scales them)"
