@@ -193,28 +193,19 @@ def open_bucket(where: StoreAddress | StoredObject) -> Bucket:
     return _opened(where.store, where.bucket, hash(frozenset(settings)))
 
 
-@functools.lru_cache(maxsize=8)
-def _opened(store: Store, name: str, settings: int) -> Bucket:  # noqa: ARG001  what it depends on
-    return Bucket(store, name)
-
-
 class Bucket:
     """A bucket, safe for threads. Credentials come from the environment."""
 
     def __init__(self, store: Store, name: str) -> None:
         try:
-            import obstore  # noqa: PLC0415  an extra
+            import obstore.store  # noqa: PLC0415  an extra
         except ImportError as error:
             raise MissingExtraError("sources on object stores", store) from error
-        self.store: Store = store
-        self.name = name
-        self._obstore = obstore
+        self.store, self.name, self._obstore = store, name, obstore
         # `_pieces` handles slow transfers; the read timeout is of silence.
         self._client = self._connect(timeout=timedelta(hours=1), read_timeout=timedelta(seconds=30))
 
     def _connect(self, **timeouts: timedelta) -> Any:
-        from obstore.store import AzureStore, GCSStore, S3Store  # noqa: PLC0415  an extra
-
         for variable in ADDRESSES[self.store]:
             # At others, obstore would panic.
             written = os.environ.get(variable, "")
@@ -226,7 +217,8 @@ class Bucket:
                 raise SourceError(
                     f"{variable} is no address such as http://127.0.0.1:9000, without credentials"
                 )
-        kind: Any = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}[self.store]
+        name = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore"}[self.store]
+        kind: Any = getattr(self._obstore.store, name)
         # Self-hosted stores may speak plain HTTP.
         options = {"connect_timeout": timedelta(seconds=10), "allow_http": True, **timeouts}
         with store_errors(self.address("")):
@@ -361,6 +353,9 @@ class Bucket:
         with store_errors(self.address(key), writing=True):
             answer = _wait_for(lambda: self._obstore.get(self._client, key, options={"head": True}))
             return self._of(answer.meta) if answer.attributes.get("sha256") == digest else None
+
+
+_opened = functools.lru_cache(maxsize=8)(lambda store, name, _settings: Bucket(store, name))
 
 
 def _version(tag: str | None) -> str:
