@@ -90,7 +90,7 @@ def test_with_images_it_is_a_run_like_others(digits_file: Path, tmp_path: Path) 
     own = opsin.train("digits", model="logistic", runs=tmp_path / "runs", quiet=True)
     found = opsin.compare(run, own)
     assert found.images == report.judged.images
-    assert any("whether it learnt from these images is not known" in n for n in found.notes)
+    assert any("whether it learnt from these images is unknown" in n for n in found.notes)
     assert opsin.evaluate(run, "digits").accuracy == run.accuracy
     assert [row.name for row in run.classifier().metadata.layers] == ["flatten", "scores"]
     assert opsin.inspect(run).page

@@ -165,9 +165,7 @@ def import_model(
     dataset = None
     if places:  # prepared as the network takes them
         probed: dict[str, Any] = {"size": network.probed.side, "channels": network.probed.channels}
-        dataset = load(
-            *places, classes=names, watcher=watcher, **probed, **options | {"resize": resize}
-        )
+        dataset = load(*places, classes=names, watcher=watcher, resize=resize, **probed, **options)
         if names is None:
             names, stated = dataset.classes, f"in the order of {dataset.recipe.source_names}"
     names = _checked_names(network, names, stated)
@@ -244,9 +242,7 @@ def _reasons(record: ImportRecord, classes: int, *, measured: bool) -> dict[str,
         "Licence": record.licence,
     }
     if measured:
-        reasons["Trained"] = (
-            "elsewhere, on what is not known: of test images among it, figures are too good"
-        )
+        reasons["Trained"] = "elsewhere: figures are too good if it learnt from any of these images"
     return reasons
 
 

@@ -162,9 +162,7 @@ def open_session(
         value = values.get(key)
         if value and not (value.type == kind and _fits(value.shape, sides)):
             shape = printable(value.shape)
-            raise unreadable(
-                name, f"its description does not fit the network: {key} is {value.type} of {shape}"
-            )
+            raise unreadable(name, f"it does not fit the network: {key} is {value.type} of {shape}")
     return session, metadata
 
 

@@ -138,9 +138,7 @@ class StoreAddress(os.PathLike[str]):
         control = re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", address.key)
         names = address.key.removesuffix("/").split("/") if address.key else ["-"]
         if control or {"", ".", ".."}.intersection(names) or not _BUCKET.fullmatch(match[2]):
-            raise RecipeError(
-                f"{text!r} has no name of a bucket, or a key without a name between two slashes"
-            )
+            raise RecipeError(f"{text!r} has no bucket, or a key without a name between slashes")
         return address
 
     def __str__(self) -> str:
@@ -214,9 +212,7 @@ class Bucket:
             except ValidationError:
                 sound = False
             if not sound:
-                raise SourceError(
-                    f"{variable} is no address such as http://127.0.0.1:9000, without credentials"
-                )
+                raise SourceError(f"{variable} is no address like http://127.0.0.1:9000 (no login)")
         name = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore"}[self.store]
         kind: Any = getattr(self._obstore.store, name)
         # Self-hosted stores may speak plain HTTP.

@@ -89,7 +89,7 @@ def test_a_file_that_says_something_else_is_refused(content: str, tmp_path: Path
     shares.write_text(content)
     with pytest.raises(RecipeError, match="share above 0"):
         assumed_mix(str(shares), digits)
-    with pytest.raises(RecipeError, match="no JSON file"):
+    with pytest.raises(RecipeError, match="no JSON of"):
         assumed_mix("evn", digits)
 
 

@@ -100,7 +100,7 @@ def test_a_run_that_another_process_holds_is_refused_as_that(tmp_path: Path) -> 
     ) as other:  # fmt: skip
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
-        with pytest.raises(RunError, match="is being trained by process"), directory.hold():
+        with pytest.raises(RunError, match="is training"), directory.hold():
             pass
         other.communicate()
 
