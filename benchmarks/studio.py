@@ -97,8 +97,8 @@ def correct(visit: Visit, others: Path) -> Figures:
     for words in ("That is wrong", f"It is {name}", "Train again"):
         visit.click(words)
     visit.reach("/compare")
-    visit.says("Both are right for")
-    sentence = visit.line("Both are right for")
+    visit.says("compared with")
+    sentence = visit.line("compared with")
     return {"actions": visit.actions, "seconds": visit.seconds, "sentence": sentence}
 
 

@@ -17,7 +17,7 @@ from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset, from_arrays
 from opsin.evaluation.intervals import wilson
 from opsin.report.terminal import images_in_words
-from opsin.studio.runs.run_index import read_row, stamp_of
+from opsin.studio.runs.run_index import read_row
 from tests.commands.export import shipped
 from tests.conftest import Cli, Notes, only_json, without_drawing, write_shapes
 
@@ -214,7 +214,7 @@ def test_corrections_of_the_measure_are_told_apart_from_progress(
     for told in (said.stderr, page, card, cli("runs").stdout):
         assert words in " ".join(told.split())
     assert after.row()["corrected"] == corrected.model_dump(mode="json", exclude_unset=True)
-    assert read_row(after.path, stamp_of(after.path)).corrected == corrected
+    assert read_row(after.path).corrected == corrected
     opsin.write_report(after.path, deep=False)
     assert after.figures.corrected == corrected
     figures = opsin.evaluate(before.path, "digits", labels=tmp_path / "labels.csv")

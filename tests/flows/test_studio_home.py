@@ -126,13 +126,13 @@ def test_loose_photos_become_a_project(
     until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, ".project-pictures img")) > 2)
     choose(browser, "My photographs", "Remove")
     until(browser, lambda: "Recently removed (1)" in shown(browser))
-    assert any(running.home.glob("sets/*/photos/.not-sorted"))
+    assert any(running.home.rglob(".not-sorted"))
     browser.get(f"{running.address}/settings")
-    press(browser, "Delete permanently")
+    press(browser, "Delete permanently what was removed")
     until(browser, lambda: one(browser, ".q-dialog .danger").is_displayed())
     one(browser, ".q-dialog .danger").click()
-    until(browser, lambda: "Nothing was removed" in shown(browser))
-    assert not any(running.home.glob("sets/*/photos/.not-sorted"))
+    until(browser, lambda: "The space is free" in shown(browser))
+    assert not any(running.home.rglob(".not-sorted"))
     browser.get(running.address)
     until(browser, lambda: "Looking for your projects" not in shown(browser))
     assert "Recently removed" not in shown(browser)
@@ -182,6 +182,15 @@ def test_projects_are_made_renamed_removed_and_restored(
         browser.get(running.address)
         until(browser, lambda: names(browser))
         assert sideways(browser) == 0
+    # Help opens beside the page, and stays while one goes on.
+    one(browser, field("Help with this page")).click()
+    until(browser, lambda: "opsin-help" in browser.execute_script("return document.cookie"))
+    browser.get(f"{made}/photos")
+    until(browser, lambda: one(browser, ".help iframe").get_attribute("src"))
+    assert "/help/how-to/studio.html" in str(one(browser, ".help iframe").get_attribute("src"))
+    one(browser, field("Close the help")).click()
+    until(browser, lambda: not one(browser, ".help iframe").is_displayed())
+    assert all("/help/" in each for each in complaints(browser))  # the site may not be built
 
 
 def test_a_folder_of_this_machine_is_added_and_nothing_outside(

@@ -28,6 +28,7 @@ WHO = """
 import asyncio, sys
 from pathlib import Path
 from nicegui import background_tasks, ui
+from opsin.core.events import SILENT
 from opsin.studio.settings import StudioSettings
 from opsin.studio import app
 from opsin.studio.pages.page import Page
@@ -69,7 +70,7 @@ folder = Path(sys.argv[1])
 settings = StudioSettings(
     runs=folder / "runs", home=folder / "home", roots=(folder,), port=0, share=True
 )
-app.serve(settings, open_browser=False, announce=lambda link: print(link, flush=True))
+app.serve(settings, False, SILENT, lambda link: print(link, flush=True))
 """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -30,9 +31,9 @@ class Routes:
     """An application with these routes alone."""
 
     def __init__(self, studio: Studio) -> None:
-        self.runs, self.sets, self.cache = studio.runs, studio.sets, studio.opened
+        self.runs, self.sets, self.albums = studio.runs, studio.sets, studio.albums
         self.api = new_api()
-        add_routes(self.api, self.cache, self.runs)
+        add_routes(self.api, studio)
 
     def get(self, address: str) -> httpx.Response:
         return asyncio.run(fetch(self.api, address))
@@ -56,7 +57,7 @@ def routes(tmp_path: Path, shapes: Path, studio: Studio) -> Routes:
 
 def test_an_image_that_may_be_kept_for_ever(routes: Routes, shapes: Path) -> None:
     set_id = routes.sets.add_source(str(shapes)).id
-    here = asyncio.run(routes.cache.of_set(set_id))
+    here = asyncio.run(routes.albums.corrections_of(set_id)).opened
     reply = routes.get(here.address(3))
     assert reply.status_code == 200
     assert reply.headers["content-type"] == "image/png"
@@ -125,6 +126,33 @@ def test_no_link_in_a_run_is_served(routes: Routes, tmp_path: Path, name: str) -
     place.symlink_to(tmp_path / "private" / ("" if folder else "roc.png"))
     for asked in (place.name, "roc.png", "report.json"):
         refused(routes.get(f"/files/{opaque('one')}/{asked}"))
+
+
+def test_covers_are_of_the_first_folders_or_of_three_classes(
+    tmp_path: Path, digits: opsin.Dataset, studio: Studio
+) -> None:
+    def pictures(project: str) -> list[Any]:
+        replies = [Routes(studio).get(f"/covers/{project}/{number}") for number in range(4)]
+        return [np.asarray(Image.open(io.BytesIO(reply.content))) for reply in replies
+                if reply.content]  # fmt: skip
+
+    made = studio.sets.new_empty(["a", "b"])
+    root = studio.sets.images_path(made.id)
+    assert pictures(made.id) == []
+    tray = root.parent / ".not-sorted"
+    tray.mkdir()
+    shades = {tray / "1.png": 9, root / "b" / "1.png": 50, root / "b" / "2.png": 70,
+              root / "a" / "1.png": 90}  # fmt: skip
+    for place, shade in shades.items():
+        Image.new("RGB", (8, 8), (shade, 0, 0)).save(place)
+    (root / "a" / "link.png").symlink_to(tray / "1.png")
+    assert [picture[0, 0, 0] for picture in pictures(made.id)] == [90, 50, 9]
+    (root / "a" / "1.png").write_bytes(b"no image")
+    assert [picture[0, 0, 0] for picture in pictures(made.id)] == [50, 9]
+    write_run(tmp_path / "runs", "two", digits, answers_right(digits, 0.8))
+    studio.runs.scan()
+    [of_runs] = (item for item in studio.projects.all() if item.runs)
+    assert [picture.shape for picture in pictures(of_runs.id)] == [(8, 8)] * 3
 
 
 def client(site: Path) -> TestClient:

@@ -185,16 +185,16 @@ def limit_computing(seconds: float) -> None:
         signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
-def lower_priority() -> None:
-    """Lower this process's priority."""
+def lower_priority(pid: int = 0) -> None:
+    """Lower the priority of a process, or of this one."""
     if sys.platform == "win32":
         import psutil  # noqa: PLC0415  0.04 s
 
         with contextlib.suppress(psutil.Error, OSError):
-            psutil.Process().nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
+            psutil.Process(pid or None).nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
         return
     with contextlib.suppress(OSError):
-        os.nice(5)
+        os.setpriority(os.PRIO_PROCESS, pid, 5)
 
 
 def limit_process(memory: int) -> None:

@@ -37,7 +37,8 @@ def is_visible(name: str) -> bool:
 
 def is_image_name(name: str) -> bool:
     """Tell whether a name has an image's ending."""
-    return os.path.splitext(name)[1].lower() in _IMAGES  # noqa: PTH122  as text
+    at = name.rfind(".")
+    return at > 0 and name[at:].lower() in _IMAGES
 
 
 def is_within(path: str, folder: str) -> bool:

@@ -9,7 +9,6 @@ import signal
 import sys
 import webbrowser
 from collections.abc import Callable
-from typing import Final
 
 # Read when NiceGUI is imported: we use none of its storage.
 os.environ.setdefault("NICEGUI_STORAGE_PATH", os.devnull)
@@ -19,38 +18,30 @@ from fastapi import FastAPI
 from nicegui import app as nicegui_app
 from nicegui import ui
 
-from opsin.core.events import SILENT, Watcher
+from opsin.core.events import Watcher
 from opsin.core.glossary import glossary
 from opsin.core.platform import allow_open_files
-from opsin.studio import covers, image_routes
+from opsin.studio import image_routes
 from opsin.studio.context import Studio
 from opsin.studio.datasets import uploads
 from opsin.studio.door import Door
 from opsin.studio.errors import new_api
-from opsin.studio.pages import answer_tables, error_pages, photo_routes
-from opsin.studio.pages.page import all_pages
-from opsin.studio.runs import tried_images, workers
+from opsin.studio.pages import answer_tables
+from opsin.studio.pages.page import add_error_pages, all_pages
+from opsin.studio.runs import workers
 from opsin.studio.settings import StudioSettings
 from opsin.studio.ui import layout
 from opsin.web.listening import OPEN_FILES, ConnectionLimits, Server, listening
-
-# Seconds that a disconnected window is remembered.
-_RECONNECT: Final = 10.0
-# Ports tried after the requested one.
-_FURTHER: Final = 20
 
 
 def build(studio: Studio) -> FastAPI:
     """Return the application with all pages and routes, not yet guarded."""
     api = new_api()
-    image_routes.add_routes(api, studio.opened, studio.runs)
-    photo_routes.add_routes(api, studio)
-    covers.add_routes(api, studio)
+    image_routes.add_routes(api, studio)
     image_routes.add_help(api)
     uploads.add_routes(api, studio.uploads)
-    tried_images.add_routes(api, studio.tried)
     answer_tables.add_routes(api, studio.jobs)
-    workers.add_routes(api, studio.inside)
+    workers.add_routes(api, studio.inside, studio.tried)
     layout.head()  # read once, before there are windows
     glossary()
     ui.button.default_props("no-caps")
@@ -60,7 +51,7 @@ def build(studio: Studio) -> FastAPI:
     studio.menu = [(page.more, page.path) for page in pages if page.more]
     for page in pages:
         page.register(studio)
-    error_pages.add(studio)
+    add_error_pages(studio)
     nicegui_app.on_startup(studio.start)
     nicegui_app.on_shutdown(studio.stop)
 
@@ -72,7 +63,7 @@ def build(studio: Studio) -> FastAPI:
     nicegui_app.config.quasar_config["loadingBar"]["skipHijack"] = True
     ui.run_with(
         api, title="Opsin", language="en-US", dark=None, tailwind=False,
-        show_welcome_message=False, reconnect_timeout=_RECONNECT, binding_refresh_interval=None,
+        show_welcome_message=False, reconnect_timeout=10.0, binding_refresh_interval=None,
         cache_control_directives="private, max-age=86400",
     )  # fmt: skip
     return api
@@ -85,12 +76,11 @@ def show_in_terminal(address: str) -> None:
 
 
 def serve(
-    settings: StudioSettings, *, open_browser: bool = True, watcher: Watcher = SILENT,
-    announce: Callable[[str], None] = show_in_terminal,
-) -> None:  # fmt: skip
+    settings: StudioSettings, open_browser: bool, watcher: Watcher, announce: Callable[[str], None]
+) -> None:
     """Run a studio until Ctrl-C or SIGTERM; its trainings continue."""
     allow_open_files(OPEN_FILES)
-    with listening(settings.host, settings.port, further=_FURTHER) as socket:
+    with listening(settings.host, settings.port, further=20) as socket:
         studio = Studio(settings)
         studio.hold()
         door = Door(settings, studio.people, socket.getsockname()[1])

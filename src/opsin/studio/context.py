@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import inspect
 import logging
-import shutil
 from collections.abc import Awaitable, Callable
 
 from filelock import FileLock, Timeout
@@ -21,11 +20,9 @@ from opsin.studio.jobs.queue import Queue
 from opsin.studio.people import People, acting, visitor
 from opsin.studio.progress import ProgressOfAll
 from opsin.studio.projects import Projects
-from opsin.studio.runs.albums import Albums
-from opsin.studio.runs.dataset_cache import DatasetCache, ImagePlaces
+from opsin.studio.runs.albums import Albums, ImagePlaces
 from opsin.studio.runs.run_index import RunIndex
-from opsin.studio.runs.tried_images import TriedImages
-from opsin.studio.runs.workers import Workers
+from opsin.studio.runs.workers import TriedImages, Workers
 from opsin.studio.settings import StudioSettings
 from opsin.studio.threads import WATCHER
 from opsin.studio.trash import KEPT
@@ -67,12 +64,11 @@ class Studio:
         self.jobs = Queue(settings.home, settings.at_once, settings.runs, settings.most_waiting)
         self.progress = ProgressOfAll(self.jobs, self.runs)
         self.sets = Library(settings.home, self.jobs)
-        self.projects = Projects(self.sets, self.runs, self.jobs, settings.home)
+        self.projects = Projects(self.sets, self.runs, self.jobs)
         self.folders = Folders(settings.roots)
         self.uploads = Uploads(settings.home, most_disk=settings.most_disk)
         self.places = places = ImagePlaces(self.sets, self.folders, settings.home)
-        self.opened = DatasetCache(self.sets, self.runs, places)
-        self.albums = Albums(self.sets, self.opened, self.uploads)
+        self.albums = Albums(self.sets, self.runs, places, self.uploads)
         self.inside = Workers(self.runs, places)
         self.tried = TriedImages(Workers(self.runs, places, memory=_MEMORY))
         self._lock = FileLock(settings.home / "studio.lock")
@@ -115,16 +111,11 @@ class Studio:
             await asyncio.sleep(3600)
 
     def sweep(self, older: float = KEPT) -> None:
-        """Delete for good what was removed so many seconds ago, and pictures of no project."""
+        """Delete for good what was removed so many seconds ago."""
         self.runs.sweep(older)
         self.sets.sweep(older)
         self.albums.sweep(older)
         self.uploads.sweep()
-        known = {project.id for project in self.projects.all()}
-        covers = self.settings.home / "covers"
-        for cover in () if covers.is_symlink() else covers.glob("*-*"):
-            if cover.name.rpartition("-")[0] not in known:
-                shutil.rmtree(cover, ignore_errors=True)
 
     async def first_scan(self) -> None:
         """Wait until the runs are known, once after the start."""
@@ -135,14 +126,13 @@ class Studio:
         """Check runs and jobs periodically, and emit changes."""
         said = ""
         while True:
-            fault = ""
             try:
                 await self.look()
+                said = ""
             except Exception as error:  # noqa: BLE001  without it, the studio would show old data
-                fault = str(error)
-            if fault and fault != said:
-                _LOG.warning("the studio could not look at its files: %s", fault)
-            said = fault
+                if str(error) != said:
+                    _LOG.warning("the studio could not look at its files: %s", error)
+                said = str(error)
             await asyncio.sleep(every)
 
     async def look(self) -> None:

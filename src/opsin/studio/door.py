@@ -34,15 +34,14 @@ _DROPPED: Final = (
 # Pages load everything from here. NiceGUI compiles templates in the browser, hence
 # 'unsafe-inline' and 'unsafe-eval'; script attributes such as onerror= are forbidden, which is how
 # a name that holds HTML would run one.
-_POLICY: Final = (
-    "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
-    "script-src-attr 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
-    "font-src 'self'; connect-src 'self'; media-src 'self' blob:; worker-src 'self' blob:; "
-    "frame-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'self'; "
-    "object-src 'none'"
-)
-# Seconds that the account of a connection is remembered.
-_FRESH: Final = 5
+_HEADERS: Final = {
+    "content-security-policy": "default-src 'none'; "
+    "script-src 'self' 'unsafe-inline' 'unsafe-eval'; script-src-attr 'none'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self'; "
+    "connect-src 'self'; media-src 'self' blob:; worker-src 'self' blob:; frame-src 'self'; "
+    "frame-ancestors 'self'; base-uri 'none'; form-action 'self'; object-src 'none'",
+    "cross-origin-opener-policy": "same-origin",
+}
 
 
 class Door(SignIn):
@@ -64,27 +63,20 @@ class Door(SignIn):
 
     def guard(self, app: ASGIApp) -> ASGIApp:
         """Wrap the studio: every request needs a cookie, a code, the token or an invitation."""
+        given = self._settings
         door = AccessMiddleware(
-            self._while_allowed(app),
-            host=self._settings.host,
-            headers={
-                "content-security-policy": _POLICY, "cross-origin-opener-policy": "same-origin",
-            },
-            allowed_hosts=self._settings.allowed_hosts,
-            token=self._settings.token,
-            sign_in=self,
-            dropped=_DROPPED,
+            self._while_allowed(app), host=given.host, headers=_HEADERS, token=given.token,
+            allowed_hosts=given.allowed_hosts, sign_in=self, dropped=_DROPPED,
         )  # fmt: skip
-        return _below(door, self._settings.sub_path)
+        return _below(door, given.sub_path)
 
     def knows(self, scope: Scope) -> bool:
         """Whether a request carries a cookie; if so, note whose."""
         client, server = scope.get("client"), scope.get("server")
         person = self._people.of_cookie(self.cookie_of(scope))
         if super().knows(scope):
-            own = not (self._alone and client and server) or _is_own(
-                client[1], server[1], int(time.monotonic()) // _FRESH
-            )
+            now = int(time.monotonic()) // 5  # the account of a connection is remembered so long
+            own = not (self._alone and client and server) or _is_own(client[1], server[1], now)
             person = OWNER if own else None
         # Of nobody, too: a request may inherit the context of the one before on its connection.
         visitor.set(Visitor(person or OWNER, self._people))
@@ -124,17 +116,14 @@ class Door(SignIn):
         """Nothing goes through the windows of people whose access has ended."""
 
         async def call(scope: Scope, receive: Receive, send: Send) -> None:
-            person = visitor.get().person
+            closed, person = False, visitor.get().person
             if scope["type"] != "websocket" or not person.id:
                 await app(scope, receive, send)
                 return
-            closed = False
 
             async def receive_if_allowed() -> Message:
-                message = await receive()
-                if self._people.find(person.id):
-                    return message
-                return {"type": "websocket.disconnect", "code": 1008}
+                message, allowed = await receive(), self._people.find(person.id)
+                return message if allowed else {"type": "websocket.disconnect", "code": 1008}
 
             async def send_or_close(message: Message) -> None:
                 nonlocal closed

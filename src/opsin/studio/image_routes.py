@@ -1,25 +1,51 @@
-"""Routes for images and files, by id, and for the documentation."""
+"""Routes for photographs, decoded images, covers and files, by id, and for the documentation."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import itertools
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+import numpy as np
 from fastapi import FastAPI
+from numpy.typing import NDArray
+from PIL import Image
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import ImageError, OpsinError
+from opsin.core.files import file_stamp
 from opsin.core.glossary import SITE
-from opsin.studio.datasets.decoded_dataset import DecodedDataset
+from opsin.data.image_tree import is_image_name, is_visible
+from opsin.data.images import content_of, open_apart
+from opsin.studio.datasets.decoded_dataset import DecodedDataset, open_run, open_set, png_of
+from opsin.studio.datasets.upload_import import TRAY
 from opsin.studio.errors import NotThere
-from opsin.studio.runs.dataset_cache import DatasetCache
-from opsin.studio.runs.run_index import RunIndex
-from opsin.studio.threads import IMAGES
+from opsin.studio.projects import Project
+from opsin.studio.threads import IMAGES, ComputedOnce
+
+if TYPE_CHECKING:
+    from opsin.studio.context import Studio
 
 #: The documentation's path in the studio.
 HELP: Final = "/help"
+#: Pictures of a project.
+COVERS: Final = 3
+# Longest sides of thumbnails, for screens of two pixels a point, and of large images.
+_SMALL: Final = 320
+_LARGE: Final = 2560
+# Smaller images are sent without loss.
+_PIXELS: Final = 96
+# Thumbnails in memory, of 15 kB each, and projects with covers.
+_THUMBNAILS: Final = 2000
+_COVERED: Final = 200
+# Folders that are looked into for a cover of each.
+_FOLDERS: Final = 200
 # A page in a run's folder is untrusted, since runs are copied between machines: it may run its own
 # scripts, but reaches nothing of the studio.
 _ALONE: Final = {
@@ -31,34 +57,76 @@ _ALONE: Final = {
 # An image's URL contains its version, so its content never changes.
 _FOREVER: Final = {"cache-control": "private, max-age=31536000, immutable"}
 _NOW: Final = {"cache-control": "no-store"}
+_UNREADABLE: Final = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 160 160"><path d="M0 0H160V160H0Z" '
+    'fill="#8883"/><path d="M60 60L100 100M100 60L60 100" stroke="#888" stroke-width="6"/></svg>'
+)
+# Files of a run that are shown, some as plain text; others are downloaded.
+_SHOWN: Final = (".html", ".png", ".svg", ".json")
+_TEXTS: Final = (".jsonl", ".txt", ".md")
 
-# Media types of a run's files; others are downloaded, not shown.
-_SHOWN: Final = {
-    ".html": "text/html; charset=utf-8",
-    ".png": "image/png",
-    ".svg": "image/svg+xml",
-    ".json": "application/json",
-    ".jsonl": "text/plain; charset=utf-8",
-    ".txt": "text/plain; charset=utf-8",
-    ".md": "text/plain; charset=utf-8",
-}
+_Picture = tuple[bytes, str]  # content and media type
 
 
-def add_routes(api: FastAPI, opened: DatasetCache, runs: RunIndex) -> None:
-    """Serve images of sets and runs, and files of runs."""
+def add_routes(api: FastAPI, studio: Studio) -> None:
+    """Serve images of datasets and runs, and files of runs."""
+    thumbnails = ComputedOnce[tuple[str, str], _Picture](_THUMBNAILS)
+    covers = ComputedOnce[str, list[_Picture]](_COVERED)
+
+    async def photograph(set_id: str, token: str, side: int) -> _Picture:
+        content = await studio.albums.original(set_id, token)
+        return await IMAGES.run(_scaled, content, side)
+
+    @api.get("/thumbnails/{set_id}/{token}")
+    async def thumbnail(set_id: str, token: str) -> Response:
+        studio.sets.get(set_id)
+        try:
+            picture = await thumbnails.get(
+                (set_id, token), lambda: photograph(set_id, token, _SMALL)
+            )
+        except ImageError:
+            return Response(_UNREADABLE, headers=_NOW, media_type="image/svg+xml")
+        return Response(picture[0], headers=_FOREVER, media_type=picture[1])
+
+    @api.get("/originals/{set_id}/{token}")
+    async def original(set_id: str, token: str) -> Response:
+        content, kind = await photograph(set_id, token, _LARGE)
+        return Response(content, headers=_FOREVER, media_type=kind)
 
     @api.get("/images/{set_id}/{row}")
     async def of_set(set_id: str, row: str, v: str = "") -> Response:
-        return await _image(await opened.of_set(set_id), row, v)
+        return await _decoded((await studio.albums.corrections_of(set_id)).opened, row, v)
 
     @api.get("/run-images/{run_id}/{row}")
     async def of_run(run_id: str, row: str, v: str = "") -> Response:
-        return await _image(await opened.of_run(run_id), row, v)
+        return await _decoded(await studio.albums.of_run(run_id), row, v)
+
+    @api.get("/covers/{project_id}/{number}")
+    async def cover(project_id: str, number: str) -> Response:
+        project = studio.projects.get(project_id)
+        files = await IMAGES.run(_cover_files, project)
+        newest = project.runs[0].id if project.runs else ""
+        state = f"{project.id}{files or newest}"
+        pictures = await covers.get(state, lambda: IMAGES.run(_covers, studio, project, files))
+        if number not in map(str, range(len(pictures))):
+            return Response(status_code=204)
+        content, kind = pictures[int(number)]
+        headers = {"cache-control": "private, max-age=60"}
+        return Response(content, headers=headers, media_type=kind)
 
     @api.get("/files/{run_id}/{name}")
     async def of_run_files(run_id: str, name: str) -> Response:
-        directory = await IMAGES.run(runs.get, run_id)
-        return _file(await IMAGES.run(files_of, directory), name)
+        directory = await IMAGES.run(studio.runs.get, run_id)
+        file = (await IMAGES.run(files_of, directory)).get(name)
+        if file is None:
+            raise NotThere(f"There is no file {name!r:.80}", "Open the page it belongs to.")
+        headers = {"cache-control": "no-cache"}
+        if file.suffix in (*_SHOWN, *_TEXTS):
+            kind = "text/plain" if file.suffix in _TEXTS else None  # its own
+            return FileResponse(file, media_type=kind, headers=headers | _ALONE)
+        # By its own name, which the snippets and the Dockerfile use.
+        kind = "application/octet-stream"
+        return FileResponse(file, media_type=kind, headers=headers, filename=file.name)
 
 
 def add_help(api: FastAPI, site: Path = SITE) -> None:
@@ -81,7 +149,22 @@ def files_of(directory: RunDirectory) -> Mapping[str, Path]:
     return {file.name: file for file in (*fixed, *figures) if file.is_file()}
 
 
-async def _image(opened: DecodedDataset, row: str, version: str) -> Response:
+def _scaled(content: bytes, side: int) -> _Picture:
+    """An image in its original aspect, no side longer than ``side``; opened in the sandbox."""
+    pixels, _ = open_apart(content, "The photograph", side=side)
+    return _encoded(pixels, 80 if side < _LARGE else 92)
+
+
+def _encoded(pixels: NDArray[np.uint8], quality: int) -> _Picture:
+    if max(pixels.shape[:2]) <= _PIXELS:
+        return png_of(pixels), "image/png"
+    file = io.BytesIO()
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    image.save(file, "JPEG", quality=quality)
+    return file.getvalue(), "image/jpeg"
+
+
+async def _decoded(opened: DecodedDataset, row: str, version: str) -> Response:
     # Nine digits suffice, and int() is slow for a million.
     if not (row.isascii() and row.isdigit() and len(row) <= 9):
         raise NotThere(f"There is no image {row!r:.40}", "Go back a page.")
@@ -90,15 +173,39 @@ async def _image(opened: DecodedDataset, row: str, version: str) -> Response:
     return Response(content, headers=headers, media_type="image/png")
 
 
-def _file(files: Mapping[str, Path], name: str) -> Response:
-    file = files.get(name)
-    if file is None:
-        raise NotThere(f"There is no file {name!r:.80}", "Open the page it belongs to.")
-    headers = {"cache-control": "no-cache"}
-    kind = _SHOWN.get(file.suffix)
-    if kind:
-        return FileResponse(file, media_type=kind, headers=headers | _ALONE)
-    # By its own name, which the snippets and the Dockerfile use.
-    return FileResponse(
-        file, media_type="application/octet-stream", headers=headers, filename=file.name
-    )
+def _cover_files(project: Project) -> list[tuple[str, int]]:
+    """A few photographs of a project's first folders, in turn, with their times of change."""
+    dataset, found = project.dataset, list[list[str]]()
+    if dataset is None or not dataset.place.is_absolute():
+        return []
+    places = [dataset.place, dataset.place.parent / TRAY] if dataset.made_here else [dataset.place]
+    walks = itertools.chain.from_iterable(map(os.walk, places))
+    for folder, folders, names in itertools.islice(walks, _FOLDERS):
+        folders[:] = sorted(filter(is_visible, folders))
+        paths = (f"{folder}/{name}" for name in sorted(filter(is_image_name, names)))
+        files = (path for path in paths if not Path(path).is_symlink())
+        found.append(list(itertools.islice(files, COVERS)))
+        if sum(map(bool, found)) == COVERS:
+            break
+    turns = [path for turn in itertools.zip_longest(*found) for path in turn if path]
+    return [(path, file_stamp(path).mtime_ns) for path in turns[:COVERS]]
+
+
+def _covers(studio: Studio, project: Project, files: list[tuple[str, int]]) -> list[_Picture]:
+    """A project's pictures: of its files, or of three classes if its images were decoded before."""
+    pictures: list[_Picture] = []
+    for path, _ in files:
+        with contextlib.suppress(OpsinError):
+            pictures.append(_scaled(content_of(Path(path), "the photograph"), _SMALL))
+    if files:
+        return pictures
+    with contextlib.suppress(OpsinError, OSError):
+        if project.dataset is not None:
+            decoded = open_set(project.dataset).decoded
+        else:
+            directory = studio.runs.get(project.runs[0].id)
+            studio.places.check(directory)
+            decoded = open_run(project.runs[0].id, directory).decoded
+        rows = np.unique(decoded.labels, return_index=True)[1][:COVERS]
+        pictures += [_encoded(np.asarray(decoded.images[row]), 80) for row in rows.tolist()]
+    return pictures

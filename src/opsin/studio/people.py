@@ -25,13 +25,8 @@ from opsin.web.refusals import RequestError
 Role = Literal["viewer", "labeller", "owner"]
 _ROLES: Final = get_args(Role)
 _DAY: Final = 86_400.0
-# Days that an invitation can be used.
-_INVITED: Final = 7.0
-# Wrong links within so many seconds, of everybody, before all have to wait.
+# Wrong links within a minute, of everybody, before all have to wait.
 _WRONG_MOST: Final = 20
-_WRONG_WITHIN: Final = 60.0
-# Bytes of the list of changes that are read, of which 200 are shown.
-_CHANGES_BYTES: Final = 100_000
 
 
 class NotAllowed(RequestError, status=403):  # noqa: N818
@@ -50,12 +45,12 @@ class Person(BaseModel):
     role: Role
     secret: str = ""  # SHA-256 of the link's code, then of the cookie
     until: float = 0.0  # end of the invitation, then of the access
-    days: float = 0.0  # of access, from the first visit
-    joined: float = 0.0  # when the invitation was used
+    days: float = 0.0  # of access, from when the invitation was used
+    joined: float = 0.0  # when that was
 
 
 class Change(BaseModel):
-    """One change, for the list of who changed what."""
+    """What somebody changed, and when."""
 
     when: float
     name: str
@@ -144,7 +139,7 @@ class People:
     def find(self, id_: str) -> Person | None:
         """The person of an id, while their access lasts."""
         person = self._people.get(id_)
-        return person if person is not None and person.until > time.time() else None
+        return person if person and person.until > time.time() else None
 
     def invite(self, name: str, role: Role, days: float = 30.0) -> str:
         """Invite somebody, and return the code of a link that works once."""
@@ -152,16 +147,18 @@ class People:
         name = safe(name, 60)
         if not name or role not in _ROLES or not 0 < days <= 3650:
             raise RecipeError("An invitation has a name, a role and a number of days")
-        code, until = secrets.token_urlsafe(32), time.time() + min(days, _INVITED) * _DAY
-        person = Person(id=secrets.token_hex(6), name=name, role=role, days=days)
-        self._put(person, secret=_hash(code), until=until)
+        code = secrets.token_urlsafe(32)
+        self._put(Person(
+            id=secrets.token_hex(6), name=name, role=role, days=days, secret=_hash(code),
+            until=time.time() + min(days, 7.0) * _DAY,
+        ))  # fmt: skip
         record(f"invited {name} as {role}")
         return code
 
     def redeem(self, code: str) -> str | None:
         """Exchange an invitation's code for a cookie; ``None`` if it is no invitation."""
         now, hashed = time.time(), _hash(code)
-        if len(self._wrong) == _WRONG_MOST and now - self._wrong[0] < _WRONG_WITHIN:
+        if len(self._wrong) == _WRONG_MOST and now - self._wrong[0] < 60.0:
             raise TooManyTries("Too many wrong links were tried", "Wait a minute.")
         person = next((p for p in self.all() if not p.joined and p.secret == hashed), None)
         if person is None:
@@ -175,9 +172,8 @@ class People:
         """The person of a cookie, while their access lasts."""
         id_, _, secret = cookie.partition(".")
         person = self.find(id_)
-        if person is None or not person.joined:
-            return None
-        return person if secrets.compare_digest(person.secret, _hash(secret)) else None
+        right = person and person.joined and secrets.compare_digest(person.secret, _hash(secret))
+        return person if right else None
 
     def change_role(self, id_: str, role: Role) -> None:
         """Give somebody another role, which holds at once."""
@@ -214,7 +210,7 @@ class People:
         """The last changes, the newest first."""
         found: list[Change] = []
         with contextlib.suppress(OSError), self._changes.open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - _CHANGES_BYTES))
+            file.seek(max(0, file.seek(0, 2) - 100_000))  # its end
             for line in reversed(file.read().splitlines()[-200:]):
                 with contextlib.suppress(ValueError):
                     found.append(Change.model_validate_json(line))

@@ -58,11 +58,10 @@ class TrainingProgress:
             phase: seconds if phase == "epochs" else factor * seconds
             for phase, seconds in job.expected.items()
         }
-        expected = sum(self._expected.values())
-        self.left = time_left(None, expected, 0) if expected else None
+        self.left = time_left(None, sum(self._expected.values()) or None, 0)
         # After the studio's restart the training has been at work for a while.
         self._spent = {"start": max(0.0, time.time() - (job.started or time.time()))}
-        self._present: float | None = None  # seconds left of the present phase
+        self._present = self._expected.get("start")  # seconds left of the present phase
         self._status: RunStatus | None = None
         self._last, self._soon = time.monotonic(), 0.0
 
@@ -82,11 +81,16 @@ class TrainingProgress:
         epoch = epoch_of((status.doing if status else None) or "")
         phase = max(self.phase, "epochs" if epoch else self._phase_of(status), key=PHASES.index)
         if phase != self.phase:
-            self.phase, self._present = phase, None
+            self.phase, self._present = phase, self._expected.get(phase)
+        elif self._present is not None:
+            self._present = max(1.0, self._present - passed)
         self._spent[phase] = self._spent.get(phase, 0.0) + passed
-        said = status if status != self._status else None
+        if status is not None and status != self._status:
+            self._learn(status)
         self._status = status
-        self.left = time_left(self.left, self._remaining(said, passed), passed)
+        later = sum(self._expected.get(each, 0.0) for each in PHASES[PHASES.index(phase) + 1 :])
+        estimate = None if self._present is None else self._present + later
+        self.left = time_left(self.left, estimate, passed)
         self._soon = self._soon + passed if self.left == SOON else 0.0
         share, spent = self.share or 0.0, sum(self._spent.values())
         if phase == "epochs" and status is not None and status.share is not None:
@@ -98,36 +102,22 @@ class TrainingProgress:
         if phase == "epochs" and epoch:
             self.step = f"Epoch {count(epoch[0])} of {count(epoch[1])}"
 
+    def _learn(self, status: RunStatus) -> None:
+        """Correct the time of the present phase by what the training says."""
+        done, spent = min(1.0, status.done / (status.total or 1.0)), self._spent[self.phase]
+        if self.phase == "epochs":
+            self._present = self._present if status.left is None else status.left
+        elif self.phase in ("features", "heads") and status.total and done:
+            by_speed = spent * (1 - done) / done
+            expected = by_speed if self._present is None else self._present
+            # From the middle on, its own speed says more than what was expected of it.
+            self._present = expected + min(1.0, 2 * done) * (by_speed - expected)
+
     def _phase_of(self, status: RunStatus | None) -> str:
         if status is None or status.share != 1.0:
             return _BY_WORK.get((status.doing if status else None) or "", self.phase)
         fits_first = "epochs" in self._expected and self.phase != "epochs"
         return self.phase if fits_first else "finish"
-
-    def _remaining(self, said: RunStatus | None, passed: float) -> float | None:
-        """Seconds until the end: of the present phase, by what is new, and of those that follow."""
-        at = PHASES.index(self.phase)
-        done = [phase for phase in PHASES[:at] if phase in self._expected]
-        slow = 1.0
-        if done and self.phase != "epochs":  # which reads no photographs
-            spent = sum(self._spent.get(phase, 0.0) for phase in done)
-            slow = min(8.0, max(1.0, spent / sum(self._expected[phase] for phase in done)))
-        spent, expected = self._spent[self.phase], self._expected.get(self.phase)
-        within = min(1.0, said.done / said.total) if said is not None and said.total else 0.0
-        if said is not None and self.phase == "epochs" and said.left is not None:
-            self._present = said.left
-        elif within and self.phase in ("features", "heads"):
-            by_speed = spent * (1 - within) / within
-            planned = by_speed if expected is None else slow * expected * (1 - within)
-            # From the middle on, its own speed says more than what was expected of it.
-            self._present = planned + min(1.0, 2 * within) * (by_speed - planned)
-        elif self._present is not None:
-            self._present = max(0.0, self._present - passed)
-        elif expected is not None:
-            self._present = max(1.0, slow * expected - spent)
-        if self._present is None:
-            return None
-        return self._present + slow * sum(self._expected.get(p, 0.0) for p in PHASES[at + 1 :])
 
 
 class ProgressOfAll:
@@ -152,7 +142,7 @@ class ProgressOfAll:
         ours = {job.run for job in self._jobs.jobs() if job.active}
         return [
             Job(id=row.id, kind="train", title=row.name, state="running", run=row.folder,
-                started=row.started)
+                started=row.started, cause="It was started in a terminal. Stop it there.")
             for row in self._runs.rows()
             if row.state == "running" and row.folder not in ours
         ]  # fmt: skip

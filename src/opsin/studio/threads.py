@@ -41,47 +41,42 @@ class ComputedOnce(Generic[K, V]):
 
     def __init__(self, most: int, size: Callable[[V], int] = lambda _: 1) -> None:
         self._most, self._size = most, size
-        self._kept: OrderedDict[K, V] = OrderedDict()
-        self._coming: dict[K, asyncio.Task[V]] = {}
+        self._tasks: OrderedDict[K, asyncio.Future[V]] = OrderedDict()  # those that failed go
 
     def kept(self, key: K) -> V | None:
         """Return a cached value, or ``None``."""
-        return self._kept.get(key)
+        task = self._tasks.get(key)
+        return task.result() if task and _is_done(task) else None
 
     def forget(self, key: K) -> None:
         """Drop a value, also one that is being computed: those who wait now still receive it."""
-        self._kept.pop(key, None)
-        self._coming.pop(key, None)
+        self._tasks.pop(key, None)
 
     async def get(self, key: K, compute: Callable[[], Awaitable[V]]) -> V:
         """Return the value of a key, computed unless it is cached or pending."""
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
-        if key not in self._coming:
-            task = asyncio.create_task(self._compute(key, compute))
-            # It may fail when nobody waits any more.
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
-            self._coming[key] = task
-        return await asyncio.shield(self._coming[key])
+        if key not in self._tasks:
+            self._tasks[key] = asyncio.ensure_future(compute())
+            self._tasks[key].add_done_callback(functools.partial(self._done, key))
+        self._tasks.move_to_end(key)
+        return await asyncio.shield(self._tasks[key])
 
     async def cancel(self, key: K | None = None) -> None:
         """Give up computing a value, or all of them; those who wait for it are cancelled."""
-        keys = [*self._coming] if key is None else [key]
-        tasks = [self._coming.pop(one) for one in keys if one in self._coming]
-        for task in tasks:
+        asked = self._tasks if key is None else {key} & self._tasks.keys()
+        pending = {one: self._tasks[one] for one in asked if not self._tasks[one].done()}
+        for one, task in pending.items():
+            self.forget(one)
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*pending.values(), return_exceptions=True)
 
-    async def _compute(self, key: K, compute: Callable[[], Awaitable[V]]) -> V:
-        task, newest = asyncio.current_task(), False
-        try:
-            value = await compute()
-        finally:
-            if newest := self._coming.get(key) is task:
-                del self._coming[key]
-        if newest:
-            self._kept[key] = value
-        while sum(map(self._size, self._kept.values())) > self._most:
-            self._kept.popitem(last=False)
-        return value
+    def _done(self, key: K, task: asyncio.Future[V]) -> None:
+        if not _is_done(task) and self._tasks.get(key) is task:
+            self.forget(key)
+        sizes = {k: self._size(t.result()) for k, t in self._tasks.items() if _is_done(t)}
+        while sum(sizes.values()) > self._most:
+            sizes.pop(oldest := next(iter(sizes)))
+            self.forget(oldest)
+
+
+def _is_done(task: asyncio.Future[V]) -> bool:
+    return task.done() and not task.cancelled() and not task.exception()

@@ -6,9 +6,8 @@ import contextlib
 import re
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from opsin.core.storage import storage_errors
 from opsin.studio.errors import NotThere
@@ -19,14 +18,14 @@ KEPT: Final = 7 * 86_400.0
 _WAITING: Final = re.compile(r"(\d+)-(.+)", re.DOTALL)
 
 
-@dataclass(frozen=True)
-class Removed:
-    """A removed folder that can still be restored."""
+class Removed(NamedTuple):
+    """A removed folder, or what was removed together with it, that can still be restored."""
 
     token: str
     folder: str
     name: str
     when: float
+    place: Path
 
 
 class Trash:
@@ -35,27 +34,30 @@ class Trash:
     def __init__(self, root: Path) -> None:
         self.path = root / ".deleted"
 
-    def put(self, folder: str) -> str:
-        """Remove a folder; the token restores it."""
-        path, token = self.path.parent / folder, f"{time.time_ns()}-{folder}"
+    def put(self, folder: str, token: str = "") -> str:
+        """Remove a folder; the token, of others that go with it or a new one, restores it."""
+        path, token = self.path.parent / folder, token or str(time.time_ns())
         with storage_errors(path):
             self.path.mkdir(exist_ok=True)
-            path.rename(self.path / token)
+            path.rename(self.path / f"{token}-{folder}")
         return token
 
     def removed(self) -> list[Removed]:
         """The folders that can be restored, the last removed first."""
-        names: list[str] = []
+        places: list[Path] = []
         with contextlib.suppress(OSError):
-            names = [folder.name for folder in self.path.iterdir()]
-        matches = filter(None, map(_WAITING.fullmatch, names))
-        items = [Removed(match[0], match[2], match[2], int(match[1]) / 1e9) for match in matches]
+            places = list(self.path.iterdir())
+        items = [
+            Removed(match[1], match[2], match[2], int(match[1]) / 1e9, place)
+            for place in places
+            if (match := _WAITING.fullmatch(place.name))
+        ]
         return sorted(items, key=lambda item: item.when, reverse=True)
 
-    def get(self, token: str) -> Removed:
-        """The removed folder of a token, or `NotThere`."""
-        removed = next((item for item in self.removed() if item.token == token), None)
-        if removed is None:
+    def get(self, token: str) -> list[Removed]:
+        """The removed folders of a token, or `NotThere`."""
+        removed = [item for item in self.removed() if item.token == token]
+        if not removed:
             raise NotThere("What was removed is gone for good", "Make it again.")
         return removed
 
@@ -63,7 +65,7 @@ class Trash:
         """Restore a folder, whose name must be free."""
         path = self.path.parent / removed.folder
         with storage_errors(path):
-            (self.path / removed.token).rename(path)
+            removed.place.rename(path)
 
     def sweep(self, kept: float = KEPT) -> None:
         """Delete folders removed at least ``kept`` seconds ago."""
@@ -71,7 +73,7 @@ class Trash:
             if time.time() - item.when >= kept:
                 # Under a hidden name first, so that no partial folder is ever restored.
                 with contextlib.suppress(OSError):
-                    (self.path / item.token).rename(self.path / f".{item.token}")
+                    item.place.rename(item.place.with_name(f".{item.place.name}"))
         for folder in self.path.glob(".*"):
             with contextlib.suppress(RecursionError):  # an untrusted folder of any depth
                 shutil.rmtree(folder, ignore_errors=True)

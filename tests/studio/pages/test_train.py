@@ -19,8 +19,8 @@ from opsin.core.errors import StorageError
 from opsin.data.corrections import write_corrections
 from opsin.data.dataset import Dataset
 from opsin.studio.pages.train import _TrainPage, asked_here
-from opsin.studio.ui.job_card import cause_in_words
-from opsin.studio.ui.training_levels import time_in_words
+from opsin.studio.ui.training_cards import cause_in_words
+from opsin.studio.ui.training_settings import time_in_words
 from tests.made_runs import answers_right, write_run
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ def project(studio: Studio, shapes: Path, tmp_path: Path) -> str:
 def opened(studio: Studio, project: str, source_run: str = "") -> _TrainPage:
     """A page as it is opened, without a window."""
     page = _TrainPage(studio, studio.projects.get(project))
-    asyncio.run(page.count())
-    page.read(source_run)
+    asyncio.run(page.read(source_run))
     return page
 
 

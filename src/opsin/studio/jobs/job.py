@@ -16,18 +16,11 @@ from typing import Final, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
+from opsin.core import platform
 from opsin.core.artifacts.run_directory import RUN_NAME
 from opsin.core.artifacts.run_report import TrainingFacts
 from opsin.core.child_process import child_environment
 from opsin.core.errors import RunError
-from opsin.core.platform import (
-    CHILDREN_INHERIT,
-    end_group,
-    inheritable_lock,
-    interrupt,
-    is_locked,
-    process_exists,
-)
 from opsin.core.storage import write_json
 from opsin.web.refusals import Error
 
@@ -138,7 +131,6 @@ class Job(BaseModel, frozen=True):
 
 
 def _death(folder: Path, status: int | None) -> str:
-    """The cause of death of a process without an answer."""
     if not status or status < 0:
         return _DIED
     lines = [line.strip() for line in last_lines(folder / LOG, 20) if line.strip()]
@@ -188,13 +180,13 @@ class JobProcesses:
 
     def start(self, folder: Path, argv: Sequence[str], *, cwd: Path, run: str = "") -> int:
         """Start a process in a new session, which outlives this one; return its id."""
-        if not CHILDREN_INHERIT:
+        if not platform.CHILDREN_INHERIT:
             raise RunError("The studio cannot train on Windows", "Train in a terminal.")
         environment = child_environment() | ({RUN_NAME: run} if run else {})
         try:
             # After this block only the child holds the lock.
             with (
-                inheritable_lock(folder / LOCK) as lock,
+                platform.inheritable_lock(folder / LOCK) as lock,
                 (folder / _OUTPUT).open("wb") as out,
                 (folder / LOG).open("ab") as log,
             ):
@@ -204,30 +196,32 @@ class JobProcesses:
                 )  # fmt: skip
         except BlockingIOError:
             raise RunError("It is still running", "Wait until it ends.") from None
-        return self._own[folder].pid
+        pid = self._own[folder].pid
+        platform.lower_priority(pid)  # pages come first
+        return pid
 
     def alive(self, folder: Path, pid: int | None) -> bool:
         """Whether the job's process is alive; what a dead one left running is ended."""
-        if not is_locked(folder / LOCK):
+        if not platform.is_locked(folder / LOCK):
             return False
-        child = self._own.get(folder)
-        gone = child.poll() is not None if child else pid is not None and not process_exists(pid)
-        if gone and pid is not None:
-            end_group(pid)
-        return not gone
+        if child := self._own.get(folder):
+            lives = child.poll() is None
+        else:
+            lives = pid is None or platform.process_exists(pid)
+        if not lives and pid is not None:
+            platform.end_group(pid)
+        return lives
 
     def status(self, folder: Path) -> int | None:
         """The exit status of an ended process, if this process started it."""
-        child = self._own.get(folder)
+        child = self._own.pop(folder, None)
         with contextlib.suppress(subprocess.TimeoutExpired):
             # The lock is released shortly before the status is available.
-            status = child.wait(timeout=5) if child else None
-            self._own.pop(folder, None)
-            return status
+            return child.wait(timeout=5) if child else None
         return None
 
     def interrupt(self, folder: Path, pid: int | None, *, kill: bool = False) -> None:
         """Ask the process to stop, as Ctrl-C does, or kill it and its children."""
         if pid is not None and self.alive(folder, pid):
             with contextlib.suppress(ProcessLookupError):
-                (end_group if kill else interrupt)(pid)
+                (platform.end_group if kill else platform.interrupt)(pid)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import logging
 import secrets
 import shutil
@@ -17,6 +16,7 @@ from typing import Any, Final
 from opsin.core.artifacts.run_directory import RunDirectory, free_run_name
 from opsin.core.errors import OpsinError, RunError, StorageError
 from opsin.core.storage import storage_errors
+from opsin.data.run_images import recipe_of_run
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import (
     LOG,
@@ -35,10 +35,8 @@ from opsin.web.refusals import RequestError
 
 #: Short jobs that run beside the trainings.
 BESIDE: Final = 2
-# Free bytes of the disk below which no job is added.
-_FREE_LEAST: Final = 200_000_000
-# Most characters of a title.
-_TITLE_MOST: Final = 500
+# Free bytes of the disk below which no job is added; most characters of a title.
+_FREE_LEAST, _TITLE_MOST = 200_000_000, 500
 # Seconds that a short job, and a folder of downloads without a job, are kept.
 _KEPT: Final = 86_400.0
 # Seconds between two looks of a waiting page.
@@ -58,20 +56,18 @@ class Queue:
     def __init__(
         self, home: Path, at_once: int = 1, runs: Path | None = None, most_waiting: int = 1000
     ) -> None:
-        self.home = home
-        self.most_waiting = most_waiting
-        self.at_once = at_once
+        self.home, self.at_once, self.most_waiting = home, at_once, most_waiting
         self.runs = (home / "runs" if runs is None else runs).absolute()
         self._folder = home.absolute() / "jobs"
         self._guard = threading.RLock()
         self._processes = JobProcesses()
         self._jobs: dict[str, Job] = {}
         self._touched: set[str] = set()  # ids of changed jobs
-        for folder in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
-            if job := read_job(folder):
+        for file in sorted(self._folder.glob("*/job.json")):
+            if job := read_job(file.parent):
                 self._jobs[job.id] = job
-            elif (folder / "job.json").is_file():
-                _LOGGER.warning("The file of the job %s is damaged", folder)
+            else:
+                _LOGGER.warning("The file of the job %s is damaged", file.parent)
 
     def jobs(self) -> list[Job]:
         """All jobs: running, then waiting, in order, then the last ended."""
@@ -83,11 +79,6 @@ class Queue:
         if job is None:
             raise NotThere("This job was removed", "See all jobs.")
         return job
-
-    def of_run(self, run: str) -> Job | None:
-        """The newest job of a run, by the run directory's name."""
-        jobs = [job for job in self.jobs() if job.training and job.run == run]
-        return max(jobs, key=lambda job: (job.active, job.started or job.created), default=None)
 
     def of_project(self, project: str) -> list[Job]:
         """The trainings of a project: running, waiting, then the last ended."""
@@ -101,8 +92,6 @@ class Queue:
         """The folder of a job's files."""
         return self._folder / job.id
 
-    # What people ask for.
-
     def add(
         self, kind: Kind, title: str, argv: Sequence[str], *, run: str | None = None,
         project: str = "", expected: Mapping[str, float] | None = None, goes_on: bool = False,
@@ -115,8 +104,6 @@ class Queue:
         )  # fmt: skip
         with self._guard:
             self._check_room(job)
-            with storage_errors(self.folder(job)):
-                self.folder(job).mkdir(parents=True, exist_ok=True)
             self._put(job)
         if kind not in _OF_VIEWERS:
             record(f"asked for {job.title} ({kind})")
@@ -131,16 +118,12 @@ class Queue:
             raise StorageError("The disk is full", "Free some space, then try again.")
         waiting = [other for other in self._jobs.values() if other.pending]
         if job.training and sum(other.training for other in waiting) >= self.most_waiting:
-            raise TooManyJobs(
-                f"{self.most_waiting} trainings are waiting, as many as may",
-                "Wait until one has started, or remove one.",
-            )
+            text = f"{self.most_waiting} trainings are waiting, as many as may"
+            raise TooManyJobs(text, "Wait until one has started, or remove one.")
         most = max(1, self.most_waiting // 2)
         if job.by and sum(other.by == job.by for other in waiting) >= most:
-            raise TooManyJobs(
-                f"You have asked for {most} things that are waiting, as many as one person may",
-                "Wait until one of them has started.",
-            )
+            text = f"You have asked for {most} things that are waiting, as many as one person may"
+            raise TooManyJobs(text, "Wait until one of them has started.")
 
     def _change(self, id: str, done: str) -> Job:  # noqa: A002
         """A job that the visitor may change: their own short ones, or all as an owner."""
@@ -173,6 +156,16 @@ class Queue:
                 job = job.model_copy(update=dict.fromkeys(("cause", "pid", "started", "ended")))
                 self._put(job, state="waiting", signals=0, goes_on=True)
 
+    def continue_run(self, run: RunDirectory, title: str, project: str) -> None:
+        """Put the rest of a run's training into the queue, unless another window was quicker."""
+        recipe_of_run(run)  # or it is asked where the images are
+        jobs = [job for job in self.jobs() if job.training and job.run == run.path.name]
+        if not jobs:
+            words, name = command("resume", run.path), run.path.name
+            self.add("train", title, words, run=name, project=project, goes_on=True)
+        elif jobs[0].over:  # the last one that ended
+            self.resume(jobs[0].id)
+
     def remove(self, id: str) -> None:  # noqa: A002
         """Remove a job, but not its run; a short running job is ended."""
         with self._guard:
@@ -186,8 +179,6 @@ class Queue:
             shutil.rmtree(self.folder(job), ignore_errors=True)
             self._jobs = {key: other for key, other in self._jobs.items() if key != job.id}
             self._touched.add(job.id)
-
-    # What happens by itself.
 
     def tick(self) -> set[str]:
         """Update running jobs and start the next; return the ids of changed ones."""
@@ -208,7 +199,6 @@ class Queue:
         return touched
 
     def _look(self, job: Job) -> None:
-        """Give a job's run its number, once, and see whether the job has ended."""
         alive = self._processes.alive(self.folder(job), job.pid)
         run = RunDirectory(self.runs / job.run) if job.training and job.run else None
         if run is not None and job.number:
@@ -222,7 +212,6 @@ class Queue:
             self._put(job.at_its_end(self.folder(job), status), full=True)
 
     def _start(self, job: Job) -> None:
-        """Start a job's process, and record it."""
         folder, new_run = self.folder(job), ""
         job = job.model_copy(update={"state": "running", "started": time.time()})
         try:
@@ -241,7 +230,6 @@ class Queue:
             self._put(job, full=True, state="failed", cause=f"{prefix}{error}", ended=time.time())
 
     def _argv(self, job: Job) -> Sequence[str]:
-        """The job's command line, or that which resumes its run."""
         if not (job.goes_on and job.training and job.run):
             return job.argv
         run = RunDirectory(self.runs / job.run)
@@ -275,9 +263,7 @@ class JobAction:
         """Wait for the job's end; ``False`` if the page was left meanwhile."""
         while not (job := self._jobs.get(self.job.id)).over:
             lines = await asyncio.to_thread(last_lines, self._jobs.folder(job) / LOG, 1)
-            shown = tell(lines[-1].strip() if lines and job.active else "Waiting to start")
-            if inspect.isawaitable(shown):
-                await shown
+            tell(lines[-1].strip() if lines and job.active else "Waiting to start")
             await asyncio.sleep(_EVERY)
             if left():
                 return False
@@ -309,7 +295,7 @@ def new_output_folder(queue: Queue) -> Path:
 
 def output_of(job: Job) -> Path | None:
     """Return a job's file for download, if it has one."""
-    if job.kind not in ("predict", "export"):
+    options = [name for name in ("--export", "--out") if name in job.argv]
+    if job.kind not in ("predict", "export") or not options:
         return None
-    option = next((name for name in ("--export", "--out") if name in job.argv), None)
-    return None if option is None else Path(job.argv[job.argv.index(option) + 1])
+    return Path(job.argv[job.argv.index(options[0]) + 1])

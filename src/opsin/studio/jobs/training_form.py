@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from pydantic.fields import FieldInfo
+
 from opsin.classical.classical_recipe import (
     BACKBONE,
     PIXEL_MODELS,
@@ -14,12 +16,12 @@ from opsin.classical.classical_recipe import (
     Fitting,
     options_for,
 )
-from opsin.core.artifacts.records import Location
 from opsin.core.artifacts.run_report import RecordedRecipe
 from opsin.core.errors import RecipeError
 from opsin.core.format import seconds_of
 from opsin.core.recipe import (
     AUGMENTATION,
+    NETWORK,
     PREPARATION,
     SOURCE,
     SPLIT,
@@ -56,34 +58,34 @@ LABELS: Final = {
     "model": "Model", "budget": "Time", "augment": "What the images show",
     "backbone": "Pretrained network", "fine_tune": "Train the network itself too",
 }  # fmt: skip
+_TIME: Final = "Instead of epochs, such as 10m or 1h30m."
+#: Every option of a form by name: those of a recipe, the model, and a limit of time.
+OPTIONS: Final = {
+    "model": RecipeOption("model", FieldInfo(annotation=str), NETWORK),
+    "budget": RecipeOption("budget", FieldInfo(annotation=str, description=_TIME), TRAINING),
+    **TRAIN_OPTIONS,
+}
 # The headings of the form by those of the options; the network has the others.
 _HEADINGS: Final = {
     PREPARATION: "What it learns from", SPLIT: "What it learns from",
     AUGMENTATION: "What it learns from", TRAINING: "How it trains",
 }  # fmt: skip
-# The order of what comes first; the pixels of a pretrained network are known.
-_FRONT: Final = ("augment", "backbone", "fine_tune", "epochs")
-_HIDDEN: Final = ("prepare",)
-
-
-def trains_in_epochs(model: str, fine_tune: str) -> bool:
-    """Whether a model, as far as it is known, has epochs: a head on frozen features has none."""
-    return model not in PIXEL_MODELS and (model != BACKBONE or fine_tune == YES)
+# The order of what comes first.
+_FRONT: Final = ("model", "augment", "backbone", "fine_tune", "epochs", "budget")
 
 
 def fields_for(model: str, fine_tune: str = YES) -> dict[str, list[RecipeOption]]:
     """The options that mean something to a model, under the headings of the form."""
-    groups: dict[str, list[RecipeOption]] = {
-        "What it learns from": [], "The network": [], "How it trains": [],
-    }  # fmt: skip
-    in_epochs = trains_in_epochs(model, fine_tune)
-    for name, option in options_for(model).items():
+    groups = dict[str, list[RecipeOption]]()
+    for title in ("What it learns from", "The network", "How it trains"):
+        groups[title] = []
+    # A head on frozen features has no epochs.
+    in_epochs = model not in PIXEL_MODELS and (model != BACKBONE or fine_tune == YES)
+    for option in (OPTIONS["model"], OPTIONS["budget"], *options_for(model).values()):
         fits = in_epochs or option.group not in (AUGMENTATION, TRAINING)
-        if (
-            option.group != SOURCE
-            and name not in _HIDDEN
-            and (fits or name in Fitting.model_fields)
-        ):
+        # The pixels of a pretrained network are known.
+        is_hidden = option.group == SOURCE or option.name == "prepare"
+        if not is_hidden and (fits or option.name in Fitting.model_fields):
             groups[_HEADINGS.get(option.group, "The network")].append(option)
     for options in groups.values():
         options.sort(key=lambda option: option.name not in _FRONT)
@@ -92,18 +94,17 @@ def fields_for(model: str, fine_tune: str = YES) -> dict[str, list[RecipeOption]
 
 def fault(name: str, text: str, model: str) -> str:
     """Return what is wrong with a field's text, or ``""``; empty means the default."""
-    text, option, reason = text.strip(), options_for(model).get(name), ""
+    text, option, reason = text.strip(), options_for(model).get(name) or OPTIONS[name], ""
     if text and name == "budget":
         try:
             seconds_of(text)
         except RecipeError as error:
             reason = error.message
-    elif text and name in CHOICES and text not in CHOICES[name]:
-        reason = not_one_of(CHOICES[name], text)
-    elif text and option and name not in CHOICES:
+    elif text and name in CHOICES:
+        reason = "" if text in CHOICES[name] else not_one_of(CHOICES[name], text)
+    elif text:
         reason = option.fault(text)
-    label = LABELS.get(name) or TRAIN_OPTIONS[name].label
-    return f"{label}: {reason}" if reason else ""
+    return f"{LABELS.get(name, option.label)}: {reason}" if reason else ""
 
 
 def argv(
@@ -119,15 +120,8 @@ def argv(
     words += [f"--{option}={text}" for option, text in texts.items() if text]
     for key, value in values.items():
         if text := value.strip():
-            known = TRAIN_OPTIONS.get(key)
-            words.append(known.argument(text) if known else f"--{key}={text}")
+            words.append(OPTIONS[key].argument(text))
     return [*words, *images]
-
-
-def words_of_location(location: Location) -> tuple[list[str], Path | None]:
-    """Return the arguments for a run's own images, and its table of corrections."""
-    words = [f"--test={location.test}"] if location.test else []
-    return [*words, "--", *location.sources], Path(location.labels) if location.labels else None
 
 
 def values_of(recipe: RecordedRecipe) -> dict[str, str]:
@@ -139,5 +133,5 @@ def values_of(recipe: RecordedRecipe) -> dict[str, str]:
         # A stated split would keep images from judging, even the usual one.
         is_usual = value is None or (field is not None and value == field.default)
         if name not in ("sources", "test", "labels", "parts_of") and not is_usual:
-            values[name] = TRAIN_OPTIONS[name].write(value) if name in TRAIN_OPTIONS else str(value)
+            values[name] = OPTIONS[name].write(value)
     return values

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -35,10 +34,6 @@ async def show(studio: Studio) -> None:
                       sort="-Date")  # fmt: skip
         hint = kit.note("")
 
-    def chosen() -> list[str]:
-        """The selected ones, the oldest first: the others are set against it."""
-        return [row["id"] for row in sorted(shown.selected, key=lambda row: row["Date_sort"])]
-
     def enable() -> None:
         number = len(shown.selected)
         compare.set_enabled(2 <= number <= MOST)
@@ -47,18 +42,22 @@ async def show(studio: Studio) -> None:
                       else f"{counted(number, 'classifier')} selected.")  # fmt: skip
 
     async def remove() -> None:
-        ids = chosen()
-        tokens, fault = await asyncio.to_thread(_delete, studio, ids)
-        for id_ in ids:
-            studio.opened.forget(id_)
+        """Remove the selected ones; those that are being trained stay."""
+        token, number, fault = "", 0, None
+        for id_ in _chosen(shown):
+            try:
+                token = await asyncio.to_thread(studio.runs.delete, id_, token)
+                number += 1
+            except OpsinError as error:
+                fault = error
         studio.changed.emit("runs")
-        if tokens:
-            frame.undo.offer(f"{counted(len(tokens), 'classifier')} removed", partial(back, tokens))
+        if token:
+            frame.undo.offer(f"{counted(number, 'classifier')} removed", partial(back, token))
         if fault:
             raise fault
 
-    async def back(tokens: Sequence[str]) -> None:
-        await asyncio.to_thread(lambda: list(map(studio.runs.restore, tokens)))
+    async def back(token: str) -> None:
+        await asyncio.to_thread(studio.runs.restore, token)
         studio.changed.emit("runs")
 
     async def heard(topic: str) -> None:
@@ -72,7 +71,7 @@ async def show(studio: Studio) -> None:
 
     with frame.actions:
         compare = kit.action("Compare", lambda: ui.navigate.to(
-            f"/compare?runs={','.join(chosen())}"
+            f"/compare?runs={','.join(_chosen(shown))}"
         ), kind="primary")  # fmt: skip
         remove_button = kit.action("Remove", remove, kind="danger", needs="owner")
     shown.on_select(enable)
@@ -83,15 +82,9 @@ async def show(studio: Studio) -> None:
 PAGE = Page("/classifiers", show, more="All classifiers")
 
 
-def _delete(studio: Studio, ids: Sequence[str]) -> tuple[list[str], OpsinError | None]:
-    """Remove classifiers but those that are being trained; tokens restore them."""
-    tokens, fault = list[str](), None
-    for id_ in ids:
-        try:
-            tokens.append(studio.runs.delete(id_))
-        except OpsinError as error:
-            fault = error
-    return tokens, fault
+def _chosen(shown: ui.table) -> list[str]:
+    """The selected ones, the oldest first: the others are set against it."""
+    return [row["id"] for row in sorted(shown.selected, key=lambda row: row["Date_sort"])]
 
 
 def _rows(studio: Studio) -> list[TableRow]:

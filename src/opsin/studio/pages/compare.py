@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
-import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import Final
 
@@ -15,19 +13,17 @@ from nicegui import ui
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.files import file_stamp
 from opsin.core.format import clock, count, counted, file_size
-from opsin.core.storage import write_bytes
 from opsin.data.cache import digest_names
 from opsin.data.run_images import pair_up
 from opsin.evaluation.metric_table import headline_metrics
 from opsin.report.side_by_side import ComparedPair, Comparison, DifferentAnswers
 from opsin.studio.context import Studio
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
-from opsin.studio.jobs.job import Job, JobAnswer, command
-from opsin.studio.jobs.queue import JobAction, Queue
+from opsin.studio.jobs.job import command
+from opsin.studio.jobs.queue import JobAction
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.verdicts import confidence_of, right_of, span
-from opsin.studio.runs.run_index import RunIndex
-from opsin.studio.threads import IMAGES
+from opsin.studio.threads import IMAGES, ComputedOnce
 from opsin.studio.ui import kit, layout
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery, Mark
 from opsin.studio.ui.tables import table
@@ -36,71 +32,47 @@ from opsin.studio.words import safe
 
 #: Most classifiers in a comparison.
 MOST: Final = 10
-# The file of a job's folder that says what it compares.
-_KEY: Final = "compared.txt"
-_STARTING: Final = threading.Lock()
+# By names, runs and their state.
+_KEPT: Final = ComputedOnce[str, Comparison](8)
 
 
-class Compared:
-    """The result of `opsin compare` for some runs, valid until one of them changes."""
+async def compared(studio: Studio, ids: Sequence[str], names: Sequence[str]) -> Comparison:
+    """What `opsin compare` says of some classifiers, in these names; kept until one changes."""
+    if not 2 <= len(ids) <= MOST:
+        raise RecipeError(f"Two to {MOST} classifiers can be compared, not {len(ids)}")
 
-    def __init__(
-        self, runs: RunIndex, jobs: Queue, ids: Sequence[str], names: Sequence[str] = ()
-    ) -> None:
-        if not 2 <= len(ids) <= MOST:
-            raise RecipeError(f"Two to {MOST} classifiers can be compared, not {len(ids)}")
-        self._jobs = jobs
-        directories = [runs.get(run_id) for run_id in ids]
-        paths = [str(run.path.absolute()) for run in directories]
-        names = names or [runs.row(id_).name for id_ in ids]
-        self._names = dict(zip(paths, names, strict=True))
-        self._argv = command("compare", *paths, "--quiet")
-        files = [file for run in directories for file in (run.report, run.predictions, run.split)]
-        # The runs and their state.
-        self._key = f"{ids} {[tuple(file_stamp(file)) for file in files]}".encode()
+    def look() -> tuple[dict[str, str], str]:
+        runs = [studio.runs.get(run_id) for run_id in ids]
+        files = [file for run in runs for file in (run.report, run.predictions, run.split)]
+        named = {str(run.path.absolute()): name for run, name in zip(runs, names, strict=True)}
+        return named, f"{named} {[tuple(file_stamp(file)) for file in files]}"
 
-    async def get(self) -> Comparison:
-        """The comparison, made first if there is none yet."""
-        asked = JobAction(self._jobs, await IMAGES.run(self.start))
+    async def compute() -> Comparison:
+        argv = command("compare", *named, "--quiet")
+        asked = await JobAction.ask(studio.jobs, "compare", " and ".join(names), argv)
         await asked.over()
-        return await IMAGES.run(self.result, asked.job)
+        found, cause = await asked.answer(Comparison)
+        if found is None:
+            raise OpsinError(kit.without_commands(_in_words(cause, named)).rstrip("."))
+        lines = [
+            f"{_in_words(line, named).rstrip('.')}." for line in (*found.notes, *found.remarks)
+        ]
+        return found.model_copy(update={"notes": tuple(lines), "remarks": []})
 
-    def start(self) -> Job:
-        """The job that compares the runs as they are, or has done so, or a new one."""
-        with _STARTING:  # windows wait for the same one
-            for job in self._jobs.jobs():
-                if job.argv == self._argv and (job.state == "done" or not job.over):
-                    with contextlib.suppress(OSError):
-                        if (self._jobs.folder(job) / _KEY).read_bytes() == self._key:
-                            return job
-            job = self._jobs.add("compare", " and ".join(self._names.values()), self._argv)
-            write_bytes(self._jobs.folder(job) / _KEY, self._key)
-            return job
+    named, key = await IMAGES.run(look)
+    return await _KEPT.get(key, compute)
 
-    def result(self, job: Job) -> Comparison:
-        """The comparison of an ended job, or its error."""
-        if (found := self._jobs.output(job.id, Comparison)) is not None:
-            lines = [self._in_words(line) for line in (*found.notes, *found.remarks)]
-            return found.model_copy(update={"notes": tuple(lines), "remarks": []})
-        answer = self._jobs.output(job.id, JobAnswer)
-        message = (job.cause or "The process ended without a message").rstrip(".")
-        advice = "Load this page again."
-        if answer and answer.error:
-            message, advice = answer.error["message"], answer.error["advice"]
-            if "opsin " in advice or "--" in advice:  # what to do at a command line
-                advice = "Compare classifiers that were tested on the same photographs."
-        raise OpsinError(self._in_words(message, end=""), advice)
 
-    def _in_words(self, text: str, end: str = ".") -> str:
-        """What the report says of runs and images, in the studio's words and names."""
-        paths = sorted(self._names, key=len, reverse=True)  # one may begin another
-        for at, path in enumerate(paths):
-            text = text.replace(path, f"\0{at}\0")
-        for word, ours in (("image", "photograph"), ("run", "classifier")):
-            text = re.sub(rf"\b{word}(s?)\b", rf"{ours}\1", text)
-        for at, path in enumerate(paths):
-            text = text.replace(f"\0{at}\0", self._names[path])
-        return f"{text[:1].upper()}{text[1:].rstrip('.')}{end}"
+def _in_words(text: str, named: Mapping[str, str]) -> str:
+    """What the report says of runs and images, in the studio's words and names."""
+    paths = sorted(named, key=len, reverse=True)  # one may begin another
+    for at, path in enumerate(paths):
+        text = text.replace(path, f"\0{at}\0")
+    for word, ours in (("image", "photograph"), ("run", "classifier")):
+        text = re.sub(rf"\b{word}(s?)\b", rf"{ours}\1", text)
+    for at, path in enumerate(paths):
+        text = text.replace(f"\0{at}\0", named[path])
+    return text[:1].upper() + text[1:]
 
 
 def verdict_on(pair: ComparedPair, first: str, other: str) -> tuple[str, str]:
@@ -135,14 +107,13 @@ async def show(studio: Studio, runs: str = "") -> None:
         names = [titles.get(row.id, row.name) for row in rows]
         if len(set(names)) < len(names):  # of two projects of one name
             names = [f"{name} ({i})" for i, name in enumerate(names, start=1)]
-        compared = await asyncio.to_thread(Compared, studio.runs, studio.jobs, ids, names)
         with ui.element("div").classes("stack") as content:
             kit.StatusLine().say("The photographs are compared …")
             ui.skeleton(height="200px")
 
     async def fill() -> None:
         try:
-            found = await compared.get()
+            found = await compared(studio, ids, names)
         finally:
             content.clear()
         for pair, other in zip(found.pairs, names[1:], strict=True):
@@ -170,7 +141,7 @@ def _figures(comparison: Comparison, ids: Sequence[str], names: Sequence[str]) -
             "id": id_, "Classifier": name,
             "Right": (right_of(run).removeprefix("Right for "), run.accuracy),
             "Accuracy": (f"{100 * run.accuracy:.1f}% ({span(run.low, run.high)})", run.accuracy),
-            **{metric.heading: f"{metric.value(run) or 0:.3f}" for metric in headline_metrics()},
+            **{metric.heading: round(metric.value(run) or 0.0, 3) for metric in headline_metrics()},
             "File": (file_size(run.bytes or 0), run.bytes or 0),
             "Trained for": (clock(run.seconds or 0), run.seconds or 0),
         })  # fmt: skip
@@ -181,7 +152,7 @@ async def _pictures(
     studio: Studio, comparison: Comparison, first: str, names: Sequence[str]
 ) -> None:
     """Show the photographs to which two classifiers gave different answers."""
-    opened = await studio.opened.of_run(first)
+    opened = await studio.albums.of_run(first)
     for pair, other in zip(comparison.pairs, names[1:], strict=True):
         called = dict(zip(pair.letters, (names[0], other), strict=True))
         for kind, images in pair.by_who_is_right():

@@ -7,15 +7,14 @@ from typing import Final
 from fastapi.responses import RedirectResponse
 from nicegui import ui
 
-from opsin.core.format import count
 from opsin.studio.context import Studio
 from opsin.studio.pages.page import Page
 from opsin.studio.ui import kit
-from opsin.studio.ui.job_card import JobCard
 from opsin.studio.ui.layout import address, page
+from opsin.studio.ui.training_cards import JobCard
 
-# Finished jobs that are shown at first.
-_SHOWN: Final = 20
+# Finished jobs that are shown.
+_SHOWN: Final = 50
 # Short work for a page: of no interest here once it is over.
 _PASSING: Final = ("look", "plan", "compare", "find")
 # By the rank of a job.
@@ -25,14 +24,13 @@ _SECTIONS: Final = ("Running", "Waiting", "Finished")
 def jobs(studio: Studio) -> None:
     """Build the page of all jobs, kept up to date in every window."""
     cards: dict[tuple[str, int], JobCard] = {}
-    most = _SHOWN
 
     def show(topic: str = "jobs") -> None:
         if topic not in ("jobs", "runs"):
             return
         known = [job for job in studio.jobs.jobs() if not (job.over and job.kind in _PASSING)]
-        over = [job for job in known if job.over]
-        now = [job for job in known if not job.over] + over[:most]
+        ongoing = sum(not job.over for job in known)
+        now = known[: ongoing + _SHOWN]
         if [(job.id, job.rank[0]) for job in now] != list(cards) or not now:
             content.clear()
             cards.clear()
@@ -45,17 +43,9 @@ def jobs(studio: Studio) -> None:
                     cards[job.id, job.rank[0]] = JobCard(studio, job)
         for job, card in zip(now, cards.values(), strict=True):
             card.show(job)
-        more.set_text(f"Show all {count(len(over))}")
-        more.set_visibility(len(over) > most)
-
-    def show_all() -> None:
-        nonlocal most
-        most = len(studio.jobs.jobs())
-        show()
 
     with page(studio, "Jobs"):
         content = ui.element("div").classes("stack")
-        more = kit.action("Show all", show_all)
         show()
         studio.changed.subscribe(show)
 

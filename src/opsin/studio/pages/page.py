@@ -1,39 +1,35 @@
-"""What a page of the studio is: an address, what builds it, and its place in the navigation."""
+"""What a page of the studio is: an address, what builds it, its place in the navigation; errors."""
 
 from __future__ import annotations
 
 import functools
 import importlib
 import inspect
+import logging
 import pkgutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from fastapi import Request, Response
+from fastapi.exception_handlers import http_exception_handler
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
-from nicegui import ui
+from nicegui import Client, app, ui
+from starlette.exceptions import HTTPException
 
+from opsin.core.errors import OpsinError
 from opsin.studio import pages
 from opsin.studio.context import Studio
-from opsin.studio.ui.layout import address
+from opsin.studio.errors import NotThere
+from opsin.studio.ui import kit, layout
 
-# Seconds that a page may take, at the first scan of many runs.
-_SLOWEST: Final = 30.0
+_LOG = logging.getLogger("opsin.studio")
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page, as its module's ``PAGE`` describes it; `all_pages` finds it there.
-
-    Example:
-        A page at ``/hello?name=Ada`` is one file in ``opsin/studio/pages``::
-
-            def hello(studio: Studio, name: str = "") -> None:
-                with layout.page(studio, f"Hello {name}"):
-                    ui.label(f"{len(studio.runs.rows())} runs")
-
-            PAGE = Page("/hello", hello, more="Hello")
-    """
+    """A page, as its module's ``PAGE`` describes it; `all_pages` finds it there."""
 
     path: str  # with parameters in braces, such as ``/runs/{run_id}``
     build: Callable[..., Awaitable[Any] | Any]  # from the studio and, by name, the parameters
@@ -53,7 +49,7 @@ class Page:
 
         # What FastAPI reads the parameters of the address from: all but the studio.
         shown.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        ui.page(self.path, response_timeout=_SLOWEST)(shown)
+        ui.page(self.path, response_timeout=30.0)(shown)  # at the first scan of many runs
 
 
 def all_pages() -> list[Page]:
@@ -67,7 +63,43 @@ def all_pages() -> list[Page]:
 def _project(studio: Studio, project: str) -> RedirectResponse:
     """Lead to the results of a project, or to its photographs as long as it has none."""
     known = studio.projects.get(project)
-    return RedirectResponse(address(known, "results" if known.classifiers else "photos"), 303)
+    page = "results" if known.classifiers else "photos"
+    return RedirectResponse(layout.address(known, page), 303)
 
 
 PAGE: Final = Page("/projects/{project}/", _project)
+
+
+def add_error_pages(studio: Studio) -> None:
+    """Register what is shown where an address leads to nothing, and at faults of ours."""
+
+    def shown(request: Request, title: str, error: OpsinError | str, status: int) -> Response:
+        with Client(ui.page(""), request=request) as client, layout.page(studio, title) as frame:
+            with frame.actions:
+                kit.link_button("Your projects", "/", kind="primary")
+            kit.error_line(error)
+            if status == 404:
+                kit.note("If it was removed, you can restore it on the first page.")
+        return client.build_response(request, status)
+
+    @app.exception_handler(OpsinError)
+    async def refused(request: Request, error: OpsinError) -> Response:
+        if isinstance(error, NotThere):
+            return shown(request, "Not found", error, 404)
+        return shown(request, "Not possible now", error, 500)
+
+    @app.exception_handler(RequestValidationError)
+    @app.exception_handler(404)
+    async def unknown(request: Request, error: Exception) -> Response:
+        own = request.scope.get("endpoint") in (None, app)
+        if isinstance(error, HTTPException) and not own:
+            return await http_exception_handler(request, error)  # a script that is missing, say
+        nothing = NotThere("There is nothing at this address", "Go back to your projects.")
+        return shown(request, "Not found", nothing, 404)
+
+    @app.exception_handler(Exception)
+    async def fault(request: Request, error: Exception) -> Response:
+        if not request.scope.get("nicegui_page_path"):
+            raise error
+        _LOG.error("the page %s cannot be shown", request.url.path, exc_info=error)
+        return shown(request, "Error in the studio", kit.FAULT, 500)

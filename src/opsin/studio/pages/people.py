@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from nicegui import ui
+from nicegui.events import ValueChangeEventArguments
 
 from opsin.core.format import ago
 from opsin.studio.context import Studio
@@ -61,13 +63,9 @@ class _People:
                     ui.label(safe(person.name)).classes("text-weight-bold")
                     kit.note(f"joined {ago(person.joined)}" if person.joined else "not here yet")
                 names = {role: text.partition(":")[0] for role, text in _ROLES.items()}
-                ui.select(
-                    names, value=person.role, label="Role",
-                    on_change=lambda event, person=person: self._change(person, event.value),
-                )  # fmt: skip
-                end = kit.action(
-                    "End access", lambda person=person: self._change(person), kind="danger"
-                )
+                role = ui.select(names, value=person.role, label="Role")
+                role.on_value_change(partial(self._change, person))
+                end = kit.action("End access", partial(self._end, person), kind="danger")
                 end.props["aria-label"] = f"End access: {safe(person.name)}"
 
     async def _invite(self) -> None:
@@ -80,8 +78,8 @@ class _People:
                 kit.action("Make a link", lambda: asked.submit(True), kind="primary")
         if await asked:
             with self._status.errors():
-                invite, given = self._known.invite, (name.value, role.value, days.value)
-                code = await asyncio.to_thread(invite, *given)
+                given = (name.value, role.value, days.value)
+                code = await asyncio.to_thread(self._known.invite, *given)
                 start = await ui.run_javascript("location.origin + window.path_prefix")
                 link = f"{start}/?{FIELD}={code}"
                 with kit.dialog(f"Send this link to {safe(name.value)}") as shown:
@@ -94,15 +92,16 @@ class _People:
         asked.delete()
         self._everybody.refresh()
 
-    async def _change(self, person: Person, role: Role | None = None) -> None:
-        """Give somebody another role, or end their access: in their open pages, too."""
+    async def _change(self, person: Person, event: ValueChangeEventArguments[Role]) -> None:
         with self._status.errors():
-            if role:
-                await asyncio.to_thread(self._known.change_role, person.id, role)
-            else:
-                await asyncio.to_thread(self._known.revoke, person.id)
-                self._everybody.refresh()
+            await asyncio.to_thread(self._known.change_role, person.id, event.value)
             self._studio.changed.emit(f"person:{person.id}")
+
+    async def _end(self, person: Person) -> None:
+        with self._status.errors():
+            await asyncio.to_thread(self._known.revoke, person.id)
+            self._studio.changed.emit(f"person:{person.id}")  # closes their pages
+        self._everybody.refresh()
 
     async def _changes(self) -> None:
         changes = await asyncio.to_thread(self._known.changes)

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import json
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from filelock import FileLock
 from nicegui import ui
 
 from opsin.core.artifacts.run_report import Report, SuspectedLabel
 from opsin.core.errors import OpsinError
 from opsin.core.format import count
+from opsin.core.storage import storage_errors, write_json
 from opsin.data.cache import digest_names
-from opsin.studio.datasets.album import Album
-from opsin.studio.datasets.corrections import OUT
-from opsin.studio.pages.confirmed_labels import ConfirmedLabels
+from opsin.studio.datasets.album import OUT, Album
+from opsin.studio.people import require
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit
 from opsin.studio.ui.viewer import class_select
@@ -39,6 +41,32 @@ _ONE: Final = {
     "blurred": "This photograph is blurred.",
     "empty": "There is almost nothing on this photograph.",
 }
+
+# Digest and label of an image.
+_Pairs = Collection[tuple[str, str]]
+
+
+class ConfirmedLabels:
+    """The images of a dataset whose labels are right, by digest and label."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "confirmed.json"
+        self._lock = FileLock(folder / ".confirmed.lock", timeout=10)
+
+    def read(self) -> set[tuple[str, str]]:
+        """All pairs; none where the file is missing or damaged."""
+        with contextlib.suppress(OSError, ValueError, RecursionError, TypeError):
+            pairs = json.loads(self._file.read_text(encoding="utf-8"))
+            return {(str(digest), str(label)) for digest, label in pairs}
+        return set()
+
+    def change(self, *, add: _Pairs = (), remove: _Pairs = ()) -> None:
+        """Confirm labels, or take that back."""
+        require("labeller")
+        with storage_errors(self._file):
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            with self._lock:
+                write_json(self._file, sorted((self.read() | set(add)) - set(remove)))
 
 
 class Thing(NamedTuple):

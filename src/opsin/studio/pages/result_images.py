@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -19,7 +18,7 @@ from opsin.core.artifacts.run_report import Report, SuspectedLabel
 from opsin.core.errors import MovedError, OpsinError
 from opsin.studio.datasets.album import Album
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
-from opsin.studio.pages.confirmed_labels import ConfirmedLabels
+from opsin.studio.pages.photo_things import ConfirmedLabels
 from opsin.studio.pages.verdicts import confidence_of
 from opsin.studio.people import why_not
 from opsin.studio.runs.run_index import opaque
@@ -52,28 +51,13 @@ class ResultImages:
         self.suspects: list[SuspectedLabel] = []
         #: Called when labels change, in whichever window.
         self.listeners: list[Callable[[], object]] = []
-        self._ready = asyncio.Event()
-        self._fault: OpsinError | None = None
         self._topic = ""
         self._album: Album | None = None
 
-    async def load(self) -> None:
-        """Read the answers and open the images; `wait` tells the rest."""
-        try:
-            await self._open()
-        except OpsinError as error:
-            self._fault = error
-        self._ready.set()
-
-    async def wait(self) -> None:
-        """Wait for the images, or raise why there are none."""
-        await self._ready.wait()
-        if self._fault is not None:
-            raise self._fault
-
-    async def _open(self) -> None:
+    async def open(self) -> None:
+        """Read the answers and open the images, or raise an `OpsinError`."""
         self.answers = (await IMAGES.run(RunPredictions.read, self.run)).of(self.report.split)
-        self.opened = await self._studio.opened.of_run(opaque(self.run.path.name))
+        self.opened = await self._studio.albums.of_run(opaque(self.run.path.name))
         try:
             await self._read()
         except MovedError:
@@ -165,8 +149,9 @@ class ResultImages:
         if words:
             self._undo.offer(words, lambda: self._do(back, change))
 
-    def picture(self, image: int, words: str) -> None:
-        """One image of 160 pixels with a line below it."""
+    def picture(self, image: int, words: str = "") -> None:
+        """One image of 160 pixels with a line below it, by default its name."""
+        words = words or self.opened.name(image).rpartition("/")[2]
         with ui.element("figure").style("width: 160px"):
             shown = ui.image(self._address(image)).props('fit="contain" no-transition')
             shown.props["alt"] = safe(f"{self.opened.name(image)}, {words}")
@@ -185,7 +170,7 @@ class ResultImages:
         """Read what the labels are now, and which suspected ones are not settled."""
         failures = self.report.failures
         self.suspects = list(failures.suspects) if failures else []
-        album, places = await self._studio.albums.of_run(opaque(self.run.path.name))
+        album, places = await self._studio.albums.album_of_run(opaque(self.run.path.name))
         self._confirmed = ConfirmedLabels(
             await IMAGES.run(self._studio.sets.folder, album.dataset.id)
         )

@@ -12,6 +12,7 @@ from nicegui import ui
 from opsin.core.artifacts.records import IMPORTED
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import PartFigures, RecordedRecipe, Report, SuspectedLabel
+from opsin.core.errors import OpsinError
 from opsin.core.format import ago, clock, count, counted, file_size
 from opsin.core.recipe import without_folders
 from opsin.evaluation.metric_table import known_metrics
@@ -19,8 +20,7 @@ from opsin.report.terminal import labels_grounds, over_classes
 from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere
 from opsin.studio.image_routes import files_of
-from opsin.studio.jobs.outside import can_continue, continue_training
-from opsin.studio.jobs.training_form import values_of
+from opsin.studio.jobs.training_form import CHOICES, LABELS, values_of
 from opsin.studio.pages.downloads import download_menu
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.result_images import ResultImages
@@ -28,14 +28,7 @@ from opsin.studio.pages.verdicts import in_short, judged_by, limits, share, span
 from opsin.studio.people import allows
 from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import RunRow
-from opsin.studio.ui import kit, layout
-from opsin.studio.ui.charts import (
-    CURVES,
-    MOST_CELLS,
-    confusion_chart,
-    curves_chart,
-    reliability_chart,
-)
+from opsin.studio.ui import charts, kit, layout
 from opsin.studio.ui.tables import table
 from opsin.studio.words import safe
 
@@ -65,7 +58,7 @@ async def show(studio: Studio, project: str, run: str = "") -> None:
         await page.build()
     if page is not None and page.images is not None:
         await ui.context.client.connected()
-        await page.images.load()
+        await page.show_images(page.images)
 
 
 PAGE = Page("/projects/{project}/results", show)
@@ -87,7 +80,7 @@ class _Results:
         with self._frame.actions:
             self._tools(files)
         studio.changed.subscribe(self._heard)
-        with ui.element("div").classes("stack") as self._content:
+        with ui.element("div").classes("stack"):
             if row.note:
                 kit.note(row.note)
             if row.state == "running":
@@ -98,8 +91,12 @@ class _Results:
             else:
                 report = await asyncio.to_thread(directory.read, Report)
                 self.images = ResultImages(studio, directory, report, self._frame.undo)
-                self._verdict(self.images, report)
-                self._questions(self.images)
+                ui.label(in_short(report.judged)).classes("headline")
+                _prose(judged_by(report))
+                for line in limits(report):
+                    ui.label(safe(line, 600)).classes("warning prose")
+                with ui.element("div").classes("stack") as self._place:
+                    ui.skeleton(height="200px")
 
     async def _without_figures(self, directory: RunDirectory) -> None:
         row, project = self._row, self._project
@@ -114,50 +111,50 @@ class _Results:
             kit.empty(f"The training ended before the classifier was tested.{safe(cause, 400)}",
                       "Train again",
                       layout.address(project, "train", **{"from": row.id}))  # fmt: skip
-            if row.in_steps and await asyncio.to_thread(can_continue, directory):
+            states = await asyncio.to_thread(list, directory.checkpoints.glob("*.json"))
+            if row.in_steps and states:
                 kit.action("Continue the training", self._continue, needs="owner")
 
     async def _continue(self) -> None:
         title, jobs = self._project.title_of(self._row), self._studio.jobs
         directory = RunDirectory(self._studio.runs.root / self._row.folder)
-        await asyncio.to_thread(continue_training, jobs, directory, title, self._project.id)
+        await asyncio.to_thread(jobs.continue_run, directory, title, self._project.id)
         self._studio.changed.emit("jobs")
         ui.navigate.to(layout.address(self._project, "train"))
 
-    def _verdict(self, images: ResultImages, report: Report) -> None:
-        ui.label(in_short(report.judged)).classes("headline")
-        ui.label(judged_by(report)).classes("prose")
-        for line in limits(report):
-            ui.label(safe(line, 600)).classes("warning prose")
+    async def show_images(self, images: ResultImages) -> None:
+        """Open the photographs, show the mistakes and fold the questions below."""
+        fault = None
+        try:
+            await images.open()
+        except OpsinError as error:
+            fault = error
+        if self._place.is_deleted:
+            return
+        self._place.clear()
+        with self._place:
+            if fault:
+                kit.error_line(fault)
+            else:
+                self._mistakes(images)
+            self._questions(images, fault)
+
+    def _mistakes(self, images: ResultImages) -> None:
+        """Show the mistakes, those of the weakest class first."""
         with ui.element("div").props('role="status"'):
             self._corrected(images)
         images.listeners.append(self._corrected.refresh)
-        with ui.element("div").classes("stack") as place:
-            ui.skeleton(height="200px")
-
-        async def mistakes() -> None:
-            """The mistakes, those of the weakest class first; an error appears in their place."""
-            try:
-                await images.wait()
-            finally:
-                place.clear()
-            self._corrected.refresh()
-            worst = weakest(report.judged)
-            if worst is None:
-                kit.note("Every answer is right, so there are no mistakes to show.")
-                return
-            label, words = worst
-            kit.heading(words)
-            answers = images.answers
-            own = (answers.labels == label) & ~answers.right
-            others = answers.surest(~answers.right & ~own)
-            images.gallery("Mistakes, those of the weakest class first",
-                           [*answers.surest(own), *others])  # fmt: skip
-            kit.note(images.fixed or "Click a photograph to see it large. If its label is wrong, "
-                     "correct it there: the file stays as it is.")  # fmt: skip
-
-        with place:
-            ui.timer(0, lambda: kit.guarded(mistakes), once=True)
+        worst, answers = weakest(images.report.judged), images.answers
+        if worst is None:
+            kit.note("Every answer is right, so there are no mistakes to show.")
+            return
+        label, words = worst
+        kit.heading(words)
+        own = (answers.labels == label) & ~answers.right
+        places = [*answers.surest(own), *answers.surest(~answers.right & ~own)]
+        images.gallery("Mistakes, those of the weakest class first", places)
+        kit.note(images.fixed or "Click a photograph to see it large. If its label is wrong, "
+                 "correct it there: the file stays as it is.")  # fmt: skip
 
     @ui.refreshable_method
     def _corrected(self, images: ResultImages) -> None:
@@ -226,100 +223,69 @@ class _Results:
 
     # The questions.
 
-    def _questions(self, images: ResultImages) -> None:
-        """Fold them below the verdict; those with photographs wait until these are open."""
-        questions = {
-            "Where does it fail?": self._where,
-            "Can you trust its confidence?": self._trust,
-            "Which labels may be wrong?": self._labels,
-            "What does it look at?": self._looks,
-            "How was it trained?": self._trained,
-        }
-        folds = {title: kit.question(title, partial(build, images))
-                 for title, build in questions.items()}  # fmt: skip
+    def _questions(self, images: ResultImages, fault: OpsinError | None) -> None:
+        """Fold them; without the photographs some can be answered."""
+        kit.question("Where does it fail?", partial(self._where, images, fault))
+        kit.question("Can you trust its confidence?", partial(_trust, images.report))
+        if not fault:
+            labels = "Which labels may be wrong?"
+            fold = kit.question(labels, partial(self._labels, images))
 
-        def count_suspects() -> None:
-            title, number = "Which labels may be wrong?", len(images.suspects)
-            if not folds[title].is_deleted:
-                folds[title].set_text(f"{title} {count(number)}" if number else title)
+            def count_suspects() -> None:
+                number = len(images.suspects)
+                fold.set_text(f"{labels} {count(number)}" if number else labels)
 
-        images.listeners.append(count_suspects)
+            images.listeners.append(count_suspects)
+            count_suspects()
+            kit.question("What does it look at?", partial(self._looks, images))
+        kit.question("How was it trained?", partial(self._trained, images))
 
-    def _where(self, images: ResultImages) -> None:
+    def _where(self, images: ResultImages, fault: OpsinError | None) -> None:
         figures, failures = images.report.judged, images.report.failures
         names = [entry.name for entry in figures.classes]
 
-        async def show_cell(label: int, answer: int) -> None:
-            async def show() -> None:
-                await images.wait()
+        def show_cell(label: int, answer: int) -> None:
+            cell.clear()
+            with cell:
+                how = "recognised" if label == answer else f"taken for {safe(names[answer], 40)}"
+                kit.heading(f"{safe(names[label], 40)}, {how}")
+                if fault:
+                    kit.error_line(fault)
+                    return
                 given = images.answers
                 places = given.surest((given.labels == label) & (given.answers == answer))
                 kit.note(f"{counted(len(places), 'photograph')}, the most confident answers first.")
                 if places:
                     images.gallery("Photographs of this cell", places)
 
-            cell.clear()
-            with cell:
-                how = "recognised" if label == answer else f"taken for {safe(names[answer], 40)}"
-                kit.heading(f"{safe(names[label], 40)}, {how}")
-                await kit.guarded(show)
-
         with ui.element("div").classes("columns"):
             with ui.element("div").classes("stack"):
-                if len(names) <= MOST_CELLS:
-                    confusion_chart(figures.confusion, names, show_cell)
+                if len(names) <= charts.MOST_CELLS:
+                    charts.confusion_chart(figures.confusion, names, show_cell)
                     kit.note("Click a number to see its photographs.")
                 with ui.element("div").classes("line"):  # for the keyboard, and many classes
                     for pair in figures.confused[:_PAIRS]:
                         at = names.index(pair.actual), names.index(pair.predicted)
-                        text = (
-                            f"{safe(pair.actual, 24)} → {safe(pair.predicted, 24)} {pair.count:,}"
+                        actual, predicted = safe(pair.actual, 24), safe(pair.predicted, 24)
+                        text, show = (
+                            f"{actual} → {predicted} {pair.count:,}",
+                            partial(show_cell, *at),
                         )
-                        kit.action(text, lambda at=at: show_cell(*at)).props("dense")
+                        kit.action(text, show).props("dense")
             cell = ui.element("div").classes("stack").props('role="status"')
         if weak := [entry for entry in failures.slices.weakest if entry.weak] if failures else []:
             why = ", as its classes explain" if weak[0].explained else ""
             text = f"Worst kind: {weak[0].name}, {share(weak[0].accuracy)} right{why}."
-            ui.label(safe(text, 400)).classes("prose")
+            _prose(text)
         _by_class(figures)
 
-    def _trust(self, images: ResultImages) -> None:
-        figures, ood = images.report.judged, images.report.ood
-        bins = [entry for entry in figures.reliability if entry.count]
-        lines = [] if bins else ["There are too few answers to tell."]
-        if bins:
-            last, error = bins[-1], 100 * (figures.calibration_error or 0.0)
-            lines.append(
-                f"Of the {counted(last.count, 'answer')} with a confidence over {share(last.low)}, "
-                f"{share(last.accuracy)} were right. On average, confidence and accuracy differ by "
-                f"{error:.0f} points."
-            )
-        if refused := figures.refused:
-            lines.append(
-                f'It answered "none of these" to {count(refused.count)} of your '
-                f"{count(refused.images)} photographs ({100 * refused.share:.1f}%)."
-            )
-        if ood:
-            lines.append(
-                "Photographs of a class that it has never seen look stranger to it than yours in "
-                f"{share(ood.near)} of all pairs; noise, text and drawings in {share(ood.far)}. "
-                "Half would be chance."
-            )
-        for line in lines:
-            ui.label(line).classes("prose")
-        if bins:
-            reliability_chart(bins)
-
-    async def _labels(self, images: ResultImages) -> None:
+    def _labels(self, images: ResultImages) -> None:
         failures = images.report.failures
-        await images.wait()
-        grounds = labels_grounds(
-            failures.suspected if failures else 0, failures.labels if failures else None
-        )
+        grounds = (failures.suspected, failures.labels) if failures else (0, None)
         if images.suspects:
             kit.note("The classifier disagrees with these labels. Nothing changes unless you say "
                      "so.")  # fmt: skip
-        ui.label(safe(grounds, 600)).classes("prose")
+        _prose(labels_grounds(*grounds))
         if images.fixed:
             kit.note(images.fixed)
         self._suspects(images)
@@ -335,29 +301,24 @@ class _Results:
         if not images.suspects and images.now:
             kit.note("All of them are settled.")
 
-    async def _looks(self, images: ResultImages) -> None:
-        await images.wait()
-        answers = images.answers
-        wrong, right = answers.surest(~answers.right), answers.surest(answers.right)
+    def _looks(self, images: ResultImages) -> None:
         if not self._row.has_layers:
             kit.note("Drop a photograph on Try, and let it show where it looks.")
+            return
+        kit.note("Heat maps show what decided, and whether you can trust them.")
+        right = images.answers.right
         with ui.element("div").classes("columns"):
-            for place in [*wrong[:2], *right[:1]] or right[:3]:
-                label, answer = (
-                    safe(images.names[int(of[place])], 40)
-                    for of in (answers.labels, answers.answers)
-                )
+            for place in [*images.answers.surest(~right)[:2], *images.answers.surest(right)[:1]]:
+                shown = f"{images.report.split}/{place}"
                 with ui.element("div").classes("stack"):
-                    images.picture(int(answers.rows[place]), f"Labelled {label}, answer {answer}")
-                    if self._row.has_layers:
-                        shown = f"{images.report.split}/{place}"
-                        kit.link_button("Why this answer?", layout.address(
-                            self._project, "inside", run=self._row.id, image=shown, view="why"
-                        ), icon="blur_on")  # fmt: skip
+                    images.picture(int(images.answers.rows[place]))
+                    kit.link_button("Why this answer?", layout.address(
+                        self._project, "inside", run=self._row.id, image=shown, view="why"
+                    ), icon="blur_on")  # fmt: skip
 
     async def _trained(self, images: ResultImages) -> None:
         report, training = images.report, images.report.training
-        ui.label(safe(report.dataset, 300)).classes("prose")
+        _prose(report.dataset)
         length = []
         if training.fitted_to is not None:
             length = [("Learnt from", counted(training.fitted_to, "photograph"))]
@@ -375,16 +336,50 @@ class _Results:
             history = await asyncio.to_thread(images.run.read_history)
         if len(history) > 1:
             with ui.element("div").classes("columns"):
-                for title, fields in CURVES.items():
-                    curves_chart({name: [getattr(epoch, field) for epoch in history]
+                for title, fields in charts.CURVES.items():
+                    charts.curves_chart({name: [getattr(epoch, field) for epoch in history]
                                   for name, field in fields.items()}, title)  # fmt: skip
 
         async def settings() -> None:
             recipe = await asyncio.to_thread(images.run.read, RecordedRecipe)
-            kit.facts((name.replace("_", " ").capitalize(), str(without_folders(value)))
-                      for name, value in values_of(recipe).items())  # fmt: skip
+            kit.facts(
+                (LABELS.get(name) or name.replace("_", " ").capitalize(),
+                 CHOICES.get(name, {}).get(value) or str(without_folders(value)))
+                for name, value in values_of(recipe).items()
+            )  # fmt: skip
 
         kit.question("Settings", settings)
+
+
+def _trust(report: Report) -> None:
+    figures, ood = report.judged, report.ood
+    bins = [entry for entry in figures.reliability if entry.count]
+    if bins:
+        last, error = bins[-1], 100 * (figures.calibration_error or 0.0)
+        _prose(
+            f"Of the {counted(last.count, 'answer')} with a confidence over {share(last.low)}, "
+            f"{share(last.accuracy)} were right. On average, confidence and accuracy differ by "
+            f"{error:.0f} points."
+        )
+    if refused := figures.refused:
+        _prose(
+            f'It answered "none of these" to {count(refused.count)} of your '
+            f"{count(refused.images)} photographs ({100 * refused.share:.1f}%)."
+        )
+    if ood:
+        _prose(
+            "Photographs of a class that it has never seen look stranger to it than yours in "
+            f"{share(ood.near)} of all pairs; noise, text and drawings in {share(ood.far)}. "
+            "Half would be chance."
+        )
+    if bins:
+        charts.reliability_chart(bins)
+    else:
+        _prose("There are too few answers to tell.")
+
+
+def _prose(text: str) -> None:
+    ui.label(safe(text, 600)).classes("prose")
 
 
 def figure_rows(figures: PartFigures) -> list[tuple[str, str]]:

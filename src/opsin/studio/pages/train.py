@@ -17,7 +17,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import RecordedRecipe
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.format import count, counted, file_size
-from opsin.core.recipe import Recipe, flat_options
+from opsin.core.recipe import flat_options
 from opsin.data.run_images import recipe_of_run
 from opsin.report.training_plan import Plan
 from opsin.studio.context import Studio
@@ -29,11 +29,9 @@ from opsin.studio.people import allows
 from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import SPLIT_OPTIONS, RunRow
 from opsin.studio.ui import kit, layout
-from opsin.studio.ui.job_card import JobCard
 from opsin.studio.ui.kit import action, error_line, heading, link_button, note, question
-from opsin.studio.ui.live_training import LiveTraining
-from opsin.studio.ui.training_levels import levels_for, time_in_words
-from opsin.studio.ui.training_settings import TrainingSettings
+from opsin.studio.ui.training_cards import JobCard, LiveTraining
+from opsin.studio.ui.training_settings import TrainingSettings, levels_for, time_in_words
 from opsin.studio.words import safe
 
 # Seconds without a change after which a plan is computed.
@@ -52,8 +50,7 @@ async def train(
     guide = "how-to/studio.html#train"
     with layout.page(studio, "Train", project=now, here="train", guide=guide) as frame:
         page = _TrainPage(studio, now)
-        await page.count()
-        await asyncio.to_thread(page.read, source_run)
+        await page.read(source_run)
         page.build(frame)
         studio.changed.subscribe(page.follow)
         if start and asked_here(ui.context.client.request.headers):
@@ -72,82 +69,66 @@ def asked_here(headers: Mapping[str, str]) -> bool:
     return headers.get("sec-fetch-site") not in ("cross-site", "same-site")
 
 
-def _ids(jobs: list[Job]) -> list[tuple[str, bool]]:
-    return [(job.id, job.over) for job in jobs]
-
-
 class _TrainPage:
     """The form, or the training that runs."""
 
     def __init__(self, studio: Studio, project: Project) -> None:
         self._studio, self._project = studio, project
-        self._counts: dict[str, int] = {}
         self._run: RunRow | None = None  # its settings are those to begin with
         self._planned: dict[str, float] = {}  # seconds of each phase of what the form says
         self._faults: ui.element | None = None
         self._estimate: ui.element | None = None
         self._changes = 0
         self._shown: list[tuple[str, bool]] = []
-        self._is_starting = False
+        self._images, self._fault = f"The images of {safe(project.name)}", ""
         self.live: LiveTraining | None = None
         #: Why no training can start, however it is set.
         self.wrong = ""
 
-    async def count(self) -> None:
-        """Count the photographs of each class, as the page Photos does."""
+    async def read(self, source_run: str = "") -> None:
+        """Read what the form begins with."""
+        counts: dict[str, int] = {}
         if self._project.dataset is not None:
-            with suppress(OpsinError):  # reading says it
-                album = await self._studio.albums.open(self._project.id, at_once=True)
-                self._counts = album.counts
+            with suppress(OpsinError):  # below, it is said
+                counts = (await self._studio.albums.open(self._project.id, at_once=True)).counts
+        numbers = [number for number in counts.values() if number]
+        await asyncio.to_thread(self._read, numbers, source_run)
 
-    def read(self, source_run: str = "") -> None:
-        """Read what the form begins with, in a thread."""
-        studio, project = self._studio, self._project
-        before: dict[str, str] = {}
+    def _read(self, numbers: list[int], source_run: str) -> None:
+        studio, project, before = self._studio, self._project, dict[str, str]()
         if source_run:
             chosen = (row for row in project.runs if row.id == source_run)
             self._run = next(chosen, None) or project.classifier(source_run)  # which raises
             before = training_form.values_of(studio.runs.get(source_run).read(RecordedRecipe))
             if before.get("model") not in training_form.MODEL_WORDS:  # it was imported
                 before = {}
-        numbers: list[int] = []
-        self._images, self._fault = f"The images of {safe(project.name)}", ""
         try:
-            numbers = self._read_images()
+            self._check_images()
         except OpsinError as error:
             self._fault, self.wrong = str(error), "The photographs cannot be read."
-        heads = [row for row in project.runs if row.model == BACKBONE]
-        network = ""
-        with suppress(OpsinError):  # damaged
-            for row in heads[:1]:
-                recipe = RunDirectory(studio.runs.root / row.folder).read(RecordedRecipe)
-                network = training_form.values_of(recipe).get("backbone", "")
-        known = max((row.images or 0 for row in heads), default=0)
-        levels = levels_for(sum(numbers), studio.jobs.jobs(), network=network, known=known)
+        if numbers and not self._fault:
+            classes = counted(len(numbers), "class", "classes")
+            self._images = f"{counted(sum(numbers), 'photograph')} in {classes}"
+            if len(numbers) < 2:
+                self.wrong = "Photographs of two classes or more are needed."
+            elif min(numbers) < 2:
+                self.wrong = "Each class needs two photographs or more."
+        heads = (row.images or 0 for row in project.runs if row.model == BACKBONE)
+        levels = levels_for(sum(numbers), studio.jobs.jobs(), known=max(heads, default=0))
         self.wrong = self.wrong or next(level.off for level in levels if level.name == "good")
         self.settings = TrainingSettings(levels, before, self._change)
 
-    def _read_images(self) -> list[int]:
-        """The numbers of photographs of each class that has any; none where they are not known."""
+    def _check_images(self) -> None:
         if self._project.dataset is None:
             recipe_of_run(self._directory())
-            return []
-        sources = map(Path, self._project.dataset.sources)
-        if any(path.is_absolute() and not path.exists() for path in sources):
+        elif any(
+            path.is_absolute() and not path.exists()
+            for path in map(Path, self._project.dataset.sources)
+        ):
             raise SourceError(
                 f"The photographs of {self._project.name} are no longer where they were",
                 "Put them back, or add them again.",
             )
-        if not self._counts:
-            return []
-        numbers = [number for number in self._counts.values() if number]
-        classes = counted(len(numbers), "class", "classes")
-        self._images = f"{counted(sum(numbers), 'photograph')} in {classes}"
-        if len(numbers) < 2:
-            self.wrong = "Photographs of two classes or more are needed."
-        elif min(numbers) < 2:
-            self.wrong = "Each class needs two photographs or more."
-        return numbers
 
     def _directory(self) -> RunDirectory:
         """The run whose images the project has."""
@@ -163,13 +144,12 @@ class _TrainPage:
         """Build the page."""
         self._frame = frame
         self._content = ui.element("div").classes("stack")
-        self.show()
+        self._show(self._jobs())
 
-    def show(self) -> None:
-        """Show the training that runs or waits, or the form."""
-        jobs = self._jobs()
+    def _show(self, jobs: list[Job]) -> None:
+        """Show the training that runs or waits, or the last one and the form."""
         ongoing = [job for job in jobs if not job.over]
-        self._shown = _ids(jobs)
+        self._shown = [(job.id, job.over) for job in jobs]
         self._content.clear()
         self._frame.actions.clear()
         self.live = self._estimate = self._faults = None
@@ -177,12 +157,11 @@ class _TrainPage:
             if not ongoing:
                 self._frame.retitle("Train")
                 newest = next((row.started or 0.0 for row in self._project.runs), 0.0)
-                for job in jobs[:1]:
-                    if job.state != "done" and newest <= (job.ended or 0.0):
-                        JobCard(self._studio, job)
+                if jobs and jobs[0].state != "done" and newest <= (jobs[0].ended or 0.0):
+                    JobCard(self._studio, jobs[0])
                 self._form()
                 return
-            row = next((row for row in self._project.runs if row.folder == ongoing[0].run), None)
+            row = self._studio.runs.find(ongoing[0].run or "")
             title = self._project.title_of(row) if row else ongoing[0].title
             self._frame.retitle(f"Training {title}")
             self.live = LiveTraining(self._studio, ongoing[0])
@@ -195,7 +174,9 @@ class _TrainPage:
         """Go on with the training; at its end, lead to its results."""
         if topic != "jobs" and not topic.startswith("run"):
             return
-        jobs = self._jobs()
+        if topic == "runs":
+            self._project = await asyncio.to_thread(self._studio.projects.get, self._project.id)
+        jobs, job = self._jobs(), None
         if self.live is not None:
             before = self.live.card.job
             job = next((job for job in jobs if job.id == before.id), before)
@@ -205,11 +186,9 @@ class _TrainPage:
                 target = layout.address(self._project, "results", run=row.id)
                 ui.run_javascript(f"location.replace({json.dumps(kit.rooted(target))})")
                 return
-        if topic == "runs" or _ids(jobs) != self._shown:
-            self._project = await asyncio.to_thread(self._studio.projects.get, self._project.id)
-        if _ids(self._jobs()) != self._shown:
-            self.show()
-        elif self.live is not None:
+        if [(each.id, each.over) for each in jobs] != self._shown:
+            self._show(jobs)
+        elif self.live is not None and job is not None:
             await self.live.update(job)
 
     def _form(self) -> None:
@@ -221,15 +200,15 @@ class _TrainPage:
         ui.label(self._images).classes("step")
         self._promise = note("")
         if wrong:
-            with ui.element("p").classes("warning"):
-                ui.label(wrong)
-        word = "Train again" if self._project.classifiers else "Train"
+            ui.label(wrong).classes("warning")
         with self._frame.actions:
             if wrong and self._project.dataset is not None:
                 photos = layout.address(self._project, "photos")
                 link_button("Add photographs", photos, kind="primary")
-            self._button = action(word, self.start, kind="plain" if wrong else "primary", off=wrong,
-                                  needs="owner")  # fmt: skip
+            self._button = action(
+                "Train again" if self._project.classifiers else "Train", self.start,
+                kind="plain" if wrong else "primary", off=wrong, needs="owner",
+            )  # fmt: skip
         self._status = kit.StatusLine()
         question("More", self._more, is_open=self._run is not None)
         self._change()
@@ -273,12 +252,12 @@ class _TrainPage:
         def is_old() -> bool:
             return change != self._changes or place.is_deleted
 
+        jobs = self._studio.jobs
         await asyncio.sleep(_QUIET)
         if is_old():
             return
-        self._estimating.say("Estimating the time …")
-        jobs = self._studio.jobs
-        try:
+        with self._estimating.errors():
+            self._estimating.say("Estimating the time …")
             words = await asyncio.to_thread(self._argv, plan=True)
             asked = await JobAction.ask(jobs, "plan", "Estimate", words)
             try:
@@ -287,16 +266,11 @@ class _TrainPage:
                 plan, cause = await asked.answer(Plan)
             finally:
                 await asyncio.to_thread(jobs.remove, asked.job.id)
-            if plan is None:
-                raise OpsinError(await asyncio.to_thread(self._studio.sets.in_names, cause))
-        except OpsinError as error:
-            if not is_old():
-                place.clear()
-                self._estimating.fail(kit.without_commands(str(error)))
-            return
-        if not is_old():
-            self._estimating.clear()
             place.clear()
+            if plan is None:
+                cause = await asyncio.to_thread(self._studio.sets.in_names, cause)
+                raise OpsinError(kit.without_commands(cause))
+            self._estimating.clear()
             with place:
                 self._show_plan(plan)
 
@@ -305,56 +279,47 @@ class _TrainPage:
         recipe = plan.recipe
         if self.settings.level is None and plan.seconds is not None:
             fits = isinstance(recipe, ClassicalRecipe) and not recipe.fine_tunes
-            self._planned = {"start": 5.0, "heads" if fits else "epochs": plan.seconds,
-                             "finish": 5.0}  # fmt: skip
+            work = "heads" if fits else "epochs"
+            self._planned = {"start": 5.0, work: plan.seconds, "finish": 5.0}
             time = time_in_words(sum(self._planned.values()))
             self._promise.set_text(f"{time.capitalize()}, with your settings.")
         self.settings.show_automatic(flat_options(recipe.model_dump(mode="json")))
         images = [f"{count(n)} {_PARTS.get(part, part)}" for part, n in plan.images.items() if n]
-        model = training_form.MODEL_WORDS.get(recipe.model.name, recipe.model.name)
-        items = [("Model", model.partition(":")[0]), ("Photographs", " · ".join(images))]
-        if isinstance(recipe, Recipe):
-            items += [("Epochs", count(recipe.training.epochs)),
-                      ("Parameters", count(plan.parameters or 0)),
-                      ("Memory", f"about {file_size(plan.memory or 0)}")]  # fmt: skip
-        kit.facts([*items, ("Computed on", plan.device)])
+        items = [("Photographs", " · ".join(images)), ("Computed on", plan.device)]
+        if plan.parameters is not None and plan.memory is not None:
+            items += [("Parameters", count(plan.parameters)), ("Memory", file_size(plan.memory))]
+        kit.facts(items)
         for text in plan.notes:
-            with ui.element("p").classes("warning"):
-                ui.label(safe(text, 400))
+            ui.label(safe(text, 400)).classes("warning")
 
     async def start(self) -> None:
         """Add the training to the queue."""
-        if self._is_starting:  # a second click
-            return
-        self._is_starting = True
+        self._button.disable()  # for a second click
         try:
-            with self._status.errors():
-                await asyncio.to_thread(self._add)
-                self._changes += 1  # nothing more is estimated
-                self._studio.changed.emit("jobs")
-        finally:
-            self._is_starting = False
+            await asyncio.to_thread(self._add)
+        except OpsinError as error:
+            self._status.fail(error)
+            self._button.enable()
+        self._changes += 1  # nothing more is estimated
+        self._studio.changed.emit("jobs")
 
     def _add(self) -> None:
         title, level = self._project.next_title(self._jobs()), self.settings.level
-        self._studio.jobs.add(
-            "train", title, self._argv(name=title), project=self._project.id,
-            expected=level.expected if level else self._planned,
-        )  # fmt: skip
+        expected, words = level.expected if level else self._planned, self._argv(name=title)
+        self._studio.jobs.add("train", title, words, project=self._project.id, expected=expected)
 
     def _argv(self, *, name: str = "", plan: bool = False) -> list[str]:
         """The command line of what the form says; reads small files."""
-        studio, dataset, values = self._studio, self._project.dataset, self.settings.values
-        if dataset is not None:
-            words, corrections, parts = studio.projects.training_inputs(dataset)
+        studio, settings, values = self._studio, self.settings, self.settings.values
+        if self._project.dataset is not None:
+            words, labels, parts = studio.projects.training_inputs(self._project.dataset)
         else:
             directory = self._directory()
-            words, corrections = training_form.words_of_location(directory.location())
-            fold = directory.read(RecordedRecipe).data.fold
-            parts = directory if directory.split.is_file() and fold is None else None
+            recipe = recipe_of_run(directory)
+            words = [*([f"--test={recipe.test}"] if recipe.test else []), "--", *recipe.sources]
+            labels = Path(recipe.labels) if recipe.labels else None
+            parts = directory if directory.split.is_file() and recipe.fold is None else None
         if parts is not None and not any(values.get(option) for option in SPLIT_OPTIONS):
             values = values | {"parts_of": str(parts.path)}
-        return training_form.argv(
-            words, values, runs=studio.settings.runs, labels=corrections, name=name,
-            track=self.settings.track, plan=plan,
-        )  # fmt: skip
+        return training_form.argv(words, values, runs=studio.settings.runs, labels=labels,
+                                  name=name, track=settings.track, plan=plan)  # fmt: skip

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -14,7 +14,7 @@ from opsin.core.artifacts.records import IMPORTED, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import RecordedRecipe, RunSummary, summarise
 from opsin.core.errors import OpsinError, RunError
-from opsin.core.files import MISSING, FileStamp, file_stamp
+from opsin.core.files import FileStamp, file_stamp
 from opsin.core.recipe import SPLIT, ClassicalName, DataRecipe
 from opsin.core.recipe_options import options_of
 from opsin.studio.errors import NotThere
@@ -69,36 +69,33 @@ class RunRow(RunSummary):
         return self.in_steps or self.model in ("backbone", IMPORTED)
 
 
-def stamp_of(path: Path) -> Stamp:
-    """Return the stamps of a row's files."""
-    # Strings, since paths would take most of the time.
-    return tuple(file_stamp(f"{path}/{name}", follow_links=False) for name in _FILES)
-
-
-def read_row(path: Path, stamp: Stamp) -> RunRow:
+def read_row(path: Path) -> RunRow:
     """Read a run's row; damaged files give the state `damaged` and a cause."""
-    run, folders = RunDirectory(path), os.walk(path)
+    stamp, run = _stamp(path), RunDirectory(path)
     summary = summarise(run)
     number, places = 0, summary.sources
     with contextlib.suppress(OpsinError):
         number = run.read_notes().number
         if run.dataset.is_file():
             places = tuple(run.location().sources) or places
-    sizes = (file_stamp(f"{folder}/{name}", follow_links=False).size
-             for folder, _, names in folders for name in names)  # fmt: skip
+    files = (f"{folder}/{name}" for folder, _, names in os.walk(path) for name in names)
     # Pages show no paths.
-    cause = summary.cause and summary.cause.replace(f"{path}{os.sep}", "").replace(
-        str(path), path.name
-    )
-    values = vars(summary) | {"name": summary.name or path.name, "cause": cause}
+    cause = (summary.cause or "").replace(f"{path}{os.sep}", "").replace(str(path), path.name)
+    values = vars(summary) | {"name": summary.name or path.name, "cause": cause or None}
+    values["started"] = summary.started or stamp[0].mtime_ns / 1e9
     return RunRow(
-        **{name: _in_utf8(value) for name, value in values.items()}
-        | {"started": summary.started or stamp[0].mtime_ns / 1e9},
+        **{name: _in_utf8(value) for name, value in values.items()},
         id=opaque(path.name), folder=path.name, given_name=_in_utf8(summary.name), number=number,
-        places=_in_utf8(places), stamp=stamp, disk_bytes=sum(sizes),
+        places=_in_utf8(places), stamp=stamp,
+        disk_bytes=sum(file_stamp(file, follow_links=False).size for file in files),
         has_classifier=summary.state != "running" and run.classifier.is_file(),
         progress=read_progress(run) if summary.state == "running" else None,
     )  # fmt: skip
+
+
+def _stamp(path: Path) -> Stamp:
+    # Strings, since paths would take most of the time.
+    return tuple(file_stamp(f"{path}/{name}", follow_links=False) for name in _FILES)
 
 
 def _in_utf8(value: Any) -> Any:
@@ -133,15 +130,13 @@ class RunIndex:
     def scan(self) -> bool:
         """Reread changed runs, each second, in a thread; whether pages show other rows now."""
         with self._guard:
-            rows: dict[str, RunRow] = {}
-            for folder in _folders(self.root):
-                row, stamp = self._rows.get(opaque(folder)), stamp_of(self.root / folder)
-                if stamp[0] == MISSING:  # no recipe: not a run, or not yet
-                    continue
+            rows = dict[str, RunRow]()
+            for id_, path in _runs(self.root).items():
+                row = self._rows.get(id_)
                 # A running one's process may have died silently.
-                if row is None or row.stamp != stamp or row.state == "running":
-                    row = read_row(self.root / folder, stamp)
-                rows[row.id] = row
+                if row is None or row.state == "running" or row.stamp != _stamp(path):
+                    row = read_row(path)
+                rows[id_] = row
             newest = sorted(rows.values(), key=lambda row: row.started or 0.0, reverse=True)
             before, self._rows, self.scanned = self._rows, {row.id: row for row in newest}, True
             return before != self._rows
@@ -158,10 +153,9 @@ class RunIndex:
         """Return a run's row as of the last scan; a newer run's is read now, but not cached."""
         if (row := self._rows.get(id)) is not None:
             return row
-        path = next((self.root / name for name in _folders(self.root) if opaque(name) == id), None)
-        if path is None or (stamp := stamp_of(path))[0] == MISSING:
+        if (path := _runs(self.root).get(id)) is None:
             raise NotThere("There is no such classifier", "Go back to your projects.")
-        return read_row(path, stamp)
+        return read_row(path)
 
     def get(self, id: str) -> RunDirectory:  # noqa: A002
         """Return a run's directory."""
@@ -183,8 +177,8 @@ class RunIndex:
                     return None if row.split == "out_of_fold" else directory
         return None
 
-    def delete(self, id: str) -> str:  # noqa: A002
-        """Remove a run; its files are kept for a week."""
+    def delete(self, id: str, token: str = "") -> str:  # noqa: A002
+        """Remove a run; the token restores it for a week, with others of the same."""
         require("owner")
         row = self.row(id)
         run = RunDirectory(self.root / row.folder)
@@ -193,7 +187,7 @@ class RunIndex:
             state, _ = run.state()
         if state == "running":
             raise RunError(f"{run.path.name} is being trained", "Stop it first.")
-        token = self._trash.put(run.path.name)
+        token = self._trash.put(run.path.name, token)
         record(f"removed the classifier {row.name}")
         self.scan()
         return token
@@ -202,20 +196,19 @@ class RunIndex:
         """Return the runs that can be restored, the last deleted first."""
         items = []
         for item in self._trash.removed():
+            name = ""
             with contextlib.suppress(OpsinError, OSError):  # a damaged one has its folder's name
-                name = RunDirectory(self._trash.path / item.token).read_notes().name
-                item = replace(item, name=name or item.folder)  # noqa: PLW2901
-            items.append(item)
+                name = RunDirectory(item.place).read_notes().name
+            items.append(item._replace(name=name or item.folder))
         return items
 
-    def restore(self, token: str) -> str:
-        """Restore a deleted run, and return its id."""
+    def restore(self, token: str) -> None:
+        """Restore the runs of a token."""
         require("owner")
-        removed = self._trash.get(token)
-        self._trash.restore(removed)
-        record(f"restored the classifier {removed.folder}")
+        for removed in self._trash.get(token):
+            self._trash.restore(removed)
+            record(f"restored the classifier {removed.folder}")
         self.scan()
-        return opaque(removed.folder)
 
     def rename(self, id: str, name: str) -> None:  # noqa: A002
         """Give a run a name of its own, or take it away."""
@@ -230,7 +223,12 @@ class RunIndex:
         self._trash.sweep(kept)
 
 
-def _folders(root: Path) -> list[str]:
+def _runs(root: Path) -> dict[str, Path]:
+    """The folders with a recipe, by id."""
     with contextlib.suppress(OSError), os.scandir(root) as entries:
-        return [entry.name for entry in entries if not entry.name.startswith(".")]
-    return []
+        return {
+            opaque(entry.name): root / entry.name
+            for entry in entries
+            if not entry.name.startswith(".") and os.path.lexists(f"{entry.path}/recipe.json")
+        }
+    return {}

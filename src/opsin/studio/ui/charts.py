@@ -89,7 +89,7 @@ def confusion_chart(
     every = {"type": "category", "data": names, "nameGap": 12, "splitLine": {"show": False}}
     labels = _TEXT | {"interval": 0}
     options = {
-        "grid": _grid(12, 12, 36, 28),
+        "grid": _grid(12, 56, 36, 28),
         "tooltip": {"show": False},
         "xAxis": _axis("Answer", position="top", nameLocation="end",
                        axisLabel=labels | {"rotate": 45 if len(names) > 4 else 0}, **every),

@@ -13,9 +13,10 @@ from typing import Final, Literal
 from nicegui import Client, ui
 
 from opsin.core.errors import MovedError, OpsinError
+from opsin.core.glossary import Term, find_term
+from opsin.studio.image_routes import HELP
 from opsin.studio.people import Role, why_not
 from opsin.studio.runs.run_index import opaque
-from opsin.studio.ui.terms import word
 from opsin.studio.words import safe
 
 Handler = Callable[..., Awaitable[object] | object]
@@ -72,9 +73,36 @@ def link_button(
 
 def sharpen(image: ui.element, below: int = 200) -> None:
     """Enlarge an image without smoothing, if its longer side has fewer pixels than ``below``."""
-    longer = "Math.max(event.target.naturalWidth, event.target.naturalHeight)"
-    code = f"(event) => event.target.classList.toggle('pixel', {longer} < {below})"
-    image.on("load", js_handler=code)
+    image.on("load", js_handler="({target}) => target.classList.toggle('pixel', "
+             f"Math.max(target.naturalWidth, target.naturalHeight) < {below})")  # fmt: skip
+
+
+def word(text: str, term: Term | None = None) -> ui.element:
+    """A word, with a card where the glossary explains it (default: what it has under the text)."""
+    term = term or find_term(text)
+    if term is None:
+        return ui.label(safe(text))
+    with ui.element("button").classes("term").props('type="button"') as button:
+        ui.label(safe(text))
+        _card(term)
+    return button
+
+
+def ask_beside(field: ui.element, term: Term | None) -> None:
+    """Show a ? that explains a term at the end of a form's field; nothing without a term."""
+    if term is not None:
+        with field.add_slot("after"):
+            button = ui.button(icon="help_outline", color=None).props("flat round dense")
+            button.props["aria-label"] = f"Explain: {term.title}"
+            with button:
+                _card(term)
+
+
+def _card(term: Term) -> None:
+    with ui.menu().props('max-width="360px"').classes("term-card"):
+        ui.label(term.title).classes("text-weight-bold")
+        ui.label(term.text)
+        ui.link("More", f"{HELP}/reference/glossary.html#{term.key}", new_tab=True)
 
 
 def heading(text: str, level: Literal[1, 2, 3] = 2) -> ui.element:
@@ -145,7 +173,7 @@ def error_line(error: OpsinError | str) -> ui.element:
     with ui.element("p").classes("error").props('role="alert"') as line:
         if isinstance(error, MovedError):
             names = ", ".join(Path(path).name or path for path in error.gone)
-            ui.label(f"The photos of this classifier were moved: {safe(names)}.")
+            ui.label(f"The photographs of this classifier were moved: {safe(names)}.")
             ui.link("Find them", f"/runs/{opaque(Path(error.run).name)}/moved")
         else:
             ui.label(safe(str(error), _MESSAGE_MOST))

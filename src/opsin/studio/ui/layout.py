@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
+from opsin.core.format import counted
 from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere
 from opsin.studio.image_routes import HELP
@@ -131,18 +132,15 @@ def page(
 
 
 def _working(studio: Studio) -> None:
-    """What the queue does now, live."""
-    with ui.element("div").classes("working").props('role="status"') as line:
+    """How many jobs there are now, live."""
+    with ui.element("div").classes("working").props('role="status"'):
         link = ui.link("", "/jobs")
 
     def show(topic: str = "jobs") -> None:
         if topic == "jobs":
-            jobs = studio.jobs.jobs()
-            numbers = {"running": sum(job.active for job in jobs),
-                       "waiting": sum(job.pending for job in jobs)}  # fmt: skip
-            words = [f"{number} {word}" for word, number in numbers.items() if number]
-            link.set_text(" · ".join(words))
-            line.set_visibility(bool(words))
+            number = sum(not job.over for job in studio.jobs.jobs())
+            link.set_text(counted(number, "job"))
+            link.set_visibility(number > 0)
         elif topic == f"person:{visitor.get().person.id}":
             ui.navigate.reload()  # with what the new role may use
 

@@ -2,24 +2,103 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from nicegui import ui
 
 from opsin.backbones.named_backbones import NAMED
-from opsin.classical.classical_recipe import BACKBONE, TRAIN_OPTIONS
-from opsin.core.format import file_size
+from opsin.classical.classical_recipe import BACKBONE
+from opsin.core.format import counted, file_size
 from opsin.core.glossary import find_term
 from opsin.core.recipe import DATA_OPTIONS, override
 from opsin.core.recipe_options import RecipeOption
-from opsin.studio.jobs.training_form import CHOICES, LABELS, fault, fields_for, trains_in_epochs
-from opsin.studio.ui.kit import heading, note
-from opsin.studio.ui.terms import ask_beside
-from opsin.studio.ui.training_levels import Level
+from opsin.studio.jobs.job import Job
+from opsin.studio.jobs.training_form import CHOICES, LABELS, OPTIONS, fault, fields_for
+from opsin.studio.progress import factor_of
+from opsin.studio.ui.kit import ask_beside, heading, note
 from opsin.trackers import is_installed, trackers
 
-_BUDGET: Final = "Instead of epochs, such as 10m or 1h30m."
+_SMALL, _LARGE = "efficientnet-lite0", "efficientnet-lite2"
+# Seconds of two ordinary cores for an image's features by each network.
+_FEATURES: Final = {_SMALL: 0.033, _LARGE: 0.07}
+# Seconds that the features of all images may take with each network, as `opsin.commands` has it.
+_MOST: Final = {_LARGE: 120.0, _SMALL: 600.0}
+# Images up to which every image judges, in ten folds or in five.
+_JUDGED, _TEN_FOLDS = 2_000, 500
+# Minutes of the best level, by the number of images up to which they suit.
+_MINUTES: Final = ((300, 10), (1_000, 15), (5_000, 30))
+_LONGEST: Final = 60
+
+
+class Level(NamedTuple):
+    """One of three choices."""
+
+    name: str
+    title: str
+    text: str  # what it does
+    options: dict[str, str]  # as in a form (`opsin.studio.jobs.training_form`)
+    expected: Mapping[str, float]  # seconds of each phase, before this machine was measured
+    seconds: float | None  # on this machine, if they are known
+    off: str  # why it cannot be chosen
+
+    @property
+    def words(self) -> str:
+        """Its time, and what it does."""
+        return f"{time_in_words(self.seconds)}, {self.text}" if self.seconds else self.text
+
+
+def can_train_networks() -> bool:
+    """Whether networks can be trained here: PyTorch is installed."""
+    return importlib.util.find_spec("torch") is not None
+
+
+def levels_for(number: int, jobs: Sequence[Job], *, known: int = 0) -> list[Level]:
+    """The three levels for a number of images, of which the good one's network knows ``known``."""
+    knows = all(NAMED[name].path is not None for name in _FEATURES)
+    folds = 1 if number > _JUDGED else 11 if number <= _TEN_FOLDS else 6
+
+    def head(name: str, new: int) -> dict[str, float]:
+        """Seconds of each phase of a head on a network's features."""
+        phases = {
+            "start": 3.0 + 0.005 * number,
+            "features": 0.5 + _FEATURES.get(name, 0.0) * max(0, new),
+            "heads": folds * (0.35 + 0.0004 * min(number, 1_500)),
+            "finish": 6.0 + 0.005 * min(number, _JUDGED),
+        }
+        return phases if name and knows and number else {}
+
+    suits = next((name for name, most in _MOST.items() if number * _FEATURES[name] <= most), "")
+    quick, good = head(_SMALL, number), head(suits, number - known)
+    fast, usual = (factor_of(jobs) * sum(phases.values()) or None for phases in (quick, good))
+    minutes = next((m for most, m in _MINUTES if number <= most), _LONGEST)
+    best = {**good, "epochs": max(1.0, 60.0 * minutes - sum(good.values()))} if good else {}
+    chosen = "with a network that Opsin chooses for your photographs"
+    if good:
+        chosen = f"with a network that has seen a million photographs{', and yours' * bool(known)}"
+    elif not knows:
+        chosen = "from nothing, since no network that knows photographs is installed here"
+    learns = "while the network itself learns from your photographs, too"
+    no_torch = "" if can_train_networks() else "It needs PyTorch, which is not installed here."
+    missing = "" if knows else "It needs a network that knows photographs, and none is installed."
+    return [
+        Level("quick", "Quick", "with a smaller network that has seen a million photographs",
+              {"model": "backbone", "backbone": _SMALL}, quick, fast, missing),
+        Level("good", "Good", chosen, {}, good, usual, "" if knows else no_torch),
+        Level("best", "As good as it gets", learns, {"budget": f"{minutes}m"},
+              {} if no_torch else best, minutes * 60.0, no_torch),
+    ]  # fmt: skip
+
+
+def time_in_words(seconds: float) -> str:
+    """A time that is estimated, with as many digits as that deserves."""
+    if seconds < 100:
+        step = 5 if seconds < 60 else 10
+        return f"about {step * max(1, round(seconds / step))} seconds"
+    if seconds < 5400:
+        return f"about {counted(round(seconds / 60), 'minute')}"
+    return f"about {seconds / 3600:.1f} hours"
 
 
 class TrainingSettings:
@@ -102,21 +181,18 @@ class TrainingSettings:
         for title, options in fields_for(model, fine_tune).items():
             heading(title)
             with ui.element("div").classes("fields"):
-                if title == "The network":
-                    self._field("model")
                 for option in options:
                     self._field(option.name, option)
-                if title == "How it trains" and trains_in_epochs(model, fine_tune):
-                    self._field("budget")
-                    if self._trackers:
-                        field = ui.select(self._trackers, label="Also show it in", multiple=True)
-                        field.bind_value(self, "track")
+                if self._trackers and OPTIONS["budget"] in options:
+                    field = ui.select(self._trackers, label="Also show it in", multiple=True)
+                    field.bind_value(self, "track")
 
-    def _field(self, name: str, option: RecipeOption | None = None) -> None:
+    def _field(self, name: str, option: RecipeOption) -> None:
         """A choice, or a text that is checked while it is typed; below it what it means."""
-        label = LABELS.get(name) or (option.label if option else name)
+        label = LABELS.get(name, option.label)
         choices = dict(self._networks if name == "backbone" else CHOICES.get(name, {}))
-        if option and option.choices and not choices:
+        text = "" if choices else option.help
+        if option.choices and not choices:
             choices = {"": "Automatic"} | {choice: choice for choice in option.choices}
         with ui.element("div"):
             field: ui.input | ui.select
@@ -136,11 +212,9 @@ class TrainingSettings:
                 field.props("stack-label hide-bottom-space")
             self._fields[name] = field
             field.on_value_change(lambda event: self._set(name, event.value or ""))
-            ask_beside(field, find_term(option.flag if option else f"--{name}"))
-            if text := option.help if option and name not in LABELS else "":
+            ask_beside(field, find_term(option.flag))
+            if text:
                 note(text)
-            elif name == "budget":
-                note(_BUDGET)
 
     def _placeholder(self, name: str) -> str:
         return f"Automatic: {self._automatic[name]}" if name in self._automatic else "Automatic"
@@ -149,9 +223,7 @@ class TrainingSettings:
         """Show what would be chosen where nothing is set."""
         before = self._known("model"), self._known("fine_tune")
         self._automatic = {
-            name: TRAIN_OPTIONS[name].write(value) if name in TRAIN_OPTIONS else str(value)
-            for name, value in values.items()
-            if value is not None
+            name: OPTIONS[name].write(value) for name, value in values.items() if value is not None
         }
         if before != (self._known("model"), self._known("fine_tune")):
             self.build_fields.refresh()
@@ -163,18 +235,12 @@ class TrainingSettings:
         if value == self._values.get(name, ""):
             return
         before, self._values = self._values, override(self._values, {name: value})
-        model, fine_tune = self._known("model"), self._known("fine_tune")
         if name == "backbone":
             self._values.pop("prepare", None)  # of the network before
         if name in ("model", "fine_tune"):
-            if not trains_in_epochs(model, fine_tune):
-                groups = fields_for(model, fine_tune).values()
-                fitting = {
-                    "model",
-                    *DATA_OPTIONS,
-                    *(item.name for group in groups for item in group),
-                }
-                self._values = {key: v for key, v in self._values.items() if key in fitting}
+            groups = fields_for(self._known("model"), self._known("fine_tune")).values()
+            fitting = {*DATA_OPTIONS, *(option.name for group in groups for option in group)}
+            self._values = {key: v for key, v in self._values.items() if key in fitting}
             self.build_fields.refresh()
         for gone in before.keys() - self._values.keys() & self._fields.keys():
             self._fields[gone].set_value("")

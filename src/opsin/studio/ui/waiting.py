@@ -10,9 +10,6 @@ from opsin.core.format import about
 from opsin.studio.ui.kit import Handler, action
 from opsin.studio.words import safe
 
-# Seconds before a remaining time is estimated.
-_SOON = 1.0
-
 
 class Waiting:
     """A line with a bar; ``on_stop`` gives it a button."""
@@ -32,14 +29,12 @@ class Waiting:
             return
         if what != self._what:
             self._what, self._since = what, time.monotonic()
-        text, spent = what[:1].upper() + what[1:], time.monotonic() - self._since
-        if total:
-            self._bar.props(remove="indeterminate").set_value(min(1.0, done / total))
-            if done and spent > _SOON:
-                text += f" · {about(spent * (total - done) / done)} left"
-        else:
-            self._bar.props("indeterminate")
-        self._label.set_text(safe(text))
+        spent, left = time.monotonic() - self._since, ""
+        if done and total and spent > 1:
+            left = f" · {about(spent * (total - done) / done)} left"
+        self._bar.props["indeterminate"] = not total
+        self._bar.set_value(min(1.0, done / total) if total else 0.0)
+        self._label.set_text(safe(what[:1].upper() + what[1:] + left))
 
     def delete(self) -> None:
         """Take it away."""

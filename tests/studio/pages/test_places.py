@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("nicegui")
 from opsin.data.sources import named
-from opsin.studio.pages.add_from import NAMED
+from opsin.studio.pages.places import NAMED
 
 
 def test_there_is_a_word_about_each_named_source() -> None:
