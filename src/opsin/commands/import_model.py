@@ -165,7 +165,9 @@ def import_model(
     dataset = None
     if places:  # prepared as the network takes them
         probed: dict[str, Any] = {"size": network.probed.side, "channels": network.probed.channels}
-        dataset = load(*places, classes=names, watcher=watcher, resize=resize, **probed, **options)
+        dataset = load(
+            *places, classes=names, watcher=watcher, **probed, **options | {"resize": resize}
+        )
         if names is None:
             names, stated = dataset.classes, f"in the order of {dataset.recipe.source_names}"
     names = _checked_names(network, names, stated)
