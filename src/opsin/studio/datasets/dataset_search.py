@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -35,6 +33,7 @@ _MEMORY: Final = 1 << 30
 # Least seconds for an archive, and bytes a second of a slow disk.
 _ARCHIVE: Final = 60.0
 _SPEED: Final = 5e6
+_SANDBOX: Final = Sandbox(f"{__name__}:find", seconds=_SECONDS, memory=_MEMORY, processes=2)
 
 
 def key_of(recipe: DataRecipe, name: str = "") -> str:
@@ -52,16 +51,9 @@ def list_images(recipe: DataRecipe, name: str) -> Header:
 def _ask(recipe: DataRecipe, what: str, name: str) -> Header:
     try:
         asked = {"recipe": recipe.model_dump(mode="json"), "what": what}
-        return _sandbox(os.getpid()).call(asked)[0]
+        return _SANDBOX.call(asked)[0]
     except SourceError as error:
         raise error.replace(recipe.sources[0], name or recipe.sources[0]) from None
-
-
-@functools.cache
-def _sandbox(owner: int) -> Sandbox:
-    """This process's sandbox; forks need their own locks and pipes."""
-    del owner
-    return Sandbox(f"{__name__}:find", seconds=_SECONDS, memory=_MEMORY, processes=2)
 
 
 def find(header: Header, _: memoryview) -> tuple[Header, Sequence[bytes]]:
