@@ -16,7 +16,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import MovedError, RunError
 from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere
-from opsin.studio.runs.dataset_cache import ImagePlaces
+from opsin.studio.runs.albums import ImagePlaces
 from opsin.studio.settings import StudioSettings
 from tests.conftest import write_shapes
 from tests.made_runs import write_run

@@ -31,7 +31,7 @@ class Routes:
     """An application with these routes alone."""
 
     def __init__(self, studio: Studio) -> None:
-        self.runs, self.sets, self.cache = studio.runs, studio.sets, studio.opened
+        self.runs, self.sets, self.albums = studio.runs, studio.sets, studio.albums
         self.api = new_api()
         add_routes(self.api, studio)
 
@@ -57,7 +57,7 @@ def routes(tmp_path: Path, shapes: Path, studio: Studio) -> Routes:
 
 def test_an_image_that_may_be_kept_for_ever(routes: Routes, shapes: Path) -> None:
     set_id = routes.sets.add_source(str(shapes)).id
-    here = asyncio.run(routes.cache.of_set(set_id))
+    here = asyncio.run(routes.albums.corrections_of(set_id)).opened
     reply = routes.get(here.address(3))
     assert reply.status_code == 200
     assert reply.headers["content-type"] == "image/png"

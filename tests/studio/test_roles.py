@@ -45,13 +45,13 @@ def changes_of(studio: Studio) -> dict[Callable[[], object], Role]:
         lambda: jobs.add("train", "b", ["x"]), lambda: jobs.add("import", "c", ["x"]),
         lambda: jobs.stop(training.id), lambda: jobs.stop(training.id, at_once=True),
         lambda: jobs.resume(training.id), lambda: jobs.remove(training.id),
-        lambda: jobs.remove(short.id), lambda: studio.projects.rename(made.id, "Third"),
+        lambda: jobs.remove(short.id),
         studio.runs.sweep, studio.folders.list,
         lambda: studio.people.invite("Eve", "owner"), lambda: studio.projects.remove(made.id),
     ]  # fmt: skip
     of_labellers: list[Callable[[], object]] = [
         lambda: asyncio.run(albums.move(album, [0], "square")),
-        lambda: asyncio.run(albums.add_class(album, "ring")),
+        lambda: asyncio.run(albums.add_class(album.dataset.id, "ring")),
         lambda: asyncio.run(albums.change_class(album, "disc", "round")),
         lambda: asyncio.run(albums.remove(album, [0])), lambda: asyncio.run(albums.undo(made.id)),
         lambda: ConfirmedLabels(home).change(add=[("a", "b")]),

@@ -81,7 +81,7 @@ def test_what_fails_is_said_once_and_tried_again(
 def test_uploads_that_hang_keep_neither_the_watcher_nor_images_waiting(
     tmp_path: Path, shapes: Path, studio: Studio
 ) -> None:
-    opened, uploads, api = studio.opened, Uploads(tmp_path), new_api()
+    uploads, api = Uploads(tmp_path), new_api()
     uploading.add_routes(api, uploads)
     image_routes.add_routes(api, studio)
     opsin.load(shapes)  # so that its images were read before
@@ -92,7 +92,7 @@ def test_uploads_that_hang_keep_neither_the_watcher_nor_images_waiting(
         os.mkfifo(tmp_path / "uploads" / key)  # to write to it hangs until somebody reads
 
     async def ask() -> None:
-        here = await opened.of_set(set_id)
+        here = (await studio.albums.corrections_of(set_id)).opened
         transport = httpx.ASGITransport(api)
         async with httpx.AsyncClient(transport=transport, base_url="http://studio") as client:
             sent = [

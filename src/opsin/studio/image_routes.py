@@ -95,11 +95,11 @@ def add_routes(api: FastAPI, studio: Studio) -> None:
 
     @api.get("/images/{set_id}/{row}")
     async def of_set(set_id: str, row: str, v: str = "") -> Response:
-        return await _decoded(await studio.opened.of_set(set_id), row, v)
+        return await _decoded((await studio.albums.corrections_of(set_id)).opened, row, v)
 
     @api.get("/run-images/{run_id}/{row}")
     async def of_run(run_id: str, row: str, v: str = "") -> Response:
-        return await _decoded(await studio.opened.of_run(run_id), row, v)
+        return await _decoded(await studio.albums.of_run(run_id), row, v)
 
     @api.get("/covers/{project_id}/{number}")
     async def cover(project_id: str, number: str) -> Response:

@@ -1,33 +1,21 @@
-"""Projects: a name, its images, and the classifiers that learnt from them.
-
-<home>/projects.json  names of projects without a dataset
-"""
+"""Projects: a name, its images, and the classifiers that learnt from them."""
 
 from __future__ import annotations
 
-import json
-import threading
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
-
-from pydantic import TypeAdapter
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError
-from opsin.core.storage import write_json
 from opsin.studio.datasets.catalogue import Library, LibraryDataset, id_of_sources
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.people import record, require
+from opsin.studio.people import require
 from opsin.studio.runs.run_index import RunIndex, RunRow
 from opsin.studio.trash import Removed
-
-_NAMES: Final = TypeAdapter(dict[str, str])
 
 
 @dataclass(frozen=True)
@@ -80,14 +68,8 @@ class Project:
 class Projects:
     """All datasets and classifiers, put together by their images."""
 
-    def __init__(self, sets: Library, runs: RunIndex, jobs: Queue, home: Path) -> None:
+    def __init__(self, sets: Library, runs: RunIndex, jobs: Queue) -> None:
         self._sets, self._runs, self._jobs = sets, runs, jobs
-        self._guard = threading.Lock()  # of the names
-        self._file = home.absolute() / "projects.json"
-        self._names: dict[str, str] = {}
-        with suppress(OSError, ValueError, RecursionError):
-            content = self._file.read_text(encoding="utf-8")
-            self._names = _NAMES.validate_python(json.loads(content))
 
     def training_inputs(
         self, dataset: LibraryDataset
@@ -107,47 +89,24 @@ class Projects:
         projects = []
         for id_, rows in runs.items():
             dataset = datasets.get(id_)
-            # The name that it had before it had a dataset.
-            name = self._names.get(id_of_run(rows[0]) if rows else id_)
-            usual = dataset.title if dataset else rows[0].source or rows[0].name
-            projects.append(Project(id_, name or usual, dataset, tuple(rows)))
+            name = dataset.title if dataset else rows[0].source or rows[0].name
+            projects.append(Project(id_, name, dataset, tuple(rows)))
         return sorted(projects, key=lambda project: project.last_used, reverse=True)
 
     def get(self, project_id: str) -> Project:
         """The project of an id, also of the one before it had a dataset, or `NotThere`."""
-        projects = self.all()
-        for project in projects:
-            if project.id == project_id:
-                return project
-        for project in projects:
-            if any(id_of_run(row) == project_id for row in project.runs):
-                return project
-        raise NotThere("There is no such project", "Go back to your projects.")
+        projects = {project.id: project for project in self.all()}
+        before = {id_of_run(row): project for project in projects.values() for row in project.runs}
+        if (project := projects.get(project_id) or before.get(project_id)) is None:
+            raise NotThere("There is no such project", "Go back to your projects.")
+        return project
 
     def of_run(self, run_id: str) -> Project:
         """The project of a run, or `NotThere`."""
-        for project in self.all():
-            if any(row.id == run_id for row in project.runs):
-                return project
-        raise NotThere("There is no such classifier", "Go back to your projects.")
-
-    def rename(self, project_id: str, name: str) -> None:
-        """Give a project another name."""
-        require("owner")
-        project = self.get(project_id)
-        name, before = name.strip(), {id_of_run(row) for row in project.runs} | {project.id}
-        if not name:
-            return
-        with self._guard:
-            names = {id_: known for id_, known in self._names.items() if id_ not in before}
-            if project.dataset is None:
-                names[project.id] = name
-                record(f"renamed the project {project.name} to {name}")
-            else:
-                self._sets.rename(project.id, name)
-            if names != self._names:
-                write_json(self._file, names)
-                self._names = names
+        of_runs = {row.id: project for project in self.all() for row in project.runs}
+        if (project := of_runs.get(run_id)) is None:
+            raise NotThere("There is no such classifier", "Go back to your projects.")
+        return project
 
     def remove(self, project_id: str) -> str:
         """Remove a project with its classifiers; the token restores all of it for seven days."""

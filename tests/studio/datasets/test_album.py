@@ -46,7 +46,7 @@ def made_here(studio: Studio, count: int = 4) -> LibraryDataset:
 def read(studio: Studio, dataset: LibraryDataset) -> None:
     """Read the photographs, as the check of a project does."""
     opsin.load(dataset.sources[0])
-    studio.opened.forget(dataset.id)
+    asyncio.run(studio.albums.read_again(dataset.id))
 
 
 class Window:
@@ -113,9 +113,9 @@ def test_classes_are_added_renamed_and_removed_without_losing_a_label(studio: St
     window = Window(studio, dataset)
     moved = window.album().of(0)[:1].tolist()
     window.do(lambda albums, album: albums.move(album, moved, "square"))
-    window.do(lambda albums, album: albums.add_class(album, "star"))
+    window.do(lambda albums, album: albums.add_class(album.dataset.id, "star"))
     with pytest.raises(SourceError, match="already"):
-        window.do(lambda albums, album: albums.add_class(album, "Star"))
+        window.do(lambda albums, album: albums.add_class(album.dataset.id, "Star"))
     # A class that no photograph of the source has is reached by the file itself.
     window.do(lambda albums, album: albums.move(album, album.of(1)[:2].tolist(), "star"))
     assert window.counts() == {"disc": 3, "square": 3, "star": 2}
@@ -143,7 +143,7 @@ def test_classes_are_added_renamed_and_removed_without_losing_a_label(studio: St
 def test_names_that_no_folder_can_have_are_refused(studio: Studio, name: str) -> None:
     window = Window(studio, made_here(studio))
     with pytest.raises(SourceError, match="class"):
-        window.do(lambda albums, album: albums.add_class(album, name))
+        window.do(lambda albums, album: albums.add_class(album.dataset.id, name))
     assert window.counts() == {"disc": 4, "square": 4}
 
 
@@ -161,7 +161,7 @@ def test_uploads_find_their_classes_and_loose_ones_wait_in_the_tray(studio: Stud
         sent(studio, "1.png", png(shape_image("disc", 72)), "new/disc/1.png"),
         sent(studio, "loose.png", png(shape_image("disc", 73))),
     ]
-    assert window.do(lambda albums, album: albums.add(album, files)) == "3 photographs added"
+    assert asyncio.run(window.albums.add(dataset.id, files)) == "3 photographs added"
     assert window.counts() == {"disc": 5, "square": 4, "star": 1}
     album = window.album()
     [loose] = album.of(UNSORTED).tolist()
@@ -183,12 +183,11 @@ def test_a_source_of_somebody_else_keeps_its_files(studio: Studio, shapes: Path)
     with pytest.raises(SourceError, match="still being read"):
         window.do(lambda albums, album: albums.move(album, [0], "square"))
     read(studio, dataset)
-    assert asyncio.run(window.albums.read_again(dataset.id))
     assert not window.album().can_add
     window.do(lambda albums, album: albums.move(album, [0], "square"))
     assert window.counts() == {"disc": 11, "square": 13}
     with pytest.raises(SourceError, match="never changed"):
-        window.do(lambda albums, album: albums.add_class(album, "star"))
+        window.do(lambda albums, album: albums.add_class(album.dataset.id, "star"))
     assert len(list(shapes.rglob("*.png"))) == 24
 
 
@@ -207,14 +206,14 @@ def test_an_earlier_classifier_keeps_its_photographs(tmp_path: Path, studio: Stu
     dataset = made_here(studio, 12)
     data = opsin.load(dataset.sources[0])
     write_run(tmp_path / "runs", "one", data, answers_right(data, 0.8))
-    before = asyncio.run(studio.opened.of_run(opaque("one")))
+    before = asyncio.run(studio.albums.of_run(opaque("one")))
     window = Window(studio, dataset)
-    window.do(lambda albums, album: albums.add_class(album, "star"))
+    window.do(lambda albums, album: albums.add_class(album.dataset.id, "star"))
     window.do(lambda albums, album: albums.move(album, album.of(0)[:2].tolist(), "star"))
     write_shapes(studio.sets.images_path(dataset.id), 2, ("cross",))
     read(studio, dataset)
-    studio.opened.forget(opaque("one"))
-    after = asyncio.run(studio.opened.of_run(opaque("one")))
+    studio.albums._of_runs.forget(opaque("one"))
+    after = asyncio.run(studio.albums.of_run(opaque("one")))
     assert after.classes == before.classes == ["disc", "square"]
     assert [after.digest(row) for row in range(24)] == [before.digest(row) for row in range(24)]
     assert [after.label(row) for row in range(24)] == [before.label(row) for row in range(24)]
@@ -256,7 +255,7 @@ def test_a_settled_thing_disappears_for_every_window(studio: Studio) -> None:
 
     def things() -> list[Thing]:
         async def look() -> list[Thing]:
-            opened = await studio.opened.of_set(dataset.id)
+            opened = (await studio.albums.corrections_of(dataset.id)).opened
             opened.findings = {finding.kind: finding for finding in found}
             album = await studio.albums.open(dataset.id)
             return things_to_look_at(studio, album)
@@ -353,7 +352,7 @@ def test_a_refused_rename_has_moved_nothing(studio: Studio, name: str) -> None:
     dataset = made_here(studio)
     read(studio, dataset)
     window, root = Window(studio, dataset), studio.sets.images_path(dataset.id)
-    window.do(lambda albums, album: albums.add_class(album, "star"))
+    window.do(lambda albums, album: albums.add_class(album.dataset.id, "star"))
     window.do(lambda albums, album: albums.move(album, [0], "square"))
     before, steps = sorted(root.rglob("*")), window.counts()
     with pytest.raises(SourceError, match="class"):
@@ -426,7 +425,6 @@ def test_corrections_of_photographs_that_are_gone_hinder_no_training(studio: Stu
     window.do(lambda albums, album: albums.move(album, chosen, "square"))
     (root / album.name(chosen[0])).unlink()
     read(studio, dataset)
-    assert asyncio.run(window.albums.read_again(dataset.id))
     assert len(read_corrections(studio.sets.corrections_path(dataset.id))) == 1
     assert window.counts() == {"disc": 2, "square": 5}
     assert window.undo().startswith("Forgot corrections")

@@ -123,8 +123,8 @@ def test_removed_sets_come_back_and_go_for_good_after_a_week(sets: Library, shap
 
 
 def test_images_of_a_removed_set_go_and_come_with_it(sets: Library) -> None:
-    made = sets.new_empty([HOSTILE, " cat "], title="")
-    assert (made.title, made.made_here) == (f"{HOSTILE}, cat", True)
+    made = sets.new_empty([HOSTILE, " cat "], title=HOSTILE)
+    assert (made.title, made.made_here) == (HOSTILE, True)
     assert sorted(path.name for path in sets.images_path(made.id).iterdir()) == [HOSTILE, "cat"]
     assert sets.look(made.id) is None  # there is nothing to see
     path = sets.images_path(made.id) / "cat" / "1.png"
@@ -144,7 +144,7 @@ def test_images_of_a_removed_set_go_and_come_with_it(sets: Library) -> None:
 
 @pytest.mark.parametrize(
     "classes",
-    [[], ["cat"], ["cat", "CAT"], ["cat", "  "], ["cat", "../dog"], ["cat", "a/b"], ["a", ".b"],
+    [["cat", "  "], ["cat", "../dog"], ["cat", "a/b"], ["a", ".b"],
      ["cat", "d\0g"], ["cat", "d\u202eog"], ["cat", "x" * 256], ["cat", "ü" * 128], ["a", "\ud800"],
      ["cat", ".."]],
 )  # fmt: skip
@@ -166,11 +166,8 @@ def test_a_look_is_asked_once_and_again_where_files_changed(
     run_until_over(queue, job.id)
     look = sets.looked(added.id)
     assert look is not None
-    assert look.found is not None
-    assert look.found.images == 24
-    assert [(each.kind, each.notes) for each in look.found.findings] == [
-        ("duplicates", {3: "alike"})
-    ]
+    assert look.images == 24
+    assert [(each.kind, each.notes) for each in look.findings] == [("duplicates", {3: "alike"})]
     assert Library(queue.home, queue).looked(added.id) == look
     assert sets.look(added.id) is None
     (shapes / "disc" / "new.png").write_bytes(png(shape_image("disc", 99)))
@@ -202,9 +199,8 @@ def test_a_real_look_counts_and_finds(sets: Library, queue: Queue, shapes: Path)
     run_until_over(queue, job.id)
     look = sets.looked(added.id)
     assert look is not None
-    assert look.found is not None, queue.get(job.id).cause
-    assert look.found.images == 25
-    [copies] = (each for each in look.found.findings if each.kind == "exact-duplicates")
+    assert look.images == 25
+    [copies] = (each for each in look.findings if each.kind == "exact-duplicates")
     assert sorted(copies.rows.tolist()) == [0, 12]
 
 

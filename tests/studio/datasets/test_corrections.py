@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from opsin.core.errors import SourceError, StorageError
 from opsin.core.recipe import DataRecipe
 from opsin.data.cache import digest_rows
-from opsin.data.decoded import Decoded, correct
-from opsin.studio.datasets import corrections as module
-from opsin.studio.datasets import photo_files
-from opsin.studio.datasets.corrections import OUT, Corrections
+from opsin.data.corrections import Decoded, correct
+from opsin.studio.datasets import album, photo_files
+from opsin.studio.datasets.album import OUT, Corrections
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.datasets.photo_files import PhotoFiles
 
@@ -67,7 +66,10 @@ class Window:
         return bool(changes)
 
     def undo(self) -> bool:
-        return self.files.undo() is not None
+        """Take back a change, if there is one."""
+        noted = bool(self.files.changes())
+        self.files.undo()
+        return noted
 
     def shown(self) -> list[str | None]:
         labels = self.labels.labels.tolist()
@@ -145,8 +147,8 @@ def killed(*_: object) -> None:
 
 @pytest.mark.parametrize(
     ("where", "name", "fault"),
-    [(photo_files, "write_json", refuse), (module, "write_corrections", refuse),
-     (module, "write_corrections", killed)],
+    [(photo_files, "write_json", refuse), (album, "write_corrections", refuse),
+     (album, "write_corrections", killed)],
 )  # fmt: skip
 def test_what_finds_no_room_or_is_interrupted_is_not_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: object, name: str,

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("nicegui")
 
-from opsin.studio.pages.try_corrections import newer_images
+from opsin.studio.pages.try_ import newer_images
 
 
 def test_photographs_that_came_since_are_counted(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Prediction
 from opsin.studio.context import Studio
 from opsin.studio.errors import new_api
-from opsin.studio.runs import tried_images
+from opsin.studio.runs import workers
 from opsin.studio.runs.run_index import opaque
 from tests.hostile import bomb
 from tests.made_runs import answers_right, write_run
@@ -45,14 +45,14 @@ def looking(studio: Studio, digits: Dataset, nearest_mean: Path) -> Studio:
 def test_a_bomb_costs_one_answer(looking: Studio, digits: Dataset) -> None:
     key = looking.tried.put(bomb(), "bomb.png")
     with pytest.raises(ImageError, match=r"bomb\.png"):
-        asyncio.run(tried_images.png_for_pages(looking.tried.get(key)))
+        asyncio.run(workers.png_for_pages(looking.tried.get(key)))
     good = looking.tried.get(looking.tried.put(png(digits.images[5]), "good.png"))
-    assert bytes(asyncio.run(tried_images.png_for_pages(good)).body).startswith(b"\x89PNG")
+    assert bytes(asyncio.run(workers.png_for_pages(good)).body).startswith(b"\x89PNG")
 
 
 def test_routes_lead_to_images_by_key_and_nowhere_else(looking: Studio, digits: Dataset) -> None:
     api = new_api()
-    tried_images.add_routes(api, looking.tried)
+    workers.add_routes(api, looking.inside, looking.tried)
     key = looking.tried.put(png(digits.images[5]), "<b>")
     bad = looking.tried.put(b"no image", "bad.png")
     answer = asyncio.run(fetch(api, f"/kept/{key}.png"))
@@ -75,7 +75,7 @@ def test_an_image_keeps_its_key(looking: Studio) -> None:
 
 def test_a_frame_of_the_camera_is_answered_and_not_kept(looking: Studio, digits: Dataset) -> None:
     api = new_api()
-    tried_images.add_routes(api, looking.tried)
+    workers.add_routes(api, looking.inside, looking.tried)
     frame, plain = png(digits.images[5]), png(np.full((8, 8, 1), 7, np.uint8))
 
     async def act() -> None:
@@ -96,9 +96,9 @@ def test_a_frame_of_the_camera_is_answered_and_not_kept(looking: Studio, digits:
         # Other cameras of one visitor are refused; photographs are shown meanwhile.
         frames = [asyncio.create_task(looking.tried.live(RUN, frame)) for _ in range(20)]
         photograph = looking.tried.get(looking.tried.put(frame, "a.png"))
-        await asyncio.wait_for(tried_images.png_for_pages(photograph), 30)
+        await asyncio.wait_for(workers.png_for_pages(photograph), 30)
         answers = await asyncio.gather(*frames, return_exceptions=True)
-        refusals = [isinstance(answer, tried_images.TooManyFrames) for answer in answers]
+        refusals = [isinstance(answer, workers.TooManyFrames) for answer in answers]
         assert refusals == [False] * 2 + [True] * 18
         assert isinstance(await looking.tried.live(RUN, frame), Prediction)  # they wait no more
         await looking.tried.workers.stop()

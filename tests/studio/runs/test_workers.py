@@ -22,7 +22,7 @@ from opsin.runtime.classifier import Classifier
 from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere, new_api
 from opsin.studio.runs import workers
-from opsin.studio.runs.dataset_cache import ImagePlaces
+from opsin.studio.runs.albums import ImagePlaces
 from opsin.studio.runs.run_index import opaque
 from opsin.studio.runs.workers import Workers, add_routes
 from tests.made_classifier import unsound_for_sevens
@@ -224,7 +224,7 @@ def test_refusals_name_no_place_of_the_machine(looking: Studio, tmp_path: Path) 
 
 def test_images_have_addresses_of_their_own_and_no_others(looking: Studio) -> None:
     api = new_api()
-    add_routes(api, looking.inside)
+    add_routes(api, looking.inside, looking.tried)
 
     async def work() -> None:
         answer = await looking.inside.ask(RUN, "maps", layer="input", image="test/1")

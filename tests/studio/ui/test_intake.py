@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from unittest.mock import Mock
 
 import pytest
@@ -52,14 +51,9 @@ def test_names_fill_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     place = Intake.__new__(Intake)
     place._arrived, place._names = {}, 0
     told = [{"key": f"{at:016x}", "name": "1.png", "path": "", "size": 1} for at in range(11)]
-
-    async def act() -> None:
-        place._order = asyncio.Lock()
-        await place._take(Mock(args=told[:10] * 2))  # the same ones again are no more
-        with pytest.raises(SourceError, match="too many files"):
-            await place._take(Mock(args=told[10:]))
-        place._forget()
-        await place._take(Mock(args=told[10:]))
-
-    asyncio.run(act())
+    place._take(Mock(args=told[:10] * 2))  # the same ones again are no more
+    with pytest.raises(SourceError, match="too many files"):
+        place._take(Mock(args=told[10:]))
+    place._forget()
+    place._take(Mock(args=told[10:]))
     assert list(place._arrived) == [told[10]["key"]]

@@ -6,11 +6,10 @@ import contextlib
 import hashlib
 import itertools
 import os
-from array import array
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
@@ -18,21 +17,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.errors import OpsinError, SourceError
-from opsin.core.files import file_stamp
+from opsin.core.files import FileStamp, file_stamp
+from opsin.data.cache import digest_names
+from opsin.data.corrections import (
+    LEFT_OUT,
+    Correction,
+    as_written,
+    correct,
+    read_corrections,
+    write_corrections,
+)
 from opsin.data.image_tree import is_image_name, is_visible, natural
-from opsin.data.images import content_of
-from opsin.data.sources.contents import Files, PackedImages
+from opsin.data.images import PackedImage, content_of
 from opsin.data.sources.named import NAMES
 from opsin.studio.datasets.catalogue import LibraryDataset
-from opsin.studio.datasets.corrections import OUT, Corrections, read_lines
 from opsin.studio.datasets.dataset_search import list_images
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.datasets.upload_import import TRAY
 from opsin.studio.errors import NotThere
 from opsin.studio.people import allows
 
-#: The label of photographs without a class, which wait in the tray.
+#: The labels of photographs that are left out, and of those without a class, in the tray.
+OUT: Final = -1
 UNSORTED: Final = -2
+
+Lines = dict[tuple[str, str], str]
+#: An image's digest, name, and labels in the table before and after; ``None`` is the source's.
+#: By content and name, since rows change when a dataset grows.
+LabelChange = tuple[str, str, str | None, str | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,13 +62,14 @@ class Contents:
     classes: tuple[str, ...]
     names: Sequence[str]
     labels: NDArray[np.int64]
-    files: Files | PackedImages | None = None
+    files: Sequence[str | PackedImage] | None = None
     stamps: Sequence[tuple[int, int]] = ()
 
     @cached_property
     def tokens(self) -> list[str]:
         """Each photograph's name in addresses; it differs for another content of the same name."""
-        place = str(self.files.file) if isinstance(self.files, PackedImages) else ""
+        first = next(iter(self.files or ()), None)
+        place = first.file if isinstance(first, PackedImage) else ""
         texts = (
             f"{place}\0{name}\0{time}\0{size}".encode("utf-8", "surrogateescape")
             for name, (time, size) in zip(self.names, self.stamps, strict=True)
@@ -64,22 +77,22 @@ class Contents:
         return [hashlib.blake2s(text, digest_size=8).hexdigest() for text in texts]
 
     @cached_property
-    def places(self) -> dict[str, int]:
-        """Positions by token."""
-        return {token: at for at, token in enumerate(self.tokens)}
+    def _places(self) -> dict[str, int]:
+        return {token: at for at, token in enumerate(self.tokens if self.files is not None else ())}
 
     def original(self, token: str) -> bytes:
         """The content of a photograph's file, by its name in addresses."""
-        at = self.places.get(token) if self.files is not None else None
+        at = self._places.get(token)
         if at is None or self.files is None:
             raise NotThere("There is no such photograph any more", "Load the page again.")
         return content_of(self.files[at], "the photograph")
 
     def path(self, at: int) -> Path:
         """The file of a photograph."""
-        if not isinstance(self.files, Files):
+        file = self.files[at] if self.files else None
+        if not isinstance(file, str):
             raise SourceError("These photographs lie in one file", "Correct their classes instead.")
-        return Path(os.path.normpath(self.files[at]))
+        return Path(os.path.normpath(file))
 
 
 def read_contents(dataset: LibraryDataset) -> Contents:
@@ -89,14 +102,14 @@ def read_contents(dataset: LibraryDataset) -> Contents:
     if set(dataset.sources) & set(NAMES):
         return Contents((), (), np.zeros(0, np.int64))
     listed = list_images(dataset.recipe(), dataset.title)
-    classes, names, labels = tuple(listed["classes"]), listed["names"], np.array(listed["labels"])
+    contents = Contents(tuple(listed["classes"]), listed["names"], np.array(listed["labels"]))
     if "files" in listed:
         stamps = [(stamp.mtime_ns, stamp.size) for stamp in map(file_stamp, listed["files"])]
-        return Contents(classes, names, labels, Files(Path(), listed["files"]), stamps)
+        return replace(contents, files=listed["files"], stamps=stamps)
     if "packed" in listed:
-        packed = PackedImages(Path(listed["packed"]), np.array(listed["ends"], np.int64))
-        return Contents(classes, names, labels, packed, [(0, at) for at in range(len(names))])
-    return Contents(classes, names, labels)
+        packed = [PackedImage(*image) for image in listed["packed"]]
+        return replace(contents, files=packed, stamps=[(0, image.end) for image in packed])
+    return contents
 
 
 def _read_folder(root: Path) -> Contents:
@@ -105,34 +118,22 @@ def _read_folder(root: Path) -> Contents:
         raise SourceError("The photographs of this project are gone", "Restore their folder.")
     visible = filter(is_visible, (Path(path).name for path in _folders(root)))
     classes = tuple(sorted(visible, key=natural))
-    names, labels, stamps = list[str](), array("q"), list[tuple[int, int]]()
-
-    def add(label: int, listed: Sequence[tuple[str, tuple[int, int]]]) -> None:
-        names.extend(name for name, _ in listed)
-        stamps.extend(stamp for _, stamp in listed)
-        labels.extend([label] * len(listed))
-
-    for label, class_ in enumerate(classes):
-        images = _images_below(str(root), class_)
-        add(label, sorted(images, key=itemgetter(1), reverse=True))
-    tray = root.parent / TRAY
-    if tray.is_dir() and not tray.is_symlink():
-        loose = _images_below(str(root), f"../{TRAY}")
-        add(UNSORTED, sorted(loose, key=lambda item: natural(item[0])))
-    return Contents(classes, names, np.array(labels, np.int64), Files(root, names), stamps)
-
-
-def _images_below(root: str, folder: str) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Yield the names of images of a folder with their times of change and sizes."""
-    with os.scandir(f"{root}/{folder}") as entries:
-        for entry in entries:
-            if not is_visible(entry.name) or entry.is_symlink():
-                continue
-            if entry.is_dir():
-                yield from _images_below(root, f"{folder}/{entry.name}")
-            elif is_image_name(entry.name):
-                state = entry.stat(follow_symlinks=False)
-                yield f"{folder}/{entry.name}", (state.st_mtime_ns, state.st_size)
+    tops, found = list(enumerate(classes)), list[tuple[int, int, str, int]]()
+    if not (root.parent / TRAY).is_symlink():
+        tops.append((UNSORTED, f"../{TRAY}"))
+    for label, top in tops:
+        for folder, folders, names in os.walk(f"{root}/{top}"):
+            folders[:] = filter(is_visible, folders)
+            for name in filter(is_image_name, filter(is_visible, names)):
+                path = f"{folder}/{name}"
+                state = os.lstat(path)  # a Path takes ten times as long
+                if stat.S_ISREG(state.st_mode):
+                    found.append((label, -state.st_mtime_ns, path, state.st_size))
+    found.sort()
+    names, labels = [path[len(f"{root}/") :] for _, _, path, _ in found], [of[0] for of in found]
+    stamps = [(-time, size) for _, time, _, size in found]
+    files = [path for _, _, path, _ in found]
+    return Contents(classes, names, np.array(labels, np.int64), files, stamps)
 
 
 def _folders(root: Path) -> list[str]:
@@ -145,6 +146,86 @@ def stamp_of_folders(root: Path) -> list[tuple[str, int]]:
     """The class folders and the tray, with the times when files came or went."""
     folders = sorted([*_folders(root), str(root), str(root.parent / TRAY)])
     return [(folder, file_stamp(folder).mtime_ns) for folder in folders]
+
+
+def read_lines(path: Path) -> Lines:
+    """The labels of a table of corrections by digest and name; none if there is no table."""
+    rows = read_corrections(path) if path.is_file() else ()
+    return {(row.digest, row.name): row.label for row in rows}
+
+
+def change_lines(path: Path, lines: Lines, changes: Collection[LabelChange]) -> None:
+    """Write a table of corrections with some changes."""
+    after = dict(lines) | {(digest, name): label for digest, name, _, label in changes}
+    rows = (Correction(*key, label) for key, label in after.items() if label is not None)
+    write_corrections(path, rows)
+
+
+class Corrections:
+    """The labels of decoded images as their table says; it may be changed by hand."""
+
+    def __init__(self, path: Path, opened: DecodedDataset) -> None:
+        self._path, self.opened = path, opened
+        self._read: tuple[FileStamp, NDArray[np.int64], Lines] | None = None
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Each image's class now, `OUT` if it is left out: ``int64[N]``."""
+        return self._now()[0]
+
+    def changes(self, rows: Collection[int], class_: str | None) -> list[LabelChange]:
+        """What relabels images, leaves them out (``""``), or takes corrections back (``None``)."""
+        chosen, labels = np.array(list(rows), np.int64), self.labels
+        wanted = labels.copy()
+        if class_ is None:
+            wanted[chosen] = self.opened.decoded.labels[chosen]
+        else:
+            wanted[chosen] = self.opened.classes.index(class_) if class_ else OUT
+        if (wanted == OUT).all():
+            raise SourceError("All photographs would be left out", "Keep some.")
+        before, after = self._lines(labels, chosen), self._lines(wanted, chosen)
+        keys = dict.fromkeys(map(self._key, chosen.tolist()))
+        changes = [(*key, before.get(key), after.get(key)) for key in keys]
+        return [change for change in changes if change[2] != change[3]]
+
+    def without_gone(self) -> list[LabelChange]:
+        """What drops the lines about images that are not there any more: training refuses them."""
+        return [(*key, label, None) for key, label in self._now()[1].items()]
+
+    def write(self, changes: Collection[LabelChange]) -> None:
+        """Make changes; each image has one line afterwards, by its digest and name."""
+        labels, gone = self._now()
+        corrected = np.flatnonzero(labels != self.opened.decoded.labels)
+        change_lines(self._path, self._lines(labels, corrected) | gone, changes)
+
+    def _key(self, row: int) -> tuple[str, str]:
+        return self.opened.digest(row), as_written(self.opened.name(row))
+
+    def _lines(self, labels: NDArray[np.int64], rows: NDArray[np.int64]) -> Lines:
+        # If a class is named like the mark, an empty cell leaves images out instead.
+        classes, own = self.opened.classes, self.opened.decoded.labels
+        names = [*classes, "" if LEFT_OUT in classes else LEFT_OUT]  # `OUT` is the last
+        corrected = rows[labels[rows] != own[rows]]
+        return {self._key(row): names[labels[row]] for row in corrected.tolist()}
+
+    def _now(self) -> tuple[NDArray[np.int64], Lines]:
+        """The labels, and the lines of images that are not there, as training reads them."""
+        stamp = file_stamp(self._path)
+        if self._read is None or self._read[0] != stamp:
+            whole, lines = self.opened.decoded, read_lines(self._path)
+            labels, gone = whole.labels.copy(), dict(lines)
+            if lines:
+                corrected = correct(whole, self._path, missing_ok=True)
+                labels[:] = OUT
+                labels[corrected.rows] = corrected.labels
+                digests = set(digest_names(whole.digests))
+                names = set(map(as_written, (*whole.names, *dict(whole.unreadable))))
+                known = any(digest in digests for digest, _ in lines)
+                for digest, name in lines:
+                    if digest in digests or (name in names and not (digest and known)):
+                        del gone[digest, name]
+            self._read = stamp, labels, gone
+        return self._read[1:]
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,8 +259,7 @@ class Album:
     @cached_property
     def counts(self) -> dict[str, int]:
         """Photographs of each class."""
-        numbers = np.bincount(self.labels[self.labels >= 0], minlength=len(self.classes))
-        return dict(zip(self.classes, numbers.tolist(), strict=True))
+        return {name: len(self.of(label)) for label, name in enumerate(self.classes)}
 
     @cached_property
     def _of_class(self) -> list[NDArray[np.int64]]:
@@ -202,8 +282,7 @@ class Album:
 
     def address(self, at: int, *, large: bool = False) -> str:
         """Address of a photograph's thumbnail, or of its original form."""
-        if self.contents.files is None:
-            assert self.opened is not None
+        if self.opened is not None and self.contents.files is None:
             return self.opened.address(int(self.rows[at]))
         route = "originals" if large else "thumbnails"
         return f"/{route}/{self.dataset.id}/{self.contents.tokens[at]}"
@@ -220,10 +299,9 @@ class Album:
             return "Add photographs to at least two classes first."
         if few := next((name for name, number in filled.items() if number < 2), None):
             return f"Add another photograph to {few}: each class needs two or more."
-        for label in np.unique(self.contents.labels).tolist():
-            if label >= 0 and self.classes[label] not in filled:
-                name = self.classes[label]
-                return f"{name} has no photographs left: add some, or remove the class."
+        source = np.unique(self.contents.labels[self.contents.labels >= 0]).tolist()
+        if empty := next((self.classes[of] for of in source if self.classes[of] not in filled), ""):
+            return f"{empty} has no photographs left: add some, or remove the class."
         return ""
 
 
@@ -237,6 +315,8 @@ def album_of(
     if contents.files is None and corrections is not None:
         whole = corrections.opened.decoded
         contents = replace(contents, classes=whole.classes, names=whole.names, labels=whole.labels)
+        rows = np.arange(len(whole.labels))
+        return Album(dataset, contents, corrections.labels, rows, corrections.opened)
     number = {name: label for label, name in enumerate(contents.classes)}
     now, rows = contents.labels.copy(), np.full(len(contents.names), -1)
     if corrections is None:
@@ -250,9 +330,6 @@ def album_of(
     opened, labels = corrections.opened, corrections.labels
     row_of = {name: row for row, name in enumerate(opened.decoded.names)}
     numbers = np.array([number.get(name, OUT) for name in (*opened.classes, "")], np.int64)
-    own = opened.decoded.labels
-    for at, name in enumerate(contents.names):
-        row = at if contents.files is None else row_of.get(name)
-        if row is not None and numbers[own[row]] == contents.labels[at]:
-            rows[at], now[at] = row, numbers[labels[row]]
-    return Album(dataset, contents, now, rows, opened)
+    rows = np.array([row_of.get(name, -1) for name in contents.names], np.int64)
+    rows[numbers[opened.decoded.labels[rows]] != contents.labels] = -1  # moved since it was read
+    return Album(dataset, contents, np.where(rows < 0, now, numbers[labels[rows]]), rows, opened)

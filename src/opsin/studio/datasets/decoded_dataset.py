@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 from dataclasses import replace
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,20 +15,16 @@ from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.recipe import DataRecipe
 from opsin.data.audit import Finding
-from opsin.data.cache import digest_names, short_digest
+from opsin.data.cache import digest_names
+from opsin.data.corrections import Decoded
 from opsin.data.dataset import fingerprint_of
-from opsin.data.decoded import Decoded, correct, take
 from opsin.data.fill_cache import cache_key, look_up
-from opsin.data.run_images import pair_up, read_images, recipe_of_run, rows_of_run
+from opsin.data.run_images import pair_up, read_images, recipe_of_run
+from opsin.data.sources.contents import take
 from opsin.data.split import TEST, TRAIN, VAL
 from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.dataset_search import key_of
 from opsin.studio.errors import NotThere
-
-# What may have been left to the images when they were decoded.
-_GIVEN: Final[tuple[dict[str, None], ...]] = (
-    {"size": None, "channels": None}, {"size": None}, {"channels": None}, {},
-)  # fmt: skip
 
 
 class NotDecoded(NotThere):
@@ -101,57 +97,46 @@ def open_set(dataset: LibraryDataset) -> DecodedDataset:
 
 
 def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
-    """Open the images of a run as they were in training."""
+    """Open the images of a run as they were in training, in its order.
+
+    Others may be there now, and some may have been renamed or moved to other classes.
+    """
     recipe, record = recipe_of_run(directory), directory.read(DatasetRecord)
     found_key = key_of(recipe)
-    for update in _GIVEN:
-        read = recipe.model_copy(update=update)
+    # Its size may have been left to the images when they were decoded.
+    for size, channels in itertools.product((None, recipe.size), (None, recipe.channels)):
+        read = recipe.model_copy(update={"size": size, "channels": channels})
         key = cache_key(found_key, read)
         decoded = look_up(key, read)
         if decoded is not None and list(decoded.images.shape[1:]) == record.shape:
             break
     else:
         raise _unread(recipe.source)
-    written, plain = directory.split.is_file(), decoded
-    if recipe.labels is not None:
-        decoded = correct(decoded, recipe.labels, missing_ok=True)
-    if written and fingerprint_of(decoded) != record.fingerprint:
-        decoded = _as_trained(directory, plain, record)
-    elif written and (rows := rows_of_run(directory, decoded)) is not None:
-        decoded = take(decoded, rows)  # files may have been renamed since
-    if decoded is None or fingerprint_of(decoded) != record.fingerprint:
+    images, digests = read_images(directory), digest_names(decoded.digests)
+    then = [(image.digest, image.name) for image in images]
+    now = list(zip(digests, decoded.names, strict=True))
+    pairs = sorted(pair_up(then, now, (lambda one: one, lambda one: one[0])))
+    number = {name: label for label, name in enumerate(record.classes)}
+    kept = replace(
+        take(decoded, np.array([other for _, other in pairs], np.int64)),
+        classes=tuple(record.classes),
+        labels=np.array([number.get(images[one].label, 0) for one, _ in pairs], np.int64),
+    )
+    if fingerprint_of(kept) != record.fingerprint:
         raise NotThere(
             f"The images of {recipe.source} have changed since the run was trained",
             "Put them back, or train again.",
         )
-    opened = DecodedDataset(run_id, decoded, key, read)
-    opened.route = "run-images"
-    if written:
-        arrays, opened.parts = directory.load_arrays(directory.split), np.zeros_like(opened.parts)
-        for code, part in ((TRAIN, "train"), (VAL, "val"), (TEST, "test")):
-            rows = arrays.get(part, np.array([], np.int64))
-            opened.parts[rows[rows < len(opened)]] = code
+    opened = DecodedDataset(run_id, kept, key, read)
+    arrays, opened.route = directory.load_arrays(directory.split), "run-images"
+    opened.parts = np.zeros_like(opened.parts)
+    for code, part in ((TRAIN, "train"), (VAL, "val"), (TEST, "test")):
+        rows = arrays.get(part, np.array([], np.int64))
+        opened.parts[rows[rows < len(opened)]] = code
     return opened
-
-
-def _as_trained(directory: RunDirectory, decoded: Decoded, record: DatasetRecord) -> Decoded | None:
-    """A run's images in its order, with the classes they had then.
-
-    Others may be there now, or have been moved to other classes.
-    """
-    images, names = read_images(directory), decoded.names
-    then = [(image.digest, image.name) for image in images]
-    now = list(zip(digest_names(short_digest(decoded.digests)), names, strict=True))
-    pairs = sorted(pair_up(then, now, (lambda one: one, lambda one: one[0])))
-    if [one for one, _ in pairs] != list(range(len(then))):
-        return None
-    number = {name: label for label, name in enumerate(record.classes)}
-    labels = np.array([number.get(image.label, 0) for image in images], np.int64)
-    kept = take(decoded, np.array([other for _, other in pairs], np.int64))
-    return replace(kept, classes=tuple(record.classes), labels=labels)
 
 
 def _unread(title: str) -> NotDecoded:
     return NotDecoded(
-        f"The photos of {title} were not read yet", "Open its page Photos, which reads them."
+        f"The photographs of {title} were not read yet", "Open its page Photos, which reads them."
     )

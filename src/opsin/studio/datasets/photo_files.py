@@ -21,7 +21,7 @@ from opsin.core.storage import storage_errors, write_bytes, write_json
 from opsin.data.formats import SUFFIXES
 from opsin.data.images import open_apart
 from opsin.studio import people
-from opsin.studio.datasets.corrections import Corrections, LabelChange, take_back
+from opsin.studio.datasets.album import Corrections, LabelChange, change_lines, read_lines
 from opsin.studio.datasets.upload_import import class_name, file_name
 from opsin.studio.trash import KEPT
 
@@ -33,28 +33,17 @@ _TOGETHER: Final = 5.0
 _STEPS: Final = 200
 _STEPS_PHOTOS: Final = 20_000
 
+#: Paths of files or folders before and after, below the parent of the source.
 Moves = Sequence[tuple[str, str]]
 
 
 class Change(BaseModel):
-    """A change of a dataset.
-
-    Args:
-        text: What was done, in words.
-        when: Seconds since 1970.
-        moves: Paths before and after, below the parent of the source; ``""`` before is new.
-        labels: Changes of the table of corrections.
-    """
+    """A change of a dataset, in words."""
 
     text: str
-    when: float
-    moves: list[tuple[str, str]] = []
+    when: float  # seconds since 1970
+    moves: list[tuple[str, str]] = []  # as `Moves`; "" before is new
     labels: list[LabelChange] = []
-
-    @property
-    def size(self) -> int:
-        """The number of photographs that it changed."""
-        return len(self.moves) + len(self.labels)
 
 
 _CHANGES: Final = TypeAdapter(list[Change])
@@ -104,45 +93,55 @@ class PhotoFiles:
     ) -> None:  # fmt: skip
         """Move files and change labels: all, or none; a kill in between can be undone, too."""
         people.require("labeller")
-        earlier, free = self.changes(), self._free(moves)
-        moves = [(self._short(file), self._short(target)) for file, target in free]
-        if not moves and not labels:
+        earlier, free = self.changes(), self._free([move for move in moves if move[0]])
+        noted = [("", after) for before, after in moves if not before]
+        noted += [(self._short(file), self._short(target)) for file, target in free]
+        if not noted and not labels:
             return
-        self._note(earlier, Change(text=text, when=time.time(), moves=moves, labels=list(labels)))
+        change = Change(text=text, when=time.time(), moves=noted, labels=list(labels))
+        changes = [*earlier, change][-_STEPS:]
+        sizes = [len(one.moves) + len(one.labels) for one in changes]
+        while len(changes) > 1 and sum(sizes[-len(changes) :]) > _STEPS_PHOTOS:
+            del changes[0]
+        self._write(changes)
         try:
             _rename(free)
-            if corrections is not None:
+            if corrections is not None and labels:
                 corrections.write(labels)
         except BaseException:
             _rename([(target, file) for file, target in reversed(free) if target.exists()])
             self._write(earlier)
             raise
-        self.moves += bool(moves)
+        self.moves += bool(noted)
         people.record(f"{text} in {self._title()}")
 
-    def undo(self) -> Change | None:
-        """Take back the last change, and return it."""
-        people.require("labeller")
+    def undo(self) -> str:
+        """Take back the last change, and return its words."""
         changes = self.changes()
         if not changes:
-            return None
+            return ""
         last, removed = changes.pop(), self._removed_now()
         for before, after in reversed(last.moves):
             if self._path(after).exists():
                 _rename(self._free([(after, before or f"{removed}/{after}")]))
-        take_back(self._table, last.labels)
+        if last.labels:
+            lines = read_lines(self._table)
+            back = [
+                (digest, name, after, before)
+                for digest, name, before, after in last.labels
+                if lines.get((digest, name)) == after
+            ]  # others were changed by hand
+            change_lines(self._table, lines, back)
         self._write(changes)
         self.moves += bool(last.moves)
         people.record(f"Took back: {last.text} in {self._title()}")
-        return last
+        return last.text
 
     # What a change moves.
 
     def to_class(self, files: Iterable[Path], class_: str) -> Moves:
         """The moves of files into a class."""
-        folder = self.source / class_
-        if not folder.is_dir() or folder.is_symlink():
-            raise no_class(class_)
+        folder = self._folder_of(class_)
         away = [file for file in files if file.parent != folder]
         return [(self._short(file), self._short(folder / file.name)) for file in away]
 
@@ -153,31 +152,25 @@ class PhotoFiles:
 
     def renamed(self, old: str, new: str) -> Moves:
         """The move of a class to another name."""
-        target = self.source / self.new_name(new, old)
-        return [(self._short(self.source / old), self._short(target))]
+        folders = self.source / old, self.source / self._new_name(new, old)
+        return [(self._short(folders[0]), self._short(folders[1]))]
 
     # What is added.
 
     def add_class(self, name: str) -> str:
         """Add an empty class; return its name."""
-        people.require("labeller")
-        name = self.new_name(name)
-        folder = self.source / name
+        folder = self.source / self._new_name(name)
         with storage_errors(folder):
             folder.mkdir(parents=True)
-        self._new(f"Added the class {name}", [folder])
-        return name
+        self.make(f"Added the class {folder.name}", [("", self._short(folder))])
+        return folder.name
 
     def keep(self, class_: str, content: bytes, name: str) -> Path:
         """Add an image to a class, once; return its file."""
-        people.require("labeller")
-        folder = self.source / class_
-        if class_name(class_) != class_ or not folder.is_dir() or folder.is_symlink():
-            raise no_class(class_)
+        folder = self._folder_of(class_)
         _, kind = open_apart(content, name, side=1)
         endings = Path(name).suffix.lower(), f".{kind.lower()}", ".jp2"
-        digest = hashlib.sha256(content).hexdigest()[:16]
-        stem = file_name(Path(name).stem)
+        digest, stem = hashlib.sha256(content).hexdigest()[:16], file_name(Path(name).stem)
         path = folder / f"{stem}-{digest}{next(end for end in endings if end in SUFFIXES)}"
         if path.exists():
             raise SourceError(f"It is among your photographs of {class_} already")
@@ -187,28 +180,19 @@ class PhotoFiles:
 
     def added(self, files: Iterable[Path]) -> str:
         """Note new files, together with those just before, and say how many they are."""
-        earlier, files = self.changes(), list(files)
-        last = earlier[-1] if earlier else Change(text="", when=0)
-        if last.text.endswith(" added") and time.time() - last.when < _TOGETHER:
-            earlier.pop()  # of a camera that records
-            files = [self.source.parent / after for _, after in last.moves] + files
-        text = f"{counted(len(files), 'photograph')} added"
-        self._new(text, files, earlier)
+        moves, changes = [("", self._short(file)) for file in files], self.changes()
+        last = changes.pop() if changes else None
+        if last and last.text.endswith(" added") and time.time() - last.when < _TOGETHER:
+            moves = last.moves + moves  # of a camera that records
+            self._write(changes)
+        text = f"{counted(len(moves), 'photograph')} added"
+        self.make(text, moves)
         return text
-
-    def new_name(self, text: str, old: str = "") -> str:
-        """The name that a class can have, which no other has; ``old`` may have it."""
-        name = class_name(text)
-        others = {path.name for path in self.source.iterdir() if path.is_dir()} - {old}
-        if name.casefold() in {other.casefold() for other in others}:
-            raise SourceError(f"There is a class {name!r:.80} already", "Choose another name.")
-        return name
 
     def sweep(self, kept: float = KEPT) -> None:
         """Delete for good what was removed so many seconds ago."""
         folder = self._source.parent / REMOVED if self._source else None
-        own = folder is not None and folder.is_dir() and not folder.is_symlink()
-        for entry in list(folder.iterdir()) if folder and own else ():
+        for entry in list(folder.glob("*-*")) if folder and not folder.is_symlink() else ():
             removed = entry.name.partition("-")[0]
             if removed.isdecimal() and time.time() - int(removed) / 1e9 > kept:
                 shutil.rmtree(entry, ignore_errors=True)
@@ -217,18 +201,18 @@ class PhotoFiles:
         if len(recent) < len(changes):
             self._write(recent)
 
-    def _new(self, text: str, files: Iterable[Path], earlier: list[Change] | None = None) -> None:
-        moves = [("", self._short(file)) for file in files]
-        change = Change(text=text, when=time.time(), moves=moves)
-        self._note(self.changes() if earlier is None else earlier, change)
-        self.moves += 1
-        people.record(f"{text} in {self._title()}")
+    def _new_name(self, text: str, old: str = "") -> str:
+        name = class_name(text)
+        others = {path.name for path in self.source.iterdir() if path.is_dir()} - {old}
+        if name.casefold() in {other.casefold() for other in others}:
+            raise SourceError(f"There is a class {name!r:.80} already", "Choose another name.")
+        return name
 
-    def _note(self, earlier: list[Change], change: Change) -> None:
-        changes = [*earlier, change][-_STEPS:]
-        while len(changes) > 1 and sum(change.size for change in changes) > _STEPS_PHOTOS:
-            del changes[0]
-        self._write(changes)
+    def _folder_of(self, class_: str) -> Path:
+        folder = self.source / class_
+        if class_ not in {path.name for path in self.source.iterdir()} or folder.is_symlink():
+            raise no_class(class_)
+        return folder
 
     def _write(self, changes: Sequence[Change]) -> None:
         write_json(self._file, [change.model_dump() for change in changes])

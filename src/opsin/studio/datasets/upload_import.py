@@ -27,8 +27,6 @@ from opsin.studio.datasets.dataset_search import check_archive
 #: The folder, beside that of a source, of images that have no class yet.
 TRAY: Final = ".not-sorted"
 _MOST_BYTES: Final = 255
-# Most files named in an error.
-_NAMED: Final = 3
 _DEEPEST: Final = 32
 
 _Names = tuple[str, ...]
@@ -57,20 +55,18 @@ def arrange(
     alone = len(packed) == len(files) == 1 and not (labelled and into.exists())
     if packed and not labelled and not alone:
         raise SourceError("Archives and other files were sent", "Send archives one by one.")
-    parts = {path: _parts(name) for path, name in files.items() if path not in packed}
     images = {
-        path: names for path, names in parts.items()
-        if all(map(is_visible, names)) and is_image_name(names[-1])
+        path: names for path, name in files.items()
+        if path not in packed and all(map(is_visible, names := _parts(name)))
+        and is_image_name(names[-1])
     }  # fmt: skip
     if not images and not packed:
-        names = [f"{name.rpartition('/')[2]!r:.80}" for name in files.values()][:_NAMED]
-        more = f" and {len(files) - _NAMED:,} more" if len(files) > _NAMED else ""
-        reason = f"No images or archive: {', '.join(names)}{more}" if names else "Nothing was sent"
+        shown = ", ".join(f"{name.rpartition('/')[2]!r:.80}" for name in [*files.values()][:3])
+        reason = f"No images or archive: {shown} …" if files else "Nothing was sent"
         raise SourceError(reason, f"Send {NAMED}; archives end in .zip or .tar.")
-    if labelled:
-        places, opened = _with_classes(images, loose), list[Path]()
-    else:
-        places, opened = {path: tuple(map(legal_name, images[path])) for path in images}, []
+    places, opened = _with_classes(images, loose), list[Path]()
+    if not labelled:
+        places = {path: tuple(map(legal_name, names)) for path, names in images.items()}
     try:
         for path, name in packed.items():
             kept = into.with_name((into.name if alone else f".{path.name}") + _packed(name))

@@ -22,6 +22,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.requests import ClientDisconnect
 
 from opsin.core.errors import SourceError, StorageError
+from opsin.core.files import file_stamp
 from opsin.core.format import file_size
 from opsin.core.storage import storage_errors
 from opsin.data.images import content_of
@@ -37,7 +38,7 @@ PART_MOST: Final = 16 << 20
 _BLOCK: Final = 1 << 20
 # Bytes to leave free: trainings write to the same disk.
 _SPARE: Final = 256 << 20
-# Seconds that an idle upload is kept, and between two looks at how much the studio keeps.
+# Seconds that an idle upload is kept, and between two looks at how much is kept.
 _STALE: Final = 86_400.0
 _MEASURED_EVERY: Final = 30.0
 # Seconds without data after which a request ends.
@@ -60,39 +61,37 @@ class Uploads:
     ) -> None:
         self._home, self._folder = home, home / "uploads"
         self._most_bytes, self._most_files, self._most_disk = most_bytes, most_files, most_disk
-        self._sizes: dict[str, int] = {}
-        self._total = 0
-        self._used, self._measured = 0, -_MEASURED_EVERY  # of the studio's other files
-        self._counting = threading.Lock()
+        # Files and bytes that are here, and bytes of all that the studio keeps, as measured then.
+        self._files = self._bytes = self._kept = 0
+        self._measured = -_MEASURED_EVERY
         # A file has one writer at a time; uploads are finished one by one.
         self._writing = [threading.Lock() for _ in range(64)]
         self._finishing = threading.Lock()
-        self.sweep()
 
     def offset(self, key: str) -> int:
         """The bytes of a file that have arrived; 0 for an unknown one."""
-        with contextlib.suppress(FileNotFoundError):
-            return self._path(key).stat().st_size
-        return 0
+        return file_stamp(self._path(key)).size
 
     def check(self, key: str, offset: int, more: int) -> None:
         """Refuse bytes that begin elsewhere, or have no room, before they are sent."""
         if offset != self.offset(key):
             raise WrongOffset(f"Byte {self.offset(key):,} is next, not {offset:,}")
-        if self._most_disk and time.monotonic() - self._measured > _MEASURED_EVERY:
-            self._used, self._measured = size_of(self._home) - self._total, time.monotonic()
-        total = self._total - self._sizes.get(key, 0) + offset + more
-        if total > self._most_bytes:
+        if time.monotonic() - self._measured > _MEASURED_EVERY:
+            self._measured = time.monotonic()
+            sizes = [file_stamp(file).size for file in self._folder.glob("*")]
+            self._files, self._bytes = len(sizes), sum(sizes)
+            self._kept = size_of(self._home) if self._most_disk else 0
+        if self._bytes + more > self._most_bytes:
             raise UploadTooLarge(
                 f"All uploads together may have {file_size(self._most_bytes)}",
                 "Put the images into a folder of this machine instead.",
             )
-        if self._most_disk and self._used + total > self._most_disk:
+        if self._most_disk and self._kept + more > self._most_disk:
             raise UploadTooLarge(
                 f"The studio may keep {file_size(self._most_disk)} and has no room for this",
                 "Remove projects, and delete what was removed in the settings, or ask its owner.",
             )
-        if len(self._sizes) - (key in self._sizes) >= self._most_files:
+        if self._files + (not offset) > self._most_files:
             raise UploadTooLarge(
                 f"At most {self._most_files:,} files may be sent", "Pack them into a zip."
             )
@@ -111,10 +110,11 @@ class Uploads:
                     with path.open("ab") as file:
                         file.write(content)
             except StorageError as error:
-                path.unlink(missing_ok=True)  # a part of it would occupy the space
+                self.drop(key)  # a part of it would occupy the space
                 raise _without_path(error) from error
-            finally:
-                self._count(key)
+            self._files += not offset
+            self._bytes += len(content)
+            self._kept += len(content)
         return offset + len(content)
 
     def path(self, key: str) -> Path:
@@ -134,7 +134,7 @@ class Uploads:
     def drop(self, key: str) -> None:
         """Remove a file."""
         self._path(key).unlink(missing_ok=True)
-        self._count(key)
+        self._measured = -_MEASURED_EVERY
 
     def finish(
         self, files: Sequence[SentFile], into: Path, *, loose: str = "", labelled: bool = True,
@@ -152,30 +152,17 @@ class Uploads:
                     )
             try:
                 source = arrange(places, into, loose, labelled=labelled, moved=moved)
-                for path in places:
-                    path.unlink(missing_ok=True)  # others than images are still here
             except StorageError as error:
                 raise _without_path(error) from error
-            finally:
-                for path in places:
-                    self._count(path.name)
+            for path in places:
+                self.drop(path.name)  # others than images are still here
         return source
 
     def sweep(self) -> None:
-        """Remove uploads idle for a day, and count the rest."""
-        for entry in self._folder.iterdir() if self._folder.is_dir() else ():
-            with contextlib.suppress(OSError):
-                if time.time() - entry.stat().st_mtime > _STALE:
-                    entry.unlink()
-            self._count(entry.name)
-
-    def _count(self, key: str) -> None:
-        """Count a file as it is now."""
-        with self._counting:
-            self._total -= self._sizes.pop(key, 0)
-            with contextlib.suppress(OSError):
-                self._sizes[key] = (self._folder / key).stat().st_size
-                self._total += self._sizes[key]
+        """Remove uploads idle for a day."""
+        for file in self._folder.glob("*"):
+            if time.time() - file_stamp(file).mtime_ns / 1e9 > _STALE:
+                file.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
         if not isinstance(key, str) or not _KEY.fullmatch(key):
@@ -228,12 +215,11 @@ async def _receive(uploads: Uploads, key: str, offset: int, request: Request) ->
 
 def size_of(folder: Path) -> int:
     """The bytes of a folder's files."""
-    total = 0
-    for inner, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(OSError):
-                total += os.lstat(f"{inner}/{name}").st_size
-    return total
+    return sum(
+        file_stamp(f"{inner}/{name}", follow_links=False).size
+        for inner, _, names in os.walk(folder)
+        for name in names
+    )
 
 
 def _without_path(error: StorageError) -> StorageError:

@@ -19,8 +19,7 @@ from opsin.data.sources.archive import is_archive, unpacked_folder
 from opsin.runtime.prediction import NONE_OF_THESE
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.queue import Queue, output_of
-from opsin.studio.runs.tried_images import png_for_pages
-from opsin.studio.runs.workers import GivenImage
+from opsin.studio.runs.workers import GivenImage, png_for_pages
 from opsin.studio.threads import IMAGES
 
 

@@ -50,7 +50,6 @@ async def show(studio: Studio) -> None:
                 number += 1
             except OpsinError as error:
                 fault = error
-            studio.opened.forget(id_)
         studio.changed.emit("runs")
         if token:
             frame.undo.offer(f"{counted(number, 'classifier')} removed", partial(back, token))

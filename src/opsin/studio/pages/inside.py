@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from nicegui import ui
@@ -18,17 +18,20 @@ from opsin.core.format import about, count, counted
 from opsin.core.glossary import term_of_layer
 from opsin.core.metadata import Layer, LayerOp
 from opsin.data.run_images import recipe_of_run
+from opsin.report.inside.decision_sections import METHODS
 from opsin.report.inside.layer_sections import figure
 from opsin.studio.context import Studio
 from opsin.studio.datasets.upload_import import SentFile
-from opsin.studio.pages.inside_questions import WHY, questions
 from opsin.studio.pages.page import Page
 from opsin.studio.projects import Project
 from opsin.studio.runs.workers import Answer
 from opsin.studio.threads import IMAGES, UPLOADS
 from opsin.studio.ui import intake, kit, layout
+from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 from opsin.studio.ui.graph import Block, NetworkGraph, blocks_of, shape_in_words, title_of
+from opsin.studio.ui.lesson import LESSONS, lesson_view
 from opsin.studio.ui.maps import answer_view, bars, framed, in_percent
+from opsin.studio.ui.tables import table
 from opsin.studio.ui.waiting import Waiting
 from opsin.studio.words import safe
 
@@ -42,6 +45,8 @@ _WORDS: Final = {
     ModelFileError: "This part of the network cannot be shown: the classifier's file is damaged, "
     "or has no such part. Choose another block; if that fails too, train again.",
 }
+# A question that an address may unfold.
+_WHY: Final = "Why this answer?"
 # Back and forward lead to what was shown then.
 _BACK: Final = "<script>addEventListener('popstate', () => location.reload())</script>"
 
@@ -55,12 +60,7 @@ class _Shown(NamedTuple):
 
 
 def rows_judged(run: RunDirectory) -> list[int]:
-    """The rows of the images that judged a run, the surest mistakes first.
-
-    Raises:
-        MovedError: They are not where they were.
-        OpsinError: There are none, as for networks that were imported alone.
-    """
+    """The rows of the images that judged a run, the surest mistakes first; or it raises."""
     part = run.read(Report).split
     recipe_of_run(run)
     judged = RunPredictions.read(run).of(part)
@@ -102,15 +102,16 @@ async def inside(
         except OpsinError:
             pass
         names = {row.id: safe(now.title_of(row), 60) for row in now.classifiers}
-        if len(names) > 1:
-            with frame.actions:
-                choice = ui.select(names, value=row.id, label="Classifier")
-            choice.on_value_change(lambda event: ui.navigate.to(
-                layout.address(now, "inside", run=event.value)
-            ))  # fmt: skip
+
+        def choose(run: str) -> None:
+            ui.navigate.to(layout.address(now, "inside", run=run))
+
+        with frame.actions:
+            ui.select(names, value=row.id, label="Classifier",
+                      on_change=lambda event: choose(event.value))  # fmt: skip
         shown = _Shown(image, layer, unit if _PLACE.fullmatch(unit) else "")
         body = _Inside(studio, now, row.id, rows, shown,
-                       unfolded={WHY} if view == "why" else set())  # fmt: skip
+                       unfolded={_WHY} if view == "why" else set())  # fmt: skip
         ui.timer(0, body.start, once=True)
 
 
@@ -132,7 +133,7 @@ class _Inside:
             with ui.element("section").props('aria-label="Photograph"'):
                 self._photo = ui.element("div").classes("stack")
                 intake.Intake("A photograph of your own", multiple=False, accept=intake.IMAGES,
-                              batch=secrets.token_hex(8), on_all=self._take, small=True,
+                              batch=secrets.token_hex(8), on_all=self._take,
                               around=".page").classes("main")  # fmt: skip
                 self._status = kit.StatusLine()
             self._network = ui.element("div")
@@ -190,21 +191,17 @@ class _Inside:
             with self._result:
                 await self._show_layer(answer)
 
-    async def ask(
-        self, area: ui.element, text: str, do: str, again: kit.Handler | None = None,
-        **options: Any,
-    ) -> Answer | None:  # fmt: skip
+    async def ask(self, area: ui.element, text: str, do: str, **options: Any) -> Answer | None:
         """Ask the worker about the photograph; show progress and errors in an area of the page.
 
-        Work that takes long can be stopped, and done ``again``. There is no answer if the page
-        shows something else by then.
+        There is no answer if the page shows something else by then.
         """
-        wanted, given = self._shown, None
         if area.is_deleted:
             return None
+        wanted = self._shown
 
         async def answer() -> Answer:
-            nonlocal given
+            given = None
             if do not in ("layers", "unit"):
                 if _KEPT.fullmatch(wanted.image):
                     given = self._studio.tried.get(wanted.image)
@@ -215,25 +212,21 @@ class _Inside:
 
         asked = asyncio.create_task(answer())
         with area:
-            waiting = Waiting(text, asked.cancel if again else None)
+            waiting = Waiting(text, asked.cancel)
         waiting.element.move(area, target_index=0)
         await asyncio.wait([asked])
         waiting.delete()
         error = None if asked.cancelled() else asked.exception()
-        if not isinstance(error, OpsinError | None):
-            raise error
         if area.is_deleted or wanted != self._shown:
             return None
-        if error is None and not asked.cancelled():
+        if not asked.cancelled() and not isinstance(error, OpsinError):
             return asked.result()
         area.clear()
         with area:
             if error is None:
-                kit.note("Stopped.")
+                kit.note("Stopped. Choose a block to go on.")
             else:
                 kit.error_line(_WORDS.get(type(error)) or kit.without_commands(str(error)))
-            if again:
-                kit.action("Start again", again).classes("self-start")
         return None
 
     def _show_photograph(self, answer: Answer) -> None:
@@ -286,7 +279,17 @@ class _Inside:
         elif layer is layers[-1]:
             kit.note("One score for each class; the highest gives the answer.")
         self._add_units(answer, ui.element("div").classes("stack"), ui.element("div"))
-        questions(self.ask, self._blocks, block, layer.name, self._unfolded)
+
+        def ask(title: str, build: Callable[[ui.element], object]) -> None:
+            fold = kit.question(title, lambda: build(ui.element("div").classes("stack")),
+                                is_open=title in self._unfolded)  # fmt: skip
+            change = {True: self._unfolded.add, False: self._unfolded.discard}
+            fold.on_value_change(lambda event: change[event.value](title))
+
+        ask("How does this block compute?",
+            lambda area: self._lesson(area, block, layer=layer.name))  # fmt: skip
+        ask(_WHY, self._explain)
+        ask("How is the network built?", lambda _: self._structure())
 
     def _add_units(
         self, answer: Answer, area: ui.element, more: ui.element, first: int = 0
@@ -345,9 +348,11 @@ class _Inside:
                 framed(answer.src(unit["image"]), name, name)
                 words = "Framed: where it is strongest"
                 framed(answer.src(values["image"]), "The photograph", words, [box])
-            facts = [(key.capitalize(), figure(unit[key])) for key in ("high", "low", "mean")]
-            facts += [("Strongest at", f"row {row + 1}, column {column + 1}"),
-                      ("Sees", values["sees"])]  # fmt: skip
+            facts = [
+                ("Highest", figure(unit["high"])), ("Lowest", figure(unit["low"])),
+                ("Mean", figure(unit["mean"])),
+                ("Strongest at", f"row {row + 1}, column {column + 1}"), ("Sees", values["sees"]),
+            ]  # fmt: skip
         kit.facts(facts)
         if self._rows:
             kit.heading("What it looks for", 3)
@@ -358,8 +363,7 @@ class _Inside:
         """Show the training photographs that activate a unit most, of some or of all."""
         area.clear()
         options = {"layer": self._shown.layer, "unit": int(self._shown.unit), **limit}
-        answer = await self.ask(area, "Looking at the training photographs", "unit",
-                                lambda: self._look_for(area, size, **limit), **options)  # fmt: skip
+        answer = await self.ask(area, "Looking at the training photographs", "unit", **options)
         if answer is None:
             return
         with area:
@@ -368,6 +372,63 @@ class _Inside:
                 kit.note(f"The best of {count(seen)} of its {count(total)} photographs.")
                 text = f"Look at all of them (about {about(self._seconds * total)})"
                 kit.action(text, lambda: self._look_for(area, size)).classes("self-start")
+
+    async def _lesson(self, area: ui.element, block: Block, **asked: str) -> None:
+        """Show the real numbers of a layer, or else of another one of its block."""
+        answer = await self.ask(area, "Computing an example", "lesson", **asked)
+        if answer is None:
+            return
+        lesson, terms = answer.values["lesson"], answer.values["terms"]
+        with area:
+            if lesson is not None and lesson["term"] in LESSONS:
+                lesson_view(lesson, answer.src)
+                return
+        for layer in block.layers:
+            for term in LESSONS:
+                if layer.name in terms.get(term, ()):
+                    await self._lesson(area, block, term=term, layer=layer.name)
+                    return
+        with area:
+            kit.note("There is no example for this block. Choose one with a convolution.")
+
+    async def _explain(self, area: ui.element) -> None:
+        """Show heat maps with their checks, and the most similar training photographs."""
+        answer = await self.ask(area, "Drawing heat maps", "explain")
+        if answer is None:
+            return
+        values = answer.values
+        with area:
+            for text in values["notes"]:
+                kit.note(text)
+            with ui.element("div").classes("heat"):
+                for heat in values["maps"]:
+                    method = METHODS[heat["method"]]
+                    with ui.element("div").classes("stack"):
+                        framed(answer.src(heat["image"]), f"Heat map: {method.title}")
+                        kit.word(method.title)
+                        verdict = ui.label(safe(heat["verdict"].capitalize()))
+                        verdict.classes("right" if heat["trusted"] else "wrong")
+                        kit.note(" ".join([method.what, *heat["notes"]]))
+                if "without" in values:
+                    framed(answer.src(values["without"]), values["part"], values["part"])
+            if "part" in values and "without" not in values:
+                kit.note(f"{values['part']}.")
+            if "nearest" in values:
+                kit.heading(values["near"].replace("training image", "training photograph"), 3)
+                ImageGallery("The most similar training photographs", [
+                    GalleryImage(answer.src(near["image"]), near["class"], near["class"])
+                    for near in values["nearest"]
+                ])  # fmt: skip
+
+    def _structure(self) -> None:
+        """List all layers."""
+        rows = [
+            {"id": layer.name, "Block": block.title, "Layer": title_of(layer), "Name": layer.name,
+             "Gives": shape_in_words(layer), "Parameters": layer.parameters,
+             "Multiply-adds": layer.multiply_adds}
+            for block in self._blocks for layer in block.layers
+        ]  # fmt: skip
+        table(rows, "Layers of the network", hidden=("Name",))
 
 
 def _show_best(answer: Answer, size: tuple[int, int]) -> None:

@@ -18,8 +18,7 @@ from opsin.core.errors import OpsinError
 from opsin.core.format import count
 from opsin.core.storage import storage_errors, write_json
 from opsin.data.cache import digest_names
-from opsin.studio.datasets.album import Album
-from opsin.studio.datasets.corrections import OUT
+from opsin.studio.datasets.album import OUT, Album
 from opsin.studio.people import require
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit

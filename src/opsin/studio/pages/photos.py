@@ -1,4 +1,4 @@
-"""The photographs of a project: a column for each class, and a tray for those without one."""
+"""The photographs of a project: a column for each class, and for those without one."""
 
 from __future__ import annotations
 
@@ -15,17 +15,15 @@ from opsin.core.errors import OpsinError, StorageError
 from opsin.core.format import count, counted
 from opsin.data.image_tree import left_out_in_words
 from opsin.studio.context import Studio
-from opsin.studio.datasets.album import UNSORTED, Album
-from opsin.studio.datasets.corrections import OUT
+from opsin.studio.datasets.album import OUT, UNSORTED, Album
 from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.errors import DiskFull, NotThere
 from opsin.studio.pages.page import Page
-from opsin.studio.pages.photo_columns import HEIGHT, Column, name_field
 from opsin.studio.pages.photo_things import Thing, show_thing, things_to_look_at
 from opsin.studio.people import allows
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit
-from opsin.studio.ui.gallery import GalleryImage
+from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 from opsin.studio.ui.intake import Intake
 from opsin.studio.ui.layout import Frame, address, page
 from opsin.studio.ui.viewer import ImageViewer, class_of_key, class_select, key_of_class
@@ -35,25 +33,25 @@ if TYPE_CHECKING:
     from opsin.studio.jobs.job import Job
     from opsin.studio.projects import Project
 
-# Columns and things that are shown, and photographs from which on a column can be enlarged.
+# Columns, and things to look at, that are shown.
 _SHOWN: Final = 24
 _THINGS: Final = 20
+# Height of a column's photographs, three rows, and from how many on it can be enlarged.
+_HEIGHT: Final = 516
 _SEVERAL: Final = 12
 
 
 async def photos(studio: Studio, project: str, camera: str = "") -> None:
     """Build the page; with ``camera``, the first class begins with it."""
     known = studio.projects.get(project)
-    with page(
-        studio, known.name, project=known, here="photos", guide="how-to/photos.html"
-    ) as frame:
+    with page(studio, known.name, project=known, here="photos") as frame:
         if known.dataset is None:
             kit.empty(
                 "The photographs of these classifiers belong to another place. Add them as a "
                 "project to see them here.", "See the results", address(known, "results"),
             )  # fmt: skip
             return
-        content = Photos(studio, known, frame, camera=bool(camera))
+        content = _Photos(studio, known, frame, camera=bool(camera))
     await ui.context.client.connected()
     await content.start()
 
@@ -61,21 +59,60 @@ async def photos(studio: Studio, project: str, camera: str = "") -> None:
 PAGE = Page("/projects/{project}/photos", photos)
 
 
-class Photos:
+class _Column:
+    """Photographs in rows: those of a class; or, without one, of the label `OUT` or `UNSORTED`."""
+
+    def __init__(self, page: _Photos, class_: str, label: int = 0) -> None:
+        self.class_, self.label, self._page = class_, label, page
+        self.photos: list[int] = []  # positions in the album
+        self._shown: Sequence[object] = ()
+        self.words = class_ or ("removed" if label == OUT else "not sorted yet")
+        may = allows("labeller")
+        self.gallery = ImageGallery(
+            f"Photographs of {class_}" if class_ else f"Photographs {self.words}", (),
+            self.image,
+            on_choose=(lambda: page.choose(self)) if may else None,
+            on_open=lambda at: page.open(self, at),
+            on_key=(lambda key, at: page.press(self, key, at)) if may else None,
+            draggable=may, captions=False, height=_HEIGHT,
+        )  # fmt: skip
+
+    def refresh(self, searched: str) -> int:
+        """Show the photographs, or those with some words in their names; return how many."""
+        album = self._page.album
+        if self.class_ in album.classes:
+            self.label = album.classes.index(self.class_)
+        self.photos = album.of(self.label).tolist()
+        if searched not in self.class_.casefold():
+            self.photos = [at for at in self.photos if searched in album.name(at).casefold()]
+        shown: Sequence[object] = self.photos  # decoded images only have positions
+        if album.contents.files is not None:
+            shown = [album.contents.tokens[at] for at in self.photos]
+        if shown != self._shown:
+            self._shown = shown
+            self.gallery.show(range(len(shown)))
+        return len(shown)
+
+    def image(self, at: int, *, large: bool = False) -> GalleryImage:
+        """A photograph by its place in the column."""
+        album, photo = self._page.album, self.photos[at]
+        title, source = album.name(photo).rpartition("/")[2], album.address(photo, large=large)
+        return GalleryImage(source, f"{title}, {self.words}", title, lines=(self.words,))
+
+
+class _Photos:
     """The page of one window, kept up to date with all others."""
 
     album: Album
 
     def __init__(self, studio: Studio, project: Project, frame: Frame, *, camera: bool) -> None:
-        self.studio, self.project, self.frame, self._camera = studio, project, frame, camera
-        self._columns: dict[str, tuple[Column, ui.element]] = {}  # with their cards
-        self._column = partial(Column, choose=self.choose, open_large=self.open, press=self.press)
-        self._aside: list[Column] = []  # the tray, and what was removed
-        self._active: Column | None = None  # the column with the chosen photographs
+        self._studio, self._id, self._frame, self._camera = studio, project.id, frame, camera
+        # What shows a column again, and the card around it.
+        self._columns: dict[str, tuple[Callable[[], None], ui.element]] = {}
+        self._active: _Column | None = None  # the column with the chosen photographs
         self._viewer: ImageViewer | None = None
         self._things: list[Thing] = []
         self._searched, self._due = "", False
-        self._classes = tuple[str, ...]()  # of the bar
         self._checked: object = None  # the listing of files that was checked last
         self._job: Job | None = None
         self._arrived: dict[str, list[SentFile]] = {}
@@ -83,9 +120,11 @@ class Photos:
         with ui.element("div").classes("line"):
             self._summary = kit.note("Looking at the photographs …")
             if allows("labeller"):
-                kit.action("Undo", self.undo, kind="quiet", icon="undo")
-            search = ui.input(placeholder="Find a class or photograph", on_change=self._find)
-            search.props("clearable debounce=200").props["aria-label"] = "Find"
+                kit.action("Undo", self._undo, kind="quiet", icon="undo")
+            self._search = ui.input(
+                placeholder="Find a class or photograph", on_change=self._show_columns
+            )
+            self._search.props("clearable debounce=200").props["aria-label"] = "Find"
         self._status, self._reading = kit.StatusLine(), kit.StatusLine()
         self._fold = kit.question("", self._list_things)
         self._place = ui.element("div").classes("class-columns")
@@ -99,23 +138,24 @@ class Photos:
             self._bar.props('role=toolbar aria-label="Chosen photographs"')
             self._chosen = ui.label().classes("text-weight-bold").props('role="status"')
             self._to = ui.element("div")
-            kit.action("Remove", partial(self.move, ""), icon="delete_outline").props("dense")
+            kit.action("Remove", partial(self._move, ""), icon="delete_outline").props("dense")
             kit.icon_action("close", "Choose none", lambda: self.choose(None))
-        for hidden in (self._fold, self._bar):
-            hidden.set_visibility(False)
+        self._fold.set_visibility(False)
+        self._bar.set_visibility(False)
         self._large = ui.element("div")
         ui.keyboard(self._key, ignore=["input", "select", "textarea"])
         studio.changed.subscribe(self._heard)
 
+    # What is shown.
+
     async def start(self) -> None:
-        """Show the photographs: all at once, then what is known of them."""
-        albums = self.studio.albums
+        """Show the photographs at once, then with what is known of them."""
         async with self._showing:
             with contextlib.suppress(OpsinError):  # the refresh says it
-                await self._show(await albums.open(self.project.id, at_once=True))
-        await self.refresh()
+                await self._show(await self._studio.albums.open(self._id, at_once=True))
+        await self._refresh()
 
-    async def refresh(self) -> None:
+    async def _refresh(self) -> None:
         """Show the photographs as they are now; one refresh at a time."""
         self._due = True
         if self._showing.locked():
@@ -124,12 +164,9 @@ class Photos:
             try:
                 while self._due and not self._place.is_deleted:
                     self._due = False
-                    await self._show(await self.studio.albums.open(self.project.id))
-            except NotThere:
-                self._place.clear()
-                self._columns, self._aside, self._active = {}, [], None
-                with self._place:
-                    kit.empty("This project was removed.", "Your projects", "/")
+                    await self._show(await self._studio.albums.open(self._id))
+            except NotThere:  # another window removed the project
+                ui.navigate.reload()
             except OpsinError as error:
                 self._status.fail(error)
 
@@ -137,7 +174,7 @@ class Photos:
         if self._place.is_deleted:
             return
         self.album = album
-        self.frame.retitle(album.dataset.title)
+        self._frame.retitle(album.dataset.title)
         self._show_columns()
         photographs = counted(sum(album.counts.values()), "photograph")
         text = f"{photographs} in {counted(len(album.classes), 'class', 'classes')}."
@@ -146,21 +183,20 @@ class Photos:
         if album.opened and (left_out := left_out_in_words(album.opened.decoded.left_out)):
             text += f" Not used: {left_out}."
         self._summary.set_text(text)
-        self.frame.actions.clear()
-        with self.frame.actions:
+        self._frame.actions.clear()
+        with self._frame.actions:
             if reason := album.why_not_trainable():
                 kit.action("Train", None, kind="primary", off=reason)
                 kit.note(reason)
             else:
-                target = address(self.project, "train", start="1")
-                kit.link_button("Train", target, kind="primary")
+                kit.link_button("Train", address(self._id, "train", start="1"), kind="primary")
         self._show_choice()
         if self._viewer:
             self._viewer.refresh()
         if album.contents is not self._checked:
             self._checked = album.contents  # files came or went
-            background_tasks.create(self._check(), name=f"photographs {self.project.id}")
-        things = await IMAGES.run(things_to_look_at, self.studio, album)
+            background_tasks.create(self._check(), name=f"photographs {self._id}")
+        things = await IMAGES.run(things_to_look_at, self._studio, album)
         if not self._place.is_deleted:
             self._things, words = things, f"{counted(len(things), 'thing')} to look at"
             self._fold.props["label"] = words if things else "Everything was looked at"
@@ -170,7 +206,7 @@ class Photos:
     @ui.refreshable_method
     def _list_things(self) -> None:
         for thing in self._things[:_THINGS]:
-            show_thing(self.studio, self.album, thing, self.do)
+            show_thing(self._studio, self.album, thing, self._do)
         if len(self._things) > _THINGS:
             kit.note("The others follow as these are settled.")
 
@@ -179,73 +215,67 @@ class Photos:
 
         Columns that stay are not built anew: files may be on their way to them.
         """
-        album, words = self.album, self._searched
-        if not self._columns:
-            self._place.clear()
+        album, words = self.album, str(self._search.value or "").strip().casefold()
+        self._searched = words
         found = {album.class_of(at) for at, name in enumerate(album.contents.names)
                  if words and words in name.casefold()}  # fmt: skip
         named = [name for name in album.classes if words in name.casefold() or name in found]
-        shown = named[:_SHOWN]
-        more = f"{count(len(named) - len(shown))} more classes: search for them by name."
-        self._more.set_text(more if len(named) > _SHOWN else "")
-        for gone in self._columns.keys() - set(shown):
-            column, card = self._columns.pop(gone)
-            card.delete()
-            if self._active is column:
-                self._active = None
+        shown = {name: partial(self._class_column, name) for name in named[:_SHOWN]}
+        shown |= {f"\0{label}": partial(self._other_column, label) for label in (UNSORTED, OUT)}
+        more = len(named) - _SHOWN
+        self._more.set_text(f"{count(more)} more: search for them by name." if more > 0 else "")
+        for gone in self._columns.keys() - shown.keys():
+            self._columns.pop(gone)[1].delete()
+            self.choose(None)
         with self._place:
-            for index, name in enumerate(shown):
+            for index, (name, build) in enumerate(shown.items()):
                 if name not in self._columns:
-                    self._columns[name] = self._class_column(name)
-                column, card = self._columns[name]
+                    self._columns[name] = build()
+                show, card = self._columns[name]
                 if self._place.default_slot.children.index(card) != index:
                     card.move(target_index=index)
-                column.refresh(album, self._searched)
-            if not self._aside:
-                self._build_aside()
-            for column in self._aside:
-                column.refresh(album, self._searched)
+                show()
 
-    def _build_aside(self) -> None:
-        """What is beside the classes: a place for more, and what is in none of them."""
+    def _other_column(self, label: int) -> tuple[Callable[[], None], ui.element]:
+        """A place for more photographs and those that wait for a class; or those removed."""
 
-        def column(label: int, title: str, words: str) -> None:
-            def say(many: int) -> None:
-                place.set_visibility(bool(many) or label == UNSORTED)
-                heading.set_text(f"{title} {count(many)}")
+        def show() -> None:
+            number = column.refresh(self._searched)
+            card.set_visibility(bool(number) or may_add)
+            title.set_text(f"{'Removed' if label == OUT else 'Not sorted yet'} {count(number)}")
 
-            with ui.element("div").classes("stack") as place:
-                with ui.element("h2"):
-                    heading = ui.label()
-                kit.note(words)
-                new = self._column("", label, say)
-            self._aside.append(new)
-
-        with ui.element("section").classes("stack class-column").props('aria-label="Add"'):
-            if self.album.can_add:
+        may_add = self.album.can_add and label == UNSORTED
+        with ui.element("section").classes("stack class-column") as card:
+            card.props["aria-label"] = "Removed" if label == OUT else "Add"
+            if may_add:
                 kit.action("Add class", self._add_class, icon="add")
                 Intake(
                     "Drop photographs, folders or a zip", folders=True, around=".class-column",
-                    batch=self._batch(), on_all=partial(self.take, ""),
+                    batch=self._batch(), on_all=partial(self._take, ""),
                 )  # fmt: skip
-                column(UNSORTED, "Not sorted yet",
-                       "These wait for a class. Drag them to one, or press its key.")  # fmt: skip
-            column(OUT, "Removed", "They are not used for training. To use one, give it a class.")
+            with ui.element("h2"):
+                title = ui.label()
+            kit.note(
+                "These are not used for training. To use one, give it a class." if label == OUT
+                else "These wait for a class. Drag them to one, or press its key."
+            )  # fmt: skip
+            column = _Column(self, "", label)
+        return show, card
 
-    def _class_column(self, class_: str) -> tuple[Column, ui.element]:
-        """A class: its name, number, photographs, and places for more; and the card around them."""
+    def _class_column(self, class_: str) -> tuple[Callable[[], None], ui.element]:
+        """A class: its name, number, photographs, and places for more."""
 
-        def say(many: int) -> None:
-            classes = self.album.classes
+        def show() -> None:
+            many, classes = column.refresh(self._searched), self.album.classes
             number.set_text(count(many))
             more.set_visibility(many > _SEVERAL)
-            key.set_text(key_of_class(classes.index(class_)) if class_ in classes else "")
+            key.set_text(key_of_class(classes.index(class_)))
             key.set_visibility(bool(key.text))
 
         def show_all() -> None:
             wide = "wide" not in card.classes
             card.classes(toggle="wide")
-            column.gallery.props["height"] = 0 if wide else HEIGHT
+            column.gallery.props["height"] = 0 if wide else _HEIGHT
             column.gallery.update()
             more.set_text("Show fewer" if wide else "Show all")
 
@@ -254,97 +284,100 @@ class Photos:
             files = "event.dataTransfer.types.includes('Files')"  # which are for the intake
             card.on("dragover", js_handler=f"(event) => {files} || event.preventDefault()")
             drop = f"(event) => {files} || (event.preventDefault(), emit())"
-            card.on("drop", partial(self.move, class_), js_handler=drop)
+            card.on("drop", partial(self._move, class_), js_handler=drop)
             with ui.element("div").classes("line no-wrap"):
                 key = ui.label().classes("key")
                 if self.album.can_add:
-                    name_field(class_, self.rename)
+                    self._name_field(class_)
                 else:
                     with ui.element("h2").classes("col ellipsis"):
                         ui.label(safe(class_, 80))
                 number = ui.label().classes("note")
                 if self.album.can_add:
-                    remove = partial(self.rename, class_)
+                    remove = partial(self._rename, class_)
                     kit.icon_action("delete_outline", f"Remove the class {class_}", remove)
             if self.album.can_add:
                 Intake(
                     f"Photographs of {class_}", batch=self._batch(class_), small=True,
-                    around=".class-column", opens=self._camera, on_all=partial(self.take, class_),
+                    around=".class-column", opens=self._camera, on_all=partial(self._take, class_),
                 )  # fmt: skip
                 self._camera = False  # of the first class only
-            column = self._column(class_, 0, say)
+            column = _Column(self, class_)
             more = kit.action("Show all", show_all, kind="quiet").props("dense")
-        return column, card
+        return show, card
+
+    def _name_field(self, class_: str) -> None:
+        field = ui.input(value=class_).props("borderless dense maxlength=120")
+        field.classes("col class-name")
+        field.props["aria-label"] = f"Name of the class {safe(class_, 60)}"
+
+        async def rename(event: events.GenericEventArguments) -> None:
+            await self._rename(class_, str(event.args or "").strip() or class_)
+            if not field.is_deleted:  # it was refused, or nothing was changed
+                field.set_value(class_)
+
+        # The value at that moment: what was typed last may still be on its way.
+        field.on("blur", rename, js_handler="(event) => emit(event.target.value)")
+        field.on("keydown.enter", js_handler="(event) => event.target.blur()")
+        field.on("keydown.escape", lambda: field.set_value(class_))
 
     def _batch(self, class_: str = "") -> str:
         """What an upload is resumed by: the same in every window, and after a reload."""
-        text = f"{self.project.id}\0{class_}".encode("utf-8", "surrogatepass")
+        text = f"{self._id}\0{class_}".encode("utf-8", "surrogatepass")
         return hashlib.blake2s(text, digest_size=8).hexdigest()
-
-    def _find(self, event: events.ValueChangeEventArguments[str | None]) -> None:
-        self._searched = str(event.value or "").strip().casefold()
-        self._show_columns()
 
     # What people do.
 
-    def choose(self, column: Column | None) -> None:
+    def choose(self, column: _Column | None) -> None:
         """Photographs of a column were chosen: those of others are not any more."""
-        if self._active is not None and self._active is not column:
+        if self._active not in (None, column) and not self._active.gallery.is_deleted:
             self._active.gallery.choose(())
         self._active = column
         self._show_choice()
 
     def _show_choice(self) -> None:
-        number = len(self._active.chosen) if self._active else 0
+        number = len(self._active.gallery.chosen) if self._active else 0
         self._bar.set_visibility(bool(number))
         self._chosen.set_text(f"{counted(number, 'photograph')} chosen")
-        if number and self._classes != self.album.classes:
-            self._classes = self.album.classes
-            self._to.clear()
-            with self._to:
-                class_select(self._classes, self.move)
+        self._to.clear()
+        with self._to:
+            class_select(self.album.classes if number else (), self._move)
 
-    def open(self, column: Column, at: int) -> None:
+    def open(self, column: _Column, at: int) -> None:
         """Show a photograph large, with keys for its class."""
-
-        def describe(at: int) -> GalleryImage:
-            title, address = column.title(at), column.address(at, large=True)
-            return GalleryImage(address, f"{title}, {column.words}", title, lines=(column.words,))
-
-        def relabel(at: int, class_: str | None) -> Awaitable[None]:
-            return self._change(column, [column.photos[at]], class_ or "")
-
         may = allows("labeller")
         self._large.clear()
         with self._large:
             self._viewer = ImageViewer(
-                lambda: len(column.photos), describe, self.album.classes if may else (),
-                relabel if may else None, undo=self.undo if may else None,
+                lambda: len(column.photos), partial(column.image, large=True),
+                self.album.classes if may else (),
+                (lambda at, class_: self._change(column, [at], class_ or "")) if may else None,
+                undo=self._undo if may else None,
             )  # fmt: skip
         self._viewer.open(at)
 
-    async def press(self, column: Column, key: str, at: int) -> None:
+    async def press(self, column: _Column, key: str, at: int) -> None:
         """Give the chosen photographs, or this one, the class of a key."""
         class_ = "" if key == "Delete" else class_of_key(key, self.album.classes)
         if key == "u":
-            await self.undo()
+            await self._undo()
         elif class_ is not None:
-            await self._change(column, column.chosen or [column.photos[at]], class_)
+            await self._change(column, column.gallery.chosen or [at], class_)
 
-    async def move(self, class_: str) -> None:
-        """Give the chosen photographs a class, or remove them (no class)."""
+    async def _move(self, class_: str) -> None:
         if self._active is not None:
-            await self._change(self._active, self._active.chosen, class_)
+            await self._change(self._active, self._active.gallery.chosen, class_)
 
-    async def _change(self, column: Column, chosen: Sequence[int], class_: str) -> None:
-        album, albums = self.album, self.studio.albums
+    async def _change(self, column: _Column, places: Sequence[int], class_: str) -> None:
+        """Give photographs of a column a class, or remove them (no class)."""
+        albums, chosen = self._studio.albums, [column.photos[at] for at in places]
         if chosen and class_ and class_ != column.class_:
-            await self.do(albums.move(album, chosen, class_))
+            await self._do(albums.move(self.album, chosen, class_))
         elif chosen and not class_ and column.label != OUT:
-            await self.do(albums.remove(album, chosen))
+            await self._do(albums.remove(self.album, chosen))
 
-    async def take(self, class_: str, files: Sequence[SentFile]) -> None:
-        """Files have arrived: those that come meanwhile are taken in together."""
+    async def _take(self, class_: str, files: Sequence[SentFile]) -> None:
+        """Take files in, together with those that come meanwhile."""
         self._arrived.setdefault(class_, []).extend(files)
         if self._adding.locked():
             return
@@ -353,71 +386,68 @@ class Photos:
                 class_, files = self._arrived.popitem()
                 if len(files) > 1 or not class_:
                     self._reading.say("Sorting the photographs in …")
-                await self.do(self.studio.albums.add(self.project.id, files, class_))
+                await self._do(self._studio.albums.add(self._id, files, class_))
         self._reading.clear()
 
     async def _add_class(self) -> None:
         async def work(name: str) -> str:
-            return f"Added the class {await self.studio.albums.add_class(self.project.id, name)}"
+            return f"Added the class {await self._studio.albums.add_class(self._id, name)}"
 
         if name := await kit.ask_text("Add a class", "Name", most=120):
-            await self.do(work(name))
+            await self._do(work(name))
 
-    async def rename(self, class_: str, new: str = "") -> None:
+    async def _rename(self, class_: str, new: str = "") -> None:
         """Rename a class, or remove it (no new name)."""
-        await self.do(self.studio.albums.change_class(self.album, class_, new))
+        if new != class_:
+            await self._do(self._studio.albums.change_class(self.album, class_, new))
 
-    async def undo(self) -> None:
-        """Take back the last change."""
+    async def _undo(self) -> None:
+        self._frame.undo.clear()
+        await self._do(self._studio.albums.undo(self._id), undone=True)
 
-        async def work() -> str:
-            text = await self.studio.albums.undo(self.project.id)
-            self._status.say(f"Undone: {safe(text)}" if text else "There is nothing to undo.")
-            return ""
-
-        self.frame.undo.clear()
-        await self.do(work())
-
-    async def do(
-        self, work: Awaitable[str], undo: Callable[[], Awaitable[object]] | None = None
-    ) -> None:
+    async def _do(
+        self, work: Awaitable[str], undo: Callable[[], Awaitable[object]] | None = None, *,
+        undone: bool = False,
+    ) -> None:  # fmt: skip
         """Change something, offer to take it back, and tell all windows, this one too."""
         with self._status.errors():
             try:
                 text = await work
             except StorageError:  # without the places of files
                 raise DiskFull("The disk is full, or cannot be written", "Free space.") from None
-            if text:
-                self.frame.undo.offer(text, undo or self.undo)
-            self.studio.changed.emit(f"set:{self.project.id}")
+            if undone:
+                self._status.say(f"Undone: {safe(text)}" if text else "There is nothing to undo.")
+            elif text:
+                self._frame.undo.offer(text, undo or self._undo)
+            self._studio.changed.emit(f"set:{self._id}")
 
     async def _key(self, event: events.KeyEventArguments) -> None:
         held = event.modifiers.ctrl or event.modifiers.meta
         if event.action.keydown and held and event.key == "z":
-            await self.undo()
+            await self._undo()
 
     # What happens by itself.
 
     async def _check(self) -> None:
         """Have new photographs read and checked, or take in what was read."""
         with self._reading.errors():
-            self._job = await IMAGES.run(self.studio.sets.look, self.project.id)
+            self._job = await IMAGES.run(self._studio.sets.look, self._id)
             if self._job is not None:
                 self._reading.say("Reading new photographs …")
-                self.studio.changed.emit("jobs")
-            elif await self.studio.albums.read_again(self.project.id):
-                self.studio.changed.emit(f"set:{self.project.id}")  # all have the old rows
+                self._studio.changed.emit("jobs")
+            elif await self._studio.albums.read_again(self._id):
+                self._studio.changed.emit(f"set:{self._id}")  # all have the old rows
 
     async def _heard(self, topic: str) -> None:
-        if topic in ("sets", f"set:{self.project.id}"):
-            await self.refresh()
+        if topic in ("sets", f"set:{self._id}"):
+            await self._refresh()
         elif topic == "jobs" and self._job is not None:
             with contextlib.suppress(NotThere):
-                self._job = self.studio.jobs.get(self._job.id)
+                self._job = self._studio.jobs.get(self._job.id)
                 if not self._job.over:
                     return
             job, self._job = self._job, None
             await self._check()
             if job.state == "failed" and not (self._job or self.album.why_not_trainable()):
-                cause = await asyncio.to_thread(self.studio.sets.in_names, job.cause or "")
+                cause = await asyncio.to_thread(self._studio.sets.in_names, job.cause or "")
                 self._reading.fail(kit.without_commands(cause))

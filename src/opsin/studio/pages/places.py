@@ -112,7 +112,6 @@ async def moved(studio: Studio, run_id: str) -> None:
                 return
             status.say("The photographs are compared with those of the training …")
             await _prove(studio, run_id, dict(zip(gone, now, strict=True)), name)
-            studio.opened.forget(row.id)
             studio.changed.emit("runs")
             if not status.element.is_deleted:
                 ui.navigate.to(results)
@@ -187,9 +186,7 @@ async def _show_folders(folders: Folders, button: str, choose: _Choose) -> None:
                     kit.note(listing.here.about)
             with ui.element("div").classes("columns folders"):
                 for entry in listing.folders:
-                    with ui.element("div").classes("line no-wrap"):
-                        link(entry)
-                        kit.note(entry.about)
+                    link(entry)
             for file in listing.files:
                 with ui.element("div").classes("line"):
                     take = partial(choose, partial(folders.path, file.id))

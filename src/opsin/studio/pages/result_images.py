@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -52,28 +51,13 @@ class ResultImages:
         self.suspects: list[SuspectedLabel] = []
         #: Called when labels change, in whichever window.
         self.listeners: list[Callable[[], object]] = []
-        self._ready = asyncio.Event()
-        self._fault: OpsinError | None = None
         self._topic = ""
         self._album: Album | None = None
 
-    async def load(self) -> None:
-        """Read the answers and open the images; `wait` tells the rest."""
-        try:
-            await self._open()
-        except OpsinError as error:
-            self._fault = error
-        self._ready.set()
-
-    async def wait(self) -> None:
-        """Wait for the images, or raise why there are none."""
-        await self._ready.wait()
-        if self._fault is not None:
-            raise self._fault
-
-    async def _open(self) -> None:
+    async def open(self) -> None:
+        """Read the answers and open the images, or raise an `OpsinError`."""
         self.answers = (await IMAGES.run(RunPredictions.read, self.run)).of(self.report.split)
-        self.opened = await self._studio.opened.of_run(opaque(self.run.path.name))
+        self.opened = await self._studio.albums.of_run(opaque(self.run.path.name))
         try:
             await self._read()
         except MovedError:
@@ -186,7 +170,7 @@ class ResultImages:
         """Read what the labels are now, and which suspected ones are not settled."""
         failures = self.report.failures
         self.suspects = list(failures.suspects) if failures else []
-        album, places = await self._studio.albums.of_run(opaque(self.run.path.name))
+        album, places = await self._studio.albums.album_of_run(opaque(self.run.path.name))
         self._confirmed = ConfirmedLabels(
             await IMAGES.run(self._studio.sets.folder, album.dataset.id)
         )

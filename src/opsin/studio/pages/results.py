@@ -12,6 +12,7 @@ from nicegui import ui
 from opsin.core.artifacts.records import IMPORTED
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import PartFigures, RecordedRecipe, Report, SuspectedLabel
+from opsin.core.errors import OpsinError
 from opsin.core.format import ago, clock, count, counted, file_size
 from opsin.core.recipe import without_folders
 from opsin.evaluation.metric_table import known_metrics
@@ -45,19 +46,14 @@ async def show(studio: Studio, project: str, run: str = "") -> None:
         if row is None:
             raise NotThere("There is no such classifier here", "Choose another one.")
     title = of.title_of(row) if row else "Results"
-    page = None
     with layout.page(
         studio, title, project=of, here="results", guide="understand/evaluation.html"
     ) as frame:
         if row is None:
             kit.empty("How good the classifier is appears here after its training.",
                       "Train", layout.address(of, "train"))  # fmt: skip
-            return
-        page = _Results(studio, of, row, frame)
-        await page.build()
-    if page is not None and page.images is not None:
-        await ui.context.client.connected()
-        await page.images.load()
+        else:
+            await _Results(studio, of, row, frame).build()
 
 
 PAGE = Page("/projects/{project}/results", show)
@@ -65,8 +61,6 @@ PAGE = Page("/projects/{project}/results", show)
 
 class _Results:
     """The page for one window: first what takes no time, then the photographs."""
-
-    images: ResultImages | None = None
 
     def __init__(self, studio: Studio, project: Project, row: RunRow, frame: layout.Frame) -> None:
         self._studio, self._project, self._row, self._frame = studio, project, row, frame
@@ -79,7 +73,7 @@ class _Results:
         with self._frame.actions:
             self._tools(files)
         studio.changed.subscribe(self._heard)
-        with ui.element("div").classes("stack") as self._content:
+        with ui.element("div").classes("stack"):
             if row.note:
                 kit.note(row.note)
             if row.state == "running":
@@ -89,9 +83,14 @@ class _Results:
                 await self._without_figures(directory)
             else:
                 report = await asyncio.to_thread(directory.read, Report)
-                self.images = ResultImages(studio, directory, report, self._frame.undo)
-                self._verdict(self.images, report)
-                self._questions(self.images)
+                images = ResultImages(studio, directory, report, self._frame.undo)
+                ui.label(in_short(report.judged)).classes("headline")
+                _prose(judged_by(report))
+                for line in limits(report):
+                    ui.label(safe(line, 600)).classes("warning prose")
+                with ui.element("div").classes("stack") as place:
+                    ui.skeleton(height="200px")
+                ui.timer(0, partial(self._show_images, images, place), once=True)
 
     async def _without_figures(self, directory: RunDirectory) -> None:
         row, project = self._row, self._project
@@ -117,40 +116,37 @@ class _Results:
         self._studio.changed.emit("jobs")
         ui.navigate.to(layout.address(self._project, "train"))
 
-    def _verdict(self, images: ResultImages, report: Report) -> None:
-        ui.label(in_short(report.judged)).classes("headline")
-        _prose(judged_by(report))
-        for line in limits(report):
-            ui.label(safe(line, 600)).classes("warning prose")
+    async def _show_images(self, images: ResultImages, place: ui.element) -> None:
+        """Open the photographs, show the mistakes and fold the questions below."""
+        fault = None
+        try:
+            await images.open()
+        except OpsinError as error:
+            fault = error
+        place.clear()
+        with place:
+            if fault:
+                kit.error_line(fault)
+            else:
+                self._mistakes(images)
+            self._questions(images, fault)
+
+    def _mistakes(self, images: ResultImages) -> None:
+        """Show the mistakes, those of the weakest class first."""
         with ui.element("div").props('role="status"'):
             self._corrected(images)
         images.listeners.append(self._corrected.refresh)
-        with ui.element("div").classes("stack") as place:
-            ui.skeleton(height="200px")
-
-        async def mistakes() -> None:
-            """The mistakes, those of the weakest class first; an error appears in their place."""
-            try:
-                await images.wait()
-            finally:
-                place.clear()
-            self._corrected.refresh()
-            worst = weakest(report.judged)
-            if worst is None:
-                kit.note("Every answer is right, so there are no mistakes to show.")
-                return
-            label, words = worst
-            kit.heading(words)
-            answers = images.answers
-            own = (answers.labels == label) & ~answers.right
-            others = answers.surest(~answers.right & ~own)
-            images.gallery("Mistakes, those of the weakest class first",
-                           [*answers.surest(own), *others])  # fmt: skip
-            kit.note(images.fixed or "Click a photograph to see it large. If its label is wrong, "
-                     "correct it there: the file stays as it is.")  # fmt: skip
-
-        with place:
-            ui.timer(0, lambda: kit.guarded(mistakes), once=True)
+        worst, answers = weakest(images.report.judged), images.answers
+        if worst is None:
+            kit.note("Every answer is right, so there are no mistakes to show.")
+            return
+        label, words = worst
+        kit.heading(words)
+        own = (answers.labels == label) & ~answers.right
+        places = [*answers.surest(own), *answers.surest(~answers.right & ~own)]
+        images.gallery("Mistakes, those of the weakest class first", places)
+        kit.note(images.fixed or "Click a photograph to see it large. If its label is wrong, "
+                 "correct it there: the file stays as it is.")  # fmt: skip
 
     @ui.refreshable_method
     def _corrected(self, images: ResultImages) -> None:
@@ -219,43 +215,40 @@ class _Results:
 
     # The questions.
 
-    def _questions(self, images: ResultImages) -> None:
-        """Fold them below the verdict; those with photographs wait until these are open."""
-        questions = {
-            "Where does it fail?": self._where,
-            "Can you trust its confidence?": self._trust,
-            "Which labels may be wrong?": self._labels,
-            "What does it look at?": self._looks,
-            "How was it trained?": self._trained,
-        }
-        folds = {title: kit.question(title, partial(build, images))
-                 for title, build in questions.items()}  # fmt: skip
+    def _questions(self, images: ResultImages, fault: OpsinError | None) -> None:
+        """Fold them; without the photographs some can be answered."""
+        kit.question("Where does it fail?", partial(self._where, images, fault))
+        kit.question("Can you trust its confidence?", partial(_trust, images.report))
+        if not fault:
+            labels = "Which labels may be wrong?"
+            fold = kit.question(labels, partial(self._labels, images))
 
-        def count_suspects() -> None:
-            title, number = "Which labels may be wrong?", len(images.suspects)
-            if not folds[title].is_deleted:
-                folds[title].set_text(f"{title} {count(number)}" if number else title)
+            def count_suspects() -> None:
+                number = len(images.suspects)
+                fold.set_text(f"{labels} {count(number)}" if number else labels)
 
-        images.listeners.append(count_suspects)
+            images.listeners.append(count_suspects)
+            count_suspects()
+            kit.question("What does it look at?", partial(self._looks, images))
+        kit.question("How was it trained?", partial(self._trained, images))
 
-    def _where(self, images: ResultImages) -> None:
+    def _where(self, images: ResultImages, fault: OpsinError | None) -> None:
         figures, failures = images.report.judged, images.report.failures
         names = [entry.name for entry in figures.classes]
 
-        async def show_cell(label: int, answer: int) -> None:
-            async def show() -> None:
-                await images.wait()
+        def show_cell(label: int, answer: int) -> None:
+            cell.clear()
+            with cell:
+                how = "recognised" if label == answer else f"taken for {safe(names[answer], 40)}"
+                kit.heading(f"{safe(names[label], 40)}, {how}")
+                if fault:
+                    kit.error_line(fault)
+                    return
                 given = images.answers
                 places = given.surest((given.labels == label) & (given.answers == answer))
                 kit.note(f"{counted(len(places), 'photograph')}, the most confident answers first.")
                 if places:
                     images.gallery("Photographs of this cell", places)
-
-            cell.clear()
-            with cell:
-                how = "recognised" if label == answer else f"taken for {safe(names[answer], 40)}"
-                kit.heading(f"{safe(names[label], 40)}, {how}")
-                await kit.guarded(show)
 
         with ui.element("div").classes("columns"):
             with ui.element("div").classes("stack"):
@@ -278,34 +271,7 @@ class _Results:
             _prose(text)
         _by_class(figures)
 
-    def _trust(self, images: ResultImages) -> None:
-        figures, ood = images.report.judged, images.report.ood
-        bins = [entry for entry in figures.reliability if entry.count]
-        if bins:
-            last, error = bins[-1], 100 * (figures.calibration_error or 0.0)
-            _prose(
-                f"Of the {counted(last.count, 'answer')} with a confidence over {share(last.low)}, "
-                f"{share(last.accuracy)} were right. On average, confidence and accuracy differ by "
-                f"{error:.0f} points."
-            )
-        if refused := figures.refused:
-            _prose(
-                f'It answered "none of these" to {count(refused.count)} of your '
-                f"{count(refused.images)} photographs ({100 * refused.share:.1f}%)."
-            )
-        if ood:
-            _prose(
-                "Photographs of a class that it has never seen look stranger to it than yours in "
-                f"{share(ood.near)} of all pairs; noise, text and drawings in {share(ood.far)}. "
-                "Half would be chance."
-            )
-        if bins:
-            charts.reliability_chart(bins)
-        else:
-            _prose("There are too few answers to tell.")
-
-    async def _labels(self, images: ResultImages) -> None:
-        await images.wait()
+    def _labels(self, images: ResultImages) -> None:
         failures = images.report.failures
         grounds = (failures.suspected, failures.labels) if failures else (0, None)
         if images.suspects:
@@ -327,8 +293,7 @@ class _Results:
         if not images.suspects and images.now:
             kit.note("All of them are settled.")
 
-    async def _looks(self, images: ResultImages) -> None:
-        await images.wait()
+    def _looks(self, images: ResultImages) -> None:
         if not self._row.has_layers:
             kit.note("Drop a photograph on Try, and let it show where it looks.")
             return
@@ -376,6 +341,33 @@ class _Results:
             )  # fmt: skip
 
         kit.question("Settings", settings)
+
+
+def _trust(report: Report) -> None:
+    figures, ood = report.judged, report.ood
+    bins = [entry for entry in figures.reliability if entry.count]
+    if bins:
+        last, error = bins[-1], 100 * (figures.calibration_error or 0.0)
+        _prose(
+            f"Of the {counted(last.count, 'answer')} with a confidence over {share(last.low)}, "
+            f"{share(last.accuracy)} were right. On average, confidence and accuracy differ by "
+            f"{error:.0f} points."
+        )
+    if refused := figures.refused:
+        _prose(
+            f'It answered "none of these" to {count(refused.count)} of your '
+            f"{count(refused.images)} photographs ({100 * refused.share:.1f}%)."
+        )
+    if ood:
+        _prose(
+            "Photographs of a class that it has never seen look stranger to it than yours in "
+            f"{share(ood.near)} of all pairs; noise, text and drawings in {share(ood.far)}. "
+            "Half would be chance."
+        )
+    if bins:
+        charts.reliability_chart(bins)
+    else:
+        _prose("There are too few answers to tell.")
 
 
 def _prose(text: str) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import re
 import secrets
 import shutil
 from collections.abc import Sequence
@@ -14,15 +14,17 @@ from nicegui import ui
 from nicegui.events import KeyEventArguments
 
 from opsin.core.errors import OpsinError
-from opsin.core.format import count, percent
-from opsin.runtime.prediction import NONE_OF_THESE
+from opsin.core.format import about, count, counted, percent
+from opsin.data.image_tree import is_image_name
+from opsin.runtime.prediction import NONE_OF_THESE, Prediction
 from opsin.studio.context import Studio
 from opsin.studio.datasets.upload_import import SentFile, common_name, file_name
-from opsin.studio.jobs.job import command
+from opsin.studio.errors import NotThere
+from opsin.studio.jobs import training_form
+from opsin.studio.jobs.job import Job, command
 from opsin.studio.jobs.queue import JobAction, new_output_folder
 from opsin.studio.pages.answer_tables import AnsweredImage, read_answered, read_answers
 from opsin.studio.pages.page import Page
-from opsin.studio.pages.try_corrections import Corrections, stopped
 from opsin.studio.pages.verdicts import in_short
 from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import RunRow
@@ -31,10 +33,10 @@ from opsin.studio.ui import kit, layout
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 from opsin.studio.ui.intake import Intake
 from opsin.studio.ui.maps import answer_view, framed
+from opsin.studio.ui.training_settings import Level, levels_for
 from opsin.studio.ui.waiting import Waiting
 from opsin.studio.words import safe
 
-_KEY: Final = re.compile(r"[0-9a-f]{16}")
 _PACKED: Final = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 # Classes with a bar, and images that are named because they cannot be read.
 _BARS, _NAMED = 10, 50
@@ -52,9 +54,8 @@ async def try_(
             words = "Show it photographs here, or hold things before a camera, once it is trained."
             kit.empty(words, "Train", layout.address(now, "train"))
             return
-        key = image if _KEY.fullmatch(image) else ""
-        number = at if at.isascii() and at.isdigit() and len(at) < 9 else ""
-        query = {"run": chosen.id, "image": key, "job": job, "at": number, "again": again}
+        at = at if at.isascii() and at.isdigit() and len(at) < 9 else ""
+        query = {"run": chosen.id, "image": image, "job": job, "at": at, "again": again}
         body = _Try(studio, now, chosen, query, frame)
     if body is not None:  # else an error is shown in its place
         await ui.context.client.connected()
@@ -75,14 +76,12 @@ class _Try:
         self._key, self._job, self._at = query["image"], query["job"], query["at"]
         names = {row.id: " · ".join(filter(None, (safe(project.title_of(row), 60), in_short(row))))
                  for row in project.classifiers}  # fmt: skip
-        if len(names) == 1:
-            kit.note(names[run.id])
-        else:
-            ui.select(
-                names, value=run.id, label="Classifier", with_input=len(names) > 12,
-                on_change=lambda event: ui.navigate.to(self._address(run=event.value, again="")),
-            ).style("width: min(100%, 420px)")  # fmt: skip
-        self._corrections = Corrections(studio, project, run, frame, self._address)
+        ui.select(
+            names, value=run.id, label="Classifier", with_input=len(names) > 12,
+            on_change=lambda event: ui.navigate.to(self._address(run=event.value, again="")),
+        ).style("width: min(100%, 420px)")  # fmt: skip
+        dataset, self._frame = project.dataset, frame
+        self._set = dataset.id if dataset is not None and dataset.made_here else ""
         self._again = ui.element("div").style("margin-top: 16px")
         self._holder = ui.element("div").classes("stack").style("margin: 16px 0")
         has_answers = bool(self._key or self._job)
@@ -135,10 +134,10 @@ class _Try:
             elif self._key:
                 await self._one(self._key)
             if again := self._query["again"]:
-                await self._corrections.follow(again, self._again)
+                await self._follow(again)
             else:
-                self._studio.changed.subscribe(self._corrections.offer)
-                await self._corrections.offer()
+                self._studio.changed.subscribe(self._offer)
+                await self._offer()
         except OpsinError as error:
             if not self._holder.is_deleted:
                 self._holder.clear()
@@ -192,16 +191,15 @@ class _Try:
             kit.link_button("Try others", self._address(job=""))
             kit.link_button("Save as a table", f"/answers/{self._job}.csv", icon="table_view")
             kit.note("The least sure answers come first. Click a photograph to see it large.")
-        answer_at = itertools.groupby(range(len(images)), lambda at: images[at].answer)
-        for answer, places in answer_at:
-            show(answer, list(places))
+        places = range(len(images))
+        for answer, group in itertools.groupby(places, lambda at: images[at].answer):
+            show(answer, list(group))
 
     async def _one(self, key: str, at: int = 0, of: int = 1) -> None:
         """Show one image large, with its answer; arrow keys lead to the others."""
         answer = await self._studio.tried.answer(self._run.id, key)
         if self._holder.is_deleted:
             return
-
         steps = {at - 1: "Previous", at + 1: "Next"}
 
         def press(event: KeyEventArguments) -> None:
@@ -235,7 +233,7 @@ class _Try:
                     for text in answer.notes:
                         if text != answer.warning:
                             kit.note(f"{text[:1].upper()}{text[1:]}.")
-                    self._corrections.of_image(key, answer)
+                    self._correct(key, answer)
 
     async def _where(self, key: str, label: str) -> None:
         """A heat map over the photograph."""
@@ -247,6 +245,117 @@ class _Try:
             waiting.delete()
         words = f"Bright: hiding this makes {label} less probable."
         framed(heat.src(heat.values["image"]), f"Heat map. {words}", words)
+
+    def _correct(self, key: str, answer: Prediction) -> None:
+        """Let people say that an answer is wrong: the photograph joins the class that is right."""
+        if not self._set:
+            kit.note("Is that wrong? The photographs of this project are kept elsewhere: add this "
+                     "one to its class there, then train again.")  # fmt: skip
+            return
+        studio, albums, status = self._studio, self._studio.albums, kit.StatusLine()
+
+        async def join(class_: str, is_new: bool = False) -> None:
+            with status.errors():
+                if is_new:
+                    class_ = await albums.add_class(self._set, class_)
+                kept = studio.tried.get(key)
+                path = await albums.keep(self._set, class_, kept.content, kept.name)
+
+                async def undo() -> None:
+                    await albums.take_out(self._set, path)
+                    studio.changed.emit(f"set:{self._set}")
+
+                self._frame.undo.offer(f"Added to your photographs of {safe(class_, 40)}.", undo)
+                studio.changed.emit(f"set:{self._set}")
+
+        async def ask(title: str, value: str = "") -> None:
+            if name := await kit.ask_text(title, "Name of the class", value):
+                await join(name, is_new=True)
+
+        with kit.action("That is wrong", str, icon="flag", needs="labeller"), ui.menu():
+            for name in answer.probabilities:
+                if name != answer.label or answer.rejected:
+                    ui.menu_item(f"It is {safe(name, 60)}", lambda name=name: join(name))
+            ui.separator()
+            ui.menu_item("It is a new class…", lambda: ask("A new class"))
+            other = "A class for all that is none of these"
+            ui.menu_item("It is none of these…", lambda: ask(other, "other"))
+
+    async def _offer(self, changed: str = "") -> None:
+        """Offer to train again where photographs came since the newest classifier."""
+        studio, place, newest = self._studio, self._frame.actions, self._project.classifier()
+        if not self._set or changed not in ("", f"set:{self._set}"):
+            return
+        folder, since = studio.sets.images_path(self._set), (newest and newest.started) or 0.0
+        number, total = await IMAGES.run(newer_images, folder, since)
+        if place.is_deleted:
+            return
+
+        async def train() -> None:
+            job = await IMAGES.run(self._start, level)
+            studio.changed.emit("jobs")
+            ui.navigate.to(self._address(again=job.id))
+
+        place.clear()
+        with place:
+            if number:
+                level = levels_for(total, studio.jobs.jobs(), known=total - number)[1]
+                kit.note(counted(number, "new photograph"))
+                seconds = f" ({about(level.seconds)})" if level.seconds else ""
+                kit.action(f"Train again{seconds}", train, kind="primary", needs="owner")
+
+    def _start(self, level: Level) -> Job:
+        """Add the training to the queue, with the parts of the last one."""
+        studio, project = self._studio, self._studio.projects.get(self._project.id)
+        for job in studio.jobs.of_project(project.id):
+            if not job.over:  # another window was quicker, or a second click
+                return job
+        source, corrections, parts = studio.projects.training_inputs(studio.sets.get(self._set))
+        name = project.next_title(studio.jobs.of_project(project.id))
+        words = training_form.argv(
+            source, level.options | ({"parts_of": str(parts.path)} if parts else {}),
+            runs=studio.settings.runs, labels=corrections, name=name,
+        )  # fmt: skip
+        return studio.jobs.add("train", name, words, project=project.id, expected=level.expected)
+
+    async def _follow(self, job_id: str) -> None:
+        """Show a training that was started here; then lead to the comparison of old and new."""
+        studio, jobs = self._studio, self._studio.jobs
+        waited = JobAction(jobs, jobs.get(job_id))
+        if waited.job.project != self._project.id:
+            raise NotThere("This training belongs to another project", "Open that project.")
+        with self._again, ui.element("div").classes("line full-width").props('role="status"'):
+            words = ui.label("Training starts")
+            bar = ui.linear_progress(show_value=False).style("flex: 1 1 240px")
+            bar.props["aria-label"] = "Training"
+
+        def tell(_: str) -> None:
+            now = studio.progress.of(jobs.get(job_id))
+            bar.set_value(now.share or 0.0)
+            words.set_text(now.left_in_words or now.step)
+
+        if not await waited.over(tell, lambda: self._again.is_deleted):
+            return
+        row = studio.runs.find(waited.job.run) if waited.job.run else None
+        if waited.job.state not in ("done", "stopped") or row is None or not row.has_classifier:
+            raise stopped(waited.job, "Train it again.")
+        with self._again:
+            ui.navigate.to(f"/compare?runs={self._run.id},{row.id}")
+
+
+def stopped(job: Job, advice: str) -> OpsinError:
+    """The error of a job that did not come to its end, without what a terminal would add."""
+    cause = kit.without_commands(job.cause or "The work was stopped")
+    return OpsinError(cause.rstrip("."), advice)
+
+
+def newer_images(folder: Path, since: float) -> tuple[int, int]:
+    """Count the images in the class folders of a set: those that came after a time, and all."""
+    times = []
+    with contextlib.suppress(OSError):
+        files = (file for file in folder.glob("[!.]*/*") if is_image_name(file.name))
+        times = [file.stat().st_mtime for file in files]
+    return sum(time > since for time in times), len(times)
 
 
 def _shown(answer: str) -> str:

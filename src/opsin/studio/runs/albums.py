@@ -1,4 +1,4 @@
-"""Opens the photographs of datasets, and changes them; every change can be undone."""
+"""Opens the photographs of datasets and runs, and changes them; every change can be undone."""
 
 from __future__ import annotations
 
@@ -10,93 +10,152 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import SourceError
 from opsin.core.format import counted
+from opsin.core.recipe import DataRecipe
+from opsin.core.storage import write_bytes
+from opsin.data.run_images import has_no_images, pair_up, recipe_of_run
+from opsin.data.sources.named import NAMES
 from opsin.studio.datasets.album import (
+    OUT,
     Album,
     Contents,
+    Corrections,
     album_of,
     read_contents,
     stamp_of_folders,
 )
-from opsin.studio.datasets.catalogue import Library
-from opsin.studio.datasets.corrections import OUT, Corrections
-from opsin.studio.datasets.decoded_dataset import NotDecoded
-from opsin.studio.datasets.photo_files import Change, PhotoFiles, no_class
+from opsin.studio.datasets.catalogue import Library, LibraryDataset
+from opsin.studio.datasets.decoded_dataset import (
+    DecodedDataset,
+    NotDecoded,
+    key_of_images,
+    open_run,
+    open_set,
+)
+from opsin.studio.datasets.folders import Folders
+from opsin.studio.datasets.photo_files import PhotoFiles, no_class
 from opsin.studio.datasets.upload_import import SentFile
 from opsin.studio.datasets.uploads import Uploads
 from opsin.studio.errors import NotThere
-from opsin.studio.people import NotAllowed, require
-from opsin.studio.runs.dataset_cache import DatasetCache
+from opsin.studio.people import NotAllowed, acting, require
+from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.threads import IMAGES, UPLOADS, ComputedOnce, Threads
 
 T = TypeVar("T")
 
-# Listings in memory.
-_OPEN: Final = 4
+# Listings in memory, and decoded images of datasets and of runs.
+_LISTED: Final = 4
+_OPEN: Final = 2
+# Options that decide which images a dataset has, and those that it takes over from a run.
+_SAME: Final = ("test", "classes", "columns", "follow_links")
+_TAKEN_OVER: Final = (*_SAME, "size", "channels", "resize", "max_unreadable")
+
+
+class ImagePlaces:
+    """The places where the studio may read images of runs."""
+
+    def __init__(self, sets: Library, folders: Folders, home: Path) -> None:
+        self._sets, self._folders, self._own = sets, folders, Folders([home])
+
+    def check(self, run: RunDirectory) -> None:
+        """Check that the images of a run lie in these places."""
+        if has_no_images(run):
+            return
+        recipe = recipe_of_run(run)
+        known = {*NAMES, *(source for dataset in self._sets.all() for source in dataset.sources)}
+        for source in filter(None, (*recipe.sources, recipe.test, recipe.labels)):
+            if not (source in known or self._folders.holds(source) or self._own.holds(source)):
+                raise NotThere(
+                    f"The images of {run.path.name} lie where this studio may not look",
+                    "If the run is yours, allow that folder: opsin studio --root FOLDER",
+                )
 
 
 class Albums:
-    """The photographs of all datasets, shared by all windows."""
+    """The photographs of all datasets and runs, shared by all windows."""
 
-    def __init__(self, sets: Library, opened: DatasetCache, uploads: Uploads) -> None:
-        self._sets, self._opened, self._uploads = sets, opened, uploads
-        self._contents = ComputedOnce[str, Contents](_OPEN)
-        self._stamps: dict[str, object] = {}
+    def __init__(
+        self, sets: Library, runs: RunIndex, places: ImagePlaces, uploads: Uploads
+    ) -> None:
+        self._sets, self._runs, self._places, self._uploads = sets, runs, places, uploads
+        self._files: dict[str, PhotoFiles] = {}
+        self._stamps: dict[str, object] = {}  # of listings
+        self._contents = ComputedOnce[str, Contents](_LISTED)
+        self._of_sets = ComputedOnce[str, Corrections](_OPEN)
+        self._of_runs = ComputedOnce[str, DecodedDataset](_OPEN)
         self._unread: dict[str, Contents] = {}  # found to be not decoded
 
-    async def _read(self, set_id: str) -> Contents:
-        dataset = self._sets.get(set_id)
-
-        def read() -> Contents:
-            contents = read_contents(dataset)
-            _ = contents.places  # for addresses, in this thread
-            return contents
-
-        return await self._contents.get(set_id, lambda: IMAGES.run(read))
-
-    async def original(self, set_id: str, token: str) -> bytes:
-        """The content of a photograph's file, by its name in addresses."""
-        return await IMAGES.run((await self._read(set_id)).original, token)
+    # What there is.
 
     async def open(self, set_id: str, *, at_once: bool = False) -> Album:
         """The photographs of a dataset now; at once only files, and labels by their names."""
-        dataset = self._sets.get(set_id)
-        stamp = await IMAGES.run(
-            lambda: (self._opened.files(set_id).moves, stamp_of_folders(dataset.place))
-        )
+        dataset, table = self._sets.get(set_id), self._sets.corrections_path(set_id)
+        stamp = await IMAGES.run(lambda: (self._own(set_id).moves, stamp_of_folders(dataset.place)))
         if self._stamps.get(set_id) != stamp:  # files came or went, by whomever
             self._stamps[set_id] = stamp
             self._contents.forget(set_id)
-        contents, corrections = await self._read(set_id), None
-        table = self._sets.corrections_path(set_id)
+        contents = await self._listed(set_id)
         # Finding out that nothing was read yet takes seconds for very many files.
         if self._unread.get(set_id) is not contents and not (at_once and contents.files):
             try:
-                corrections = await self._opened.corrections_of(set_id)
-                return await IMAGES.run(album_of, dataset, contents, table, corrections)
+                known = await self.corrections_of(set_id)
+                return await IMAGES.run(album_of, dataset, contents, table, known)
             except (NotDecoded, SourceError):
                 self._unread[set_id] = contents
         return await IMAGES.run(album_of, dataset, contents, table)
 
-    async def of_run(self, run_id: str) -> tuple[Album, NDArray[np.int64]]:
+    async def original(self, set_id: str, token: str) -> bytes:
+        """The content of a photograph's file, by its name in addresses."""
+        return await IMAGES.run((await self._listed(set_id)).original, token)
+
+    async def corrections_of(self, set_id: str) -> Corrections:
+        """The decoded images of a dataset, and the corrections of their labels."""
+        dataset = self._sets.get(set_id)
+
+        def read() -> Corrections:
+            opened = open_set(dataset)
+            self._take_look(opened)
+            return Corrections(self._sets.corrections_path(set_id), opened)
+
+        return await self._of_sets.get(set_id, lambda: IMAGES.run(read))
+
+    async def of_run(self, run_id: str) -> DecodedDataset:
+        """The decoded images of a run, with the corrections that it was trained with."""
+        directory = await IMAGES.run(self._runs.get, run_id)
+
+        def read() -> DecodedDataset:
+            self._places.check(directory)
+            return open_run(run_id, directory)
+
+        return await self._of_runs.get(run_id, lambda: IMAGES.run(read))
+
+    async def album_of_run(self, run_id: str) -> tuple[Album, NDArray[np.int64]]:
         """The photographs of a run's dataset, and where each of the run's is there, or -1."""
-        dataset, rows = await self._opened.set_of_run(run_id)
+        opened = await self.of_run(run_id)
+        directory = await IMAGES.run(self._runs.get, run_id)
+        dataset = await IMAGES.run(_set_of_run, self._sets, opened, directory)
         album = await self.open(dataset.id)
         if album.opened is None:
             raise _unread()
+        rows = await IMAGES.run(_rows_in, album.opened, opened)
         at_row = await IMAGES.run(lambda: album.at_row)
         return album, np.array([at_row.get(row, -1) for row in rows.tolist()], np.int64)
 
     async def read_again(self, set_id: str) -> bool:
-        """Take in images that were read meanwhile; return whether there are any."""
-        waited = self._unread.pop(set_id, None) is not None
-        new = await self._opened.read_again(set_id)
+        """Take in new images, and what a check has found; return whether there is any of it."""
+        known, new = self._of_sets.kept(set_id), self._unread.pop(set_id, None) is not None
+        if known and await IMAGES.run(key_of_images, self._sets.get(set_id)) == known.opened.key:
+            new = await IMAGES.run(self._take_look, known.opened) or new
+        else:
+            self._of_sets.forget(set_id)
+            new = True
         with contextlib.suppress(NotDecoded, NotAllowed):
-            known = await self._opened.corrections_of(set_id)
-            text = "Forgot corrections of photographs that are gone"
-            await self._change(set_id, lambda own: own.make(text, (), known.without_gone(), known))
-        return new or waited
+            known = await self.corrections_of(set_id)
+            text, gone = "Forgot corrections of photographs that are gone", known.without_gone
+            await self._change(set_id, lambda own: own.make(text, (), gone(), known))
+        return new
 
     # What is changed.
 
@@ -109,67 +168,20 @@ class Albums:
         if not (known or album.can_add):
             raise _unread()
         # If the class is new, no image of the source is in it: files go there.
-        files = new if known else list(chosen)
+        files, label = (new, class_) if known else (list(chosen), None)
         text = f"{counted(len(chosen), 'photograph')} moved to {class_}"
-        label = class_ if known else None
         return await self._write(album, text, rows, label, files=files, folder=class_)
 
     async def remove(self, album: Album, chosen: Sequence[int]) -> str:
         """Remove photographs; earlier classifiers keep theirs."""
         rows, new = _split(album, chosen)
-        return await self._write(
-            album, f"{counted(len(chosen), 'photograph')} removed", rows, "", files=new
-        )
+        text = f"{counted(len(chosen), 'photograph')} removed"
+        return await self._write(album, text, rows, "", files=new)
 
     async def restore(self, album: Album, chosen: Sequence[int]) -> str:
         """Take back what was changed of photographs' classes."""
-        rows, _ = _split(album, chosen)
-        return await self._write(album, f"{counted(len(chosen), 'photograph')} restored", rows)
-
-    async def _write(
-        self, album: Album, text: str, rows: Sequence[int], class_: str | None = None, *,
-        files: Sequence[int] = (), folder: str = "",
-    ) -> str:  # fmt: skip
-        """Relabel decoded rows as in `Corrections.changes`, and move files into a class's folder.
-
-        Without a folder, files are removed.
-        """
-        known = await self._corrections(album, rows)
-        paths = [album.contents.path(at) for at in files]
-
-        def work(own: PhotoFiles) -> None:
-            moves = own.to_class(paths, folder) if folder and paths else own.to_trash(paths)
-            own.make(text, moves, known.changes(rows, class_) if known else (), known)
-
-        await self._change(album, work)
-        return text
-
-    async def add(self, album: Album | str, files: Sequence[SentFile], class_: str = "") -> str:
-        """Take in uploaded files: into a class, or wherever their folders say."""
-        moved: list[Path] = []
-
-        def work(own: PhotoFiles) -> str:
-            self._uploads.finish(files, own.source, loose=class_, moved=moved)
-            return own.added(moved) if moved else "These photographs are here already"
-
-        return await self._change(album, work, UPLOADS)
-
-    async def keep(self, set_id: str, class_: str, content: bytes, name: str) -> Path:
-        """Add an image that was tried to a class; return its file."""
-        return await self._change(set_id, lambda own: own.keep(class_, content, name), UPLOADS)
-
-    async def take_out(self, set_id: str, path: Path) -> None:
-        """Remove a file that `keep` added."""
-
-        def work(own: PhotoFiles) -> None:
-            if path.exists():
-                own.make("1 photograph removed", own.to_trash([path]))
-
-        await self._change(set_id, work, UPLOADS)
-
-    async def add_class(self, album: Album | str, name: str) -> str:
-        """Add an empty class; return its name."""
-        return await self._change(album, lambda own: own.add_class(name))
+        text = f"{counted(len(chosen), 'photograph')} restored"
+        return await self._write(album, text, _split(album, chosen)[0])
 
     async def change_class(self, album: Album, class_: str, new: str = "") -> str:
         """Rename a class, or remove it (no new name); return what was done, in words.
@@ -198,42 +210,109 @@ class Albums:
             moves += own.renamed(class_, new) if new else own.to_trash([own.source / class_])
             own.make(text, moves, known.changes(rows, None) if known else (), known)
 
-        await self._change(album, work)
+        await self._change(album.dataset.id, work)
         return text
 
-    async def last_change(self, set_id: str) -> Change | None:
-        """The change that `undo` would take back."""
-        changes = await IMAGES.run(lambda: self._opened.files(set_id).changes())
-        return changes[-1] if changes else None
+    async def add(self, set_id: str, files: Sequence[SentFile], class_: str = "") -> str:
+        """Take in uploaded files: into a class, or wherever their folders say."""
+        moved: list[Path] = []
+
+        def work(own: PhotoFiles) -> str:
+            self._uploads.finish(files, own.source, loose=class_, moved=moved)
+            return own.added(moved) if moved else "These photographs are here already"
+
+        return await self._change(set_id, work, UPLOADS)
+
+    async def keep(self, set_id: str, class_: str, content: bytes, name: str) -> Path:
+        """Add an image that was tried to a class; return its file."""
+        return await self._change(set_id, lambda own: own.keep(class_, content, name), UPLOADS)
+
+    async def take_out(self, set_id: str, path: Path) -> None:
+        """Remove a file that `keep` added."""
+
+        def work(own: PhotoFiles) -> None:
+            if path.exists():
+                own.make("1 photograph removed", own.to_trash([path]))
+
+        await self._change(set_id, work, UPLOADS)
+
+    async def add_class(self, set_id: str, name: str) -> str:
+        """Add an empty class; return its name."""
+        return await self._change(set_id, lambda own: own.add_class(name))
 
     async def undo(self, set_id: str) -> str:
         """Take back the last change, in whichever window it was made; return its words."""
-        change = await self._change(set_id, lambda own: own.undo())
-        return change.text if change else ""
+        return await self._change(set_id, lambda own: own.undo())
 
     def sweep(self, older: float) -> None:
         """Delete photographs for good that were removed so many seconds ago."""
         for dataset in self._sets.all():
-            with contextlib.suppress(NotThere), self._opened.files(dataset.id).lock:
-                self._opened.files(dataset.id).sweep(older)
+            with contextlib.suppress(NotThere), self._own(dataset.id).lock:
+                self._own(dataset.id).sweep(older)
+
+    async def _listed(self, set_id: str) -> Contents:
+        dataset = self._sets.get(set_id)
+
+        def read() -> Contents:
+            contents = read_contents(dataset)
+            _ = contents.tokens if contents.files is not None else ()  # in this thread
+            return contents
+
+        return await self._contents.get(set_id, lambda: IMAGES.run(read))
+
+    def _own(self, set_id: str) -> PhotoFiles:
+        """The files of a dataset, and what can be undone."""
+        dataset = self._sets.get(set_id)  # it may have been removed in another window
+        if set_id not in self._files:
+            place = dataset.place if dataset.made_here else None
+            own = PhotoFiles(self._sets.folder(set_id), place, lambda: self._sets.get(set_id).title)
+            own.sweep()
+            return self._files.setdefault(set_id, own)
+        return self._files[set_id]
+
+    def _take_look(self, opened: DecodedDataset) -> bool:
+        """Take in the findings of the last check, unless they are of other images."""
+        look = self._sets.looked(opened.id)
+        if not look or look.images != len(opened) or look.job == opened.looked:
+            return False
+        opened.findings = {finding.kind: finding for finding in look.findings}
+        opened.looked = look.job
+        return True
 
     async def _corrections(self, album: Album, rows: Sequence[int]) -> Corrections | None:
         if not rows:
             return None
-        known = await self._opened.corrections_of(album.dataset.id)
+        known = await self.corrections_of(album.dataset.id)
         if album.opened is None or known.opened.key != album.opened.key:  # its rows are others now
             raise SourceError("The photographs are others by now", "Look at them, then repeat it.")
         return known
 
+    async def _write(
+        self, album: Album, text: str, rows: Sequence[int], class_: str | None = None, *,
+        files: Sequence[int] = (), folder: str = "",
+    ) -> str:  # fmt: skip
+        """Relabel decoded rows as in `Corrections.changes`, and move files into a class's folder.
+
+        Without a folder, files are removed.
+        """
+        known = await self._corrections(album, rows)
+        paths = [album.contents.path(at) for at in files]
+
+        def work(own: PhotoFiles) -> None:
+            moves = own.to_class(paths, folder) if folder and paths else own.to_trash(paths)
+            own.make(text, moves, known.changes(rows, class_) if known else (), known)
+
+        await self._change(album.dataset.id, work)
+        return text
+
     async def _change(
-        self, album: Album | str, work: Callable[[PhotoFiles], T], pool: Threads = IMAGES
+        self, set_id: str, work: Callable[[PhotoFiles], T], pool: Threads = IMAGES
     ) -> T:
         """Change a dataset's files or labels in a thread, one change at a time."""
-        set_id = album if isinstance(album, str) else album.dataset.id
 
         def locked() -> T:
             require("labeller")
-            own = self._opened.files(set_id)
+            own = self._own(set_id)
             with own.lock:
                 return work(own)
 
@@ -252,3 +331,47 @@ def _split(album: Album, chosen: Sequence[int]) -> tuple[list[int], list[int]]:
 
 def _unread() -> SourceError:
     return SourceError("These photographs are still being read", "Try again in a moment.")
+
+
+def _set_of_run(sets: Library, opened: DecodedDataset, directory: RunDirectory) -> LibraryDataset:
+    """Find the dataset of a run's images, or add it with the run's corrections."""
+    recipe = opened.recipe
+    for dataset in sets.all():
+        other = dataset.recipe()
+        if all(getattr(other, name) == getattr(recipe, name) for name in ("sources", *_SAME)):
+            return dataset
+    if len(recipe.sources) > 1:
+        raise SourceError(
+            f"This run has {len(recipe.sources)} sources",
+            "Correct their labels with: opsin report RUN --fix labels.csv",
+        )
+    usual = DataRecipe.of(*recipe.sources)
+    options = {name: getattr(recipe, name) for name in _TAKEN_OVER
+               if getattr(recipe, name) != getattr(usual, name)}  # fmt: skip
+    with acting():  # images that its people see anyway
+        added = sets.add_source(recipe.sources[0], **options)
+    path = sets.corrections_path(added.id)
+    if directory.corrections.is_file() and not path.exists():
+        write_bytes(path, directory.corrections.read_bytes())
+    return added
+
+
+def _rows_in(whole: DecodedDataset, opened: DecodedDataset) -> NDArray[np.int64]:
+    """The row of each of a run's images in their dataset."""
+    kept, names, there = opened.decoded.rows, opened.decoded.names, whole.decoded.names
+    if kept.size and kept.max() < len(there) and [there[row] for row in kept] == names:
+        return kept
+    # Also by content: two images may have one name.
+    mine, theirs = (
+        [(name, digest.tobytes()) for name, digest in zip(side.names, side.digests, strict=True)]
+        for side in (opened.decoded, whole.decoded)
+    )
+    rows = np.full(len(names), -1)
+    for one, other in pair_up(mine, theirs, (lambda key: key, lambda key: key[0])):
+        rows[one] = other
+    if lost := int((rows < 0).sum()):
+        raise NotThere(
+            f"{lost:,} of the classifier's photographs are not in its project any more",
+            "Add them again, or train again.",
+        )
+    return rows

@@ -1,4 +1,4 @@
-"""Processes that ask classifiers and look inside them, and their answers."""
+"""Processes that ask classifiers and look inside them; their answers, and the images given."""
 
 from __future__ import annotations
 
@@ -7,37 +7,44 @@ import contextlib
 import hashlib
 import itertools
 import os
+import secrets
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 
+from opsin.core import child_process
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.child_process import (
-    Header,
-    child_environment,
-    error_from,
-    exit_reason,
-    module_command,
-    pack,
-    receive_async,
-)
-from opsin.core.errors import MovedError, OpsinError
+from opsin.core.errors import ImageError, MovedError, OpsinError
 from opsin.core.files import FileStamp, file_stamp
+from opsin.core.format import file_size
 from opsin.core.platform import end_group
-from opsin.studio.runs.dataset_cache import ImagePlaces
+from opsin.data.images import open_apart
+from opsin.runtime.prediction import Prediction
+from opsin.studio.datasets.decoded_dataset import png_of
+from opsin.studio.errors import NotThere
+from opsin.studio.people import visitor
+from opsin.studio.runs.albums import ImagePlaces
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.threads import IMAGES, ComputedOnce
+from opsin.studio.words import safe
+from opsin.web.refusals import BadRequest, RequestError, json_reply
 
 #: Progress callback: current work, units done, units in all (0: unknown).
 OnProgress = Callable[[str, int, int], object]
 
-# Most bytes of kept answers, each of which counts as so many at least.
-_BYTES: Final = 96 << 20
-_LEAST: Final = _BYTES // 64
 # Questions that need none of the run's images, and the most seconds that they may take.
 _SHORT: Final = {"predict": 60.0, "where": 120.0}
+# Most bytes of kept answers, each of which counts as so many at least; of kept images, of one of
+# them, and of a camera's frame.
+_ANSWERS, _LEAST = 96 << 20, 3 << 19
+_IMAGES, _ONE, _FRAME = 96 << 20, 32 << 20, 1 << 20
+# Most kept images; most frames of a visitor that wait, since a camera sends the next one after an
+# answer; classes that an answer to a frame names.
+_MOST, _FRAMES, _NAMED = 200, 2, 20
+# Longest side of a shown image in pixels, and of a small one.
+_SIDE, _SMALL = 1024, 320
 
 
 class GivenImage(NamedTuple):
@@ -48,13 +55,12 @@ class GivenImage(NamedTuple):
     content: bytes
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """Values that depend on the question, and images, which they name by number."""
 
     address: str
-    values: Header
-    images: Sequence[bytes] = field(repr=False)
+    values: child_process.Header
+    images: Sequence[bytes]
 
     def src(self, number: int) -> str:
         """The URL of an image."""
@@ -75,28 +81,28 @@ class _Worker:
         return alive and (self.run.path, self.stamp) == (run.path, stamp)
 
     async def ask(
-        self, question: Header, content: bytes, tell: OnProgress, memory: int
-    ) -> tuple[Header, bytes]:
+        self, question: child_process.Header, content: bytes, tell: OnProgress, memory: int
+    ) -> tuple[child_process.Header, bytes]:
         if self.timer is not None:
             self.timer.cancel()
         if self.process is None:
             words = str(self.run.path.absolute()), str(memory)
             self.process = await asyncio.create_subprocess_exec(
-                *module_command("opsin.commands.inspect_worker", *words),
+                *child_process.module_command("opsin.commands.inspect_worker", *words),
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-                env=child_environment(), start_new_session=True,
+                env=child_process.child_environment(), start_new_session=True,
             )  # fmt: skip
         source, target = self.process.stdout, self.process.stdin
         assert source is not None
         assert target is not None
         with contextlib.suppress(ConnectionError):  # then receiving fails below
-            target.writelines(pack(question, [content]))
+            target.writelines(child_process.pack(question, [content]))
             await target.drain()
-        while (frame := await receive_async(source)) is not None:
+        while (frame := await child_process.receive_async(source)) is not None:
             if "progress" not in frame[0]:
                 return frame
             tell(*frame[0]["progress"])
-        reason = exit_reason(await self.process.wait())
+        reason = child_process.exit_reason(await self.process.wait())
         raise OpsinError(f"The work was ended by {reason} (too little memory?)", "Ask again.")
 
     def kill(self) -> None:
@@ -128,7 +134,7 @@ class Workers:
         self._busy: set[_Worker] = set()
         self._free = asyncio.Semaphore(most)
         self._answers = ComputedOnce[str, Answer](
-            _BYTES, lambda answer: max(_LEAST, sum(map(len, answer.images)))
+            _ANSWERS, lambda answer: max(_LEAST, sum(map(len, answer.images)))
         )
 
     async def ask(
@@ -157,7 +163,8 @@ class Workers:
             async with self._free:
                 header, body = await self._asked(directory, stamp, question, content, on_progress)
             if "error" in header:  # no page shows a path
-                path, error = str(directory.path.absolute()), error_from(header["error"])
+                error = child_process.error_from(header["error"])
+                path = str(directory.path.absolute())
                 raise error.replace(f"{path}{os.sep}", "").replace(path, directory.path.name)
             ends = [0, *itertools.accumulate(header["images"])]
             images = [body[start:end] for start, end in itertools.pairwise(ends)]
@@ -173,9 +180,9 @@ class Workers:
             raise
 
     async def _asked(
-        self, run: RunDirectory, stamp: FileStamp, question: Header, content: bytes,
+        self, run: RunDirectory, stamp: FileStamp, question: child_process.Header, content: bytes,
         tell: OnProgress,
-    ) -> tuple[Header, bytes]:  # fmt: skip
+    ) -> tuple[child_process.Header, bytes]:  # fmt: skip
         """What a worker of the run says, which works on nothing else meanwhile."""
         worker = next((one for one in self._idle if one.fits(run, stamp)), None)
         if worker is not None:
@@ -212,8 +219,69 @@ class Workers:
         await asyncio.gather(*(worker.end() for worker in (*self._idle, *self._busy)))
 
 
-def add_routes(api: FastAPI, workers: Workers) -> None:
-    """Add the route for images of answers, by opaque names only."""
+class TooManyFrames(RequestError, status=429):  # noqa: N818
+    """A visitor's earlier frames are not answered yet."""
+
+
+class TriedImages:
+    """Images chosen, dropped, pasted or photographed, and the answers to them."""
+
+    def __init__(self, workers: Workers) -> None:
+        self.workers = workers
+        self._kept: OrderedDict[str, GivenImage] = OrderedDict()
+        self._secret = secrets.token_bytes(16)
+        self._frames = Counter[str]()  # that wait, by visitor
+
+    def put(self, content: bytes, name: str) -> str:
+        """Store an image and return its unguessable key, the same for the same image."""
+        if len(content) > _ONE:
+            raise ImageError(
+                f"The image has {file_size(len(content))}, and {_ONE >> 20} MB are allowed",
+                "Make it smaller, or put it into a folder and classify that.",
+            )
+        hashed = hashlib.blake2b(content, key=self._secret, digest_size=8)
+        hashed.update(f"\0{name}".encode("utf-8", "replace"))
+        key = hashed.hexdigest()
+        self._kept[key] = GivenImage(key, name, content)
+        self._kept.move_to_end(key)
+        while len(self._kept) > _MOST or sum(len(i.content) for i in self._kept.values()) > _IMAGES:
+            self._kept.popitem(last=False)
+        return key
+
+    def get(self, key: str) -> GivenImage:
+        """Return an image."""
+        if key not in self._kept:
+            raise NotThere("The image is not there any more", "Give it again.")
+        return self._kept[key]
+
+    async def answer(self, run: str, image: str | GivenImage) -> Prediction:
+        """The answer of a run's classifier to an image, or to the one of a key."""
+        given = self.get(image) if isinstance(image, str) else image
+        values = (await self.workers.ask(run, "predict", given)).values
+        return Prediction(**values | {"notes": tuple(values["notes"])})
+
+    async def live(self, run: str, frame: bytes) -> Prediction:
+        """The answer to a camera's frame, which is not kept."""
+        person = visitor.get().person.id
+        if self._frames[person] >= _FRAMES:
+            raise TooManyFrames("Earlier pictures are not answered yet", "Close other cameras.")
+        self._frames[person] += 1
+        try:
+            return await self.answer(run, GivenImage("", "the frame", frame))
+        finally:
+            self._frames[person] -= 1
+
+
+async def png_for_pages(image: GivenImage, *, small: bool = False) -> Response:
+    """An image as a PNG file, upright and scaled; it is opened in a sandbox."""
+    side = _SMALL if small else _SIDE
+    pixels, _ = await IMAGES.run(open_apart, image.content, image.name, side=side)
+    headers = {"cache-control": "private, max-age=86400"}  # addresses are never reused
+    return Response(await IMAGES.run(png_of, pixels), media_type="image/png", headers=headers)
+
+
+def add_routes(api: FastAPI, workers: Workers, tried: TriedImages) -> None:
+    """Add the routes for images, and answers to frames, by opaque names only."""
 
     @api.get("/inside/{run_id}/{key}/{number}.png")
     async def image(run_id: str, key: str, number: str) -> Response:
@@ -222,3 +290,20 @@ def add_routes(api: FastAPI, workers: Workers) -> None:
             return Response("This image is gone; load its page again.", 404)
         headers = {"cache-control": "private, max-age=86400"}
         return Response(content, media_type="image/png", headers=headers)
+
+    @api.get("/kept/{key}.png")
+    async def kept(key: str, small: bool = False) -> Response:
+        return await png_for_pages(tried.get(key), small=small)
+
+    @api.post("/live/{run}")
+    async def live(run: str, request: Request) -> Response:
+        frame = bytearray()
+        async for piece in request.stream():
+            frame += piece
+            if len(frame) > _FRAME:
+                raise BadRequest("The frame is too large", "Load the page again.")
+        answer = await tried.live(run, bytes(frame))
+        best = {name for name, _ in answer.top(_NAMED)}
+        shares = [(safe(name, 60), p) for name, p in answer.probabilities.items() if name in best]
+        warning = answer.warning and "Nothing to recognise"
+        return json_reply({"shares": shares, "rejected": answer.rejected, "warning": warning})

@@ -194,7 +194,7 @@ class LiveTraining:
         judged = await IMAGES.run(_judged_in, directory)
         if judged == self._judged:
             return
-        self._judged, opened = judged, await self._studio.opened.of_run(run_id)
+        self._judged, opened = judged, await self._studio.albums.of_run(run_id)
         self._has_pictures = not (opened.parts == VAL).any() and not self._strip.is_deleted
         if not self._has_pictures:
             return

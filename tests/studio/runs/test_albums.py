@@ -14,9 +14,8 @@ from PIL import Image
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import SourceError
-from opsin.studio.datasets.album import Album
+from opsin.studio.datasets.album import OUT, Album
 from opsin.studio.datasets.catalogue import LibraryDataset
-from opsin.studio.datasets.corrections import OUT
 from opsin.studio.datasets.decoded_dataset import NotDecoded, open_run, open_set
 from opsin.studio.errors import NotThere
 from opsin.studio.runs.run_index import opaque
@@ -56,7 +55,7 @@ def test_nothing_is_read_or_fetched_that_was_not_read_before(
 ) -> None:
     monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
     for source in (shapes, "mnist", "digits"):
-        with pytest.raises(NotDecoded, match="photos of Mine were not read"):
+        with pytest.raises(NotDecoded, match="photographs of Mine were not read"):
             open_set(set_of(source))
     assert not (tmp_path / "cache").exists()
 
@@ -65,17 +64,17 @@ def test_a_folder_that_has_changed_is_told(tmp_path: Path, studio: Studio) -> No
     folder = write_shapes(tmp_path / "a", 3)
     opsin.load(folder)
     set_id = studio.sets.add_source(str(folder)).id
-    openings = studio.opened
+    albums = studio.albums
 
     async def visit() -> None:
-        await openings.of_set(set_id)
-        assert not await openings.read_again(set_id)
+        await albums.corrections_of(set_id)
+        assert not await albums.read_again(set_id)
         (folder / "disc" / "0.png").rename(folder / "square" / "9.png")
-        assert await openings.read_again(set_id)
+        assert await albums.read_again(set_id)
         with pytest.raises(NotDecoded):
-            await openings.of_set(set_id)
+            await albums.corrections_of(set_id)
         opsin.load(folder)
-        assert (await openings.of_set(set_id)).name(6 - 1) == "square/9.png"
+        assert (await albums.corrections_of(set_id)).opened.name(6 - 1) == "square/9.png"
 
     asyncio.run(visit())
 
@@ -123,7 +122,7 @@ def test_rows_of_a_run_stay_when_files_are_renamed(shapes: Path, tmp_path: Path)
 
 def of(studio: Studio, name: str) -> tuple[Album, list[int]]:
     async def look() -> tuple[Album, list[int]]:
-        album, places = await studio.albums.of_run(opaque(name))
+        album, places = await studio.albums.album_of_run(opaque(name))
         return album, places.tolist()
 
     return asyncio.run(look())
