@@ -105,10 +105,7 @@ def write_bundle(
         parts["train"] = known.train
     part, rows = next((item for item in parts.items() if len(item[1])), ("val", known.val))
     if not len(rows):
-        raise SourceError(
-            f"{known.source} has no images left that could be samples",
-            "Name others: --data SOURCE.",
-        )
+        raise SourceError(f"{known.source} has no images left for samples", "Name others: --data.")
     content, metadata = _for_others(classifier), classifier.metadata
     predicted = answers(classifier, known.images, rows, "Samples", watcher)
     compared = rows[np.linspace(0, len(rows) - 1, min(_COMPARED, len(rows))).astype(np.int64)]
@@ -271,9 +268,7 @@ def export_to_hub(
     folder = folder if out is None else Path(out)
     stated = UNSTATED if licence is None else licence
     if licence is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,49}", licence):
-        raise RecipeError(
-            f"{licence!r} is no licence as the hub writes it: apache-2.0, mit, cc-by-4.0"
-        )
+        raise RecipeError(f"{licence!r} is no licence of the hub (apache-2.0, mit, cc-by-4.0)")
     files = _files(classifier, name, stated)
     changed = _changed_card(folder, files[CLASSIFIER])
     # Without a checksum, a changed card is recognised next time, too.
