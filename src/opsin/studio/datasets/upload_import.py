@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import filecmp
 import hashlib
-import itertools
 import os
 import re
 import shutil
@@ -53,7 +52,7 @@ def arrange(
     """
     packed = {path: name for path, name in files.items() if _packed(name)}
     alone = len(packed) == len(files) == 1 and not (labelled and into.exists())
-    if packed and not labelled and not alone:
+    if packed and not (labelled or alone):
         raise SourceError("Archives and other files were sent", "Send archives one by one.")
     images = {
         path: names for path, name in files.items()
@@ -122,15 +121,13 @@ def _unpacked(path: Path, name: str, kept: Path, *, check: bool) -> dict[Path, _
 def _with_classes(files: dict[Path, _Names], loose: str) -> dict[Path, _Names]:
     """Each image's place below the folder of the source; that of the tray begins with ``..``."""
     tray = (class_name(loose),) if loose.strip() else ("..", TRAY)
-    in_folders = [names for names in files.values() if len(names) > 1]
-
-    def around(depth: int) -> str:
-        """The one extra folder around all that is neither a class nor a part; or ``""``."""
-        found = {names[depth] if len(names) > depth + 2 else "" for names in in_folders}
-        name = found.pop() if len(found) == 1 else ""
-        return name if part_named(name) is None else ""
-
-    wrapped = next(depth for depth in itertools.count() if not around(depth))
+    # Folders around all that are neither a class nor a part are taken off.
+    inside, wrapped = [names for names in files.values() if len(names) > 1], 0
+    while (
+        inside and part_named(around := inside[0][wrapped]) is None
+        and all(len(names) > wrapped + 2 and names[wrapped] == around for names in inside)
+    ):  # fmt: skip
+        wrapped += 1
     return {
         path: (*tray, legal_name(names[0])) if len(names) == 1
         else (class_name(names[wrapped]), *map(legal_name, names[wrapped + 1 :]))
