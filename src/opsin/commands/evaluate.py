@@ -31,9 +31,8 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Metadata, Score
 from opsin.core.recipe import DataRecipe
 from opsin.data.cache import short_digest
-from opsin.data.corrections import Applied
+from opsin.data.corrections import Applied, Decoded
 from opsin.data.dataset import Dataset, fingerprint_of, read_corrected, resolve_sources
-from opsin.data.decoded import Decoded
 from opsin.data.fill_cache import rows_at_once
 from opsin.data.image_tree import left_out_in_words
 from opsin.data.lazy_images import THREADS, Images
