@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Final
 
@@ -21,8 +22,8 @@ from opsin.core.platform import limit_memory
 from opsin.core.recipe import DataRecipe
 from opsin.core.sandbox import Sandbox
 from opsin.data import sources
+from opsin.data.images import PackedImage
 from opsin.data.sources.archive import is_archive, unpack
-from opsin.data.sources.contents import Files, PackedImages
 from opsin.data.sources.named import NAMES
 from opsin.data.sources.rows import SourceRequest
 
@@ -62,15 +63,16 @@ def find(header: Header, _: memoryview) -> tuple[Header, Sequence[bytes]]:
     if header["what"] == "key":
         return {"key": everything.key}, []
     listed = everything.open()
-    listed = listed.keep(recipe.classes) if recipe.classes else listed
+    listed = listed.keep(recipe.classes)
     answer: Header = {
         "names": list(listed.names), "labels": listed.labels.tolist(),
         "classes": list(listed.classes),
     }  # fmt: skip
-    if isinstance(listed.images, Files):
-        answer["files"] = list(listed.images.places())
-    elif isinstance(listed.images, PackedImages):
-        answer |= {"packed": str(listed.images.file), "ends": listed.images.ends.tolist()}
+    if all(isinstance(image, str) for image in listed.images):
+        answer["files"] = list(listed.images)
+    packed = [astuple(image) for image in listed.images if isinstance(image, PackedImage)]
+    if len(packed) == len(listed):
+        answer["packed"] = packed
     return answer, []
 
 

@@ -16,10 +16,11 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.recipe import DataRecipe
 from opsin.data.audit import Finding
 from opsin.data.cache import digest_names
+from opsin.data.corrections import Decoded
 from opsin.data.dataset import fingerprint_of
-from opsin.data.decoded import Decoded, take
 from opsin.data.fill_cache import cache_key, look_up
 from opsin.data.run_images import pair_up, read_images, recipe_of_run
+from opsin.data.sources.contents import take
 from opsin.data.split import TEST, TRAIN, VAL
 from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.dataset_search import key_of

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from opsin.core.files import file_stamp
 from opsin.core.format import counted, file_size
-from opsin.data.image_tree import is_within, kind_of_entry, natural, readable_folder
+from opsin.data.image_tree import is_within, kind_of_entry, natural, readable
 from opsin.data.sources import archive, table
 from opsin.studio.errors import NotThere
 from opsin.studio.people import require
@@ -71,7 +71,7 @@ class Folders:
         path = str(self.path(identity or self._entry(self._roots[0]).id))
         found: dict[str, set[str]] = {"folder": set(), "file": set()}
         images = passed_over = 0
-        with readable_folder(path, called=Path(path).name), os.scandir(path) as entries:
+        with readable(path, called=Path(path).name), os.scandir(path) as entries:
             for entry in entries:
                 kind = kind_of_entry(entry)
                 images += kind == "image"
