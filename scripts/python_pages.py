@@ -65,6 +65,13 @@ GROUPS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
             "FeatureValue", "embed", "Embedded",
         ),
     ),
+    "labelling": (
+        "Labelling",
+        "Label a heap of photographs with few questions.",
+        (
+            "label", "Labelled", "Labelling", "Question", "Progress",
+        ),
+    ),
     "shipping": (
         "Export and servers",
         "Write a classifier in another form, serve it, and open the studio.",

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from opsin.commands.import_model import import_model
     from opsin.commands.inspect import Explained, explain, inspect
     from opsin.commands.inspect_model import Insight, Inspection
+    from opsin.commands.label import Labelled, label
     from opsin.commands.predict.out_file import Merged, merge
     from opsin.commands.predict.predict import Classified, classify
     from opsin.commands.predict.stream import draw_prediction, predict_each
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from opsin.data.audit import Audit, Finding, audit
     from opsin.data.cache_contents import CacheContents, empty_cache, list_cache
     from opsin.data.dataset import Dataset, from_arrays, load, look_at
+    from opsin.labelling.labelling import Labelling, Progress, Question
     from opsin.report.side_by_side import Comparison
     from opsin.runtime.classifier import Classifier
     from opsin.runtime.prediction import Prediction
@@ -78,19 +80,18 @@ if TYPE_CHECKING:
     from opsin.studio import open_studio
 
 __all__ = [
-    "Audit", "Benchmark", "CacheContents", "Classified", "Classifier", "Comparison",
-    "Dataset", "DownloadError", "Embedded", "Epoch", "Explained", "Exported", "FeatureValue",
-    "Finding", "HubExport", "ImageError", "ImageRate", "InputError", "Insight", "Inspection",
-    "KnownBackbone", "ListedBackbone", "LoadOptions", "Merged", "MissingExtraError",
-    "ModelFileError", "MovedError", "OpsinError", "ParityError", "Prediction", "Recipe",
-    "RecipeError", "Repeats", "Run", "RunError", "SandboxError", "Shipped", "SourceError",
-    "StorageError", "TrainOptions", "Undone", "Watcher", "__version__", "audit",
-    "bench", "classify", "compare", "decode",
-    "describe_backbone", "draw_data", "draw_prediction", "embed", "empty_cache", "evaluate",
-    "explain", "export_data", "export_model", "from_arrays", "import_model", "inspect",
-    "list_backbones", "list_cache", "list_runs", "load", "look_at", "merge", "open_docs",
-    "open_studio", "plan", "predict_each", "resume", "serve", "train", "train_folds",
-    "train_repeats", "undo", "write_audit", "write_report",
+    "Audit", "Benchmark", "CacheContents", "Classified", "Classifier", "Comparison", "Dataset",
+    "DownloadError", "Embedded", "Epoch", "Explained", "Exported", "FeatureValue", "Finding",
+    "HubExport", "ImageError", "ImageRate", "InputError", "Insight", "Inspection", "KnownBackbone",
+    "Labelled", "Labelling", "ListedBackbone", "LoadOptions", "Merged", "MissingExtraError",
+    "ModelFileError", "MovedError", "OpsinError", "ParityError", "Prediction", "Progress",
+    "Question", "Recipe", "RecipeError", "Repeats", "Run", "RunError", "SandboxError", "Shipped",
+    "SourceError", "StorageError", "TrainOptions", "Undone", "Watcher", "__version__", "audit",
+    "bench", "classify", "compare", "decode", "describe_backbone", "draw_data", "draw_prediction",
+    "embed", "empty_cache", "evaluate", "explain", "export_data", "export_model", "from_arrays",
+    "import_model", "inspect", "label", "list_backbones", "list_cache", "list_runs", "load",
+    "look_at", "merge", "open_docs", "open_studio", "plan", "predict_each", "resume", "serve",
+    "train", "train_folds", "train_repeats", "undo", "write_audit", "write_report",
 ]  # fmt: skip
 
 # What each module defines; all other names are errors. It is imported when one of them is first
@@ -111,6 +112,7 @@ _DEFINED = {
     "commands.import_model": "import_model",
     "commands.inspect": "Explained explain inspect",
     "commands.inspect_model": "Insight Inspection",
+    "commands.label": "Labelled label",
     "commands.predict.out_file": "Merged merge",
     "commands.predict.predict": "Classified classify",
     "commands.predict.stream": "draw_prediction predict_each",
@@ -127,6 +129,7 @@ _DEFINED = {
     "data.audit": "Audit Finding audit",
     "data.cache_contents": "CacheContents empty_cache list_cache",
     "data.dataset": "Dataset from_arrays load look_at",
+    "labelling.labelling": "Labelling Progress Question",
     "report.side_by_side": "Comparison",
     "runtime.classifier": "Classifier Prediction",
     "server": "serve",

@@ -17,7 +17,7 @@ def label(
     source: str,
     *,
     classes: str | None = None,
-    next: Annotated[int, typer.Option("--next")] = 0,  # noqa: A002
+    next: int = 0,  # noqa: A002
     labels: str | None = None,
     undo: bool = False,
     write: Literal["folders", "csv"] | None = None,

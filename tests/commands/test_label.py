@@ -1,0 +1,90 @@
+"""`opsin label`: questions, answers from a table, folders and tables written, and taken back."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import opsin
+from opsin.cli.verbs import _run
+from opsin.core.errors import RecipeError, SourceError, StorageError
+from tests.labelling.conftest import KINDS, pictures  # noqa: F401  a fixture
+
+NETWORK = "efficientnet-lite0"
+
+
+@pytest.fixture
+def heap(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
+    monkeypatch.setenv("OPSIN_STATE", str(tmp_path / "state"))
+    return Path(shutil.copytree(pictures, tmp_path / "a heap ☂"))
+
+
+def kind_of(image: str) -> str:
+    name = image.rpartition("/")[2].partition("-")[0]
+    return name if name in KINDS else KINDS[0]
+
+
+def write_answers(path: Path, answers: dict[str, str]) -> Path:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "label"), *answers.items()])
+    return path
+
+
+def test_from_a_heap_to_folders_and_back(heap: Path, tmp_path: Path) -> None:
+    first = opsin.label(heap, classes=["dots"], next=12, backbone=NETWORK)
+    assert len(first.next) == 12
+    assert [name for name, _ in first.unreadable] == ["broken.png"]
+    answers = {question.image: kind_of(question.image) for question in first.next}
+    table = write_answers(tmp_path / "answers.csv", answers)
+    second = opsin.label(heap, labels=table, next=40, backbone=NETWORK)
+    assert second.taken >= 12
+    assert second.progress.labelled == 12
+    assert set(second.progress.counts) == set(KINDS)
+    assert len(second.next) == 18  # copies are one
+    assert all(question.guess in KINDS for question in second.next)
+    before = sorted(path.name for path in heap.rglob("*.png"))
+    moved = opsin.label(
+        heap, write="folders", out=tmp_path / "by kind", by="move", backbone=NETWORK
+    )
+    assert moved.written == second.taken
+    assert {path.name for path in folder.iterdir() if path.name[0] != "."} == {*KINDS}
+    assert opsin.undo(folder).left == ()
+    assert sorted(path.name for path in heap.rglob("*.png")) == before
+    written = opsin.label(heap, write="csv", out=tmp_path / "labels.csv", backbone=NETWORK)
+    assert written.written == len(opsin.load(tmp_path / "labels.csv"))
+    undone = opsin.label(heap, undo=True, backbone=NETWORK)
+    assert (undone.undone, undone.progress.labelled) == (12, 0)
+
+
+def test_the_command_line_says_one_json_object(heap: Path) -> None:
+    words = ["label", str(heap), "--classes", "dots, lines", "--next", "2", "--json", "--quiet"]
+    output = io.StringIO()
+    assert _run([*words, "--from", NETWORK], output) == 0
+    said = json.loads(output.getvalue())
+    assert said["progress"]["counts"] == {"dots": 0, "lines": 0}
+    assert {"image", "guess", "probability", "why"} == set(said["next"][0])
+
+
+def test_bad_answers_change_nothing(heap: Path, tmp_path: Path) -> None:
+    for content, error, words in [
+        ("path,label\ngone.png,dots\n", SourceError, "no photograph 'gone.png'"),
+        ("image,class\ndots-0.png,dots\n", RecipeError, "no columns path and label"),
+        ("path,label\n\x00\x01", RecipeError, "cannot be read|no photograph"),
+    ]:
+        (tmp_path / "bad.csv").write_text(content)
+        with pytest.raises(error, match=words):
+            opsin.label(heap, labels=tmp_path / "bad.csv", backbone=NETWORK)
+    with pytest.raises(RecipeError, match="belong together"):
+        opsin.label(heap, write="csv", backbone=NETWORK)
+    with pytest.raises(RecipeError, match="there already"):
+        opsin.label(heap, write="folders", out=tmp_path, backbone=NETWORK)
+    (tmp_path / "labels.csv").write_text("mine")
+    with pytest.raises(StorageError):
+        opsin.label(heap, write="csv", out=tmp_path / "labels.csv", backbone=NETWORK)
+    assert (tmp_path / "labels.csv").read_text() == "mine"
+    assert opsin.label(heap, backbone=NETWORK).progress.labelled == 0
