@@ -32,6 +32,8 @@ from opsin.labelling.questions import next_rows
 _BATCH: Final = 10
 # Labels a class: where accuracies are compared, and what they must take to match random ones.
 _RANDOM, _SHARES = (20, 40), (0.6, 0.45)
+# Whoever names groups stops when fewer than so many of the last ones were of one class.
+_LOOKED_BACK, _PURE = 6, 0.5
 
 
 class Session:
@@ -138,13 +140,14 @@ def decisions(points: Floats, truth: Ints, purity: float = 0.95) -> dict[str, An
     """The decisions with which all photographs have labels of this purity."""
     learner, count = HeapLearner(points), len(truth)
     labels, made = np.full(count, -1), 0
+    pure = list[bool]()
     for group in groups_of(points, np.arange(count), usual_number(count)):
-        names, sizes = np.unique(truth[group.rows], return_counts=True)
-        odd = truth[group.rows] != names[sizes.argmax()]
-        if odd.mean() > 0.15:
-            continue  # it is mixed: its photographs are asked about one by one
-        made += 1 + int(odd.sum())  # a name, and each odd one taken out
-        labels[group.rows[~odd]] = names[sizes.argmax()]
+        names = np.unique(truth[group.rows])
+        made += 1  # it is named, or passed over
+        pure.append(len(names) == 1)
+        labels[group.rows] = names[0] if pure[-1] else -1
+        if sum(pure[-_LOOKED_BACK:]) < _PURE * len(pure[-_LOOKED_BACK:]):
+            break  # the others are mixed: their photographs are asked about one by one
     while True:
         known = np.flatnonzero(labels >= 0)
         present, numbers = np.unique(labels[known], return_inverse=True)

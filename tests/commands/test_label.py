@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import opsin
-from opsin.cli.verbs import _run
 from opsin.core.errors import RecipeError, SourceError, StorageError
 from tests.labelling.conftest import KINDS, pictures  # noqa: F401  a fixture
 
@@ -48,9 +48,8 @@ def test_from_a_heap_to_folders_and_back(heap: Path, tmp_path: Path) -> None:
     assert len(second.next) == 18  # copies are one
     assert all(question.guess in KINDS for question in second.next)
     before = sorted(path.name for path in heap.rglob("*.png"))
-    moved = opsin.label(
-        heap, write="folders", out=tmp_path / "by kind", by="move", backbone=NETWORK
-    )
+    folder = tmp_path / "by kind"
+    moved = opsin.label(heap, write="folders", out=folder, by="move", backbone=NETWORK)
     assert moved.written == second.taken
     assert {path.name for path in folder.iterdir() if path.name[0] != "."} == {*KINDS}
     assert opsin.undo(folder).left == ()
@@ -63,9 +62,9 @@ def test_from_a_heap_to_folders_and_back(heap: Path, tmp_path: Path) -> None:
 
 def test_the_command_line_says_one_json_object(heap: Path) -> None:
     words = ["label", str(heap), "--classes", "dots, lines", "--next", "2", "--json", "--quiet"]
-    output = io.StringIO()
-    assert _run([*words, "--from", NETWORK], output) == 0
-    said = json.loads(output.getvalue())
+    command = [sys.executable, "-m", "opsin", *words, "--from", NETWORK]
+    done = subprocess.run(command, capture_output=True, check=True)
+    said = json.loads(done.stdout)
     assert said["progress"]["counts"] == {"dots": 0, "lines": 0}
     assert {"image", "guess", "probability", "why"} == set(said["next"][0])
 
