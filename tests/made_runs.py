@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.commands.evaluate import source_labels
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.storage import write_json
 from opsin.data.cache import short_digest
@@ -62,9 +61,8 @@ def write_run(
             labels = dataset.labels[rows]
             kept |= {f"{part}_rows": rows, f"{part}_labels": labels}
             kept[f"{part}_probabilities"] = probabilities[part]
-            before = source_labels(dataset, rows)
-            if before is not None:
-                kept[f"{part}_source_labels"] = before
+            if (before := dataset.source_labels) is not None:
+                kept[f"{part}_source_labels"] = before[rows]
             measured = measure(probabilities[part], labels, dataset.classes)
             figures[part] = measured.model_dump(mode="json", exclude_unset=True)
     directory.save_arrays(directory.predictions, **kept)

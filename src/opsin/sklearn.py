@@ -10,7 +10,6 @@ import tempfile
 import warnings
 import weakref
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -37,7 +36,7 @@ from opsin.data.dataset import Dataset, load_recipe
 from opsin.data.lazy_images import Images, decode_lazily
 from opsin.data.pixel_values import to_bytes
 from opsin.data.sources import arrays
-from opsin.data.sources.contents import Files, LabelledImages
+from opsin.data.sources.contents import LabelledImages
 from opsin.data.split import UNASSIGNED
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.providers import choose
@@ -144,7 +143,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.run_ = self._train(_dataset(images, labels, data), model=model, **options)
         self.classifier_ = Classifier(self.run_, threads=1, device=choose(device, needed=False))
         self.classes_ = np.unique(labels)
-        self.image_shape_ = None if isinstance(images, Files) else images.shape[1:]
+        self.image_shape_ = None if isinstance(images, list) else images.shape[1:]
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
@@ -169,8 +168,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         inputs, _ = self._read(X)
         preparation = self.classifier_.metadata.preparation
         images: Images
-        if isinstance(inputs, Files):
-            images = decode_lazily(inputs, inputs.names, preparation)
+        if isinstance(inputs, list):
+            images = decode_lazily(inputs, inputs, preparation)
         else:
             shape = inputs.shape[1:]
             if self.image_shape_ not in (None, shape):
@@ -210,7 +209,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weakref.finalize(run, shutil.rmtree, folder, ignore_errors=True)
         return run
 
-    def _read(self, X: Any, y: Any = _NO_LABELS) -> tuple[NDArray[np.uint8] | Files, Any]:  # noqa: N803
+    def _read(self, X: Any, y: Any = _NO_LABELS) -> tuple[NDArray[np.uint8] | list[str], Any]:  # noqa: N803
         """Images ``uint8[N, H, W, C]``, or files, and the labels for `fit`."""
         fits = y is not _NO_LABELS
         for name in ("n_features_in_", "feature_names_in_"):  # of an earlier fit on rows
@@ -248,14 +247,14 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ) from error
 
 
-def _files(X: Any) -> Files | None:  # noqa: N803
+def _files(X: Any) -> list[str] | None:  # noqa: N803
     """A list of names as files; ``None`` for anything else."""
     if getattr(X, "ndim", 1) != 1 or isinstance(X, str | bytes) or not hasattr(X, "__iter__"):
         return None
     if not isinstance(next(iter(X), None), str | os.PathLike):
         return None
     try:
-        return Files(Path(), [os.fsdecode(name) for name in X])
+        return [str(os.fsdecode(name)) for name in X]  # not of NumPy, which would be an array
     except TypeError as error:
         raise InputError(f"X does not hold names of files alone ({error})") from error
 
@@ -295,17 +294,19 @@ def _pixels(images: NDArray[Any], value_range: tuple[float, float] | None) -> ND
     return pixels
 
 
-def _dataset(images: NDArray[np.uint8] | Files, labels: Any, options: dict[str, Any]) -> Dataset:
+def _dataset(
+    images: NDArray[np.uint8] | list[str], labels: Any, options: dict[str, Any]
+) -> Dataset:
     """The images as a dataset for training, with a validation part."""
     recipe = DataRecipe.of("X", test_fraction=0.0, **options)
     classes, codes = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise InputError(f"y has one class ({classes[0]}); two or more are expected")
     with _source_errors_as_input_errors():
-        if isinstance(images, Files):
+        if isinstance(images, list):
             contents = LabelledImages(
                 source="X", classes=tuple(map(str, classes)), labels=codes.astype(np.int64),
-                source_parts=np.full(len(codes), UNASSIGNED, np.uint8), names=images.names,
+                source_parts=np.full(len(codes), UNASSIGNED, np.uint8), names=images,
                 images=images,
             )  # fmt: skip
         else:

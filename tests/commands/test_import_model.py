@@ -90,7 +90,7 @@ def test_with_images_it_is_a_run_like_others(digits_file: Path, tmp_path: Path) 
     own = opsin.train("digits", model="logistic", runs=tmp_path / "runs", quiet=True)
     found = opsin.compare(run, own)
     assert found.images == report.judged.images
-    assert any("whether it learnt from these images is not known" in n for n in found.notes)
+    assert any("whether it learnt from these images is unknown" in n for n in found.notes)
     assert opsin.evaluate(run, "digits").accuracy == run.accuracy
     assert [row.name for row in run.classifier().metadata.layers] == ["flatten", "scores"]
     assert opsin.inspect(run).page
@@ -182,11 +182,9 @@ def test_pixels_are_asked_for_and_never_guessed(digits_file: Path, tmp_path: Pat
         opsin.import_model(digits_file, **options)
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
     scaled = sequential(
-        image(8, 8, 1),
-        layer("Rescaling", "scale", scale=1 / 255, offset=0.0),
-        layer("Flatten", "flatten"),
-        layer("Dense", "scores", units=10),
-    )
+        image(8, 8, 1), layer("Rescaling", "scale", scale=1 / 255, offset=0.0),
+        layer("Flatten", "flatten"), layer("Dense", "scores", units=10),
+    )  # fmt: skip
     file = write_keras(tmp_path / "s.keras", scaled, {"scores": [drawn(64, 10), drawn(10)]})
     run = opsin.import_model(file, **options)
     assert run.imported().pixels == "grey, 0 to 255 (its layer scale scales them)"

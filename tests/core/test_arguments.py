@@ -89,16 +89,11 @@ class World:
     def instances(self) -> dict[str, Any]:
         """An object of each class that has methods with arguments."""
         return {
-            "Classifier": self.classifier,
-            "Run": self.run,
-            "Dataset": self.dataset,
-            "Prediction": self.prediction,
-            "Audit": self.audit,
-            "Inspection": opsin.Inspection(self.run),
-            "CacheContents": opsin.list_cache(),
-            "Recipe": self.run.recipe,
-            "Watcher": opsin.Watcher(),
-        }
+            "Classifier": self.classifier, "Run": self.run, "Dataset": self.dataset,
+            "Prediction": self.prediction, "Audit": self.audit,
+            "Inspection": opsin.Inspection(self.run), "CacheContents": opsin.list_cache(),
+            "Recipe": self.run.recipe, "Watcher": opsin.Watcher(),
+        }  # fmt: skip
 
     def wrong(self) -> list[Any]:
         """Return what is wrong nearly everywhere."""

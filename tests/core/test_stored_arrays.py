@@ -17,13 +17,10 @@ from opsin.core.stored_arrays import SPARE, StoredArrays
 from tests.limits import peak_of
 
 KINDS = st.one_of(
-    arrays.integer_dtypes(endianness="?"),
-    arrays.unsigned_integer_dtypes(endianness="?"),
-    arrays.floating_dtypes(endianness="?"),
-    arrays.boolean_dtypes(),
-    arrays.unicode_string_dtypes(endianness="?"),
-    arrays.byte_string_dtypes(),
-)
+    arrays.integer_dtypes(endianness="?"), arrays.unsigned_integer_dtypes(endianness="?"),
+    arrays.floating_dtypes(endianness="?"), arrays.boolean_dtypes(),
+    arrays.unicode_string_dtypes(endianness="?"), arrays.byte_string_dtypes(),
+)  # fmt: skip
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
 
 

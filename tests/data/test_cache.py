@@ -1,4 +1,4 @@
-"""Arrays on the disk take their place beforehand and are cut down without being mapped."""
+"""Arrays on the disk take their place beforehand."""
 
 from __future__ import annotations
 

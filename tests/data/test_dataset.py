@@ -96,12 +96,6 @@ def test_parts_do_not_depend_on_how_images_are_prepared(tmp_path: Path, kind: st
         assert parts_by_name(load(source, **options)) == plain
 
 
-def test_added_files_move_no_old_one_of_a_large_class(tmp_path: Path) -> None:
-    before = parts_by_name(load(write_noise(tmp_path, 1000)))
-    after = parts_by_name(load(write_noise(tmp_path, 1200)))
-    assert {name: after[name] for name in before} == before
-
-
 @pytest.mark.parametrize("options", [{}, {"size": 32, "channels": 1}])
 def test_the_parts_of_a_run_are_taken_up(tmp_path: Path, options: dict[str, Any]) -> None:
     photos = write_noise(tmp_path / "photos", 80)

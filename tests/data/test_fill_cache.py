@@ -22,7 +22,7 @@ from opsin.core.events import Watcher
 from opsin.core.recipe import DataRecipe
 from opsin.data import cache, fill_cache
 from opsin.data.dataset import load
-from opsin.data.decoded_store import ROW, Chunk, DecodedStore
+from opsin.data.fill_cache import _ROW, _Chunk, _Store
 from opsin.data.images import prepare
 from tests.conftest import Notes, shape_image, write_shapes
 
@@ -176,14 +176,14 @@ def test_a_damaged_set_is_begun_anew(
 def test_rows_are_marked_after_their_pixels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def store(shape: tuple[int, int, int] = (2, 2, 1)) -> DecodedStore:
-        return DecodedStore(tmp_path / "set", 6, shape, 16)
+    def store(shape: tuple[int, int, int] = (2, 2, 1)) -> _Store:
+        return _Store(tmp_path / "set", 6, shape, 16)
 
     one = store()
     images = np.arange(8, dtype=np.uint8).reshape(2, 2, 2, 1)
-    known = np.zeros(2, ROW)
+    known = np.zeros(2, _ROW)
     known["done"] = True, False
-    one.put(Chunk(2, images, known, {3: "no image"}))
+    one.put(_Chunk(2, images, known, {3: "no image"}))
     synced: list[str] = []
 
     def sync(handle: int) -> None:

@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -21,7 +19,7 @@ from opsin.core.metadata import Preparation
 from opsin.data import fill_cache
 from opsin.data.dataset import from_arrays, load
 from opsin.data.images import PreparedPixels, prepare, read_image
-from opsin.data.pixel_values import bits_needed, image_from_array
+from opsin.data.pixel_values import image_from_array
 from tests.conftest import Notes
 from tests.data import test_formats
 
@@ -116,13 +114,6 @@ def test_white_is_what_the_brightest_image_needs(
         pixels = levels(largest if own == 12 else largest // (8 if own % 2 else 2), channels, own)
         assert np.array_equal(data.images[row], exact(pixels, bits)), name
         assert np.array_equal(read_image(source / name, data.preparation), data.images[row])
-
-
-@given(st.integers(0, 65535))
-def test_a_depth_holds_the_largest_number_and_no_smaller_one_does(largest: int) -> None:
-    bits = bits_needed(largest)
-    assert largest < 1 << bits
-    assert bits == 8 or largest >= 1 << (bits - 2)
 
 
 def test_other_bits_are_other_pixels_in_the_cache(tmp_path: Path) -> None:

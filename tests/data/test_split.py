@@ -15,19 +15,8 @@ from numpy.typing import NDArray
 
 from opsin.core.errors import RecipeError, SourceError
 from opsin.core.recipe import DataRecipe
-from opsin.data.split import (
-    LARGE,
-    TEST,
-    TRAIN,
-    UNASSIGNED,
-    VAL,
-    Split,
-    SplitInputs,
-    find_leaks,
-    groups_by_name,
-    make_split,
-    split_groups,
-)
+from opsin.data import split as cuts
+from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL, Split, SplitInputs, make_split
 
 NO_PAIRS = np.zeros((0, 2), np.int64)
 
@@ -47,7 +36,7 @@ def split(
         np.array(labels, np.int64), made_of, made_of,
         np.broadcast_to(np.array(given, np.uint8), (len(labels),)),
         [str(label) for label in range(max(labels) + 1)],
-        split_groups(made_of, groups or [], pairs), groups or [],
+        cuts.split_groups(made_of, groups or [], pairs), groups or [],
         None if recorded is None else np.array(recorded, np.uint8),
     )  # fmt: skip
     return make_split(subjects, DataRecipe.of("x", **options))
@@ -209,7 +198,7 @@ def test_a_class_of_one_image_is_refused_even_if_it_is_there_twice() -> None:
 
 def test_leaks_are_found_by_content() -> None:
     def leaks(of: Split, numbers: list[int], pairs: NDArray[np.int64]) -> list[list[int]]:
-        return [rows.tolist() for rows in find_leaks(of, digests(numbers), pairs)]
+        return [rows.tolist() for rows in cuts.find_leaks(of, digests(numbers), pairs)]
 
     parts = Split(np.array([0, 1]), np.array([2]), np.array([3, 4, 5]))
     assert leaks(parts, [7, 8, 9, 7, 9, 1], NO_PAIRS) == [[3, 4], []]
@@ -232,7 +221,7 @@ def test_what_an_earlier_cut_left_is_cut_well_again(count: int, parts: tuple[str
         whole = int(np.sum(of == label))
         for part, share in (("test", 0.1), ("val", 0.09)):
             found, wanted = int(np.sum(of[again.rows(part)] == label)), share * whole
-            chance = 4 * np.sqrt(wanted) if whole >= LARGE else 1
+            chance = 4 * np.sqrt(wanted) if whole >= cuts.LARGE else 1
             assert abs(found - wanted) <= chance
 
 
@@ -251,10 +240,11 @@ def test_groups_are_within_one_of_the_share(groups: list[list[int]], mixed: int,
     for name in set(names):
         assert len(set(side[names == name])) == 1
     for k, sizes in enumerate(groups):
-        whole = int(np.sum(labels == k))
+        # A group of two classes may be there for the other one.
+        most, whole = max(sizes) + bool(mixed), int(np.sum(labels == k))
         tested = int(np.sum(labels[parts.test] == k))
-        assert abs(tested - whole / 10) <= max(sizes)
-        assert abs(int(np.sum(labels[parts.val] == k)) - (whole - tested) / 10) <= max(sizes)
+        assert abs(tested - whole / 10) <= most
+        assert abs(int(np.sum(labels[parts.val] == k)) - (whole - tested) / 10) <= most
 
 
 CODES = {"train": TRAIN, "val": VAL, "test": TEST}
@@ -307,9 +297,9 @@ def test_corrections_move_nobody_else(size: int) -> None:
 
 def test_an_expression_that_is_none_or_finds_nothing_is_told() -> None:
     with pytest.raises(RecipeError, match="regular expression"):
-        groups_by_name(["a"], "(")
+        cuts.groups_by_name(["a"], "(")
     with pytest.raises(SourceError, match=r"none of the 2 names, such as a\.png, b\.png"):
-        groups_by_name(["a.png", "b.png"], "x+")
+        cuts.groups_by_name(["a.png", "b.png"], "x+")
 
 
 @given(
@@ -324,7 +314,7 @@ def test_units_are_the_connected_parts(
     groups = groups[:count]
     edges = [pair for pair in pairs if max(pair) < count]
     digests = np.array(contents, np.uint8)[:, None].repeat(32, axis=1)
-    units = split_groups(digests, groups, np.array(edges, np.int64).reshape(-1, 2))
+    units = cuts.split_groups(digests, groups, np.array(edges, np.int64).reshape(-1, 2))
     links = [*edges, *(
         (one, other) for one, other in itertools.combinations(range(count), 2)
         if contents[one] == contents[other] or groups[one] == groups[other] != ""

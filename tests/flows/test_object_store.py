@@ -176,7 +176,7 @@ def test_a_source_that_is_not_there(cli: Cli, nearest_mean: Path, store: ObjectS
         "s3://no-such-bucket/photos": "There is no bucket no-such-bucket",
         f"s3://{BUCKET}/none": f"There is nothing at s3://{BUCKET}/none",
         "s3://": "no address such as s3://bucket/photos",
-        "s3://Not a bucket/x": "has no name of a bucket",
+        "s3://Not a bucket/x": "has no bucket",
         "abfs://bucket/photos": "does not begin with s3://, gs:// or az://",
         f"gs://{BUCKET}/none": f"There is nothing at gs://{BUCKET}/none",
         f"{PHOTOS}/notes.txt": "notes.txt is no image or table",

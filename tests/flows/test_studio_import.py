@@ -60,7 +60,7 @@ def test_from_a_file_of_keras_to_a_report(
     assert str(running.folder) not in shown(browser)
     until(browser, lambda: "Values of the pixels" in shown(browser))
     choose(browser, "Values of the pixels", "0..1")
-    choose(browser, "Photos to measure it on", "digits")
+    choose(browser, "Photographs to measure it on", "digits")
     until(browser, lambda: button(browser, "Import").is_enabled())
     button(browser, "Import").click()
     until(browser, lambda: "/results?run=" in browser.current_url, 120)

@@ -47,7 +47,7 @@ def test_an_example_from_the_first_page_to_its_results(
     assert browser.current_url.endswith("/results")
     assert len(list(running.runs.glob("*digits*"))) == 1
     browser.get(f"{running.address}/how-it-works")
-    until(browser, lambda: one(browser, "[aria-label^='Photos fall']").is_displayed())
+    until(browser, lambda: one(browser, "[aria-label^='Photographs fall']").is_displayed())
     assert len(browser.find_elements(By.CSS_SELECTOR, ".steps [role=img]")) == 6
     assert complaints(browser) == []
     assert requests_elsewhere(browser, running.address) == []

@@ -156,7 +156,7 @@ def test_the_camera_is_answered_while_it_looks(running: StudioProcess, tmp_path:
         until(browser, lambda: "The camera is gone" in shown(browser))
         named(browser, "Use the camera").click()
         until(browser, lambda: "answers a second" in shown(browser))
-        named(browser, "Keep this photo").click()
+        named(browser, "Keep this photograph").click()
         until(browser, lambda: "image=" in browser.current_url)
         until(browser, lambda: one(browser, ".bars"))
         calm(running, browser)

@@ -39,14 +39,9 @@ async def first_message(app: Any, headers: Headers, **named: Any) -> dict[str, A
 
 
 async def messages(
-    app: Any,
-    headers: Headers,
-    *,
-    path: str = "/",
-    method: str = "GET",
-    kind: str = "http",
+    app: Any, headers: Headers, *, path: str = "/", method: str = "GET", kind: str = "http",
     query: bytes = b"",
-) -> list[dict[str, Any]]:
+) -> list[dict[str, Any]]:  # fmt: skip
     sent: list[dict[str, Any]] = []
     scope = {
         "type": kind, "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method,

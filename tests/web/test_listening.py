@@ -204,7 +204,7 @@ async def test_another_protocol_is_not_spoken(connect: Connect) -> None:
         writer.write(offer + b"Content-Length: " + length + b"\r\n\r\n" + b"abc"[: int(length)])
         head = await reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 " + status)
-    assert b"asks for an Upgrade" in await ends(reader)
+    assert b"asks for Upgrade" in await ends(reader)
 
 
 @served()

@@ -208,9 +208,8 @@ class HeadSearch:
         """Choose a head by the training images alone, and fit it."""
         labels, numbers, calibration = self.labels[train], self.numbers, None
         heads = self.candidates(labels)
-        choice = HeadChoice(
-            heads[0], numbers.at, numbers.views, None, 0, len(val), heads[0].mix_power
-        )
+        first = heads[0]
+        choice = HeadChoice(first, numbers.at, numbers.views, None, 0, len(val), first.mix_power)
         shown = drawn(np.arange(len(train)), labels, COMPARED, self.seed)
         folds = folds_of(labels[shown], self.units[train[shown]], self.seed)
         with _cores_for(train):

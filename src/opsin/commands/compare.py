@@ -99,9 +99,7 @@ def compare(
             )
     for run in opened:
         if run.directory.read(Report).training.elsewhere:
-            notes.append(
-                f"{run.path} was imported: whether it learnt from these images is not known"
-            )
+            notes.append(f"{run.path} was imported: whether it learnt from these images is unknown")
     for note in notes:
         watcher.note(note)
     pairs = _pairs(paired, [row.letter for row in rows])

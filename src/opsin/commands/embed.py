@@ -248,8 +248,7 @@ def _is_one_image(source: str) -> bool:
 
 
 def _labelled(contents: LabelledImages, recipe: DataRecipe, shard: Shard) -> _Images:
-    if recipe.classes:
-        contents = contents.keep(recipe.classes)
+    contents = contents.keep(recipe.classes)
     if not len(contents):
         raise SourceError(f"{recipe.source} holds no images")
 

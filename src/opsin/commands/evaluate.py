@@ -31,9 +31,8 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Metadata, Score
 from opsin.core.recipe import DataRecipe
 from opsin.data.cache import short_digest
-from opsin.data.corrections import Applied
+from opsin.data.corrections import Applied, Decoded
 from opsin.data.dataset import Dataset, fingerprint_of, read_corrected, resolve_sources
-from opsin.data.decoded import Decoded
 from opsin.data.fill_cache import rows_at_once
 from opsin.data.image_tree import left_out_in_words
 from opsin.data.lazy_images import THREADS, Images
@@ -123,20 +122,16 @@ def evaluate_run(
             if known is None
             else known.of(test)
         )
+    before = dataset.source_labels
     predictions = RunPredictions({
         part: PartPredictions(
             rows[part], dataset.labels[rows[part]], predicted.probabilities, predicted.ood_score,
-            source_labels(dataset, rows[part]), dataset.units[rows[part]],
+            None if before is None else before[rows[part]], dataset.units[rows[part]],
         )
         for part, predicted in by_part.items()
     })  # fmt: skip
     predictions.write(directory)
     return measure_run(classifier.metadata, predictions, dataset)
-
-
-def source_labels(dataset: Dataset, rows: Ints) -> Ints | None:
-    """Return labels before the user's corrections, ``int64[N]``, or ``None`` without any."""
-    return None if dataset.source_labels is None else dataset.source_labels[rows]
 
 
 def measure_run(metadata: Metadata, predictions: RunPredictions, dataset: Dataset) -> RunEvaluation:
@@ -277,11 +272,9 @@ def evaluate(
     classifier = open_classifier(model, device=device, watcher=watcher)
     preparation = classifier.metadata.preparation
     prepared = {
-        "size": (preparation.height, preparation.width),
-        "channels": preparation.channels,
-        "resize": preparation.resize,
-        "bits": preparation.bits or 16,
-    }
+        "size": preparation.shape[:2], "channels": preparation.channels,
+        "resize": preparation.resize, "bits": preparation.bits or 16,
+    }  # fmt: skip
     recipe, held = resolve_sources(sources, options | prepared, watcher)
     _, decoded = read_corrected(recipe, located=held, watcher=watcher, for_training=False)
     if decoded.left_out:

@@ -244,9 +244,7 @@ def _reasons(record: ImportRecord, classes: int, *, measured: bool) -> dict[str,
         "Licence": record.licence,
     }
     if measured:
-        reasons["Trained"] = (
-            "elsewhere, on what is not known: of test images among it, figures are too good"
-        )
+        reasons["Trained"] = "elsewhere: figures are too good if it learnt from any of these images"
     return reasons
 
 

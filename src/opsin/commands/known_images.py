@@ -15,8 +15,8 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.data.cache import as_keys
+from opsin.data.corrections import Decoded
 from opsin.data.dataset import Dataset, look_at, read_corrected
-from opsin.data.decoded import Decoded
 from opsin.data.lazy_images import ReferenceSet
 from opsin.data.near_duplicates import SMALLEST, near_duplicates
 from opsin.data.run_images import is_moved, load_run_images, recipe_of_run

@@ -61,9 +61,7 @@ def note_look(
             directory.append(look)
         except StorageError as error:
             unkept = 1
-            watcher.note(
-                f"this look at the test images is not counted in {directory.path}: {error.message}"
-            )
+            watcher.note(f"this look is not counted in {directory.path}: {error.message}")
     return count_looks(directory, key) + unkept
 
 

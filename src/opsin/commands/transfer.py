@@ -33,10 +33,10 @@ from opsin.data import sources
 from opsin.data.dataset import Dataset
 from opsin.data.formats import SUFFIXES, is_heif
 from opsin.data.image_tree import natural
-from opsin.data.images import content_of
+from opsin.data.images import PackedImage, content_of
 from opsin.data.lazy_images import THREADS
 from opsin.data.pixel_values import encode_png
-from opsin.data.sources.contents import UnpreparedImages
+from opsin.data.sources.contents import UnpreparedImages, take
 from opsin.report.terminal import printable
 from opsin.stores.bucket import StoredObject
 
@@ -115,16 +115,10 @@ def export_data(
     as_arrays = target.suffix.lower() == ".npz"
     for source in filter(None, (*dataset.located.sources, dataset.located.test)):
         if os.path.isdir(source) and target.is_relative_to(os.path.realpath(source)):  # noqa: PTH112
-            raise StorageError(
-                f"{target} lies in {source}, whose images the copies would become",
-                "Choose another place.",
-            )
+            raise StorageError(f"{target} lies in the source {source}", "Choose another place.")
     for name in () if as_arrays else dataset.classes:
         if not name.isprintable() or not name or name != name.strip():
-            raise SourceError(
-                f"No table can hold the class name {name!r}",
-                "Rename the class, or export an .npz file.",
-            )
+            raise SourceError(f"No table holds the class name {name!r}", "Rename it or use .npz.")
     if dataset.unreadable:
         watcher.note(f"{len(dataset.unreadable):,} unreadable files are left out")
     missing = [folder for folder in target.parents if not folder.exists()]
@@ -222,10 +216,10 @@ def _write_folder(dataset: Dataset, target: Path, watcher: Watcher) -> None:
     def copy(row: int) -> str:
         try:
             image = None if images is None else images[row]
-            if isinstance(image, Path | StoredObject | bytes):
-                content = content_of(image, dataset.names[row])
-            else:
+            if image is None or isinstance(image, np.ndarray):
                 content = encode_png(dataset.images[row])
+            else:
+                content = content_of(image, dataset.names[row])
         except ImageError as error:
             raise SourceError(error.message, "Load it again.") from error
         with (scratch / names[row]).open("xb") as stream:
@@ -258,8 +252,7 @@ def _write_folder(dataset: Dataset, target: Path, watcher: Watcher) -> None:
 def _images_of(dataset: Dataset) -> UnpreparedImages | None:
     recipe = dataset.recipe
     contents = (dataset.held or sources.find_all(recipe)).open()
-    if recipe.classes:
-        contents = contents.keep(recipe.classes)
+    contents = contents.keep(recipe.classes)
     bad = {name for name, _ in dataset.unreadable}
     kept = set(dataset.names)  # corrections leave some out
     rows = [
@@ -268,7 +261,7 @@ def _images_of(dataset: Dataset) -> UnpreparedImages | None:
         if name not in bad and (name in kept or not dataset.corrected)
     ]
     if len(rows) < len(contents):
-        contents = contents.rows(np.array(rows, np.int64))
+        contents = take(contents, np.array(rows, np.int64))
     # Corrected files have their old labels in the source.
     labels = dataset.labels if dataset.corrected else contents.labels
     if list(contents.names) != dataset.names or not np.array_equal(labels, dataset.labels):
@@ -277,9 +270,10 @@ def _images_of(dataset: Dataset) -> UnpreparedImages | None:
 
 
 def _file_name(image: object, name: str) -> str:
-    if isinstance(image, Path | StoredObject):
-        return image.name
+    if isinstance(image, str | StoredObject):
+        return image.name if isinstance(image, StoredObject) else Path(image).name
     base = name.rpartition("/")[2]
+    image = content_of(image, name) if isinstance(image, PackedImage) else image
     if not isinstance(image, bytes):
         return f"{base}.png"
     if base.lower().endswith(SUFFIXES):

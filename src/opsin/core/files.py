@@ -31,17 +31,21 @@ def open_regular(
     def opener(name: str, flags: int) -> int:
         # Merely opening some devices has side effects.
         _check_regular(os.stat(name, follow_symlinks=follow_links))  # noqa: PTH116  a name
-        handle = os.open(name, flags | NO_WAITING | (0 if follow_links else NO_LINK))
-        try:
-            # Again, on the open file: the name may lead elsewhere by now.
-            _check_regular(os.fstat(handle))
-        except BaseException:
-            os.close(handle)
-            raise
-        return handle
+        return _open_regular(name, flags | (0 if follow_links else NO_LINK))
 
     opened: Any = open(path, "rb", buffering=buffering, opener=opener)  # noqa: SIM115
     return cast(BinaryIO, opened)
+
+
+def _open_regular(name: str, flags: int, folder: int | None = None) -> int:
+    handle = os.open(name, flags | NO_WAITING, 0o666, dir_fd=folder)
+    try:
+        # The name may lead elsewhere by now.
+        _check_regular(os.fstat(handle))
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
 
 
 def _check_regular(status: os.stat_result) -> None:
@@ -147,13 +151,8 @@ class ConfinedDir:
         if mode != "xb" and (mode != "ab" or self.has(name)):
             # Merely opening some devices has side effects.
             _check_regular(self.stat(name))
-        handle = os.open(path, _MODES[mode] | NO_LINK | NO_WAITING, 0o666, dir_fd=self._handle)
-        try:
-            _check_regular(os.fstat(handle))
-            opened: Any = open(handle, mode, buffering=0 if mode == "ab" else -1)  # noqa: SIM115, PTH123
-        except BaseException:
-            os.close(handle)
-            raise
+        handle = _open_regular(path, _MODES[mode] | NO_LINK, self._handle)
+        opened: Any = open(handle, mode, buffering=0 if mode == "ab" else -1)  # noqa: SIM115, PTH123
         return cast(BinaryIO, opened)
 
     def link(self, name: str, to: ConfinedDir, new: str) -> None:

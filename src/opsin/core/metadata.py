@@ -243,7 +243,14 @@ class Metadata(_Frozen):
 
     def to_props(self) -> dict[str, str]:
         """The properties to write into the ONNX file."""
-        fields = self.model_dump(mode="json", exclude_none=True)
+        fields = self.model_dump(mode="json") | {"format": FORMAT}
+        if self.precision == "float32":
+            del fields["precision"]
+        for name in ("views", "backbone", "class_mix"):
+            if fields[name] is None:
+                del fields[name]
+        if self.preparation.bits is None:
+            del fields["preparation"]["bits"]
         return {f"opsin.{name}": json.dumps(value) for name, value in fields.items()}
 
     @classmethod

@@ -436,9 +436,7 @@ def flat_options(content: Mapping[str, Json]) -> JsonObject:
 def refuse_unknown(options: Iterable[str], known: Sequence[str]) -> None:
     """Refuse unknown options."""
     if unknown := sorted(set(options) - set(known)):
-        raise RecipeError(
-            f"There is no option {', '.join(unknown)} here", f"There are: {', '.join(known)}."
-        )
+        raise RecipeError(f"There is no option {', '.join(unknown)}", f"Known: {', '.join(known)}.")
 
 
 def invalid(error: ValidationError) -> RecipeError:

@@ -107,9 +107,7 @@ class _Child:
         # Each thread's own heap would reserve 64 MB of addresses.
         environment = child_environment(one_thread=True) | {"MALLOC_ARENA_MAX": "2"}
         # Not the file's fault: it must not be skipped for this.
-        refused = OpsinError(
-            "The process that opens files did not start", "Close other programs and try again."
-        )
+        refused = OpsinError("The process that opens files did not start", "Close other programs.")
         try:
             self.process = subprocess.Popen(  # noqa: S603  the interpreter that runs this
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,15 +23,13 @@ from opsin.data.image_tree import left_out_in_words
 from opsin.data.lazy_images import THREADS, Images
 from opsin.data.spelling import alike_names
 
-# Too few to train or measure on: at ten images the interval spans 0.3.
-_FEW: Final = 20
-# Classes further apart in size than this are learnt unequally.
-_UNBALANCED: Final = 10.0
+# Too few to train or measure on: at ten images the interval spans 0.3. Classes further apart in
+# size are learnt unequally.
+_FEW, _UNBALANCED = 20, 10.0
 _BLOCK_PIXELS: Final = 1_000_000
-# A trait shared by more images is normal for the dataset.
-_RARE: Final = 0.05
-# Robust standard deviations (1.4826 times the median absolute deviation) that make an outlier.
-_FAR: Final = 5.0
+# A trait shared by more images is normal for the dataset; robust standard deviations (1.4826 times
+# the median absolute deviation) that make an outlier.
+_RARE, _FAR = 0.05, 5.0
 _ON_ONE_SIDE: Final = "leave them out of one side, or let Opsin cut the test part"
 # The kinds of findings, the worst first: title, what Opsin does, what only the user can decide.
 _KINDS: Final = {
@@ -95,22 +93,24 @@ _KINDS: Final = {
         "Images that are there more than once", "keeps them on one side where it cuts the split",
         "leave copies out if they are there by accident",
     ),
+    # Images unlike the rest, which are used like the others.
+    "empty": ("Nearly empty images", "uses them", "see whether anything is in them"),
+    "dark": ("Images dark all over", "uses them", "see whether they can be told apart"),
+    "bright": ("Images bright all over", "uses them", "see whether they can be told apart"),
+    "blurred": ("Images much softer than the others", "uses them", "see whether they are blurred"),
+    "odd-shape": (
+        "Images of a shape unlike the others", "uses them", "crop them, or choose --resize"
+    ),
+    "odd-size": (
+        "Images much smaller than the others", "uses them", "see whether enough is left of them"
+    ),
+    "grey": ("Grey images among coloured ones", "uses them", "see whether they belong here"),
+    "coloured": ("Coloured images among grey ones", "uses them", "see whether they belong here"),
 }  # fmt: skip
-# Images unlike the rest, which are used like the others: title, and what to look for.
-_ODD: Final = {
-    "empty": ("Nearly empty images", "see whether anything is in them"),
-    "dark": ("Images dark all over", "see whether they can be told apart"),
-    "bright": ("Images bright all over", "see whether they can be told apart"),
-    "blurred": ("Images much softer than the others", "see whether they are blurred"),
-    "odd-shape": ("Images of a shape unlike the others", "crop them, or choose --resize"),
-    "odd-size": ("Images much smaller than the others", "see whether enough is left of them"),
-    "grey": ("Grey images among coloured ones", "see whether they belong here"),
-    "coloured": ("Coloured images among grey ones", "see whether they belong here"),
-}
 
 
 def _rows_of(images: object) -> object:
-    """Read the rows of images that `Audit.records` returned."""
+    # Of images as `Audit.records` returned them.
     if not isinstance(images, list | tuple):
         return images
     return [image.get("row") if isinstance(image, dict) else image for image in images]
@@ -198,17 +198,13 @@ class Audit:
             label = data.classes[data.labels[row]]
             return {"name": data.names[row], "label": label, "row": int(row)}
 
+        names = ("kind", "count", "title", "opsin", "yours")
         return [
-            {
-                **{name: getattr(finding, name) for name in ("kind", "count", "title", "opsin")},
-                "yours": finding.yours,
-                "cases": [
-                    {"images": [image(row) for row in case.rows], "note": case.note}
-                    for case in finding.cases
-                ],
-            }
+            {name: getattr(finding, name) for name in names}
+            | {"cases": [{"images": [image(row) for row in case.rows], "note": case.note}
+                         for case in finding.cases]}
             for finding in self.findings
-        ]
+        ]  # fmt: skip
 
 
 #: How many images a kind of finding concerns, and the cases.
@@ -225,28 +221,26 @@ def audit(dataset: Dataset, *, watcher: Watcher = SILENT) -> Audit:
         dataset: The images.
         watcher: Receives the progress of the work.
     """
-    measures = measure(dataset.images, watcher=watcher)
-    cases_by_kind = _copies(dataset) | _files(dataset) | _classes(dataset)
-    for kind, odd in _odd_images(measures, dataset.sizes).items():
-        cases_by_kind[kind] = len(odd), odd
+    odd = _odd_images(measure(dataset.images, watcher=watcher), dataset.sizes)
+    cases_by_kind = _copies(dataset) | _files(dataset) | _classes(dataset) | {
+        kind: (len(cases), cases) for kind, cases in odd.items()
+    }  # fmt: skip
     problem, bits = dataset.problem, dataset.recipe.bits or 16
     if problem is not None:
         cases_by_kind["untrainable"] = (len(dataset), [Case((), str(problem))])
-    counts = np.bincount(dataset.labels, minlength=len(dataset.classes))
+    counts = np.bincount(dataset.labels)
     largest = int(counts.argmax())
     words = {
         "advice": problem.advice[:1].lower() + problem.advice[1:].rstrip(".") if problem else "",
         "why": "as the test part was given" if dataset.given_test else "as you asked",
-        "bits": bits,
-        "white": f"{(1 << bits) - 1:,} ({bits} bits)",
+        "bits": bits, "white": f"{(1 << bits) - 1:,} ({bits} bits)",
         "largest": f"{dataset.classes[largest]!r} ({counted(int(counts[largest]), 'image')})",
         "near": "lets the split part them, as you asked"
         if dataset.recipe.near_duplicates == "apart"
         else "keeps them on one side where it cuts the split",
-    }
-    odd_texts = {kind: (title, "uses them", look) for kind, (title, look) in _ODD.items()}
+    }  # fmt: skip
     findings = []
-    for kind, texts in (_KINDS | odd_texts).items():
+    for kind, texts in _KINDS.items():
         count, cases = cases_by_kind.get(kind, (0, ()))
         if count:
             title, opsin, yours = (text.format(**words) for text in texts)
@@ -255,7 +249,6 @@ def audit(dataset: Dataset, *, watcher: Watcher = SILENT) -> Audit:
 
 
 def _copies(dataset: Dataset) -> _Found:
-    """Find copies and near duplicates, the largest groups first, and conflicts among them."""
     _, content = np.unique(as_keys(dataset.digests), return_inverse=True)
     order = np.argsort(content, kind="stable")
     bundles = np.split(order, np.flatnonzero(np.diff(content[order])) + 1)
@@ -263,24 +256,23 @@ def _copies(dataset: Dataset) -> _Found:
     exact = [Case(tuple(rows), "the same pixels") for rows in copies]
     near, labels, tested = dataset.near, dataset.labels, np.zeros(len(dataset), bool)
     tested[dataset.split.test] = True
+    pairs = zip(near.pairs.tolist(), near.likeness, near.mirrored, strict=True)
     alike = [
-        Case((int(one), int(other)), f"{'mirrored, ' if turned else ''}{likeness:.2f} alike")
-        for (one, other), likeness, turned in zip(
-            near.pairs, near.likeness, near.mirrored, strict=True
-        )
+        Case(tuple(pair), f"{'mirrored, ' if turned else ''}{likeness:.2f} alike")
+        for pair, likeness, turned in pairs
     ]
     conflicts = [
-        Case(case.rows, " or ".join(dataset.classes[k] for k in np.unique(labels[[*case.rows]])))
+        Case(case.rows, " or ".join(dataset.classes[k] for k in classes))
         for case in (*exact, *alike)
-        if len(np.unique(labels[[*case.rows]])) > 1
+        if len(classes := np.unique(labels[[*case.rows]])) > 1
     ]
 
     def across(cases: Sequence[Case]) -> list[Case]:
         return [case for case in cases if len(np.unique(tested[[*case.rows]])) > 1]
 
-    groups, split = dataset.groups, dataset.split
-    known = {groups[row] for row in (*split.train, *split.val)} - {""} if groups else set()
-    shared = [int(row) for row in split.test if groups and groups[row] in known]
+    groups, split = dataset.groups or [""] * len(dataset), dataset.split
+    known = {groups[row] for row in (*split.train, *split.val)} - {""}
+    shared = [int(row) for row in split.test if groups[row] in known]
     return {
         "conflicting-labels": (len({row for case in conflicts for row in case.rows}), conflicts),
         "test-copies": (dataset.leaks[0], across(exact)),
@@ -320,12 +312,12 @@ def _classes(dataset: Dataset) -> _Found:
             Case(examples(k), f"{classes[k]}: {counted(int(counts[k]), 'image')}") for k in some
         ]
 
+    judged = [] if dataset.problem or dataset.judged_by_all else ["val", "test"]
     missing = [
         (label, part)
-        for part in (["val", "test"] if len(split.test) else ["val"])
-        for label in range(len(classes))
-        if not np.any(labels[split.rows(part)] == label)
-        and not (dataset.problem or dataset.judged_by_all)
+        for part in judged
+        for label in sorted({*range(len(classes))} - {*labels[split.rows(part)].tolist()})
+        if part == "val" or len(split.test)
     ]
     unchecked = [Case(examples(k), f"{classes[k]}: none for the {part}") for k, part in missing]
     twice = [
@@ -398,13 +390,12 @@ def _measures_of(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _odd_images(looks: QualityMeasures, sizes: NDArray[np.int32]) -> dict[str, list[Case]]:
-    """Return the outliers by kind; ``sizes`` are original heights and widths."""
     # Nearly one colour: no other kind applies.
     empty = looks.contrast < 5
     detail = np.log(np.maximum(looks.sharpness, 1e-3))
     usual = float(np.median(detail))
     deviation = 1.4826 * float(np.median(np.abs(detail - usual)))
-    soft = detail < usual - max(0.7, _FAR * deviation)
+    soft, away = detail < usual - max(0.7, _FAR * deviation), np.exp(detail - usual)
     # Twice the usual aspect ratio; a sixteenth of the usual area.
     shape = np.log2(sizes[:, 1] / sizes[:, 0])
     stretched = np.abs(shape - np.median(shape))
@@ -414,25 +405,18 @@ def _odd_images(looks: QualityMeasures, sizes: NDArray[np.int32]) -> dict[str, l
         "empty": _rare(looks.contrast, empty, "contrast {:.1f} of 255", looks.contrast),
         "dark": _rare(high, (high < 60) & ~empty, "at most {:.0f} of 255", high),
         "bright": _rare(-low, (low > 195) & ~empty, "at least {:.0f} of 255", low),
-        "blurred": _rare(
-            detail, soft & ~empty, "{:.0%} of the usual detail", np.exp(detail - usual)
-        ),
+        "blurred": _rare(detail, soft & ~empty, "{:.0%} of the usual detail", away),
         "odd-shape": _rare(-stretched, stretched >= 1, "{0[0]:,}×{0[1]:,}", sizes),
         "odd-size": _rare(area, area < np.median(area) - 4, "{0[0]:,}×{0[1]:,}", sizes),
-        "grey": _rare(colour, colour <= 3, "grey", colour, most=0.5),
+        "grey": _rare(colour, colour <= 3, "grey", colour, 0.5),
         "coloured": _rare(-colour, colour > 3, "in colour", colour),
     }
 
 
 def _rare(
-    worst_low: NDArray[np.floating],
-    which: NDArray[np.bool_],
-    note: str,
-    shown: NDArray[np.generic],
-    *,
+    worst_low: NDArray[Any], which: NDArray[np.bool_], note: str, shown: NDArray[Any],
     most: float = _RARE,
-) -> list[Case]:
-    """Return the chosen rows, the lowest value first; none if they are common."""
+) -> list[Case]:  # fmt: skip
     rows = np.flatnonzero(which)
     # A single one is always rare.
     if len(rows) > max(1, most * len(which)):

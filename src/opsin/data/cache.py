@@ -1,16 +1,4 @@
-"""Opsin's cache: its location, and the storage of images and their digests.
-
-    <cache>/sources/<name>/         downloaded files of the named sources
-    <cache>/unpacked/<hash>/        unpacked archives and tables (`opsin.data.sources.archive`)
-    <cache>/objects/<hash>/         objects fetched from a store (`opsin.data.sources.folder`)
-    <cache>/decoded/<key>/          decoded images of a listing (`opsin.data.decoded_store`)
-    <cache>/near/<hash>.npz         pairs of near duplicates (`opsin.data.near_duplicates`)
-    <cache>/features/<hash>/        features by networks (`opsin.backbones.features`)
-    <cache>/models/<rules>/         checks of classifiers (`opsin.runtime.model_check`)
-    <cache>/backbones/<hash>….json  speeds of pretrained networks (`opsin.commands.backbones`)
-
-Everything here can be deleted at any time; it is made again when it is needed.
-"""
+"""Opsin's cache: where it is, its keys and digests. All in it is made again when needed."""
 
 from __future__ import annotations
 
@@ -35,7 +23,7 @@ from opsin.core.platform import only_we_write
 ABOUT: Final = "about.json"
 # Changes whenever the same files give other pixels or arrays.
 _VERSION: Final = "8"
-_BUCKET_BITS: Final = 10
+_SHIFT: Final = 64 - 10
 
 
 def cache_root() -> Path:
@@ -109,27 +97,28 @@ class DigestSet:
     """A set of 64-bit digests in little more than 8 bytes each."""
 
     def __init__(self) -> None:
-        self._buckets = [array("Q") for _ in range(1 << _BUCKET_BITS)]
+        self._buckets = [array("Q") for _ in range(1 << (64 - _SHIFT))]
 
     def __len__(self) -> int:
         return sum(map(len, self._buckets))
 
-    def __contains__(self, digest: int) -> bool:
-        bucket = self._buckets[digest >> (64 - _BUCKET_BITS)]
+    def _place(self, digest: int) -> tuple[array[int], int, bool]:
+        bucket = self._buckets[digest >> _SHIFT]
         index = bisect_left(bucket, digest)
-        return index < len(bucket) and bucket[index] == digest
+        return bucket, index, index < len(bucket) and bucket[index] == digest
+
+    def __contains__(self, digest: int) -> bool:
+        return self._place(digest)[2]
 
     def add(self, digest: int) -> bool:
         """Add a digest; tell whether it is new."""
-        bucket = self._buckets[digest >> (64 - _BUCKET_BITS)]
-        index = bisect_left(bucket, digest)
-        if index < len(bucket) and bucket[index] == digest:
-            return False
-        bucket.insert(index, digest)
-        return True
+        bucket, index, there = self._place(digest)
+        if not there:
+            bucket.insert(index, digest)
+        return not there
 
     def update(self, digests: Iterable[int]) -> None:
         """Add many digests."""
         for digest in digests:
-            self._buckets[digest >> (64 - _BUCKET_BITS)].append(digest)
+            self._buckets[digest >> _SHIFT].append(digest)
         self._buckets = [array("Q", sorted(set(bucket))) for bucket in self._buckets]

@@ -98,7 +98,6 @@ def empty_cache(*parts: str) -> CacheContents:
 
 
 def _paths_of(part: Part) -> list[Path]:
-    """Return a part's files and folders; links are left alone."""
     folders = [(cache_root() / name, pattern) for name, pattern in _FOLDERS[part].items()]
     return [
         path
@@ -110,7 +109,6 @@ def _paths_of(part: Part) -> list[Path]:
 
 
 def _size_of(path: Path) -> int:
-    """Return the bytes of a file, or of all files in a folder."""
     size = 0
     for folder, _, names in os.walk(path) if path.is_dir() else [(path.parent, (), [path])]:
         for name in names:

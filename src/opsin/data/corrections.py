@@ -1,4 +1,4 @@
-"""The user's corrections of labels: a small table. The sources themselves are never changed."""
+"""Decoded images, and the user's corrections of labels: a small table. Sources stay unchanged."""
 
 from __future__ import annotations
 
@@ -6,16 +6,26 @@ import csv
 import math
 import os
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from opsin.core.artifacts.records import CorrectionCounts
+import numpy as np
+from numpy.typing import NDArray
+
+from opsin.core.artifacts.records import CorrectionCounts, LeftOut
 from opsin.core.csv_cells import write_rows
 from opsin.core.errors import SourceError
+from opsin.core.events import SILENT, Watcher
+from opsin.core.metadata import Bits
 from opsin.core.storage import atomic_file
-from opsin.data.sources.table import fields
+from opsin.data.cache import digest_names
+from opsin.data.lazy_images import Images
+from opsin.data.sources.contents import take
+from opsin.data.sources.table import records, text_of
+from opsin.data.spelling import nfc
 
 #: The label of an image to leave out; an empty cell means the same.
 LEFT_OUT: Final = "-"
@@ -47,6 +57,31 @@ class Applied:
     counts: CorrectionCounts
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Decoded:
+    """Decoded images; `Dataset` describes the fields."""
+
+    images: Images
+    classes: tuple[str, ...]
+    labels: NDArray[np.int64]
+    source_parts: NDArray[np.uint8]
+    digests: NDArray[np.uint8]
+    source_digests: NDArray[np.uint8]
+    sizes: NDArray[np.int32]
+    ranges: NDArray[np.uint8]
+    names: list[str]
+    groups: list[str]
+    mirrored: bool
+    unreadable: list[tuple[str, str]]
+    rows: NDArray[np.int64]
+    repeated: int = 0
+    source_labels: NDArray[np.int64] | None = None
+    corrected: Applied | None = None
+    left_out: tuple[LeftOut, ...] = ()
+    bits: Bits | None = None
+    depths: dict[int, int] = field(default_factory=dict)
+
+
 def write_corrections(path: str | os.PathLike[str], rows: Iterable[Correction]) -> Path:
     """Write a corrections file: CSV (RFC 4180) for any spreadsheet or editor."""
     table: list[Sequence[str]] = [COLUMNS]
@@ -73,8 +108,7 @@ def with_earlier(rows: Sequence[Correction], earlier: Sequence[Correction]) -> l
 def read_corrections(path: str | os.PathLike[str]) -> list[Correction]:
     """Read a corrections file: ``label``, and ``digest`` or ``name`` or both."""
     table = Path(os.path.expanduser(path))  # noqa: PTH111  never raises
-    lines = fields(table)
-    _, head = next(lines, (0, list[str]()))
+    head, lines = records(table)
     there = [name.lower() for name in head]
     if "label" not in there or not {"digest", "name"} & set(there):
         raise SourceError(
@@ -82,22 +116,15 @@ def read_corrections(path: str | os.PathLike[str]) -> list[Correction]:
             "digest or name, are expected",
             "Write such a file with: opsin report RUN --fix labels.csv",
         )
-    twice = sorted({name for name in there if name in COLUMNS and there.count(name) > 1})
-    if twice:
+    if twice := sorted({name for name in there if name in COLUMNS and there.count(name) > 1}):
         raise SourceError(f"{table} has the column {', '.join(twice)} twice", "Rename one of them.")
-    places = {name: there.index(name) for name in COLUMNS[:3] if name in there}
     corrections = []
     for line, row in lines:
-        if not any(field.strip() for field in row):
+        cell = {name.lower(): text_of(text, name) for name, text in row.items()}
+        if not any(map(str.strip, cell.values())):
             continue  # as spreadsheets leave them
-        cell = {name: row[at] if at < len(row) else "" for name, at in places.items()}
         digest, name = cell.get("digest", "").strip().lower(), cell.get("name", "")
         where = f"Line {line:,} of {table}"
-        if len(row) > len(head):
-            raise SourceError(
-                f"{where} has {len(row)} fields, and the header {len(head)}",
-                'Put fields that hold the separator into quotes: "a, b".',
-            )
         if digest and not _DIGEST.fullmatch(digest):
             raise SourceError(
                 f"{where} has {digest!r:.70}, which is no digest of 32 or 64 hexadecimal digits",
@@ -105,10 +132,106 @@ def read_corrections(path: str | os.PathLike[str]) -> list[Correction]:
             )
         if not digest and not name:
             raise SourceError(f"{where} has neither digest nor name", "Name the image.")
-        corrections.append(Correction(digest[:32], name, cell["label"], line=line))
+        corrections.append(Correction(digest[:32], name, cell.get("label", ""), line=line))
     return corrections
 
 
 def as_written(text: str) -> str:
     """Return text as written to a file: bytes that are not Unicode are escaped."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def correct(
+    decoded: Decoded, path: str | os.PathLike[str], *, missing_ok: bool = False,
+    watcher: Watcher = SILENT,
+) -> Decoded:  # fmt: skip
+    """Return images with their labels corrected; all corrections are applied, or none."""
+    rows, known = read_corrections(path), set(digest_names(decoded.digests))
+    by_digest = any(row.digest in known for row in rows)
+    if not by_digest and any(row.digest for row in rows):
+        watcher.note(
+            f"no digest in {path} is that of an image here (was it written at another --size?): "
+            "images are known by their names"
+        )
+    matches = _images_of(rows, decoded, trust_names=not by_digest)
+    unknown = [row for row, images in zip(rows, matches, strict=True) if images is None]
+    if unknown and not missing_ok:
+        raise SourceError(
+            f"{len(unknown):,} of the {len(rows):,} images in {path} are not here, or have other "
+            f"pixels now: {_first(unknown)}",
+            "Drop these lines, or give the source that the file was written for.",
+        )
+    wanted = _wanted_labels(path, rows, decoded.classes)
+    labels, keep = decoded.labels.copy(), np.ones(len(decoded.labels), bool)
+    first: dict[int, int] = {}
+    for line, images in enumerate(matches):
+        for image in images or ():
+            before, label = first.setdefault(image, line), wanted[line]
+            if wanted[before] != label:
+                one, other = (f"{rows[at].label or LEFT_OUT!r} in {rows[at]}"
+                              for at in (before, line))  # fmt: skip
+                raise SourceError(
+                    f"{path} says {one} and {other}, which are the same image",
+                    "Keep one of the two lines.",
+                )
+            keep[image] = label is not None
+            labels[image] = labels[image] if label is None else label
+    relabelled, left_out = int((labels != decoded.labels).sum()), int((~keep).sum())
+    counts = CorrectionCounts(
+        file=os.fspath(path), rows=len(rows), relabelled=relabelled, left_out=left_out,
+        by_name=sum(row.digest not in known for row in rows),
+    )  # fmt: skip
+    watcher.fact("Labels", f"{path}: {relabelled:,} relabelled, {left_out:,} left out")
+    if not keep.any():
+        raise SourceError(f"{path} leaves all images out")
+    applied = Applied(tuple(rows), counts)
+    corrected = replace(decoded, labels=labels, corrected=applied, source_labels=decoded.labels)
+    return corrected if keep.all() else take(corrected, np.flatnonzero(keep))
+
+
+def _images_of(
+    rows: Sequence[Correction], decoded: Decoded, *, trust_names: bool
+) -> list[list[int] | None]:
+    """Return the images that each row matches; ``None`` for a row without any."""
+    digests, names = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
+    for image, digest in enumerate(digest_names(decoded.digests)):
+        digests[digest].append(image)
+        names[nfc(as_written(decoded.names[image]))].append(image)
+    unreadable = {nfc(as_written(name)) for name, _ in decoded.unreadable}
+    matches: list[list[int] | None] = []
+    for row in rows:
+        same, named = digests.get(row.digest, []), names.get(nfc(row.name), [])
+        if same:
+            matches.append(sorted({*same} & {*named}) or same)
+        elif named and (not row.digest or (trust_names and not row.name.isdigit())):
+            # Other pixels under the same name are another image, and numbers may have moved.
+            matches.append(named)
+        else:
+            matches.append([] if nfc(row.name) in unreadable else None)
+    return matches
+
+
+def _wanted_labels(
+    path: str | os.PathLike[str], rows: Sequence[Correction], classes: Sequence[str]
+) -> list[int | None]:
+    """Return the class that each row asks for; ``None`` to leave the image out."""
+    # A class named "-" is a class; an empty cell still leaves an image out.
+    known: dict[str, int | None] = {"": None, LEFT_OUT: None}
+    known |= {nfc(name): label for label, name in enumerate(classes)}
+    written = [nfc(row.label) for row in rows]
+    written = [label if label in known else label.strip() for label in written]
+    strange = [f"{r.label!r} in {r}" for r, label in zip(rows, written, strict=True)
+               if label not in known]  # fmt: skip
+    if strange:
+        raise SourceError(
+            f"{path} has labels that are no classes in {len(strange):,} lines: {_first(strange)}; "
+            f"{', '.join(classes[:20])}{' …' if len(classes) > 20 else ''}, or - to leave an image "
+            "out, are expected",
+            "Mend the spelling; a new class needs images in the source.",
+        )
+    return [known[label] for label in written]
+
+
+def _first(lines: Sequence[object]) -> str:
+    more = len(lines) - 3
+    return ", ".join(map(str, lines[:3])) + (f" and {more:,} more" if more > 0 else "")

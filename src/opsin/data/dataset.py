@@ -21,7 +21,8 @@ from opsin.core.keyword_options import LoadOptions
 from opsin.core.metadata import Preparation
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
-from opsin.data.decoded import Decoded, correct
+from opsin.data import split as cuts
+from opsin.data.corrections import Decoded, correct
 from opsin.data.fill_cache import read_by_default, read_located
 from opsin.data.near_duplicates import NO_PAIRS, NearDuplicates, near_duplicates
 from opsin.data.network_pixels import measure_background
@@ -29,19 +30,7 @@ from opsin.data.sources import arrays
 from opsin.data.sources.contents import LocatedSource, check_classes
 from opsin.data.sources.named import is_place
 from opsin.data.sources.parquet import located_frame, title_of
-from opsin.data.sources.table import check_columns
-from opsin.data.split import (
-    TEST,
-    TRAIN,
-    VAL,
-    Split,
-    SplitInputs,
-    find_leaks,
-    groups_by_name,
-    make_split,
-    recorded_parts,
-    split_groups,
-)
+from opsin.data.split import TEST, TRAIN, VAL, Split, SplitInputs, make_split
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -106,13 +95,9 @@ class Dataset(Decoded):
         _, height, width, channels = self.images.shape
         train = self.images[self.split.train[:: max(1, len(self.split.train) // 500)]]
         return Preparation(
-            height=height,
-            width=width,
-            channels=channels,
-            resize=self.recipe.resize,
-            background=measure_background(train),
-            bits=self.recipe.bits,
-        )
+            height=height, width=width, channels=channels, resize=self.recipe.resize,
+            background=measure_background(train), bits=self.recipe.bits,
+        )  # fmt: skip
 
     @property
     def located(self) -> DataRecipe:
@@ -123,10 +108,9 @@ class Dataset(Decoded):
             there = is_place(source) and os.path.exists(path)  # noqa: PTH110
             return path if there else source
 
-        update: dict[str, object] = {"sources": tuple(map(placed, self.recipe.sources))}
-        for name in ("test", "labels", "parts_of"):
-            if source := getattr(self.recipe, name):
-                update[name] = placed(source)
+        others = {name: getattr(self.recipe, name) for name in ("test", "labels", "parts_of")}
+        update: dict[str, object] = {name: placed(at) for name, at in others.items() if at}
+        update["sources"] = tuple(map(placed, self.recipe.sources))
         return self.recipe.model_copy(update=update)
 
     @property
@@ -148,7 +132,7 @@ class Dataset(Decoded):
     @cached_property
     def leaking(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows of test images with an exact, or only a near, duplicate in the other parts."""
-        return find_leaks(self.split, self.digests, self.near.pairs)
+        return cuts.find_leaks(self.split, self.digests, self.near.pairs)
 
     @property
     def leaks(self) -> tuple[int, int]:
@@ -180,32 +164,26 @@ class Dataset(Decoded):
     def describe(self) -> DatasetRecord:
         """Return the record of the dataset in a run's ``dataset.json``."""
         located = self.located
+        audit = AuditCounts(
+            unreadable=len(self.unreadable), repeated_rows=self.repeated,
+            near_duplicates=len(self.near.pairs), test_copies_in_training=self.leaks[0],
+            test_near_duplicates_in_training=self.leaks[1],
+        )  # fmt: skip
         return DatasetRecord(
             source=self.recipe.source,
             location=Location(
                 sources=list(located.sources), test=located.test, labels=located.labels
             ),
-            fingerprint=self.fingerprint,
-            classes=list(self.classes),
-            images=len(self),
-            shape=list(self.images.shape[1:]),
-            dtype="uint8",
+            fingerprint=self.fingerprint, classes=list(self.classes), images=len(self),
+            shape=list(self.images.shape[1:]), dtype="uint8",
             range=[int(self.ranges[:, 0].min()), int(self.ranges[:, 1].max())],
-            counts=self.counts(),
-            groups=len(set(self.groups) - {""}),
+            counts=self.counts(), groups=len(set(self.groups) - {""}),
             problem=str(self.problem) if self.problem else None,
             corrections=self.corrected.counts if self.corrected else None,
-            preparation=self.preparation,
-            audit=AuditCounts(
-                unreadable=len(self.unreadable),
-                repeated_rows=self.repeated,
-                near_duplicates=len(self.near.pairs),
-                test_copies_in_training=self.leaks[0],
-                test_near_duplicates_in_training=self.leaks[1],
-            ),
+            preparation=self.preparation, audit=audit,
             unreadable=[Unreadable(name=name, reason=reason) for name, reason in self.unreadable],
             left_out=list(self.left_out),
-        )
+        )  # fmt: skip
 
 
 @checked
@@ -239,16 +217,13 @@ def resolve_sources(
     everything = [*inputs, *([] if test is None else [test])]
     names: list[str] = []
     for source in everything:
-        if isinstance(source, str | os.PathLike):
-            names.append(os.fspath(source))
-        else:
-            title = title_of(source)
-            again = sum(name.split(" ")[0] == title for name in names)
-            names.append(f"{title} {again + 1}" if again else title)
+        name = os.fspath(source) if isinstance(source, str | os.PathLike) else title_of(source)
+        again = sum(other.split(" ")[0] == name for other in names)
+        frame = not isinstance(source, str | os.PathLike)
+        names.append(f"{name} {again + 1}" if frame and again else name)
     if test is not None:
         options = {**options, "test": names[-1]}
     recipe = DataRecipe.of(*names[: len(inputs)], **options)
-    check_columns(recipe.columns)
     held = {
         name: located_frame(source, name, recipe.columns, watcher=watcher)
         for name, source in zip(names, everything, strict=True)
@@ -258,14 +233,10 @@ def resolve_sources(
 
 
 def load_recipe(
-    recipe: DataRecipe,
-    *,
-    watcher: Watcher = SILENT,
-    located: LocatedSource | None = None,
-    missing_ok: bool = False,
-    for_training: bool = True,
+    recipe: DataRecipe, *, watcher: Watcher = SILENT, located: LocatedSource | None = None,
+    missing_ok: bool = False, for_training: bool = True,
     prove: Callable[[Decoded], Decoded] | None = None,
-) -> Dataset:
+) -> Dataset:  # fmt: skip
     """Load the dataset of a checked recipe."""
     # Listing a folder, or asking the hub, is done once.
     source = located or sources.find_all(recipe, watcher=watcher)
@@ -276,56 +247,46 @@ def load_recipe(
         decoded = prove(decoded)
     rows, groups = decoded.rows, before.groups
     if recipe.group_by:
-        groups = groups_by_name(before.names, recipe.group_by)
-    near, units = _find_units(before, recipe, groups, source, watcher)
+        groups = cuts.groups_by_name(before.names, recipe.group_by)
+    # By the default preparation, so that the parts do not depend on the recipe's.
+    alike, mirrored = read_by_default(source, recipe, before, watcher), before.mirrored
+    near = near_duplicates(alike.images, alike.digests, mirrored=mirrored, watcher=watcher)
+    together = near if recipe.near_duplicates == "together" else NO_PAIRS
+    units = cuts.split_groups(before.digests, groups, together.pairs)
+    if alike is not before:  # duplicates in either preparation
+        units = cuts.split_groups(
+            alike.digests, [], np.stack([np.arange(len(units)), units], axis=1)
+        )
     kinds = (before.digests, before.source_digests)
-    recorded = recorded_parts(recipe.parts_of, kinds, watcher) if recipe.parts_of else None
+    recorded = cuts.recorded_parts(recipe.parts_of, kinds, watcher) if recipe.parts_of else None
     subjects = SplitInputs(
-        labels=before.labels,
-        digests=before.digests,
-        source_digests=before.source_digests,
-        source_parts=before.source_parts,
-        classes=decoded.classes,
-        units=units,
-        groups=groups,
-        recorded=recorded,
-        corrected=(rows, decoded.labels),
-    )
-    problem = None
+        before.labels, before.digests, before.source_digests, before.source_parts, decoded.classes,
+        units, groups, recorded, corrected=(rows, decoded.labels),
+    )  # fmt: skip
+    problem, codes = None, decoded.source_parts
     try:
-        check_classes(recipe.source, decoded.classes, decoded.labels, decoded.source_parts)
+        check_classes(recipe.source, decoded.classes, decoded.labels, codes)
         split = make_split(subjects, recipe)
     except SourceError as error:
         if for_training:
             raise
         problem = error
-        codes = decoded.source_parts
-        parts = (codes <= TRAIN, codes == VAL, codes == TEST)
-        split = Split(*map(np.flatnonzero, parts))
+        split = Split(*map(np.flatnonzero, (codes <= TRAIN, codes == VAL, codes == TEST)))
     _, first, unit = np.unique(units[rows], return_index=True, return_inverse=True)
     _, height, width, channels = decoded.images.shape
     used = {"size": (height, width), "channels": channels, "bits": recipe.bits or decoded.bits}
     return Dataset(
         **vars(decoded) | {"groups": [groups[row] for row in rows] if groups else []},
-        recipe=recipe.model_copy(update=used),
-        fingerprint=fingerprint_of(decoded),
-        units=first[unit],
-        near=near.among(rows),
-        split=split,
-        subjects=subjects,
-        problem=problem,
+        recipe=recipe.model_copy(update=used), fingerprint=fingerprint_of(decoded),
+        units=first[unit], near=near.among(rows), split=split, subjects=subjects, problem=problem,
         held=located,
-    )
+    )  # fmt: skip
 
 
 def read_corrected(
-    recipe: DataRecipe,
-    *,
-    located: LocatedSource | None = None,
-    watcher: Watcher = SILENT,
-    for_training: bool = True,
-    missing_ok: bool = False,
-) -> tuple[Decoded, Decoded]:
+    recipe: DataRecipe, *, located: LocatedSource | None = None, watcher: Watcher = SILENT,
+    for_training: bool = True, missing_ok: bool = False,
+) -> tuple[Decoded, Decoded]:  # fmt: skip
     """Read a source's images; return them before and after the user's corrections."""
     located = located or sources.find_all(recipe, watcher=watcher)
     # Corrected labels decide whether a classifier can be trained.
@@ -350,16 +311,11 @@ def look_at(*sources: object, watcher: Watcher = SILENT, **options: Unpack[LoadO
 
 @checked
 def from_arrays(
-    images: NDArray[Any],
-    labels: NDArray[Any] | Sequence[int],
-    classes: Sequence[str] | None = None,
-    *,
+    images: NDArray[Any], labels: NDArray[Any] | Sequence[int],
+    classes: Sequence[str] | None = None, *,
     test: tuple[NDArray[Any], NDArray[Any] | Sequence[int]] | None = None,
-    groups: Sequence[str] = (),
-    name: str = "arrays",
-    watcher: Watcher = SILENT,
-    **options: Any,
-) -> Dataset:
+    groups: Sequence[str] = (), name: str = "arrays", watcher: Watcher = SILENT, **options: Any,
+) -> Dataset:  # fmt: skip
     """Make a dataset of images and labels in memory.
 
     Args:
@@ -417,23 +373,3 @@ def fingerprint_of(decoded: Decoded) -> str:
         for digest, label in zip(decoded.digests, decoded.labels, strict=True)
     )
     return hashlib.sha256(b"\0".join(rows)).hexdigest()
-
-
-def _find_units(
-    decoded: Decoded,
-    recipe: DataRecipe,
-    groups: Sequence[str],
-    source: LocatedSource,
-    watcher: Watcher,
-) -> tuple[NearDuplicates, NDArray[np.int64]]:
-    """Find near duplicates, and number the images that must stay in one part."""
-    # By the default preparation, so that the parts do not depend on the recipe's.
-    alike = read_by_default(source, recipe, decoded, watcher)
-    mirrored = decoded.mirrored
-    near = near_duplicates(alike.images, alike.digests, mirrored=mirrored, watcher=watcher)
-    together = near if recipe.near_duplicates == "together" else NO_PAIRS
-    units = split_groups(decoded.digests, groups, together.pairs)
-    if alike is not decoded:  # duplicates in either preparation
-        same = np.stack([np.arange(len(units)), units], axis=1)
-        units = split_groups(alike.digests, [], same)
-    return near, units

@@ -1,4 +1,9 @@
-"""Every image of a source, decoded once into the cache."""
+"""Every image of a source, decoded once into ``<cache>/decoded/<key>``, complete or not.
+
+``images-<bits>.npy`` holds the pixels, ``rows-<bits>.npy`` facts about each row; a row is marked as
+done once its pixels are on the disk. ``about.json`` is written last. Unreadable images are never
+done, and are tried again where the work was interrupted.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +12,14 @@ import contextlib
 import hashlib
 import itertools
 import math
+import os
 import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import filelock
 import numpy as np
@@ -25,30 +31,28 @@ from opsin.core.format import counted
 from opsin.core.metadata import Bits, Preparation
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import exclusive, storage_errors
-from opsin.data import cache, sources
-from opsin.data.decoded import Decoded, take
-from opsin.data.decoded_store import ROW, Chunk, DecodedStore, read_set
-from opsin.data.image_stream import Listed, ListedImage, read_ahead
+from opsin.data import cache, formats, sources
+from opsin.data.corrections import Decoded
+from opsin.data.image_stream import ListedImage, read_ahead
 from opsin.data.images import PreparedPixels, content_of, prepare, read_header
 from opsin.data.lazy_images import THREADS
 from opsin.data.pixel_values import bits_needed, brighter_than, to_bytes
-from opsin.data.sources.contents import LabelledImages, LocatedSource
+from opsin.data.sources.contents import LabelledImages, LocatedSource, read_facts, take, write_facts
 from opsin.data.split import TEST
 
 #: Side that larger images, and collections of several sizes, are brought to.
 DEFAULT_SIZE = 64
-_PROBES = 200
-# Smaller images are enlarged.
-_SMALLEST = 4
+# Images looked at for the size; smaller ones than the latter are enlarged.
+_PROBES, _SMALLEST = 200, 4
 # Images per chunk, their bytes at most, and bytes of chunks in flight: memory use does not depend
 # on the number of images.
-_ROWS: Final = 32
-_CHUNK: Final = 1 << 20
-_WAITING: Final = 32 << 20
-_ELSEWHERE: Final = "set OPSIN_CACHE to another folder"
+_ROWS, _CHUNK, _WAITING = 32, 1 << 20, 32 << 20
 # Seconds between saves: the most work that a killed process loses.
 _SAVED_EVERY: Final = 2.0
-
+_ROW: Final = np.dtype(
+    [("done", "?"), ("depth", "u1"), ("range", "u1", (2,)), ("size", "i4", (2,)),
+     ("digest", "u1", (32,)), ("source_digest", "u1", (32,))]
+)  # fmt: skip
 
 #: A prepared image, with the SHA-256 of the original.
 ReadImage = tuple[PreparedPixels, NDArray[np.uint8]]
@@ -71,12 +75,37 @@ def look_up(key: str, recipe: DataRecipe) -> Decoded | None:
     """Return cached images in the recipe's bits, or in any if it names none."""
     for folder in dict.fromkeys((_folder_of(key), _folder_of(key, recipe.bits))):
         try:
-            decoded = read_set(folder)
+            decoded = _read_set(folder)
         except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, IndexError):
             continue
         if decoded and (recipe.bits in (None, decoded.bits) or not decoded.depths):
             return decoded
     return None
+
+
+def _read_set(folder: Path) -> Decoded | None:
+    """Return the images of a folder; ``None``, or an error, if any is missing."""
+    columns = read_facts(folder)
+    bits, depths = columns.pop("assumed"), columns.pop("depths")
+    unreadable = [(name, reason) for name, reason in columns.pop("unreadable")]
+    # A HEIC reader may have been installed since.
+    if any(why == formats.NEEDS_HEIF for _, why in unreadable) and formats.heif_reader():
+        return None
+    rows = np.load(folder / f"rows-{bits}.npy", allow_pickle=False)
+    images = np.load(folder / f"images-{bits}.npy", mmap_mode="r", allow_pickle=False)
+    lengths = {len(images), len(rows), *(len(columns[name]) for name in ("labels", "names"))}
+    if rows.dtype != _ROW or len(lengths) > 1:
+        return None
+    for name in ("digest", "source_digest", "size", "range"):
+        columns[f"{name}s"] = np.ascontiguousarray(rows[name])
+    decoded = Decoded(
+        **columns, images=images, rows=np.arange(len(rows)), unreadable=unreadable,
+        bits=bits if depths else None,
+        depths={int(depth): count for depth, count in depths.items()},
+    )  # fmt: skip
+    good = np.flatnonzero(rows["done"])
+    whole = len(good) == len(rows)
+    return decoded if whole else replace(take(decoded, good), rows=np.arange(len(good)))
 
 
 def read(recipe: DataRecipe, *, watcher: Watcher = SILENT, for_training: bool = True) -> Decoded:
@@ -86,18 +115,14 @@ def read(recipe: DataRecipe, *, watcher: Watcher = SILENT, for_training: bool = 
 
 
 def read_located(
-    source: LocatedSource,
-    recipe: DataRecipe,
-    watcher: Watcher,
-    *,
-    for_training: bool,
+    source: LocatedSource, recipe: DataRecipe, watcher: Watcher, *, for_training: bool,
     remote: RemoteReader | None = None,
-) -> Decoded:
+) -> Decoded:  # fmt: skip
     """Read a located source: see `read`."""
     key = cache_key(source.key, recipe)
     decoded = look_up(key, recipe)
     if decoded is None:
-        contents = _opened(source, recipe)
+        contents = source.open().keep(recipe.classes)
         if for_training:
             contents.check()
         elif not len(contents):
@@ -119,54 +144,43 @@ def read_located(
     return decoded if source.left_out is None else replace(decoded, left_out=source.left_out)
 
 
-def _opened(source: LocatedSource, recipe: DataRecipe) -> LabelledImages:
-    contents = source.open()
-    return contents.keep(recipe.classes) if recipe.classes else contents
-
-
 def read_by_default(
     source: LocatedSource, recipe: DataRecipe, decoded: Decoded, watcher: Watcher
 ) -> Decoded:
     """Return the same images, in the same order, under the default preparation."""
-    default = recipe.model_copy(
-        update={"size": None, "channels": None, "resize": "fit", "bits": None}
-    )
+    plain = {"size": None, "channels": None, "resize": "fit", "bits": None}
+    default = recipe.model_copy(update=plain)
     if default == recipe:
         return decoded
     as_asked = (*decoded.images.shape[1:], recipe.resize)
     own_bits = recipe.bits is None or not decoded.depths
     if own_bits and look_up(cache_key(source.key, default), default) is None:
-        usual = choose_preparation(_opened(source, recipe), default)
-        if (usual.height, usual.width, usual.channels, usual.resize) == as_asked:
+        usual = choose_preparation(source.open().keep(recipe.classes), default)
+        if (*usual.shape, usual.resize) == as_asked:
             return decoded
-    plain = read_located(source, default, watcher, for_training=False)
-    if (*plain.images.shape[1:], "fit", plain.bits) == (*as_asked, decoded.bits):
+    other = read_located(source, default, watcher, for_training=False)
+    if (*other.images.shape[1:], "fit", other.bits) == (*as_asked, decoded.bits):
         return decoded
 
     def keys(images: Decoded) -> Iterator[tuple[str, bytes]]:
         return zip(images.names, map(bytes, images.source_digests), strict=True)
 
-    row_of = {key: row for row, key in enumerate(keys(plain))}
+    row_of = {key: row for row, key in enumerate(keys(other))}
     rows = [row_of.get(key, -1) for key in keys(decoded)]
-    return decoded if -1 in rows else take(plain, np.array(rows, np.int64))
+    return decoded if -1 in rows else take(other, np.array(rows, np.int64))
 
 
 def _decode(
-    contents: LabelledImages,
-    recipe: DataRecipe,
-    key: str,
-    watcher: Watcher,
+    contents: LabelledImages, recipe: DataRecipe, key: str, watcher: Watcher,
     remote: RemoteReader | None,
-) -> Decoded:
-    """Decode a set into the cache."""
+) -> Decoded:  # fmt: skip
     preparation, folder = choose_preparation(contents, recipe), _folder_of(key, recipe.bits)
 
     def wait() -> None:
         watcher.note("another Opsin is reading the same images; waiting for it to finish")
 
-    def filled(preparation: Preparation) -> DecodedStore:
-        bits = preparation.bits or 16
-        store = DecodedStore(folder, len(contents), preparation.shape, bits)
+    def filled(preparation: Preparation) -> _Store:
+        store = _Store(folder, len(contents), preparation.shape, preparation.bits or 16)
         with contextlib.closing(store):
             _fill(store, contents, preparation, watcher, remote)
         return store
@@ -178,7 +192,8 @@ def _decode(
             if newest < time.time() - 7 * 86_400 and not (old / cache.ABOUT).exists():
                 with filelock.FileLock(lock, timeout=0):
                     shutil.rmtree(old)
-    with storage_errors(folder, _ELSEWHERE), exclusive(folder.with_suffix(".lock"), wait):
+    elsewhere = "set OPSIN_CACHE to another folder"
+    with storage_errors(folder, elsewhere), exclusive(folder.with_suffix(".lock"), wait):
         # Another process may have done the work meanwhile.
         decoded = look_up(key, recipe)
         if decoded is None:
@@ -191,14 +206,109 @@ def _decode(
                 first, store = store, filled(preparation.model_copy(update={"bits": bits}))
                 for file in folder.glob(f"*-{first.bits}.*"):
                     file.unlink()
-            store.complete(contents)
+            _complete(store, contents)
             decoded = look_up(key, recipe)
     if decoded is None:
         raise StorageError(
             f"The cache at {cache.cache_root()} does not keep what is written there",
-            "Set OPSIN_CACHE to another folder.",
+            f"{elsewhere.capitalize()}.",
         )
     return decoded
+
+
+class _Chunk(NamedTuple):
+    """Consecutive decoded images: first row, pixels, facts, and why some cannot be read."""
+
+    start: int
+    images: NDArray[np.uint8]
+    rows: NDArray[np.void]
+    reasons: dict[int, str]
+
+
+class _Store:
+    """A set that is being decoded; an earlier process's rows are reused if they fit."""
+
+    def __init__(self, folder: Path, count: int, shape: tuple[int, int, int], bits: Bits) -> None:
+        self.folder, self.count, self.shape, self.bits = folder, count, shape, bits
+        #: Why images cannot be read, by their rows.
+        self.reasons: dict[int, str] = {}
+        self._unsaved: list[_Chunk] = []
+        arrays = {"rows": (_ROW, (count,)), "images": (np.dtype(np.uint8), (count, *shape))}
+        files = {name: folder / f"{name}-{bits}.npy" for name in arrays}
+        try:
+            if not all(_holds(files[name], *wanted) for name, wanted in arrays.items()):
+                raise ValueError("arrays of another shape")
+            self.rows = np.load(files["rows"], allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                for name, wanted in arrays.items():
+                    cache.new_array(files[name], *wanted)
+            except OSError:
+                # Free the space that was allocated already.
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            self.rows = np.zeros(count, _ROW)
+        self._files = {name: file.open("r+b") for name, file in files.items()}
+
+    def pending(self, step: int) -> list[range]:
+        """Return the missing rows, in pieces of at most ``step``."""
+        left = np.flatnonzero(~self.rows["done"])
+        return [
+            range(start, min(start + step, int(run[-1]) + 1))
+            for run in np.split(left, np.flatnonzero(np.diff(left) > 1) + 1)
+            if len(run)
+            for start in range(int(run[0]), int(run[-1]) + 1, step)
+        ]
+
+    def put(self, chunk: _Chunk) -> None:
+        """Add a chunk; it counts as done after the next `save`."""
+        self._write("images", chunk.start, chunk.images)
+        self._unsaved.append(chunk)
+
+    def save(self) -> None:
+        """Write all pixels to the disk, and only then mark their rows as done."""
+        if self._unsaved:
+            self._sync("images")
+            for chunk in self._unsaved:
+                self.rows[chunk.start : chunk.start + len(chunk.rows)] = chunk.rows
+                self._write("rows", chunk.start, chunk.rows)
+                self.reasons |= chunk.reasons
+            self._sync("rows")
+            self._unsaved.clear()
+
+    def _write(self, name: str, start: int, rows: NDArray[np.generic]) -> None:
+        file = self._files[name]
+        # A file's end is where its last row ends, whatever its header takes.
+        file.seek((start - self.count) * (rows.nbytes // len(rows)), os.SEEK_END)
+        file.write(rows.tobytes())
+
+    def _sync(self, name: str) -> None:
+        self._files[name].flush()
+        os.fsync(self._files[name].fileno())
+
+    def close(self) -> None:
+        """Close the files: some systems cannot remove an open one."""
+        for file in self._files.values():
+            with contextlib.suppress(OSError):
+                file.close()
+
+
+def _holds(file: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
+    # In its own function, so that the map is closed before the file is rewritten.
+    array = np.load(file, mmap_mode="r", allow_pickle=False)
+    whole = array.offset + array.nbytes == file.stat().st_size
+    return bool(whole and array.dtype == dtype and array.shape == shape)
+
+
+def _complete(store: _Store, contents: LabelledImages) -> None:
+    """Describe a set once all rows are done, so that `look_up` finds it."""
+    depths, counts = np.unique(store.rows["depth"], return_counts=True)
+    write_facts(
+        store.folder, contents, arrays={}, assumed=store.bits,
+        depths={str(d): int(n) for d, n in zip(depths, counts, strict=True) if d},
+        unreadable=[(str(contents.names[row]), why) for row, why in sorted(store.reasons.items())],
+    )  # fmt: skip
 
 
 def rows_at_once(shape: Sequence[int]) -> int:
@@ -207,12 +317,9 @@ def rows_at_once(shape: Sequence[int]) -> int:
 
 
 def _fill(
-    store: DecodedStore,
-    contents: LabelledImages,
-    preparation: Preparation,
-    watcher: Watcher,
+    store: _Store, contents: LabelledImages, preparation: Preparation, watcher: Watcher,
     remote: RemoteReader | None,
-) -> None:
+) -> None:  # fmt: skip
     """Decode the missing rows; finished ones are saved whatever happens."""
     pending = store.pending(rows_at_once(store.shape))
     left = sum(map(len, pending))
@@ -253,11 +360,9 @@ def _fill(
 
 
 def _decoded_here(
-    contents: LabelledImages,
-    pending: Sequence[range],
-    preparation: Preparation,
+    contents: LabelledImages, pending: Sequence[range], preparation: Preparation,
     shape: tuple[int, int, int],
-) -> Generator[Chunk]:
+) -> Generator[_Chunk]:  # fmt: skip
     """Decode images in threads; unusual files are opened in sandboxed processes."""
     images = contents.images
 
@@ -267,15 +372,15 @@ def _decoded_here(
         except ImageError as error:
             return item, error
 
-    def decode(rows: range) -> Chunk:
+    def decode(rows: range) -> _Chunk:
         if isinstance(images, np.ndarray) and images.shape[1:] == shape:
-            same, known = images[rows.start : rows.stop], np.zeros(len(rows), ROW)
+            same, known = images[rows.start : rows.stop], np.zeros(len(rows), _ROW)
             known["done"], known["size"] = True, shape[:2]
             if same.dtype != np.uint8:
                 known["depth"] = [bits_needed(int(most)) for most in same.max(axis=(1, 2, 3))]
             known["source_digest"] = cache.digest_rows(same)
             pixels, _ = to_bytes(same, contents.source, bits=preparation.bits)
-            return _with_facts(Chunk(rows.start, pixels, known, {}))
+            return _with_facts(_Chunk(rows.start, pixels, known, {}))
         listed = (ListedImage.at(row, contents.names, images) for row in rows)
         with contextlib.closing(read_ahead(listed)) as ahead:
             return _chunk_of(rows, shape, map(answer, ahead))
@@ -296,8 +401,8 @@ def _chunk_of(
     rows: range,
     shape: tuple[int, int, int],
     answers: Iterator[tuple[ListedImage, ReadImage | ImageError]],
-) -> Chunk:
-    images, known = np.zeros((len(rows), *shape), np.uint8), np.zeros(len(rows), ROW)
+) -> _Chunk:
+    images, known = np.zeros((len(rows), *shape), np.uint8), np.zeros(len(rows), _ROW)
     reasons: dict[int, str] = {}
     for index, (item, answer) in enumerate(itertools.islice(answers, len(rows))):
         if isinstance(answer, ImageError):
@@ -306,11 +411,10 @@ def _chunk_of(
         ready, known["source_digest"][index] = answer
         images[index], known["depth"][index] = ready.pixels, ready.depth
         known["size"][index], known["done"][index] = (ready.height, ready.width), True
-    return _with_facts(Chunk(rows.start, images, known, reasons))
+    return _with_facts(_Chunk(rows.start, images, known, reasons))
 
 
-def _with_facts(chunk: Chunk) -> Chunk:
-    """Fill in the rows' ranges and digests."""
+def _with_facts(chunk: _Chunk) -> _Chunk:
     flat = chunk.images.reshape(len(chunk.images), -1)
     chunk.rows["range"] = np.stack([flat.min(axis=1), flat.max(axis=1)], axis=1)
     chunk.rows["digest"] = cache.digest_rows(chunk.images)
@@ -318,48 +422,39 @@ def _with_facts(chunk: Chunk) -> Chunk:
 
 
 def read_pixels(item: ListedImage, preparation: Preparation) -> ReadImage:
-    """Prepare an image."""
+    """Prepare an image, with the SHA-256 of its file or array."""
     if item.problem:
         raise item.problem
-    content, digest = content_and_digest(item.image, item.name)
-    return prepare(content, preparation, item.name, match=False), digest
-
-
-def content_and_digest(
-    image: Listed, name: str
-) -> tuple[bytes | NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return a file's bytes, or an array, with its SHA-256 ``uint8[32]``."""
+    image = item.image
     if isinstance(image, np.ndarray):
-        return image, cache.digest_rows(image[None])[0]
-    content = content_of(image, name)
-    return content, np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
+        digest = cache.digest_rows(image[None])[0]
+    else:
+        image = content_of(image, item.name)
+        digest = np.frombuffer(hashlib.sha256(image).digest(), np.uint8)
+    return prepare(image, preparation, item.name, match=False), digest
 
 
 def choose_preparation(contents: LabelledImages, recipe: DataRecipe) -> Preparation:
     """Choose size and channels by the recipe, or by a sample of the images."""
     sizes: set[tuple[int, int]] = set()
-    colour = False
-    if isinstance(contents.images, np.ndarray):
-        height, width, channels = contents.images.shape[1:]
-        sizes.add((height, width))
-        colour = channels == 3
+    colour, images = False, contents.images
+    if isinstance(images, np.ndarray):
+        sizes.add(images.shape[1:3])
+        colour = images.shape[3] == 3
     elif recipe.size is None or recipe.channels is None:
         # Test images must not influence it.
         rows = np.flatnonzero(contents.source_parts != TEST)
         rows = rows if rows.size else np.arange(len(contents))
         for row in rows[:: max(1, len(rows) // _PROBES)]:
             with contextlib.suppress(ImageError):
-                height, width, has_colour = read_header(contents.images[row])
+                height, width, has_colour = read_header(images[row])
                 sizes.add((height, width))
                 colour = colour or has_colour
     size = next(iter(sizes), (DEFAULT_SIZE, DEFAULT_SIZE))
     if len(sizes) > 1 or max(size) > DEFAULT_SIZE:
         size = (DEFAULT_SIZE, DEFAULT_SIZE)
     height, width = recipe.size or (max(_SMALLEST, size[0]), max(_SMALLEST, size[1]))
+    channels = recipe.channels or (3 if colour else 1)
     return Preparation(
-        height=height,
-        width=width,
-        channels=recipe.channels or (3 if colour else 1),
-        resize=recipe.resize,
-        bits=recipe.bits or 16,
+        height=height, width=width, channels=channels, resize=recipe.resize, bits=recipe.bits or 16
     )

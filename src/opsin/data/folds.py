@@ -37,9 +37,8 @@ def cut_into_folds(dataset: Dataset, folds: int) -> list[Dataset]:
         split = make_split(dataset.subjects, recipe)
         if not len(split.test):
             raise RecipeError(
-                f"{folds} folds are too many: {len(dataset):,} images, of which "
-                f"{len(np.unique(dataset.units)):,} are independent of each other, leave fold "
-                f"{number} without any to test",
+                f"{folds} folds are too many: {len(np.unique(dataset.units)):,} independent images "
+                f"leave fold {number} without any to test",
                 "Give fewer folds, or add images that are independent of these.",
             )
         parts.append(replace(dataset, recipe=recipe, split=split))

@@ -3,51 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import struct
-from collections.abc import Callable
 from types import ModuleType
-from typing import IO, Final
+from typing import Final
 
+import numpy as np
 import simplejpeg
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    GifImagePlugin,
-    IcoImagePlugin,
-    Image,
-    ImageFile,
-    Jpeg2KImagePlugin,
-    JpegImagePlugin,
-    PcxImagePlugin,
-    PngImagePlugin,
-    PpmImagePlugin,
-    TgaImagePlugin,
-    TiffImagePlugin,
-    UnidentifiedImageError,
-    WebPImagePlugin,
-    features,
-)
+from PIL import Image, ImageFile, PpmImagePlugin, TiffImagePlugin, UnidentifiedImageError, features
 
 from opsin.core.errors import ImageError
 
-_OPENERS: Final[dict[str, Callable[[IO[bytes], str], ImageFile.ImageFile]]] = {
-    # Its class itself: the usual opener also looks for further images behind the first.
-    "JPEG": JpegImagePlugin.JpegImageFile,
-    "PNG": PngImagePlugin.PngImageFile,
-    "WEBP": WebPImagePlugin.WebPImageFile,
-    "GIF": GifImagePlugin.GifImageFile,
-    "BMP": BmpImagePlugin.BmpImageFile,
-    "TIFF": TiffImagePlugin.TiffImageFile,
-    "PPM": PpmImagePlugin.PpmImageFile,
-    **({"AVIF": AvifImagePlugin.AvifImageFile} if AvifImagePlugin.SUPPORTED else {}),
-    **({"JPEG2000": Jpeg2KImagePlugin.Jpeg2KImageFile} if features.check_codec("jpg_2000") else {}),
-    "ICO": IcoImagePlugin.IcoImageFile,
-    "PCX": PcxImagePlugin.PcxImageFile,
-    # Last: its header says little that other files could not.
-    "TGA": TgaImagePlugin.TgaImageFile,
+# Pillow's modules for what may be decoded: it also knows formats that can start other programs.
+# TGA is last, because its header says little that other files could not.
+_MODULES: Final = [
+    "Jpeg", "Png", "WebP", "Gif", "Bmp", "Tiff", "Ppm",
+    *(["Avif"] if features.check_module("avif") else []),
+    *(["Jpeg2K"] if features.check_codec("jpg_2000") else []),
+    "Ico", "Pcx", "Tga",
+]  # fmt: skip
+# Their classes: the usual openers also look for further images behind the first.
+_OPENERS: Final[dict[str, type[ImageFile.ImageFile]]] = {
+    opener.format: opener
+    for opener in (
+        getattr(importlib.import_module(f"PIL.{name}ImagePlugin"), f"{name}ImageFile")
+        for name in _MODULES
+    )
 }
-#: What may be decoded. A list, because Pillow knows formats that can start other programs.
+#: What may be decoded.
 FORMATS: Final = tuple(_OPENERS)
 
 #: Endings of image files in a folder.
@@ -66,30 +50,24 @@ NAMED: Final = "JPEG, PNG, WebP, GIF, BMP, TIFF, HEIC, AVIF, JPEG 2000, PNM, TGA
 NEEDS_HEIF: Final = "HEIC needs pi-heif, which is not installed (pip install pi-heif)"
 
 # Brands of HEIC files (ISO/IEC 23008-12, annexes B to D); the last two are containers.
-_HEIF_BRANDS: Final = frozenset(
-    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
-)
+_HEIF_BRANDS: Final = b"heic heix heim heis hevc hevx hevm hevs mif1 msf1".split()
 _TGA_END: Final = b"TRUEVISION-XFILE.\0"
 
 #: Pixels of the largest image that is opened; more is taken for a decompression bomb.
 MAX_PIXELS: Final = 80_000_000
 #: Bytes of the largest file that is read.
 MAX_BYTES: Final = 200_000_000
-# Pixels that are laid over white at a time.
-_LAID: Final = 4_000_000
+# Pixels that are laid over white, or scaled, at a time.
+_LAID: Final = 1_000_000
 
 # Numbers of entries in EXIF data and TIFF files.
 _ORIENTATION, _TILE_WIDTH, _TILE_HEIGHT = 0x0112, 0x0142, 0x0143
 # EXIF's orientations, and what turns the stored image upright (TIFF 6.0, tag 274).
+_TURN: Final = Image.Transpose
 _TURNS: Final = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+    2: _TURN.FLIP_LEFT_RIGHT, 3: _TURN.ROTATE_180, 4: _TURN.FLIP_TOP_BOTTOM, 5: _TURN.TRANSPOSE,
+    6: _TURN.ROTATE_270, 7: _TURN.TRANSVERSE, 8: _TURN.ROTATE_90,
+}  # fmt: skip
 #: Orientations whose turn brings a far end of the stored image to the left, and to the top.
 TURN_LEFT: Final = (2, 3, 6, 7)
 TURN_TOP: Final = (3, 4, 7, 8)
@@ -98,26 +76,31 @@ TURN_TOP: Final = (3, 4, 7, 8)
 def open_header(content: bytes, name: str) -> ImageFile.ImageFile:
     """Read a file's format and size without decoding it."""
     for kind, opener in _OPENERS.items():
-        accept = Image.OPEN[kind][1]
-        if accept is None:  # a TGA is told by its footer or, since old ones have none, by its name
-            accepted: object = content.endswith(_TGA_END) or name.lower().endswith(".tga")
-        else:
-            accepted = accept(content[:16])
-        # A string means that this build of Pillow lacks the format.
-        if accepted is not True:
-            continue
-        with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
-            header = opener(io.BytesIO(content), "")
-            _check_limits(header, name)
-            return header
+        if _accepts(kind, content, name):
+            with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
+                header: ImageFile.ImageFile = opener(io.BytesIO(content), "")
+                _check_limits(header, name)
+                return header
     if not is_heif(content):
         raise UnidentifiedImageError(name)
-    reader = heif_reader()
-    if reader is None:
+    if (reader := heif_reader()) is None:
         raise ImageError(f"{name}: {NEEDS_HEIF}", "Install it, or save the image as JPEG.")
     image: ImageFile.ImageFile = reader.HeifImageFile(io.BytesIO(content), "")
     _check_limits(image, name)
     return image
+
+
+def _accepts(kind: str, content: bytes, name: str) -> bool:
+    accept = Image.OPEN[kind][1]
+    if accept is None:  # a TGA is told by its footer or, since old ones have none, by its name
+        return content.endswith(_TGA_END) or name.lower().endswith(".tga")
+    # A string means that this build of Pillow lacks the format.
+    return accept(content[:16]) is True
+
+
+def looks_like_image(start: bytes) -> bool:
+    """Recognise an image by its first bytes."""
+    return is_heif(start) or any(_accepts(kind, start, "") for kind in _OPENERS)
 
 
 def heif_reader() -> ModuleType | None:
@@ -148,10 +131,8 @@ def _check_limits(header: ImageFile.ImageFile, name: str) -> None:
             sizes.append((wide, high))
     width, height = max(sizes, key=lambda size: size[0] * size[1])
     if width * height > MAX_PIXELS:
-        millions = MAX_PIXELS // 1_000_000
-        raise ImageError(
-            f"{name}: {width:,} × {height:,} pixels; at most {millions} million are read"
-        )
+        most = f"at most {MAX_PIXELS // 1_000_000} million are read"
+        raise ImageError(f"{name}: {width:,} × {height:,} pixels; {most}")
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -203,18 +184,11 @@ def is_grey(header: Image.Image) -> bool:
 def grey_or_rgb(image: Image.Image, name: str) -> Image.Image:
     """Convert Pillow's modes of 8 bits to ``L`` or ``RGB``, transparent parts to white."""
     if image.mode == "F":
-        raise ImageError(
-            f"{name}: holds floating-point numbers, whose white is unknown",
-            "Save it as an 8-bit PNG.",
-        )
-    if image.has_transparency_data:
-        return _opaque(image)
-    if image.mode in ("L", "RGB"):
-        return image
-    return image.convert("L" if image.mode == "1" else "RGB")
-
-
-def _opaque(image: Image.Image) -> Image.Image:
+        what = "holds floating-point numbers, whose white is unknown"
+        raise ImageError(f"{name}: {what}", "Save it as an 8-bit PNG.")
+    if not image.has_transparency_data:
+        mode = {"1": "L", "L": "L"}.get(image.mode, "RGB")
+        return image if image.mode == mode else image.convert(mode)
     grey = image.mode in ("1", "L", "LA", "La")
     white = Image.new("L" if grey else "RGB", image.size, "white")
     # In strips: each layer of a whole large image would take its memory again.
@@ -225,3 +199,22 @@ def _opaque(image: Image.Image) -> Image.Image:
         layers = part.convert("LA" if grey else "RGBA")
         white.paste(layers.getchannel("L") if grey else layers, box, layers.getchannel("A"))
     return white
+
+
+class PnmDecoder(PpmImagePlugin.PpmDecoder):
+    """P5 and P6 of any white: Pillow reads number by number in Python."""
+
+    def decode(self, buffer: object) -> tuple[int, int]:  # noqa: ARG002  it reads by itself
+        """Read the whole image."""
+        maxval = self.args[-1]
+        count = self.state.xsize * self.state.ysize * Image.getmodebands(self.mode)
+        kind = np.dtype(">u2" if maxval > 255 else np.uint8)
+        content = self.fd.read(count * kind.itemsize)  # type: ignore[union-attr]
+        values = np.frombuffer(content, kind, len(content) // kind.itemsize)
+        most, dtype = (65535, "<i4") if self.mode == "I" else (255, "u1")
+        raw = bytearray()
+        for start in range(0, len(values), _LAID):
+            block = np.minimum(values[start : start + _LAID], maxval)
+            raw += np.rint(block / maxval * most).astype(dtype).tobytes()
+        self.set_as_raw(bytes(raw), "I;32" if self.mode == "I" else self.mode)
+        return -1, 0

@@ -18,19 +18,16 @@ from numpy.typing import NDArray
 
 from opsin.core.errors import ImageError, RecipeError, SourceError
 from opsin.data.cache import DigestSet
-from opsin.data.images import content_of
+from opsin.data.images import PackedImage, content_of
 from opsin.stores.bucket import CONNECTIONS, StoredObject, is_stored
 
 _WRITTEN: Final = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
 _NAMED: Final = re.compile(r"(?P<stem>.+)-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})", re.DOTALL)
-# Images and bytes in flight at most.
-_AHEAD: Final = 4 * CONNECTIONS
-_WAITING: Final = 32 << 20
-# Bytes assumed for an unknown size.
-_USUAL: Final = 1 << 20
+# Images and bytes in flight at most, and bytes assumed for an unknown size.
+_AHEAD, _WAITING, _USUAL = 4 * CONNECTIONS, 32 << 20, 1 << 20
 
 #: A file, an object of a store, a file's bytes, or an array.
-Listed = str | Path | StoredObject | bytes | NDArray[np.uint8]
+Listed = str | StoredObject | bytes | NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -44,29 +41,22 @@ class ListedImage:
     problem: ImageError | None = None
 
     @classmethod
-    def at(
-        cls,
-        row: int,
-        names: Sequence[str],
-        images: Sequence[Path | StoredObject | bytes | NDArray[np.uint8]] | NDArray[Any],
-    ) -> Self:
+    def at(cls, row: int, names: Sequence[str], images: Any) -> Self:
         """Return the image of a row, or with the problem of reading it."""
-        name = str(names[row])
+        name, image = str(names[row]), images[row]
         try:
-            return cls(name, images[row])
+            return cls(name, content_of(image, name) if isinstance(image, PackedImage) else image)
         except ImageError as error:
             return cls(name, b"", problem=error)
 
     @property
     def path(self) -> str | None:
         """Its file, or ``None`` for other content."""
-        return str(self.image) if isinstance(self.image, str | Path) else None
+        return self.image if isinstance(self.image, str) else None
 
     def absolute(self) -> Self:
         """Return it with an absolute path, for a process in another folder."""
-        if self.path is None:
-            return self
-        return replace(self, image=os.path.abspath(self.path))  # noqa: PTH100  any text
+        return replace(self, image=os.path.abspath(self.path)) if self.path else self  # noqa: PTH100
 
 
 def held_bytes(item: ListedImage) -> int:
@@ -85,10 +75,7 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 1 <= self.number <= self.count:
-            first = f"they go from 1/{self.count} to {self.count}/{self.count}"
-            raise RecipeError(
-                f"There is no shard {self}: {first if self.count else 'the first of two is 1/2'}"
-            )
+            raise RecipeError(f"There is no shard {self}: the first of two is 1/2")
 
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
@@ -113,9 +100,8 @@ class Shard:
 def named_shard(part: Path) -> Shard | None:
     """Return the shard in a file's name, if any."""
     match = _NAMED.fullmatch(part.stem)
-    if match is None or not 1 <= int(match["number"]) <= int(match["count"]):
-        return None
-    return Shard(int(match["number"]), int(match["count"]))
+    number, count = (int(match["number"]), int(match["count"])) if match else (0, 0)
+    return Shard(number, count) if 1 <= number <= count else None
 
 
 def whole_file(part: Path) -> Path | None:
@@ -187,9 +173,9 @@ class Stream:
         return None if self.passing else next(iter(self), None)
 
 
-def stream_of_one(source: str, path: Path) -> Stream:
-    """Return the stream of one image file."""
-    return Stream(source, "file", lambda: iter([ListedImage(source, str(path))]), lambda: 1)
+def stream_of_one(source: str, image: str | StoredObject) -> Stream:
+    """Return the stream of one image."""
+    return Stream(source, "file", lambda: iter([ListedImage(source, image)]), lambda: 1)
 
 
 def join_streams(streams: Sequence[Stream]) -> Stream:
@@ -221,14 +207,10 @@ def join_streams(streams: Sequence[Stream]) -> Stream:
         for stream in streams:
             stream.close()
 
-    return Stream(
-        source,
-        "file" if all(stream.kind == "file" for stream in streams) else "several",
-        lambda: itertools.chain.from_iterable(map(named, streams)),
-        count,
-        close,
-        passing=any(stream.passing for stream in streams),
-    )
+    kind = "file" if all(stream.kind == "file" for stream in streams) else "several"
+    passing = any(stream.passing for stream in streams)
+    images = itertools.chain.from_iterable
+    return Stream(source, kind, lambda: images(map(named, streams)), count, close, passing=passing)
 
 
 def cut_stream(stream: Stream, shard: Shard, again: Stream) -> Stream:

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
@@ -17,8 +18,6 @@ from opsin.core.errors import SourceError
 from opsin.core.format import counted
 from opsin.data.formats import SUFFIXES
 
-# Files that mark a folder as a run of Opsin.
-_RUN_FILES: Final = ("recipe.json", "status.json")
 #: File that lists the members of an archive that were not unpacked.
 LEFT_OUT_FILE: Final = ".opsin-left-out.json"
 #: Most entries of a folder that a stream sorts, since sorting holds them in memory.
@@ -48,7 +47,7 @@ def is_within(path: str, folder: str) -> bool:
 
 def is_run(folder: str) -> bool:
     """Tell whether a folder is a run of Opsin."""
-    return all(os.path.isfile(f"{folder}/{name}") for name in _RUN_FILES)  # noqa: PTH113
+    return all(os.path.isfile(f"{folder}/{name}") for name in ("recipe.json", "status.json"))  # noqa: PTH113
 
 
 def natural(name: str) -> str:
@@ -80,8 +79,8 @@ def kind_of_entry(entry: os.DirEntry[str]) -> Literal["folder", "image", "file"]
 
 
 @contextlib.contextmanager
-def readable_folder(path: str, *, called: str | None = None) -> Iterator[None]:
-    """Turn an `OSError` about a folder into a `SourceError`."""
+def readable(path: object, *, called: str | None = None) -> Iterator[None]:
+    """Turn an `OSError` about a folder or file into a `SourceError`."""
     try:
         yield
     except OSError as error:
@@ -89,8 +88,6 @@ def readable_folder(path: str, *, called: str | None = None) -> Iterator[None]:
         raise SourceError(f"{called or path}: {reason}", "Check its rights.") from error
 
 
-_EXAMPLES: Final = 5
-_NAMED: Final = 3
 _ENDINGS: Final = {
     "text file": "txt md log rtf text rst",
     "table": "csv tsv json jsonl ndjson xml xls xlsx parquet yaml yml",
@@ -122,7 +119,7 @@ class LeftOutCounts:
         """Count something of a kind, named in the singular."""
         self.counts[kind] += count
         examples = self._examples.setdefault(kind, [])
-        if name and len(examples) < _EXAMPLES:
+        if name and len(examples) < 5:
             examples.append(name)
 
     def add_file(self, name: str) -> None:
@@ -157,23 +154,22 @@ def left_out_in_words(left_out: Iterable[LeftOut]) -> str:
             r"(?= (?:beside|with|without|in|of|out|outside|that) )", entry.kind, maxsplit=1
         )
         number = counted(entry.count, entry.kind, f"{noun}s{''.join(rest)}")
-        names = ", ".join(entry.examples[:_NAMED])
-        more = " …" if entry.count > _NAMED and names else ""
+        names = ", ".join(entry.examples[:3])
+        more = " …" if entry.count > 3 and names else ""
         kinds.append(f"{number} ({names}{more})" if names else number)
     return ", ".join(kinds)
 
 
+@dataclass
 class Walk:
     """What a walk over a folder, or over a store's prefix, finds besides images."""
 
-    def __init__(self, root: str) -> None:
-        self.root = root
-        #: Folders down to two levels, the empty ones, and those that hold links out of the root.
-        self.folders: list[str] = []
-        self.bare: set[str] = set()
-        self.linked_out: set[str] = set()
-        #: What is left out, by kind.
-        self.passed = LeftOutCounts()
+    root: str
+    #: Folders down to two levels, the empty ones, and those that hold links out of the root.
+    folders: list[str] = field(default_factory=list)
+    bare: set[str] = field(default_factory=set)
+    linked_out: set[str] = field(default_factory=set)
+    passed: LeftOutCounts = field(default_factory=LeftOutCounts)
 
 
 class ImageTree(Walk):
@@ -181,8 +177,7 @@ class ImageTree(Walk):
 
     def __init__(self, root: Path, *, follow_links: bool = False, stream: bool = False) -> None:
         super().__init__(str(root))
-        self._follow_links = follow_links
-        self._stream = stream
+        self._follow_links, self._stream = follow_links, stream
         self._inside = os.path.realpath(root)
 
     def images(self) -> Iterator[str]:
@@ -213,7 +208,6 @@ class ImageTree(Walk):
                 folders += reversed(inner)
 
     def _entries(self, folder: str) -> Iterator[tuple[str, str, str]]:
-        """Yield a folder's entries in natural order, or unsorted if a stream has very many."""
         scanned = self._scan(folder)
         first = list(itertools.islice(scanned, SORTED + 1 if self._stream else None))
         if not self._stream or len(first) <= SORTED:
@@ -222,13 +216,13 @@ class ImageTree(Walk):
         return itertools.chain(first, scanned)
 
     def _scan(self, folder: str) -> Iterator[tuple[str, str, str]]:
-        """Yield names of images and folders, their kinds, and the targets of links."""
+        # Names of images and folders, their kinds, and the targets of links.
         path = f"{self.root}/{folder}" if folder else self.root
         if is_run(path):
             self.passed.add("run of Opsin", folder)  # its images are figures
             return
         try:
-            with readable_folder(path), os.scandir(path) as entries:
+            with readable(path), os.scandir(path) as entries:
                 bare = True
                 for entry in entries:
                     bare, kind = False, kind_of_entry(entry)

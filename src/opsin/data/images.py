@@ -1,9 +1,4 @@
-"""Bytes become upright pixels of one size: for training and prediction alike.
-
-A malicious file can make a decoder loop or exhaust memory before its size is known. Files that are
-not plainly harmless are opened in a sandboxed process, within limits, so that each costs at most
-one answer.
-"""
+"""Bytes become upright pixels: harmless files here, others in a sandbox, within limits."""
 
 from __future__ import annotations
 
@@ -16,7 +11,8 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,15 +24,9 @@ from opsin.core.files import open_regular
 from opsin.core.metadata import Bits, Preparation
 from opsin.core.platform import cores
 from opsin.core.sandbox import Sandbox
-from opsin.data import formats
+from opsin.data import formats, network_pixels
 from opsin.data.formats import MAX_BYTES, MAX_PIXELS
-from opsin.data.network_pixels import (
-    Upright,
-    lies_on_other_side,
-    match_background,
-    placement,
-    to_pixels,
-)
+from opsin.data.network_pixels import Upright, lies_on_other_side
 from opsin.data.pixel_values import bits_needed, image_from_array, load_bytes
 from opsin.data.plain_headers import PlainFile, plain
 from opsin.stores.bucket import StoredObject
@@ -44,30 +34,42 @@ from opsin.stores.bucket import StoredObject
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
-ImageLike = str | os.PathLike[str] | bytes | BinaryIO | StoredObject | Image.Image | NDArray[Any]
 
-# How many times larger than the target a JPEG must stay when decoded at a fraction. Measured:
-# at 1.9 the pixels differ by less than 1 of 255 on average from those of the whole image
-# (docs/understand/measured.md). Only halves are used: libjpeg-turbo takes longer for 5/8 to
-# 7/8 than for the whole.
-_SPARE: Final = 1.9
-_EIGHTHS: Final = (1, 2, 4)
-# Larger images are decoded one at a time.
-_LARGE: Final = 8_000_000
-# Reentrant: the same image may be decoded at a fraction of its size and then whole.
-_one_large = threading.RLock()
-_PIECE: Final = 1 << 20
-# Bytes of rows per piece of an answer: Pillow keeps two copies of what it converts.
-_ROWS: Final = 8 << 20
-# Limits of the sandbox: besides reading the file, so that a file costs less than five seconds in
-# all, and besides the 50 MB of the bare process, so that it stays below 512 MB.
-_SECONDS: Final = 3.0
-_MEMORY: Final = 440 << 20
-_PROCESSES: Final = min(8, cores())
+@dataclass(frozen=True, slots=True)
+class PackedImage:
+    """One of many images in a file, between two offsets."""
+
+    file: str
+    start: int
+    end: int
+
+    def read(self) -> bytes:
+        """Return its bytes."""
+        with open_regular(self.file) as packed:
+            packed.seek(self.start)
+            content = packed.read(self.end - self.start)
+        if len(content) < self.end - self.start:
+            raise ValueError("it has been cut short")
+        return content
+
+
+#: What can be read as an image: a file's name, content, or stream, a place, or pixels.
+ImageFileLike = str | os.PathLike[str] | bytes | BinaryIO | StoredObject | PackedImage
+ImageLike = ImageFileLike | Image.Image | NDArray[Any]
+
+# How many times larger than the target a JPEG must stay when decoded at a fraction. At 1.9 the
+# pixels differ by less than 1 of 255 on average from those of the whole image
+# (docs/understand/measured.md). libjpeg-turbo takes longer for 5/8 to 7/8 than for the whole.
+_SPARE, _EIGHTHS = 1.9, (1, 2, 4)
+# Larger images are decoded one at a time. Reentrant: the same may be decoded small, then whole.
+_LARGE, _one_large = 8_000_000, threading.RLock()
+# Bytes of a stream read at once, and of rows per piece of an answer: Pillow keeps two copies.
+_PIECE, _ROWS = 1 << 20, 8 << 20
+# Limits of the sandbox: a file costs less than five seconds in all, and below 512 MB.
+_SECONDS, _MEMORY = 3.0, 440 << 20
 # Files refused for time, memory or a crash: why, and when. The machine may have been busy, so an
 # entry expires after this many seconds; beyond the limit all are dropped.
-_REMEMBERED: Final = 300.0
-_MOST: Final = 10_000
+_REMEMBERED, _MOST = 300.0, 10_000
 _refused: dict[bytes, tuple[str, float]] = {}
 
 
@@ -114,7 +116,6 @@ def open_apart(
 
 
 def _ask(header: Header, content: bytes) -> tuple[Header, bytes]:
-    """Send a file's bytes to `decode_apart` in the sandbox."""
     # A file is read more than once, but refused only once.
     digest = hashlib.blake2b(content, digest_size=16).digest()
     reason, since = _refused.get(digest, ("", -math.inf))
@@ -132,21 +133,18 @@ def _ask(header: Header, content: bytes) -> tuple[Header, bytes]:
 
 
 @functools.cache
-def _sandbox(owner: int) -> Sandbox:
-    """Return this process's sandbox: a fork must not share locks and pipes with its parent."""
-    del owner
+def _sandbox(owner: int) -> Sandbox:  # noqa: ARG001  a fork must not share locks and pipes
     task = "opsin.data.images:decode_apart"
-    return Sandbox(task, seconds=_SECONDS, memory=_MEMORY, processes=_PROCESSES)
+    return Sandbox(task, seconds=_SECONDS, memory=_MEMORY, processes=min(8, cores()))
 
 
 def decode_apart(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
     """Prepare a file, open it, or read its header, in the sandbox's process."""
     from PIL import AvifImagePlugin  # noqa: PLC0415  its setting is for this process alone
 
-    from opsin.data import pnm  # noqa: F401, PLC0415  so is its decoder
-
     # Each thread would reserve memory beyond this process's limit.
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    Image.register_decoder("ppm", formats.PnmDecoder)
     content, name = whole(body), header["name"]
     if header["do"] == "prepare":
         preparation = Preparation.model_validate(header["preparation"])
@@ -187,8 +185,8 @@ def prepare(
     if stated is not None:
         with contextlib.suppress(_DamagedError):
             return prepare_here(content, preparation, name, match=match, stated=stated)
-    header = {"do": "prepare", "name": name, "match": match}
-    header["preparation"] = preparation.model_dump(mode="json")
+    stated_as = preparation.model_dump(mode="json")
+    header = {"do": "prepare", "name": name, "match": match, "preparation": stated_as}
     answer, pixels = _ask(header, content)
     height, width, notes, depth = answer["rest"]
     # A copy, because the caller may write into it.
@@ -197,29 +195,21 @@ def prepare(
 
 
 def prepare_here(
-    image: bytes | Image.Image | NDArray[Any],
-    preparation: Preparation,
-    name: str,
-    *,
-    match: bool,
+    image: bytes | Image.Image | NDArray[Any], preparation: Preparation, name: str, *, match: bool,
     stated: PlainFile | None = None,
-) -> PreparedPixels:
+) -> PreparedPixels:  # fmt: skip
     """Run `prepare` in this process."""
     with open_here(image, preparation, name, stated) as upright:
         notes = (upright.note,) if upright.note else ()
-        ready = PreparedPixels(
-            to_pixels(upright, preparation), upright.height, upright.width, notes, upright.depth
-        )
-        background = preparation.background
+        pixels, background = network_pixels.to_pixels(upright, preparation), preparation.background
+        ready = PreparedPixels(pixels, upright.height, upright.width, notes, upright.depth)
         if not (match and background and lies_on_other_side(upright.image, background)):
             return ready
         # The subject is cut out, at full resolution.
-        with (
-            open_here(image, None, name, stated)
-            if upright.eighths < 8
-            else contextlib.nullcontext(upright)
-        ) as whole:
-            matched = match_background(whole.image, preparation)
+        less = upright.eighths < 8
+        again = open_here(image, None, name, stated) if less else contextlib.nullcontext(upright)
+        with again as complete:
+            matched = network_pixels.match_background(complete.image, preparation)
     if matched is None:
         return ready
     return ready._replace(pixels=matched[0], notes=(*notes, matched[1]))
@@ -248,12 +238,10 @@ def read_header_here(content: bytes, name: str) -> tuple[int, int, bool]:
         return height, width, not formats.is_grey(header)
 
 
-def content_of(image: str | os.PathLike[str] | bytes | BinaryIO | StoredObject, name: str) -> bytes:
+def content_of(image: ImageFileLike, name: str) -> bytes:
     """Return an image file's bytes."""
-    if isinstance(image, bytes):
-        return image
-    if isinstance(image, bytearray | memoryview):
-        return bytes(image)
+    if isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image)  # which copies no bytes
     content: bytes | None = None
     try:
         if isinstance(image, str | os.PathLike):
@@ -265,6 +253,8 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO | StoredObject, 
             # Too large an object is not requested.
             if image.size <= MAX_BYTES:
                 content = open_bucket(image).content(image, MAX_BYTES + 1)
+        elif isinstance(image, PackedImage):
+            content = image.read()
         elif callable(getattr(image, "read", None)):
             if image.seekable():
                 image.seek(0)
@@ -277,8 +267,8 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO | StoredObject, 
                 "Pillow image or an array is expected"
             )
     except (OSError, ValueError) as error:  # ValueError: NUL in a name, or a closed file
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise ImageError(f"{name}: {reason}") from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ImageError(f"{name}: {reason.lower()}") from error
     if content is None or len(content) > MAX_BYTES:
         raise ImageError(f"{name}: larger than {MAX_BYTES // 1_000_000} MB")
     return content
@@ -286,11 +276,9 @@ def content_of(image: str | os.PathLike[str] | bytes | BinaryIO | StoredObject, 
 
 @contextlib.contextmanager
 def open_here(
-    image: bytes | Image.Image | NDArray[Any],
-    preparation: Preparation | None,
-    name: str,
+    image: bytes | Image.Image | NDArray[Any], preparation: Preparation | None, name: str,
     stated: PlainFile | None = None,
-) -> Iterator[Upright]:
+) -> Iterator[Upright]:  # fmt: skip
     """Decode an image in this process and turn it upright, for the duration of the block."""
     bits = preparation.bits if preparation else None
     with contextlib.ExitStack() as stack:
@@ -309,16 +297,11 @@ def open_here(
 
 
 def _decoded(
-    content: bytes,
-    preparation: Preparation | None,
-    name: str,
-    stated: PlainFile | None,
+    content: bytes, preparation: Preparation | None, name: str, stated: PlainFile | None,
     stack: contextlib.ExitStack,
-) -> Upright:
-    """Decode a file: a simple JPEG by simplejpeg, at a fraction of its size; others by Pillow.
-
-    A plain JPEG never reaches Pillow, whose header parsing takes as long as the pixels.
-    """
+) -> Upright:  # fmt: skip
+    # A simple JPEG by simplejpeg, at a fraction of its size; others by Pillow, whose parsing of
+    # headers takes as long as the pixels of a plain JPEG.
     header = None
     if stated is not None and stated.kind == "JPEG":
         size, grey, passes = (stated.width, stated.height), stated.channels == 1, stated.passes
@@ -331,7 +314,7 @@ def _decoded(
     eighths, simple = 8, jpeg and formats.is_simple_jpeg(content, size, grey=grey)
     width, height = size[::-1] if orientation >= 5 else size
     if simple and preparation and min(size) >= 8:  # an eighth of less is no whole pixel
-        inner, (left, top, right, bottom) = placement(width, height, preparation)
+        inner, (left, top, right, bottom) = network_pixels.placement(width, height, preparation)
         spare = min((right - left) / inner[0], (bottom - top) / inner[1])
         eighths = next((n for n in _EIGHTHS if spare * n / 8 >= _SPARE), 8)
     # A progressive JPEG's coefficients are all kept in memory, at any scale.
@@ -351,7 +334,6 @@ def _decoded(
 def _whole(
     image: Image.Image, name: str, bits: Bits | None, content: bytes | None = None
 ) -> Upright:
-    """Decode an image with Pillow, scaled from ``bits``."""
     again = None if content is None else functools.partial(formats.open_header, content, name)
     shallow, note, depth = load_bytes(image, bits, content, again)
     # After the pixels: a PNG may store its EXIF data behind them.
@@ -367,7 +349,7 @@ def _name_of(image: ImageLike) -> str:
 
 
 def _all_of(stream: io.RawIOBase | BinaryIO, size: int = _PIECE) -> bytes:
-    """Read a stream to its end, or just beyond the limit, without holding two copies."""
+    # Or just beyond the limit, without holding two copies.
     first: bytes = stream.read(min(size, MAX_BYTES) + 1)
     if len(first) > MAX_BYTES or not (piece := stream.read(_PIECE)):
         return first
@@ -392,15 +374,13 @@ def explained(name: str) -> Iterator[None]:
     except (ImageError, _DamagedError):
         raise
     except Exception as error:
-        if isinstance(error, UnidentifiedImageError):
-            reason = "no image of a known format"
-        elif isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
-            reason = f"more than {MAX_PIXELS // 1_000_000} million pixels"
-        elif isinstance(error, EOFError) or "truncated" in str(error):
-            reason = "the file is cut short"
-        elif isinstance(error, MemoryError):
-            reason = "too large for the memory"
-        else:
-            reason = f"damaged ({type(error).__name__})"
+        bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+        reason = (
+            "no image of a known format" if isinstance(error, UnidentifiedImageError)
+            else f"more than {MAX_PIXELS // 1_000_000} million pixels" if isinstance(error, bombs)
+            else "the file is cut short" if isinstance(error, EOFError) or "truncated" in str(error)
+            else "too large for the memory" if isinstance(error, MemoryError)
+            else f"damaged ({type(error).__name__})"
+        )  # fmt: skip
         advice = "Save it again with another program, or leave it out."
         raise ImageError(f"{name}: {reason}", advice) from error

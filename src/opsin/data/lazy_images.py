@@ -27,11 +27,9 @@ class LazyImages:
     ndim: int = 4
 
     def __init__(
-        self,
-        read: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
-        rows: NDArray[np.int64],
+        self, read: Callable[[NDArray[np.int64]], NDArray[np.uint8]], rows: NDArray[np.int64],
         shape: tuple[int, ...],
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._read, self._rows = read, rows
         self.shape: tuple[int, ...] = (len(rows), *shape)
         self.nbytes: int = math.prod(self.shape)
@@ -74,9 +72,7 @@ def decode_lazily(
     def read(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         pixels = np.empty((len(rows), *shape), np.uint8)
         with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
-            decoded = pool.map(
-                lambda row: read_image(images[row], preparation, names[row]), rows.tolist()
-            )
+            decoded = pool.map(lambda row: read_image(images[row], preparation, names[row]), rows)
             for number, image in enumerate(decoded):
                 pixels[number] = image
         return pixels

@@ -1,8 +1,6 @@
 """Near duplicates: the same image cropped, resized, mirrored, recoded or brightened.
 
-Images are compared as pHash does, by the low frequencies of their cosine transform (SciPy), with
-their size: signs alone do not survive a crop. Each image, crops of it and their mirror images look
-for their nearest neighbours (scikit-learn), which are near duplicates if a finer crop is far nearer
+Images are compared as pHash does, by low frequencies; neighbours are near duplicates if far nearer
 than unrelated images are (a ratio test, Lowe, IJCV 2004): all trousers of Fashion-MNIST are alike.
 """
 
@@ -12,7 +10,7 @@ import contextlib
 import hashlib
 import itertools
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -42,7 +40,7 @@ _BLOCK: Final = 4096
 
 def _crops(scale: float, count: int) -> list[Crop]:
     offsets = np.linspace(0, 1 - scale, count).tolist()
-    return [(scale, top, left) for top, left in itertools.product(offsets, repeat=2)]
+    return [(scale, *corner) for corner in itertools.product(offsets, repeat=2)]
 
 
 _WHOLE: Final = (1.0, 0.0, 0.0)
@@ -101,13 +99,9 @@ def near_duplicates(
     index = np.empty(len(digests), np.int64)
     index[rows] = np.arange(len(rows))
     # A failed write costs only time in the next search.
+    found = replace(duplicates, pairs=index[duplicates.pairs])
     with contextlib.suppress(StorageError), atomic_file(file) as new, new.open("wb") as target:
-        np.savez(
-            target,
-            pairs=index[duplicates.pairs],
-            likeness=duplicates.likeness,
-            mirrored=duplicates.mirrored,
-        )
+        np.savez(target, **vars(found))
     return duplicates
 
 

@@ -1,11 +1,4 @@
-"""Upright images become the network's pixels: resized, their background matched.
-
-Fashion-MNIST and the digits are white on black; a photograph of a boot on a table is dark on
-white. A network that never saw a light background answers it with confident nonsense, which is
-the commonest disappointment of everyone who follows a tutorial to its end. A classifier's answer to
-a blank image is meaningless too: none of 1,797 digits, 70,000 of Fashion-MNIST, 2,527 of TrashNet
-and 2,062 hands is taken for one (docs/reference/images.md).
-"""
+"""Upright images become the network's pixels: resized, their background matched."""
 
 from __future__ import annotations
 
@@ -24,14 +17,11 @@ NO_CONTRAST: Final = "nothing to recognise: the image has no contrast"
 INVERTED: Final = ", as in training"
 # Noise of a sensor or of JPEG, in levels of 256.
 _TOLERANCE: Final = 8
-# An image with a border between these is left as it is.
-_DARK, _LIGHT = 96, 160
-# Share of training images on one side from which on an input on the other is inverted.
-_AGREEMENT: Final = 0.8
-# A subject that fills less is a speck.
-_LEAST_FILL: Final = 0.2
-# The longest side of a square.
-_LONGEST: Final = 4096
+# An image with a border between these is left as it is; share of training images on one side from
+# which on an input on the other is inverted.
+_DARK, _LIGHT, _AGREEMENT = 96, 160, 0.8
+# A subject that fills less is a speck; the longest side of a square.
+_LEAST_FILL, _LONGEST = 0.2, 4096
 
 
 @dataclass(frozen=True)
@@ -142,12 +132,8 @@ def measure_background(images: NDArray[np.uint8]) -> Background | None:
             contrasts.append(_strongest(difference, box))
     if not fills:
         return None
-    return Background(
-        level=round(level),
-        share=round(share, 4),
-        fill=round(float(np.median(fills)), 4),
-        contrast=round(float(np.median(contrasts)), 1),
-    )
+    fill, contrast = round(float(np.median(fills)), 4), round(float(np.median(contrasts)), 1)
+    return Background(level=round(level), share=round(share, 4), fill=fill, contrast=contrast)
 
 
 def lies_on_other_side(image: Image.Image, background: Background) -> bool:
@@ -192,8 +178,7 @@ def match_background(
 
 
 def _difference(pixels: NDArray[np.uint8], floor: tuple[int, ...]) -> NDArray[np.int16]:
-    """Each pixel's largest difference from the background, ``int16[H, W]``."""
-    # Channel by channel: NumPy is slow along an axis as short as theirs.
+    # Each pixel's largest, channel by channel: NumPy is slow along an axis as short as theirs.
     away = (np.abs(pixels[..., channel].astype(np.int16) - c) for channel, c in enumerate(floor))
     return functools.reduce(np.maximum, away)
 
@@ -210,6 +195,6 @@ def _subject(difference: NDArray[np.int16]) -> tuple[int, int, int, int] | None:
 
 
 def _strongest(difference: NDArray[np.int16], box: tuple[int, int, int, int]) -> float:
-    """The contrast of the strongest twentieth of the subject's pixels."""
+    # Of a twentieth of the subject's pixels.
     left, top, right, bottom = box
     return float(np.percentile(difference[top:bottom, left:right], 95)) or 1.0

@@ -1,8 +1,4 @@
-"""Values become bytes: of arrays where that is unambiguous, and of more than 8 bits.
-
-A microscope writes 12 bits into files of 16 without saying so, so the brightest of all images sets
-white. Formats that state their white (PNM, JPEG 2000, TIFF of 12 bits a sample) are scaled by it.
-"""
+"""Values become bytes: the brightest of all images sets white, unless the files state theirs."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import base64
 import io
 import sys
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, get_args
+from typing import Any, Final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +24,8 @@ _COLOURS: Final = ("RGB;16", "RGBX;16", "RGBA;16")
 _OTHER_ORDER: Final = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
 
-class StatedDepth(NamedTuple):
-    """The depth that a file states as its white, and the one that it is decoded to."""
-
-    bits: int = 0
-    scaled: int = 0
+#: The depth that a file states as its white, and the one that it is decoded to; 0 for none.
+_StatedDepth = tuple[int, int]
 
 
 def bits_needed(largest: int) -> Bits:
@@ -42,10 +35,8 @@ def bits_needed(largest: int) -> Bits:
 
 def brighter_than(bits: int) -> str:
     """Return the note on an image with larger values than the training images."""
-    return (
-        "brighter than the training images' range: whatever is above "
-        f"{(1 << bits) - 1:,} ({bits} bits) is white"
-    )
+    white = f"whatever is above {(1 << bits) - 1:,} ({bits} bits) is white"
+    return f"brighter than the training images' range: {white}"
 
 
 def image_from_array(
@@ -114,16 +105,14 @@ def encode_png(pixels: NDArray[np.uint8], *, optimize: bool = False) -> bytes:
 
 
 def load_bytes(
-    image: Image.Image,
-    bits: Bits | None,
-    content: bytes | None = None,
+    image: Image.Image, bits: Bits | None, content: bytes | None = None,
     again: Callable[[], ImageFile.ImageFile] | None = None,
-) -> tuple[Image.Image, str | None, int]:
+) -> tuple[Image.Image, str | None, int]:  # fmt: skip
     """Decode an image to bytes; return it with a note and the bits that its values need.
 
     For a file not yet decoded, pass its ``content`` and ``again``, which reopens it.
     """
-    stated, colours, depth = StatedDepth(), False, 0
+    stated, colours, depth = (0, 0), False, 0
     if content is not None and isinstance(image, ImageFile.ImageFile):
         stated, colours = _stated_depth(image, content), _take_bytes(image)
     image.load()
@@ -138,37 +127,32 @@ def load_bytes(
             _take_bytes(lower, lower=True)
             lower.load()
             shallow = _colour_bytes(image, lower, bits)
-    note = brighter_than(bits) if bits and depth > bits and not stated.scaled else None
+    note = brighter_than(bits) if bits and depth > bits and not stated[1] else None
     return shallow, note, depth
 
 
-def _stated_depth(header: ImageFile.ImageFile, content: bytes) -> StatedDepth:
-    """Return the depth that a file states, before decoding."""
+def _stated_depth(header: ImageFile.ImageFile, content: bytes) -> _StatedDepth:
     if isinstance(header, TiffImagePlugin.TiffImageFile):
-        packed = header.tag_v2.get(_BITS_PER_SAMPLE) == (12,)
-        return StatedDepth(12, 12) if packed else StatedDepth()
-    if header.format == "PPM":
-        args = header.tile[0].args
-        white = args[-1] if isinstance(args, tuple) else 65535
-        stated = isinstance(white, int) and 255 < white < 65535
-        return StatedDepth(bits_needed(white), 16) if stated else StatedDepth()
-    if header.format == "JPEG2000":
-        # Its code stream begins with two markers; Ssiz is the size of the first component less 1.
-        start = content.find(b"\xff\x4f\xff\x51")
-        bits = (content[start + 42] & 0x7F) + 1 if 0 <= start < len(content) - 42 else 16
-        return StatedDepth(bits_needed((1 << bits) - 1), 16) if 8 < bits < 16 else StatedDepth()
-    return StatedDepth()
+        return (12, 12) if header.tag_v2.get(_BITS_PER_SAMPLE) == (12,) else (0, 0)
+    white = 65535
+    if header.format == "PPM" and isinstance(args := header.tile[0].args, tuple):
+        white = args[-1]
+    # The code stream of JPEG 2000 begins with two markers; Ssiz is the size of the first component
+    # less 1.
+    start = content.find(b"\xff\x4f\xff\x51") if header.format == "JPEG2000" else -1
+    if 0 <= start < len(content) - 42:
+        white = (1 << (content[start + 42] & 0x7F) + 1) - 1
+    return (bits_needed(white), 16) if isinstance(white, int) and 255 < white < 65535 else (0, 0)
 
 
 def _grey_bytes(
-    image: Image.Image, bits: Bits | None, stated: StatedDepth
+    image: Image.Image, bits: Bits | None, stated: _StatedDepth
 ) -> tuple[Image.Image, int]:
-    """Scale grey of 16 bits, or of 32 that hold 16, to bytes."""
     deep: NDArray[np.integer] = np.asarray(image)
     if deep.dtype.itemsize > 2:
         deep = np.clip(deep, 0, 65535)
     largest = int(deep.max(initial=0))
-    used = stated.scaled or bits or 16
+    used = stated[1] or bits or 16
     # Pillow scales PNM to 16 bits. A TIFF of 32 states nothing: it may hold 8 as well.
     of_16 = image.format is not None and (image.mode != "I" or image.format == "PPM")
     if used == 16 and not of_16 and largest <= 255:
@@ -177,7 +161,7 @@ def _grey_bytes(
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         grey[deep == transparent] = 255
-    return Image.fromarray(grey), stated.bits or bits_needed(largest)
+    return Image.fromarray(grey), stated[0] or bits_needed(largest)
 
 
 def _take_bytes(header: ImageFile.ImageFile, *, lower: bool = False) -> bool:

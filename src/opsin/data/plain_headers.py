@@ -1,9 +1,4 @@
-"""Recognition of harmless JPEG and PNG files, by a bounded walk over their headers.
-
-A decoder's time and memory depend on more than the size of an image: on segments, scans, chunks
-and EXIF. A file with few of each, and nothing unusual, is decoded in this process; any other in a
-sandbox (`opsin.data.images`), which gives the same pixels.
-"""
+"""Recognition of harmless JPEG and PNG files, by a bounded walk over their headers."""
 
 from __future__ import annotations
 
@@ -11,32 +6,21 @@ import struct
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-#: Pixels and bytes of the largest plain file.
-_PIXELS: Final = 25_000_000
-_BYTES: Final = 64 << 20
-# Each scan of a progressive JPEG is a pass over the whole image.
-_PASSED: Final = 300_000_000
+#: Pixels and bytes of the largest plain file. Each scan of a progressive JPEG is a pass over the
+#: whole image.
+_PIXELS, _BYTES, _PASSED = 25_000_000, 64 << 20, 300_000_000
 # Cameras and editors write about twenty segments or chunks, half a megabyte with a colour profile.
-_PARTS: Final = 64
-_NOTES: Final = 1 << 20
+_PARTS, _NOTES = 64, 1 << 20
 # Entries of EXIF's first directory, and the bytes of one value of each type (TIFF 6.0, section 2).
-_ENTRIES: Final = 64
-_VALUE_BYTES: Final = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4)
-_ORIENTATION: Final = 0x0112
-_SHORT: Final = 3
+_ENTRIES, _VALUE_BYTES = 64, (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4)
+_ORIENTATION, _SHORT = 0x0112, 3
 
 _EXIF: Final = b"Exif\0\0"
 _XMP: Final = b"http://ns.adobe.com/xap/1.0/\0"
 _PNG: Final = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
-_SEGMENT: Final = struct.Struct(">BBH")
-_FRAME: Final = struct.Struct(">BHHB")
-_CHUNK: Final = struct.Struct(">I4s")
-_IHDR: Final = struct.Struct(">IIBBBBB")
+_SEGMENT, _FRAME, _CHUNK, _IHDR = map(struct.Struct, (">BBH", ">BHHB", ">I4s", ">IIBBBBB"))
 # Baseline, extended and progressive JPEG with Huffman codes (ITU-T T.81, table B.1).
-_FRAMES: Final = frozenset({0xC0, 0xC1, 0xC2})
-_PROGRESSIVE: Final = 0xC2
-_SCAN: Final = 0xDA
-_APP1: Final = 0xE1
+_FRAMES, _PROGRESSIVE, _SCAN, _APP1 = {0xC0, 0xC1, 0xC2}, 0xC2, 0xDA, 0xE1
 # Tables, restart intervals, applications' segments and comments.
 _CARRIED: Final = frozenset({0xC4, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE})
 # Animation: more than one image; an older way to write EXIF.
@@ -101,7 +85,6 @@ def _plain_jpeg(content: bytes) -> PlainFile | None:
 
 
 def _noted_orientation(notes: Sequence[bytes]) -> int | None:
-    """Return the orientation in a JPEG's EXIF, or ``None`` if that is unusual."""
     exif = [note[len(_EXIF) :] for note in notes if note.startswith(_EXIF)]
     if len(exif) > 1:  # Pillow joins them
         return None
@@ -133,9 +116,8 @@ def _plain_png(content: bytes) -> PlainFile | None:
             notes += length
             sound = parts <= _PARTS and notes <= _NOTES and kind not in _UNUSUAL
             if kind == b"eXIf":
-                sound = (
-                    sound and exif_orientation(content[position : position + length]) is not None
-                )
+                exif = content[position : position + length]
+                sound = sound and exif_orientation(exif) is not None
             elif kind in (b"tEXt", b"zTXt", b"iTXt"):
                 sound = sound and not content.startswith(_OLD_EXIF, position)
         position += length + 4
@@ -152,19 +134,16 @@ def exif_orientation(tiff: bytes) -> int | None:
         (count,) = struct.unpack_from(order + "H", tiff, start)
         if count > _ENTRIES or start + 2 + 12 * count + 4 > len(tiff):
             return None
-        orientation, held = 0, 0
-        seen = set()
-        entry = struct.Struct(order + "HHII")
+        orientation, held, seen, entry = 0, 0, set(), struct.Struct(order + "HHII")
         for position in range(start + 2, start + 2 + 12 * count, 12):
             tag, kind, values, offset = entry.unpack_from(tiff, position)
             size = _VALUE_BYTES[kind] * values
             if not size or tag in seen:
                 return None
             seen.add(tag)
-            if size > 4:
-                held += size
-                if offset + size > len(tiff) or held > len(tiff):
-                    return None
+            held += size if size > 4 else 0
+            if held > len(tiff) or (size > 4 and offset + size > len(tiff)):
+                return None
             if tag == _ORIENTATION:
                 if kind != _SHORT or values != 1:
                     return None

@@ -25,8 +25,9 @@ from opsin.core.format import counted
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import atomic_file
 from opsin.data.cache import as_keys, digest_names, short_digest
+from opsin.data.corrections import Decoded
 from opsin.data.dataset import Dataset, fingerprint_of, load_recipe
-from opsin.data.decoded import Decoded, take
+from opsin.data.sources.contents import take
 from opsin.data.sources.named import is_place
 from opsin.data.split import Split
 
@@ -70,7 +71,6 @@ def recipe_of_run(run: RunDirectory, data: Places = ()) -> DataRecipe:
 
 
 def _recorded(run: RunDirectory) -> DataRecipe:
-    """Return the data part of a run's recipe with the recorded paths."""
     # Its own parts are recorded by now.
     recipe = run.read(RecordedRecipe).data.model_copy(update={"parts_of": None})
     if not run.dataset.is_file():
@@ -85,11 +85,8 @@ def _recorded(run: RunDirectory) -> DataRecipe:
 
 
 def _missing(recipe: DataRecipe) -> list[str]:
-    return [
-        source
-        for source in filter(None, (*recipe.sources, recipe.test))
-        if is_place(source) and not os.path.exists(os.path.expanduser(source))  # noqa: PTH110, PTH111
-    ]
+    places = filter(is_place, filter(None, (*recipe.sources, recipe.test)))
+    return [place for place in places if not os.path.exists(os.path.expanduser(place))]  # noqa: PTH110, PTH111
 
 
 def load_run_images(run: RunDirectory, data: Places = (), *, watcher: Watcher = SILENT) -> Dataset:

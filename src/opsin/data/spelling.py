@@ -6,12 +6,8 @@ import difflib
 import itertools
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 from opsin.core.errors import OpsinError, RecipeError
-
-# Names that an error lists, the closest first.
-_NAMED: Final = 30
 
 
 def alike_names(names: Sequence[str]) -> list[tuple[int, int]]:
@@ -40,23 +36,12 @@ def places_among(names: Iterable[str], known: Sequence[str]) -> list[int]:
     return [indices.get(nfc(name), -1) for name in names]
 
 
-def closest_first(names: Sequence[str], wanted: str) -> str:
-    """List names by similarity to a wanted one, at most thirty."""
-    alike = difflib.SequenceMatcher(b=wanted.lower())
-
-    def likeness(name: str) -> float:
-        alike.set_seq1(name.lower())
-        return -alike.ratio()
-
-    ranked = sorted(names, key=likeness)
-    more = len(ranked) - _NAMED
-    return ", ".join(ranked[:_NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
 def check_choices(
     what: str, names: Iterable[str], known: Sequence[str], error: type[OpsinError] = RecipeError
 ) -> None:
-    """Refuse names that are not among the known ones."""
+    """Refuse names that are not among the known ones; list thirty of these, the closest first."""
     for name in names:
         if name not in known:
-            raise error(f"There is no {what} {name!r} among {closest_first(known, name)}")
+            listed = ", ".join(difflib.get_close_matches(name, known, 30, cutoff=0))
+            more = f" and {len(known) - 30} more" if len(known) > 30 else ""
+            raise error(f"There is no {what} {name!r} among {listed}{more}")

@@ -105,12 +105,9 @@ def make_split(subjects: SplitInputs, recipe: DataRecipe) -> Split:
     cut_val, cut_test = not np.any(source_parts == VAL), not np.any(source_parts)
     if recipe.fold and (recorded is not None or not cut_test):
         which = "test" if np.any(source_parts == TEST) else "training"
-        raise RecipeError(
-            f"The {which} images are given, so there are no folds"
-            if recorded is None
-            else "parts_of gives the test part, so there are no folds",
-            "Leave fold out, or give the training images alone.",
-        )
+        given = f"The {which} images are given" if recorded is None else "parts_of gives the parts"
+        advice = "Leave fold out, or give the training images alone."
+        raise RecipeError(f"{given}, so there are no folds", advice)
     parts = np.where(source_parts == UNASSIGNED, TRAIN, source_parts)
     free = parts == TRAIN
     if recorded is not None:
@@ -132,7 +129,6 @@ def make_split(subjects: SplitInputs, recipe: DataRecipe) -> Split:
 def _take_up(
     subjects: SplitInputs, parts: NDArray[np.uint8], recorded: NDArray[np.uint8]
 ) -> NDArray[np.bool_]:
-    """Write recorded parts into ``parts``; return the images settled so, with their units."""
     source_parts, units = subjects.source_parts, subjects.units
     known = np.where(
         (source_parts == UNASSIGNED) | ((source_parts == TRAIN) & (recorded == VAL)), recorded, 0
@@ -209,7 +205,6 @@ class _Cut:
         self.parts[np.append(chosen, False)[unit]] = self.part
 
     def _nearer(self, ranked: dict[int, list[tuple[int, int]]], share: float) -> list[int]:
-        """Return the units, by rank, that bring the part nearer to its share."""
         labels, classes = self.subjects.labels, len(self.subjects.classes)
         shared = self.subjects.source_parts <= TRAIN
         if self.part == VAL:
@@ -260,12 +255,9 @@ class _Cut:
 
 
 def _are_even(
-    labels: NDArray[np.int64],
-    numbers: NDArray[np.float64],
-    classes: int,
+    labels: NDArray[np.int64], numbers: NDArray[np.float64], classes: int,
     edges: NDArray[np.float64],
-) -> NDArray[np.bool_]:
-    """Tell for which classes numbers are uniform up to chance, ``bool[K]``."""
+) -> NDArray[np.bool_]:  # fmt: skip
     bins = len(edges)
     where = np.searchsorted(edges, numbers, side="right") - 1
     counts = np.bincount(labels * bins + where, minlength=classes * bins).reshape(classes, bins)
@@ -281,22 +273,17 @@ def _checked(subjects: SplitInputs, parts: NDArray[np.uint8]) -> Split:
     flat = as_keys(subjects.digests[rows])
     least = 1 if np.any(subjects.source_parts == VAL) else 2
     for label, name in enumerate(subjects.classes):
-        different = len(np.unique(flat[(source_parts <= TRAIN) & (labels == label)]))
+        different, problem = len(np.unique(flat[(source_parts <= TRAIN) & (labels == label)])), ""
         if different < least:
-            raise SourceError(
-                f"Class {name!r} has {different} different training images; two are needed",
-                "Add images, or leave the class out with --classes.",
-            )
-        if not np.any((parts == TRAIN) & (labels == label)):
-            raise SourceError(
-                f"All images of class {name!r} that are left are for validation or the test",
-                "Add images, or leave the class out with --classes.",
-            )
+            problem = f"Class {name!r} has {different} different training images; two are needed"
+        elif not np.any((parts == TRAIN) & (labels == label)):
+            problem = f"All images of class {name!r} that are left are for validation or the test"
+        if problem:
+            raise SourceError(problem, "Add images, or leave the class out with --classes.")
     if not np.any(parts == VAL):
         raise SourceError(
-            f"None of the {int(np.sum(parts == TRAIN)):,} training images can be spared for "
-            "validation: they belong together by their groups or as near duplicates, or stand "
-            "alone in their class",
+            f"None of {np.sum(parts == TRAIN):,} training images can be spared for validation: "
+            "they belong together as groups or near duplicates, or are alone in their class",
             "Add other images, leave --group-by out, or give --near-duplicates apart.",
         )
     return Split(*(np.flatnonzero(parts == part) for part in (TRAIN, VAL, TEST)))
@@ -338,20 +325,15 @@ def find_leaks(
     split: Split, digests: NDArray[np.uint8], pairs: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Find test images with an exact copy, or only a near one, in the other parts."""
-    flat = as_keys(digests)
-    tested = np.zeros(len(flat), bool)
-    tested[split.test] = True
-    _, content = np.unique(flat, return_inverse=True)
-    outside = np.zeros(len(flat), bool)
-    outside[content[~tested]] = True
-    copied = tested & outside[content]
+    _, content = np.unique(as_keys(digests), return_inverse=True)
+    tested = np.isin(np.arange(len(content)), split.test)
+    outside = content[~tested]
+    copied = tested & np.isin(content, outside)
     # A pair stands for all exact copies of its images.
-    inside = np.zeros(len(flat), bool)
-    inside[content[tested]] = True
-    near = np.zeros(len(flat), bool)
-    for one, other in (content[pairs].T, content[pairs[:, ::-1]].T):
-        near[one[inside[one] & outside[other]]] = True
-    return np.flatnonzero(copied), np.flatnonzero(tested & near[content] & ~copied)
+    both = content[np.concatenate([pairs, pairs[:, ::-1]])]
+    near = both[np.isin(both[:, 1], outside), 0]
+    alike = tested & np.isin(content, near) & ~copied
+    return np.flatnonzero(copied), np.flatnonzero(alike)
 
 
 def groups_by_name(names: Sequence[str], pattern: str) -> list[str]:

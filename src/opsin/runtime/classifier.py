@@ -90,18 +90,9 @@ class Classifier:
         made._open(path, content, most, threads=threads, device=device, watcher=watcher)
         return made
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the file: a copy in another process answers as this one, wherever the file is."""
-        kept = {"path": str(self.path), "content": self.content, "threads": self.threads}
-        return kept | {"device": self._asked}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.published = None
-        # The other machine may have another ONNX Runtime.
-        device = choose(state["device"], needed=False)
-        path, content = state["path"], state["content"]
-        most = check_model(content, path)
-        self._open(Path(path), content, most, threads=state["threads"], device=device)
+    def __reduce__(self) -> tuple[object, ...]:
+        # With the content: a copy in another process needs no file.
+        return _copied, (self.path, self.content, self.threads, self._asked)
 
     def _open(
         self, path: Path, content: bytes, most: int | None, *, threads: int | None, device: str,
@@ -384,6 +375,12 @@ class Classifier:
         session = self._layer_session(further) if further else self._session
         for batch in self._batches(images, rows):
             yield self._ask(names, batch, session)
+
+
+def _copied(path: Path, content: bytes, threads: int | None, device: str) -> Classifier:
+    # The other machine may have another ONNX Runtime.
+    device, most = choose(device, needed=False), check_model(content, str(path))
+    return Classifier.of_content(path, content, most=most, threads=threads, device=device)
 
 
 def _called(image: object, otherwise: str) -> str:

@@ -58,7 +58,7 @@ class Cluster(Executor):
     ) -> None:
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # it would report to Ray's makers
         try:
-            import ray  # noqa: PLC0415  an extra
+            import ray.util.scheduling_strategies  # noqa: PLC0415  an extra
         except ImportError as error:
             raise MissingExtraError(f"--on {on}", "ray") from error
         self._ray: Any = ray
@@ -128,12 +128,11 @@ class Cluster(Executor):
     def _finish(self, future: Future[Any], done: Future[Any]) -> None:
         with self._lock:
             self._running.pop(future, None)
-        error = None if done.cancelled() else done.exception()
         with contextlib.suppress(Exception):  # cancelled meanwhile
-            if error is None:
-                future.set_result(done.result())
-            else:
+            if error := done.exception():
                 future.set_exception(self._explained(error))
+            else:
+                future.set_result(done.result())
 
     def _explained(self, error: BaseException) -> BaseException:
         cause = getattr(error, "cause", None)
@@ -142,14 +141,14 @@ class Cluster(Executor):
         lost = self._ray.exceptions
         if isinstance(error, lost.WorkerCrashedError | lost.OutOfMemoryError | lost.NodeDiedError):
             return BrokenExecutor(str(error))
-        if isinstance(error, lost.RayError | ConnectionError):
-            gone = RunError(
-                f"The cluster is gone ({type(error).__name__})",
-                "Start the same command again when it is back; what is done is kept.",
-            )
-            gone.__cause__ = error
-            return gone
-        return error
+        if not isinstance(error, lost.RayError | ConnectionError):
+            return error
+        gone = RunError(
+            f"The cluster is gone ({type(error).__name__})",
+            "Start the same command again when it is back; what is done is kept.",
+        )
+        gone.__cause__ = error
+        return gone
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
         """Leave the cluster, cancelling this program's calls."""
@@ -170,15 +169,11 @@ class Cluster(Executor):
         }
 
     def _check_nodes(self, files: Sequence[str], stored: StoredObject | None) -> None:
-        from ray.util.scheduling_strategies import (  # noqa: PLC0415  an extra
-            NodeAffinitySchedulingStrategy,
-        )
-
         ray, nodes = self._ray, self._nodes()
         find_problem = ray.remote(_problem_of_node)
 
         def ask(node: str) -> Any:
-            where = NodeAffinitySchedulingStrategy(node, soft=False)
+            where = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
             asking = find_problem.options(num_cpus=0, max_retries=0, scheduling_strategy=where)
             return asking.remote(_versions(), list(files), stored)
 

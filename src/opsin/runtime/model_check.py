@@ -1,8 +1,7 @@
 """A classifier.onnx is tried out in a process that may die, before it is first used.
 
-What a file says of itself proves nothing: its answers may be texts, or not numbers; it may take all
-memory, or never end. So it is scanned, loaded and asked there, once; what is known of a file is
-kept by its content's hash in the cache, where its owner alone may have written it.
+It may give no sound answers, take all memory, or never end. What passed is known by its content's
+hash in the cache, where its owner alone may have written it.
 """
 
 from __future__ import annotations
@@ -163,9 +162,7 @@ def open_session(
         value = values.get(key)
         if value and not (value.type == kind and _fits(value.shape, sides)):
             shape = printable(value.shape)
-            raise unreadable(
-                name, f"its description does not fit the network: {key} is {value.type} of {shape}"
-            )
+            raise unreadable(name, f"it does not fit the network: {key} is {value.type} of {shape}")
     return session, metadata
 
 

@@ -23,8 +23,7 @@ CANNOT_TELL: Final = (
 )
 
 
-def _nothing() -> NDArray[np.uint8]:
-    return np.zeros((0, 0, 1), np.uint8)
+_NOTHING: Final = np.zeros((0, 0, 1), np.uint8)
 
 
 @checked
@@ -56,7 +55,7 @@ class Prediction:
     ood_score: float | None = None
     rejected: bool | None = None
     notes: tuple[str, ...] = ()
-    pixels: NDArray[np.uint8] = field(repr=False, compare=False, default_factory=_nothing)
+    pixels: NDArray[np.uint8] = field(repr=False, compare=False, default_factory=_NOTHING.copy)
 
     @property
     def answer(self) -> str:
@@ -77,7 +76,7 @@ class Prediction:
 
     def without_pixels(self) -> Prediction:
         """Return a copy without pixels, but with their digest: a hundredth of the bytes."""
-        made = replace(self, pixels=_nothing())
+        made = replace(self, pixels=_NOTHING)
         made.__dict__["digest"] = self.digest
         return made
 
@@ -93,15 +92,16 @@ class Prediction:
             "</tr>"
             for name, share in self.top()
         )
-        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
-        seen = ""
-        if self.pixels.size:
-            seen = (
+        says = {None: [f"{CANNOT_TELL}."], True: [f"{REJECTED}."], False: []}[self.rejected]
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in (*says, *self.notes))
+        seen = (
+            ""
+            if not self.pixels.size
+            else (
                 f"<img src='{png_address(self.pixels)}' height='140' alt='As the network saw it' "
                 "style='image-rendering:pixelated;float:left;margin-right:1em'>"
             )
-        if self.rejected is not False:
-            notes = f"<p>{CANNOT_TELL if self.rejected is None else REJECTED}.</p>{notes}"
+        )
         return f"<p><b>{html.escape(self.name)}</b></p>{seen}<table>{rows}</table>{notes}"
 
 

@@ -138,9 +138,7 @@ class StoreAddress(os.PathLike[str]):
         control = re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", address.key)
         names = address.key.removesuffix("/").split("/") if address.key else ["-"]
         if control or {"", ".", ".."}.intersection(names) or not _BUCKET.fullmatch(match[2]):
-            raise RecipeError(
-                f"{text!r} has no name of a bucket, or a key without a name between two slashes"
-            )
+            raise RecipeError(f"{text!r} has no bucket, or a key without a name between slashes")
         return address
 
     def __str__(self) -> str:
@@ -193,28 +191,19 @@ def open_bucket(where: StoreAddress | StoredObject) -> Bucket:
     return _opened(where.store, where.bucket, hash(frozenset(settings)))
 
 
-@functools.lru_cache(maxsize=8)
-def _opened(store: Store, name: str, settings: int) -> Bucket:  # noqa: ARG001  what it depends on
-    return Bucket(store, name)
-
-
 class Bucket:
     """A bucket, safe for threads. Credentials come from the environment."""
 
     def __init__(self, store: Store, name: str) -> None:
         try:
-            import obstore  # noqa: PLC0415  an extra
+            import obstore.store  # noqa: PLC0415  an extra
         except ImportError as error:
             raise MissingExtraError("sources on object stores", store) from error
-        self.store: Store = store
-        self.name = name
-        self._obstore = obstore
+        self.store, self.name, self._obstore = store, name, obstore
         # `_pieces` handles slow transfers; the read timeout is of silence.
         self._client = self._connect(timeout=timedelta(hours=1), read_timeout=timedelta(seconds=30))
 
     def _connect(self, **timeouts: timedelta) -> Any:
-        from obstore.store import AzureStore, GCSStore, S3Store  # noqa: PLC0415  an extra
-
         for variable in ADDRESSES[self.store]:
             # At others, obstore would panic.
             written = os.environ.get(variable, "")
@@ -223,10 +212,9 @@ class Bucket:
             except ValidationError:
                 sound = False
             if not sound:
-                raise SourceError(
-                    f"{variable} is no address such as http://127.0.0.1:9000, without credentials"
-                )
-        kind: Any = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}[self.store]
+                raise SourceError(f"{variable} is no address like http://127.0.0.1:9000 (no login)")
+        name = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore"}[self.store]
+        kind: Any = getattr(self._obstore.store, name)
         # Self-hosted stores may speak plain HTTP.
         options = {"connect_timeout": timedelta(seconds=10), "allow_http": True, **timeouts}
         with store_errors(self.address("")):
@@ -361,6 +349,9 @@ class Bucket:
         with store_errors(self.address(key), writing=True):
             answer = _wait_for(lambda: self._obstore.get(self._client, key, options={"head": True}))
             return self._of(answer.meta) if answer.attributes.get("sha256") == digest else None
+
+
+_opened = functools.lru_cache(maxsize=8)(lambda store, name, _settings: Bucket(store, name))
 
 
 def _version(tag: str | None) -> str:

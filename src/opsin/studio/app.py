@@ -69,15 +69,10 @@ def build(studio: Studio) -> FastAPI:
     return api
 
 
-def show_in_terminal(address: str) -> None:
-    """Print the sign-in address on a terminal only, never into a log."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"Link      {address}  (signs in another browser here, once)\n")
-
-
 def serve(
-    settings: StudioSettings, open_browser: bool, watcher: Watcher, announce: Callable[[str], None]
-) -> None:
+    settings: StudioSettings, open_browser: bool, watcher: Watcher,
+    announce: Callable[[str], None] | None,
+) -> None:  # fmt: skip
     """Run a studio until Ctrl-C or SIGTERM; its trainings continue."""
     allow_open_files(OPEN_FILES)
     with listening(settings.host, settings.port, further=20) as socket:
@@ -88,9 +83,13 @@ def serve(
         def started() -> None:
             door.write_entrance()
             watcher.fact("Studio", f"{door.start}/")
-            announce(door.new_address())
+            if announce:
+                announce(door.new_address())
             if not sys.stderr.isatty():
                 watcher.fact("Sign in", f"open {settings.entrance}")
+            elif not announce:  # on a terminal only, never in a log
+                link = door.new_address()
+                sys.stderr.write(f"Link      {link}  (signs in another browser here, once)\n")
             watcher.fact("Runs", str(settings.runs))
             if open_browser:
                 webbrowser.open(settings.entrance.as_uri())

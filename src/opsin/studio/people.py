@@ -89,27 +89,26 @@ def acting(who: Visitor = _STUDIO) -> Iterator[None]:
         visitor.reset(token)
 
 
-def allows(role: Role) -> bool:
-    """Whether the current visitor has a role, or a higher one."""
-    person = visitor.get().now()
-    return person is not None and _ROLES.index(person.role) >= _ROLES.index(role)
-
-
 def why_not(role: Role) -> str:
     """Why the current visitor cannot do what needs a role; ``""`` if they can."""
-    mine = visitor.get().person.role
-    return "" if allows(role) else f"You are a {mine} here: ask the studio's owner."
+    person = visitor.get().now()
+    if person is None:
+        return "Your access has ended. Ask the studio's owner for another link."
+    if _ROLES.index(person.role) >= _ROLES.index(role):
+        return ""
+    wanted = "an owner" if role == "owner" else "a labeller"
+    return f"As a {person.role}, you cannot do this. Ask the studio's owner to make you {wanted}."
+
+
+def allows(role: Role) -> bool:
+    """Whether the current visitor has a role, or a higher one."""
+    return not why_not(role)
 
 
 def require(role: Role) -> None:
     """Refuse a change that the current visitor's role does not allow."""
-    person = visitor.get().now()
-    if person is None:
-        raise NotAllowed("Your access has ended", "Ask the studio's owner for another link.")
-    if not allows(role):
-        wanted = "an owner" if role == "owner" else "a labeller"
-        advice = f"Ask the studio's owner to make you {wanted}."
-        raise NotAllowed(f"As a {person.role}, you cannot do this", advice)
+    if reason := why_not(role):
+        raise NotAllowed(reason)
 
 
 def record(change: str) -> None:

@@ -87,9 +87,8 @@ class RunTracking(Watcher):
         process, tracker = self._process, self._tracker
         if process is not None and self._over.is_set() and process.returncode:
             reason = self._failed or f"its process ended with {exit_reason(process.returncode)}"
-            self._display.note(
-                f"{tracker.title} failed ({reason}): the run goes on without it ({tracker.advice})"
-            )
+            lost = f"{tracker.title} failed ({reason}): the run goes on without it"
+            self._display.note(f"{lost} ({tracker.advice})")
             self._process = None
         return self._process is not None
 

@@ -48,11 +48,10 @@ _HEADERS: Final = {
 class SignIn:
     """Browsers signed in by a cookie, in exchange for the token or a one-time code.
 
-    Browsers send no custom header on a WebSocket, and not all send their dialog's password.
-    So an address with the right token, ``/?token=TOKEN``, is answered with a cookie and redirected
-    to itself without the token, which then is in no history or bookmark. A code takes the token's
-    place once, so the address is useless later. Codes are void after a restart, and so are cookies
-    unless their secret is kept: then browsers keep them as well, for 30 days.
+    Browsers send no custom header on a WebSocket. So an address with the right token or code,
+    ``/?token=TOKEN``, is answered with a cookie and redirected to itself without it, which then is
+    in no history or bookmark. Codes are void after a restart, and so are cookies unless their
+    secret is kept: then browsers keep them as well, for 30 days.
     """
 
     def __init__(
@@ -145,9 +144,8 @@ def _fields(scope: Scope) -> tuple[list[str], Fields]:
 class AccessMiddleware:
     """Lets legitimate requests pass, and gives every reply its headers.
 
-    Of a browser, `sign_in` asks the token (default: the browser's own dialog does). Without a
-    token, its codes are the only way in. `dropped` headers of a request (in lower case) are hidden
-    from the application; `refused` is called with the reason of each refusal.
+    Of a browser, `sign_in` asks the token or a code (default: the browser's own dialog does).
+    `dropped` headers of a request are hidden; `refused` gets the reason of each refusal.
     """
 
     def __init__(

@@ -69,11 +69,10 @@ def listening(host: str, port: int, *, further: int = 0) -> Iterator[socket.sock
 
 
 def _explained(error: OSError, host: str, port: int) -> RecipeError:
-    where = f"port {port} of {host}"
     if error.errno == errno.EADDRINUSE:
-        return RecipeError(f"P{where[1:]} is in use", "Choose another, or 0 for any.")
+        return RecipeError(f"Port {port} of {host} is in use", "Choose another, or 0 for any.")
     if error.errno in (errno.EACCES, errno.EPERM):
-        return RecipeError(f"This user may not open {where}", "Choose one above 1023.")
+        return RecipeError(f"Port {port} of {host} is not for this user", "Choose one above 1023.")
     reason = (error.strerror or str(error)).lower()
     return RecipeError(f"{host} is no address of this machine: {reason}", ADDRESS_ADVICE)
 
@@ -173,23 +172,19 @@ class ConnectionLimits:
             error = refusals.LongHeaders("The headers have more than 64 KB")
         elif rest and b"upgrade" in headers.get(b"connection", b"").lower():
             # The body would be dropped: better an error than an empty image.
-            error = refusals.BadRequest(
-                "The request has a body and asks for an Upgrade", _HTTP_ADVICE
-            )
+            error = refusals.BadRequest("A request with a body asks for Upgrade", _HTTP_ADVICE)
 
         async def receive_and_look() -> Message:
             nonlocal rest
             message = await receive()
-            rest = max(0, rest - len(message.get("body", b"")))
-            if not message.get("more_body", False):
-                rest = 0
+            more = message.get("more_body", False)
+            rest = max(0, rest - len(message.get("body", b""))) if more else 0
             return message
 
         connection.begin()
+        answer = refusals.error_reply(error, _CLOSE) if error else app
         try:
-            await (refusals.error_reply(error, _CLOSE) if error else app)(
-                scope, receive_and_look, send
-            )
+            await answer(scope, receive_and_look, send)
         finally:
             connection.end(rest)
 

@@ -79,9 +79,7 @@ def for_client(error: BaseException) -> RequestError | ImageError:
     """The error if it is meant for clients, else an `InternalError`."""
     if isinstance(error, RequestError | ImageError):
         return error
-    return InternalError(
-        "The server failed at the answer", "Tell its administrator; its log holds the reason."
-    )
+    return InternalError("The server failed at the answer", "Its log holds the reason.")
 
 
 def error_object(error: BaseException) -> Error:

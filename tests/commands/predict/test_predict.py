@@ -157,9 +157,8 @@ def with_threshold(path: Path, target: Path, threshold: float) -> Path:
     float32 = onnx.TensorProto.FLOAT
     model.graph.output.append(onnx.helper.make_tensor_value_info("ood_score", float32, ["N"]))
     reject = json.dumps({"max_ood_score": 1 - threshold, "rate": 0.05, "images": 100})
-    for prop in model.metadata_props:
-        if prop.key == "opsin.reject":
-            prop.value = reject
+    known = {prop.key: prop.value for prop in model.metadata_props}
+    onnx.helper.set_model_props(model, known | {"opsin.reject": reject})
     onnx.save_model(model, target)
     return target
 

@@ -189,6 +189,13 @@ def test_killed_at_any_step_each_image_is_placed_once(tmp_path: Path, by: Any, s
     assert step > 20
 
 
+@pytest.fixture
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without what other tests sorted, whose record would be a large file."""
+    monkeypatch.setenv("OPSIN_STATE", str(tmp_path / "state"))
+
+
+@pytest.mark.usefixtures("own_state")
 @pytest.mark.parametrize("by", WAYS)
 def test_a_full_disk_is_gone_on_from(tmp_path: Path, by: By) -> None:
     source, folder = write_source(tmp_path / "source", 90), tmp_path / "sorted"
@@ -203,6 +210,7 @@ def test_a_full_disk_is_gone_on_from(tmp_path: Path, by: By) -> None:
     assert contents(source) == before
 
 
+@pytest.mark.usefixtures("own_state")
 @pytest.mark.parametrize("by", WAYS)
 def test_what_a_full_disk_left_can_be_taken_back(tmp_path: Path, by: By) -> None:
     source, folder = write_source(tmp_path / "source", 90), tmp_path / "sorted"

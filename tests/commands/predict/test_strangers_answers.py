@@ -216,20 +216,14 @@ def test_what_a_strangers_killed_sorting_names_is_not_touched(
 
 SCHEMAS = [
     "CREATE TRIGGER t AFTER DELETE ON moves BEGIN DELETE FROM answers; END",
-    "CREATE VIEW v AS SELECT 1",
-    "CREATE TABLE more (id)",
+    "CREATE VIEW v AS SELECT 1", "CREATE TABLE more (id)",
     "DROP TABLE moves; CREATE VIEW moves AS SELECT *, 1 AS done FROM answers",
     "DROP TABLE moves; CREATE TABLE moves (id INTEGER PRIMARY KEY, image AS (x'00'), target)",
-    "DROP TABLE moves",
-    "PRAGMA application_id = 1",
-    "PRAGMA journal_mode = DELETE",
-    "UPDATE about SET content = '[]'",
-    "UPDATE about SET content = x'00'",
-    "DELETE FROM about",
-    "UPDATE answers SET answer = 'Bag'",
-    "UPDATE answers SET answer = 1 << 40",
+    "DROP TABLE moves", "PRAGMA application_id = 1", "PRAGMA journal_mode = DELETE",
+    "UPDATE about SET content = '[]'", "UPDATE about SET content = x'00'", "DELETE FROM about",
+    "UPDATE answers SET answer = 'Bag'", "UPDATE answers SET answer = 1 << 40",
     "UPDATE answers SET image = 5",
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("in_log", [False, True])

@@ -51,7 +51,7 @@ def put(root: Path, *names: str) -> Path:
 
 
 def paths_of(contents: LabelledImages) -> list[Path]:
-    return [image for image in contents.images if isinstance(image, Path)]
+    return [Path(image) for image in contents.images if isinstance(image, str)]
 
 
 def answer(state: Server, handler: http.server.BaseHTTPRequestHandler) -> None:

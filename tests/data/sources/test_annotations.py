@@ -118,4 +118,4 @@ def test_a_folder_of_classes_with_json_beside_stays_one(tmp_path: Path) -> None:
 def test_hostile_and_broken_exports(content: str, folder: Path) -> None:
     (folder / "a.json").write_text(content)
     with pytest.raises(SourceError):
-        opened(folder / "a.json")
+        opened(folder / "a.json").check()

@@ -47,11 +47,8 @@ def stored(**content: Any) -> bytes:
     return stream.getvalue()
 
 
-NPZ = stored(
-    images=np.zeros((4, 3, 3), np.uint8),
-    labels=np.array([0, 1, 0, 1]),
-    classes=np.array(["a", "b"]),
-)
+LABELS = np.array([0, 1, 0, 1])
+NPZ = stored(images=np.zeros((4, 3, 3), np.uint8), labels=LABELS, classes=np.array(["a", "b"]))
 
 
 @st.composite
@@ -97,26 +94,17 @@ TABLES = st.one_of(
     st.tuples(st.sampled_from(["t.csv", "t.jsonl"]), st.binary(max_size=200)),
     st.tuples(st.sampled_from(["t.csv", "t.jsonl"]), st.lists(PIECES, max_size=12).map(b"".join)),
 )
+PROPER = st.sampled_from([np.zeros((4, 3, 3), np.uint8), LABELS])
+KINDS = arrays.scalar_dtypes() | arrays.unicode_string_dtypes(max_len=3)
+ANY = arrays.arrays(KINDS, arrays.array_shapes(min_dims=0, max_side=4)) | PROPER
+FEW = arrays.arrays(st.sampled_from(["i8", "U2", "f4", "u1"]), arrays.array_shapes(max_side=4))
 ARRAYS = st.one_of(
-    damaged(NPZ),
-    st.binary(max_size=100),
+    damaged(NPZ), st.binary(max_size=100),
     st.fixed_dictionaries(
-        {
-            name: arrays.arrays(
-                arrays.scalar_dtypes() | arrays.unicode_string_dtypes(max_len=3),
-                arrays.array_shapes(min_dims=0, max_side=4),
-            )
-            | st.sampled_from([np.zeros((4, 3, 3), np.uint8), np.array([0, 1, 0, 1])])
-            for name in ("images", "labels")
-        },
-        optional={
-            name: arrays.arrays(
-                st.sampled_from(["i8", "U2", "f4", "u1"]), arrays.array_shapes(max_side=4)
-            )
-            for name in ("classes", "test_images", "test_labels")
-        },
+        {"images": ANY, "labels": ANY},
+        optional={"classes": FEW, "test_images": FEW, "test_labels": FEW},
     ).map(lambda content: stored(**content)),
-)
+)  # fmt: skip
 
 
 @SOMETIMES

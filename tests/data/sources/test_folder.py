@@ -130,7 +130,7 @@ def test_images_may_lie_at_any_depth(tmp_path: Path) -> None:
         "cat/2.png", "cat/10.png", "cat/b/9/1.png", "cat/b/10/1.png", "dog/deep/deeper/1.png",
     ]  # fmt: skip
     assert contents.labels.tolist() == [0, 0, 0, 0, 1]
-    assert contents.images[2] == tmp_path / "cat" / "b" / "9" / "1.png"
+    assert contents.images[2] == str(tmp_path / "cat" / "b" / "9" / "1.png")
 
 
 @given(st.text(), st.integers(0, 5000))

@@ -49,16 +49,12 @@ def published(
     """The server's files as a collection, in an empty cache, with no way to Debian."""
     monkeypatch.setattr(named, "TIMEOUT", 0.5)
     monkeypatch.setenv("PATH", "")
+    files = {name: hashlib.sha256(gzip.decompress(content)).hexdigest()
+             for name, content in server.files.items()}  # fmt: skip
     return replace(
-        named._PUBLISHED["fashion-mnist"],
-        files={
-            name: hashlib.sha256(gzip.decompress(content)).hexdigest()
-            for name, content in server.files.items()
-        },
-        system=tmp_path / "system",
-        url=server.url,
-        size=sum(map(len, server.files.values())),
-    )
+        named._PUBLISHED["fashion-mnist"], files=files, system=tmp_path / "system",
+        url=server.url, size=sum(map(len, server.files.values())),
+    )  # fmt: skip
 
 
 def locate(published: Published) -> Path:

@@ -166,11 +166,8 @@ def test_a_look_is_asked_once_and_again_where_files_changed(
     run_until_over(queue, job.id)
     look = sets.looked(added.id)
     assert look is not None
-    assert look.found is not None
-    assert look.found.images == 24
-    assert [(each.kind, each.notes) for each in look.found.findings] == [
-        ("duplicates", {3: "alike"})
-    ]
+    assert look.images == 24
+    assert [(each.kind, each.notes) for each in look.findings] == [("duplicates", {3: "alike"})]
     assert Library(queue.home, queue).looked(added.id) == look
     assert sets.look(added.id) is None
     (shapes / "disc" / "new.png").write_bytes(png(shape_image("disc", 99)))
@@ -202,9 +199,8 @@ def test_a_real_look_counts_and_finds(sets: Library, queue: Queue, shapes: Path)
     run_until_over(queue, job.id)
     look = sets.looked(added.id)
     assert look is not None
-    assert look.found is not None, queue.get(job.id).cause
-    assert look.found.images == 25
-    [copies] = (each for each in look.found.findings if each.kind == "exact-duplicates")
+    assert look.images == 25
+    [copies] = (each for each in look.findings if each.kind == "exact-duplicates")
     assert sorted(copies.rows.tolist()) == [0, 12]
 
 

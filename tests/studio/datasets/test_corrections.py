@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from opsin.core.errors import SourceError, StorageError
 from opsin.core.recipe import DataRecipe
 from opsin.data.cache import digest_rows
-from opsin.data.decoded import Decoded, correct
+from opsin.data.corrections import Decoded, correct
 from opsin.studio.datasets import album, photo_files
 from opsin.studio.datasets.album import OUT, Corrections
 from opsin.studio.datasets.decoded_dataset import DecodedDataset

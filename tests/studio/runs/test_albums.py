@@ -55,7 +55,7 @@ def test_nothing_is_read_or_fetched_that_was_not_read_before(
 ) -> None:
     monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
     for source in (shapes, "mnist", "digits"):
-        with pytest.raises(NotDecoded, match="photos of Mine were not read"):
+        with pytest.raises(NotDecoded, match="photographs of Mine were not read"):
             open_set(set_of(source))
     assert not (tmp_path / "cache").exists()
 

@@ -105,10 +105,7 @@ def write_bundle(
         parts["train"] = known.train
     part, rows = next((item for item in parts.items() if len(item[1])), ("val", known.val))
     if not len(rows):
-        raise SourceError(
-            f"{known.source} has no images left that could be samples",
-            "Name others: --data SOURCE.",
-        )
+        raise SourceError(f"{known.source} has no images left for samples", "Name others: --data.")
     content, metadata = _for_others(classifier), classifier.metadata
     predicted = answers(classifier, known.images, rows, "Samples", watcher)
     compared = rows[np.linspace(0, len(rows) - 1, min(_COMPARED, len(rows))).astype(np.int64)]
@@ -263,17 +260,12 @@ def export_to_hub(
 ) -> HubExport:  # fmt: skip
     """Write the folder for the hub."""
     if name.revision != "main":
-        raise RecipeError(
-            f"A revision, {name.revision}, cannot be written to",
-            f"Leave it out: hf:{name.repository}",
-        )
+        raise RecipeError(f"A revision, {name.revision}, cannot be written to", "Leave it out.")
     folder = classifier.path.with_name(f"hub-{name.repository.replace('/', '-')}")
     folder = folder if out is None else Path(out)
     stated = UNSTATED if licence is None else licence
     if licence is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,49}", licence):
-        raise RecipeError(
-            f"{licence!r} is no licence as the hub writes it: apache-2.0, mit, cc-by-4.0"
-        )
+        raise RecipeError(f"{licence!r} is no licence of the hub (apache-2.0, mit, cc-by-4.0)")
     files = _files(classifier, name, stated)
     changed = _changed_card(folder, files[CLASSIFIER])
     # Without a checksum, a changed card is recognised next time, too.
@@ -294,10 +286,7 @@ def export_to_hub(
 def _files(classifier: Classifier, name: HubName, licence: str) -> dict[str, bytes]:
     directory = _run_of(classifier)
     if classifier.published is not None or directory is None or not directory.report.is_file():
-        raise RunError(
-            f"{classifier.title} is no finished run, whose figures stand in the card",
-            "Give the run directory.",
-        )
+        raise RunError(f"{classifier.title} is no finished run", "Give the run directory.")
     content, preparation = _for_others(classifier), classifier.metadata.preparation
     shape = (_NOISE, *preparation.shape)
     _compare(classifier, content, np.random.default_rng(0).integers(0, 256, shape, np.uint8))
@@ -319,10 +308,7 @@ def _changed_card(folder: Path, content: bytes) -> bytes | None:
     """Return the card of an earlier folder if it was changed by hand."""
     if not os.path.lexists(folder):
         return None
-    refused = RecipeError(
-        f"{folder} is something else than an earlier export to the hub",
-        "Name another folder: --out FOLDER.",
-    )
+    refused = RecipeError(f"{folder} is no earlier export to the hub", "Name another: --out NEW.")
     with storage_errors(folder):
         if folder.is_symlink() or not folder.is_dir():
             raise refused

@@ -346,9 +346,7 @@ def _check_places(sources: Sources, folder: Path) -> None:
             raise RecipeError(f"{source} is one file", "Unpack it to sort its images.")
         if path.is_dir() and (path.is_relative_to(target) or target.is_relative_to(path)):
             # Sorted images would be found again and answered a second time.
-            raise RecipeError(
-                f"{folder} and {source} lie in one another", "Sort into another folder."
-            )
+            raise RecipeError(f"{folder} and {source} lie in one another", "Sort into another.")
 
 
 def _real(source: str) -> str:

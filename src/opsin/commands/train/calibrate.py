@@ -62,9 +62,7 @@ def _shares_in(path: Path, classes: tuple[str, ...]) -> NDArray[np.float64]:
         content = path.read_bytes() if path.stat().st_size <= _LARGEST else b""
         shares = {nfc(name): n for name, n in _SHARES.validate_json(content).items()}
     except (OSError, ValidationError):
-        raise RecipeError(
-            f"{path} is no JSON file with a share above 0 for each class", advice
-        ) from None
+        raise RecipeError(f"{path} is no JSON of shares above 0 for each class", advice) from None
     wrong = [name for name in classes if not 0 < shares.get(nfc(name), 0) < np.inf]
     wrong += [name for name in shares if name not in map(nfc, classes)]
     if wrong:

@@ -138,9 +138,7 @@ def _check_state(
             f"{2 * cast('Recipe', recipe).training.epochs}",
         )
     if name is not None and not changes:
-        raise RecipeError(
-            f"--name is for a new run, and without changes {parent.path.name} itself goes on"
-        )
+        raise RecipeError(f"--name is for a new run; without changes {parent.path.name} goes on")
 
 
 def _own_state(

@@ -146,9 +146,7 @@ class RunDirectory:
                 lock.acquire(timeout=2)
             except Timeout:  # inside: it is an OSError too, but not a disk error
                 pid = RunStatus.read(self.status).pid
-                raise RunError(
-                    f"{self.path} is being trained by process {pid}", "Wait until it is done."
-                ) from None
+                raise RunError(f"Process {pid} is training {self.path}", "Wait for it.") from None
         try:
             yield
         finally:

@@ -10,7 +10,6 @@ import pkgutil
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from opsin.core.errors import SourceError
@@ -50,19 +49,15 @@ def kinds_in_words(*, labelled: bool = True) -> str:
 
 
 def find_all(
-    recipe: DataRecipe,
-    *,
-    held: Mapping[str, LocatedSource] | None = None,
+    recipe: DataRecipe, *, held: Mapping[str, LocatedSource] | None = None,
     watcher: Watcher = SILENT,
-) -> LocatedSource:
+) -> LocatedSource:  # fmt: skip
     """Locate every source of a recipe, to be opened as one."""
     from opsin.data.image_tree import add_up  # noqa: PLC0415
     from opsin.data.sources.contents import LocatedSource, join  # noqa: PLC0415
     from opsin.data.sources.named import is_place  # noqa: PLC0415
     from opsin.data.sources.rows import SourceRequest  # noqa: PLC0415
-    from opsin.data.sources.table import check_columns  # noqa: PLC0415
 
-    check_columns(recipe.columns)
     written = [*recipe.sources, *([recipe.test] if recipe.test else [])]
     for pair in itertools.combinations(written, 2):
         # Its images would count twice.
@@ -71,11 +66,7 @@ def find_all(
         if one == other:
             raise SourceError(f"{pair[0]} and {pair[1]} are the same source", "Leave one out.")
     request = SourceRequest(
-        "",
-        recipe.columns,
-        follow_links=recipe.follow_links,
-        outside=recipe.outside,
-        watcher=watcher,
+        "", recipe.columns, recipe.follow_links, recipe.outside, watcher=watcher
     )
     held = held or {}
     located = [held.get(name) or locate(replace(request, written=name)) for name in written]
@@ -86,13 +77,9 @@ def find_all(
         return join(written, [source.open() for source in located], test=recipe.test is not None)
 
     keys = [source.key for source in located]
-    test_key = keys[-1] if recipe.test else None
+    key = repr([*keys[: len(recipe.sources)], keys[-1] if recipe.test else None])
     known = [source.left_out for source in located]
-    return LocatedSource(
-        repr([*keys[: len(recipe.sources)], test_key]),
-        read,
-        None if None in known else add_up(filter(None, known)),
-    )
+    return LocatedSource(key, read, None if None in known else add_up(filter(None, known)))
 
 
 def locate(request: SourceRequest) -> LocatedSource:
@@ -108,37 +95,28 @@ def locate(request: SourceRequest) -> LocatedSource:
             "Put images into one sub-folder for each class and give the folder.",
         )
     raise SourceError(
-        f"There is no {request.written!r} here, and the names that Opsin knows are "
-        f"{', '.join(sorted(NAMES))}",
+        f"There is no {request.written!r} here, and Opsin's own names are {', '.join(NAMES)}",
         "Check the spelling, or give the folder's whole name.",
     )
 
 
 def open_stream(
-    source: str | os.PathLike[str],
-    *,
-    stdin: BinaryIO | None = None,
-    columns: Mapping[str, str] | None = None,
-    follow_links: bool = False,
-    outside: bool = False,
+    source: str | os.PathLike[str], *, stdin: BinaryIO | None = None,
+    columns: Mapping[str, str] | None = None, follow_links: bool = False, outside: bool = False,
     watcher: Watcher = SILENT,
-) -> Stream:
+) -> Stream:  # fmt: skip
     """Open the images of a source, labelled or not, as a stream."""
     source = os.fspath(source)
-    path = Path(os.path.expanduser(source))  # noqa: PTH111  no error where there is no home
-    named_image = path.suffix.lower() in SUFFIXES
+    path = os.path.expanduser(source)  # noqa: PTH111  no error where there is no home
+    named_image = os.path.splitext(path)[1].lower() in SUFFIXES  # noqa: PTH122
     # os.path, because it answers for impossible names instead of raising.
     if not columns and named_image and os.path.isfile(path):  # noqa: PTH113
         return stream_of_one(source, path)
     from opsin.data.sources.rows import SourceRequest  # noqa: PLC0415
-    from opsin.data.sources.table import check_columns  # noqa: PLC0415
 
     if not source:  # a shell's variable that is not set, never the folder one happens to be in
         raise SourceError("The name of the source is empty", "Check it, or give . for this folder.")
-    check_columns(columns)
-    request = SourceRequest(
-        source, columns, follow_links=follow_links, outside=outside, stdin=stdin, watcher=watcher
-    )
+    request = SourceRequest(source, columns, follow_links, outside, stdin, watcher=watcher)
     for kind in kinds():
         if kind.iter_unlabelled and kind.match(request):
             return kind.iter_unlabelled(request)
@@ -151,7 +129,6 @@ def open_stream(
     elif _ADDRESS.match(source):
         why = f"{source} is an address, and Opsin fetches nothing by itself"
         advice = "Download it first: curl -O ADDRESS"
-    elif os.path.exists(request.path):  # noqa: PTH110
-        why = f"{source} is a pipe or a device"
-        advice = "Write it into a file first."
+    elif os.path.exists(path):  # noqa: PTH110
+        why, advice = f"{source} is a pipe or a device", "Write it into a file first."
     raise SourceError(f"{why}; {kinds_in_words(labelled=False)} is expected", advice)

@@ -6,15 +6,17 @@ import contextlib
 import os
 import re
 import urllib.parse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from opsin.core.errors import SourceError
 from opsin.core.files import open_regular
 from opsin.core.stored_json import Json, read_json
-from opsin.data.sources.contents import Files, LocatedSource
-from opsin.data.sources.rows import Row, RowCollector, SourceKind, SourceRequest
-from opsin.data.sources.table import check_any_exists, name_of
+from opsin.data.image_tree import LeftOutCounts
+from opsin.data.sources.contents import LocatedSource
+from opsin.data.sources.rows import Row, SourceKind, SourceRequest, collect
+from opsin.data.sources.table import name_of
 from opsin.data.split import part_named
 
 # COCO's file in folders that Roboflow exports.
@@ -90,34 +92,33 @@ def _files_of(request: SourceRequest) -> list[tuple[Path, str]]:
     path = request.path
     if request.is_file:
         return [(path, "")] if path.suffix.lower() == ".json" else []
-    folders = [(path, "")]
+    folders = [(0, path)]
     with contextlib.suppress(OSError, ValueError):  # other kinds explain an unreadable folder
-        parts = [(code, entry) for entry in path.iterdir()
-                 if (code := part_named(entry.name)) is not None]  # fmt: skip
-        folders += [(entry, entry.name) for _, entry in sorted(parts)]
-    exports = ((folder / _COCO, part) for folder, part in folders)
+        folders += sorted(
+            (code, entry) for entry in path.iterdir()
+            if (code := part_named(entry.name)) is not None
+        )  # fmt: skip
+    exports = ((folder / _COCO, folder.name if code else "") for code, folder in folders)
     return [(file, part) for file, part in exports if os.path.isfile(file)]  # noqa: PTH113
 
 
 def _locate(request: SourceRequest) -> LocatedSource:
     files = _files_of(request)
     root = request.path if request.is_folder else request.path.parent
-    rows, inside = RowCollector(), request.allowed(root)
-    for file, part in files:
-        for line, (image, classes) in enumerate(_annotations_in(file), start=1):
-            if len(classes) > 1:
-                rows.passed.add("image with several classes", image)
-            elif not any(classes):
-                rows.passed.add("image without a class", image)
-            else:
+    passed, inside = LeftOutCounts(), request.allowed(root)
+
+    def rows() -> Iterator[Row]:
+        for file, part in files:
+            for line, (image, classes) in enumerate(_annotations_in(file), start=1):
+                if len(classes) > 1:
+                    passed.add("image with several classes", image)
+                    continue
                 name = name_of(_path_of(image, file, root), root / "_", line, inside)
-                rows.add(Row(name, next(iter(classes)), part, name=name))
-    if not rows.names:
-        raise SourceError(f"{request.written} has no images with a class each", "Export more.")
-    images = Files(root, rows.names)
-    check_any_exists(images, request.path)
-    contents = rows.labelled(request.written, images)
-    return contents.located_by_files(*[file for file, _ in files], about="annotations")
+                path = os.path.join(os.path.abspath(root), name)  # noqa: PTH100, PTH118
+                yield Row(path, next(iter(classes), ""), part, name=name)
+
+    tables = [file for file, _ in files]
+    return collect(request.written, rows(), passed).located_by_files(*tables, about="annotations")
 
 
 def _path_of(written: str, file: Path, root: Path) -> str:
@@ -126,8 +127,7 @@ def _path_of(written: str, file: Path, root: Path) -> str:
     path = written if address.path == written else urllib.parse.unquote(address.path)
     # Label Studio's local files
     path = urllib.parse.parse_qs(address.query).get("d", [path])[0]
-    base = os.path.relpath(file.parent, root)
-    last = path.rpartition("/")[2]
+    base, last = os.path.relpath(file.parent, root), path.rpartition("/")[2]
     clean = _UPLOAD.sub("", last, count=1)
     names = (path.lstrip("/"), f"images/{path}", f"images/{last}", last, f"images/{clean}", clean)
     paths = [os.path.normpath(os.path.join(base, name)) for name in filter(None, names)]  # noqa: PTH118
@@ -135,20 +135,16 @@ def _path_of(written: str, file: Path, root: Path) -> str:
 
 
 def _is_usable(request: SourceRequest) -> bool:
-    try:
+    with contextlib.suppress(SourceError):
         return request.path.suffix.lower() == ".json" and any(
             len(classes) == 1 for _, classes in _annotations_in(request.path)
         )
-    except SourceError:
-        return False
+    return False
 
 
 KINDS = (
     SourceKind(
-        title="an export of a labelling tool (.json)",
-        match=lambda request: bool(_files_of(request)),
-        match_packed=_is_usable,
-        files=("*.json",),
-        locate=_locate,
+        "an export of a labelling tool (.json)", lambda request: bool(_files_of(request)), _locate,
+        match_packed=_is_usable, files=("*.json",),
     ),
-)
+)  # fmt: skip

@@ -27,17 +27,10 @@ from opsin.core.errors import ImageError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.platform import sync_all
 from opsin.core.storage import publish_directory, scratch_directory
-from opsin.data import sources
+from opsin.data import image_tree, sources
 from opsin.data.cache import cache_root
 from opsin.data.image_stream import ListedImage, Stream
-from opsin.data.image_tree import (
-    LEFT_OUT_FILE,
-    LeftOutCounts,
-    add_up,
-    is_image_name,
-    is_visible,
-    left_out_in_words,
-)
+from opsin.data.image_tree import LEFT_OUT_FILE, is_image_name, is_visible
 from opsin.data.images import content_of
 from opsin.data.sources import arrays, table
 from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
@@ -46,9 +39,7 @@ from opsin.data.sources.rows import AllowedFolder, SourceKind, SourceRequest, no
 from opsin.data.split import TRAIN, part_named
 
 #: File names of archives.
-SUFFIXES: Final = (
-    ".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2",
-)  # fmt: skip
+SUFFIXES: Final = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2")
 #: Limits of an archive's expansion: images compress little, so more is a bomb.
 MAX_RATIO, SPARE_BYTES, MAX_MEMBERS = 100, 1_000_000_000, 5_000_000
 # Members that any archive may have, and bytes of the archive for each further one, which even the
@@ -56,18 +47,14 @@ MAX_RATIO, SPARE_BYTES, MAX_MEMBERS = 100, 1_000_000_000, 5_000_000
 _SPARE_MEMBERS, _PACKED_BYTES, _LISTED_BYTES = 200_000, 100, 300
 #: Bytes of one member's headers in a tar: real ones are a few thousand.
 _MAX_HEADER = 1 << 22
-_CHUNK: Final = 1 << 18
-_MAX_DEPTH: Final = 64
+_CHUNK, _MAX_DEPTH = 1 << 18, 64
 _UNPACK: Final = "Unpack it yourself and give the folder."
 # Signatures of compressed tars, and their openers.
 _OPENERS: Final[dict[bytes, Callable[[IO[bytes]], Any]]] = {
     b"\x1f\x8b": gzip.open, b"\xfd7zXZ\0": lzma.open, b"BZh": bz2.open,
 }  # fmt: skip
-
 # A file of a zip whose bytes are not what was packed: the others may be whole.
 _DAMAGE: Final = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
-
-_Kind = Literal["file", "folder", "link", "special"]
 
 
 def is_archive(path: Path) -> bool:
@@ -82,14 +69,13 @@ class _Member(NamedTuple):
     """
 
     name: str
-    kind: _Kind
+    kind: Literal["file", "folder", "link", "special"]
     size: int
     open: Callable[[], IO[bytes] | None]
     position: int
     chunk: int = _CHUNK
 
     def pieces(self, path: Path) -> Iterator[bytes]:
-        """Yield the content."""
         with _reading(path), self.open() or contextlib.nullcontext() as stream:
             while stream and (piece := stream.read(self.chunk)):
                 yield piece
@@ -161,18 +147,17 @@ def _zip_members(file: IO[bytes], budget: _Budget) -> Iterator[_Member]:
                     name = name.encode("cp437").decode("utf-8")
             # Only Unix stores file types there.
             mode = stat.S_IFMT(info.external_attr >> 16) if info.create_system == 3 else 0
-            kind: _Kind = (
-                "folder" if name.endswith(("/", "\\")) or mode == stat.S_IFDIR
-                else "link" if mode == stat.S_IFLNK
-                else "file" if mode in (0, stat.S_IFREG) else "special"
-            )  # fmt: skip
             # Other methods return a whole decompressed block.
             steady = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
             position += info.compress_size
             budget.take(info.file_size)
             yield _Member(
-                name.replace("\\", "/"), kind, info.file_size,
-                functools.partial(archive.open, info), position, _CHUNK if steady else 4096,
+                name.replace("\\", "/"),
+                "folder" if name.endswith(("/", "\\")) or mode == stat.S_IFDIR
+                else "link" if mode == stat.S_IFLNK
+                else "file" if mode in (0, stat.S_IFREG) else "special",
+                info.file_size, functools.partial(archive.open, info), position,
+                _CHUNK if steady else 4096,
             )  # fmt: skip
 
 
@@ -191,12 +176,12 @@ def _tar_members(file: IO[bytes], start: bytes, budget: _Budget) -> Iterator[_Me
             budget.take(info.size if info.issparse() else 0)
             stored = archive.offset - info.offset_data
             bounded.left = max(0, stored) + _MAX_HEADER + _CHUNK
-            kind: _Kind = (
+            yield _Member(
+                info.name,
                 "file" if info.isreg() else "link" if info.issym() or info.islnk()
-                else "special" if info.isdev() else "folder"
+                else "special" if info.isdev() else "folder",
+                info.size, functools.partial(archive.extractfile, info), file.tell(),
             )  # fmt: skip
-            opened = functools.partial(archive.extractfile, info)
-            yield _Member(info.name, kind, info.size, opened, file.tell())
         # The compression's checksum follows the end.
         while rest := plain.read(_CHUNK):
             budget.take(len(rest), members=0)
@@ -251,7 +236,7 @@ def unpacked_folder(path: Path) -> Path:
 
 
 def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
-    others, passed = _names_of_kinds(), LeftOutCounts()
+    others, passed = _names_of_kinds(), image_tree.LeftOutCounts()
     room, written, size = room_on_disk(folder), 0, path.stat().st_size
     watcher.begin("Unpack", size, "B")
     with contextlib.closing(_members(path)) as members:
@@ -279,7 +264,7 @@ def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
     watcher.advance(size)
     watcher.end()
     if not written:
-        words = left_out_in_words(passed.listed())
+        words = image_tree.left_out_in_words(passed.listed())
         raise SourceError(
             f"{path} has no images, tables or arrays" + (f", but {words}" if words else ""),
             "Archives within it are not opened: unpack those first.",
@@ -289,7 +274,6 @@ def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
 
 
 def _check_name(member: _Member, path: Path) -> None:
-    """Refuse devices, and names that lead out of the archive."""
     outside = re.match(r"[/\\]|[A-Za-z]:", member.name) or ".." in re.split(r"[/\\]", member.name)
     if outside or "\0" in member.name or member.kind == "special":
         what = "a device or pipe" if member.kind == "special" else "a name that leads out of it"
@@ -346,27 +330,25 @@ def _unwrapped(folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _named_as(path: Path) -> Iterator[None]:
-    """Name the archive in errors, not the folder that it was unpacked to."""
+def _unpacked(request: SourceRequest) -> Iterator[tuple[Path, list[LeftOut]]]:
+    """Unpack an archive, and name it in errors, not the folder that it was unpacked to."""
+    root, folder = unpack(request.path, request.watcher), unpacked_folder(request.path)
     try:
-        yield
+        stored = json.loads((folder / LEFT_OUT_FILE).read_text(encoding="utf-8"))
+        yield root, list(map(LeftOut.model_validate, stored))
     except SourceError as error:
-        error.replace(str(unpacked_folder(path)), str(path))
+        error.replace(str(folder), str(request.path))
         raise
 
 
-def _left_out(path: Path) -> list[LeftOut]:
-    stored = json.loads((unpacked_folder(path) / LEFT_OUT_FILE).read_text(encoding="utf-8"))
-    return [LeftOut.model_validate(entry) for entry in stored]
+def _locate(request: SourceRequest) -> LocatedSource:
+    def read() -> LabelledImages:
+        with _unpacked(request) as (root, left_out):
+            contents = _locate_unpacked(request, root).open()
+        both = image_tree.add_up([left_out, contents.left_out])
+        return replace(contents, source=str(request.path), left_out=both)
 
-
-def _open_archive(request: SourceRequest) -> LabelledImages:
-    """Unpack an archive and open its contents."""
-    root = unpack(request.path, request.watcher)
-    with _named_as(request.path):
-        contents = _locate_unpacked(request, root).open()
-    left_out = add_up([_left_out(request.path), contents.left_out])
-    return replace(contents, source=str(request.path), left_out=left_out)
+    return LocatedSource(repr(("archive", key_of_files(request.path), request.columns)), read)
 
 
 def _locate_unpacked(request: SourceRequest, root: Path) -> LocatedSource:
@@ -387,30 +369,22 @@ def _locate_unpacked(request: SourceRequest, root: Path) -> LocatedSource:
 
 
 def _iter_unlabelled(request: SourceRequest) -> Stream:
-    path = request.path
-
     def images() -> Iterator[ListedImage]:
-        unpack(path, request.watcher)
-        inside = replace(request, written=str(unpacked_folder(path)), follow_links=False)
-        with _named_as(path):
-            for image in folder_stream(inside):
+        with _unpacked(request) as (_, left_out):
+            folder = unpacked_folder(request.path)
+            for image in folder_stream(replace(request, written=str(folder), follow_links=False)):
                 try:  # now, for its file belongs to the cache
                     yield replace(image, image=content_of(str(image.image), image.name))
                 except ImageError as error:
                     yield replace(image, image=b"", problem=error)
-        note_left_out(_left_out(path), request.watcher)
+        note_left_out(left_out, request.watcher)
 
     return Stream(request.written, "archive", images)
 
 
 KINDS = (
     SourceKind(
-        title=f"an archive ({' '.join(SUFFIXES)})",
-        match=lambda request: request.is_file and is_archive(request.path),
-        locate=lambda request: LocatedSource(
-            repr(("archive", key_of_files(request.path), request.columns)),
-            lambda: _open_archive(request),
-        ),
-        iter_unlabelled=_iter_unlabelled,
+        f"an archive ({' '.join(SUFFIXES)})",
+        lambda request: request.is_file and is_archive(request.path), _locate, _iter_unlabelled,
     ),
-)
+)  # fmt: skip

@@ -1,8 +1,4 @@
-"""Images and labels in arrays: ``.npz`` files and IDX files, MNIST's format.
-
-IDX: two zero bytes, a type code, the number of dimensions, each dimension as a big-endian 32-bit
-number, then the values (http://yann.lecun.com/exdb/mnist/).
-"""
+"""Images and labels in arrays: ``.npz`` files and IDX files (yann.lecun.com/exdb/mnist)."""
 
 from __future__ import annotations
 
@@ -28,10 +24,8 @@ from opsin.data.sources.rows import SourceKind, SourceRequest
 from opsin.data.spelling import nfc
 from opsin.data.split import TEST, TRAIN, UNASSIGNED
 
-#: The largest label accepted.
-_MAX_LABEL: Final = 99_999
-# Bytes of memory per image besides its pixels: name, digest and so on.
-_BESIDE: Final = 256
+# The largest label accepted; bytes of memory per image besides its pixels: name, digest and so on.
+_MAX_LABEL, _BESIDE = 99_999, 256
 #: Names of the arrays of a file, and Keras' names for them.
 _NAMES: Final = {
     "images": "x_train", "labels": "y_train", "test_images": "x_test", "test_labels": "y_test",
@@ -41,14 +35,10 @@ _ADVICE: Final = "Save it with numpy.savez(path, images=…, labels=…)."
 
 
 def from_arrays(
-    images: NDArray[Any],
-    labels: NDArray[Any] | Sequence[int],
-    classes: Sequence[str] | None = None,
-    *,
-    source: str = "arrays",
-    test: tuple[NDArray[Any], NDArray[Any] | Sequence[int]] | None = None,
-    mirrored: bool = True,
-) -> LabelledImages:
+    images: NDArray[Any], labels: NDArray[Any] | Sequence[int],
+    classes: Sequence[str] | None = None, *, source: str = "arrays",
+    test: tuple[NDArray[Any], NDArray[Any] | Sequence[int]] | None = None, mirrored: bool = True,
+) -> LabelledImages:  # fmt: skip
     """Check arrays and return them as a source."""
     images, labels = _checked(images, labels, source)
     source_parts = np.full(labels.size, TRAIN if test else UNASSIGNED, np.uint8)
@@ -91,19 +81,16 @@ def open_npz(path: Path) -> LabelledImages:
             content = {ours: file.read(name) for ours, name in there.items()}
     except (OSError, ValueError) as error:
         raise SourceError(f"{path} cannot be read ({error})", _ADVICE) from error
-    test = None
-    if {"test_images", "test_labels"} <= set(content):
-        test = (content["test_images"], content["test_labels"])
-    classes = None
-    if "classes" in content:
-        classes = [str(name) for name in np.atleast_1d(content["classes"])]
+    both = {"test_images", "test_labels"} <= set(content)
+    test = (content["test_images"], content["test_labels"]) if both else None
+    names = content.get("classes")
+    classes = None if names is None else list(map(str, np.atleast_1d(names)))
     return from_arrays(content["images"], content["labels"], classes, source=str(path), test=test)
 
 
 def _checked(
     images: NDArray[Any], labels: NDArray[Any] | Sequence[int], source: str
 ) -> tuple[NDArray[np.uint8 | np.uint16], NDArray[np.int64]]:
-    """Normalise the shape and type of both arrays, or raise."""
     images, labels = as_array(images, f"{source} (images)"), as_array(labels, f"{source} (labels)")
     if labels.ndim == 2 and labels.shape[1] == 1:  # as CIFAR-10 has them in Keras
         labels = labels[:, 0]
@@ -230,22 +217,20 @@ def _locate_idx(request: SourceRequest) -> LocatedSource:
 
 #: A folder with ``train-images-idx3-ubyte`` and its like, or one images file.
 IDX = SourceKind(
-    title="an IDX file of images",
-    match=_is_idx,
-    match_packed=lambda request: _is_idx_images(request.path),
-    files=("*idx[13]*", "*ubyte*"),
-    locate=_locate_idx,
-    rank=1,
-)
+    "an IDX file of images", _is_idx, _locate_idx, rank=1,
+    match_packed=lambda request: _is_idx_images(request.path), files=("*idx[13]*", "*ubyte*"),
+)  # fmt: skip
+
+
+def _is_npz(request: SourceRequest) -> bool:
+    return request.is_file_of(".npz")
+
+
+def _locate_npz(request: SourceRequest) -> LocatedSource:
+    return LocatedSource(key_of_files(request.path), lambda: open_npz(request.path))
+
+
 KINDS = (
-    SourceKind(
-        title="an .npz file",
-        match=lambda request: request.is_file_of(".npz"),
-        match_packed=lambda request: request.is_file_of(".npz"),
-        files=("*.npz",),
-        locate=lambda request: LocatedSource(
-            key_of_files(request.path), lambda: open_npz(request.path)
-        ),
-    ),
+    SourceKind("an .npz file", _is_npz, _locate_npz, match_packed=_is_npz, files=("*.npz",)),
     IDX,
 )

@@ -1,14 +1,12 @@
-"""Folders of images, on a disk or a store: one sub-folder for each class, or any layout.
-
-On a store, a prefix of keys is a folder, and an object may be a table or a single image.
-"""
+"""Folders of images, on a disk or a store: one sub-folder for each class, or any layout."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import posixpath
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from opsin.core.artifacts.records import LeftOut
@@ -16,23 +14,14 @@ from opsin.core.errors import RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.files import legal_name
 from opsin.core.format import counted
+from opsin.data import image_tree
 from opsin.data.cache import cache_root
 from opsin.data.formats import SUFFIXES
-from opsin.data.image_stream import ListedImage, Stream
-from opsin.data.image_tree import (
-    LINK_OUT,
-    SORTED,
-    ImageTree,
-    Walk,
-    is_image_name,
-    is_run,
-    is_visible,
-    left_out_in_words,
-    natural,
-)
+from opsin.data.image_stream import ListedImage, Stream, stream_of_one
+from opsin.data.image_tree import LINK_OUT, SORTED, ImageTree, Walk, is_image_name, is_visible
 from opsin.data.sources import table
-from opsin.data.sources.contents import Files, LabelledImages, LocatedSource
-from opsin.data.sources.rows import Row, RowCollector, SourceKind, SourceRequest, stream_of_rows
+from opsin.data.sources.contents import LabelledImages, LocatedSource
+from opsin.data.sources.rows import Row, SourceKind, SourceRequest, collect, stream_of_table
 from opsin.data.split import TRAIN, part_named
 from opsin.stores.bucket import Bucket, StoreAddress, StoredObject, is_stored, open_bucket, said_as
 
@@ -45,13 +34,17 @@ def open_folder(
     root: Path, *, follow_links: bool = False, watcher: Watcher = SILENT
 ) -> LabelledImages:
     """List ``root/<class>/**/*`` or ``root/train|val|test/<class>/**/*``."""
-    tree = ImageTree(root, follow_links=follow_links)
-    rows = rows_by_folder(tree, list(tree.images()), watcher)
-    return rows.labelled(str(root), Files(root, rows.names))
+    tree, start = ImageTree(root, follow_links=follow_links), os.path.abspath(root)  # noqa: PTH100
+    rows = _rows_by_folder(
+        tree, list(tree.images()), lambda name: os.path.join(start, name), watcher  # noqa: PTH118
+    )  # fmt: skip
+    return collect(str(root), rows, tree.passed)
 
 
-def rows_by_folder(walk: Walk, names: Sequence[str], watcher: Watcher) -> RowCollector:
-    """Read classes, and parts of a split, from the names of folders."""
+def _rows_by_folder(
+    walk: Walk, names: Sequence[str], reference: Callable[[str], str | StoredObject],
+    watcher: Watcher,
+) -> Iterator[Row]:  # fmt: skip
     tops = [name for name in walk.folders if "/" not in name]
     inner = [name for name in walk.folders if "/" in name]
     holders = {name.partition("/")[0] for name in inner}
@@ -64,19 +57,19 @@ def rows_by_folder(walk: Walk, names: Sequence[str], watcher: Watcher) -> RowCol
             f"{walk.root} has a part of a split ({', '.join(parts)}), and none called train",
             "Put the training images into train/<class>, or give the part itself.",
         )
-    rows, outside = RowCollector(walk.passed), list[str]()
+    outside, some = dict[str, None](), False
     for name in names:
         folder, *below = name.split("/")
         part = folder if split and folder in parts else ""
         if split and not part and below:
-            outside.append(folder)
+            outside[folder] = None
             walk.passed.add("image outside the parts", name)
         elif len(below) > bool(part):
-            rows.add(Row(name, below[0] if part else folder, part, name=name))
+            some = True
+            yield Row(reference(name), below[0] if part else folder, part, name=name)
         else:
             walk.passed.add("loose image beside the class folders", name)
-    strange = [name for name in dict.fromkeys(outside) if part_named(name) is None]
-    if strange:
+    if strange := [name for name in outside if part_named(name) is None]:
         raise SourceError(
             f"{walk.root} has {', '.join(parts)}, which look like parts of a split, and "
             f"{', '.join(strange[:5])}",
@@ -84,7 +77,7 @@ def rows_by_folder(walk: Walk, names: Sequence[str], watcher: Watcher) -> RowCol
         )
     _count_empty(walk, [name for name in inner if name.partition("/")[0] in parts]
                  if split else tops, names)  # fmt: skip
-    if not rows.names:
+    if not some:
         raise _no_images(walk, names, labelled=True)
     if walk.passed.counts[LINK_OUT]:
         watcher.note(f"--follow-links follows the links that lead out of {walk.root}")
@@ -92,20 +85,17 @@ def rows_by_folder(walk: Walk, names: Sequence[str], watcher: Watcher) -> RowCol
         in_order = sorted(parts.items(), key=lambda part: part[1])
         words = [f"{name} ({_USUAL[code - 1]})" for name, code in in_order]
         watcher.note(f"Taken for parts of a split: {', '.join(words)}")
-    return rows
 
 
 def _count_empty(walk: Walk, classes: Iterable[str], names: Iterable[str]) -> None:
     holding = {"/".join(name.split("/")[:depth]) for name in names for depth in (1, 2)}
     for folder in classes:
-        if folder in holding:
-            continue
-        if any(f"{linked}/".startswith(f"{folder}/") for linked in walk.linked_out):
-            raise SourceError(
-                f"The folder {folder} of {walk.root} holds only links that lead out of it", _FOLLOW
-            )
-        what = "empty folder" if folder in walk.bare else "folder without images"
-        walk.passed.add(what, folder)
+        if folder not in holding:
+            if any(f"{linked}/".startswith(f"{folder}/") for linked in walk.linked_out):
+                only = f"The folder {folder} of {walk.root} holds only links that lead out of it"
+                raise SourceError(only, _FOLLOW)
+            what = "empty folder" if folder in walk.bare else "folder without images"
+            walk.passed.add(what, folder)
 
 
 def note_left_out(left_out: Sequence[LeftOut], watcher: Watcher) -> None:
@@ -113,37 +103,35 @@ def note_left_out(left_out: Sequence[LeftOut], watcher: Watcher) -> None:
     if left_out:
         links = any(entry.kind == LINK_OUT for entry in left_out)
         hint = "; --follow-links follows the links" if links else ""
-        watcher.note(f"Left out: {left_out_in_words(left_out)}{hint}")
+        watcher.note(f"Left out: {image_tree.left_out_in_words(left_out)}{hint}")
 
 
 def _no_images(walk: Walk, names: Sequence[str] = (), *, labelled: bool = False) -> SourceError:
-    """Return the error for a source without images, or without folders of them."""
     what, advice = "is empty" if "" in walk.bare else "has no images", _ENDINGS
     if names and not walk.folders:
         what, advice = f"has {counted(len(names), 'image')} but no folders", "Sort a few first."
-    elif words := left_out_in_words(walk.passed.listed()):
+    elif words := image_tree.left_out_in_words(walk.passed.listed()):
         what = f"{what}, but {words}"
         advice = _FOLLOW if walk.passed.counts[LINK_OUT] else _ENDINGS
     wanted = "; one sub-folder for each class is expected" if labelled else ""
     return SourceError(f"{walk.root} {what}{wanted}", advice)
 
 
-def stream_of_walk(
-    walk: Walk, images: Iterable[ListedImage], watcher: Watcher
+def _stream_of_walk(
+    walk: Walk, images: Iterable[tuple[str, str | StoredObject]], watcher: Watcher
 ) -> Iterator[ListedImage]:
     """Yield the images of a walk, then note what it passed over; raise if there are none."""
-    has_images = False
-    for image in images:
-        has_images = True
-        yield image
-    if not has_images:
+    name = None
+    for name, image in images:
+        yield ListedImage(name, image)
+    if name is None:
         raise _no_images(walk)
     note_left_out(walk.passed.listed(), watcher)
 
 
 def _locate(request: SourceRequest) -> LocatedSource:
     written = request.written
-    if request.archive is None and is_run(str(request.path)):
+    if request.archive is None and image_tree.is_run(str(request.path)):
         raise SourceError(
             f"{written} is a run of Opsin, which holds figures",
             f"To train it further: opsin resume {written}; to classify with it: opsin predict "
@@ -161,8 +149,8 @@ def folder_stream(request: SourceRequest) -> Stream:
 
     def images() -> Iterator[ListedImage]:
         tree = walk()
-        listed = (ListedImage(name, f"{tree.root}/{name}") for name in tree.images())
-        return stream_of_walk(tree, listed, request.watcher)
+        listed = ((name, f"{tree.root}/{name}") for name in tree.images())
+        return _stream_of_walk(tree, listed, request.watcher)
 
     def count() -> int | None:
         try:
@@ -171,16 +159,6 @@ def folder_stream(request: SourceRequest) -> Stream:
             return None
 
     return Stream(request.written, "folder", images, count)
-
-
-def _fetched(wanted: StoredObject, request: SourceRequest) -> Path:
-    """Return a cached file of an object's content, fetched once for each version."""
-    version = hashlib.sha256(repr(wanted).encode()).hexdigest()[:32]
-    file = cache_root() / "objects" / version / legal_name(wanted.name)
-    if not file.is_file():
-        request.watcher.note(f"{wanted.address} is fetched into the cache")
-        open_bucket(wanted).fetch(wanted, file)
-    return file
 
 
 def _images_below(
@@ -209,13 +187,13 @@ def _images_below(
     walk.folders = list(filter(None, folders))
 
 
-def _sort_key(name: str) -> list[tuple[int, str, str]]:
-    *folders, last = name.split("/")
-    return [*((1, natural(folder), folder) for folder in folders), (0, natural(last), last)]
+def _sort_key(name: str) -> list[tuple[bool, str, str]]:
+    parts = name.split("/")  # a folder's own images come before its sub-folders'
+    return [(at < len(parts), image_tree.natural(part), part) for at, part in enumerate(parts, 1)]
 
 
 def _open_address(request: SourceRequest) -> tuple[StoreAddress, Bucket, StoredObject | None]:
-    """Return an address with its bucket, and its table unless it is a prefix."""
+    """Return an address with its bucket, and its table or image unless it is a prefix."""
     try:
         address = StoreAddress.read(request.written)
     except RecipeError as error:
@@ -232,95 +210,71 @@ def _open_address(request: SourceRequest) -> tuple[StoreAddress, Bucket, StoredO
 
 def _locate_stored(request: SourceRequest) -> LocatedSource:
     address, bucket, stored = _open_address(request)
-    written, key = request.written, ""
+    written = key = request.written
     if stored is None:
         walk = Walk(written.rstrip("/"))
         images = dict(_images_below(bucket, address, walk))
-        rows = rows_by_folder(walk, list(images), request.watcher)
-        contents = rows.labelled(written, [images[name] for name in rows.names])
+        rows = _rows_by_folder(walk, list(images), images.__getitem__, request.watcher)
+        contents = collect(written, rows, walk.passed)
     elif is_image_name(stored.key):
         raise SourceError(f"{written} has no labels", "Give a folder of classes.")
     else:
-        key = hashlib.sha256(repr((stored, request.columns)).encode()).hexdigest() + " "
-        contents = _open_table(stored, bucket, request)
-    objects = hashlib.sha256(b"".join(repr(image).encode() for image in contents.images))
-    key += objects.hexdigest() + ("" if stored else f" {written}")
-    return LocatedSource(key, lambda: contents)
+        key = repr((stored, request.columns))
+        there = {item.key: item for item in bucket.objects(stored.address.beside("").key)}
+        listed = _rows_of_table(stored, bucket, request, ("path", "label"))
+        contents = collect(
+            written, (row._replace(reference=there.get(row.place, row.reference)) for row in listed)
+        )
+    key += "".join(map(repr, contents.images))
+    return LocatedSource(hashlib.sha256(key.encode()).hexdigest(), lambda: contents)
 
 
 def _rows_of_table(
     stored: StoredObject, bucket: Bucket, request: SourceRequest, needed: Sequence[str]
 ) -> Iterator[Row]:
-    """Yield the rows of a table; its images must lie beside or below it."""
-    file, start = _fetched(stored, request), stored.address.beside("").key
+    """Yield the rows of a table, fetched once for each version; images lie beside or below it."""
+    version = hashlib.sha256(repr(stored).encode()).hexdigest()[:32]
+    file = cache_root() / "objects" / version / legal_name(stored.name)
+    if not file.is_file():
+        request.watcher.note(f"{stored.address} is fetched into the cache")
+        bucket.fetch(stored, file)
+    start = stored.address.beside("").key
     with said_as(file, stored.address):
         for row in table.rows_of(file, request.columns, needed):
             path = row.name
             key = posixpath.normpath(posixpath.join(start, path.replace("\\", "/")))
             out = not key.startswith(start) or key[:2] == ".."
             if path.startswith("/") or is_stored(path) or out:
-                raise SourceError(
-                    f"Line {row.line:,} of {stored.address} names {path!r:.200}, which does not "
-                    "lie beside or below it",
-                    "Put the table above its images.",
-                )
+                where = f"Line {row.line:,} of {stored.address} names {path!r:.200}"
+                advice = "Put the table above its images."
+                raise SourceError(f"{where}, which does not lie beside or below it", advice)
             yield row._replace(reference=bucket.stored(key), place=key)
-
-
-def _open_table(stored: StoredObject, bucket: Bucket, request: SourceRequest) -> LabelledImages:
-    there = {item.key: item for item in bucket.objects(stored.address.beside("").key)}
-    rows = RowCollector()
-    for row in _rows_of_table(stored, bucket, request, ("path", "label")):
-        rows.add(row._replace(reference=there.get(row.place, row.reference)))
-    objects: list[StoredObject] = rows.references
-    if not any(item.version for item in objects):
-        first = f"; the first would be {objects[0].address}" if objects else ""
-        raise SourceError(
-            f"None of the {len(objects):,} images in {stored.address} exists{first}",
-            "Paths begin at the table's place.",
-        )
-    return rows.labelled(request.written, objects)
 
 
 def _iter_stored(request: SourceRequest) -> Stream:
     address, bucket, stored = _open_address(request)
     written = request.written
-    if stored is None:
-        return _stream_below(bucket, address, request)
-    if is_image_name(stored.key):
-        return Stream(written, "file", lambda: iter([ListedImage(written, stored)]), lambda: 1)
-    return Stream(
-        written,
-        "table",
-        lambda: stream_of_rows(written, _rows_of_table(stored, bucket, request, ("path",))),
-    )
+    if stored and is_image_name(stored.key):
+        return stream_of_one(written, stored)
+    if stored:
+        return stream_of_table(written, lambda: _rows_of_table(stored, bucket, request, ("path",)))
 
-
-def _stream_below(bucket: Bucket, address: StoreAddress, request: SourceRequest) -> Stream:
     def images() -> Iterator[ListedImage]:
-        walk = Walk(request.written.rstrip("/"))
-        listed = (ListedImage(*item) for item in _images_below(bucket, address, walk, stream=True))
-        return stream_of_walk(walk, listed, request.watcher)
+        walk = Walk(written.rstrip("/"))
+        return _stream_of_walk(
+            walk, _images_below(bucket, address, walk, stream=True), request.watcher
+        )
 
     def count() -> int:
         return sum(1 for _ in _images_below(bucket, address, Walk(""), stream=True))
 
-    return Stream(request.written, "store", images, count)
+    return Stream(written, "store", images, count)
 
 
 KINDS = (
+    SourceKind("a folder", lambda request: request.is_folder, _locate, folder_stream, rank=3),
     SourceKind(
-        title="a folder",
-        match=lambda request: request.is_folder,
-        locate=_locate,
-        iter_unlabelled=folder_stream,
-        rank=3,
+        "an address on an object store (s3://, gs:// or az://bucket/…)",
+        lambda request: is_stored(request.written), _locate_stored, _iter_stored, rank=-1,
     ),
-    SourceKind(
-        title="an address on an object store (s3://, gs:// or az://bucket/…)",
-        match=lambda request: is_stored(request.written),
-        locate=_locate_stored,
-        iter_unlabelled=_iter_stored,
-        rank=-1,
-    ),
-)
+)  # fmt: skip

@@ -33,7 +33,6 @@ from opsin.data.sources.rows import SourceKind, SourceRequest
 from opsin.hub.hub_name import PREFIX
 from opsin.stores.bucket import is_stored
 
-_CHUNK = 1 << 18
 #: Seconds without a byte after which a connection is given up.
 TIMEOUT = 20.0
 
@@ -188,16 +187,14 @@ def locate_files(name: str, published: Published, watcher: Watcher) -> Path:
     """Return a folder with the published files: cache, system, upstream or Debian."""
     kept = cache_root() / "sources"
     cached = kept / name
-    for folder in (cached, published.system):
-        if folder is not None and published.is_whole(folder):
+    for folder in filter(None, (cached, published.system)):
+        if published.is_whole(folder):
             return folder
-    with (
-        storage_errors(kept),
-        exclusive(
-            kept / f"{name}.lock",
-            lambda: watcher.note(f"Another process is fetching {name}; this one waits for it."),
-        ),
-    ):
+
+    def wait() -> None:
+        watcher.note(f"Another process is fetching {name}; this one waits for it.")
+
+    with storage_errors(kept), exclusive(kept / f"{name}.lock", wait):
         if published.is_whole(cached):  # that process has
             return cached
         reasons = []
@@ -221,36 +218,32 @@ def locate_files(name: str, published: Published, watcher: Watcher) -> Path:
 
 def _from_upstream(folder: Path, published: Published, watcher: Watcher) -> None:
     watcher.begin("Download", published.size, "B")
-    before = 0
+    before, limit = 0, 2 * published.size
     for name in published.files:
-        before += _download(published, name, folder / name, watcher, before)
+        url, done = published.url + name, 0
+        try:
+            with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310  Opsin's own
+                expected = int(answer.headers.get("Content-Length") or 0)
+                with (folder / name).open("wb") as file:
+                    while (chunk := answer.read(1 << 18)) and done <= limit:
+                        done += file.write(chunk)
+                        watcher.advance(before + done)
+        except (
+            urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError,
+            SSLError,
+        ) as error:  # fmt: skip
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
+            reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+            raise DownloadError(f"{url}: {reason}", "Check the network.") from error
+        if done > limit:
+            raise DownloadError(f"{url} sends more than {limit:,} bytes", "Report this.")
+        if expected and expected != done:
+            raise DownloadError(f"{url} ended after {done:,} of {expected:,} bytes", "Try again.")
         if not published.is_one(folder / name, name):
             raise DownloadError(f"{name} is not what was published (its SHA-256 differs)")
+        before += done
     watcher.end()
-
-
-def _download(published: Published, name: str, target: Path, watcher: Watcher, before: int) -> int:
-    """Download a file; return its size."""
-    url, limit, done = published.url + name, 2 * published.size, 0
-    try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310  addresses are Opsin's own
-            expected = int(answer.headers.get("Content-Length") or 0)
-            with target.open("wb") as file:
-                while (chunk := answer.read(_CHUNK)) and done <= limit:
-                    done += file.write(chunk)
-                    watcher.advance(before + done)
-    except (
-        urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, SSLError
-    ) as error:  # fmt: skip
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()
-        reason = getattr(error, "reason", None) or str(error) or type(error).__name__
-        raise DownloadError(f"{url}: {reason}", "Check the network.") from error
-    if done > limit:
-        raise DownloadError(f"{url} sends more than {limit:,} bytes", "Report this.")
-    if expected and expected != done:
-        raise DownloadError(f"{url} ended after {done:,} of {expected:,} bytes", "Try again.")
-    return done
 
 
 def _from_debian(folder: Path, published: Published, _: Watcher) -> None:
@@ -265,11 +258,10 @@ def _from_debian(folder: Path, published: Published, _: Watcher) -> None:
             archives = [file.name for file in unpacked.glob("*.deb")]
             words = [word or archives[0] for word in command]
             subprocess.run(words, cwd=unpacked, check=True, capture_output=True, timeout=600)  # noqa: S603
-    except subprocess.CalledProcessError as error:
-        lines = error.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
-        raise DownloadError(f"Debian's package {package}: {lines[-1]}") from error
-    except (OSError, IndexError, subprocess.TimeoutExpired) as error:
-        raise DownloadError(f"Debian's package {package}: {error}") from error
+    except (OSError, IndexError, subprocess.SubprocessError) as error:
+        said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()
+        reason = (said or str(error)).splitlines()[-1]
+        raise DownloadError(f"Debian's package {package}: {reason}") from error
     for name in published.files:
         file = unpacked / system.relative_to("/") / name
         if not published.is_one(file, name):
@@ -290,16 +282,10 @@ def _locate(request: SourceRequest) -> LocatedSource:
     if name == "digits":
         return LocatedSource("digits 1", _open_digits)
     published = _PUBLISHED[name]
-    return LocatedSource(
-        f"{name} {' '.join(published.files.values())}",
-        lambda: open_published(name, published, watcher),
-    )
+    key = f"{name} {' '.join(published.files.values())}"
+    return LocatedSource(key, lambda: open_published(name, published, watcher))
 
 
 KINDS = (
-    SourceKind(
-        title=f"a name ({', '.join(NAMES)})",
-        match=lambda request: request.written in NAMES,
-        locate=_locate,
-    ),
+    SourceKind(f"a name ({', '.join(NAMES)})", lambda request: request.written in NAMES, _locate),
 )

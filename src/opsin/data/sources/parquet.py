@@ -10,30 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from opsin.core import errors
 from opsin.core.child_process import Header
-from opsin.core.errors import (
-    DownloadError,
-    MissingExtraError,
-    ModelFileError,
-    OpsinError,
-    SourceError,
-)
+from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.sandbox import Sandbox
 from opsin.data.image_stream import Stream
 from opsin.data.image_tree import holds_images
+from opsin.data.sources import rows
 from opsin.data.sources.archive import MAX_RATIO, SPARE_BYTES
 from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
-from opsin.data.sources.rows import (
-    AllowedFolder,
-    Row,
-    SourceKind,
-    SourceRequest,
-    collect,
-    open_packed,
-    stream_of_rows,
-)
-from opsin.data.sources.table import COLUMNS, USUAL, TableSchema, is_missing, name_of, text_of
+from opsin.data.sources.rows import COLUMNS, Row, SourceKind, SourceRequest
+from opsin.data.sources.table import USUAL, TableSchema, is_missing, name_of, text_of
 from opsin.data.split import part_named
 from opsin.hub.hub_fetch import asking, connect, download, is_offline, listed
 from opsin.hub.hub_name import PREFIX, HubName, commit_of, snapshot_of
@@ -42,68 +30,56 @@ _USUAL: Final = USUAL | {
     "path": ("path", "file_name", "image", "img"), "label": ("label", "labels"),
 }  # fmt: skip
 # Limits of reading a block, in seconds and bytes.
-_SECONDS: Final = 60.0
-_MEMORY: Final = 2 << 30
+_SECONDS, _MEMORY = 60.0, 2 << 30
 # Bytes and rows per block at most.
-_BLOCK: Final = 8 << 20
-_MOST_ROWS: Final = 1024
-# Parts of a split in file names, as in Hugging Face's library: train-00000-of-00002.
-_PART: Final = re.compile(
-    r"(?:^|[-._ /])(train(?:ing)?|test(?:ing)?|holdout|eval(?:uation)?|val(?:id(?:ation)?)?|dev)"
-    r"(?=[-._ /0-9]|$)",
-    re.IGNORECASE,
-)
+_BLOCK, _MOST_ROWS = 8 << 20, 1024
 # How a file of a series says how many there are: train-00000-of-00003.parquet
 _SHARD: Final = re.compile(r"-\d+-of-(\d{1,6})(?=[-.])")
 _ADDRESS: Final = re.compile(rf"(?P<name>{PREFIX}[^:]+)(?::(?P<config>[^:]+))?")
 
 #: Files of one table in order, their parts, and the folder that paths may not leave.
-_Tables = tuple[list[Path], list[str], AllowedFolder | None]
+_Tables = tuple[list[Path], list[str], rows.AllowedFolder | None]
 
 
 def need_pyarrow() -> None:
     """Refuse to go on without pyarrow."""
     if importlib.util.find_spec("pyarrow") is None:
-        raise MissingExtraError("reading Parquet", "parquet")
+        raise errors.MissingExtraError("reading Parquet", "parquet")
 
 
 def _rows_of(schema: TableSchema, cells: Mapping[str, Iterable[Any]]) -> Iterator[Row]:
     """Yield the rows of columns: images as the content of a file, or as paths."""
+    classes = schema.classes or ()
     for values in zip(*cells.values(), strict=True):
         row = dict(zip(cells, values, strict=True))
         image, name = _image_of(row.pop("path"), schema.columns["path"])
         label, split, group = (text_of(row.get(n), n).strip() for n in COLUMNS[1:])
-        yield Row(image, _class_name(label, schema.classes), split, group, name)
+        if classes and label not in classes and label.lstrip("-").isdecimal():
+            if int(label) not in range(-1, len(classes)):
+                raise SourceError(
+                    f"A row has the class {label}, and the table names {len(classes)}"
+                )
+            label = ("", *classes)[int(label) + 1]  # -1 is none
+        yield Row(image, label, split, group, name)
 
 
-def _image_of(value: Any, column: str) -> tuple[bytes | str, str]:
+def _image_of(value: Any, column: str, name: str = "") -> tuple[bytes | str, str]:
     """Return a cell's image, as the content of a file or as a path, and its name."""
     if isinstance(value, Mapping) and {"bytes", "path"} >= set(value):
         path = str(value.get("path") or "")
-        if value.get("bytes") is not None:
-            return _image_of(value["bytes"], column)[0], path
-        return path or b"", path
+        return _image_of(
+            path or None if value.get("bytes") is None else value["bytes"], column, path
+        )
     if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value), ""
+        return bytes(value), name
     if isinstance(value, str | os.PathLike):
         return os.fspath(value), os.fspath(value)
     if is_missing(value):
-        return b"", ""
+        return b"", name
     raise SourceError(
         f"The column {column} holds a {type(value).__name__}, and no paths or contents of files",
         "Choose the column of images with --columns path=NAME; arrays go in by opsin.from_arrays.",
     )
-
-
-def _class_name(written: str, classes: Sequence[str] | None) -> str:
-    """Return a class's name, which may be written as its number in a list."""
-    if classes is None or written in classes or not written.lstrip("-").isdecimal():
-        return written
-    if written == "-1":
-        return ""
-    if int(written) not in range(len(classes)):
-        raise SourceError(f"A row has the class {written}, and the table names {len(classes)}")
-    return classes[int(written)]
 
 
 def _blocks(header: Header) -> Iterator[tuple[Header, Sequence[bytes]]]:
@@ -149,16 +125,14 @@ def _blocks(header: Header) -> Iterator[tuple[Header, Sequence[bytes]]]:
 
 def _block(number: int, batch: Any, schema: TableSchema) -> tuple[Header, list[bytes]]:
     cells = {ours: batch.column(theirs).to_pylist() for ours, theirs in schema.columns.items()}
-    rows, contents = [], []
+    listed, contents = [], []
     for row in _rows_of(schema, cells):
-        about: Header = {
-            "label": row.label, "split": row.split, "group": row.group, "name": row.name,
-        }  # fmt: skip
+        about: Header = {name: getattr(row, name) for name in ("label", "split", "group", "name")}
         if isinstance(row.reference, bytes):
             about["size"] = len(row.reference)
             contents.append(row.reference)
-        rows.append(about)
-    return {"file": number, "rows": rows}, contents
+        listed.append(about)
+    return {"file": number, "rows": listed}, contents
 
 
 _reading: Iterator[tuple[Header, Sequence[bytes]]] = iter(())
@@ -186,11 +160,11 @@ def _open(
     def ask(header: Header) -> tuple[Header, bytes]:
         try:
             return sandbox.call(header)
-        except OpsinError as error:
+        except errors.OpsinError as error:
             sandbox.close()
             raise SourceError(error.message, error.advice) from error
 
-    def rows() -> Iterator[Row]:
+    def listed() -> Iterator[Row]:
         with sandbox:
             line = 0
             while (block := ask({}))[0]["rows"]:
@@ -204,14 +178,13 @@ def _open(
                         yield Row(body[start:end], **about)
                         start = end
                     else:
-                        name = name_of(about["name"], table, line, inside)
-                        path = str(table.parent / name)
+                        path = str(table.parent / name_of(about["name"], table, line, inside))
                         yield Row(path, **about, place=path)
 
     paths = [os.path.abspath(file) for file in files]  # noqa: PTH100
     columns = dict(request.columns or {})
     about, _ = ask({"files": paths, "columns": columns, "labelled": labelled})
-    return about, rows()
+    return about, listed()
 
 
 def _located(request: SourceRequest, tables: _Tables) -> LocatedSource:
@@ -219,27 +192,20 @@ def _located(request: SourceRequest, tables: _Tables) -> LocatedSource:
     key = repr(("parquet", key_of_files(*files), splits, request.columns))
 
     def read_all() -> LabelledImages:
-        if kept := open_packed(request.written, key):
+        if kept := rows.open_packed(request.written, key):
             return kept
-        about, rows = _open(request, tables, labelled=True)
-        return collect(
-            request.written,
-            rows,
-            key=key,
-            classes=lambda: about["classes"] or (),
-            total=about["total"],
+        about, listed = _open(request, tables, labelled=True)
+        return rows.collect(
+            request.written, listed, key=key, classes=lambda: about["classes"] or (),
             most=MAX_RATIO * sum(file.stat().st_size for file in files) + SPARE_BYTES,
-            watcher=request.watcher,
-        )
+            total=about["total"], watcher=request.watcher,
+        )  # fmt: skip
 
     return LocatedSource(key, read_all)
 
 
 def _stream(request: SourceRequest, tables: _Tables) -> Stream:
-    return Stream(
-        request.written, "table",
-        lambda: stream_of_rows(request.written, _open(request, tables, labelled=False)[1]),
-    )  # fmt: skip
+    return rows.stream_of_table(request.written, lambda: _open(request, tables, labelled=False)[1])
 
 
 def _tables_in(request: SourceRequest) -> _Tables:
@@ -256,15 +222,11 @@ def _tables_in(request: SourceRequest) -> _Tables:
     return _in_parts(sorted(files), root, request.allowed(root, *files))
 
 
-def _in_parts(files: list[Path], root: Path, inside: AllowedFolder | None) -> _Tables:
+def _in_parts(files: list[Path], root: Path, inside: rows.AllowedFolder | None) -> _Tables:
     """Return files with the parts in their names, such as ``train-00000-of-00002.parquet``."""
-
-    def part_of(file: Path) -> str:
-        words = _PART.findall(file.relative_to(root).as_posix().removesuffix(".parquet"))
-        part = (words or [""])[-1].lower()
-        return "test" if part.startswith("eval") else part
-
-    return files, list(map(part_of, files)), inside
+    words = (re.split(r"[-._ /\d]+", file.relative_to(root).as_posix().lower()) for file in files)
+    parts = [[word for word in each if part_named(word) is not None] for each in words]
+    return files, [(part or [""])[-1] for part in parts], inside
 
 
 def _from_hub(request: SourceRequest) -> _Tables:
@@ -279,14 +241,13 @@ def _from_hub(request: SourceRequest) -> _Tables:
         )
     try:
         root = _snapshot(request, replace(name, kind="dataset"), address["config"])
-    except ModelFileError as error:
+    except errors.ModelFileError as error:
         raise SourceError(error.message, error.advice) from error
     names = sorted(file.relative_to(root).as_posix() for file in root.rglob("*.parquet"))
     if not names:
         raise SourceError(
             f"{request.written} has no Parquet files",
-            "Where the hub has converted it, they are in the revision refs/convert/parquet: "
-            f"{PREFIX}{name.repository}@refs/convert/parquet",
+            f"Name the hub's own: {PREFIX}{name.repository}@refs/convert/parquet",
         )
     files = [root / file for file in _of_config(names, address["config"], request)]
     for match in filter(None, (_SHARD.search(file.name) for file in files)):
@@ -307,7 +268,7 @@ def _snapshot(request: SourceRequest, name: HubName, config: str | None) -> Path
         try:
             with asking(hub, name):
                 where, names = listed(hub, name)
-        except DownloadError as error:
+        except errors.DownloadError as error:
             if commit_of(name) is None:
                 raise
             request.watcher.note(f"{error.message}: what is here of {name.repository} is used")
@@ -325,14 +286,12 @@ def _snapshot(request: SourceRequest, name: HubName, config: str | None) -> Path
 
 def _of_config(files: list[str], config: str | None, request: SourceRequest) -> list[str]:
     """Return the files of one configuration, by the folder around them."""
-    if not files:
-        return []
     configs: dict[str, list[str]] = {}
     for file in files:
         around = (name for name in file.split("/")[:-1] if name != "data" and not part_named(name))
         configs.setdefault(next(around, ""), []).append(file)
     config = config or ("default" if "default" in configs else None)
-    if config is None and len(configs) < 2:
+    if not files or (config is None and len(configs) < 2):
         return files
     if config not in configs:
         raise SourceError(
@@ -356,36 +315,32 @@ def located_frame(
     if not (hasattr(frame, "columns") and hasattr(frame, "__getitem__")):
         raise SourceError(
             f"A {title_of(frame)} is no source and no data frame",
-            "Arrays go in by opsin.from_arrays(images, labels), and a data set of Hugging Face's "
-            "library by its file: data.to_parquet(path).",
+            "Give arrays to opsin.from_arrays, a data set of Hugging Face by data.to_parquet.",
         )
     names = [str(name) for name in frame.columns]
-    schema = TableSchema.of(names, columns or {}, title, usual=_USUAL)
+    schema = TableSchema.of(names, columns, title, usual=_USUAL)
     cells = {ours: frame[theirs].to_list() for ours, theirs in schema.columns.items()}
-    rows = (
+    listed = (
         row if isinstance(row.reference, bytes)
-        else row._replace(reference=Path(str(row.reference)).expanduser())
+        else row._replace(reference=os.path.expanduser(str(row.reference)))  # noqa: PTH111
         for row in _rows_of(schema, cells)
     )  # fmt: skip
-    return collect(title, rows, total=len(frame), watcher=watcher).located()
+    return rows.collect(title, listed, total=len(frame), watcher=watcher).located()
 
 
 KINDS = (
     SourceKind(
-        title="Parquet files",
-        match=lambda request: bool(_tables_in(request)[0]),
+        "Parquet files", lambda request: bool(_tables_in(request)[0]),
+        lambda request: _located(request, _tables_in(request)),
+        lambda request: _stream(request, _tables_in(request)), files=("*.parquet",),
         match_packed=lambda request: (
             request.is_file_of(".parquet") and not holds_images(request.path.parent)
         ),
-        files=("*.parquet",),
-        locate=lambda request: _located(request, _tables_in(request)),
-        iter_unlabelled=lambda request: _stream(request, _tables_in(request)),
     ),
     SourceKind(
-        title=f"a data set of the hub ({PREFIX}owner/name)",
-        match=lambda request: request.written.startswith(PREFIX),
-        locate=lambda request: _located(request, _from_hub(request)),
-        iter_unlabelled=lambda request: _stream(request, _from_hub(request)),
-        rank=-1,
+        f"a data set of the hub ({PREFIX}owner/name)",
+        lambda request: request.written.startswith(PREFIX),
+        lambda request: _located(request, _from_hub(request)),
+        lambda request: _stream(request, _from_hub(request)), rank=-1,
     ),
-)
+)  # fmt: skip

@@ -5,13 +5,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
-import json
 import math
 import os
 import shutil
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,25 +18,20 @@ from typing import Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 
-from opsin.core.artifacts.records import LeftOut
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.storage import publish_directory, scratch_directory, write_json
-from opsin.core.stored_json import JsonObject
-from opsin.data.cache import DigestSet, cache_root
+from opsin.core.storage import publish_directory, scratch_directory
+from opsin.data.cache import ABOUT, DigestSet, cache_root
 from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.image_tree import LeftOutCounts, holds_images, is_within, left_out_in_words, natural
-from opsin.data.sources.contents import (
-    Files,
-    LabelledImages,
-    LocatedSource,
-    PackedImages,
-    UnpreparedImages,
-)
+from opsin.data.images import PackedImage
+from opsin.data.sources.contents import LabelledImages, LocatedSource, read_facts, write_facts
 from opsin.data.spelling import nfc, places_among
 from opsin.data.split import UNASSIGNED, part_named
 from opsin.stores.bucket import StoredObject
 
+#: Columns of a table; the first two are required.
+COLUMNS: Final = ("path", "label", "split", "group")
 #: Share of the free disk space that may be filled.
 DISK_SHARE = 0.5
 _part_named = functools.lru_cache(256)(part_named)
@@ -49,8 +43,8 @@ class AllowedFolder:
     advice: Final = "Where you trust the table, --outside allows it; never in an archive."
 
     def __init__(self, folder: Path, *, follow_links: bool = False) -> None:
-        self._follow_links = follow_links
-        self._written, self._real = os.path.abspath(folder), os.path.realpath(folder)  # noqa: PTH100
+        self._follow_links, self._real = follow_links, os.path.realpath(folder)
+        self._written = os.path.abspath(folder)  # noqa: PTH100
         self._holds_folder = functools.cache(self._resolves_inside)  # a table repeats few
 
     def holds(self, written: str, start: Path) -> bool:
@@ -78,6 +72,13 @@ class SourceRequest:
     stdin: BinaryIO | None = None
     archive: AllowedFolder | None = None
     watcher: Watcher = SILENT
+
+    def __post_init__(self) -> None:
+        if unknown := [name for name in self.columns or {} if name not in COLUMNS]:
+            raise SourceError(
+                f"Columns are {', '.join(COLUMNS)}, not {', '.join(unknown)}",
+                "Write ours=theirs, such as path=file,label=species.",
+            )
 
     # os.path in these, because it answers for impossible names instead of raising.
     @cached_property
@@ -120,26 +121,19 @@ class SourceRequest:
 
 @dataclass(frozen=True)
 class SourceKind:
-    """One kind of source. Each module of `opsin.data.sources` lists its kinds in ``KINDS``.
+    """One kind of source. Each module of `opsin.data.sources` lists its kinds in ``KINDS``."""
 
-    Args:
-        title: Its name in errors and the help, with its article: ``an .npz file``.
-        match: Tells whether a source is of this kind.
-        locate: Finds its labelled images, reading none; ``None`` if it has no labels.
-        iter_unlabelled: Finds its images without labels; ``None`` if that is impossible.
-        rank: Kinds of a lower rank are tried first.
-        match_packed: Tells whether a file in an archive is of this kind, so that it may be the
-            archive's only content; ``None`` if no file is.
-        files: Patterns of the names of its files but images, as `fnmatch` has them, in any case;
-            those in an archive are unpacked.
-    """
-
+    #: Its name in errors and the help, with its article: ``an .npz file``.
     title: str
     match: Callable[[SourceRequest], bool]
+    #: Finds its labelled images, reading none; the next its images without labels.
     locate: Callable[[SourceRequest], LocatedSource] | None = None
     iter_unlabelled: Callable[[SourceRequest], Stream] | None = None
+    #: Kinds of a lower rank are tried first.
     rank: int = 0
+    #: Tells whether a file in an archive is of this kind, and may be the archive's only content.
     match_packed: Callable[[SourceRequest], bool] | None = None
+    #: Patterns of the names of its files but images (`fnmatch`), unpacked from archives.
     files: tuple[str, ...] = ()
 
 
@@ -151,7 +145,7 @@ class Row(NamedTuple):
     by default its name.
     """
 
-    reference: str | Path | bytes | StoredObject
+    reference: str | bytes | StoredObject
     label: str = ""
     split: str = ""
     group: str = ""
@@ -160,50 +154,52 @@ class Row(NamedTuple):
     place: str = ""
 
 
-def stream_of_rows(source: str, rows: Iterable[Row]) -> Iterator[ListedImage]:
-    """Yield the images of rows without their labels; raise if there are none."""
-    number = -1
-    for number, row in enumerate(rows):
-        image = str(row.reference) if isinstance(row.reference, Path) else row.reference
-        yield ListedImage(row.name or str(number), image)
-    if number < 0:
-        raise SourceError(f"{source} has no rows")
+def stream_of_table(
+    source: str, rows: Callable[[], Iterable[Row]], count: Callable[[], int | None] = lambda: None,
+) -> Stream:  # fmt: skip
+    """Return the images of a table's rows without their labels."""
+
+    def images() -> Iterator[ListedImage]:
+        number = -1
+        for number, row in enumerate(rows()):
+            yield ListedImage(row.name or str(number), row.reference)
+        if number < 0:
+            raise SourceError(f"{source} has no rows")
+
+    return Stream(source, "table", images, count)
 
 
-class RowCollector:
-    """Collects rows; those without a class, or of an unknown part, are counted in ``passed``."""
+class _Columns:
+    """Collected rows; those without a class, or of an unknown part, are counted in ``passed``."""
 
-    def __init__(self, passed: LeftOutCounts | None = None) -> None:
-        self.names: list[str] = []
+    def __init__(self, source: str, passed: LeftOutCounts | None, *, packed: bool) -> None:
         self.references: list[Any] = []
-        self.passed = passed or LeftOutCounts()
+        self._source, self._packed, self._passed = source, packed, passed or LeftOutCounts()
+        self._names, self._numbers, self._groups = list[str](), list[str](), list[str]()
         self._labels, self._parts = array("q"), bytearray()
-        self._groups: list[str] = []
-        self._numbers: list[str] = []
-        self._counts: dict[str, int] = {}
-        self._classes: dict[str, tuple[int, str]] = {}
-        self._seen = DigestSet()
-        self._repeated = 0
-        #: Bytes and hash of the contents; their end offsets are the references.
-        self.size, self.digest = 0, hashlib.sha256()
+        self._counts, self._classes = Counter[str](), dict[str, tuple[int, str]]()
+        self._seen, self._repeated = DigestSet(), 0
 
     def _is_new(self, *parts: object) -> bool:
         text = "\0".join(map(str, parts)).encode("utf-8", "surrogatepass")
         return self._seen.add(int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()))
 
-    def add(self, row: Row, file: BinaryIO | None = None) -> None:
-        """Add an image unless it is a repeat; its content is written to ``file``."""
+    def add(self, row: Row) -> bool:
+        """Add an image; tell whether it is new, and of use."""
         split, content = row.split.strip().lower(), row.reference
+        if isinstance(content, bytes) != self._packed:
+            raise SourceError(
+                f"{self._source} names files and holds contents", "Give them as two sources."
+            )
         part = _part_named(split) if split else UNASSIGNED
         if not row.label or part is None:
             kind = f"image in the part {row.split}" if row.label else "image without a class"
-            self.passed.add(kind, row.name)
-            return
-        label, number = nfc(row.label), self._counts.get(split, 0)
+            self._passed.add(kind, row.name)
+            return False
+        label, number = nfc(row.label), self._counts[split]
         name, identity = f"{split}/{number}" if split else str(number), row.place or row.name
         if isinstance(content, bytes):
-            digest = hashlib.sha256(content)
-            identity = f"{digest.hexdigest()} {row.name}" if row.name else name
+            identity = f"{hashlib.sha256(content).hexdigest()} {row.name}" if row.name else name
         known = (identity or content, label, part)
         again = not self._is_new(*known)
         if self._is_new(*known, row.group) and again:
@@ -213,48 +209,39 @@ class RowCollector:
             )
         if again:
             self._repeated += 1
-            return
-        if isinstance(content, bytes) and file is not None:
-            self.size += file.write(content)
-            self.digest.update(digest.digest())
-        self.references.append(content if file is None else self.size)
-        self.names.append(row.name)
-        self._counts[split] = number + 1
+            return False
+        self.references.append(content)
+        self._names.append(row.name)
+        self._counts[split] += 1
         self._numbers.append(name)
         self._labels.append(self._classes.setdefault(label, (len(self._classes), row.label))[0])
         self._parts.append(part)
         self._groups.append(row.group)
+        return True
 
-    def labelled(
-        self, source: str, images: UnpreparedImages, classes: Sequence[str] = ()
-    ) -> LabelledImages:
+    def labelled(self, classes: Sequence[str]) -> LabelledImages:
         """Return the images, with classes in the source's order, else in natural order."""
+        source, passed = self._source, self._passed.listed()
         if not self.references:
-            passed = left_out_in_words(self.passed.listed())
-            raise SourceError(f"{source} has no images with classes"
-                              + (f", but {passed}" if passed else ""))  # fmt: skip
+            words = left_out_in_words(passed)
+            raise SourceError(
+                f"{source} has no images with classes" + (f", but {words}" if words else "")
+            )
         listed = [name for name in classes if nfc(name) in self._classes]
         rest = sorted(sorted(self._classes.keys() - set(map(nfc, listed))), key=natural)
         order = (*listed, *(self._classes[name][1] for name in rest))
         for name in order[len(listed) :]:
             if not name.isprintable():
-                raise SourceError(
-                    f"{source}: the class name {name!r} cannot be printed", "Rename the class."
-                )
+                problem = f"{source}: the class name {name!r} cannot be printed"
+                raise SourceError(problem, "Rename the class.")
         labels = np.array(places_among(self._classes, order), np.int64)
-        unique = all(self.names) and len(set(self.names)) == len(self.names)
-        files = isinstance(images, Files | list)
+        unique = all(self._names) and len(set(self._names)) == len(self._names)
         return LabelledImages(
-            source=source,
-            classes=order,
-            labels=labels[np.frombuffer(self._labels, "q")],
-            source_parts=np.frombuffer(bytes(self._parts), np.uint8),
-            names=self.names if unique or files else self._numbers,
-            images=images,
-            groups=self._groups if any(self._groups) else (),
-            left_out=self.passed.listed(),
-            repeated=self._repeated,
-        )
+            source, order, labels[np.frombuffer(self._labels, "q")],
+            np.frombuffer(bytes(self._parts), np.uint8),
+            self._names if unique or not self._packed else self._numbers, self.references,
+            self._groups if any(self._groups) else (), left_out=passed, repeated=self._repeated,
+        )  # fmt: skip
 
 
 def room_on_disk(folder: Path) -> int:
@@ -271,80 +258,58 @@ def no_room(source: object) -> SourceError:
 
 
 def collect(
-    source: str,
-    rows: Iterable[Row],
-    *,
-    key: str | None = None,
-    classes: Callable[[], Sequence[str]] = tuple,
-    total: int = 0,
-    most: float = math.inf,
-    watcher: Watcher = SILENT,
-) -> LabelledImages:
+    source: str, rows: Iterable[Row], passed: LeftOutCounts | None = None, *,
+    key: str | None = None, classes: Callable[[], Sequence[str]] = tuple, total: int = 0,
+    most: float = math.inf, watcher: Watcher = SILENT,
+) -> LabelledImages:  # fmt: skip
     """Collect rows into a source: files stay in place, contents are cached under a key.
 
     ``classes`` gives the source's own order of the classes, once the rows have been read.
     """
-    collector, rows = RowCollector(), iter(rows)
+    rows = iter(rows)
     first = next(rows, None)
     packed = first is not None and isinstance(first.reference, bytes)
-    with ExitStack() as stack:
-        file, room = None, 0
-        if packed:
-            scratch = stack.enter_context(scratch_directory(cache_root() / "unpacked"))
-            file = stack.enter_context((scratch / "images.bin").open("wb"))
-            room = room_on_disk(scratch)
-            watcher.begin("Unpack", total, "images")
-        for row in itertools.chain([first] if first else [], rows):
-            if isinstance(row.reference, bytes) != packed:
-                raise SourceError(
-                    f"{source} names files and holds contents", "Give them as two sources."
-                )
-            collector.add(row, file)
-            if collector.size > most:
-                raise SourceError(f"{source} holds more bytes than any honest table of its size",
-                                  "If you trust it, write the images as files first.")  # fmt: skip
-            if collector.size > room:
-                raise no_room(source)
-            if packed and len(collector.references) % 64 == 0:
-                watcher.advance(len(collector.references))
-        if file is None:
-            names = [str(reference) for reference in collector.references]
-            return collector.labelled(source, Files(Path(), names), classes())
-        watcher.advance(len(collector.references))
+    columns = _Columns(source, passed, packed=packed)
+    rows = itertools.chain([first] if first else [], rows)
+    if not packed:
+        for row in rows:
+            columns.add(row)
+        return columns.labelled(classes())
+    with scratch_directory(cache_root() / "unpacked") as scratch:
+        room, size = min(most, room_on_disk(scratch)), 0
+        watcher.begin("Unpack", total, "images")
+        with (scratch / "images.bin").open("wb") as file:
+            for row in rows:
+                if columns.add(row):
+                    size += file.write(row.reference)  # type: ignore[arg-type]
+                    columns.references[-1] = size
+                if size > room:
+                    many = f"{source} holds more bytes than any honest table of its size"
+                    advice = "If you trust it, write the images as files first."
+                    raise no_room(source) if room < most else SourceError(many, advice)
+                if len(columns.references) % 64 == 0:
+                    watcher.advance(len(columns.references))
+        watcher.advance(len(columns.references))
         watcher.end()
-        file.close()
-        key = _keep_packed(source, collector, scratch, key, classes())
+        contents = columns.labelled(classes())
+        ends = {"ends": np.array(columns.references, np.int64)}
+        write_facts(scratch, contents, arrays=ends)
+        if key is None:
+            digest = hashlib.sha256(contents.labels.tobytes() + contents.source_parts.tobytes())
+            digest.update((scratch / ABOUT).read_bytes())
+            with (scratch / "images.bin").open("rb") as packs:
+                hashlib.file_digest(packs, lambda: digest)
+            key = digest.hexdigest()
+        if open_packed(source, key) is None:  # missing or damaged
+            shutil.rmtree(_folder_of(key), ignore_errors=True)
+        publish_directory(scratch, _folder_of(key))
     kept = open_packed(source, key)
     if kept is None:
-        raise SourceError(f"The cache at {cache_root()} did not keep what was written there",
-                          "Set OPSIN_CACHE to another folder.")  # fmt: skip
+        raise SourceError(
+            f"The cache at {cache_root()} did not keep what was written there",
+            "Set OPSIN_CACHE to another folder.",
+        )
     return kept
-
-
-def _keep_packed(
-    source: str, collector: RowCollector, scratch: Path, key: str | None, classes: Sequence[str]
-) -> str:
-    """Publish a scratch folder with its ``images.bin`` in the cache; return its key."""
-    ends = np.array(collector.references, np.int64)
-    whole = collector.labelled(source, PackedImages(scratch, ends), classes)
-    np.savez(scratch / "columns.npz", ends=ends, labels=whole.labels, given=whole.source_parts,
-             allow_pickle=False)  # fmt: skip
-    about: JsonObject = {
-        "classes": list(whole.classes),
-        "names": list(whole.names),
-        "groups": list(whole.groups),
-        "left_out": [entry.model_dump() for entry in whole.left_out],
-        "repeated": whole.repeated,
-    }
-    write_json(scratch / "about.json", about)
-    if key is None:
-        collector.digest.update(whole.labels.tobytes() + whole.source_parts.tobytes())
-        collector.digest.update(repr(about).encode("utf-8", "surrogateescape"))
-        key = collector.digest.hexdigest()
-    if open_packed(source, key) is None:  # missing or damaged
-        shutil.rmtree(_folder_of(key), ignore_errors=True)
-    publish_directory(scratch, _folder_of(key))
-    return key
 
 
 def _folder_of(key: str) -> Path:
@@ -356,14 +321,9 @@ def open_packed(source: str, key: str) -> LabelledImages | None:
     """Return the images that `collect` cached under a key, if any."""
     folder = _folder_of(key)
     try:
-        about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-        with np.load(folder / "columns.npz", allow_pickle=False) as columns:
-            ends, labels, source_parts = columns["ends"], columns["labels"], columns["given"]
-        about["classes"] = tuple(about["classes"])
-        about["left_out"] = tuple(map(LeftOut.model_validate, about["left_out"]))
-        images = PackedImages(folder / "images.bin", ends)
-        return LabelledImages(
-            source=source, labels=labels, source_parts=source_parts, images=images, **about
-        )
+        columns = read_facts(folder)
+        ends, file = columns.pop("ends").tolist(), str(folder / "images.bin")
+        images = [PackedImage(file, *ends) for ends in itertools.pairwise([0, *ends])]
+        return LabelledImages(source, images=images, **columns)
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return None

@@ -20,44 +20,32 @@ from opsin.core.csv_cells import read_row
 from opsin.core.errors import SourceError
 from opsin.core.files import open_regular
 from opsin.core.recipe import DataRecipe
-from opsin.core.stored_json import Json
 from opsin.data.image_stream import Stream
-from opsin.data.sources.contents import Files, LocatedSource
+from opsin.data.image_tree import readable
+from opsin.data.sources.contents import LocatedSource
 from opsin.data.sources.rows import (
+    COLUMNS,
     AllowedFolder,
     Row,
-    RowCollector,
     SourceKind,
     SourceRequest,
-    stream_of_rows,
+    collect,
+    stream_of_table,
 )
 from opsin.data.split import TRAIN, UNASSIGNED, part_named
 
 _JSON: Final = (".jsonl", ".ndjson")
 #: Files that are tables.
 SUFFIXES: Final = (".csv", ".tsv", *_JSON)
-#: Columns of a table; the first two are required.
-COLUMNS: Final = ("path", "label", "split", "group")
 #: Names by which a column is recognised; among images, "image" may mean anything.
 USUAL: Final = {
     "path": ("path", "file_name"), "label": ("label",), "split": ("split",), "group": ("group",),
 }  # fmt: skip
-# Types of columns in Hugging Face's library.
+# Types of columns in Hugging Face's library, and the tables that it reads in a folder of images.
 _TYPES: Final = {"path": "Image", "label": "ClassLabel"}
+_METADATA: Final = ("metadata.csv", "metadata.jsonl")
 # Characters of the longest line: bounds memory for a file without line ends.
 _LONGEST: Final = 1 << 20
-# Tables that Hugging Face's library reads in a folder of images.
-_METADATA: Final = ("metadata.csv", "metadata.jsonl")
-
-
-def check_columns(columns: Mapping[str, str] | None) -> None:
-    """Refuse keys that are not among `COLUMNS`."""
-    unknown = [name for name in columns or {} if name not in COLUMNS]
-    if unknown:
-        raise SourceError(
-            f"Columns are {', '.join(COLUMNS)}, not {', '.join(unknown)}",
-            "Write ours=theirs, such as path=file,label=species.",
-        )
 
 
 @dataclass(frozen=True)
@@ -69,21 +57,15 @@ class TableSchema:
 
     @classmethod
     def of(
-        cls,
-        there: Sequence[str],
-        asked: Mapping[str, str],
-        source: object,
-        *,
-        needed: Sequence[str] = COLUMNS[:2],
-        usual: Mapping[str, Sequence[str]] = USUAL,
+        cls, there: Sequence[str], asked: Mapping[str, str] | None, source: object, *,
+        needed: Sequence[str] = COLUMNS[:2], usual: Mapping[str, Sequence[str]] = USUAL,
         metadata: Mapping[bytes, bytes] | None = None,
-    ) -> TableSchema:
+    ) -> TableSchema:  # fmt: skip
         """Find the columns: as requested, by Hugging Face's features, or by name."""
-        features: dict[str, Any] = {}
+        features, columns, asked = dict[str, Any](), dict[str, str](), asked or {}
         with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
             stated = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
             features = {name: about for name, about in stated.items() if isinstance(about, dict)}
-        columns: dict[str, str] = {}
         missing = []
         for ours in COLUMNS:
             named = [name for name in usual[ours] if name in there]
@@ -120,8 +102,7 @@ def is_missing(value: Any) -> bool:
 def text_of(value: Any, column: str, where: str = "A cell is") -> str:
     """Return a cell as text; whole numbers and booleans are class names, too."""
     if isinstance(value, str):
-        # Half of a surrogate pair names no file.
-        with contextlib.suppress(UnicodeEncodeError):
+        with contextlib.suppress(UnicodeEncodeError):  # half of a surrogate pair names no file
             os.fsencode(value)
             if "\0" not in value:
                 return value
@@ -129,10 +110,9 @@ def text_of(value: Any, column: str, where: str = "A cell is") -> str:
         return ""
     elif isinstance(value, bool | np.bool_):
         return "true" if value else "false"
-    elif isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
     elif isinstance(value, int | float | np.number):
-        return str(value)
+        whole = isinstance(value, float | np.floating) and float(value).is_integer()
+        return str(int(value) if whole else value)
     raise SourceError(f"{where} {value!r:.60}; text or a number is expected as {column}")
 
 
@@ -145,10 +125,11 @@ def rows_of(
     path: Path, columns: Mapping[str, str] | None, needed: Sequence[str] = COLUMNS[:2]
 ) -> Iterator[Row]:
     """Yield a table's rows, named by their paths; columns not ``needed`` may be empty."""
-    schema = _schema(path, columns, needed)
+    head, listed = records(path)
+    schema = TableSchema.of(head, columns, path, needed=needed)
     # In JSON lines, later rows may have more than the first.
     names = [schema.columns.get(ours, ours) for ours in COLUMNS]
-    for line, values in _records(path):
+    for line, values in listed:
         where = f"line {line:,} of {path} has"
         name, *rest = (text_of(values.get(name), name, where) for name in names)
         # Only a path may begin or end with a blank on purpose.
@@ -157,38 +138,23 @@ def rows_of(
             if not value and ours in needed:
                 raise _wrong(path, line, f"has no {ours}", "Fill it in, or drop the line.")
         if split and part_named(split) is None and "label" in needed:
-            raise _wrong(
-                path, line, f"names the split {split!r}; train, val or test is expected",
-                "Rename it, or leave it empty.",
-            )  # fmt: skip
+            problem = f"names the split {split!r}; train, val or test is expected"
+            raise _wrong(path, line, problem, "Rename it, or leave it empty.")
         yield Row(name, label, split, group, name, line)
 
 
-def _schema(
-    path: Path, columns: Mapping[str, str] | None, needed: Sequence[str] = COLUMNS[:2]
-) -> TableSchema:
-    return TableSchema.of(_header(path), columns or {}, path, needed=needed)
-
-
-def _header(path: Path) -> list[str]:
+def records(path: Path) -> tuple[list[str], Iterator[tuple[int, Mapping[str, Any]]]]:
+    """Return a table's columns, and each row's line number and values by column."""
     if path.suffix.lower() in _JSON:
-        return list(next(_records(path), (0, {}))[1])
-    return next(fields(path), (0, list[str]()))[1]
+        rows = _json_rows(path)
+        first = next(rows, None)
+        return list(first[1] if first else ()), itertools.chain([first] if first else [], rows)
+    lines = _fields(path)
+    _, head = next(lines, (0, list[str]()))
+    return head, _csv_rows(path, head, lines)
 
 
-def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Json]]]:
-    """Yield each row's line number and its values by column."""
-    if path.suffix.lower() not in _JSON:
-        rows = fields(path)
-        _, there = next(rows, (0, list[str]()))
-        for line, row in rows:
-            if len(row) > len(there):
-                raise _wrong(
-                    path, line, f"has {len(row)} fields, and the header {len(there)}",
-                    'Put fields that hold the separator into quotes: "a, b".',
-                )  # fmt: skip
-            yield line, dict(zip(there, row, strict=False))
-        return
+def _json_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     for line, text in enumerate(_lines_of(path), start=1):
         if text.strip():
             try:
@@ -201,7 +167,18 @@ def _records(path: Path) -> Iterator[tuple[int, Mapping[str, Json]]]:
             yield line, values
 
 
-def fields(path: Path) -> Iterator[tuple[int, list[str]]]:
+def _csv_rows(
+    path: Path, head: list[str], lines: Iterator[tuple[int, list[str]]]
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for line, row in lines:
+        if len(row) > len(head):
+            problem = f"has {len(row)} fields, and the header {len(head)}"
+            advice = 'Put fields that hold the separator into quotes: "a, b".'
+            raise _wrong(path, line, problem, advice)
+        yield line, dict(zip(head, row, strict=False))
+
+
+def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield line number and fields of each non-empty line, the header first."""
     lines = _lines_of(path)
     blank, first = 0, ""
@@ -216,8 +193,7 @@ def fields(path: Path) -> Iterator[tuple[int, list[str]]]:
         except csv.Error:
             return 0
 
-    delimiter = max(",;\t", key=count)
-    whole = itertools.chain([first], lines)
+    delimiter, whole = max(",;\t", key=count), itertools.chain([first], lines)
     reader = csv.reader(whole, delimiter=delimiter, skipinitialspace=True, strict=True)
     head = True
     while True:
@@ -236,13 +212,13 @@ def fields(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 def _lines_of(path: Path) -> Iterator[str]:
     """Yield lines with their ends, LF, CR LF or CR, holding a megabyte at a time."""
-    line, advice = 0, "Save the table as text in UTF-8."
+    line, advice, mark = 0, "Save the table as text in UTF-8.", codecs.BOM_UTF8.decode()
     try:
         with (
+            readable(path),
             open_regular(path) as file,
             io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="") as stream,
         ):
-            mark = codecs.BOM_UTF8.decode()
             for line in itertools.count(1):
                 text = stream.readline(_LONGEST + 1)
                 if not text:
@@ -255,9 +231,6 @@ def _lines_of(path: Path) -> Iterator[str]:
                 yield text.removeprefix(mark) if line == 1 else text
     except UnicodeEncodeError as error:
         raise _wrong(path, line, "is not in UTF-8", advice) from error
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise SourceError(f"{path}: {reason}", "Check its rights.") from error
 
 
 def _wrong(path: Path, line: int, problem: str, advice: str) -> SourceError:
@@ -272,17 +245,6 @@ def name_of(written: str, table: Path, line: int, inside: AllowedFolder | None =
         problem = f"names {written!r:.200}, which leads out of the table's folder"
         raise _wrong(table, line, problem, inside.advice)
     return written
-
-
-def check_any_exists(images: Files, table: object) -> None:
-    """Refuse a table without rows, or without any existing image."""
-    if not len(images):
-        raise SourceError(f"{table} has no rows")
-    if not any(os.path.exists(path) for path in images.places()):  # noqa: PTH110  for text
-        raise SourceError(
-            f"None of the {len(images):,} images in {table} exists; the first would be {images[0]}",
-            f"Paths begin at the table's folder, {images.folder}.",
-        )
 
 
 def columns_of(
@@ -300,9 +262,10 @@ def columns_of(
 
 
 def _other_columns(path: Path, columns: Mapping[str, str] | None) -> dict[str, dict[str, str]]:
-    used = _schema(path, columns).columns
-    others = {name: dict[str, str]() for name in _header(path) if name not in ("", *used.values())}
-    for line, values in _records(path):
+    head, listed = records(path)
+    used = TableSchema.of(head, columns, path).columns
+    others = {name: dict[str, str]() for name in head if name not in ("", *used.values())}
+    for line, values in listed:
         name = name_of(text_of(values.get(used["path"]), "path"), path, line)
         for column, texts in others.items():
             value = values.get(column)
@@ -317,20 +280,19 @@ def metadata_tables(root: Path, columns: Mapping[str, str] | None) -> list[Path]
 
     def metadata_in(folder: Path) -> Path | None:
         for table in (folder / name for name in _METADATA):
-            if table.is_file() and ("label" in _header(table) or "label" in (columns or {})):
-                _schema(table, columns)
+            if table.is_file() and "label" in {*records(table)[0], *(columns or ())}:
+                TableSchema.of(records(table)[0], columns, table)
                 return table
         return None
 
-    root_table = metadata_in(root)
-    if root_table:
+    if root_table := metadata_in(root):
         return [root_table]
     parts = sorted(
         entry for entry in root.iterdir() if part_named(entry.name) is not None and entry.is_dir()
     )
     tables = {part.name: metadata_in(part) for part in parts}
     lacking = [name for name, table in tables.items() if table is None]
-    if lacking and len(lacking) < len(parts):
+    if 0 < len(lacking) < len(parts):
         raise SourceError(
             f"{root} has no metadata file with labels in {', '.join(lacking)}",
             f"Add {' or '.join(_METADATA)} there, or take the folder away.",
@@ -344,23 +306,25 @@ def _locate(request: SourceRequest) -> LocatedSource:
     if request.is_folder:
         root, tables = request.path, metadata_tables(request.path, request.columns)
     inside = request.allowed(root, *(tables if request.is_folder else ()))
-    rows = RowCollector()
-    for path in tables:
-        part = "" if path.parent == root else path.parent.name
-        folder = os.path.realpath(path.parent)
-        for row in rows_of(path, request.columns):
-            name = name_of(row.name, path, row.line, inside)
-            full_path = os.path.join(folder, name)  # noqa: PTH118  a million paths as text
-            if ".." in name:  # relative to the target of a link
-                above, last = os.path.split(full_path)
-                full_path = os.path.join(os.path.realpath(above), last)  # noqa: PTH118
-            name = name if not part or os.path.isabs(name) else f"{part}/{name}"  # noqa: PTH117
-            # One spelling for all that follow no link.
-            full_path = os.path.normpath(full_path)
-            rows.add(row._replace(name=name, split=part or row.split, place=full_path))
-    images = Files(root, rows.names)
-    check_any_exists(images, request.written)
-    contents = rows.labelled(request.written, images)
+    start = os.path.abspath(root)  # noqa: PTH100
+
+    def rows() -> Iterator[Row]:
+        for path in tables:
+            part = "" if path.parent == root else path.parent.name
+            folder = os.path.realpath(path.parent)
+            for row in rows_of(path, request.columns):
+                name = name_of(row.name, path, row.line, inside)
+                place = os.path.join(folder, name)  # noqa: PTH118  a million paths as text
+                if ".." in name:  # relative to the target of a link
+                    above, last = os.path.split(place)
+                    place = os.path.join(os.path.realpath(above), last)  # noqa: PTH118
+                name = name if not part or os.path.isabs(name) else f"{part}/{name}"  # noqa: PTH117
+                yield Row(
+                    os.path.join(start, name), row.label, part or row.split, row.group, name,  # noqa: PTH118
+                    place=os.path.normpath(place),  # one spelling for all that follow no link
+                )  # fmt: skip
+
+    contents = collect(request.written, rows())
     if request.is_folder and not np.any(contents.source_parts != UNASSIGNED):
         # Without parts in the table, folders such as train/ decide.
         tops = [name.removeprefix("./").partition("/")[0] for name in contents.names]
@@ -382,36 +346,29 @@ def _iter_unlabelled(request: SourceRequest) -> Stream:
 
     def count() -> int | None:
         with contextlib.suppress(SourceError):
-            return sum(1 for _ in _records(path))
+            return sum(1 for _ in records(path)[1])
         return None
 
-    return Stream(request.written, "table", lambda: stream_of_rows(request.written, rows()), count)
+    return stream_of_table(request.written, rows, count)
 
 
 def _is_usable(request: SourceRequest) -> bool:
-    try:
-        return is_table(request.path) and bool(_schema(request.path, request.columns))
-    except SourceError:
-        return False
+    with contextlib.suppress(SourceError):
+        path = request.path
+        return is_table(path) and bool(TableSchema.of(records(path)[0], request.columns, path))
+    return False
 
 
 #: A folder whose metadata files name the classes, as Hugging Face lays it out.
 IMAGEFOLDER = SourceKind(
-    title="a folder with metadata.csv",
-    match=lambda request: (
-        request.is_folder and bool(metadata_tables(request.path, request.columns))
-    ),
-    locate=_locate,
-    rank=2,
-)
+    "a folder with metadata.csv",
+    lambda request: request.is_folder and bool(metadata_tables(request.path, request.columns)),
+    _locate, rank=2,
+)  # fmt: skip
 KINDS = (
     SourceKind(
-        title=f"a table ({' '.join(SUFFIXES)})",
-        match=lambda request: request.is_file_of(*SUFFIXES),
-        match_packed=_is_usable,
-        files=tuple(f"*{suffix}" for suffix in SUFFIXES),
-        locate=_locate,
-        iter_unlabelled=_iter_unlabelled,
+        f"a table ({' '.join(SUFFIXES)})", lambda request: request.is_file_of(*SUFFIXES), _locate,
+        _iter_unlabelled, match_packed=_is_usable, files=tuple(f"*{end}" for end in SUFFIXES),
     ),
     IMAGEFOLDER,
-)
+)  # fmt: skip

@@ -23,13 +23,12 @@ from opsin.data.corrections import (
     LEFT_OUT,
     Correction,
     as_written,
+    correct,
     read_corrections,
     write_corrections,
 )
-from opsin.data.decoded import correct
 from opsin.data.image_tree import is_image_name, is_visible, natural
-from opsin.data.images import content_of
-from opsin.data.sources.contents import Files, PackedImages
+from opsin.data.images import PackedImage, content_of
 from opsin.data.sources.named import NAMES
 from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.dataset_search import list_images
@@ -63,13 +62,14 @@ class Contents:
     classes: tuple[str, ...]
     names: Sequence[str]
     labels: NDArray[np.int64]
-    files: Files | PackedImages | None = None
+    files: Sequence[str | PackedImage] | None = None
     stamps: Sequence[tuple[int, int]] = ()
 
     @cached_property
     def tokens(self) -> list[str]:
         """Each photograph's name in addresses; it differs for another content of the same name."""
-        place = str(self.files.file) if isinstance(self.files, PackedImages) else ""
+        first = next(iter(self.files or ()), None)
+        place = first.file if isinstance(first, PackedImage) else ""
         texts = (
             f"{place}\0{name}\0{time}\0{size}".encode("utf-8", "surrogateescape")
             for name, (time, size) in zip(self.names, self.stamps, strict=True)
@@ -89,9 +89,10 @@ class Contents:
 
     def path(self, at: int) -> Path:
         """The file of a photograph."""
-        if not isinstance(self.files, Files):
+        file = self.files[at] if self.files else None
+        if not isinstance(file, str):
             raise SourceError("These photographs lie in one file", "Correct their classes instead.")
-        return Path(os.path.normpath(self.files[at]))
+        return Path(os.path.normpath(file))
 
 
 def read_contents(dataset: LibraryDataset) -> Contents:
@@ -104,10 +105,10 @@ def read_contents(dataset: LibraryDataset) -> Contents:
     contents = Contents(tuple(listed["classes"]), listed["names"], np.array(listed["labels"]))
     if "files" in listed:
         stamps = [(stamp.mtime_ns, stamp.size) for stamp in map(file_stamp, listed["files"])]
-        return replace(contents, files=Files(Path(), listed["files"]), stamps=stamps)
+        return replace(contents, files=listed["files"], stamps=stamps)
     if "packed" in listed:
-        packed = PackedImages(Path(listed["packed"]), np.array(listed["ends"], np.int64))
-        return replace(contents, files=packed, stamps=[(0, end) for end in listed["ends"]])
+        packed = [PackedImage(*image) for image in listed["packed"]]
+        return replace(contents, files=packed, stamps=[(0, image.end) for image in packed])
     return contents
 
 
@@ -131,7 +132,8 @@ def _read_folder(root: Path) -> Contents:
     found.sort()
     names, labels = [path[len(f"{root}/") :] for _, _, path, _ in found], [of[0] for of in found]
     stamps = [(-time, size) for _, time, _, size in found]
-    return Contents(classes, names, np.array(labels, np.int64), Files(root, names), stamps)
+    files = [path for _, _, path, _ in found]
+    return Contents(classes, names, np.array(labels, np.int64), files, stamps)
 
 
 def _folders(root: Path) -> list[str]:

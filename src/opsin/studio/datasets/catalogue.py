@@ -69,8 +69,7 @@ class LibraryDataset(BaseModel, frozen=True):
 
     def recipe(self) -> DataRecipe:
         """The recipe for reading it, without its corrections."""
-        options = {name: value for name, value in self.options.items() if name != "labels"}
-        return DataRecipe.of(*self.sources, **options)
+        return DataRecipe.of(*self.sources, **self.options)
 
     def _flags(self, *without: str) -> list[str]:
         known, options = options_of(DataRecipe), self.options.items()
@@ -83,19 +82,13 @@ class LibraryDataset(BaseModel, frozen=True):
         return cls.model_validate(json.loads((folder / "set.json").read_text(encoding="utf-8")))
 
 
-class AuditAnswer(BaseModel):
-    """The displayed part of ``opsin data --audit --json``."""
-
-    images: int
-    findings: tuple[Finding, ...] = ()
-
-
 class AuditResult(BaseModel):
-    """The last check of a dataset, with the state of its files then: ``look.json``."""
+    """The answer of a dataset's last check, its job, and the state of the files: ``look.json``."""
 
-    key: str
-    job: str
-    found: AuditAnswer | None = None
+    key: str = ""
+    job: str = ""
+    images: int = 0  # none until the job is done
+    findings: tuple[Finding, ...] = ()
 
 
 class Library:
@@ -228,27 +221,30 @@ class Library:
         dataset = self.get(set_id)
         if dataset.made_here and not holds_images(dataset.place):
             return None
-        sources = key_of(DataRecipe.of(*dataset.sources, **dataset.options), dataset.title)
-        key = hashlib.sha256(repr((sources, dataset.words())).encode()).hexdigest()
+        found = key_of(dataset.recipe(), dataset.title), dataset.words()
+        key = hashlib.sha256(repr(found).encode()).hexdigest()
         with self._guard:
-            last, folder = self.looked(set_id), self.folder(set_id)
-            job = self._job_of(last)
+            last, job = self.looked(set_id), None
+            if last is not None:
+                job = next((job for job in self._jobs.jobs() if job.id == last.job), None)
             if job and not job.over:
                 return job
-            if last and last.key == key and (last.found or job):
+            if last and last.key == key and (last.images or job):
                 return None  # if it failed, it would fail again
             argv = [*command("data", "--audit", "--no-draw"), *dataset.words()]
             job = self._jobs.add("look", f"Look at {dataset.title}", argv)
-            write_json(folder / "look.json", AuditResult(key=key, job=job.id).model_dump())
+            look = AuditResult(key=key, job=job.id)
+            write_json(self.folder(set_id) / "look.json", look.model_dump())
         return job
 
     def looked(self, set_id: str) -> AuditResult | None:
         """The last check, with its answer once its job is done; reads small files only."""
         file = self.folder(set_id) / "look.json"
-        with self._guard, contextlib.suppress(OSError, ValueError, RecursionError):
+        with self._guard, contextlib.suppress(OSError, ValueError, RecursionError, NotThere):
             look = AuditResult.model_validate(json.loads(file.read_text(encoding="utf-8")))
-            if look.found is None and (job := self._job_of(look)) and job.state == "done":
-                look.found = self._jobs.output(job.id, AuditAnswer)
+            if not look.images and self._jobs.get(look.job).state == "done":
+                answer = self._jobs.output(look.job, AuditResult) or look
+                look = answer.model_copy(update={"key": look.key, "job": look.job})
                 # Pydantic's own JSON would alter class names that are not valid Unicode.
                 write_json(file, look.model_dump())
             return look
@@ -260,9 +256,6 @@ class Library:
         for source in sorted(filter(os.path.isabs, places), key=len, reverse=True):
             text = text.replace(source, places[source])
         return text
-
-    def _job_of(self, look: AuditResult | None) -> Job | None:
-        return next((job for job in self._jobs.jobs() if look and job.id == look.job), None)
 
     def _add(
         self, id_: str, title: str, source: str, *, made_here: bool = False,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Final
 
@@ -23,8 +22,8 @@ from opsin.core.platform import limit_memory
 from opsin.core.recipe import DataRecipe
 from opsin.core.sandbox import Sandbox
 from opsin.data import sources
+from opsin.data.images import PackedImage
 from opsin.data.sources.archive import is_archive, unpack
-from opsin.data.sources.contents import Files, PackedImages
 from opsin.data.sources.named import NAMES
 from opsin.data.sources.rows import SourceRequest
 
@@ -34,6 +33,7 @@ _MEMORY: Final = 1 << 30
 # Least seconds for an archive, and bytes a second of a slow disk.
 _ARCHIVE: Final = 60.0
 _SPEED: Final = 5e6
+_SANDBOX: Final = Sandbox(f"{__name__}:find", seconds=_SECONDS, memory=_MEMORY, processes=2)
 
 
 def key_of(recipe: DataRecipe, name: str = "") -> str:
@@ -51,16 +51,9 @@ def list_images(recipe: DataRecipe, name: str) -> Header:
 def _ask(recipe: DataRecipe, what: str, name: str) -> Header:
     try:
         asked = {"recipe": recipe.model_dump(mode="json"), "what": what}
-        return _sandbox(os.getpid()).call(asked)[0]
+        return _SANDBOX.call(asked)[0]
     except SourceError as error:
         raise error.replace(recipe.sources[0], name or recipe.sources[0]) from None
-
-
-@functools.cache
-def _sandbox(owner: int) -> Sandbox:
-    """This process's sandbox; forks need their own locks and pipes."""
-    del owner
-    return Sandbox(f"{__name__}:find", seconds=_SECONDS, memory=_MEMORY, processes=2)
 
 
 def find(header: Header, _: memoryview) -> tuple[Header, Sequence[bytes]]:
@@ -70,15 +63,16 @@ def find(header: Header, _: memoryview) -> tuple[Header, Sequence[bytes]]:
     if header["what"] == "key":
         return {"key": everything.key}, []
     listed = everything.open()
-    listed = listed.keep(recipe.classes) if recipe.classes else listed
+    listed = listed.keep(recipe.classes)
     answer: Header = {
         "names": list(listed.names), "labels": listed.labels.tolist(),
         "classes": list(listed.classes),
     }  # fmt: skip
-    if isinstance(listed.images, Files):
-        answer["files"] = list(listed.images.places())
-    elif isinstance(listed.images, PackedImages):
-        answer |= {"packed": str(listed.images.file), "ends": listed.images.ends.tolist()}
+    if all(isinstance(image, str) for image in listed.images):
+        answer["files"] = list(listed.images)
+    packed = [astuple(image) for image in listed.images if isinstance(image, PackedImage)]
+    if len(packed) == len(listed):
+        answer["packed"] = packed
     return answer, []
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 from dataclasses import replace
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,19 +16,15 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.recipe import DataRecipe
 from opsin.data.audit import Finding
 from opsin.data.cache import digest_names
+from opsin.data.corrections import Decoded
 from opsin.data.dataset import fingerprint_of
-from opsin.data.decoded import Decoded, take
 from opsin.data.fill_cache import cache_key, look_up
 from opsin.data.run_images import pair_up, read_images, recipe_of_run
+from opsin.data.sources.contents import take
 from opsin.data.split import TEST, TRAIN, VAL
 from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.dataset_search import key_of
 from opsin.studio.errors import NotThere
-
-# What may have been left to the images when they were decoded.
-_GIVEN: Final[tuple[dict[str, None], ...]] = (
-    {"size": None, "channels": None}, {"size": None}, {"channels": None}, {},
-)  # fmt: skip
 
 
 class NotDecoded(NotThere):
@@ -107,8 +103,9 @@ def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
     """
     recipe, record = recipe_of_run(directory), directory.read(DatasetRecord)
     found_key = key_of(recipe)
-    for update in _GIVEN:
-        read = recipe.model_copy(update=update)
+    # Its size may have been left to the images when they were decoded.
+    for size, channels in itertools.product((None, recipe.size), (None, recipe.channels)):
+        read = recipe.model_copy(update={"size": size, "channels": channels})
         key = cache_key(found_key, read)
         decoded = look_up(key, read)
         if decoded is not None and list(decoded.images.shape[1:]) == record.shape:
@@ -141,5 +138,5 @@ def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
 
 def _unread(title: str) -> NotDecoded:
     return NotDecoded(
-        f"The photos of {title} were not read yet", "Open its page Photos, which reads them."
+        f"The photographs of {title} were not read yet", "Open its page Photos, which reads them."
     )

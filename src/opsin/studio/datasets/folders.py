@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections import Counter
 from collections.abc import Sequence
 from hashlib import blake2s
-from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from opsin.core.files import file_stamp
-from opsin.core.format import count, counted, file_size
-from opsin.data.image_tree import is_within, kind_of_entry, natural, readable_folder
+from opsin.core.format import counted, file_size
+from opsin.data.image_tree import is_within, kind_of_entry, natural, readable
 from opsin.data.sources import archive, table
 from opsin.studio.errors import NotThere
 from opsin.studio.people import require
 
-# Images and folders in a folder are counted up to this number, and so many entries are shown.
-_COUNTED: Final = 10_000
+# Entries that are shown.
 _LISTED: Final = 300
 _FILES: Final = (*archive.SUFFIXES, *table.SUFFIXES, ".npz")
 
@@ -71,13 +67,14 @@ class Folders:
         require("owner")
         start = [TOP] if len(self._roots) > 1 else []
         if start and not identity:
-            return Listing(TOP, (), [self._counted(root) for root in self._roots])
+            return Listing(TOP, (), list(map(self._entry, self._roots)))
         path = str(self.path(identity or self._entry(self._roots[0]).id))
         found: dict[str, set[str]] = {"folder": set(), "file": set()}
-        passed_over = 0
-        with readable_folder(path, called=Path(path).name), os.scandir(path) as entries:
+        images = passed_over = 0
+        with readable(path, called=Path(path).name), os.scandir(path) as entries:
             for entry in entries:
                 kind = kind_of_entry(entry)
+                images += kind == "image"
                 if kind == "folder" or (kind == "file" and entry.name.lower().endswith(_FILES)):
                     target = os.path.realpath(entry.path)
                     if self.holds(target):
@@ -91,9 +88,10 @@ class Folders:
         # Of nested roots, the outermost.
         root = min((root for root in self._roots if is_within(path, root)), key=len)
         above = [each for each in reversed(Path(path).parents) if is_within(str(each), root)]
+        about = f"{counted(images, 'photograph')} · {counted(len(folders), 'folder')}"
         return Listing(
-            self._counted(path), [*start, *(self._entry(str(each)) for each in above)],
-            [self._counted(folder) for folder in folders[:_LISTED]],
+            self._entry(path, about), [*start, *(self._entry(str(each)) for each in above)],
+            list(map(self._entry, folders[:_LISTED])),
             [self._entry(file, file_size(file_stamp(file).size)) for file in files[:_LISTED]],
             passed_over + max(0, len(folders) - _LISTED) + max(0, len(files) - _LISTED),
         )  # fmt: skip
@@ -108,15 +106,3 @@ class Folders:
         identity = blake2s(os.fsencode(path), digest_size=8).hexdigest()
         self._known[identity] = path
         return FolderEntry(identity, Path(path).name or path, about)
-
-    def _counted(self, folder: str) -> FolderEntry:
-        kinds: Counter[str | None] = Counter()
-        # Unreadable folders look empty; opening them shows the error.
-        with contextlib.suppress(OSError), os.scandir(folder) as entries:
-            kinds.update(map(kind_of_entry, islice(entries, _COUNTED + 1)))
-        parts = [
-            f"{count(_COUNTED)}+ {word}s" if number >= _COUNTED else counted(number, word)
-            for number, word in ((kinds["image"], "photograph"), (kinds["folder"], "folder"))
-            if number
-        ]
-        return self._entry(folder, " · ".join(parts) or "no photographs")

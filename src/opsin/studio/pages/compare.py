@@ -108,26 +108,24 @@ async def show(studio: Studio, runs: str = "") -> None:
         if len(set(names)) < len(names):  # of two projects of one name
             names = [f"{name} ({i})" for i, name in enumerate(names, start=1)]
         with ui.element("div").classes("stack") as content:
-            kit.StatusLine().say("The photographs are compared …")
+            kit.note("The photographs are compared …")
             ui.skeleton(height="200px")
+        ui.timer(0, lambda: kit.guarded(fill), once=True)
 
     async def fill() -> None:
         try:
             found = await compared(studio, ids, names)
         finally:
             content.clear()
-        for pair, other in zip(found.pairs, names[1:], strict=True):
-            verdict, points = verdict_on(pair, names[0], other)
-            ui.label(safe(verdict, 300)).classes("headline" if len(names) == 2 else "")
-            kit.note(points)
-        for line in found.notes:
-            kit.note(line)
-        _figures(found, ids, names)
-        await _pictures(studio, found, ids[0], names)
-
-    await ui.context.client.connected()
-    with content:
-        await kit.guarded(fill)
+        with content:
+            for pair, other in zip(found.pairs, names[1:], strict=True):
+                verdict, points = verdict_on(pair, names[0], other)
+                ui.label(safe(verdict, 300)).classes("headline" if len(names) == 2 else "")
+                kit.note(points)
+            for line in found.notes:
+                kit.note(line)
+            _figures(found, ids, names)
+            await _pictures(studio, found, ids[0], names)
 
 
 PAGE = Page("/compare", show)

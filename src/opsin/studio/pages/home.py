@@ -60,17 +60,14 @@ class _Home:
 
     def __init__(self, studio: Studio, frame: Frame) -> None:
         self._studio, self._frame, self._most = studio, frame, _SHOWN
-        self._shown: list[tuple[str, ...]] = []
-        self._items: list[Removed] = []
+        self._shown: object = None
         with ui.element("div").classes("welcome"):
             with ui.element("div").classes("dropzone"):
-                self._intake = Intake(
+                with Intake(
                     "Drop photographs, folders or a zip here", camera=False, folders=True,
-                    batch=_BATCH, around=".page", on_all=self._take,
-                )  # fmt: skip
-                with self._intake:
+                    batch=_BATCH, around=".page", on_all=self._take, needs="owner",
+                ):  # fmt: skip
                     kit.action("Use the camera", self._camera, icon="photo_camera", needs="owner")
-                self._intake.enable(allows("owner"))
                 if reason := why_not("owner"):
                     kit.note(f"Only owners can make projects. {reason}")
                 kit.note(
@@ -100,24 +97,24 @@ class _Home:
         items = await asyncio.to_thread(self._studio.projects.removed)
         if self._cards.is_deleted:
             return
-        shown = [(item.id, item.name, _in_words(item)) for item in projects[: self._most]]
-        if [*shown, (str(len(projects)),)] != self._shown:
-            self._shown = [*shown, (str(len(projects)),)]
-            title = "Your projects" if projects else "Teach a computer to tell photographs apart"
-            self._frame.retitle(title)
-            self._more.set_visibility(len(projects) > self._most)
-            self._more.set_text(f"Show all {counted(len(projects), 'project')}")
-            self._cards.clear()
-            with self._cards:
-                for item in projects[: self._most]:
-                    self._card(item)
-                if not projects:
-                    kit.note("Your projects appear here, with their photographs and classifiers.")
-        if items != self._items:
-            self._items = items
-            self._removed.clear()
-            with self._removed:
-                removed_list(self._studio, items)
+        cards = [(item.id, item.name, _in_words(item)) for item in projects[: self._most]]
+        if (cards, len(projects), items) == self._shown:
+            return
+        self._shown = cards, len(projects), items
+        self._frame.retitle(
+            "Your projects" if projects else "Teach a computer to tell photographs apart"
+        )
+        self._more.set_visibility(len(projects) > self._most)
+        self._more.set_text(f"Show all {counted(len(projects), 'project')}")
+        self._cards.clear()
+        self._removed.clear()
+        with self._cards:
+            for item in projects[: self._most]:
+                self._card(item)
+            if not projects:
+                kit.note("Your projects appear here, with their photographs and classifiers.")
+        with self._removed:
+            removed_list(self._studio, items)
 
     def _card(self, project: Project) -> None:
         name = safe(project.name, 60)
@@ -164,11 +161,9 @@ class _Home:
                 self._studio.uploads.finish(files, sets.new_place(title)), title=title
             )
 
-        self._intake.enable(False)
         with self._status.errors():
             self._status.say("Sorting the photographs …")
             self._made(address((await UPLOADS.run(make)).id, "photos"))
-        self._intake.enable(allows("owner"))
 
     async def _camera(self) -> None:
         """Make a project whose classes are filled by camera on its page."""

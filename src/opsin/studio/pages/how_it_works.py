@@ -1,4 +1,4 @@
-"""How it works: the path from photos to the inside of a network, in six pictures."""
+"""How it works: the path from photographs to the inside of a network, in six pictures."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from opsin.studio.ui.layout import page
 
 #: The steps: key of the picture, what it shows, heading, explanation.
 STEPS: Final = (
-    ("drop", "Photos fall into a box with a dashed border.", "Bring photos",
-     ("Drop a folder, a zip or loose photos on the first page, or take them with the camera. About "
-      "40 of each kind are a good start. They stay on this machine.")),
-    ("photos", "Three columns of photos: cup, can and box.", "Sort them into classes",
+    ("drop", "Photographs fall into a box with a dashed border.", "Bring photographs",
+     ("Drop a folder, a zip or loose photographs on the first page, or take them with the camera. "
+      "About 40 of each kind are a good start. They stay on this machine.")),
+    ("photos", "Three columns of photographs: cup, can and box.", "Sort them into classes",
      ("A class is a kind of thing that you want told apart. Each has a column. Folders become "
-      "classes by themselves, loose photos are dragged into one.")),
+      "classes by themselves, loose photographs are dragged into one.")),
     ("train", "A bar that is two thirds full, and small squares, most of them blue, two red.",
      "Train",
-     ("The computer learns from your photos and is tested on ones that it has not seen: blue is "
-      "right, red is wrong. With photos, this takes well under a minute.")),
-    ("results", "Right for 113 of 120, with the photo that was mistaken.", "See how good it is",
+     ("The computer learns from your photographs and is tested on ones that it has not seen: blue "
+      "is right, red is wrong. This takes well under a minute.")),
+    ("results", "Right for 113 of 120, with a photograph that was mistaken.", "See how good it is",
      ("The first line says how often it is right. Below are its mistakes as pictures. Often a "
-      "photo is in the wrong class, or a few more photos of the weakest class help.")),
+      "photograph is in the wrong class, or a few more photographs of the weakest class help.")),
     ("try", "A can, and two bars: can 91%, cup 8%.", "Try it",
-     ("Hold something in front of the camera, or drop a new photo. If the answer is wrong, say "
-      "what it is: the photo joins your project, and training again takes seconds.")),
-    ("inside", "Blocks that become smaller, with a photo at the end.", "Look inside",
-     ("The classifier is a network of layers. See what each layer makes of a photo, from edges to "
-      "whole shapes, and which part of the photo decided.")),
+     ("Hold something in front of the camera, or drop a new photograph. If the answer is wrong, "
+      "say what it is: it joins your project, and training again takes seconds.")),
+    ("inside", "Blocks that become smaller, with a photograph at the end.", "Look inside",
+     ("The classifier is a network of layers. See what each layer makes of a photograph, from "
+      "edges to whole shapes, and which part of it decided.")),
 )  # fmt: skip
 # Read once, before there are windows.
 _PICTURES: Final = Path(__file__).with_suffix(".svg").read_text(encoding="utf-8")

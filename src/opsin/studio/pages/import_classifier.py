@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Final
 
 from nicegui import ui
-from pydantic import BaseModel
 
 from opsin.backbones.pixel_values import CHOICES
 from opsin.data.sources.named import NAMES
 from opsin.studio.context import Studio
 from opsin.studio.datasets.upload_import import SentFile, file_name
-from opsin.studio.jobs.job import command
+from opsin.studio.jobs.job import JobAnswer, command
 from opsin.studio.jobs.queue import JobAction, new_output_folder
 from opsin.studio.pages.page import Page
 from opsin.studio.people import allows, require
@@ -28,17 +27,12 @@ from opsin.studio.words import safe
 _MODELS: Final = (".keras", ".h5", ".hdf5", ".onnx", ".skops")
 # What an upload is resumed by: the same in every window, and after a reload.
 _BATCH: Final = "000000000001a907"
-_EXPERT: Final = "How does it expect its photos?"
+_EXPERT: Final = "How does it expect its photographs?"
 # Values of the pixels that a network was trained on.
 _PIXELS: Final = {"": "As its files say"} | {
-    f"{choice}{order}": f"{choice}{', blue first' if order else ''}"
-    for choice in CHOICES
-    for order in ("", ",bgr")
-}
-
-
-class _Imported(BaseModel):
-    run: str
+    f"{choice}{order}": f"{choice}{words}"
+    for choice in CHOICES for order, words in {"": "", ",bgr": ", blue first"}.items()
+}  # fmt: skip
 
 
 def import_classifier(studio: Studio) -> None:
@@ -58,7 +52,7 @@ class _Import:
         self._folder: Path | None = None
         self._model: Path | None = None
         titles = {f"set:{item.id}": safe(item.title, 60) for item in studio.sets.all()}
-        images = {"": "No photos", **titles, **{f"name:{name}": name for name in NAMES}}
+        images = {"": "No photographs", **titles, **{f"name:{name}": name for name in NAMES}}
         with ui.element("div").classes("stack prose"):
             kit.note(
                 "A network saved by Keras (.keras, .h5), an ONNX file of any program, or an "
@@ -67,10 +61,10 @@ class _Import:
             )
             accepted = ",".join([*_MODELS, ".txt", ".json", ".md"])
             Intake("Choose or drop the classifier's file", accept=accepted, camera=False,
-                   batch=_BATCH, on_all=self._take).enable(allows("owner"))  # fmt: skip
+                   batch=_BATCH, on_all=self._take, needs="owner")  # fmt: skip
             self._classes = ui.input("Classes in the order of its answers, separated by commas")
             kit.note("Leave it empty if the file names them.")
-            self._measured = ui.select(images, label="Photos to measure it on", value="")
+            self._measured = ui.select(images, label="Photographs to measure it on", value="")
             with kit.question(_EXPERT, lambda: None) as self._expert:
                 self._pixels = ui.select(_PIXELS, label="Values of the pixels", value="")
             with ui.element("div").classes("line"):
@@ -124,8 +118,8 @@ class _Import:
 
         if not await asked.over(say, lambda: status.element.is_deleted):
             return
-        answer, cause = await asked.answer(_Imported)
-        if answer is None:
+        answer, cause = await asked.answer(JobAnswer)
+        if answer is None or answer.run is None:
             text = studio.sets.in_names(cause).replace(str(model), model.name)
             # What its advice names is called otherwise here.
             hint = f"Choose the values under “{_EXPERT}”." if "--prepare" in text else ""

@@ -186,9 +186,7 @@ async def _show_folders(folders: Folders, button: str, choose: _Choose) -> None:
                     kit.note(listing.here.about)
             with ui.element("div").classes("columns folders"):
                 for entry in listing.folders:
-                    with ui.element("div").classes("line no-wrap"):
-                        link(entry)
-                        kit.note(entry.about)
+                    link(entry)
             for file in listing.files:
                 with ui.element("div").classes("line"):
                     take = partial(choose, partial(folders.path, file.id))

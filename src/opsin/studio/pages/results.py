@@ -46,19 +46,14 @@ async def show(studio: Studio, project: str, run: str = "") -> None:
         if row is None:
             raise NotThere("There is no such classifier here", "Choose another one.")
     title = of.title_of(row) if row else "Results"
-    page = None
     with layout.page(
         studio, title, project=of, here="results", guide="understand/evaluation.html"
     ) as frame:
         if row is None:
             kit.empty("How good the classifier is appears here after its training.",
                       "Train", layout.address(of, "train"))  # fmt: skip
-            return
-        page = _Results(studio, of, row, frame)
-        await page.build()
-    if page is not None and page.images is not None:
-        await ui.context.client.connected()
-        await page.show_images(page.images)
+        else:
+            await _Results(studio, of, row, frame).build()
 
 
 PAGE = Page("/projects/{project}/results", show)
@@ -66,8 +61,6 @@ PAGE = Page("/projects/{project}/results", show)
 
 class _Results:
     """The page for one window: first what takes no time, then the photographs."""
-
-    images: ResultImages | None = None
 
     def __init__(self, studio: Studio, project: Project, row: RunRow, frame: layout.Frame) -> None:
         self._studio, self._project, self._row, self._frame = studio, project, row, frame
@@ -90,13 +83,14 @@ class _Results:
                 await self._without_figures(directory)
             else:
                 report = await asyncio.to_thread(directory.read, Report)
-                self.images = ResultImages(studio, directory, report, self._frame.undo)
+                images = ResultImages(studio, directory, report, self._frame.undo)
                 ui.label(in_short(report.judged)).classes("headline")
                 _prose(judged_by(report))
                 for line in limits(report):
                     ui.label(safe(line, 600)).classes("warning prose")
-                with ui.element("div").classes("stack") as self._place:
+                with ui.element("div").classes("stack") as place:
                     ui.skeleton(height="200px")
+                ui.timer(0, partial(self._show_images, images, place), once=True)
 
     async def _without_figures(self, directory: RunDirectory) -> None:
         row, project = self._row, self._project
@@ -122,17 +116,15 @@ class _Results:
         self._studio.changed.emit("jobs")
         ui.navigate.to(layout.address(self._project, "train"))
 
-    async def show_images(self, images: ResultImages) -> None:
+    async def _show_images(self, images: ResultImages, place: ui.element) -> None:
         """Open the photographs, show the mistakes and fold the questions below."""
         fault = None
         try:
             await images.open()
         except OpsinError as error:
             fault = error
-        if self._place.is_deleted:
-            return
-        self._place.clear()
-        with self._place:
+        place.clear()
+        with place:
             if fault:
                 kit.error_line(fault)
             else:
@@ -172,15 +164,13 @@ class _Results:
     def _tools(self, files: Collection[str]) -> None:
         project, row = self._project, self._row
         title = project.title_of(row)
-        if len(project.runs) > 1:
-            names = {item.id: f"{safe(project.title_of(item), 60)} · {ago(item.started or 0)}"
-                     for item in project.runs}  # fmt: skip
-            chosen = ui.select(names, value=row.id, with_input=len(names) > 12)
-            chosen.style("width: 240px; max-width: 100%")
-            chosen.props["aria-label"] = f"Classifier, {count(len(names))} in this project"
-            chosen.on_value_change(
-                lambda event: ui.navigate.to(layout.address(project, "results", run=event.value))
-            )
+        names = {item.id: f"{safe(project.title_of(item), 60)} · {ago(item.started or 0)}"
+                 for item in project.runs}  # fmt: skip
+        if len(names) > 1:
+            ui.select(
+                names, value=row.id, label="Classifier", with_input=len(names) > 12,
+                on_change=lambda e: ui.navigate.to(layout.address(project, "results", run=e.value)),
+            ).style("width: 240px; max-width: 100%")  # fmt: skip
         if row.has_classifier:
             kit.link_button("Try it", layout.address(project, "try", run=row.id), kind="primary",
                             icon="photo_camera")  # fmt: skip

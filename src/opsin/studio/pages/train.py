@@ -108,8 +108,15 @@ class _TrainPage:
             before = training_form.values_of(studio.runs.get(source_run).read(RecordedRecipe))
             if before.get("model") not in training_form.MODEL_WORDS:  # it was imported
                 before = {}
+        sources = map(Path, project.dataset.sources) if project.dataset else ()
         try:
-            self._check_images()
+            if project.dataset is None:
+                recipe_of_run(self._directory())
+            if any(path.is_absolute() and not path.exists() for path in sources):
+                raise SourceError(
+                    f"The photographs of {project.name} are no longer where they were",
+                    "Put them back, or add them again.",
+                )
         except OpsinError as error:
             self._fault, self.wrong = str(error), "The photographs cannot be read."
         if numbers and not self._fault:
@@ -121,20 +128,8 @@ class _TrainPage:
                 self.wrong = "Each class needs two photographs or more."
         heads = (row.images or 0 for row in project.runs if row.model == BACKBONE)
         levels = levels_for(sum(numbers), studio.jobs.jobs(), known=max(heads, default=0))
-        self.wrong = self.wrong or next(level.off for level in levels if level.name == "good")
+        self.wrong = self.wrong or levels[1].off
         self.settings = TrainingSettings(levels, before, self._change)
-
-    def _check_images(self) -> None:
-        if self._project.dataset is None:
-            recipe_of_run(self._directory())
-        elif any(
-            path.is_absolute() and not path.exists()
-            for path in map(Path, self._project.dataset.sources)
-        ):
-            raise SourceError(
-                f"The photographs of {self._project.name} are no longer where they were",
-                "Put them back, or add them again.",
-            )
 
     def _directory(self) -> RunDirectory:
         """The run whose images the project has."""
@@ -167,7 +162,7 @@ class _TrainPage:
                     JobCard(self._studio, jobs[0])
                 self._form()
                 return
-            row = self._studio.runs.find(ongoing[0].run or "")
+            row = next((row for row in self._project.runs if row.folder == ongoing[0].run), None)
             title = self._project.title_of(row) if row else ongoing[0].title
             self._frame.retitle(f"Training {title}")
             self.live = LiveTraining(self._studio, ongoing[0])
@@ -274,6 +269,8 @@ class _TrainPage:
                 plan, cause = await asked.answer(Plan)
             finally:
                 await asyncio.to_thread(jobs.remove, asked.job.id)
+            if is_old():
+                return
             place.clear()
             if plan is None:
                 cause = await asyncio.to_thread(self._studio.sets.in_names, cause)

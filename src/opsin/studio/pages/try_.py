@@ -181,7 +181,7 @@ class _Try:
         name = f"{count(len(files))} images" if len(files) > 1 else files[0]["name"]
         try:
             into = folder / file_name(common_name(files))
-            source = studio.uploads.finish(files, into, labelled=False).absolute()
+            source = studio.uploads.finish(files, into, loose="images", needs="viewer").absolute()
             table = folder.absolute() / "answers.csv"
             argv = command("predict", run.path.absolute(), source, "--out", table)
             title = f"{safe(name, 60)} by {safe(self._project.title_of(self._run), 60)}"

@@ -273,11 +273,9 @@ class Albums:
     def _take_look(self, opened: DecodedDataset) -> bool:
         """Take in the findings of the last check, unless they are of other images."""
         look = self._sets.looked(opened.id)
-        if not look or not look.found or look.job == opened.looked:
+        if not look or look.images != len(opened) or look.job == opened.looked:
             return False
-        if look.found.images != len(opened):
-            return False
-        opened.findings = {finding.kind: finding for finding in look.found.findings}
+        opened.findings = {finding.kind: finding for finding in look.findings}
         opened.looked = look.job
         return True
 
@@ -373,7 +371,7 @@ def _rows_in(whole: DecodedDataset, opened: DecodedDataset) -> NDArray[np.int64]
         rows[one] = other
     if lost := int((rows < 0).sum()):
         raise NotThere(
-            f"{lost:,} of the classifier's photos are not in its project any more",
+            f"{lost:,} of the classifier's photographs are not in its project any more",
             "Add them again, or train again.",
         )
     return rows

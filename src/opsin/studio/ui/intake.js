@@ -59,7 +59,7 @@ function named(files) {
 const LIVE = `
   <div v-if="stream && live" class="live">
     <div class="stack"><video ref="video" autoplay playsinline muted :class="{ mirrored }" aria-label="What the camera sees"></video>
-      <div class="line"><button ref="shutter" type="button" class="primary" @click="snap">Keep this photo</button>
+      <div class="line"><button ref="shutter" type="button" class="primary" @click="snap">Keep this photograph</button>
         <button type="button" @click="close">Stop</button>
         <label v-if="lenses.length > 1" class="line">Camera <select :value="lens" @change="change($event.target.value)">
           <option v-for="(each, i) in lenses" :key="each.deviceId" :value="each.deviceId">{{ each.label || 'Camera ' + (i + 1) }}</option>
@@ -123,7 +123,7 @@ const living = {
       this.seen = {
         answer: reply.warning || (none ? 'None of these' : ranked[0]),
         shares: names.map((name) => ({ name, share: shares[name], best: name === ranked[0] && !none })),
-        note: none ? `It looks unlike the training photos. Nearest: ${ranked[0]}.` : '',
+        note: none ? `It looks unlike the training photographs. Nearest: ${ranked[0]}.` : '',
       };
       return { shares, strange };
     },
@@ -136,7 +136,7 @@ export default {
     <div class="intake" :class="{ over, small }" role="group" :aria-label="label">
       <p v-if="!small && !(stream && live)" class="text-weight-bold">{{ label }}</p>
       <div v-if="!(stream && live)" class="line">
-        <label class="intake-choose">{{ small ? 'Add photos' : multiple ? 'Choose files' : 'Choose a file' }}<input type="file"
+        <label class="intake-choose">{{ small ? 'Add photographs' : multiple ? 'Choose files' : 'Choose a file' }}<input type="file"
           :multiple="multiple" :accept="accept" :disabled="disabled" @change="chosen"></label>
         <label v-if="folders" class="intake-choose">Choose a folder<input type="file" webkitdirectory
           :disabled="disabled" @change="chosen"></label>
@@ -152,9 +152,9 @@ export default {
             :disabled="disabled" @pointerdown.prevent="record" @pointerup="rest" @pointercancel="rest" @lostpointercapture="rest"
             @keydown.space.prevent="record" @keydown.enter.prevent="record" @keyup.space.prevent="rest" @keyup.enter="rest"
             @blur="rest" @contextmenu.prevent>Hold to record</button>
-          <button v-else ref="shutter" type="button" class="primary" @click="snap">Take a photo</button>
+          <button v-else ref="shutter" type="button" class="primary" @click="snap">Take a photograph</button>
           <button type="button" @click="close">Close the camera</button>
-          <span class="note" aria-live="polite">{{ taken && !recording ? (taken === 1 ? '1 photo' : taken + ' photos') + ' taken' : '' }}</span>
+          <span class="note" aria-live="polite">{{ taken && !recording ? (taken === 1 ? '1 photograph' : taken + ' photographs') + ' taken' : '' }}</span>
           <span v-if="recording" class="note" aria-hidden="true">{{ taken }}</span></div></div>
       <div v-if="state !== 'idle' && !(small && state === 'done')" class="line full-width">
         <progress :value="total ? done / total : 1" max="1" :aria-label="'Sent of: ' + label"></progress>

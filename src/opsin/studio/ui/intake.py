@@ -12,6 +12,7 @@ from nicegui.element import Element
 from opsin.core.errors import SourceError
 from opsin.data.formats import SUFFIXES
 from opsin.studio.datasets.upload_import import SentFile
+from opsin.studio.people import Role, why_not
 from opsin.studio.ui.kit import finished
 from opsin.studio.words import safe
 
@@ -45,6 +46,7 @@ class Intake(Element, component="intake.js"):
         around: Selector of the element around it that takes drops (default: itself).
         opens: Whether the camera is opened at once.
         live: Address that answers the camera's frames, which are then shown with their answers.
+        needs: The role of those who can use it.
     """
 
     def __init__(
@@ -52,11 +54,12 @@ class Intake(Element, component="intake.js"):
         on_all: Callable[[list[SentFile]], Awaitable[object] | object], multiple: bool = True,
         accept: str = f"{IMAGES},{ARCHIVES}", camera: bool = True, folders: bool = False,
         small: bool = False, around: str = "", opens: bool = False, live: str = "",
+        needs: Role = "viewer",
     ) -> None:  # fmt: skip
         super().__init__()
         self.props.update({
             "label": safe(label), "multiple": multiple, "accept": accept, "camera": camera,
-            "folders": folders, "batch": batch, "disabled": False, "small": small,
+            "folders": folders, "batch": batch, "disabled": bool(why_not(needs)), "small": small,
             "around": around, "opens": opens, "live": live,
         })  # fmt: skip
         self._on_all = on_all
@@ -65,11 +68,6 @@ class Intake(Element, component="intake.js"):
         self.on("files", self._take)
         self.on("all", self._end)
         self.on("discard", self._forget)
-
-    def enable(self, enabled: bool = True) -> None:
-        """Take files, or take none for now."""
-        self.props["disabled"] = not enabled
-        self.update()
 
     def _take(self, event: events.GenericEventArguments) -> None:
         for file in map(_sent, event.args if isinstance(event.args, list) else ()):

@@ -55,10 +55,11 @@ class JobCard:
         with ui.element("article").classes("card stack") as self.element:
             self.element.props["aria-label"] = name
             with ui.element("div").classes("line"):
-                title = ui.link(name, f"/jobs/{job.id}") if linked else ui.label(name)
-                title.classes("text-weight-bold")
+                if linked:
+                    target = f"/jobs/{job.id}" if job.training else None
+                    (ui.link(name, target) if target else ui.label(name)).classes("step")
                 self._state = ui.label().classes("step col")
-                self._left = ui.label().classes("step")
+                self._left = ui.label()
             self._bar = ui.linear_progress(0, show_value=False, size="12px", color=None)
             self._bar.props("instant-feedback rounded")
             self._bar.props["aria-label"] = f"Progress of {name}"
@@ -77,12 +78,13 @@ class JobCard:
             state, left, share = progress.step, progress.left_in_words, progress.share
         self._state.set_text(state)
         self._left.set_text(left)
+        self._left.classes(replace="step" if job.active else "note")
         self._bar.props["indeterminate"] = share is None
         self._bar.set_value(share or 0.0)
         self._bar.set_visibility(job.active)
         self._cause.set_text(cause_in_words(self._studio, job.cause or ""))
-        self._cause.set_visibility(bool(job.cause))
         self._cause.classes(replace="error" if job.state == "failed" else "note")
+        self._cause.set_visibility(bool(job.cause))
         works = self._works()
         if list(works) != self._offered:
             self._offered = list(works)
