@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import threading
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from filelock import FileLock
 from nicegui import ui
 
 from opsin.core.artifacts.run_report import Report, SuspectedLabel
 from opsin.core.errors import OpsinError
 from opsin.core.format import count
-from opsin.core.storage import storage_errors, write_json
+from opsin.core.storage import write_json
 from opsin.data.cache import digest_names
 from opsin.studio.datasets.album import OUT, Album
 from opsin.studio.people import require
@@ -44,6 +44,7 @@ _ONE: Final = {
 
 # Digest and label of an image.
 _Pairs = Collection[tuple[str, str]]
+_CHANGING: Final = threading.Lock()
 
 
 class ConfirmedLabels:
@@ -51,7 +52,6 @@ class ConfirmedLabels:
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "confirmed.json"
-        self._lock = FileLock(folder / ".confirmed.lock", timeout=10)
 
     def read(self) -> set[tuple[str, str]]:
         """All pairs; none where the file is missing or damaged."""
@@ -63,10 +63,8 @@ class ConfirmedLabels:
     def change(self, *, add: _Pairs = (), remove: _Pairs = ()) -> None:
         """Confirm labels, or take that back."""
         require("labeller")
-        with storage_errors(self._file):
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            with self._lock:
-                write_json(self._file, sorted((self.read() | set(add)) - set(remove)))
+        with _CHANGING:
+            write_json(self._file, sorted((self.read() | set(add)) - set(remove)))
 
 
 class Thing(NamedTuple):
