@@ -123,9 +123,9 @@ def test_a_cell_of_the_matrix_shows_its_photographs(browser: webdriver.Chrome, p
     several(browser, IMAGE)
     press(browser, "Where does it fail?")
     until(browser, lambda: "→" in shown(browser))
-    pair = next(line for line in shown(browser).splitlines() if "→" in line)
-    actual, _, predicted, number = pair.split()
-    press(browser, pair)
+    pair = browser.find_element(By.XPATH, "//button[contains(., '→')]")
+    actual, _, predicted, number = pair.text.split()
+    pair.click()
     until(browser, lambda: f"{actual}, taken for {predicted}" in shown(browser))
     until(browser, lambda: f"{number} photograph" in shown(browser))
     cells = several(browser, ".chart svg text", 100)  # the counts
