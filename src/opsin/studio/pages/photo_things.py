@@ -22,6 +22,7 @@ from opsin.studio.datasets.album import OUT, Album
 from opsin.studio.people import require
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit
+from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 from opsin.studio.ui.viewer import class_select
 from opsin.studio.words import safe
 
@@ -153,14 +154,11 @@ def show_thing(
         kit.action(text, work, needs="labeller").props("dense")
 
     with ui.element("article").classes("thing"):
-        with ui.element("div").classes("line"):
-            for at in thing.photos[:_PICTURES]:
-                with ui.element("figure"):
-                    image = ui.element("img").props("loading=lazy")
-                    image.props["src"] = kit.rooted(album.address(at))
-                    image.props["alt"] = safe(album.name(at).rpartition("/")[2])
-                    with ui.element("figcaption").classes("note"):
-                        ui.label(safe(album.class_of(at), 24))
+        ImageGallery(
+            thing.text, thing.photos[:_PICTURES],
+            lambda at: GalleryImage(album.address(at), album.name(at), album.class_of(at)),
+            side=120,
+        )  # fmt: skip
         with ui.element("div").classes("stack"):
             kit.heading(thing.text, 3)
             with ui.element("div").classes("line"):
