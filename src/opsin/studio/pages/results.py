@@ -153,15 +153,13 @@ class _Results:
     def _tools(self, files: Collection[str]) -> None:
         project, row = self._project, self._row
         title = project.title_of(row)
-        if len(project.runs) > 1:
-            names = {item.id: f"{safe(project.title_of(item), 60)} · {ago(item.started or 0)}"
-                     for item in project.runs}  # fmt: skip
-            chosen = ui.select(names, value=row.id, with_input=len(names) > 12)
-            chosen.style("width: 240px; max-width: 100%")
-            chosen.props["aria-label"] = f"Classifier, {count(len(names))} in this project"
-            chosen.on_value_change(
-                lambda event: ui.navigate.to(layout.address(project, "results", run=event.value))
-            )
+        names = {item.id: f"{safe(project.title_of(item), 60)} · {ago(item.started or 0)}"
+                 for item in project.runs}  # fmt: skip
+        if len(names) > 1:
+            ui.select(
+                names, value=row.id, label="Classifier", with_input=len(names) > 12,
+                on_change=lambda e: ui.navigate.to(layout.address(project, "results", run=e.value)),
+            ).style("width: 240px; max-width: 100%")  # fmt: skip
         if row.has_classifier:
             kit.link_button("Try it", layout.address(project, "try", run=row.id), kind="primary",
                             icon="photo_camera")  # fmt: skip
