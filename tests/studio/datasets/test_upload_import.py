@@ -135,20 +135,6 @@ def test_images_without_a_folder_wait_in_the_tray_or_go_to_a_class(
     assert laid_out(other.parent) == ["new/boot/1.png", "new/cat/2.png"]
 
 
-def test_what_is_to_be_classified_needs_no_classes_and_keeps_its_names(
-    uploads: Uploads, tmp_path: Path
-) -> None:
-    file = put(uploads, "flat.zip", packed({"1.png": image(1)}), 1)
-    source = uploads.finish([file], tmp_path / "tried" / "flat", labelled=False)
-    assert source == tmp_path / "tried" / "flat.zip"
-    files = [
-        put(uploads, "IMG 1.png", image(1), 1),
-        put(uploads, "IMG 2.png", image(2), 2, "holiday/beach/IMG 2.png"),
-    ]
-    root = uploads.finish(files, tmp_path / "tried" / "some", labelled=False)
-    assert laid_out(root) == ["IMG 1.png", "holiday/beach/IMG 2.png"]
-
-
 def test_of_many_images_with_one_name_none_is_lost(tmp_path: Path) -> None:
     folder = tmp_path / "up"
     folder.mkdir()
@@ -192,14 +178,14 @@ def test_names_that_lead_elsewhere_are_refused_and_nothing_is_moved(
 
 
 @settings(max_examples=30)
-@given(st.text(max_size=300), st.text(max_size=300), st.booleans())
-def test_whatever_it_is_called_it_lies_inside(folder: str, name: str, labelled: bool) -> None:
+@given(st.text(max_size=300), st.text(max_size=300))
+def test_whatever_it_is_called_it_lies_inside(folder: str, name: str) -> None:
     with tempfile.TemporaryDirectory() as home:
         root = Path(home)
         uploads = Uploads(root / "home", 10_000, 10)
         file = put(uploads, "x.png", b"x", 1, f"{folder}/{name}.png")
         try:
-            uploads.finish([file], root / "in" / "new", loose="loose", labelled=labelled)
+            uploads.finish([file], root / "in" / "new", loose="loose")
         except SourceError:
             assert not (root / "in" / "new").exists()
         else:

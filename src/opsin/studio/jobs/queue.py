@@ -100,7 +100,7 @@ class Queue:
         require("viewer" if kind in _OF_VIEWERS else "owner")
         job = Job(
             kind=kind, title=title[:_TITLE_MOST], argv=tuple(argv), run=run, project=project,
-            expected=dict(expected or {}), goes_on=goes_on, by=visitor.get().person.id,
+            expected=dict(expected or {}), goes_on=goes_on, by=visitor.get().id,
         )  # fmt: skip
         with self._guard:
             self._check_room(job)
@@ -128,7 +128,7 @@ class Queue:
     def _change(self, id: str, done: str) -> Job:  # noqa: A002
         """A job that the visitor may change: their own short ones, or all as an owner."""
         job = self.get(id)
-        is_own = job.by == visitor.get().person.id and not job.training
+        is_own = job.by == visitor.get().id and not job.training
         require("viewer" if is_own or job.kind == "compare" else "owner")
         if job.training:
             record(f"{done} {job.title}")

@@ -113,7 +113,7 @@ class JobCard:
         return {"Continue": go_on, "Remove": remove}
 
     def _offer(self, works: dict[str, Callable[[], object]]) -> None:
-        is_own = self.job.by == visitor.get().person.id and not self.job.training
+        is_own = self.job.by == visitor.get().id and not self.job.training
         for text, work in works.items():
             do = functools.partial(self._do, work)
             button = kit.action(text, do, needs="viewer" if is_own else "owner").props("dense")
