@@ -187,8 +187,8 @@ def choose(browser: webdriver.Chrome, label: str, option: str) -> None:
     path = f"//*[@role='option'][contains(., '{option}')]"
     for _ in range(3):  # a click on a menu that is just being built anew may be lost
         until(browser, lambda: _clicked(browser, one(browser, field(label))))
-        until(browser, lambda: _clicked(browser, browser.find_element(By.XPATH, path)))
         with contextlib.suppress(TimeoutException):
+            until(browser, lambda: _clicked(browser, browser.find_element(By.XPATH, path)), 8)
             until(browser, lambda: option in _value(browser, label), 5)
             return
 

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -36,7 +35,7 @@ from opsin.studio.people import visitor
 from opsin.studio.threads import IMAGES
 
 def name():
-    return visitor.get().person.name
+    return visitor.get().name
 
 def who(studio):
     def note(where, by=""):
@@ -74,8 +73,8 @@ app.serve(settings, False, SILENT, lambda link: print(link, flush=True))
 """
 
 
-def is_shown(browser: webdriver.Chrome, words: str) -> bool:
-    return words in shown(browser)
+def see(browser: webdriver.Chrome, words: str) -> None:
+    until(browser, lambda: words in shown(browser))
 
 
 def invite(owner: webdriver.Chrome, address: str, name: str, role: str) -> str:
@@ -112,7 +111,7 @@ def test_every_part_of_a_page_knows_its_visitor(
             guest.get(invite(owner, address, "Ada", "Viewer"))
             for browser in (guest, owner):
                 browser.get(f"{address}/who")
-                until(browser, partial(is_shown, browser, "later timer"))
+                see(browser, "later timer")
             press(guest, "Click")
             press(owner, "Emit")  # what the owner causes happens as Ada in her window
             until(guest, lambda: "later event" in shown(guest) and "timer of a" in shown(guest))
@@ -152,19 +151,19 @@ def test_a_viewer_changes_nothing_and_ends_with_their_access(
         del COOKIES[running.address]  # the guest has another one
         link = invite(owner, running.address, "Bob", "Viewer")
         guest.get(link)
-        until(guest, partial(is_shown, guest, "Bob, viewer"))
+        see(guest, "Bob, viewer")
         assert "token=" not in guest.current_url
         before = state_of(tmp_path)
         project = f"/projects/{waste.id}"
         for path in ("/", f"{project}/photos", f"{project}/train", "/jobs", "/import", "/add"):
             guest.get(running.address + path)
-            until(guest, partial(is_shown, guest, "Bob, viewer"))
+            see(guest, "Bob, viewer")
             until(guest, lambda: guest.execute_script("return window.did_handshake"))
             assert guest.execute_script(FIRE), path
             time.sleep(0.7)  # an event may lead to another page
         assert state_of(tmp_path) == before
         guest.get(f"{running.address}/people")
-        until(guest, partial(is_shown, guest, "As a viewer, you cannot do this"))
+        see(guest, "As a viewer, you cannot do this")
         # The link works once, and a forged cookie never.
         with httpx.Client(base_url=running.address) as stranger:
             code = link.partition("token=")[2]
@@ -176,11 +175,11 @@ def test_a_viewer_changes_nothing_and_ends_with_their_access(
         owner.get(f"{running.address}/people")
         # Another role holds at once, and loads the open page again.
         guest.get(f"{running.address}{project}/photos")
-        until(guest, partial(is_shown, guest, "Bob, viewer"))
+        see(guest, "Bob, viewer")
         assert "Add class" not in shown(guest)
         choose(owner, "Role", "Labeller")
-        until(guest, partial(is_shown, guest, "Bob, labeller"))
-        until(guest, partial(is_shown, guest, "Add class"))
+        see(guest, "Bob, labeller")
+        see(guest, "Add class")
         press(owner, "End access")
         ask = "fetch(arguments[0], {method: arguments[1], body: arguments[2]})"
         status = f"const done = arguments[3]; {ask}.then((reply) => done(reply.status))"
@@ -189,10 +188,10 @@ def test_a_viewer_changes_nothing_and_ends_with_their_access(
         assert guest.execute_async_script(status, put, "PUT", "abc") == 401
         until(guest, lambda: not guest.execute_script("return window.socket.connected"))
         press(owner, "Who changed what?")
-        until(owner, partial(is_shown, owner, "ended the access of Bob"))
+        see(owner, "ended the access of Bob")
         # The same events of the owner do change something.
         owner.get(running.address)
-        until(owner, partial(is_shown, owner, "Waste"))
+        see(owner, "Waste")
         assert "Remove" not in shown(guest)
         before = state_of(tmp_path)
         owner.execute_script(FIRE)

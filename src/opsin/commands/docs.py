@@ -24,10 +24,7 @@ def open_docs(*, open_browser: bool = True) -> str:
     """
     page = SITE / "index.html"
     if not page.is_file():
-        raise OpsinError(
-            "This installation has no documentation",
-            "Build it in a clone of the repository: make site.",
-        )
+        raise OpsinError("This installation has no documentation", "Build it: make site.")
     if open_browser:
         webbrowser.open(page.as_uri())
     return page.as_uri()

@@ -174,10 +174,7 @@ def _predicted(look: Inspection, asked: _Options, content: bytes) -> Prediction:
     if asked.image is None:
         return look.predict(content, name=asked.name)
     if not _KNOWN.fullmatch(asked.image) or look.known.row_called(asked.image) is None:
-        raise RecipeError(
-            f"{asked.image[:80]!r} is no known image, such as test/0; the test part has "
-            f"{len(look.known.test):,}"
-        )
+        raise RecipeError(f"{asked.image[:80]!r} is no known image, such as test/0")
     return look.predict(asked.image)
 
 

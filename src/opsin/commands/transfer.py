@@ -115,16 +115,10 @@ def export_data(
     as_arrays = target.suffix.lower() == ".npz"
     for source in filter(None, (*dataset.located.sources, dataset.located.test)):
         if os.path.isdir(source) and target.is_relative_to(os.path.realpath(source)):  # noqa: PTH112
-            raise StorageError(
-                f"{target} lies in {source}, whose images the copies would become",
-                "Choose another place.",
-            )
+            raise StorageError(f"{target} lies in the source {source}", "Choose another place.")
     for name in () if as_arrays else dataset.classes:
         if not name.isprintable() or not name or name != name.strip():
-            raise SourceError(
-                f"No table can hold the class name {name!r}",
-                "Rename the class, or export an .npz file.",
-            )
+            raise SourceError(f"No table holds the class name {name!r}", "Rename it or use .npz.")
     if dataset.unreadable:
         watcher.note(f"{len(dataset.unreadable):,} unreadable files are left out")
     missing = [folder for folder in target.parents if not folder.exists()]

@@ -64,9 +64,9 @@ def open_studio(
         most_waiting=most_waiting,
     )  # fmt: skip
     try:
-        from opsin.studio.app import serve, show_in_terminal  # noqa: PLC0415  needs NiceGUI
+        from opsin.studio.app import serve  # noqa: PLC0415  needs NiceGUI
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("opsin"):
             raise
         raise MissingExtraError("the studio", "studio") from error
-    serve(settings, open_browser, watcher, announce or show_in_terminal)
+    serve(settings, open_browser, watcher, announce)

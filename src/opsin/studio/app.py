@@ -26,7 +26,7 @@ from opsin.studio.context import Studio
 from opsin.studio.datasets import uploads
 from opsin.studio.door import Door
 from opsin.studio.errors import new_api
-from opsin.studio.pages import answer_tables
+from opsin.studio.pages import try_
 from opsin.studio.pages.page import add_error_pages, all_pages
 from opsin.studio.runs import workers
 from opsin.studio.settings import StudioSettings
@@ -40,7 +40,7 @@ def build(studio: Studio) -> FastAPI:
     image_routes.add_routes(api, studio)
     image_routes.add_help(api)
     uploads.add_routes(api, studio.uploads)
-    answer_tables.add_routes(api, studio.jobs)
+    try_.add_routes(api, studio.jobs)
     workers.add_routes(api, studio.inside, studio.tried)
     layout.head()  # read once, before there are windows
     glossary()
@@ -69,15 +69,10 @@ def build(studio: Studio) -> FastAPI:
     return api
 
 
-def show_in_terminal(address: str) -> None:
-    """Print the sign-in address on a terminal only, never into a log."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"Link      {address}  (signs in another browser here, once)\n")
-
-
 def serve(
-    settings: StudioSettings, open_browser: bool, watcher: Watcher, announce: Callable[[str], None]
-) -> None:
+    settings: StudioSettings, open_browser: bool, watcher: Watcher,
+    announce: Callable[[str], None] | None,
+) -> None:  # fmt: skip
     """Run a studio until Ctrl-C or SIGTERM; its trainings continue."""
     allow_open_files(OPEN_FILES)
     with listening(settings.host, settings.port, further=20) as socket:
@@ -88,9 +83,13 @@ def serve(
         def started() -> None:
             door.write_entrance()
             watcher.fact("Studio", f"{door.start}/")
-            announce(door.new_address())
+            if announce:
+                announce(door.new_address())
             if not sys.stderr.isatty():
                 watcher.fact("Sign in", f"open {settings.entrance}")
+            elif not announce:  # on a terminal only, never in a log
+                link = door.new_address()
+                sys.stderr.write(f"Link      {link}  (signs in another browser here, once)\n")
             watcher.fact("Runs", str(settings.runs))
             if open_browser:
                 webbrowser.open(settings.entrance.as_uri())

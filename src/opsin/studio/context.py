@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import logging
+import math
+import time
 from collections.abc import Awaitable, Callable
 
 from filelock import FileLock, Timeout
 from nicegui import Event
 
-from opsin.core.errors import OpsinError, RunError
+from opsin.core.errors import RunError
 from opsin.core.storage import storage_errors
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.datasets.folders import Folders
@@ -72,7 +73,7 @@ class Studio:
         self.inside = Workers(self.runs, places)
         self.tried = TriedImages(Workers(self.runs, places, memory=_MEMORY))
         self._lock = FileLock(settings.home / "studio.lock")
-        self._tasks: list[asyncio.Task[None]] = []
+        self._watching: asyncio.Task[None] | None = None
 
     def hold(self) -> None:
         """Lock the studio's files for this process."""
@@ -87,28 +88,17 @@ class Studio:
                 raise RunError("Another studio works with the same files", advice) from None
 
     async def start(self) -> None:
-        """Check runs and jobs, and keep watching."""
-        self._tasks = [asyncio.create_task(self.watch()), asyncio.create_task(self._sweep())]
+        """Keep watching."""
+        self._watching = asyncio.create_task(self.watch())
 
     async def stop(self) -> None:
         """Stop the studio; trainings continue."""
-        for task in self._tasks:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        if self._watching:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
         await self.inside.stop()
         await self.tried.workers.stop()
         self._lock.release()
-
-    async def _sweep(self) -> None:
-        """Delete for good, each hour, what was removed a week ago."""
-        while True:
-            try:
-                await self.first_scan()
-                await asyncio.to_thread(self.sweep)
-            except (OSError, OpsinError) as error:
-                _LOG.warning("the studio could not empty its trash: %s", error)
-            await asyncio.sleep(3600)
 
     def sweep(self, older: float = KEPT) -> None:
         """Delete for good what was removed so many seconds ago."""
@@ -123,11 +113,14 @@ class Studio:
             await WATCHER.run(self.runs.scan)
 
     async def watch(self, every: float = 1.0) -> None:
-        """Check runs and jobs periodically, and emit changes."""
-        said = ""
+        """Check runs and jobs each second, and empty the trash each hour."""
+        said, swept = "", -math.inf
         while True:
             try:
                 await self.look()
+                if time.monotonic() > swept + 3600:
+                    swept = time.monotonic()
+                    await asyncio.to_thread(self.sweep)
                 said = ""
             except Exception as error:  # noqa: BLE001  without it, the studio would show old data
                 if str(error) != said:

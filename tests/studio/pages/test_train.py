@@ -113,19 +113,21 @@ def test_levels_are_options_and_say_their_time(studio: Studio, project: str) -> 
     page = opened(studio, project)
     settings = page.settings
     assert settings.level is not None
-    assert settings.level.name == "good"
+    assert settings.level.title == "Good"
     assert settings.level.words.startswith("about ")
     assert [time_in_words(t) for t in (21, 88, 900, 7_200)] == [
         "about 20 seconds", "about 90 seconds", "about 15 minutes", "about 2.0 hours",
     ]  # fmt: skip
     # What Opsin would choose is shown; another choice takes along what belonged to the older one.
-    settings._automatic = {"model": "backbone", "fine_tune": "no", "size": "260x260"}
+    planned = {"sources": ["x"], "model": "backbone", "fine_tune": False, "size": [260, 260]}
+    settings._automatic = {"model": "backbone", "fine_tune": "no"}
+    settings.show_automatic(planned | {"fold": None})
     assert (settings._known("model"), settings._placeholder("size")) == (
         "backbone", "Automatic: 260x260",
     )  # fmt: skip
-    settings._values = dict(settings._levels["quick"].options)
+    settings._values = dict(settings._levels["Quick"].options)
     assert "--from=efficientnet-lite0" in page._argv()
-    settings._values = dict(settings._levels["best"].options)
+    settings._values = dict(settings._levels["As good as it gets"].options)
     assert "--budget=10m" in page._argv()
     settings._values["epochs"] = "many"
     assert settings.faults == ["Epochs: must be a whole number, not 'many'"]

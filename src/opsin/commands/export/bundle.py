@@ -260,10 +260,7 @@ def export_to_hub(
 ) -> HubExport:  # fmt: skip
     """Write the folder for the hub."""
     if name.revision != "main":
-        raise RecipeError(
-            f"A revision, {name.revision}, cannot be written to",
-            f"Leave it out: hf:{name.repository}",
-        )
+        raise RecipeError(f"A revision, {name.revision}, cannot be written to", "Leave it out.")
     folder = classifier.path.with_name(f"hub-{name.repository.replace('/', '-')}")
     folder = folder if out is None else Path(out)
     stated = UNSTATED if licence is None else licence
@@ -289,10 +286,7 @@ def export_to_hub(
 def _files(classifier: Classifier, name: HubName, licence: str) -> dict[str, bytes]:
     directory = _run_of(classifier)
     if classifier.published is not None or directory is None or not directory.report.is_file():
-        raise RunError(
-            f"{classifier.title} is no finished run, whose figures stand in the card",
-            "Give the run directory.",
-        )
+        raise RunError(f"{classifier.title} is no finished run", "Give the run directory.")
     content, preparation = _for_others(classifier), classifier.metadata.preparation
     shape = (_NOISE, *preparation.shape)
     _compare(classifier, content, np.random.default_rng(0).integers(0, 256, shape, np.uint8))
@@ -314,10 +308,7 @@ def _changed_card(folder: Path, content: bytes) -> bytes | None:
     """Return the card of an earlier folder if it was changed by hand."""
     if not os.path.lexists(folder):
         return None
-    refused = RecipeError(
-        f"{folder} is something else than an earlier export to the hub",
-        "Name another folder: --out FOLDER.",
-    )
+    refused = RecipeError(f"{folder} is no earlier export to the hub", "Name another: --out NEW.")
     with storage_errors(folder):
         if folder.is_symlink() or not folder.is_dir():
             raise refused

@@ -72,10 +72,7 @@ def export_model(
     name = HubName.prefixed(to)
     if name is not None:
         if force or data:
-            raise RecipeError(
-                "The hub gets the very file, with the figures of its run, so neither force nor "
-                "data is possible"
-            )
+            raise RecipeError("The hub gets the run's very file: no force and no data is possible")
         classifier = Classifier(model, device=CPU, watcher=watcher)
         return export_to_hub(classifier, name, out, licence=licence, watcher=watcher)
     if to not in get_args(To):
@@ -98,10 +95,7 @@ def _target(classifier: Classifier, to: To, out: str | os.PathLike[str] | None) 
         path = Path(f"{classifier.published.repository.partition('/')[2]}.onnx")
     target = path.with_name(f"{path.stem}{_ENDINGS[to]}") if out is None else Path(out)
     if os.path.lexists(target) and not _is_earlier(target, to):
-        raise RecipeError(
-            f"{target} is something else than an earlier export to {to}",
-            "Name another file: --out FILE.",
-        )
+        raise RecipeError(f"{target} is no earlier export to {to}", "Name another: --out FILE.")
     return target
 
 

@@ -156,10 +156,7 @@ def write_smaller(
     parts |= {"train": known.train} if known.own else {}
     part = next((part for part, rows in parts.items() if len(rows)), None)
     if part is None:
-        raise SourceError(
-            f"{known.source} has no images left to compare the answers on",
-            "Name others: --data SOURCE.",
-        )
+        raise SourceError(f"{known.source} has no images left to compare", "Name others: --data.")
     rows, original = parts[part], classifier.content
     content = _as_int8(classifier, known, watcher) if to == "int8" else to_fp16(original)
     fresh = Classifier.of_content(classifier.path, content, most=classifier.most)

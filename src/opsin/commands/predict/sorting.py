@@ -303,10 +303,7 @@ class Sorter:
         # Without it nothing could be taken back; better to know before any image is answered.
         check_writable(self._origins.path, "set OPSIN_STATE to one")
         if answers.about.undone:
-            raise RecipeError(
-                f"Images were taken back from {folder}",
-                "Sort into another folder, with other results.",
-            )
+            raise RecipeError(f"Images were taken back from {folder}", "Sort into another folder.")
         if answers.about.sorting is None:
             is_usual = answers.out.absolute() == (folder / RESULTS).absolute()
             folders = list(self._folders.values())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import filecmp
 import hashlib
-import itertools
 import os
 import re
 import shutil
@@ -42,9 +41,8 @@ class SentFile(TypedDict):
 
 
 def arrange(
-    files: Mapping[Path, str], into: Path, loose: str = "", *, labelled: bool = True,
-    moved: list[Path] | None = None,
-) -> Path:  # fmt: skip
+    files: Mapping[Path, str], into: Path, loose: str = "", moved: list[Path] | None = None
+) -> Path:
     """Arrange files, by their names with folders, as a source: all of them, or none.
 
     Folders, also those of archives, become classes. Images without a folder go to the class
@@ -52,9 +50,7 @@ def arrange(
     but class folders is kept as it is.
     """
     packed = {path: name for path, name in files.items() if _packed(name)}
-    alone = len(packed) == len(files) == 1 and not (labelled and into.exists())
-    if packed and not labelled and not alone:
-        raise SourceError("Archives and other files were sent", "Send archives one by one.")
+    alone = len(packed) == len(files) == 1 and not into.exists()
     images = {
         path: names for path, name in files.items()
         if path not in packed and all(map(is_visible, names := _parts(name)))
@@ -65,12 +61,10 @@ def arrange(
         reason = f"No images or archive: {shown} …" if files else "Nothing was sent"
         raise SourceError(reason, f"Send {NAMED}; archives end in .zip or .tar.")
     places, opened = _with_classes(images, loose), list[Path]()
-    if not labelled:
-        places = {path: tuple(map(legal_name, names)) for path, names in images.items()}
     try:
         for path, name in packed.items():
             kept = into.with_name((into.name if alone else f".{path.name}") + _packed(name))
-            inner = _unpacked(path, name, kept, check=labelled)
+            inner = _unpacked(path, name, kept)
             if inner is None and alone:
                 return kept
             opened.append(kept)
@@ -88,16 +82,15 @@ def arrange(
     return into
 
 
-def _unpacked(path: Path, name: str, kept: Path, *, check: bool) -> dict[Path, _Names] | None:
+def _unpacked(path: Path, name: str, kept: Path) -> dict[Path, _Names] | None:
     """Move an archive, and return its images; ``None`` where it is no archive of class folders."""
     with storage_errors(kept):
         kept.parent.mkdir(parents=True, exist_ok=True)
         path.rename(kept)
     try:
-        is_archive = archive.is_archive(kept)
-        if check and (is_archive or kept.suffix == ".parquet"):
+        if archive.is_archive(kept) or kept.suffix == ".parquet":
             check_archive(kept)
-        if not (check and is_archive):
+        if not archive.is_archive(kept):
             return None
         root = archive.unpack(kept)
     except BaseException as error:
@@ -122,15 +115,13 @@ def _unpacked(path: Path, name: str, kept: Path, *, check: bool) -> dict[Path, _
 def _with_classes(files: dict[Path, _Names], loose: str) -> dict[Path, _Names]:
     """Each image's place below the folder of the source; that of the tray begins with ``..``."""
     tray = (class_name(loose),) if loose.strip() else ("..", TRAY)
-    in_folders = [names for names in files.values() if len(names) > 1]
-
-    def around(depth: int) -> str:
-        """The one extra folder around all that is neither a class nor a part; or ``""``."""
-        found = {names[depth] if len(names) > depth + 2 else "" for names in in_folders}
-        name = found.pop() if len(found) == 1 else ""
-        return name if part_named(name) is None else ""
-
-    wrapped = next(depth for depth in itertools.count() if not around(depth))
+    # Folders around all that are neither a class nor a part are taken off.
+    inside, wrapped = [names for names in files.values() if len(names) > 1], 0
+    while (
+        inside and part_named(around := inside[0][wrapped]) is None
+        and all(len(names) > wrapped + 2 and names[wrapped] == around for names in inside)
+    ):  # fmt: skip
+        wrapped += 1
     return {
         path: (*tray, legal_name(names[0])) if len(names) == 1
         else (class_name(names[wrapped]), *map(legal_name, names[wrapped + 1 :]))

@@ -27,7 +27,7 @@ from opsin.core.format import file_size
 from opsin.core.storage import storage_errors
 from opsin.data.images import content_of
 from opsin.studio.datasets.upload_import import SentFile, arrange
-from opsin.studio.people import require
+from opsin.studio.people import Role, require
 from opsin.studio.threads import UPLOADS
 from opsin.web.refusals import BadRequest, RequestError, json_reply
 
@@ -137,11 +137,11 @@ class Uploads:
         self._measured = -_MEASURED_EVERY
 
     def finish(
-        self, files: Sequence[SentFile], into: Path, *, loose: str = "", labelled: bool = True,
+        self, files: Sequence[SentFile], into: Path, *, loose: str = "", needs: Role = "labeller",
         moved: list[Path] | None = None,
     ) -> Path:  # fmt: skip
-        """Turn uploads into a source, all or none: see `arrange`."""
-        require("labeller" if labelled else "viewer")
+        """Turn uploads into a source, all or none: see `arrange`; for who has a role."""
+        require(needs)
         places = {self._path(file["key"]): file["path"] or file["name"] for file in files}
         with self._finishing:
             for file in files:
@@ -151,7 +151,7 @@ class Uploads:
                         "Send it again: it goes on where it stopped.",
                     )
             try:
-                source = arrange(places, into, loose, labelled=labelled, moved=moved)
+                source = arrange(places, into, loose, moved)
             except StorageError as error:
                 raise _without_path(error) from error
             for path in places:
@@ -163,6 +163,7 @@ class Uploads:
         for file in self._folder.glob("*"):
             if time.time() - file_stamp(file).mtime_ns / 1e9 > _STALE:
                 file.unlink(missing_ok=True)
+        self._measured = -_MEASURED_EVERY
 
     def _path(self, key: str) -> Path:
         if not isinstance(key, str) or not _KEY.fullmatch(key):

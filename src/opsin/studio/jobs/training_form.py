@@ -132,6 +132,6 @@ def values_of(recipe: RecordedRecipe) -> dict[str, str]:
         field = DataRecipe.model_fields.get(name)
         # A stated split would keep images from judging, even the usual one.
         is_usual = value is None or (field is not None and value == field.default)
-        if name not in ("sources", "test", "labels", "parts_of") and not is_usual:
+        if name in OPTIONS and name not in ("test", "labels", "parts_of") and not is_usual:
             values[name] = OPTIONS[name].write(value)
     return values

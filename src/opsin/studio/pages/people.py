@@ -73,23 +73,20 @@ class _People:
             name = ui.input("Name").props("autofocus maxlength=60")
             role = ui.radio(_ROLES, value="viewer")
             days = ui.select(_DAYS, value=30, label="Access for")
-            with ui.element("div").classes("line"):
-                kit.action("Cancel", asked.close)
-                kit.action("Make a link", lambda: asked.submit(True), kind="primary")
-        if await asked:
-            with self._status.errors():
-                given = (name.value, role.value, days.value)
-                code = await asyncio.to_thread(self._known.invite, *given)
-                start = await ui.run_javascript("location.origin + window.path_prefix")
-                link = f"{start}/?{FIELD}={code}"
-                with kit.dialog(f"Send this link to {safe(name.value)}") as shown:
-                    ui.label(link).classes("mono")
-                    kit.note("It works once, within seven days, and is not shown again.")
-                    with ui.element("div").classes("line"):
-                        kit.action("Copy", lambda: ui.clipboard.write(link), kind="primary")
-                        kit.action("Close", shown.close)
-                shown.open()
-        asked.delete()
+            if not await kit.submitted(asked, "Make a link"):
+                return
+        with self._status.errors():
+            given = (name.value, role.value, days.value)
+            code = await asyncio.to_thread(self._known.invite, *given)
+            start = await ui.run_javascript("location.origin + window.path_prefix")
+            link = f"{start}/?{FIELD}={code}"
+            with kit.dialog(f"Send this link to {safe(name.value)}") as shown:
+                ui.label(link).classes("mono")
+                kit.note("It works once, within seven days, and is not shown again.")
+                with ui.element("div").classes("line"):
+                    kit.action("Copy", lambda: ui.clipboard.write(link), kind="primary")
+                    kit.action("Close", shown.close)
+            shown.open()
         self._everybody.refresh()
 
     async def _change(self, person: Person, event: ValueChangeEventArguments[Role]) -> None:

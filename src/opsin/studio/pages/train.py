@@ -43,20 +43,25 @@ async def train(
     studio: Studio,
     project: str,
     start: str = "",
+    compare: str = "",
     source_run: Annotated[str, Query(alias="from")] = "",
 ) -> None:
-    """Build it."""
+    """Build it; ``compare`` is a classifier that the new one is then compared with."""
     now = await asyncio.to_thread(studio.projects.get, project)
     guide = "how-to/studio.html#train"
     with layout.page(studio, "Train", project=now, here="train", guide=guide) as frame:
         page = _TrainPage(studio, now)
+        page.before = now.classifier(compare) if compare else None
         await page.read(source_run)
         page.build(frame)
         studio.changed.subscribe(page.follow)
         if start and asked_here(ui.context.client.request.headers):
             await ui.context.client.connected()
             # In place of this address: a reload or the way back must not start another one.
-            ui.run_javascript("history.replaceState(history.state, '', location.pathname)")
+            there = json.dumps(f"?compare={page.before.id}" if page.before else "")
+            ui.run_javascript(
+                f"history.replaceState(history.state, '', location.pathname + {there})"
+            )
             if page.live is None and not page.wrong:
                 await page.start()
 
@@ -82,6 +87,7 @@ class _TrainPage:
         self._shown: list[tuple[str, bool]] = []
         self._images, self._fault = f"The images of {safe(project.name)}", ""
         self.live: LiveTraining | None = None
+        self.before: RunRow | None = None
         #: Why no training can start, however it is set.
         self.wrong = ""
 
@@ -102,8 +108,15 @@ class _TrainPage:
             before = training_form.values_of(studio.runs.get(source_run).read(RecordedRecipe))
             if before.get("model") not in training_form.MODEL_WORDS:  # it was imported
                 before = {}
+        sources = map(Path, project.dataset.sources) if project.dataset else ()
         try:
-            self._check_images()
+            if project.dataset is None:
+                recipe_of_run(self._directory())
+            if any(path.is_absolute() and not path.exists() for path in sources):
+                raise SourceError(
+                    f"The photographs of {project.name} are no longer where they were",
+                    "Put them back, or add them again.",
+                )
         except OpsinError as error:
             self._fault, self.wrong = str(error), "The photographs cannot be read."
         if numbers and not self._fault:
@@ -115,20 +128,8 @@ class _TrainPage:
                 self.wrong = "Each class needs two photographs or more."
         heads = (row.images or 0 for row in project.runs if row.model == BACKBONE)
         levels = levels_for(sum(numbers), studio.jobs.jobs(), known=max(heads, default=0))
-        self.wrong = self.wrong or next(level.off for level in levels if level.name == "good")
+        self.wrong = self.wrong or levels[1].off
         self.settings = TrainingSettings(levels, before, self._change)
-
-    def _check_images(self) -> None:
-        if self._project.dataset is None:
-            recipe_of_run(self._directory())
-        elif any(
-            path.is_absolute() and not path.exists()
-            for path in map(Path, self._project.dataset.sources)
-        ):
-            raise SourceError(
-                f"The photographs of {self._project.name} are no longer where they were",
-                "Put them back, or add them again.",
-            )
 
     def _directory(self) -> RunDirectory:
         """The run whose images the project has."""
@@ -161,7 +162,7 @@ class _TrainPage:
                     JobCard(self._studio, jobs[0])
                 self._form()
                 return
-            row = self._studio.runs.find(ongoing[0].run or "")
+            row = next((row for row in self._project.runs if row.folder == ongoing[0].run), None)
             title = self._project.title_of(row) if row else ongoing[0].title
             self._frame.retitle(f"Training {title}")
             self.live = LiveTraining(self._studio, ongoing[0])
@@ -184,6 +185,8 @@ class _TrainPage:
             state = job.state if job.argv else row.state if row else ""  # of one from elsewhere
             if state in ("done", "stopped") and row is not None and row.has_classifier:
                 target = layout.address(self._project, "results", run=row.id)
+                if self.before is not None:
+                    target = f"/compare?runs={self.before.id},{row.id}"
                 ui.run_javascript(f"location.replace({json.dumps(kit.rooted(target))})")
                 return
         if [(each.id, each.over) for each in jobs] != self._shown:
@@ -229,10 +232,10 @@ class _TrainPage:
         """Say what would be trained now, or what is wrong."""
         if self.live is not None:
             return
-        faults, level, price = self.settings.faults, self.settings.level, self.settings.price
+        faults, level = self.settings.faults, self.settings.level
         self._button.set_enabled(not faults and not self.wrong and allows("owner"))
         self._planned = {}
-        promise = f"{level.words[:1].upper()}{level.words[1:]}." if level else price
+        promise = f"{level.words[:1].upper()}{level.words[1:]}." if level else ""
         self._promise.set_text("" if self.wrong else promise)
         if self._faults is not None:
             self._faults.clear()
@@ -240,7 +243,7 @@ class _TrainPage:
                 for fault in faults:
                     error_line(fault)
         self._changes += 1
-        if self._estimate is not None and (faults or price):
+        if self._estimate is not None and faults:
             self._estimate.clear()
             self._estimating.say("There is no estimate yet.")
         elif self._estimate is not None:
@@ -266,6 +269,8 @@ class _TrainPage:
                 plan, cause = await asked.answer(Plan)
             finally:
                 await asyncio.to_thread(jobs.remove, asked.job.id)
+            if is_old():
+                return
             place.clear()
             if plan is None:
                 cause = await asyncio.to_thread(self._studio.sets.in_names, cause)

@@ -36,6 +36,7 @@ _USUAL: Final[Options] = {
     "color": ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442"],
     "animation": False, "backgroundColor": "transparent", "textStyle": {"fontFamily": "inherit"},
     "tooltip": _TOOLTIP,
+    "grid": {"left": 28, "right": 80, "top": 40, "bottom": 32, "containLabel": True},
 }  # fmt: skip
 
 
@@ -44,8 +45,7 @@ def _chart(
     on_click: Callable[[events.EChartPointClickEventArguments], object] | None = None,
 ) -> ui.echart:  # fmt: skip
     """A chart that saves as PNG and its values as CSV; the label is for those who cannot see it."""
-    with ui.element("figure").classes("chart").props('role="group"') as figure:
-        figure.props["aria-label"] = safe(label)
+    with ui.element("figure").classes("chart"):
         drawn = ui.echart(_USUAL | options, on_point_click=on_click, renderer="svg")
         drawn.style(f"height: {height}px").props('role="img"')
         drawn.props["aria-label"] = safe(label)
@@ -62,10 +62,6 @@ def _axis(name: str, **more: Any) -> Options:
         "nameTextStyle": _TEXT, "axisLabel": _TEXT, "splitLine": _LINE, "axisLine": _LINE,
         "axisTick": {"show": False},
     } | more  # fmt: skip
-
-
-def _grid(left: int, right: int, top: int, bottom: int) -> Options:
-    return {"left": left, "right": right, "top": top, "bottom": bottom, "containLabel": True}
 
 
 def confusion_chart(
@@ -89,7 +85,6 @@ def confusion_chart(
     every = {"type": "category", "data": names, "nameGap": 12, "splitLine": {"show": False}}
     labels = _TEXT | {"interval": 0}
     options = {
-        "grid": _grid(12, 56, 36, 28),
         "tooltip": {"show": False},
         "xAxis": _axis("Answer", position="top", nameLocation="end",
                        axisLabel=labels | {"rotate": 45 if len(names) > 4 else 0}, **every),
@@ -126,7 +121,6 @@ def reliability_chart(bins: Sequence[Bin]) -> ui.echart:
         "tooltip": _TOOLTIP | {"trigger": "item"},
         "xAxis": _axis("Confidence (%)", min=0, max=100),
         "yAxis": _axis("Right (%)", min=0, max=100, nameGap=36),
-        "grid": _grid(28, 24, 44, 32),
         "series": [
             {"type": "line", "data": [[0, 0], [100, 100]], "showSymbol": False, "silent": True,
              "lineStyle": {"color": "var(--muted)", "type": "dashed", "width": 1}},
@@ -159,7 +153,6 @@ def curves_chart(curves: Mapping[str, Sequence[float | None]], quantity: str) ->
     options = {
         "xAxis": _axis("Epoch", minInterval=1, splitLine={"show": False}, min=1),
         "yAxis": _axis(quantity, scale=True, nameGap=40),
-        "grid": _grid(28, 88, 36, 32),
         "dataZoom": [{"type": "inside", "xAxisIndex": 0}],
         "series": curve_series(curves),
     }

@@ -53,13 +53,9 @@ def icon_action(icon: str, label: str, on_click: Handler | None = None) -> ui.bu
 
 def rooted(path: str) -> str:
     """An address for what does not add the studio's sub-path itself, as ui.link and ui.image do."""
-    if not path.startswith("/"):
-        return path
-    try:
-        client = ui.context.client
-    except RuntimeError:  # what was clicked is gone; the sub-path is the same for all
-        client = next(iter(Client.instances.values()))
-    return f"{client.request.scope.get('root_path', '')}{path}"
+    client = next(iter(Client.instances.values()))  # the sub-path is the same for all
+    root = client.request.scope.get("root_path", "")
+    return f"{root}{path}" if path.startswith("/") else path
 
 
 def link_button(
@@ -136,9 +132,7 @@ def empty(text: str, button: str = "", address: str = "") -> None:
             link_button(button, address)
 
 
-def question(
-    title: str, build: Callable[[], Awaitable[object] | object], *, is_open: bool = False
-) -> ui.expansion:
+def question(title: str, build: Handler, *, is_open: bool = False) -> ui.expansion:
     """A question that unfolds; its answer is built when it is first opened."""
     with ui.expansion(safe(title), value=is_open).classes("question full-width") as fold:
         content = ui.element("div").classes("stack full-width")
@@ -154,7 +148,7 @@ def question(
     return fold
 
 
-async def guarded(work: Callable[[], Awaitable[object] | object]) -> None:
+async def guarded(work: Handler) -> None:
     """Do some work, and show an `OpsinError` of it where it happens."""
     try:
         await finished(work())
@@ -259,16 +253,21 @@ def dialog(title: str) -> Iterator[ui.dialog]:
         yield made
 
 
+async def submitted(asked: ui.dialog, button: str, kind: Kind = "primary") -> object:
+    """End a dialog with *Cancel* and a button, and return whether, or what, was submitted."""
+    with ui.element("div").classes("line"):
+        action("Cancel", lambda: asked.submit(None))
+        action(button, lambda: asked.submit(True), kind=kind)
+    answer = await asked
+    asked.delete()
+    return answer
+
+
 async def confirm(text: str, button: str, *, title: str = "Are you sure?") -> bool:
     """Ask before something that cannot be taken back."""
     with dialog(title) as asked:
         ui.label(safe(text, _MESSAGE_MOST))
-        with ui.element("div").classes("line"):
-            action("Cancel", lambda: asked.submit(False))
-            action(button, lambda: asked.submit(True), kind="danger")
-    answer = await asked
-    asked.delete()
-    return bool(answer)
+        return bool(await submitted(asked, button, "danger"))
 
 
 async def ask_text(title: str, label: str, value: str = "", *, most: int = 200) -> str | None:
@@ -278,9 +277,6 @@ async def ask_text(title: str, label: str, value: str = "", *, most: int = 200) 
         # The value at that moment: what was typed last may still be on its way.
         field.on("keydown.enter", lambda event: asked.submit(event.args),
                  js_handler="(event) => emit(event.target.value)")  # fmt: skip
-        with ui.element("div").classes("line"):
-            action("Cancel", lambda: asked.submit(None))
-            action("OK", lambda: asked.submit(field.value), kind="primary")
-    answer = await asked
-    asked.delete()
-    return str(answer or "").strip()[:most] or None
+        answer = await submitted(asked, "OK")
+    text = field.value if answer is True else answer or ""
+    return str(text).strip()[:most] or None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,9 +35,8 @@ _MARK: Final = (
     'fill="currentColor" style="color: var(--accent)"/><circle cx="16" cy="16" r="6.2" '
     'fill="#fff"/><circle cx="16" cy="16" r="3" fill="#1c2127"/></svg>'
 )
-# The cookie that keeps the help open on the next page, and what it may hold.
+# Keeps the help open on the next page.
 _HELP_COOKIE: Final = "opsin-help"
-_GUIDE: Final = re.compile(r"[a-z-]+/[a-z-]+\.html")
 
 
 @functools.cache
@@ -102,7 +100,7 @@ def page(
                         link.props('aria-current="page"')
         with ui.element("div").classes("frame-end"):
             _working(studio)
-            if (person := visitor.get().person).id:
+            if (person := visitor.get()).id:
                 ui.label(f"{safe(person.name, 30)}, {person.role}").classes("note")
             # Beside the page, where there is room.
             icon_action("help_outline", "Help with this page").on(
@@ -141,7 +139,7 @@ def _working(studio: Studio) -> None:
             number = sum(not job.over for job in studio.jobs.jobs())
             link.set_text(counted(number, "job"))
             link.set_visibility(number > 0)
-        elif topic == f"person:{visitor.get().person.id}":
+        elif topic == f"person:{visitor.get().id}":
             ui.navigate.reload()  # with what the new role may use
 
     show()
@@ -149,27 +147,20 @@ def _working(studio: Studio) -> None:
 
 
 def _help(guide: str) -> Callable[[], object]:
-    """A page of the documentation beside this one, kept while one goes on; return its switch."""
-    kept = ui.context.client.request.cookies.get(_HELP_COOKIE, "")
-    here = kept if _GUIDE.fullmatch(kept) else ""
-    panel = ui.right_drawer(value=None if here else False, bordered=True)  # None: if there is room
+    """The documentation beside a page, kept while one goes on to others; return its switch."""
+    kept = ui.context.client.request.cookies.get(_HELP_COOKIE) == "1"
+    panel = ui.right_drawer(value=None if kept else False, bordered=True)  # None: if there is room
     with panel.props("width=440").classes("help"):
         with ui.element("div").classes("line"):
             ui.label("Help")
             icon_action("close", "Close the help", panel.hide)
         shown = ui.element("iframe").props('title="Documentation"')
 
-    def load() -> None:
-        value = here if panel.value else ""
-        cookie = f"{_HELP_COOKIE}={value}; path={rooted('/')}; samesite=strict"
+    def changed() -> None:
+        cookie = f"{_HELP_COOKIE}={int(bool(panel.value))}; path={rooted('/')}; samesite=strict"
         ui.run_javascript(f"document.cookie = '{cookie}'")
         if panel.value:
-            shown.props["src"] = rooted(f"{HELP}/{here}")
+            shown.props["src"] = rooted(f"{HELP}/{guide}")
 
-    def switch() -> None:
-        nonlocal here
-        here = guide
-        panel.toggle()
-
-    panel.on_value_change(load)
-    return switch
+    panel.on_value_change(changed)
+    return panel.toggle

@@ -35,7 +35,6 @@ _LONGEST: Final = 60
 class Level(NamedTuple):
     """One of three choices."""
 
-    name: str
     title: str
     text: str  # what it does
     options: dict[str, str]  # as in a form (`opsin.studio.jobs.training_form`)
@@ -50,7 +49,7 @@ class Level(NamedTuple):
 
 
 def can_train_networks() -> bool:
-    """Whether networks can be trained here: PyTorch is installed."""
+    """Whether PyTorch is installed."""
     return importlib.util.find_spec("torch") is not None
 
 
@@ -83,10 +82,10 @@ def levels_for(number: int, jobs: Sequence[Job], *, known: int = 0) -> list[Leve
     no_torch = "" if can_train_networks() else "It needs PyTorch, which is not installed here."
     missing = "" if knows else "It needs a network that knows photographs, and none is installed."
     return [
-        Level("quick", "Quick", "with a smaller network that has seen a million photographs",
+        Level("Quick", "with a smaller network that has seen a million photographs",
               {"model": "backbone", "backbone": _SMALL}, quick, fast, missing),
-        Level("good", "Good", chosen, {}, good, usual, "" if knows else no_torch),
-        Level("best", "As good as it gets", learns, {"budget": f"{minutes}m"},
+        Level("Good", chosen, {}, good, usual, "" if knows else no_torch),
+        Level("As good as it gets", learns, {"budget": f"{minutes}m"},
               {} if no_torch else best, minutes * 60.0, no_torch),
     ]  # fmt: skip
 
@@ -107,7 +106,7 @@ class TrainingSettings:
     def __init__(
         self, levels: Sequence[Level], before: Mapping[str, str], on_change: Callable[[], object]
     ) -> None:
-        self._levels = {level.name: level for level in levels}
+        self._levels = {level.title: level for level in levels}
         self._values, self._on_change = dict(before), on_change
         self._automatic: dict[str, str] = {}
         self._fields: dict[str, ui.input | ui.select] = {}
@@ -116,9 +115,9 @@ class TrainingSettings:
         self._trackers = {name: kind.title for name, kind in trackers().items()
                           if is_installed(kind)}  # fmt: skip
         self._networks = {"": "Automatic"} | {
-            name: f"{name}: {network.suits}"
-            + ("" if network.path else f", is downloaded ({file_size(network.size)})")
-            for name, network in NAMED.items()
+            name: f"{name}: {known.suits}"
+            + ("" if known.path else f", is downloaded ({file_size(known.size)}, {known.licence})")
+            for name, known in NAMED.items()
         }
 
     @property
@@ -140,22 +139,15 @@ class TrainingSettings:
         faults = (fault(name, value, values.get("model", "")) for name, value in values.items())
         return list(filter(None, faults))
 
-    @property
-    def price(self) -> str:
-        """What must be downloaded first; ``""`` if nothing."""
-        network = NAMED.get(self._values.get("backbone", ""))
-        if network is None or network.path is not None:
-            return ""
-        size = file_size(network.size)
-        return f"{size} are downloaded when the training starts. Licence: {network.licence}."
-
     def _known(self, name: str) -> str:
         """An option's value, chosen or automatic; ``""`` as long as that is not known."""
         return self._values.get(name) or self._automatic.get(name, "")
 
     def build_levels(self) -> None:
         """Show the three levels, each with its time."""
-        choices = {lv.name: f"{lv.title}: {lv.words}" for lv in self._levels.values() if not lv.off}
+        choices = {
+            title: f"{title}: {lv.words}" for title, lv in self._levels.items() if not lv.off
+        }
         self._radio = ui.radio(choices).props('aria-label="How good?"')
         self._show_level()
         self._radio.on_value_change(lambda event: self._take(event.value))
@@ -165,11 +157,11 @@ class TrainingSettings:
 
     def _show_level(self) -> None:
         level = self.level
-        self._radio.set_value(level.name if level and not level.off else None)
+        self._radio.set_value(level.title if level and not level.off else None)
 
-    def _take(self, name: str | None) -> None:
-        if name is not None and self._levels[name].options != self.values:
-            self._values, self._automatic = dict(self._levels[name].options), {}
+    def _take(self, title: str | None) -> None:
+        if title is not None and self._levels[title].options != self.values:
+            self._values, self._automatic = dict(self._levels[title].options), {}
             self.build_fields.refresh()
             self._on_change()
 
@@ -185,7 +177,7 @@ class TrainingSettings:
                     self._field(option.name, option)
                 if self._trackers and OPTIONS["budget"] in options:
                     field = ui.select(self._trackers, label="Also show it in", multiple=True)
-                    field.bind_value(self, "track")
+                    field.on_value_change(lambda event: setattr(self, "track", event.value))
 
     def _field(self, name: str, option: RecipeOption) -> None:
         """A choice, or a text that is checked while it is typed; below it what it means."""
@@ -223,7 +215,9 @@ class TrainingSettings:
         """Show what would be chosen where nothing is set."""
         before = self._known("model"), self._known("fine_tune")
         self._automatic = {
-            name: OPTIONS[name].write(value) for name, value in values.items() if value is not None
+            name: OPTIONS[name].write(value)
+            for name, value in values.items()
+            if name in OPTIONS and value is not None
         }
         if before != (self._known("model"), self._known("fine_tune")):
             self.build_fields.refresh()
