@@ -35,7 +35,7 @@ from opsin.studio.people import visitor
 from opsin.studio.threads import IMAGES
 
 def name():
-    return visitor.get().person.name
+    return visitor.get().name
 
 def who(studio):
     def note(where, by=""):

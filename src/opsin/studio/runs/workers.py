@@ -264,7 +264,7 @@ class TriedImages:
 
     async def live(self, run: str, frame: bytes) -> Prediction:
         """The answer to a camera's frame, which is not kept."""
-        person = visitor.get().person.id
+        person = visitor.get().id
         if self._frames[person] >= _FRAMES:
             raise TooManyFrames("Earlier pictures are not answered yet", "Close other cameras.")
         self._frames[person] += 1
