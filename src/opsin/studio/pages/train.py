@@ -232,10 +232,10 @@ class _TrainPage:
         """Say what would be trained now, or what is wrong."""
         if self.live is not None:
             return
-        faults, level, price = self.settings.faults, self.settings.level, self.settings.price
+        faults, level = self.settings.faults, self.settings.level
         self._button.set_enabled(not faults and not self.wrong and allows("owner"))
         self._planned = {}
-        promise = f"{level.words[:1].upper()}{level.words[1:]}." if level else price
+        promise = f"{level.words[:1].upper()}{level.words[1:]}." if level else ""
         self._promise.set_text("" if self.wrong else promise)
         if self._faults is not None:
             self._faults.clear()
@@ -243,7 +243,7 @@ class _TrainPage:
                 for fault in faults:
                     error_line(fault)
         self._changes += 1
-        if self._estimate is not None and (faults or price):
+        if self._estimate is not None and faults:
             self._estimate.clear()
             self._estimating.say("There is no estimate yet.")
         elif self._estimate is not None:

@@ -35,8 +35,6 @@ class GalleryImage:
 class ImageGallery(Element, component="gallery.js"):
     """Images in rows, chosen by click, range and keyboard, and opened by a click.
 
-    Positions count from 0 in the order of the images.
-
     Args:
         label: What the images are, for those who cannot see them.
         items: The images, or what they are described by.
@@ -45,8 +43,6 @@ class ImageGallery(Element, component="gallery.js"):
         on_open: Is called with the position of an image that is clicked.
         on_key: Is called with a letter, digit or ``Delete`` pressed on an image, and its position.
         draggable: Whether images can be dragged; those dragged are chosen.
-        captions: Whether captions are shown.
-        side: Side of the thumbnails in pixels.
         height: Height in pixels beyond which it scrolls by itself (default: with the page).
     """
 

@@ -51,12 +51,10 @@ class ImageViewer:
     """A dialog with one of many images; arrow keys move, Escape closes.
 
     Args:
-        number: Returns the number of images now.
         describe: Returns the image at a position; its caption is the title.
         classes: Classes that images can be given, by button and key.
         relabel: Gives the image at a position a class, or removes it (``None``).
         remove: The button that removes it.
-        undo: Takes back what was done last.
     """
 
     def __init__(
