@@ -140,8 +140,8 @@ class _Photos:
             self._to = ui.element("div")
             kit.action("Remove", partial(self._move, ""), icon="delete_outline").props("dense")
             kit.icon_action("close", "Choose none", lambda: self.choose(None))
-        self._fold.set_visibility(False)
-        self._bar.set_visibility(False)
+        for hidden in (self._search, self._fold, self._bar):
+            hidden.set_visibility(False)
         self._large = ui.element("div")
         ui.keyboard(self._key, ignore=["input", "select", "textarea"])
         studio.changed.subscribe(self._heard)
@@ -175,6 +175,7 @@ class _Photos:
             return
         self.album = album
         self._frame.retitle(album.dataset.title)
+        self._search.set_visibility(True)
         self._show_columns()
         photographs = counted(sum(album.counts.values()), "photograph")
         text = f"{photographs} in {counted(len(album.classes), 'class', 'classes')}."
