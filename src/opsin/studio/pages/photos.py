@@ -16,17 +16,23 @@ from opsin.core.format import count, counted
 from opsin.data.image_tree import left_out_in_words
 from opsin.studio.context import Studio
 from opsin.studio.datasets.album import OUT, UNSORTED, Album
-from opsin.studio.datasets.upload_import import SentFile
+from opsin.studio.datasets.uploads import SentFile
 from opsin.studio.errors import DiskFull, NotThere
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.photo_things import Thing, show_thing, things_to_look_at
 from opsin.studio.people import allows
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit
-from opsin.studio.ui.gallery import GalleryImage, ImageGallery
+from opsin.studio.ui.gallery import (
+    GalleryImage,
+    ImageGallery,
+    ImageViewer,
+    class_of_key,
+    class_select,
+    key_of_class,
+)
 from opsin.studio.ui.intake import Intake
 from opsin.studio.ui.layout import Frame, address, page
-from opsin.studio.ui.viewer import ImageViewer, class_of_key, class_select, key_of_class
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
