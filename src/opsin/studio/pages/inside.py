@@ -289,7 +289,14 @@ class _Inside:
         ask("How does this block compute?",
             lambda area: self._lesson(area, block, layer=layer.name))  # fmt: skip
         ask(_WHY, self._explain)
-        ask("How is the network built?", lambda _: self._structure())
+        rows = [
+            {"id": layer.name, "Block": block.title, "Layer": title_of(layer), "Name": layer.name,
+             "Gives": shape_in_words(layer), "Parameters": layer.parameters,
+             "Multiply-adds": layer.multiply_adds}
+            for block in self._blocks for layer in block.layers
+        ]  # fmt: skip
+        ask("How is the network built?",
+            lambda _: table(rows, "Layers of the network", hidden=("Name",)))  # fmt: skip
 
     def _add_units(
         self, answer: Answer, area: ui.element, more: ui.element, first: int = 0
@@ -419,16 +426,6 @@ class _Inside:
                     GalleryImage(answer.src(near["image"]), near["class"], near["class"])
                     for near in values["nearest"]
                 ])  # fmt: skip
-
-    def _structure(self) -> None:
-        """List all layers."""
-        rows = [
-            {"id": layer.name, "Block": block.title, "Layer": title_of(layer), "Name": layer.name,
-             "Gives": shape_in_words(layer), "Parameters": layer.parameters,
-             "Multiply-adds": layer.multiply_adds}
-            for block in self._blocks for layer in block.layers
-        ]  # fmt: skip
-        table(rows, "Layers of the network", hidden=("Name",))
 
 
 def _show_best(answer: Answer, size: tuple[int, int]) -> None:
