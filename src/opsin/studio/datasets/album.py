@@ -33,7 +33,7 @@ from opsin.data.sources.named import NAMES
 from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.dataset_search import list_images
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
-from opsin.studio.datasets.upload_import import TRAY
+from opsin.studio.datasets.uploads import TRAY
 from opsin.studio.errors import NotThere
 from opsin.studio.people import allows
 

@@ -34,7 +34,7 @@ from opsin.data.image_tree import holds_images
 from opsin.data.sources import named
 from opsin.data.split import TRAIN, part_named
 from opsin.studio.datasets.dataset_search import key_of
-from opsin.studio.datasets.upload_import import class_name, file_name
+from opsin.studio.datasets.uploads import class_name, file_name
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import Job, command
 from opsin.studio.jobs.queue import Queue

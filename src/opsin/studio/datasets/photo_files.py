@@ -22,7 +22,7 @@ from opsin.data.formats import SUFFIXES
 from opsin.data.images import open_apart
 from opsin.studio import people
 from opsin.studio.datasets.album import Corrections, LabelChange, change_lines, read_lines
-from opsin.studio.datasets.upload_import import class_name, file_name
+from opsin.studio.datasets.uploads import class_name, file_name
 from opsin.studio.trash import KEPT
 
 #: The folder, beside a dataset's own, of what was removed; its folders are named by the time.
