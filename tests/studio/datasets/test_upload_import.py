@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("fastapi")
 from opsin.core.errors import SourceError, StorageError
-from opsin.studio.datasets.upload_import import SentFile, arrange
-from opsin.studio.datasets.uploads import Uploads
+from opsin.studio.datasets.uploads import SentFile, Uploads, arrange
 from tests.conftest import shape_image
 from tests.server.made_engine import png
 

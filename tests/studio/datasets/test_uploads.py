@@ -16,8 +16,7 @@ import pytest
 pytest.importorskip("fastapi")
 import httpx
 
-from opsin.studio.datasets.upload_import import SentFile
-from opsin.studio.datasets.uploads import PART_MOST, Uploads, UploadTooLarge, add_routes
+from opsin.studio.datasets.uploads import PART_MOST, SentFile, Uploads, UploadTooLarge, add_routes
 from opsin.studio.errors import new_api
 from opsin.web.refusals import BadRequest
 

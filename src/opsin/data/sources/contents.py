@@ -146,11 +146,13 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 def key_of_files(*files: Any) -> str:
     """Return a key of files' names, sizes and times of change; some may be missing."""
-    key, here = hashlib.sha256(), os.getcwd()  # noqa: PTH109  as text
+    key = hashlib.sha256()
     for file in files:
-        path = repr(file) if isinstance(file, PackedImage) else os.path.join(here, file)  # noqa: PTH118
+        path = repr(file) if isinstance(file, PackedImage) else os.fspath(file)
         stamp = file_stamp(path)
         known = (-1, -1) if stamp == MISSING else (stamp.size, stamp.mtime_ns)
+        if not (isinstance(file, PackedImage) or os.path.isabs(path)):  # noqa: PTH117
+            path = os.path.abspath(path)  # noqa: PTH100
         # Names that are not Unicode have lone surrogates, which repr escapes.
         key.update(repr((path, *known)).encode("utf-8", "surrogateescape"))
     return key.hexdigest()

@@ -21,7 +21,7 @@ from opsin.data.run_images import recipe_of_run
 from opsin.report.inside.decision_sections import METHODS
 from opsin.report.inside.layer_sections import figure
 from opsin.studio.context import Studio
-from opsin.studio.datasets.upload_import import SentFile
+from opsin.studio.datasets.uploads import SentFile
 from opsin.studio.pages.page import Page
 from opsin.studio.projects import Project
 from opsin.studio.runs.workers import Answer

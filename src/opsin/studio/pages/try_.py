@@ -25,7 +25,7 @@ from opsin.data.images import content_of
 from opsin.data.sources.archive import is_archive, unpacked_folder
 from opsin.runtime.prediction import NONE_OF_THESE, Prediction
 from opsin.studio.context import Studio
-from opsin.studio.datasets.upload_import import SentFile, common_name, file_name
+from opsin.studio.datasets.uploads import SentFile, common_name, file_name
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import JobAction, Queue, new_output_folder, output_of

@@ -11,7 +11,7 @@ from nicegui.element import Element
 
 from opsin.core.errors import SourceError
 from opsin.data.formats import SUFFIXES
-from opsin.studio.datasets.upload_import import SentFile
+from opsin.studio.datasets.uploads import SentFile
 from opsin.studio.people import Role, why_not
 from opsin.studio.ui.kit import finished
 from opsin.studio.words import safe
