@@ -23,7 +23,17 @@ from opsin.studio.runs.run_index import opaque
 from tests.browser import chromium, needs_chromium, resize
 from tests.made_runs import answers_right, write_run
 from tests.made_studio import fill_with_digits
-from tests.studio_browser import StudioProcess, calm, one, press, send, shown, studio, until
+from tests.studio_browser import (
+    StudioProcess,
+    calm,
+    one,
+    press,
+    send,
+    shown,
+    studio,
+    until,
+    wait_for,
+)
 from tests.studio_visit import FAKE
 
 pytestmark = needs_chromium
@@ -160,3 +170,20 @@ def test_a_camera_that_is_refused_is_said_in_words(
     named(browser, "Use the camera").click()
     until(browser, lambda: one(browser, ".intake .error"))
     assert "camera" in one(browser, ".intake .error").text
+
+
+def test_a_training_with_a_correction_starts_once_and_knows_what_it_is_compared_with(
+    running: StudioProcess, browser: webdriver.Chrome
+) -> None:
+    browser.get(page(running, f"?run={opaque('second')}"))
+    send(browser, running.folder / "new" / "1.png")
+    until(browser, lambda: named(browser, "That is wrong"))
+    named(browser, "That is wrong").click()
+    until(browser, lambda: named(browser, "It is 7").is_displayed())
+    named(browser, "It is 7").click()
+    until(browser, lambda: named(browser, "Train again"))
+    named(browser, "Train again").click()
+    until(browser, lambda: browser.current_url.endswith(f"/train?compare={opaque('second')}"))
+    browser.refresh()
+    wait_for(lambda: [job["kind"] for job in running.jobs()].count("train") == 1)
+    calm(running, browser)

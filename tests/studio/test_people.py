@@ -16,7 +16,6 @@ from opsin.studio.people import (
     NotAllowed,
     People,
     TooManyTries,
-    Visitor,
     record,
     require,
     visitor,
@@ -84,10 +83,10 @@ def test_a_role_allows_its_changes_and_they_are_written_down(
     require("owner")  # whoever runs the studio
 
     def invite_and_add() -> None:
-        visitor.set(Visitor(people=people))
+        visitor.set(people.owner)
         person = people.of_cookie(people.redeem(people.invite("Ada", "labeller")) or "")
         assert person
-        visitor.set(Visitor(person, people))
+        visitor.set(person)
         require("viewer")
         require("labeller")
         record("added 3 photographs")

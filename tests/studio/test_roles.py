@@ -16,7 +16,7 @@ from opsin.studio.context import Studio
 from opsin.studio.datasets.uploads import Uploads, UploadTooLarge
 from opsin.studio.jobs.queue import Queue, TooManyJobs
 from opsin.studio.pages.photo_things import ConfirmedLabels
-from opsin.studio.people import NotAllowed, People, Role, Visitor, acting
+from opsin.studio.people import NotAllowed, People, Role, acting
 from tests.conftest import write_shapes
 
 KEY = "00000000000000aa"
@@ -27,7 +27,7 @@ def somebody(people: People, role: Role) -> Iterator[str]:
     """Do something as somebody with a role; yields their id."""
     person = people.of_cookie(people.redeem(people.invite(f"A {role}", role)) or "")
     assert person
-    with acting(Visitor(person, people)):
+    with acting(person):
         yield person.id
 
 

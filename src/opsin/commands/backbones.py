@@ -227,21 +227,15 @@ def describe_backbone(
     backbone = look_into(what, prepare=prepare, offline=offline, watcher=watcher)
     probed, measured = backbone.probed, measure(backbone)
     return KnownBackbone(
-        name=backbone.name,
-        path=backbone.path,
-        sha256=backbone.digest,
+        name=backbone.name, path=backbone.path, sha256=backbone.digest,
         repository=str(backbone.where) if backbone.where else None,
-        size=backbone.path.stat().st_size,
-        side=probed.side,
-        channels=probed.channels,
-        pixels=backbone.pixels.words if backbone.pixels.stated else None,
-        licence=backbone.licence,
-        multiply_adds=measured.multiply_adds,
-        milliseconds=measured.milliseconds,
+        size=backbone.path.stat().st_size, side=probed.side, channels=probed.channels,
+        pixels=backbone.pixels.words if backbone.pixels.stated else None, licence=backbone.licence,
+        multiply_adds=measured.multiply_adds, milliseconds=measured.milliseconds,
         values=tuple(
             FeatureValue(
                 name=value.name, op=value.op, shape=value.shape, usual=value.name in backbone.at
             )
             for value in probed.values
         ),
-    )
+    )  # fmt: skip

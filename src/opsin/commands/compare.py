@@ -222,12 +222,8 @@ def _paired(runs: Sequence[Run]) -> _Paired:
             )
     together = [pairs_of(run.groups) for run in every if run.groups is not None]
     return _Paired(
-        part=part,
-        classes=tuple(first.classes),
-        digests=first.digests,
-        names=first.names,
-        labels=labels,
-        probabilities=[run.probabilities for run in every],
+        part=part, classes=tuple(first.classes), digests=first.digests, names=first.names,
+        labels=labels, probabilities=[run.probabilities for run in every],
         answers=[run.probabilities.argmax(axis=1) for run in every],
         groups=split_groups(
             first.digests, (), np.concatenate([np.zeros((0, 2), np.int64), *together])
@@ -235,7 +231,7 @@ def _paired(runs: Sequence[Run]) -> _Paired:
         rescored=[int((run.labels != labels).sum()) for run in every],
         tested=tested,
         notes=list(dict.fromkeys(notes)),
-    )
+    )  # fmt: skip
 
 
 def _take_classes_of(first: _RunAnswers, other: _RunAnswers) -> None:

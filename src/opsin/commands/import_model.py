@@ -216,16 +216,14 @@ def _make_file(
     (height, width), channels = network.probed.side, network.probed.channels
     prepared = {"height": height, "width": width, "channels": channels, "resize": resize}
     metadata = Metadata(
-        opsin=__version__,
-        model=IMPORTED,
-        classes=classes,
+        opsin=__version__, model=IMPORTED, classes=classes,
         preparation=Preparation.model_validate(prepared)
         if dataset is None
         else dataset.preparation,
         layers=tuple(imported.layers),
         source=network.path.name if dataset is None else dataset.recipe.source_names,
         fingerprint="" if dataset is None else dataset.fingerprint,
-    )
+    )  # fmt: skip
     record = ImportRecord(
         file=network.path.name, sha256=network.digest, maker=network.maker,
         network=network.network,

@@ -328,10 +328,8 @@ def look_deeper(
     watcher.end()
     names = [dataset.names[row] for row in rows]
     return DeepAnalysis(
-        too_weak=weak,
-        robustness=disturbed,
-        strangers=strangers,
+        too_weak=weak, robustness=disturbed, strangers=strangers,
         map=map_embedding(
             np.concatenate(embeddings), labels, judged.answers[mapped], names, dataset.classes
         ),
-    )
+    )  # fmt: skip

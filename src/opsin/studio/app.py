@@ -26,7 +26,7 @@ from opsin.studio.context import Studio
 from opsin.studio.datasets import uploads
 from opsin.studio.door import Door
 from opsin.studio.errors import new_api
-from opsin.studio.pages import answer_tables
+from opsin.studio.pages import try_
 from opsin.studio.pages.page import add_error_pages, all_pages
 from opsin.studio.runs import workers
 from opsin.studio.settings import StudioSettings
@@ -40,7 +40,7 @@ def build(studio: Studio) -> FastAPI:
     image_routes.add_routes(api, studio)
     image_routes.add_help(api)
     uploads.add_routes(api, studio.uploads)
-    answer_tables.add_routes(api, studio.jobs)
+    try_.add_routes(api, studio.jobs)
     workers.add_routes(api, studio.inside, studio.tried)
     layout.head()  # read once, before there are windows
     glossary()

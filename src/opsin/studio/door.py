@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from opsin.core.errors import OpsinError, StorageError
 from opsin.core.platform import is_our_connection
 from opsin.core.storage import storage_errors
-from opsin.studio.people import OWNER, People, Visitor, visitor
+from opsin.studio.people import People, visitor
 from opsin.studio.settings import StudioSettings
 from opsin.studio.ui.layout import head
 from opsin.web.access import FIELD, AccessMiddleware, SignIn
@@ -77,9 +77,9 @@ class Door(SignIn):
         if super().knows(scope):
             now = int(time.monotonic()) // 5  # the account of a connection is remembered so long
             own = not (self._alone and client and server) or _is_own(client[1], server[1], now)
-            person = OWNER if own else None
+            person = self._people.owner if own else None
         # Of nobody, too: a request may inherit the context of the one before on its connection.
-        visitor.set(Visitor(person or OWNER, self._people))
+        visitor.set(person or self._people.owner)
         return person is not None
 
     def cookie_for(self, shown: str, token: bytes | None) -> str | None:
@@ -116,18 +116,18 @@ class Door(SignIn):
         """Nothing goes through the windows of people whose access has ended."""
 
         async def call(scope: Scope, receive: Receive, send: Send) -> None:
-            closed, person = False, visitor.get().person
+            closed, person = False, visitor.get()
             if scope["type"] != "websocket" or not person.id:
                 await app(scope, receive, send)
                 return
 
             async def receive_if_allowed() -> Message:
-                message, allowed = await receive(), self._people.find(person.id)
-                return message if allowed else {"type": "websocket.disconnect", "code": 1008}
+                message = await receive()
+                return message if person.allowed else {"type": "websocket.disconnect"}
 
             async def send_or_close(message: Message) -> None:
                 nonlocal closed
-                if self._people.find(person.id):
+                if person.allowed:
                     await send(message)
                 elif not closed:
                     closed = True

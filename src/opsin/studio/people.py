@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import secrets
 import threading
 import time
@@ -11,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Any, Final, Literal, get_args
 
 from pydantic import BaseModel, TypeAdapter
 
@@ -44,9 +45,15 @@ class Person(BaseModel):
     name: str
     role: Role
     secret: str = ""  # SHA-256 of the link's code, then of the cookie
-    until: float = 0.0  # end of the invitation, then of the access
+    until: float = math.inf  # end of the invitation, then of the access
     days: float = 0.0  # of access, from when the invitation was used
     joined: float = 0.0  # when that was
+    _changes: Path | None = None  # the file of who changed what
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the invitation, or the access, has not ended."""
+        return self.until > time.time()
 
 
 class Change(BaseModel):
@@ -58,30 +65,14 @@ class Change(BaseModel):
 
 
 _STORED: Final = TypeAdapter(list[Person])
-#: Whoever runs the studio.
-OWNER: Final = Person(id="", name="Owner", role="owner")
-
-
-class Visitor(NamedTuple):
-    """Who makes the current request, and where their changes are written down."""
-
-    person: Person = OWNER
-    people: People | None = None
-
-    def now(self) -> Person | None:
-        """The person as they are now; ``None`` if their access has ended meanwhile."""
-        known = self.people if self.person.id else None
-        return known.find(self.person.id) if known else self.person
-
-
-_STUDIO: Final = Visitor()
-#: The current visitor; handlers, their tasks and threads inherit it.
-visitor: Final[ContextVar[Visitor]] = ContextVar("visitor", default=_STUDIO)
+_STUDIO: Final = Person(id="", name="Owner", role="owner")
+#: Who makes the current request, as they are now; handlers, their tasks and threads inherit it.
+visitor: Final[ContextVar[Person]] = ContextVar("visitor", default=_STUDIO)
 
 
 @contextlib.contextmanager
-def acting(who: Visitor = _STUDIO) -> Iterator[None]:
-    """What the block does is done by a visitor, or by the studio itself."""
+def acting(who: Person = _STUDIO) -> Iterator[None]:
+    """What the block does is done by somebody, or by the studio itself."""
     token = visitor.set(who)
     try:
         yield
@@ -91,8 +82,8 @@ def acting(who: Visitor = _STUDIO) -> Iterator[None]:
 
 def why_not(role: Role) -> str:
     """Why the current visitor cannot do what needs a role; ``""`` if they can."""
-    person = visitor.get().now()
-    if person is None:
+    person = visitor.get()
+    if not person.allowed:
         return "Your access has ended. Ask the studio's owner for another link."
     if _ROLES.index(person.role) >= _ROLES.index(role):
         return ""
@@ -112,10 +103,12 @@ def require(role: Role) -> None:
 
 
 def record(change: str) -> None:
-    """Write down a change of the current visitor."""
-    person, people = visitor.get()
-    if people is not None:
-        people.write_change(person, change)
+    """Write down a change of the current visitor, at best effort."""
+    person = visitor.get()
+    if person._changes is not None:
+        entry = Change(when=time.time(), name=person.name, change=change)
+        with contextlib.suppress(OSError), person._changes.open("a", encoding="utf-8") as file:
+            file.write(entry.model_dump_json() + "\n")
 
 
 class People:
@@ -125,20 +118,26 @@ class People:
         self._file, self._changes = home / "people.json", home / "changes.jsonl"
         self._guard = threading.Lock()
         self._wrong: deque[float] = deque(maxlen=_WRONG_MOST)
+        #: Whoever runs the studio.
+        self.owner = self._with_changes(_STUDIO.model_copy())
         self._people: dict[str, Person] = {}
         with contextlib.suppress(OSError, ValueError):
-            stored = _STORED.validate_json(self._file.read_bytes())
-            self._people = {person.id: person for person in stored}
+            for person in _STORED.validate_json(self._file.read_bytes()):
+                self._people[person.id] = self._with_changes(person)
+
+    def _with_changes(self, person: Person) -> Person:
+        person._changes = self._changes
+        return person
 
     def all(self) -> list[Person]:
         """Everybody whose access or invitation has not ended, by name."""
-        current = filter(None, map(self.find, self._people))
-        return sorted(current, key=lambda person: person.name)
+        allowed = [person for person in [*self._people.values()] if person.allowed]
+        return sorted(allowed, key=lambda person: person.name)
 
     def find(self, id_: str) -> Person | None:
         """The person of an id, while their access lasts."""
         person = self._people.get(id_)
-        return person if person and person.until > time.time() else None
+        return person if person and person.allowed else None
 
     def invite(self, name: str, role: Role, days: float = 30.0) -> str:
         """Invite somebody, and return the code of a link that works once."""
@@ -191,19 +190,13 @@ class People:
         return person.name
 
     def _put(self, person: Person, **changed: Any) -> None:
-        """Keep a person with other fields, and everybody else whose access has not ended."""
+        """Keep a person with other fields, which hold at once, wherever the person is known."""
         with self._guard:
-            person = Person.model_validate(person.model_dump() | changed)
-            people = {**self._people, person.id: person}
-            people = {key: each for key, each in people.items() if each.until > time.time()}
-            write_json(self._file, [each.model_dump() for each in people.values()])
-            self._people = people
-
-    def write_change(self, person: Person, change: str) -> None:
-        """Write down a change, at best effort."""
-        entry = Change(when=time.time(), name=person.name, change=change)
-        with contextlib.suppress(OSError), self._changes.open("a", encoding="utf-8") as file:
-            file.write(entry.model_dump_json() + "\n")
+            new = Person.model_validate(person.model_dump() | changed)
+            people = {**self._people, person.id: new}.values()
+            write_json(self._file, [each.model_dump() for each in people if each.allowed])
+            vars(person).update(vars(new))
+            self._people[person.id] = self._with_changes(person)
 
     def changes(self) -> list[Change]:
         """The last changes, the newest first."""

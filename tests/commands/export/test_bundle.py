@@ -66,7 +66,7 @@ def test_another_zip_is_not_overwritten(nearest_mean: Path, tmp_path: Path) -> N
     other = tmp_path / "photos.zip"
     with zipfile.ZipFile(other, "w") as photos:
         photos.writestr("boot.txt", "a boot")
-    with pytest.raises(RecipeError, match=r"photos\.zip is something else"):
+    with pytest.raises(RecipeError, match=r"photos\.zip is no earlier export"):
         shipped(nearest_mean, "bundle", out=other, data=["digits"])
     made = shipped(nearest_mean, "bundle", out=tmp_path / "new.zip", data=["digits"])
     assert shipped(nearest_mean, "bundle", out=made.path, data=["digits"]).samples == 10

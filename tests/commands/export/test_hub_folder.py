@@ -138,7 +138,7 @@ def test_what_is_something_else_stays(plain_run: Path, tmp_path: Path, kind: str
     if kind == "link":
         out.symlink_to(folder)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(RecipeError, match="is something else"):
+    with pytest.raises(RecipeError, match="is no earlier export"):
         exported(plain_run, out=out)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -148,7 +148,7 @@ def test_what_is_something_else_stays(plain_run: Path, tmp_path: Path, kind: str
     [
         ("hf:boots", {}, "hf:owner/name"),
         ("hf:someone/boots@v2", {}, "Leave it out"),
-        (TO, {"data": ["digits"]}, "neither force nor data"),
+        (TO, {"data": ["digits"]}, "no force and no data"),
         ("bundle", {"licence": "mit"}, "is for the hub"),
         ("hub", {}, "hf:owner/name, not 'hub'"),
     ],
@@ -164,7 +164,7 @@ def test_options_that_do_not_go_together(
 def test_a_file_without_its_run_has_no_figures_for_a_card(
     plain_run: Path, nearest_mean: Path
 ) -> None:
-    with pytest.raises(RunError, match=r"figures stand in the card.*Give the run directory"):
+    with pytest.raises(RunError, match=r"no finished run.*Give the run directory"):
         exported(nearest_mean)
     (plain_run / "classifier-int8.onnx").write_bytes(nearest_mean.read_bytes())
     with pytest.raises(RunError, match="Give the run directory"):

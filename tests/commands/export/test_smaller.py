@@ -85,14 +85,14 @@ def test_nothing_else_is_ever_overwritten(own: Path, tmp_path: Path) -> None:
     notes = tmp_path / "notes.txt"
     notes.write_text("mine")
     for other in (notes, own / "classifier.onnx", own):
-        with pytest.raises(RecipeError, match="something else"):
+        with pytest.raises(RecipeError, match="no earlier export"):
             shipped(own, "fp16", out=other)
     assert notes.read_text() == "mine"
     exported = shipped(own, "fp16", out=tmp_path / "new" / "half.onnx")
     first = exported.path.read_bytes()
     again = shipped(own, "fp16", out=exported.path)
     assert again.path.read_bytes() == first
-    with pytest.raises(RecipeError, match="something else"):
+    with pytest.raises(RecipeError, match="no earlier export"):
         shipped(own, "int8", out=exported.path)
 
 

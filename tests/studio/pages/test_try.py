@@ -1,15 +1,103 @@
-"""Photographs that came since the newest training are counted."""
+"""Answers to many images have an order, a table, and pictures that lie in the source alone."""
 
 from __future__ import annotations
 
+import asyncio
+import io
 import os
+import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 pytest.importorskip("nicegui")
 
-from opsin.studio.pages.try_ import newer_images
+from opsin.data.sources.archive import unpack
+from opsin.runtime.prediction import NONE_OF_THESE
+from opsin.studio.errors import new_api
+from opsin.studio.jobs.job import Job, command
+from opsin.studio.jobs.queue import Queue
+from opsin.studio.pages import try_
+from opsin.studio.pages.try_ import AnsweredImage, newer_images, read_answers
+from tests.studio.made_jobs import fetch
+
+HEADER = "image,answer,label,confidence,ood_score,rejected,notes,error\n"
+
+
+def classified(queue: Queue, source: Path, *rows: str) -> Job:
+    """A job that answered the images of a source."""
+    table = queue.home / f"{source.name}.csv"
+    table.write_text(HEADER + "".join(f"{row}\n" for row in rows), encoding="utf-8")
+    return queue.add("predict", "x", command("predict", "run", source, "--out", table))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "in").mkdir(parents=True)
+    for number, name in enumerate(("a.png", "in/b.png", "'=c.png")):
+        Image.new("L", (4 + number, 3), 40 * number).save(folder / name)
+    Image.new("L", (9, 9)).save(tmp_path / "secret.png")
+    return folder
+
+
+def test_groups_begin_with_the_least_sure_and_end_with_what_has_no_class() -> None:
+    images = [
+        AnsweredImage("1", "dog", "dog", 0.9), AnsweredImage("2", NONE_OF_THESE, "cat", 0.4),
+        AnsweredImage("3", error="cut off"), AnsweredImage("4", "cat", "cat", 0.8),
+        AnsweredImage("5", "dog", "dog", 0.6),
+    ]  # fmt: skip
+    ordered = sorted(images, key=lambda image: image.order)
+    assert [image.name for image in ordered] == ["4", "5", "1", "2", "3"]
+
+
+def test_pictures_come_from_the_source_and_from_nowhere_else(queue: Queue, folder: Path) -> None:
+    api = new_api()
+    try_.add_routes(api, queue)
+    job = classified(
+        queue, folder, "a.png,cat,cat,0.9,,false,,", "in/b.png,cat,cat,0.5,,false,,",
+        "''=c.png,cat,cat,0.95,,false,,", "../secret.png,dog,dog,0.9,,false,,",
+        f"{folder.parent / 'secret.png'},dog,dog,0.95,,false,,", "gone.png,dog,dog,0.99,,false,,",
+        "d.png,,,,,,,cut off",
+    )  # fmt: skip
+    images = read_answers(queue, job.id)
+    assert [image.name for image in images[:3]] == ["in/b.png", "a.png", "'=c.png"]
+    assert images[-1] == AnsweredImage("d.png", error="cut off")
+    for place, width in enumerate((5, 4, 6)):
+        reply = asyncio.run(fetch(api, f"/answers/{job.id}/{place}.png"))
+        assert Image.open(io.BytesIO(reply.content)).size == (width, 3)
+    for other in ("3", "4", "5", "6", "7", "-1", "x"):
+        reply = asyncio.run(fetch(api, f"/answers/{job.id}/{other}.png"))
+        assert reply.status_code in (404, 422), other
+        assert str(folder.parent) not in reply.text
+
+
+def test_pictures_of_an_archive_are_those_that_were_unpacked(queue: Queue, folder: Path) -> None:
+    api = new_api()
+    try_.add_routes(api, queue)
+    path = folder.parent / "photos.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(folder / "in/b.png", "in/b.png")
+    job = classified(queue, path, "in/b.png,cat,cat,0.5,,false,,")
+    address = f"/answers/{job.id}/0.png?small=1"
+    assert asyncio.run(fetch(api, address)).status_code == 404  # the cache may be emptied
+    unpack(path)
+    assert asyncio.run(fetch(api, address)).headers["content-type"] == "image/png"
+
+
+def test_the_table_can_be_fetched_and_no_other_file(queue: Queue, folder: Path) -> None:
+    api = new_api()
+    try_.add_routes(api, queue)
+    job = classified(queue, folder, "a.png,cat,cat,0.9,,false,,")
+    answer = asyncio.run(fetch(api, f"/answers/{job.id}.csv"))
+    assert answer.text.startswith("image,answer")
+    assert "attachment" in answer.headers["content-disposition"]
+    other = queue.add("compare", "x", command("compare", "--out", queue.home / "photos.csv"))
+    for address in (f"{job.id}.npz", f"{other.id}.csv", "000000000000.csv"):
+        assert asyncio.run(fetch(api, f"/answers/{address}")).status_code == 404
+    (queue.home / "photos.csv").unlink()
+    assert asyncio.run(fetch(api, f"/answers/{job.id}.csv")).status_code == 404
 
 
 def test_photographs_that_came_since_are_counted(tmp_path: Path) -> None:

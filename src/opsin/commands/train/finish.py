@@ -131,28 +131,16 @@ def _report(
         "multiply_adds": sum(layer.multiply_adds for layer in layers),
     }
     return Report(
-        opsin=__version__,
-        parent=recipe.parent,
-        reasons=recipe.reasons,
-        source=recipe.data.source_names,
-        model=recipe.model.name,
-        dataset=dataset.summary(),
-        split=evaluation.split,
-        figures=dict(evaluation.figures),
-        leaks=leaks_of(dataset),
-        rests_on=thin_parts(dataset),
-        unreadable=len(dataset.unreadable),
-        left_out=list(dataset.left_out),
-        repeated_rows=dataset.repeated,
+        opsin=__version__, parent=recipe.parent, reasons=recipe.reasons,
+        source=recipe.data.source_names, model=recipe.model.name, dataset=dataset.summary(),
+        split=evaluation.split, figures=dict(evaluation.figures), leaks=leaks_of(dataset),
+        rests_on=thin_parts(dataset), unreadable=len(dataset.unreadable),
+        left_out=list(dataset.left_out), repeated_rows=dataset.repeated,
         findings=[
             ReportedFinding(count=finding.count, title=finding.title, opsin=finding.opsin)
             for finding in audit.findings
         ],
         training=training.model_copy(update={"device": learner.device_name, **sizes}),
-        calibration=metadata.calibration,
-        class_mix=metadata.class_mix,
-        reject=metadata.reject,
-        views=views and ReportedViews(**views.model_dump()),
-        layers=layers,
-        **more,
-    )
+        calibration=metadata.calibration, class_mix=metadata.class_mix, reject=metadata.reject,
+        views=views and ReportedViews(**views.model_dump()), layers=layers, **more,
+    )  # fmt: skip

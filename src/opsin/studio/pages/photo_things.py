@@ -22,7 +22,7 @@ from opsin.studio.datasets.album import OUT, Album
 from opsin.studio.people import require
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit
-from opsin.studio.ui.viewer import class_select
+from opsin.studio.ui.gallery import GalleryImage, ImageGallery, class_select
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
@@ -30,18 +30,15 @@ if TYPE_CHECKING:
 
 # Pictures of each thing.
 _PICTURES: Final = 6
-# What the check of all photographs finds, by the kind of finding; of several, or of one.
-_SEVERAL: Final = {
+# What the check of all photographs finds, by the kind of finding: several, or one.
+_FOUND: Final = {
     "conflicting-labels": "The same photograph is in {classes}.",
     "exact-duplicates": "{number} photographs are the same.",
-}
-_ONE: Final = {
     "dark": "This photograph is very dark.",
     "bright": "This photograph is very bright.",
     "blurred": "This photograph is blurred.",
     "empty": "There is almost nothing on this photograph.",
 }
-
 # Digest and label of an image.
 _Pairs = Collection[tuple[str, str]]
 _CHANGING: Final = threading.Lock()
@@ -97,43 +94,38 @@ def _of_names(album: Album, suspects: Sequence[SuspectedLabel]) -> Iterator[Thin
     decoded = album.opened.decoded
     if not (suspects or decoded.unreadable):
         return
-    by_name = {name: at for at, name in enumerate(album.contents.names)}
     row_of = {digest: row for row, digest in enumerate(digest_names(decoded.digests))}
     for suspect in suspects:
-        row = row_of.get(suspect.digest)
-        at = by_name.get(suspect.name) if row is None else album.at_row.get(row)
+        at = album.at_row.get(row_of.get(suspect.digest, -1))
         if at is not None and album.class_of(at) == suspect.label:
             label, answer = safe(suspect.label, 40), safe(suspect.suggested, 40)
             text = f"It is labelled {label}. The classifier says {answer}."
             yield Thing("suspect", (suspect.digest, suspect.label), text, [at], suspect.suggested)
-    for name, _ in decoded.unreadable if album.contents.files is not None else ():
-        if name in by_name:
+    unreadable = {name for name, _ in decoded.unreadable if album.contents.files is not None}
+    for at, name in enumerate(album.contents.names if unreadable else ()):
+        if name in unreadable:
             text = f"{safe(Path(name).name, 60)} is damaged, or not a picture. It is left out."
-            yield Thing("unreadable", (name, "unreadable"), text, [by_name[name]])
+            yield Thing("unreadable", (name, "unreadable"), text, [at])
 
 
 def _of_audit(album: Album) -> Iterator[Thing]:
-    opened = album.opened
-    assert opened is not None
-    for kind, finding in (opened.findings or {}).items():
-        cases: Sequence[Sequence[int]] = ()
-        if kind in _SEVERAL:
-            cases = [case.rows for case in finding.cases]
-        elif kind in _ONE:
-            cases = [[row] for row in finding.rows.tolist()]
-        for rows in cases:
+    assert album.opened is not None
+    for kind, finding in (album.opened.findings or {}).items():
+        words = _FOUND.get(kind, "")
+        several = "{" in words
+        cases = [case.rows for case in finding.cases if several]
+        for rows in cases or [(row,) for row in finding.rows.tolist() if words and not several]:
             known = [album.at_row[row] for row in rows if row in album.at_row]
             photos = [at for at in known if album.labels[at] != OUT]
             classes = sorted({album.class_of(at) for at in photos})
-            some = len(photos) > 1 and (len(classes) > 1) == (kind == "conflicting-labels")
-            if photos if kind in _ONE else some:
-                names = [*sorted(map(opened.digest, rows)), "", *classes * (kind in _SEVERAL)]
-                key = hashlib.sha256("\0".join(names).encode("utf-8", "surrogatepass")).hexdigest()
-                text = (_SEVERAL | _ONE)[kind].format(
-                    number=count(len(photos)),
-                    classes=" and in ".join(safe(name, 40) for name in classes),
-                )
-                yield Thing(kind, (key[:24], kind), text, photos)
+            is_conflict = kind == "conflicting-labels"
+            if len(photos) <= several or (len(classes) > 1) != is_conflict:
+                continue
+            names = [*sorted(map(album.opened.digest, rows)), "", *classes * several]
+            key = hashlib.sha256("\0".join(names).encode("utf-8", "surrogatepass")).hexdigest()
+            listed = " and in ".join(safe(name, 40) for name in classes)
+            text = words.format(number=count(len(photos)), classes=listed)
+            yield Thing(kind, (key[:24], kind), text, photos)
 
 
 def show_thing(
@@ -161,14 +153,11 @@ def show_thing(
         kit.action(text, work, needs="labeller").props("dense")
 
     with ui.element("article").classes("thing"):
-        with ui.element("div").classes("line"):
-            for at in thing.photos[:_PICTURES]:
-                with ui.element("figure"):
-                    image = ui.element("img").props("loading=lazy")
-                    image.props["src"] = kit.rooted(album.address(at))
-                    image.props["alt"] = safe(album.name(at).rpartition("/")[2])
-                    with ui.element("figcaption").classes("note"):
-                        ui.label(safe(album.class_of(at), 24))
+        ImageGallery(
+            thing.text, thing.photos[:_PICTURES],
+            lambda at: GalleryImage(album.address(at), album.name(at), album.class_of(at)),
+            side=120,
+        )  # fmt: skip
         with ui.element("div").classes("stack"):
             kit.heading(thing.text, 3)
             with ui.element("div").classes("line"):

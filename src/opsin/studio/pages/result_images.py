@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,9 +22,8 @@ from opsin.studio.pages.verdicts import confidence_of
 from opsin.studio.people import why_not
 from opsin.studio.runs.run_index import opaque
 from opsin.studio.threads import IMAGES
-from opsin.studio.ui.gallery import GalleryImage, ImageGallery
+from opsin.studio.ui.gallery import GalleryImage, ImageGallery, ImageViewer
 from opsin.studio.ui.kit import UndoBar
-from opsin.studio.ui.viewer import ImageViewer
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
@@ -117,37 +115,31 @@ class ResultImages:
 
     async def relabel(self, image: int, label: str | None) -> None:
         """Give an image another class, or leave it out (``None``); undo is offered."""
-        before = self.now.get(image, self.opened.classes[self.opened.label(image)])
-        name = safe(self.opened.name(image).rpartition("/")[2], 40)
-        words = "is left out" if label is None else f"is {safe(label, 40)} now"
-        move = partial(self._move, image)
-        await self._do(partial(move, label), partial(move, before), f"{name} {words}")
-
-    async def _move(self, image: int, label: str | None) -> None:
         albums, album = self._studio.albums, self._album
         if album is None or self._places[image] < 0:
             raise OpsinError("This label cannot be changed here", self.fixed)
         chosen = [int(self._places[image])]
-        await (albums.move(album, chosen, label) if label else albums.remove(album, chosen))
+        words = await (albums.move(album, chosen, label) if label else albums.remove(album, chosen))
+        await self._tell(words, lambda: albums.undo(album.dataset.id))
 
     async def confirm(self, suspect: SuspectedLabel) -> None:
         """Note that a suspected label is right; undo is offered."""
         change, pair = self._confirmed.change, [(suspect.digest, suspect.label)]
-        name = safe(suspect.name.rpartition("/")[2], 40)
-        await self._do(lambda: IMAGES.run(lambda: change(add=pair)),
-                       lambda: IMAGES.run(lambda: change(remove=pair)),
-                       f"{name} stays {safe(suspect.label, 40)}")  # fmt: skip
+        await IMAGES.run(lambda: change(add=pair))
+        words = f"{safe(suspect.name.rpartition('/')[2], 40)} stays {safe(suspect.label, 40)}"
+        await self._tell(words, lambda: IMAGES.run(lambda: change(remove=pair)))
 
-    async def _do(
-        self, change: Callable[[], Awaitable[None]], back: Callable[[], Awaitable[None]],
-        words: str = "",
-    ) -> None:  # fmt: skip
-        """Change labels, read what shows next, and tell all windows."""
-        await change()
+    async def _tell(self, words: str, undo: Callable[[], Awaitable[object]] | None = None) -> None:
+        """Read what shows next, tell all windows, and offer to take back what was done."""
         await self._read()
         self._studio.changed.emit(self._topic)
-        if words:
-            self._undo.offer(words, lambda: self._do(back, change))
+        if undo:
+
+            async def back() -> None:
+                await undo()
+                await self._tell("")
+
+            self._undo.offer(words, back)
 
     def picture(self, image: int, words: str = "") -> None:
         """One image of 160 pixels with a line below it, by default its name."""

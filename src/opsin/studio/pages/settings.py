@@ -24,8 +24,7 @@ _REMOVED = "What was removed can be restored on the first page for seven days."
 
 async def settings(studio: Studio) -> None:
     """Build the page, which is measured anew after each change."""
-    with page(studio, "Settings"):
-        kit.heading("Disk")
+    with page(studio, "Settings"), ui.element("div").classes("stack"):
         facts = ui.element("div")
         kit.note(_KEPT + _REMOVED)
         status = kit.StatusLine()
@@ -54,7 +53,7 @@ async def settings(studio: Studio) -> None:
                 sweep = partial(studio.sweep, 0.0)
                 await free(sweep, "deleted permanently what had been removed")
 
-        with ui.element("div").classes("line q-mt-md"):
+        with ui.element("div").classes("line"):
             empty = partial(free, empty_cache, "deleted what was kept for speed")
             kit.action("Delete what is kept for speed", empty, needs="owner")
             kit.action("Delete permanently what was removed", delete, kind="danger", needs="owner")

@@ -43,20 +43,25 @@ async def train(
     studio: Studio,
     project: str,
     start: str = "",
+    compare: str = "",
     source_run: Annotated[str, Query(alias="from")] = "",
 ) -> None:
-    """Build it."""
+    """Build it; ``compare`` is a classifier that the new one is then compared with."""
     now = await asyncio.to_thread(studio.projects.get, project)
     guide = "how-to/studio.html#train"
     with layout.page(studio, "Train", project=now, here="train", guide=guide) as frame:
         page = _TrainPage(studio, now)
+        page.before = now.classifier(compare) if compare else None
         await page.read(source_run)
         page.build(frame)
         studio.changed.subscribe(page.follow)
         if start and asked_here(ui.context.client.request.headers):
             await ui.context.client.connected()
             # In place of this address: a reload or the way back must not start another one.
-            ui.run_javascript("history.replaceState(history.state, '', location.pathname)")
+            there = json.dumps(f"?compare={page.before.id}" if page.before else "")
+            ui.run_javascript(
+                f"history.replaceState(history.state, '', location.pathname + {there})"
+            )
             if page.live is None and not page.wrong:
                 await page.start()
 
@@ -82,6 +87,7 @@ class _TrainPage:
         self._shown: list[tuple[str, bool]] = []
         self._images, self._fault = f"The images of {safe(project.name)}", ""
         self.live: LiveTraining | None = None
+        self.before: RunRow | None = None
         #: Why no training can start, however it is set.
         self.wrong = ""
 
@@ -179,6 +185,8 @@ class _TrainPage:
             state = job.state if job.argv else row.state if row else ""  # of one from elsewhere
             if state in ("done", "stopped") and row is not None and row.has_classifier:
                 target = layout.address(self._project, "results", run=row.id)
+                if self.before is not None:
+                    target = f"/compare?runs={self.before.id},{row.id}"
                 ui.run_javascript(f"location.replace({json.dumps(kit.rooted(target))})")
                 return
         if [(each.id, each.over) for each in jobs] != self._shown:
@@ -224,10 +232,10 @@ class _TrainPage:
         """Say what would be trained now, or what is wrong."""
         if self.live is not None:
             return
-        faults, level, price = self.settings.faults, self.settings.level, self.settings.price
+        faults, level = self.settings.faults, self.settings.level
         self._button.set_enabled(not faults and not self.wrong and allows("owner"))
         self._planned = {}
-        promise = f"{level.words[:1].upper()}{level.words[1:]}." if level else price
+        promise = f"{level.words[:1].upper()}{level.words[1:]}." if level else ""
         self._promise.set_text("" if self.wrong else promise)
         if self._faults is not None:
             self._faults.clear()
@@ -235,7 +243,7 @@ class _TrainPage:
                 for fault in faults:
                     error_line(fault)
         self._changes += 1
-        if self._estimate is not None and (faults or price):
+        if self._estimate is not None and faults:
             self._estimate.clear()
             self._estimating.say("There is no estimate yet.")
         elif self._estimate is not None:

@@ -3,50 +3,54 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import functools
 import itertools
 import secrets
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import NamedTuple
 
+from fastapi import FastAPI, Response
+from fastapi.responses import FileResponse
 from nicegui import ui
 from nicegui.events import KeyEventArguments
 
-from opsin.core.errors import OpsinError
+from opsin.core.csv_cells import read_row
+from opsin.core.errors import OpsinError, SourceError
+from opsin.core.files import FileStamp, file_stamp
 from opsin.core.format import about, count, counted, percent
-from opsin.data.image_tree import is_image_name
+from opsin.data.image_tree import is_image_name, is_within, natural
+from opsin.data.images import content_of
+from opsin.data.sources.archive import is_archive, unpacked_folder
 from opsin.runtime.prediction import NONE_OF_THESE, Prediction
 from opsin.studio.context import Studio
-from opsin.studio.datasets.upload_import import SentFile, common_name, file_name
+from opsin.studio.datasets.uploads import SentFile, common_name, file_name
 from opsin.studio.errors import NotThere
-from opsin.studio.jobs import training_form
-from opsin.studio.jobs.job import Job, command
-from opsin.studio.jobs.queue import JobAction, new_output_folder
-from opsin.studio.pages.answer_tables import AnsweredImage, read_answered, read_answers
+from opsin.studio.jobs.job import command
+from opsin.studio.jobs.queue import JobAction, Queue, new_output_folder, output_of
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.verdicts import in_short
 from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import RunRow
+from opsin.studio.runs.workers import GivenImage, png_for_pages
 from opsin.studio.threads import IMAGES, UPLOADS
 from opsin.studio.ui import kit, layout
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 from opsin.studio.ui.intake import Intake
 from opsin.studio.ui.maps import answer_view, framed
-from opsin.studio.ui.training_settings import Level, levels_for
+from opsin.studio.ui.training_settings import levels_for
 from opsin.studio.ui.waiting import Waiting
 from opsin.studio.words import safe
 
-_PACKED: Final = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 # Classes with a bar, and images that are named because they cannot be read.
 _BARS, _NAMED = 10, 50
 
 
 async def try_(
-    studio: Studio, project: str, *, run: str = "", image: str = "", job: str = "", at: str = "",
-    again: str = "",
+    studio: Studio, project: str, *, run: str = "", image: str = "", job: str = "", at: str = ""
 ) -> None:  # fmt: skip
-    """Build the page: of an image, or of a job that classifies many; ``again`` trains."""
+    """Build the page: of an image, or of a job that classifies many."""
     now, body = await IMAGES.run(studio.projects.get, project), None
     with layout.page(studio, "Try", project=now, here="try", guide="how-to/predict.html") as frame:
         chosen = now.classifier(run)
@@ -55,7 +59,7 @@ async def try_(
             kit.empty(words, "Train", layout.address(now, "train"))
             return
         at = at if at.isascii() and at.isdigit() and len(at) < 9 else ""
-        query = {"run": chosen.id, "image": image, "job": job, "at": at, "again": again}
+        query = {"run": chosen.id, "image": image, "job": job, "at": at}
         body = _Try(studio, now, chosen, query, frame)
     if body is not None:  # else an error is shown in its place
         await ui.context.client.connected()
@@ -63,6 +67,60 @@ async def try_(
 
 
 PAGE = Page("/projects/{project}/try", try_)
+
+
+class AnsweredImage(NamedTuple):
+    """An image's name, or path below the source, and its answer; ``error`` is why there is none."""
+
+    name: str
+    answer: str = ""
+    label: str = ""
+    confidence: float = 0.0
+    error: str = ""
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        """Sorts images by answer, the least sure first; those without a class are the last."""
+        is_class = self.answer not in (NONE_OF_THESE, "")
+        return not is_class, not self.answer, natural(self.answer), self.confidence
+
+
+def read_answers(jobs: Queue, job_id: str) -> list[AnsweredImage]:
+    """The images of an ended job in their order."""
+    file = _file(jobs, job_id, "predict")
+    return _read(file, file_stamp(file))
+
+
+def read_answered(jobs: Queue, job_id: str, place: int) -> GivenImage:
+    """An image of a job's table by its place: of the job's folder or archive, and none beside."""
+    images, argv = read_answers(jobs, job_id), jobs.get(job_id).argv
+    source = Path(argv[argv.index("predict") + 2])
+    with contextlib.suppress(OSError, ValueError, IndexError, SourceError):
+        folder = (unpacked_folder(source) if is_archive(source) else source).resolve()
+        path = (folder / images[place].name).resolve()
+        if place >= 0 and is_within(str(path), str(folder)):
+            return GivenImage("", path.name, content_of(path, path.name))
+    raise NotThere("The image is not there any more", "Go back to the answers.")
+
+
+def _file(jobs: Queue, job_id: str, kind: str = "") -> Path:
+    job = jobs.get(job_id)
+    file = output_of(job)
+    if file is None or not file.is_file() or (kind and job.kind != kind):
+        raise NotThere("There are no answers here", "Go back to Try and start again.")
+    return file
+
+
+@functools.lru_cache(4)
+def _read(file: Path, _: FileStamp) -> list[AnsweredImage]:
+    with file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        columns, *rows = map(read_row, csv.reader(stream))
+    cells = (dict(zip(columns, row, strict=False)) for row in rows)
+    images = (
+        AnsweredImage(row["image"], row["answer"], row["label"], float(row["confidence"] or 0),
+                      row["error"]) for row in cells
+    )  # fmt: skip
+    return sorted(images, key=lambda image: image.order)
 
 
 class _Try:
@@ -78,11 +136,10 @@ class _Try:
                  for row in project.classifiers}  # fmt: skip
         ui.select(
             names, value=run.id, label="Classifier", with_input=len(names) > 12,
-            on_change=lambda event: ui.navigate.to(self._address(run=event.value, again="")),
+            on_change=lambda event: ui.navigate.to(self._address(run=event.value)),
         ).style("width: min(100%, 420px)")  # fmt: skip
         dataset, self._frame = project.dataset, frame
         self._set = dataset.id if dataset is not None and dataset.made_here else ""
-        self._again = ui.element("div").style("margin-top: 16px")
         self._holder = ui.element("div").classes("stack").style("margin: 16px 0")
         has_answers = bool(self._key or self._job)
         with self._holder:
@@ -103,28 +160,24 @@ class _Try:
         """Answer one image at once; of several, or of a zip, make a job."""
         with self._status.errors():
             key, job, name = "", "", files[0]["name"]
-            if len(files) > 1 or name.lower().endswith(_PACKED) or "/" in files[0]["path"]:
+            if len(files) > 1 or is_archive(Path(name)) or "/" in files[0]["path"]:
                 job = await UPLOADS.run(self._classify, files)
             else:
                 content = await UPLOADS.run(self._studio.uploads.take, files[0]["key"], name)
                 key = self._studio.tried.put(content, name)
-            ui.navigate.to(self._address(image=key, job=job, at="", again=""))
+            ui.navigate.to(self._address(image=key, job=job, at=""))
 
     def _classify(self, files: list[SentFile]) -> str:
         """Make a job of many images, and return its id."""
         studio, run = self._studio, self._studio.runs.get(self._run.id)
         folder = new_output_folder(studio.jobs)
-        name = f"{count(len(files))} images" if len(files) > 1 else files[0]["name"]
-        try:
-            into = folder / file_name(common_name(files))
-            source = studio.uploads.finish(files, into, loose="images", needs="viewer").absolute()
-            table = folder.absolute() / "answers.csv"
-            argv = command("predict", run.path.absolute(), source, "--out", table)
-            title = f"{safe(name, 60)} by {safe(self._project.title_of(self._run), 60)}"
-            return studio.jobs.add("predict", title, argv, run=run.path.name).id
-        except OpsinError:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+        name = files[0]["name"] if len(files) == 1 else f"{count(len(files))} images"
+        into = folder / file_name(common_name(files))
+        source = studio.uploads.finish(files, into, loose="images", needs="viewer").absolute()
+        table = folder.absolute() / "answers.csv"
+        argv = command("predict", run.path.absolute(), source, "--out", table)
+        title = f"{safe(name, 60)} by {safe(self._project.title_of(self._run), 60)}"
+        return studio.jobs.add("predict", title, argv, run=run.path.name).id
 
     async def fill(self) -> None:
         """Show the answers, when the page is there."""
@@ -133,11 +186,8 @@ class _Try:
                 await self._answers()
             elif self._key:
                 await self._one(self._key)
-            if again := self._query["again"]:
-                await self._follow(again)
-            else:
-                self._studio.changed.subscribe(self._offer)
-                await self._offer()
+            self._studio.changed.subscribe(self._offer)
+            await self._offer()
         except OpsinError as error:
             if not self._holder.is_deleted:
                 self._holder.clear()
@@ -156,7 +206,8 @@ class _Try:
         if not await waited.over(tell, lambda: self._holder.is_deleted):
             return
         if waited.job.state != "done":
-            raise stopped(waited.job, "Start it again.")
+            cause = kit.without_commands(waited.job.cause or "The work was stopped")
+            raise OpsinError(cause.rstrip("."), "Start it again.")
         images = await IMAGES.run(read_answers, jobs, self._job)
         if self._at:
             kept = await IMAGES.run(read_answered, jobs, self._job, int(self._at))
@@ -228,8 +279,7 @@ class _Try:
                         ui.link("Why this answer?", layout.address(self._project, "inside", **why))
                         kit.question("Where does it look?", lambda: self._where(key, answer.label))
                 with ui.element("div").classes("stack"):
-                    answer_view(answer.top(_BARS), rejected=answer.rejected,
-                                warning=answer.warning is not None)  # fmt: skip
+                    answer_view(answer.top(_BARS), rejected=answer.rejected, warning=answer.warning)
                     for text in answer.notes:
                         if text != answer.warning:
                             kit.note(f"{text[:1].upper()}{text[1:]}.")
@@ -291,10 +341,9 @@ class _Try:
         if place.is_deleted:
             return
 
-        async def train() -> None:
-            job = await IMAGES.run(self._start, level)
-            studio.changed.emit("jobs")
-            ui.navigate.to(self._address(again=job.id))
+        def train() -> None:
+            asked = {"start": "1", "compare": self._run.id}
+            ui.navigate.to(layout.address(self._project, "train", **asked))
 
         place.clear()
         with place:
@@ -303,50 +352,6 @@ class _Try:
                 kit.note(counted(number, "new photograph"))
                 seconds = f" ({about(level.seconds)})" if level.seconds else ""
                 kit.action(f"Train again{seconds}", train, kind="primary", needs="owner")
-
-    def _start(self, level: Level) -> Job:
-        """Add the training to the queue, with the parts of the last one."""
-        studio, project = self._studio, self._studio.projects.get(self._project.id)
-        for job in studio.jobs.of_project(project.id):
-            if not job.over:  # another window was quicker, or a second click
-                return job
-        source, corrections, parts = studio.projects.training_inputs(studio.sets.get(self._set))
-        name = project.next_title(studio.jobs.of_project(project.id))
-        words = training_form.argv(
-            source, level.options | ({"parts_of": str(parts.path)} if parts else {}),
-            runs=studio.settings.runs, labels=corrections, name=name,
-        )  # fmt: skip
-        return studio.jobs.add("train", name, words, project=project.id, expected=level.expected)
-
-    async def _follow(self, job_id: str) -> None:
-        """Show a training that was started here; then lead to the comparison of old and new."""
-        studio, jobs = self._studio, self._studio.jobs
-        waited = JobAction(jobs, jobs.get(job_id))
-        if waited.job.project != self._project.id:
-            raise NotThere("This training belongs to another project", "Open that project.")
-        with self._again, ui.element("div").classes("line full-width").props('role="status"'):
-            words = ui.label("Training starts")
-            bar = ui.linear_progress(show_value=False).style("flex: 1 1 240px")
-            bar.props["aria-label"] = "Training"
-
-        def tell(_: str) -> None:
-            now = studio.progress.of(jobs.get(job_id))
-            bar.set_value(now.share or 0.0)
-            words.set_text(now.left_in_words or now.step)
-
-        if not await waited.over(tell, lambda: self._again.is_deleted):
-            return
-        row = studio.runs.find(waited.job.run) if waited.job.run else None
-        if waited.job.state not in ("done", "stopped") or row is None or not row.has_classifier:
-            raise stopped(waited.job, "Train it again.")
-        with self._again:
-            ui.navigate.to(f"/compare?runs={self._run.id},{row.id}")
-
-
-def stopped(job: Job, advice: str) -> OpsinError:
-    """The error of a job that did not come to its end, without what a terminal would add."""
-    cause = kit.without_commands(job.cause or "The work was stopped")
-    return OpsinError(cause.rstrip("."), advice)
 
 
 def newer_images(folder: Path, since: float) -> tuple[int, int]:
@@ -361,3 +366,18 @@ def newer_images(folder: Path, since: float) -> tuple[int, int]:
 def _shown(answer: str) -> str:
     """An answer as a heading."""
     return {NONE_OF_THESE: "None of these", "": "Could not be read"}.get(answer, answer)
+
+
+def add_routes(api: FastAPI, jobs: Queue) -> None:
+    """Serve jobs' tables, and the images of those that classified."""
+
+    @api.get("/answers/{job}/{place}.png")
+    async def image(job: str, place: int, small: bool = False) -> Response:
+        return await png_for_pages(await IMAGES.run(read_answered, jobs, job, place), small=small)
+
+    @api.get("/answers/{job}.{kind}")
+    async def answers(job: str, kind: str) -> Response:
+        file = await IMAGES.run(_file, jobs, job)
+        if file.suffix != f".{kind}":
+            raise NotThere("The job has no such file", "Go back to the answers.")
+        return FileResponse(file, filename=file.name)

@@ -100,7 +100,7 @@ def page(
                         link.props('aria-current="page"')
         with ui.element("div").classes("frame-end"):
             _working(studio)
-            if (person := visitor.get().person).id:
+            if (person := visitor.get()).id:
                 ui.label(f"{safe(person.name, 30)}, {person.role}").classes("note")
             # Beside the page, where there is room.
             icon_action("help_outline", "Help with this page").on(
@@ -139,7 +139,7 @@ def _working(studio: Studio) -> None:
             number = sum(not job.over for job in studio.jobs.jobs())
             link.set_text(counted(number, "job"))
             link.set_visibility(number > 0)
-        elif topic == f"person:{visitor.get().person.id}":
+        elif topic == f"person:{visitor.get().id}":
             ui.navigate.reload()  # with what the new role may use
 
     show()
