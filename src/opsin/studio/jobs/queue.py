@@ -160,7 +160,7 @@ class Queue:
         with self._guard:
             if id not in self._jobs:
                 return
-            job = self._change(id, "removed from the queue")
+            job = self._change(id, "removed the job")
             if job.active and job.training:
                 raise RunError(f"{job.title} is running", "Stop it first, then remove it.")
             self._processes.interrupt(self.folder(job), job.pid, kill=True)

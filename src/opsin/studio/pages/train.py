@@ -85,7 +85,7 @@ class _TrainPage:
         self._estimate: ui.element | None = None
         self._changes = 0
         self._shown: list[tuple[str, bool]] = []
-        self._images, self._fault = f"The images of {safe(project.name)}", ""
+        self._images, self._fault = f"The photographs of {safe(project.name)}", ""
         self.live: LiveTraining | None = None
         self.before: RunRow | None = None
         #: Why no training can start, however it is set.

@@ -67,8 +67,8 @@ class ImagePlaces:
         for source in filter(None, (*recipe.sources, recipe.test, recipe.labels)):
             if not (source in known or self._folders.holds(source) or self._own.holds(source)):
                 raise NotThere(
-                    f"The images of {run.path.name} lie where this studio may not look",
-                    "If the run is yours, allow that folder: opsin studio --root FOLDER",
+                    f"The photographs of {run.path.name} are where this studio may not look",
+                    "If the classifier is yours, allow that folder: opsin studio --root FOLDER",
                 )
 
 
@@ -341,7 +341,7 @@ def _set_of_run(sets: Library, opened: DecodedDataset, directory: RunDirectory) 
             return dataset
     if len(recipe.sources) > 1:
         raise SourceError(
-            f"This run has {len(recipe.sources)} sources",
+            f"This classifier learnt from {len(recipe.sources)} sources",
             "Correct their labels with: opsin report RUN --fix labels.csv",
         )
     usual = DataRecipe.of(*recipe.sources)
