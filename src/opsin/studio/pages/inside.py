@@ -21,7 +21,7 @@ from opsin.data.run_images import recipe_of_run
 from opsin.report.inside.decision_sections import METHODS
 from opsin.report.inside.layer_sections import figure
 from opsin.studio.context import Studio
-from opsin.studio.datasets.upload_import import SentFile
+from opsin.studio.datasets.uploads import SentFile
 from opsin.studio.pages.page import Page
 from opsin.studio.projects import Project
 from opsin.studio.runs.workers import Answer
@@ -84,10 +84,8 @@ async def inside(
     unit: str = "", view: str = "",
 ) -> None:  # fmt: skip
     """Build it."""
-    now = await IMAGES.run(studio.projects.get, project)
-    with layout.page(
-        studio, "Look inside", project=now, here="inside", guide="how-to/inspect.html"
-    ) as frame:
+    now, guide = await IMAGES.run(studio.projects.get, project), "how-to/inspect.html"
+    with layout.page(studio, "Look inside", project=now, here="inside", guide=guide) as frame:
         row = now.classifier(run)
         if row is None:
             words = "Train a classifier, and you can look inside it here."
@@ -138,8 +136,6 @@ class _Inside:
                 self._status = kit.StatusLine()
             self._network = ui.element("div")
             self._result = ui.element("section").classes("stack").props('aria-label="Maps"')
-        with self._photo:
-            ui.skeleton(height="240px")
 
     async def start(self) -> None:
         """Show the network, and what the address names."""
@@ -175,7 +171,6 @@ class _Inside:
             return
         self._graph.choose(layer)
         if not image:
-            self._photo.clear()
             self._result.clear()
             with self._result:
                 kit.empty("Choose a photograph to see what each block of the network makes of it.")
@@ -289,7 +284,14 @@ class _Inside:
         ask("How does this block compute?",
             lambda area: self._lesson(area, block, layer=layer.name))  # fmt: skip
         ask(_WHY, self._explain)
-        ask("How is the network built?", lambda _: self._structure())
+        rows = [
+            {"id": layer.name, "Block": block.title, "Layer": title_of(layer), "Name": layer.name,
+             "Gives": shape_in_words(layer), "Parameters": layer.parameters,
+             "Multiply-adds": layer.multiply_adds}
+            for block in self._blocks for layer in block.layers
+        ]  # fmt: skip
+        ask("How is the network built?",
+            lambda _: table(rows, "Layers of the network", hidden=("Name",)))  # fmt: skip
 
     def _add_units(
         self, answer: Answer, area: ui.element, more: ui.element, first: int = 0
@@ -419,16 +421,6 @@ class _Inside:
                     GalleryImage(answer.src(near["image"]), near["class"], near["class"])
                     for near in values["nearest"]
                 ])  # fmt: skip
-
-    def _structure(self) -> None:
-        """List all layers."""
-        rows = [
-            {"id": layer.name, "Block": block.title, "Layer": title_of(layer), "Name": layer.name,
-             "Gives": shape_in_words(layer), "Parameters": layer.parameters,
-             "Multiply-adds": layer.multiply_adds}
-            for block in self._blocks for layer in block.layers
-        ]  # fmt: skip
-        table(rows, "Layers of the network", hidden=("Name",))
 
 
 def _show_best(answer: Answer, size: tuple[int, int]) -> None:

@@ -16,17 +16,23 @@ from opsin.core.format import count, counted
 from opsin.data.image_tree import left_out_in_words
 from opsin.studio.context import Studio
 from opsin.studio.datasets.album import OUT, UNSORTED, Album
-from opsin.studio.datasets.upload_import import SentFile
+from opsin.studio.datasets.uploads import SentFile
 from opsin.studio.errors import DiskFull, NotThere
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.photo_things import Thing, show_thing, things_to_look_at
 from opsin.studio.people import allows
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit
-from opsin.studio.ui.gallery import GalleryImage, ImageGallery
+from opsin.studio.ui.gallery import (
+    GalleryImage,
+    ImageGallery,
+    ImageViewer,
+    class_of_key,
+    class_select,
+    key_of_class,
+)
 from opsin.studio.ui.intake import Intake
 from opsin.studio.ui.layout import Frame, address, page
-from opsin.studio.ui.viewer import ImageViewer, class_of_key, class_select, key_of_class
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
@@ -140,8 +146,8 @@ class _Photos:
             self._to = ui.element("div")
             kit.action("Remove", partial(self._move, ""), icon="delete_outline").props("dense")
             kit.icon_action("close", "Choose none", lambda: self.choose(None))
-        self._fold.set_visibility(False)
-        self._bar.set_visibility(False)
+        for hidden in (self._search, self._fold, self._bar):
+            hidden.set_visibility(False)
         self._large = ui.element("div")
         ui.keyboard(self._key, ignore=["input", "select", "textarea"])
         studio.changed.subscribe(self._heard)
@@ -175,6 +181,7 @@ class _Photos:
             return
         self.album = album
         self._frame.retitle(album.dataset.title)
+        self._search.set_visibility(True)
         self._show_columns()
         photographs = counted(sum(album.counts.values()), "photograph")
         text = f"{photographs} in {counted(len(album.classes), 'class', 'classes')}."

@@ -167,13 +167,7 @@ class _Results:
         with kit.icon_action("more_horiz", "More about this classifier"), ui.menu(), ui.list():
             if allows("owner"):
                 ui.menu_item("Rename", self._rename)
-            if others := [other for other in project.classifiers if other.id != row.id]:
-                two = sorted((row, others[0]), key=lambda row: row.started or 0)
-                ui.menu_item(
-                    f"Compare with {safe(project.title_of(others[0]), 40)}",
-                    lambda: ui.navigate.to(f"/compare?runs={two[0].id},{two[1].id}"),
-                )
-            ui.menu_item("All classifiers", lambda: ui.navigate.to("/classifiers"))
+            ui.menu_item("Compare or remove", lambda: ui.navigate.to("/classifiers"))
 
     async def _rename(self) -> None:
         before = self._frame.heading.text

@@ -17,7 +17,6 @@ from opsin.core.artifacts.records import Epoch, JudgedImages
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError
 from opsin.core.format import ago, clock, count
-from opsin.data.split import VAL
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import output_of
 from opsin.studio.people import visitor
@@ -196,7 +195,7 @@ class LiveTraining:
         if judged == self._judged:
             return
         self._judged, opened = judged, await self._studio.albums.of_run(run_id)
-        self._has_pictures = not (opened.parts == VAL).any() and not self._strip.is_deleted
+        self._has_pictures = not opened.has_val and not self._strip.is_deleted
         if not self._has_pictures:
             return
         if not self._strip.default_slot.children:
