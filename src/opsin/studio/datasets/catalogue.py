@@ -188,7 +188,7 @@ class Library:
         """The datasets that can be restored, the last removed first."""
         items = []
         for item in self._trash.removed():
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError, RecursionError):
                 items.append(item._replace(name=LibraryDataset.read(item.place).title))
         return items
 
@@ -200,6 +200,8 @@ class Library:
             if removed.folder in self._known:  # added anew meanwhile
                 self.remove(removed.folder)
             self._trash.restore(removed)
+            # Its check may have been broken off by the removal.
+            (self._folder / removed.folder / "look.json").unlink(missing_ok=True)
             self._take_in(removed.folder)
         record(f"restored the project {self.get(removed.folder).title}")
         return self.get(removed.folder)

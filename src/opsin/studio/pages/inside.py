@@ -84,10 +84,8 @@ async def inside(
     unit: str = "", view: str = "",
 ) -> None:  # fmt: skip
     """Build it."""
-    now = await IMAGES.run(studio.projects.get, project)
-    with layout.page(
-        studio, "Look inside", project=now, here="inside", guide="how-to/inspect.html"
-    ) as frame:
+    now, guide = await IMAGES.run(studio.projects.get, project), "how-to/inspect.html"
+    with layout.page(studio, "Look inside", project=now, here="inside", guide=guide) as frame:
         row = now.classifier(run)
         if row is None:
             words = "Train a classifier, and you can look inside it here."
@@ -138,8 +136,6 @@ class _Inside:
                 self._status = kit.StatusLine()
             self._network = ui.element("div")
             self._result = ui.element("section").classes("stack").props('aria-label="Maps"')
-        with self._photo:
-            ui.skeleton(height="240px")
 
     async def start(self) -> None:
         """Show the network, and what the address names."""
@@ -175,7 +171,6 @@ class _Inside:
             return
         self._graph.choose(layer)
         if not image:
-            self._photo.clear()
             self._result.clear()
             with self._result:
                 kit.empty("Choose a photograph to see what each block of the network makes of it.")
