@@ -235,3 +235,18 @@ def test_a_heat_map_lies_where_the_network_looked(
         heat = np.array([[9] * 4, [1, 1, 2, 2], [1, 1, 2, 2], [9] * 4], np.float32)
     found = on_photograph(heat, resize, (2, 4))
     assert np.abs(found - expected).max() < 0.5
+
+
+def test_an_image_that_is_sent_is_answered_and_shown_with_what_counts(
+    run: Path, digits: Dataset
+) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(digits.images[3][..., 0]).resize((40, 24)).save(stream, "PNG")
+    asked = question("predict", name="x.png"), question("where", name="x.png")
+    predicted, where = answers(run, *asked, content=stream.getvalue())
+    answer = Inspection(run).predict(stream.getvalue(), name="x.png")
+    said = predicted[0]["said"]
+    assert (said["label"], said["probabilities"]) == (answer.label, answer.probabilities)
+    assert (said["name"], said["rejected"], "pixels" in said) == ("x.png", answer.rejected, False)
+    (drawn,) = images_of(where)
+    assert (drawn.size, drawn.mode) == ((40, 24), "RGB")

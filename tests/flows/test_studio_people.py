@@ -13,7 +13,6 @@ import pytest
 pytest.importorskip("nicegui")
 pytest.importorskip("selenium")
 
-import httpx
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
@@ -164,14 +163,6 @@ def test_a_viewer_changes_nothing_and_ends_with_their_access(
         assert state_of(tmp_path) == before
         guest.get(f"{running.address}/people")
         see(guest, "As a viewer, you cannot do this")
-        # The link works once, and a forged cookie never.
-        with httpx.Client(base_url=running.address) as stranger:
-            code = link.partition("token=")[2]
-            assert stranger.get("/", params={"token": code}).status_code == 401
-            name = f"opsin-studio-{running.port}"
-            value = (guest.get_cookie(name) or {})["value"].partition(".")[0]
-            forged = {"cookie": f"{name}={value}.{'x' * 43}"}
-            assert stranger.get("/", headers=forged).status_code == 401
         owner.get(f"{running.address}/people")
         # Another role holds at once, and loads the open page again.
         guest.get(f"{running.address}{project}/photos")

@@ -25,16 +25,16 @@ from opsin.data.dataset import Dataset
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.runs.run_index import opaque
-from tests.browser import needs_chromium, resize
+from tests.browser import needs_chromium
 from tests.made_studio import write_two_runs
 from tests.studio_browser import (
     StudioProcess,
     button,
-    complaints,
+    calm,
+    field,
     one,
-    requests_elsewhere,
+    press,
     shown,
-    sideways,
     studio,
     until,
 )
@@ -42,6 +42,7 @@ from tests.studio_browser import (
 pytestmark = needs_chromium
 
 GOOD, BETTER = opaque("good"), opaque("better")
+IMAGE = '.gallery .gallery-item[aria-label*="label"]'
 
 
 @pytest.fixture(scope="module")
@@ -74,34 +75,12 @@ def page(browser: webdriver.Chrome, running: tuple[StudioProcess, str]) -> Itera
     """The address of the project's results."""
     process, project = running
     yield f"{process.address}/projects/{project}/results"
-    assert complaints(browser) == []
-    assert requests_elsewhere(browser, process.address) == []
+    calm(process, browser)
 
 
-def press(browser: webdriver.Chrome, words: str) -> None:
-    until(browser, lambda: button(browser, words).is_displayed())
-    button(browser, words).click()
-
-
-def images(browser: webdriver.Chrome, gallery: str) -> list[WebElement]:
-    return browser.find_elements(By.CSS_SELECTOR, f'{gallery} .gallery-item[aria-label*="label"]')
-
-
-def selected(browser: webdriver.Chrome, number: int) -> bool:
-    return f"{number} record" in shown(browser)
-
-
-def unfold(browser: webdriver.Chrome, words: str) -> None:
-    path = f"//*[contains(@class, 'question')]//*[@role='button'][contains(., '{words}')]"
-    until(browser, lambda: browser.find_element(By.XPATH, path).is_displayed())
-    browser.find_element(By.XPATH, path).click()
-
-
-def choose(browser: webdriver.Chrome, menu: WebElement, words: str) -> None:
-    menu.click()
-    path = f"//*[contains(@class, 'q-menu')]//*[contains(@class, 'q-item')][contains(., '{words}')]"
-    until(browser, lambda: browser.find_element(By.XPATH, path).is_displayed())
-    browser.find_element(By.XPATH, path).click()
+def several(browser: webdriver.Chrome, selector: str, least: int = 1) -> list[WebElement]:
+    until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, selector)) >= least)
+    return browser.find_elements(By.CSS_SELECTOR, selector)
 
 
 def corrected(process: StudioProcess, project: str) -> list[str]:
@@ -117,8 +96,7 @@ def test_a_wrong_label_is_corrected_by_a_key_and_that_is_undone(
     until(browser, lambda: "Right for " in shown(browser))
     assert "it had never seen them" in shown(browser)
     until(browser, lambda: "Weakest: " in shown(browser))
-    until(browser, lambda: images(browser, ".gallery"))
-    images(browser, ".gallery")[0].click()
+    several(browser, IMAGE)[0].click()
     until(browser, lambda: "Answer: " in one(browser, ".viewer").text)
     one(browser, "body").send_keys("4")  # the fourth class
     until(browser, lambda: len(corrected(process, project)) == 1)
@@ -130,7 +108,7 @@ def test_a_wrong_label_is_corrected_by_a_key_and_that_is_undone(
     until(browser, lambda: "Train again with" not in shown(browser))
 
     # Suspected labels: one is corrected, one confirmed; neither is asked for again.
-    unfold(browser, "Which labels may be wrong? 2")
+    press(browser, "Which labels may be wrong? 2")
     press(browser, "It is 7")
     until(browser, lambda: "Which labels may be wrong? 1" in shown(browser))
     press(browser, "1 is right")
@@ -138,29 +116,24 @@ def test_a_wrong_label_is_corrected_by_a_key_and_that_is_undone(
     browser.refresh()
     until(browser, lambda: "Train again with 1 correction" in shown(browser))
     assert "Which labels may be wrong? " not in shown(browser)
-    resize(browser, 400)
-    until(browser, lambda: sideways(browser) == 0)
-    resize(browser, 1200)
 
 
 def test_a_cell_of_the_matrix_shows_its_photographs(browser: webdriver.Chrome, page: str) -> None:
     browser.get(f"{page}?run={GOOD}")
-    until(browser, lambda: images(browser, ".gallery"))
-    unfold(browser, "Where does it fail?")
-    pairs = "//button[contains(., '→')]"
-    until(browser, lambda: browser.find_element(By.XPATH, pairs).is_displayed())
-    pair = browser.find_element(By.XPATH, pairs)
+    several(browser, IMAGE)
+    press(browser, "Where does it fail?")
+    until(browser, lambda: "→" in shown(browser))
+    pair = browser.find_element(By.XPATH, "//button[contains(., '→')]")
     actual, _, predicted, number = pair.text.split()
     pair.click()
     until(browser, lambda: f"{actual}, taken for {predicted}" in shown(browser))
     until(browser, lambda: f"{number} photograph" in shown(browser))
-    cells = browser.find_elements(By.CSS_SELECTOR, ".chart svg text")
+    cells = several(browser, ".chart svg text", 100)  # the counts
     [first, *_] = [cell for cell in cells if cell.text.isdigit() and int(cell.text) > 9]
     ActionChains(browser).move_to_element(first).click().perform()
     until(browser, lambda: ", recognised" in shown(browser))
     until(browser, lambda: f"{first.text} photographs" in shown(browser))
-    assert len(browser.find_elements(By.CSS_SELECTOR, ".chart svg text")) >= 100  # the counts
-    unfold(browser, "How was it trained?")
+    press(browser, "How was it trained?")
     until(browser, lambda: "1,234" in shown(browser))
 
 
@@ -171,26 +144,26 @@ def test_two_are_compared_one_is_removed_and_restored(
     process, _ = running
     browser.get(f"{process.address}/classifiers")
     boxes = "tbody .q-checkbox"
-    until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, boxes)) == 2)
+    several(browser, boxes, 2)
     assert not button(browser, "Compare").is_enabled()
-    for number in range(2):
-        browser.find_elements(By.CSS_SELECTOR, boxes)[number].click()
-        until(browser, functools.partial(selected, browser, number + 1))
-    until(browser, lambda: button(browser, "Compare").is_enabled())
+    for number in (1, 2):
+        several(browser, boxes)[number - 1].click()
+        until(browser, functools.partial(_says, browser, f"{number} record"))
     press(browser, "Compare")
     until(browser, lambda: "is right more often: " in shown(browser), 90)
-    until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".gallery-item img"))
+    several(browser, ".gallery-item img")
     assert "Only " in shown(browser)
 
     browser.get(f"{page}?run={BETTER}")
     until(browser, lambda: "Weakest: " in shown(browser))
-    menu = browser.find_element(By.XPATH, "//button[contains(., 'Download')]")
-    choose(browser, menu, "Container")
+    press(browser, "Download")
+    press(browser, "Container")
     until(browser, lambda: "docker build -t classifier ." in shown(browser))
-    browser.find_element(By.XPATH, "//button[contains(., 'Download Dockerfile')]").click()
+    press(browser, "Download Dockerfile")
     one(browser, "body").send_keys(Keys.ESCAPE)
     until(browser, lambda: "docker build" not in shown(browser))
-    choose(browser, menu, "Zip with ready code")
+    press(browser, "Download")
+    press(browser, "Zip with ready code")
     until(browser, lambda: "Download the zip" in shown(browser), 90)
     assert "node predict.mjs" in shown(browser)
     [job] = [job for job in process.jobs() if job["kind"] == "export"]
@@ -199,20 +172,23 @@ def test_two_are_compared_one_is_removed_and_restored(
     one(browser, "body").send_keys(Keys.ESCAPE)
     until(browser, lambda: "node predict.mjs" not in shown(browser))
     name = one(browser, "h1").text
-    choose(browser, one(browser, '[aria-label="More about this classifier"]'), "Rename")
-    label = '[aria-label="Name of the classifier"]'
-    until(browser, lambda: one(browser, label).is_displayed())
-    one(browser, label).send_keys(" of mine", Keys.ENTER)
+    one(browser, field("More about this classifier")).click()
+    press(browser, "Rename")
+    until(browser, lambda: one(browser, field("Name of the classifier")).is_displayed())
+    one(browser, field("Name of the classifier")).send_keys(" of mine", Keys.ENTER)
     until(browser, lambda: one(browser, "h1").text == f"{name} of mine")
     press(browser, "Undo")
     until(browser, lambda: one(browser, "h1").text == name)
     browser.get(f"{process.address}/classifiers")
-    until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, boxes)) == 2)
-    browser.find_elements(By.CSS_SELECTOR, boxes)[0].click()
+    several(browser, boxes, 2)[0].click()
     until(browser, lambda: button(browser, "Remove").is_enabled())
     press(browser, "Remove")
     until(browser, lambda: len([*process.runs.iterdir()]) == 2)  # a classifier, and the trash
     until(browser, lambda: "1 classifier removed" in shown(browser))
     press(browser, "Undo")
-    until(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, boxes)) == 2)
+    several(browser, boxes, 2)
     assert (process.runs / "better").is_dir()
+
+
+def _says(browser: webdriver.Chrome, words: str) -> bool:
+    return words in shown(browser)

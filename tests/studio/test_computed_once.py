@@ -5,83 +5,63 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+import pytest
+
 from opsin.studio.threads import ComputedOnce
 
-
-class Work:
-    def __init__(self) -> None:
-        self.begun = 0
-        self.let = asyncio.Event()
-
-    async def __call__(self) -> int:
-        self.begun += 1
-        number = self.begun
-        await self.let.wait()
-        if number == 2:
-            raise ValueError(number)
-        return number
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
 
 
-def test_all_who_ask_meanwhile_wait_for_one_computation() -> None:
-    async def scene() -> None:
-        values, work = ComputedOnce[str, int](most=2), Work()
-        asked = [asyncio.create_task(values.get("a", work)) for _ in range(5)]
-        await asyncio.sleep(0)
-        given_up = asked.pop()
-        given_up.cancel()  # and the work goes on
-        work.let.set()
-        assert await asyncio.gather(*asked) == [1, 1, 1, 1]
-        assert given_up.cancelled()
-        assert await values.get("a", work) == 1
-        assert work.begun == 1
-
-    asyncio.run(scene())
-
-
-def test_an_error_is_raised_for_all_who_wait_and_not_kept() -> None:
-    async def scene() -> None:
-        values, work = ComputedOnce[str, int](most=2), Work()
-        work.let.set()
-        await values.get("a", work)
-        found = await asyncio.gather(
-            values.get("b", work), values.get("b", work), return_exceptions=True
-        )
-        assert [str(error) for error in found] == ["2", "2"]
-        assert values.kept("b") is None
-        assert await values.get("b", work) == 3
-
-    asyncio.run(scene())
-
-
-async def value(text: str) -> str:
+async def value(text: str, begun: list[str], end: asyncio.Event | None = None) -> str:
+    begun.append(text)
+    if end:
+        await end.wait()
+    if text == "wrong":
+        raise ValueError(text)
     return text
 
 
-def test_results_are_limited_by_their_size() -> None:
-    async def scene() -> None:
-        values, lengths = ComputedOnce[str, str](5, len), {"a": 2, "b": 2, "c": 2, "d": 6}
-        for key, length in lengths.items():
-            assert await values.get(key, partial(value, key * length)) == key * length
-            kept = [key for key in lengths if values.kept(key)]
-            assert kept == {"a": ["a"], "b": ["a", "b"], "c": ["b", "c"], "d": []}[key]
+async def test_all_who_ask_meanwhile_wait_for_one_computation() -> None:
+    values, begun, end = ComputedOnce[str, str](most=2), list[str](), asyncio.Event()
+    asked = [asyncio.create_task(values.get("a", partial(value, "a", begun, end))) for _ in "12345"]
+    await asyncio.sleep(0)
+    given_up = asked.pop()
+    given_up.cancel()  # and the work goes on
+    end.set()
+    assert await asyncio.gather(*asked) == ["a"] * 4
+    assert given_up.cancelled()
+    assert await values.get("a", partial(value, "b", begun)) == "a"
+    assert begun == ["a"]
 
-    asyncio.run(scene())
+
+async def test_an_error_is_raised_for_all_who_wait_and_not_kept() -> None:
+    values, begun = ComputedOnce[str, str](most=2), list[str]()
+    wrong = [values.get("a", partial(value, "wrong", begun)) for _ in "12"]
+    found = await asyncio.gather(*wrong, return_exceptions=True)
+    assert [str(error) for error in found] == ["wrong"] * 2
+    assert (begun, values.kept("a")) == (["wrong"], None)
+    assert await values.get("a", partial(value, "right", begun)) == "right"
 
 
-def test_what_is_forgotten_while_it_is_computed_is_computed_anew() -> None:
-    async def scene() -> None:
-        values, begun, end = ComputedOnce[str, str](2), asyncio.Event(), asyncio.Event()
+async def test_results_are_limited_by_their_size() -> None:
+    values, lengths = ComputedOnce[str, str](5, len), {"a": 2, "b": 2, "c": 2, "d": 6}
+    for key, length in lengths.items():
+        assert await values.get(key, partial(value, key * length, [])) == key * length
+        kept = [key for key in lengths if values.kept(key)]
+        assert kept == {"a": ["a"], "b": ["a", "b"], "c": ["b", "c"], "d": []}[key]
 
-        async def slow() -> str:
-            begun.set()
-            await end.wait()
-            return "before"
 
-        waiting = asyncio.create_task(values.get("a", slow))
-        await begun.wait()
-        values.forget("a")
-        assert await values.get("a", lambda: value("now")) == "now"
-        end.set()
-        assert (await waiting, values.kept("a")) == ("before", "now")
-
-    asyncio.run(scene())
+async def test_what_is_forgotten_or_cancelled_while_it_is_computed_is_computed_anew() -> None:
+    values, begun, end = ComputedOnce[str, str](2), list[str](), asyncio.Event()
+    waiting = asyncio.create_task(values.get("a", partial(value, "before", begun, end)))
+    await asyncio.sleep(0)
+    values.forget("a")
+    assert await values.get("a", partial(value, "now", begun)) == "now"
+    end.set()
+    assert (await waiting, values.kept("a")) == ("before", "now")
+    waiting = asyncio.create_task(values.get("b", partial(value, "b", begun, asyncio.Event())))
+    await asyncio.sleep(0)
+    await values.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert (values.kept("a"), values.kept("b")) == ("now", None)

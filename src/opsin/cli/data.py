@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
-
-import numpy as np
-import typer
+from typing import Any
 
 from opsin.cli import options, recipe_flags
 from opsin.cli.options import expect
@@ -17,7 +14,6 @@ from opsin.commands.transfer import check_target, export_data
 from opsin.core.events import Watcher
 from opsin.core.format import counted, file_size, repeats
 from opsin.core.recipe import DATA_OPTIONS
-from opsin.core.storage import atomic_file
 from opsin.data.audit import Audit
 from opsin.data.audit import audit as find_trouble
 from opsin.data.cache_contents import PARTS, empty_cache, list_cache
@@ -37,7 +33,6 @@ def data(
     seed: options.Seed = 0,
     audit: bool = False,
     export: Path | None = None,
-    rows: Annotated[Path | None, typer.Option("--rows", hidden=True)] = None,
     cache: bool = False,
     empty: list[str] | None = None,
     on: str = "local",
@@ -95,8 +90,6 @@ def data(
     if export is None:
         dataset = look_at(*sources, watcher=watcher, **reading)
         trouble = find_trouble(dataset, watcher=watcher) if audit else None
-        if rows and trouble:  # for the studio
-            _write_rows(trouble, rows)
         into = out if draw else None
         _show(dataset, trouble, into, seed=seed, varying=varying, watcher=watcher, as_json=as_json)
         return
@@ -106,14 +99,6 @@ def data(
         return
     say(f"{counted(written.images, 'image')}, {file_size(written.bytes)}  {written.path}")
     say(f"Train on them with: {written.command}")
-
-
-def _write_rows(trouble: Audit, target: Path) -> None:
-    """Write the rows of each part and of each finding."""
-    arrays = {part: trouble.dataset.split.rows(part) for part in ("train", "val", "test")}
-    arrays |= {f"finding_{finding.kind}": finding.rows for finding in trouble.findings}
-    with atomic_file(target) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, allow_pickle=False, **arrays)
 
 
 def _show(

@@ -126,10 +126,8 @@ def read_corrections(path: str | os.PathLike[str]) -> list[Correction]:
         digest, name = cell.get("digest", "").strip().lower(), cell.get("name", "")
         where = f"Line {line:,} of {table}"
         if digest and not _DIGEST.fullmatch(digest):
-            raise SourceError(
-                f"{where} has {digest!r:.70}, which is no digest of 32 or 64 hexadecimal digits",
-                "Copy it whole, or leave it empty.",
-            )
+            problem = f"{where} has {digest!r:.70}, no digest of 32 or 64 hexadecimal digits"
+            raise SourceError(problem, "Copy it whole, or leave it empty.")
         if not digest and not name:
             raise SourceError(f"{where} has neither digest nor name", "Name the image.")
         corrections.append(Correction(digest[:32], name, cell.get("label", ""), line=line))
@@ -170,10 +168,8 @@ def correct(
             if wanted[before] != label:
                 one, other = (f"{rows[at].label or LEFT_OUT!r} in {rows[at]}"
                               for at in (before, line))  # fmt: skip
-                raise SourceError(
-                    f"{path} says {one} and {other}, which are the same image",
-                    "Keep one of the two lines.",
-                )
+                problem = f"{path} says {one} and {other}, which are the same image"
+                raise SourceError(problem, "Keep one of the two lines.")
             keep[image] = label is not None
             labels[image] = labels[image] if label is None else label
     relabelled, left_out = int((labels != decoded.labels).sum()), int((~keep).sum())

@@ -209,10 +209,8 @@ def _decode(
             _complete(store, contents)
             decoded = look_up(key, recipe)
     if decoded is None:
-        raise StorageError(
-            f"The cache at {cache.cache_root()} does not keep what is written there",
-            f"{elsewhere.capitalize()}.",
-        )
+        problem = f"The cache at {cache.cache_root()} does not keep what is written there"
+        raise StorageError(problem, f"{elsewhere.capitalize()}.")
     return decoded
 
 

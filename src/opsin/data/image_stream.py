@@ -233,10 +233,8 @@ def cut_stream(stream: Stream, shard: Shard, again: Stream) -> Stream:
                 yield image
             digest.update(counted_name(image.name))
         if digest.hexdigest() != inputs.fingerprint:
-            raise SourceError(
-                f"Images of {stream.source} were added, removed or renamed meanwhile",
-                "Begin anew with another file.",
-            )
+            problem = f"Images of {stream.source} were added, removed or renamed meanwhile"
+            raise SourceError(problem, "Begin anew with another file.")
 
     count = len(inputs.rows)
     return replace(stream, each=each, count=lambda: count, inputs=inputs, passing=False)

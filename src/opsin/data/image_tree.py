@@ -54,10 +54,8 @@ def natural(name: str) -> str:
     """Return a sort key that orders numbers in names by value, before other text."""
 
     def with_length(number: re.Match[str]) -> str:
-        digits = number[0]
-        if not digits.isascii():
-            digits = "".join(str(unicodedata.decimal(digit)) for digit in digits)
-        digits = digits.lstrip("0")
+        ascii_digits = (str(unicodedata.decimal(digit)) for digit in number[0])
+        digits = (number[0] if number[0].isascii() else "".join(ascii_digits)).lstrip("0")
         return f"\1{chr(min(len(digits), 0x10FFFF))}{digits}"
 
     # Flat strings: a million nested tuples would take a gigabyte.

@@ -108,10 +108,7 @@ def load_bytes(
     image: Image.Image, bits: Bits | None, content: bytes | None = None,
     again: Callable[[], ImageFile.ImageFile] | None = None,
 ) -> tuple[Image.Image, str | None, int]:  # fmt: skip
-    """Decode an image to bytes; return it with a note and the bits that its values need.
-
-    For a file not yet decoded, pass its ``content`` and ``again``, which reopens it.
-    """
+    """Decode an image, of a file by its content, to bytes; note the bits that its values need."""
     stated, colours, depth = (0, 0), False, 0
     if content is not None and isinstance(image, ImageFile.ImageFile):
         stated, colours = _stated_depth(image, content), _take_bytes(image)

@@ -48,10 +48,7 @@ def has_no_images(run: RunDirectory) -> bool:
 
 
 def recipe_of_run(run: RunDirectory, data: Places = ()) -> DataRecipe:
-    """Return the recipe of a run's images at their current paths.
-
-    ``data`` names the paths in the run's order, the test images last.
-    """
+    """Return the recipe of a run's images, at other paths in its order, the test images last."""
     recipe = _recorded(run)
     places = [os.fspath(path) for path in ([data] if isinstance(data, str | os.PathLike) else data)]
     known = [*recipe.sources, *([recipe.test] if recipe.test else [])]
@@ -60,10 +57,8 @@ def recipe_of_run(run: RunDirectory, data: Places = ()) -> DataRecipe:
     elif places and len(places) == len(recipe.sources):
         recipe = recipe.model_copy(update={"sources": tuple(places)})
     elif places:
-        raise RecipeError(
-            f"{run.path} has {counted(len(known), 'source')}, not {len(places)}",
-            f"They were, in this order: {', '.join(known)}.",
-        )
+        problem = f"{run.path} has {counted(len(known), 'source')}, not {len(places)}"
+        raise RecipeError(problem, f"They were, in this order: {', '.join(known)}.")
     gone = [source for source in _missing(recipe) if source not in places]
     if gone and not has_no_images(run):
         raise MovedError(run.path, gone)
@@ -92,10 +87,8 @@ def _missing(recipe: DataRecipe) -> list[str]:
 def load_run_images(run: RunDirectory, data: Places = (), *, watcher: Watcher = SILENT) -> Dataset:
     """Read a run's images, in its order and parts, and verify that they are unchanged."""
     if has_no_images(run):
-        raise RunError(
-            f"{run.path} was imported without any images",
-            "Import it again with some: opsin import FILE --data SOURCE.",
-        )
+        advice = "Import it again with some: opsin import FILE --data SOURCE."
+        raise RunError(f"{run.path} was imported without any images", advice)
     recipe = recipe_of_run(run, data)
     if not run.dataset.is_file():  # ended before writing dataset.json
         return load_recipe(recipe, watcher=watcher)

@@ -6,7 +6,6 @@ import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -74,20 +73,13 @@ class SplitInputs:
     recorded: NDArray[np.uint8] | None = None
     corrected: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
 
-    @cached_property
-    def independent(self) -> NDArray[np.int64]:
-        """Number of units of each class, ``int64[K]``."""
-        count = len(self.classes)
-        return np.bincount(np.unique(self.units * count + self.labels) % count, minlength=count)
-
     def keys(self, recipe: DataRecipe, cut: Literal["test", "val"]) -> NDArray[np.float64]:
         """Return a hash from 0 to 1 for each image, equal within a unit."""
-        seed = recipe.split_seed + (2**31 if cut == "val" else 0)
-        start = f"opsin split {seed}".encode()
-        groups = self.groups or [""] * len(self.labels)
+        start = f"opsin split {recipe.split_seed + (2**31 if cut == 'val' else 0)}".encode()
+        pairs = zip(self.groups or [""] * len(self.labels), self.source_digests, strict=True)
         contents = (
             group.encode("utf-8", "surrogateescape") if group else digest.tobytes()
-            for group, digest in zip(groups, self.source_digests, strict=True)
+            for group, digest in pairs
         )
         digests = b"".join(hashlib.sha256(start + content).digest()[:16] for content in contents)
         # Two numbers each, since the smallest of several would not be uniform itself.
@@ -119,8 +111,7 @@ def make_split(subjects: SplitInputs, recipe: DataRecipe) -> Split:
         elif recipe.test_fraction:
             cut.take_share(recipe.test_fraction)
     if cut_val:
-        # By a second hash: a test part that was cut by the first, and is given now, used up its
-        # range.
+        # By a second hash: a test part that was cut by the first, and is given now, used it up.
         cut = _Cut(subjects, parts, free, subjects.keys(recipe, "val"), VAL)
         cut.take_share(recipe.val_fraction)
     return _checked(subjects, parts)
@@ -189,16 +180,16 @@ class _Cut:
         numbers = self.keys[rows[first]]
         held, sizes = np.unique(unit[rows] * classes + labels[rows], return_counts=True)
         holder, label = np.divmod(held, classes)
-        large = self.subjects.independent >= LARGE
+        independent = np.unique(self.subjects.units * classes + labels) % classes
+        large = np.bincount(independent, minlength=classes) >= LARGE
         small = np.flatnonzero(~(large & _are_even(label, numbers[holder], classes, edges))[label])
         # Units of one class come later, to balance those of several.
         alone = np.bincount(holder[small], minlength=len(numbers))[holder[small]] < 2
         turn = np.where(alone, 1, np.where(numbers[holder[small]] < early, 0, 2))
         small = small[np.lexsort((holder[small], numbers[holder[small]], turn))]
         ranked: dict[int, list[tuple[int, int]]] = {}
-        for index in small.tolist():
-            content = int(label[index]), int(sizes[index])
-            ranked.setdefault(int(holder[index]), []).append(content)
+        for one, k, size in zip(*(a[small].tolist() for a in (holder, label, sizes)), strict=True):
+            ranked.setdefault(one, []).append((k, size))
         return unit, numbers, ranked
 
     def _take(self, unit: NDArray[np.int64], chosen: NDArray[np.bool_]) -> None:
@@ -298,10 +289,8 @@ def recorded_parts(
         raise RunError(f"{run} ended before it recorded the parts of its images")
     kept = directory.load_arrays(directory.split)
     if "fold" in kept:
-        raise RecipeError(
-            f"{run} learnt from all its images, and was judged by all of them",
-            "Leave parts_of out: images that come later move nothing there.",
-        )
+        problem = f"{run} learnt from all its images, and was judged by all of them"
+        raise RecipeError(problem, "Leave parts_of out: images that come later move nothing there.")
     known: dict[bytes, int] = {}
     # Of copies in several parts, the training one wins.
     for part, code in (("test", TEST), ("val", VAL), ("train", TRAIN)):

@@ -24,7 +24,7 @@ from opsin.core.glossary import SITE
 from opsin.data.image_tree import is_image_name, is_visible
 from opsin.data.images import content_of, open_apart
 from opsin.studio.datasets.decoded_dataset import DecodedDataset, open_run, open_set, png_of
-from opsin.studio.datasets.upload_import import TRAY
+from opsin.studio.datasets.uploads import TRAY
 from opsin.studio.errors import NotThere
 from opsin.studio.projects import Project
 from opsin.studio.threads import IMAGES, ComputedOnce

@@ -20,19 +20,12 @@ from opsin.studio.trash import Removed
 
 @dataclass(frozen=True)
 class Project:
-    """A dataset of the studio with its classifiers; or classifiers of other images.
+    """A dataset of the studio with its classifiers; or classifiers of other images."""
 
-    Args:
-        id: Id of the dataset, or the one that a dataset of these images would have.
-        name: Name of the dataset, or of the source.
-        dataset: The dataset; ``None`` where only classifiers are known.
-        runs: All trainings, the newest first.
-    """
-
-    id: str
-    name: str
+    id: str  # of the dataset, or that which a dataset of these images would have
+    name: str  # of the dataset, or of the source
     dataset: LibraryDataset | None
-    runs: tuple[RunRow, ...] = ()
+    runs: tuple[RunRow, ...] = ()  # all trainings, the newest first
 
     @property
     def classifiers(self) -> list[RunRow]:

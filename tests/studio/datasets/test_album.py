@@ -24,7 +24,7 @@ from opsin.data.dataset import load_recipe
 from opsin.studio.context import Studio
 from opsin.studio.datasets.album import UNSORTED, Album
 from opsin.studio.datasets.catalogue import LibraryDataset
-from opsin.studio.datasets.upload_import import SentFile
+from opsin.studio.datasets.uploads import SentFile
 from opsin.studio.errors import NotThere, new_api
 from opsin.studio.image_routes import add_routes
 from opsin.studio.pages.photo_things import ConfirmedLabels, Thing, things_to_look_at

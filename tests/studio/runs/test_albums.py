@@ -107,16 +107,14 @@ def test_rows_of_a_run_stay_when_files_are_renamed(shapes: Path, tmp_path: Path)
     directory = RunDirectory(write_run(tmp_path / "runs", "one", data, answers_right(data, 0.8)))
     directory.corrections.write_bytes(table.read_bytes())
     before = open_run("one", directory)
-    shown = [(before.digest(row), before.label(row), before.parts[row]) for row in range(len(data))]
+    shown = [(before.digest(row), before.label(row)) for row in range(len(data))]
     for file in sorted(shapes.rglob("*.png")):
         file.rename(file.with_name(f"{99 - int(file.stem)}x.png"))
     opsin.load(shapes)
     after = open_run("one", directory)
-    assert shown == [
-        (after.digest(row), after.label(row), after.parts[row]) for row in range(len(data))
-    ]
+    assert shown == [(after.digest(row), after.label(row)) for row in range(len(data))]
     here = open_set(set_of(shapes))
-    assert [here.digest(row) for row in after.decoded.rows] == [digest for digest, _, _ in shown]
+    assert [here.digest(row) for row in after.decoded.rows] == [digest for digest, _ in shown]
     assert [after.name(row) for row in range(len(data))] != data.names
 
 

@@ -90,14 +90,10 @@ def locate(request: SourceRequest) -> LocatedSource:
     from opsin.data.sources.named import NAMES  # noqa: PLC0415
 
     if request.is_file:
-        raise SourceError(
-            f"{request.written} is a file of another kind than {kinds_in_words()}",
-            "Put images into one sub-folder for each class and give the folder.",
-        )
-    raise SourceError(
-        f"There is no {request.written!r} here, and Opsin's own names are {', '.join(NAMES)}",
-        "Check the spelling, or give the folder's whole name.",
-    )
+        why = f"{request.written} is a file of another kind than {kinds_in_words()}"
+        raise SourceError(why, "Put images into one sub-folder for each class and give the folder.")
+    problem = f"There is no {request.written!r} here, and Opsin's own names are {', '.join(NAMES)}"
+    raise SourceError(problem, "Check the spelling, or give the folder's whole name.")
 
 
 def open_stream(

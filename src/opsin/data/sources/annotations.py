@@ -80,10 +80,8 @@ def _annotations_in(path: Path) -> _Annotations:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise SourceError(f"{path.name} cannot be used ({reason})", "Export it again.") from error
     if annotations is None:
-        raise SourceError(
-            f"{path.name} is no export of classes from COCO or Label Studio",
-            "Export it as CSV with the columns path and label, or as a folder for each class.",
-        )
+        problem = f"{path.name} is no export of classes from COCO or Label Studio"
+        raise SourceError(problem, "Export it as CSV with path and label, or a folder a class.")
     return annotations
 
 

@@ -265,10 +265,8 @@ def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
     watcher.end()
     if not written:
         words = image_tree.left_out_in_words(passed.listed())
-        raise SourceError(
-            f"{path} has no images, tables or arrays" + (f", but {words}" if words else ""),
-            "Archives within it are not opened: unpack those first.",
-        )
+        what = f"{path} has no images, tables or arrays" + (f", but {words}" if words else "")
+        raise SourceError(what, "Archives within it are not opened: unpack those first.")
     about = [entry.model_dump() for entry in passed.listed()]
     (folder / LEFT_OUT_FILE).write_text(json.dumps(about), encoding="utf-8")
 

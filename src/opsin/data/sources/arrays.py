@@ -103,10 +103,8 @@ def _checked(
         )
     images, note = to_bytes_or_deep(images, source)
     if note:
-        raise SourceError(
-            f"{source} has {note.partition(' taken')[0]}, and not 0 (black) to 255 (white)",
-            "Bring them there: (255.0 * images).round().astype('uint8')",
-        )
+        problem = f"{source} has {note.partition(' taken')[0]}, and not 0 (black) to 255 (white)"
+        raise SourceError(problem, "Scale them: (255.0 * images).round().astype('uint8')")
     if labels.ndim != 1 or labels.size != images.shape[0] or labels.size == 0:
         raise SourceError(
             f"{source} has {images.shape[0]:,} images and labels of shape {list(labels.shape)}; "
@@ -138,10 +136,8 @@ def as_array(value: Any, name: str) -> NDArray[Any]:
     try:
         return np.asarray(value)
     except Exception as error:
-        raise SourceError(
-            f"NumPy makes no array of {name}, a {type(value).__name__} ({error})",
-            "Bring all images to one size: np.stack(images)",
-        ) from error
+        problem = f"NumPy makes no array of {name}, a {type(value).__name__} ({error})"
+        raise SourceError(problem, "Bring all images to one size: np.stack(images)") from error
 
 
 @contextlib.contextmanager

@@ -146,11 +146,13 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
 def key_of_files(*files: Any) -> str:
     """Return a key of files' names, sizes and times of change; some may be missing."""
-    key, here = hashlib.sha256(), os.getcwd()  # noqa: PTH109  as text
+    key = hashlib.sha256()
     for file in files:
-        path = repr(file) if isinstance(file, PackedImage) else os.path.join(here, file)  # noqa: PTH118
+        path = repr(file) if isinstance(file, PackedImage) else os.fspath(file)
         stamp = file_stamp(path)
         known = (-1, -1) if stamp == MISSING else (stamp.size, stamp.mtime_ns)
+        if not (isinstance(file, PackedImage) or os.path.isabs(path)):  # noqa: PTH117
+            path = os.path.abspath(path)  # noqa: PTH100
         # Names that are not Unicode have lone surrogates, which repr escapes.
         key.update(repr((path, *known)).encode("utf-8", "surrogateescape"))
     return key.hexdigest()
@@ -163,16 +165,12 @@ def check_classes(
     if not labels.size:
         raise SourceError(f"{source} has no images")
     if len(classes) < 2:
-        raise SourceError(
-            f"{source} has one class only ({', '.join(classes)}); two or more are expected",
-            "Add a sub-folder with images of something else.",
-        )
+        one = f"{source} has one class only ({', '.join(classes)}); two or more are expected"
+        raise SourceError(one, "Add a sub-folder with images of something else.")
     counts = np.bincount(labels, minlength=len(classes))
     if few := [f"{name!r} has {n}" for name, n in zip(classes, counts, strict=True) if n < 2]:
-        raise SourceError(
-            f"At least two images of each class are expected: {', '.join(few[:5])}",
-            "Add images, or leave the class out with --classes.",
-        )
+        problem = f"At least two images of each class are expected: {', '.join(few[:5])}"
+        raise SourceError(problem, "Add images, or leave the class out with --classes.")
     learnt = set(labels[source_parts <= TRAIN].tolist())
     unlearnt = [name for label, name in enumerate(classes) if label not in learnt]
     if np.any(source_parts == TRAIN) and unlearnt:
@@ -233,13 +231,9 @@ def _check_test(
 ) -> None:
     known = set(map(nfc, classes))
     if unknown := [name for name in parts[-1].classes if nfc(name) not in known]:
-        raise SourceError(
-            f"{sources[-1]} has classes that the training images lack: {', '.join(unknown[:5])}",
-            f"They have {', '.join(classes[:10])}.",
-        )
+        what = f"{sources[-1]} has classes that the training images lack: {', '.join(unknown[:5])}"
+        raise SourceError(what, f"They have {', '.join(classes[:10])}.")
     for source, part in zip(sources[:-1], parts, strict=False):
         if np.any(part.source_parts == TEST):
-            raise SourceError(
-                f"{source} has a test part of its own beside {sources[-1]}",
-                "Leave --test out, or give the training part alone.",
-            )
+            problem = f"{source} has a test part of its own beside {sources[-1]}"
+            raise SourceError(problem, "Leave --test out, or give the training part alone.")

@@ -201,10 +201,8 @@ def _open_address(request: SourceRequest) -> tuple[StoreAddress, Bucket, StoredO
     bucket, key = open_bucket(address), address.key
     stored = bucket.find(key) if key and not key.endswith("/") else None
     if stored and not (is_image_name(key) or table.is_table(Path(stored.name))):
-        raise SourceError(
-            f"{address} is no image or table",
-            f"Fetch archives and arrays first; for a folder, write {address}/ with a slash.",
-        )
+        advice = f"Fetch archives and arrays first; for a folder, write {address}/ with a slash."
+        raise SourceError(f"{address} is no image or table", advice)
     return address, bucket, stored
 
 

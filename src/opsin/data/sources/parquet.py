@@ -245,19 +245,15 @@ def _from_hub(request: SourceRequest) -> _Tables:
         raise SourceError(error.message, error.advice) from error
     names = sorted(file.relative_to(root).as_posix() for file in root.rglob("*.parquet"))
     if not names:
-        raise SourceError(
-            f"{request.written} has no Parquet files",
-            f"Name the hub's own: {PREFIX}{name.repository}@refs/convert/parquet",
-        )
+        advice = f"Name the hub's own: {PREFIX}{name.repository}@refs/convert/parquet"
+        raise SourceError(f"{request.written} has no Parquet files", advice)
     files = [root / file for file in _of_config(names, address["config"], request)]
     for match in filter(None, (_SHARD.search(file.name) for file in files)):
         # A download that broke off leaves some.
         there = sum(file.name.startswith(match.string[: match.start() + 1]) for file in files)
         if there < int(match[1]):
-            raise SourceError(
-                f"Of {request.written}, {there:,} of {int(match[1]):,} files are here",
-                "The same command with a connection fetches the rest.",
-            )
+            problem = f"Of {request.written}, {there:,} of {int(match[1]):,} files are here"
+            raise SourceError(problem, "The same command with a connection fetches the rest.")
     return _in_parts(files, root, request.allowed(root.parent.parent, *files))
 
 
@@ -313,10 +309,8 @@ def located_frame(
 ) -> LocatedSource:
     """Read the images of a data frame, of any library, into the cache."""
     if not (hasattr(frame, "columns") and hasattr(frame, "__getitem__")):
-        raise SourceError(
-            f"A {title_of(frame)} is no source and no data frame",
-            "Give arrays to opsin.from_arrays, a data set of Hugging Face by data.to_parquet.",
-        )
+        advice = "Give arrays to opsin.from_arrays, a data set of Hugging Face by data.to_parquet."
+        raise SourceError(f"A {title_of(frame)} is no source and no data frame", advice)
     names = [str(name) for name in frame.columns]
     schema = TableSchema.of(names, columns, title, usual=_USUAL)
     cells = {ours: frame[theirs].to_list() for ours, theirs in schema.columns.items()}

@@ -75,10 +75,8 @@ class SourceRequest:
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.columns or {} if name not in COLUMNS]:
-            raise SourceError(
-                f"Columns are {', '.join(COLUMNS)}, not {', '.join(unknown)}",
-                "Write ours=theirs, such as path=file,label=species.",
-            )
+            problem = f"Columns are {', '.join(COLUMNS)}, not {', '.join(unknown)}"
+            raise SourceError(problem, "Write ours=theirs, such as path=file,label=species.")
 
     # os.path in these, because it answers for impossible names instead of raising.
     @cached_property
@@ -106,10 +104,7 @@ class SourceRequest:
         return self.is_file and self.path.suffix.lower() in suffixes
 
     def allowed(self, folder: Path, *files: Path) -> AllowedFolder | None:
-        """Return the folder where a table may name images, or ``None`` for anywhere.
-
-        The folder's own ``files`` must lie there, too.
-        """
+        """Return the folder where its images and ``files`` must lie; ``None`` for anywhere."""
         if self.outside and not self.archive:
             return None
         allowed = self.archive or AllowedFolder(folder, follow_links=self.follow_links)
@@ -203,10 +198,8 @@ class _Columns:
         known = (identity or content, label, part)
         again = not self._is_new(*known)
         if self._is_new(*known, row.group) and again:
-            raise SourceError(
-                f"{row.name} is in two groups, one of them {row.group or 'none'!r}",
-                "Keep one of its rows.",
-            )
+            problem = f"{row.name} is in two groups, one of them {row.group or 'none'!r}"
+            raise SourceError(problem, "Keep one of its rows.")
         if again:
             self._repeated += 1
             return False
@@ -262,10 +255,7 @@ def collect(
     key: str | None = None, classes: Callable[[], Sequence[str]] = tuple, total: int = 0,
     most: float = math.inf, watcher: Watcher = SILENT,
 ) -> LabelledImages:  # fmt: skip
-    """Collect rows into a source: files stay in place, contents are cached under a key.
-
-    ``classes`` gives the source's own order of the classes, once the rows have been read.
-    """
+    """Collect rows into a source: files stay in place, contents are cached under a key."""
     rows = iter(rows)
     first = next(rows, None)
     packed = first is not None and isinstance(first.reference, bytes)
@@ -305,10 +295,8 @@ def collect(
         publish_directory(scratch, _folder_of(key))
     kept = open_packed(source, key)
     if kept is None:
-        raise SourceError(
-            f"The cache at {cache_root()} did not keep what was written there",
-            "Set OPSIN_CACHE to another folder.",
-        )
+        problem = f"The cache at {cache_root()} did not keep what was written there"
+        raise SourceError(problem, "Set OPSIN_CACHE to another folder.")
     return kept
 
 

@@ -151,7 +151,16 @@ def records(path: Path) -> tuple[list[str], Iterator[tuple[int, Mapping[str, Any
         return list(first[1] if first else ()), itertools.chain([first] if first else [], rows)
     lines = _fields(path)
     _, head = next(lines, (0, list[str]()))
-    return head, _csv_rows(path, head, lines)
+
+    def named() -> Iterator[tuple[int, Mapping[str, Any]]]:
+        for line, row in lines:
+            if len(row) > len(head):
+                problem = f"has {len(row)} fields, and the header {len(head)}"
+                advice = 'Put fields that hold the separator into quotes: "a, b".'
+                raise _wrong(path, line, problem, advice)
+            yield line, dict(zip(head, row, strict=False))
+
+    return head, named()
 
 
 def _json_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -165,17 +174,6 @@ def _json_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
             if problem:
                 raise _wrong(path, line, problem, 'Write {"path": …, "label": …}, one a line.')
             yield line, values
-
-
-def _csv_rows(
-    path: Path, head: list[str], lines: Iterator[tuple[int, list[str]]]
-) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for line, row in lines:
-        if len(row) > len(head):
-            problem = f"has {len(row)} fields, and the header {len(head)}"
-            advice = 'Put fields that hold the separator into quotes: "a, b".'
-            raise _wrong(path, line, problem, advice)
-        yield line, dict(zip(head, row, strict=False))
 
 
 def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -293,10 +291,8 @@ def metadata_tables(root: Path, columns: Mapping[str, str] | None) -> list[Path]
     tables = {part.name: metadata_in(part) for part in parts}
     lacking = [name for name, table in tables.items() if table is None]
     if 0 < len(lacking) < len(parts):
-        raise SourceError(
-            f"{root} has no metadata file with labels in {', '.join(lacking)}",
-            f"Add {' or '.join(_METADATA)} there, or take the folder away.",
-        )
+        problem = f"{root} has no metadata file with labels in {', '.join(lacking)}"
+        raise SourceError(problem, f"Add {' or '.join(_METADATA)} there, or take the folder away.")
     return [table for table in tables.values() if table]
 
 

@@ -33,7 +33,7 @@ from opsin.data.sources.named import NAMES
 from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.dataset_search import list_images
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
-from opsin.studio.datasets.upload_import import TRAY
+from opsin.studio.datasets.uploads import TRAY
 from opsin.studio.errors import NotThere
 from opsin.studio.people import allows
 
@@ -49,21 +49,13 @@ LabelChange = tuple[str, str, str | None, str | None]
 
 @dataclass(frozen=True, eq=False)
 class Contents:
-    """The photographs in a dataset's source and in its tray.
+    """The photographs in a dataset's source and in its tray."""
 
-    Args:
-        classes: Names of the classes, empty ones too.
-        names: Each photograph's name, its path below the source.
-        labels: Each photograph's class in the source, or `UNSORTED`: ``int64[N]``.
-        files: The files, or contents in one file; ``None`` for arrays, which have no original.
-        stamps: Each photograph's time of change and size, or its place in the one file.
-    """
-
-    classes: tuple[str, ...]
-    names: Sequence[str]
-    labels: NDArray[np.int64]
-    files: Sequence[str | PackedImage] | None = None
-    stamps: Sequence[tuple[int, int]] = ()
+    classes: tuple[str, ...]  # empty ones too
+    names: Sequence[str]  # paths below the source
+    labels: NDArray[np.int64]  # each photograph's class in the source, or `UNSORTED`
+    files: Sequence[str | PackedImage] | None = None  # arrays have no original
+    stamps: Sequence[tuple[int, int]] = ()  # time of change and size, or the place in the one file
 
     @cached_property
     def tokens(self) -> list[str]:
@@ -230,21 +222,13 @@ class Corrections:
 
 @dataclass(frozen=True, eq=False)
 class Album:
-    """The photographs of a dataset with their classes.
-
-    Args:
-        dataset: The dataset.
-        contents: Its files; for sources of arrays, its decoded images.
-        labels: Class of each photograph now, `OUT` or `UNSORTED`: ``int64[N]``.
-        rows: Row of each in the decoded images, -1 until it was read: ``int64[N]``.
-        opened: The decoded images, once they were read.
-    """
+    """The photographs of a dataset with their classes."""
 
     dataset: LibraryDataset
-    contents: Contents
-    labels: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    opened: DecodedDataset | None = None
+    contents: Contents  # for sources of arrays, the decoded images
+    labels: NDArray[np.int64]  # class of each photograph now, `OUT` or `UNSORTED`
+    rows: NDArray[np.int64]  # of each in the decoded images, -1 until it was read
+    opened: DecodedDataset | None = None  # the decoded images, once they were read
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ from opsin.data.image_tree import holds_images
 from opsin.data.sources import named
 from opsin.data.split import TRAIN, part_named
 from opsin.studio.datasets.dataset_search import key_of
-from opsin.studio.datasets.upload_import import class_name, file_name
+from opsin.studio.datasets.uploads import class_name, file_name
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import Job, command
 from opsin.studio.jobs.queue import Queue
@@ -188,7 +188,7 @@ class Library:
         """The datasets that can be restored, the last removed first."""
         items = []
         for item in self._trash.removed():
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError, RecursionError):
                 items.append(item._replace(name=LibraryDataset.read(item.place).title))
         return items
 
@@ -200,6 +200,8 @@ class Library:
             if removed.folder in self._known:  # added anew meanwhile
                 self.remove(removed.folder)
             self._trash.restore(removed)
+            # Its check may have been broken off by the removal.
+            (self._folder / removed.folder / "look.json").unlink(missing_ok=True)
             self._take_in(removed.folder)
         record(f"restored the project {self.get(removed.folder).title}")
         return self.get(removed.folder)

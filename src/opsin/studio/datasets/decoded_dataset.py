@@ -21,7 +21,6 @@ from opsin.data.dataset import fingerprint_of
 from opsin.data.fill_cache import cache_key, look_up
 from opsin.data.run_images import pair_up, read_images, recipe_of_run
 from opsin.data.sources.contents import take
-from opsin.data.split import TEST, TRAIN, VAL
 from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.dataset_search import key_of
 from opsin.studio.errors import NotThere
@@ -44,8 +43,8 @@ class DecodedDataset:
 
     def __init__(self, id_: str, decoded: Decoded, key: str, recipe: DataRecipe) -> None:
         self.id, self.decoded, self.key, self.recipe = id_, decoded, key, recipe
-        #: The part of each image, as `opsin.data.split` numbers them: ``uint8[N]``.
-        self.parts: NDArray[np.uint8] = decoded.source_parts
+        #: Whether a run kept a part of the images for validation.
+        self.has_val = False
         #: Names of the classes, in the order of their labels.
         self.classes = list(decoded.classes)
         #: What the last check of a dataset found, by its kind, and the job of that check.
@@ -128,11 +127,8 @@ def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
             "Put them back, or train again.",
         )
     opened = DecodedDataset(run_id, kept, key, read)
-    arrays, opened.route = directory.load_arrays(directory.split), "run-images"
-    opened.parts = np.zeros_like(opened.parts)
-    for code, part in ((TRAIN, "train"), (VAL, "val"), (TEST, "test")):
-        rows = arrays.get(part, np.array([], np.int64))
-        opened.parts[rows[rows < len(opened)]] = code
+    opened.route = "run-images"
+    opened.has_val = len(directory.load_arrays(directory.split).get("val", ())) > 0
     return opened
 
 

@@ -22,7 +22,7 @@ from opsin.data.formats import SUFFIXES
 from opsin.data.images import open_apart
 from opsin.studio import people
 from opsin.studio.datasets.album import Corrections, LabelChange, change_lines, read_lines
-from opsin.studio.datasets.upload_import import class_name, file_name
+from opsin.studio.datasets.uploads import class_name, file_name
 from opsin.studio.trash import KEPT
 
 #: The folder, beside a dataset's own, of what was removed; its folders are named by the time.
@@ -55,17 +55,11 @@ def no_class(name: str) -> SourceError:
 
 
 class PhotoFiles:
-    """The files and labels of a dataset's photographs; each change is noted before it is made.
-
-    Args:
-        record: The dataset's folder of small files.
-        source: Its folder of photographs; ``None`` for datasets that were not made here.
-        title: Its title now.
-    """
+    """The files and labels of a dataset's photographs; each change is noted before it is made."""
 
     def __init__(self, record: Path, source: Path | None, title: Callable[[], str] = str) -> None:
         self._file, self._table = record / "changes.json", record / "corrections.csv"
-        self._source, self._title = source, title
+        self._source, self._title = source, title  # no source if it was not made here
         #: Held during changes.
         self.lock = threading.RLock()
         #: The number of times that files were moved here.

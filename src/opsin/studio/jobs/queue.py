@@ -16,7 +16,6 @@ from typing import Any, Final
 from opsin.core.artifacts.run_directory import RunDirectory, free_run_name
 from opsin.core.errors import OpsinError, RunError, StorageError
 from opsin.core.storage import storage_errors
-from opsin.data.run_images import recipe_of_run
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import (
     LOG,
@@ -94,13 +93,13 @@ class Queue:
 
     def add(
         self, kind: Kind, title: str, argv: Sequence[str], *, run: str | None = None,
-        project: str = "", expected: Mapping[str, float] | None = None, goes_on: bool = False,
+        project: str = "", expected: Mapping[str, float] | None = None,
     ) -> Job:  # fmt: skip
         """Append a job to the queue; a later `tick` starts it."""
         require("viewer" if kind in _OF_VIEWERS else "owner")
         job = Job(
             kind=kind, title=title[:_TITLE_MOST], argv=tuple(argv), run=run, project=project,
-            expected=dict(expected or {}), goes_on=goes_on, by=visitor.get().id,
+            expected=dict(expected or {}), by=visitor.get().id,
         )  # fmt: skip
         with self._guard:
             self._check_room(job)
@@ -155,16 +154,6 @@ class Queue:
                 self._check_room(job)
                 job = job.model_copy(update=dict.fromkeys(("cause", "pid", "started", "ended")))
                 self._put(job, state="waiting", signals=0, goes_on=True)
-
-    def continue_run(self, run: RunDirectory, title: str, project: str) -> None:
-        """Put the rest of a run's training into the queue, unless another window was quicker."""
-        recipe_of_run(run)  # or it is asked where the images are
-        jobs = [job for job in self.jobs() if job.training and job.run == run.path.name]
-        if not jobs:
-            words, name = command("resume", run.path), run.path.name
-            self.add("train", title, words, run=name, project=project, goes_on=True)
-        elif jobs[0].over:  # the last one that ended
-            self.resume(jobs[0].id)
 
     def remove(self, id: str) -> None:  # noqa: A002
         """Remove a job, but not its run; a short running job is ended."""

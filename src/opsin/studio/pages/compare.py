@@ -25,9 +25,8 @@ from opsin.studio.pages.page import Page
 from opsin.studio.pages.verdicts import confidence_of, right_of, span
 from opsin.studio.threads import IMAGES, ComputedOnce
 from opsin.studio.ui import kit, layout
-from opsin.studio.ui.gallery import GalleryImage, ImageGallery, Mark
+from opsin.studio.ui.gallery import GalleryImage, ImageGallery, ImageViewer, Mark
 from opsin.studio.ui.tables import table
-from opsin.studio.ui.viewer import ImageViewer
 from opsin.studio.words import safe
 
 #: Most classifiers in a comparison.

@@ -13,7 +13,7 @@ from nicegui import ui
 from opsin.core.format import ago, count, counted, day
 from opsin.studio.context import Studio
 from opsin.studio.datasets.catalogue import LibraryDataset
-from opsin.studio.datasets.upload_import import SentFile, common_name
+from opsin.studio.datasets.uploads import SentFile, common_name
 from opsin.studio.image_routes import COVERS
 from opsin.studio.jobs import training_form
 from opsin.studio.pages.page import Page

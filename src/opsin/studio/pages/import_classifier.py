@@ -12,7 +12,7 @@ from nicegui import ui
 from opsin.backbones.pixel_values import CHOICES
 from opsin.data.sources.named import NAMES
 from opsin.studio.context import Studio
-from opsin.studio.datasets.upload_import import SentFile, file_name
+from opsin.studio.datasets.uploads import SentFile, file_name
 from opsin.studio.jobs.job import JobAnswer, command
 from opsin.studio.jobs.queue import JobAction, new_output_folder
 from opsin.studio.pages.page import Page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 import secrets
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from opsin.data.run_images import recipe_of_run
 from opsin.report.inside.decision_sections import METHODS
 from opsin.report.inside.layer_sections import figure
 from opsin.studio.context import Studio
-from opsin.studio.datasets.upload_import import SentFile
+from opsin.studio.datasets.uploads import SentFile
 from opsin.studio.pages.page import Page
 from opsin.studio.projects import Project
 from opsin.studio.runs.workers import Answer
@@ -84,10 +85,8 @@ async def inside(
     unit: str = "", view: str = "",
 ) -> None:  # fmt: skip
     """Build it."""
-    now = await IMAGES.run(studio.projects.get, project)
-    with layout.page(
-        studio, "Look inside", project=now, here="inside", guide="how-to/inspect.html"
-    ) as frame:
+    now, guide = await IMAGES.run(studio.projects.get, project), "how-to/inspect.html"
+    with layout.page(studio, "Look inside", project=now, here="inside", guide=guide) as frame:
         row = now.classifier(run)
         if row is None:
             words = "Train a classifier, and you can look inside it here."
@@ -102,13 +101,10 @@ async def inside(
         except OpsinError:
             pass
         names = {row.id: safe(now.title_of(row), 60) for row in now.classifiers}
-
-        def choose(run: str) -> None:
-            ui.navigate.to(layout.address(now, "inside", run=run))
-
         with frame.actions:
-            ui.select(names, value=row.id, label="Classifier",
-                      on_change=lambda event: choose(event.value))  # fmt: skip
+            field = ui.select(names, value=row.id, label="Classifier")
+        there = functools.partial(layout.address, now, "inside")
+        field.on_value_change(lambda event: ui.navigate.to(there(run=event.value)))
         shown = _Shown(image, layer, unit if _PLACE.fullmatch(unit) else "")
         body = _Inside(studio, now, row.id, rows, shown,
                        unfolded={_WHY} if view == "why" else set())  # fmt: skip
@@ -138,8 +134,6 @@ class _Inside:
                 self._status = kit.StatusLine()
             self._network = ui.element("div")
             self._result = ui.element("section").classes("stack").props('aria-label="Maps"')
-        with self._photo:
-            ui.skeleton(height="240px")
 
     async def start(self) -> None:
         """Show the network, and what the address names."""
@@ -168,14 +162,12 @@ class _Inside:
         image, layer, unit = self._shown
         if changes:
             asked = {"run": self._run, **self._shown._asdict()}
-            there = layout.address(self._project, "inside", **asked)
-            ui.navigate.history.push(kit.rooted(there))
+            ui.navigate.history.push(kit.rooted(layout.address(self._project, "inside", **asked)))
         if not self._blocks:  # the network could not be opened before
             await self.start()
             return
         self._graph.choose(layer)
         if not image:
-            self._photo.clear()
             self._result.clear()
             with self._result:
                 kit.empty("Choose a photograph to see what each block of the network makes of it.")
@@ -207,8 +199,8 @@ class _Inside:
                     given = self._studio.tried.get(wanted.image)
                 else:
                     options["image"] = f"out_of_fold/{self._rows[int(wanted.image)]}"
-            ask = self._studio.inside.ask
-            return await ask(self._run, do, given, on_progress=waiting.tell, **options)
+            tell, ask = waiting.tell, self._studio.inside.ask
+            return await ask(self._run, do, given, on_progress=tell, **options)
 
         asked = asyncio.create_task(answer())
         with area:
@@ -289,7 +281,14 @@ class _Inside:
         ask("How does this block compute?",
             lambda area: self._lesson(area, block, layer=layer.name))  # fmt: skip
         ask(_WHY, self._explain)
-        ask("How is the network built?", lambda _: self._structure())
+        rows = [
+            {"id": layer.name, "Block": block.title, "Layer": title_of(layer), "Name": layer.name,
+             "Gives": shape_in_words(layer), "Parameters": layer.parameters,
+             "Multiply-adds": layer.multiply_adds}
+            for block in self._blocks for layer in block.layers
+        ]  # fmt: skip
+        ask("How is the network built?",
+            lambda _: table(rows, "Layers of the network", hidden=("Name",)))  # fmt: skip
 
     def _add_units(
         self, answer: Answer, area: ui.element, more: ui.element, first: int = 0
@@ -419,16 +418,6 @@ class _Inside:
                     GalleryImage(answer.src(near["image"]), near["class"], near["class"])
                     for near in values["nearest"]
                 ])  # fmt: skip
-
-    def _structure(self) -> None:
-        """List all layers."""
-        rows = [
-            {"id": layer.name, "Block": block.title, "Layer": title_of(layer), "Name": layer.name,
-             "Gives": shape_in_words(layer), "Parameters": layer.parameters,
-             "Multiply-adds": layer.multiply_adds}
-            for block in self._blocks for layer in block.layers
-        ]  # fmt: skip
-        table(rows, "Layers of the network", hidden=("Name",))
 
 
 def _show_best(answer: Answer, size: tuple[int, int]) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from fastapi.responses import RedirectResponse
 from nicegui import ui
 
 from opsin.studio.context import Studio
 from opsin.studio.pages.page import Page
 from opsin.studio.ui import kit
-from opsin.studio.ui.layout import address, page
+from opsin.studio.ui.layout import page
 from opsin.studio.ui.training_cards import JobCard
 
 # Finished jobs that are shown.
@@ -51,16 +50,3 @@ def jobs(studio: Studio) -> None:
 
 
 PAGE = Page("/jobs", jobs, more="Jobs")
-
-
-def one_job(studio: Studio, id: str) -> RedirectResponse:  # noqa: A002  it stands in the address
-    """Lead to the training that a job is, or to all jobs."""
-    job = studio.jobs.get(id)
-    there = address(job.project, "train") if job.training and job.project else "/jobs"
-    if (row := studio.runs.find(job.run) if job.run else None) is not None:
-        where = "results" if row.has_classifier else "train"
-        there = address(studio.projects.of_run(row.id), where, run=row.id)
-    return RedirectResponse(there, 303)
-
-
-ONE = Page("/jobs/{id}", one_job)

@@ -22,8 +22,7 @@ from opsin.studio.datasets.album import OUT, Album
 from opsin.studio.people import require
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit
-from opsin.studio.ui.gallery import GalleryImage, ImageGallery
-from opsin.studio.ui.viewer import class_select
+from opsin.studio.ui.gallery import GalleryImage, ImageGallery, class_select
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:

@@ -22,9 +22,8 @@ from opsin.studio.pages.verdicts import confidence_of
 from opsin.studio.people import why_not
 from opsin.studio.runs.run_index import opaque
 from opsin.studio.threads import IMAGES
-from opsin.studio.ui.gallery import GalleryImage, ImageGallery
+from opsin.studio.ui.gallery import GalleryImage, ImageGallery, ImageViewer
 from opsin.studio.ui.kit import UndoBar
-from opsin.studio.ui.viewer import ImageViewer
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from typing import Final
 from nicegui import ui
 
 from opsin.core.artifacts.records import IMPORTED
-from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import PartFigures, RecordedRecipe, Report, SuspectedLabel
 from opsin.core.errors import OpsinError
 from opsin.core.format import ago, clock, count, counted, file_size
@@ -80,7 +79,7 @@ class _Results:
                 kit.empty("It is being trained. The results appear here when it is done.",
                           "Watch the training", layout.address(self._project, "train"))  # fmt: skip
             elif row.accuracy is None:
-                await self._without_figures(directory)
+                self._without_figures()
             else:
                 report = await asyncio.to_thread(directory.read, Report)
                 images = ResultImages(studio, directory, report, self._frame.undo)
@@ -92,7 +91,7 @@ class _Results:
                     ui.skeleton(height="200px")
                 ui.timer(0, partial(self._show_images, images, place), once=True)
 
-    async def _without_figures(self, directory: RunDirectory) -> None:
+    def _without_figures(self) -> None:
         row, project = self._row, self._project
         if row.state == "damaged":
             kit.error_line(f"Its files are damaged: {row.cause}. Remove it, and train again.")
@@ -105,16 +104,6 @@ class _Results:
             kit.empty(f"The training ended before the classifier was tested.{safe(cause, 400)}",
                       "Train again",
                       layout.address(project, "train", **{"from": row.id}))  # fmt: skip
-            states = await asyncio.to_thread(list, directory.checkpoints.glob("*.json"))
-            if row.in_steps and states:
-                kit.action("Continue the training", self._continue, needs="owner")
-
-    async def _continue(self) -> None:
-        title, jobs = self._project.title_of(self._row), self._studio.jobs
-        directory = RunDirectory(self._studio.runs.root / self._row.folder)
-        await asyncio.to_thread(jobs.continue_run, directory, title, self._project.id)
-        self._studio.changed.emit("jobs")
-        ui.navigate.to(layout.address(self._project, "train"))
 
     async def _show_images(self, images: ResultImages, place: ui.element) -> None:
         """Open the photographs, show the mistakes and fold the questions below."""
@@ -178,13 +167,7 @@ class _Results:
         with kit.icon_action("more_horiz", "More about this classifier"), ui.menu(), ui.list():
             if allows("owner"):
                 ui.menu_item("Rename", self._rename)
-            if others := [other for other in project.classifiers if other.id != row.id]:
-                two = sorted((row, others[0]), key=lambda row: row.started or 0)
-                ui.menu_item(
-                    f"Compare with {safe(project.title_of(others[0]), 40)}",
-                    lambda: ui.navigate.to(f"/compare?runs={two[0].id},{two[1].id}"),
-                )
-            ui.menu_item("All classifiers", lambda: ui.navigate.to("/classifiers"))
+            ui.menu_item("Compare or remove", lambda: ui.navigate.to("/classifiers"))
 
     async def _rename(self) -> None:
         before = self._frame.heading.text

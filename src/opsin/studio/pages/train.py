@@ -81,7 +81,6 @@ class _TrainPage:
         self._studio, self._project = studio, project
         self._run: RunRow | None = None  # its settings are those to begin with
         self._planned: dict[str, float] = {}  # seconds of each phase of what the form says
-        self._faults: ui.element | None = None
         self._estimate: ui.element | None = None
         self._changes = 0
         self._shown: list[tuple[str, bool]] = []
@@ -153,7 +152,7 @@ class _TrainPage:
         self._shown = [(job.id, job.over) for job in jobs]
         self._content.clear()
         self._frame.actions.clear()
-        self.live = self._estimate = self._faults = None
+        self.live = self._estimate = None
         with self._content:
             if not ongoing:
                 self._frame.retitle("Train")
@@ -202,8 +201,6 @@ class _TrainPage:
             note(f"With the settings of {self._project.title_of(self._run)}.")
         ui.label(self._images).classes("step")
         self._promise = note("")
-        if wrong:
-            ui.label(wrong).classes("warning")
         with self._frame.actions:
             if wrong and self._project.dataset is not None:
                 photos = layout.address(self._project, "photos")
@@ -218,7 +215,6 @@ class _TrainPage:
 
     def _more(self) -> None:
         self.settings.build_levels()
-        self._faults = ui.element("div")
         question("Advanced", self._advanced, is_open=self._run is not None)
 
     def _advanced(self) -> None:
@@ -232,18 +228,15 @@ class _TrainPage:
         """Say what would be trained now, or what is wrong."""
         if self.live is not None:
             return
-        faults, level, price = self.settings.faults, self.settings.level, self.settings.price
+        faults, level = self.settings.faults, self.settings.level
         self._button.set_enabled(not faults and not self.wrong and allows("owner"))
         self._planned = {}
-        promise = f"{level.words[:1].upper()}{level.words[1:]}." if level else price
-        self._promise.set_text("" if self.wrong else promise)
-        if self._faults is not None:
-            self._faults.clear()
-            with self._faults:
-                for fault in faults:
-                    error_line(fault)
+        promise = f"{level.words[:1].upper()}{level.words[1:]}." if level else ""
+        why_not = self.wrong or " ".join(f"{fault.rstrip('.')}." for fault in faults)
+        self._promise.set_text(why_not or promise)
+        self._promise.classes(replace="warning" if why_not else "note prose")
         self._changes += 1
-        if self._estimate is not None and (faults or price):
+        if self._estimate is not None and faults:
             self._estimate.clear()
             self._estimating.say("There is no estimate yet.")
         elif self._estimate is not None:

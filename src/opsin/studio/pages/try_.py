@@ -7,10 +7,9 @@ import csv
 import functools
 import itertools
 import secrets
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse
@@ -26,9 +25,9 @@ from opsin.data.images import content_of
 from opsin.data.sources.archive import is_archive, unpacked_folder
 from opsin.runtime.prediction import NONE_OF_THESE, Prediction
 from opsin.studio.context import Studio
-from opsin.studio.datasets.upload_import import SentFile, common_name, file_name
+from opsin.studio.datasets.uploads import SentFile, common_name, file_name
 from opsin.studio.errors import NotThere
-from opsin.studio.jobs.job import Job, command
+from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import JobAction, Queue, new_output_folder, output_of
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.verdicts import in_short
@@ -44,7 +43,6 @@ from opsin.studio.ui.training_settings import levels_for
 from opsin.studio.ui.waiting import Waiting
 from opsin.studio.words import safe
 
-_PACKED: Final = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 # Classes with a bar, and images that are named because they cannot be read.
 _BARS, _NAMED = 10, 50
 
@@ -96,18 +94,13 @@ def read_answers(jobs: Queue, job_id: str) -> list[AnsweredImage]:
 def read_answered(jobs: Queue, job_id: str, place: int) -> GivenImage:
     """An image of a job's table by its place: of the job's folder or archive, and none beside."""
     images, argv = read_answers(jobs, job_id), jobs.get(job_id).argv
-    gone = NotThere("The image is not there any more", "Go back to the answers.")
-    if not 0 <= place < len(images):
-        raise gone
     source = Path(argv[argv.index("predict") + 2])
-    try:
+    with contextlib.suppress(OSError, ValueError, IndexError, SourceError):
         folder = (unpacked_folder(source) if is_archive(source) else source).resolve()
         path = (folder / images[place].name).resolve()
-        if is_within(str(path), str(folder)):
+        if place >= 0 and is_within(str(path), str(folder)):
             return GivenImage("", path.name, content_of(path, path.name))
-    except (OSError, ValueError, SourceError):
-        pass
-    raise gone
+    raise NotThere("The image is not there any more", "Go back to the answers.")
 
 
 def _file(jobs: Queue, job_id: str, kind: str = "") -> Path:
@@ -167,7 +160,7 @@ class _Try:
         """Answer one image at once; of several, or of a zip, make a job."""
         with self._status.errors():
             key, job, name = "", "", files[0]["name"]
-            if len(files) > 1 or name.lower().endswith(_PACKED) or "/" in files[0]["path"]:
+            if len(files) > 1 or is_archive(Path(name)) or "/" in files[0]["path"]:
                 job = await UPLOADS.run(self._classify, files)
             else:
                 content = await UPLOADS.run(self._studio.uploads.take, files[0]["key"], name)
@@ -178,17 +171,13 @@ class _Try:
         """Make a job of many images, and return its id."""
         studio, run = self._studio, self._studio.runs.get(self._run.id)
         folder = new_output_folder(studio.jobs)
-        name = f"{count(len(files))} images" if len(files) > 1 else files[0]["name"]
-        try:
-            into = folder / file_name(common_name(files))
-            source = studio.uploads.finish(files, into, loose="images", needs="viewer").absolute()
-            table = folder.absolute() / "answers.csv"
-            argv = command("predict", run.path.absolute(), source, "--out", table)
-            title = f"{safe(name, 60)} by {safe(self._project.title_of(self._run), 60)}"
-            return studio.jobs.add("predict", title, argv, run=run.path.name).id
-        except OpsinError:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+        name = files[0]["name"] if len(files) == 1 else f"{count(len(files))} images"
+        into = folder / file_name(common_name(files))
+        source = studio.uploads.finish(files, into, loose="images", needs="viewer").absolute()
+        table = folder.absolute() / "answers.csv"
+        argv = command("predict", run.path.absolute(), source, "--out", table)
+        title = f"{safe(name, 60)} by {safe(self._project.title_of(self._run), 60)}"
+        return studio.jobs.add("predict", title, argv, run=run.path.name).id
 
     async def fill(self) -> None:
         """Show the answers, when the page is there."""
@@ -207,8 +196,7 @@ class _Try:
 
     async def _answers(self) -> None:
         """Show how far a job is, then its answers: one large, or all of them."""
-        jobs = self._studio.jobs
-        waited = JobAction(jobs, jobs.get(self._job))
+        waited = JobAction(jobs := self._studio.jobs, jobs.get(self._job))
 
         def tell(line: str) -> None:
             is_known = "so far" in line or "%" in line
@@ -217,7 +205,8 @@ class _Try:
         if not await waited.over(tell, lambda: self._holder.is_deleted):
             return
         if waited.job.state != "done":
-            raise stopped(waited.job, "Start it again.")
+            cause = kit.without_commands(waited.job.cause or "The work was stopped")
+            raise OpsinError(cause.rstrip("."), "Start it again.")
         images = await IMAGES.run(read_answers, jobs, self._job)
         if self._at:
             kept = await IMAGES.run(read_answered, jobs, self._job, int(self._at))
@@ -289,8 +278,7 @@ class _Try:
                         ui.link("Why this answer?", layout.address(self._project, "inside", **why))
                         kit.question("Where does it look?", lambda: self._where(key, answer.label))
                 with ui.element("div").classes("stack"):
-                    answer_view(answer.top(_BARS), rejected=answer.rejected,
-                                warning=answer.warning is not None)  # fmt: skip
+                    answer_view(answer.top(_BARS), rejected=answer.rejected, warning=answer.warning)
                     for text in answer.notes:
                         if text != answer.warning:
                             kit.note(f"{text[:1].upper()}{text[1:]}.")
@@ -351,24 +339,15 @@ class _Try:
         number, total = await IMAGES.run(newer_images, folder, since)
         if place.is_deleted:
             return
-
-        def train() -> None:
-            asked = {"start": "1", "compare": self._run.id}
-            ui.navigate.to(layout.address(self._project, "train", **asked))
-
+        there = layout.address(self._project, "train", start="1", compare=self._run.id)
         place.clear()
         with place:
             if number:
                 level = levels_for(total, studio.jobs.jobs(), known=total - number)[1]
                 kit.note(counted(number, "new photograph"))
                 seconds = f" ({about(level.seconds)})" if level.seconds else ""
-                kit.action(f"Train again{seconds}", train, kind="primary", needs="owner")
-
-
-def stopped(job: Job, advice: str) -> OpsinError:
-    """The error of a job that did not come to its end, without what a terminal would add."""
-    cause = kit.without_commands(job.cause or "The work was stopped")
-    return OpsinError(cause.rstrip("."), advice)
+                kit.action(f"Train again{seconds}", lambda: ui.navigate.to(there), kind="primary",
+                           needs="owner")  # fmt: skip
 
 
 def newer_images(folder: Path, since: float) -> tuple[int, int]:

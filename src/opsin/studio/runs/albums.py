@@ -36,8 +36,7 @@ from opsin.studio.datasets.decoded_dataset import (
 )
 from opsin.studio.datasets.folders import Folders
 from opsin.studio.datasets.photo_files import PhotoFiles, no_class
-from opsin.studio.datasets.upload_import import SentFile
-from opsin.studio.datasets.uploads import Uploads
+from opsin.studio.datasets.uploads import SentFile, Uploads
 from opsin.studio.errors import NotThere
 from opsin.studio.people import NotAllowed, acting, require
 from opsin.studio.runs.run_index import RunIndex

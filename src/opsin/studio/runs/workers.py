@@ -10,6 +10,7 @@ import os
 import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from fastapi import FastAPI, Request, Response
@@ -43,6 +44,7 @@ _IMAGES, _ONE, _FRAME = 96 << 20, 32 << 20, 1 << 20
 # Most kept images; most frames of a visitor that wait, since a camera sends the next one after an
 # answer; classes that an answer to a frame names.
 _MOST, _FRAMES, _NAMED = 200, 2, 20
+_NEVER_REUSED: Final = {"cache-control": "private, max-age=86400"}  # addresses of images
 # Longest side of a shown image in pixels, and of a small one.
 _SIDE, _SMALL = 1024, 320
 
@@ -67,14 +69,14 @@ class Answer(NamedTuple):
         return f"{self.address}/{number}.png"
 
 
+@dataclass(eq=False)
 class _Worker:
     """A child process that has one run's classifier open."""
 
+    run: RunDirectory
+    stamp: FileStamp
     process: asyncio.subprocess.Process | None = None
     timer: asyncio.TimerHandle | None = None  # until it ends, without work
-
-    def __init__(self, run: RunDirectory, stamp: FileStamp) -> None:
-        self.run, self.stamp = run, stamp
 
     def fits(self, run: RunDirectory, stamp: FileStamp) -> bool:
         alive = self.process is not None and self.process.returncode is None
@@ -206,12 +208,11 @@ class Workers:
         worker.timer = asyncio.get_running_loop().call_later(self._seconds, worker.kill)
         return answer
 
-    def image(self, run_id: str, key: str, number: str) -> bytes | None:
-        """Return an image of an answer, by the names in its URL."""
-        answer = self._answers.kept(key)
-        if answer is None or answer.address != f"/inside/{run_id}/{key}":
-            return None
-        return {str(i): image for i, image in enumerate(answer.images)}.get(number)
+    def image(self, address: str, number: str) -> bytes | None:
+        """Return an image of an answer that has an address."""
+        answer = self._answers.kept(address.rpartition("/")[2])
+        images = answer.images if answer and answer.address == address else ()
+        return {str(i): image for i, image in enumerate(images)}.get(number)
 
     async def stop(self) -> None:
         """End all workers."""
@@ -276,8 +277,8 @@ async def png_for_pages(image: GivenImage, *, small: bool = False) -> Response:
     """An image as a PNG file, upright and scaled; it is opened in a sandbox."""
     side = _SMALL if small else _SIDE
     pixels, _ = await IMAGES.run(open_apart, image.content, image.name, side=side)
-    headers = {"cache-control": "private, max-age=86400"}  # addresses are never reused
-    return Response(await IMAGES.run(png_of, pixels), media_type="image/png", headers=headers)
+    content = await IMAGES.run(png_of, pixels)
+    return Response(content, media_type="image/png", headers=_NEVER_REUSED)
 
 
 def add_routes(api: FastAPI, workers: Workers, tried: TriedImages) -> None:
@@ -285,11 +286,10 @@ def add_routes(api: FastAPI, workers: Workers, tried: TriedImages) -> None:
 
     @api.get("/inside/{run_id}/{key}/{number}.png")
     async def image(run_id: str, key: str, number: str) -> Response:
-        content = workers.image(run_id, key, number)
+        content = workers.image(f"/inside/{run_id}/{key}", number)
         if content is None:
-            return Response("This image is gone; load its page again.", 404)
-        headers = {"cache-control": "private, max-age=86400"}
-        return Response(content, media_type="image/png", headers=headers)
+            raise NotThere("This image is gone", "Load its page again.")
+        return Response(content, media_type="image/png", headers=_NEVER_REUSED)
 
     @api.get("/kept/{key}.png")
     async def kept(key: str, small: bool = False) -> Response:

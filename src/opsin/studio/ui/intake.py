@@ -11,7 +11,7 @@ from nicegui.element import Element
 
 from opsin.core.errors import SourceError
 from opsin.data.formats import SUFFIXES
-from opsin.studio.datasets.upload_import import SentFile
+from opsin.studio.datasets.uploads import SentFile
 from opsin.studio.people import Role, why_not
 from opsin.studio.ui.kit import finished
 from opsin.studio.words import safe
@@ -36,17 +36,14 @@ class Intake(Element, component="intake.js"):
 
     Args:
         label: What is to be brought, as a request: it is shown, and read to those who do not see.
-        batch: 16 hexadecimal digits that say what these files are for.
+        batch: Says what these files are for: the same in every window, and after a reload.
         on_all: Is given all files, once none is on its way any more.
-        multiple: Whether more than one file can be chosen at once.
         accept: What is taken, as in HTML; other files are passed over, and that is said.
         camera: Whether images can be taken; where the browser allows no camera, a line says so.
-        folders: Whether a whole folder can be chosen.
         small: Whether it is a row of buttons; the label is only read out.
         around: Selector of the element around it that takes drops (default: itself).
         opens: Whether the camera is opened at once.
         live: Address that answers the camera's frames, which are then shown with their answers.
-        needs: The role of those who can use it.
     """
 
     def __init__(
@@ -89,14 +86,7 @@ class Intake(Element, component="intake.js"):
 
 
 def _sent(given: object) -> SentFile | None:
-    """Return what a browser sent about a file, or ``None`` if it is malformed.
-
-    Example:
-        >>> _sent({"key": "00000000000000aa", "name": "a.png", "path": "", "size": 3})["size"]
-        3
-        >>> _sent({"key": "../../etc/passwd", "name": "a.png", "path": "", "size": 3}) is None
-        True
-    """
+    """Return what a browser sent about a file, or ``None`` if it is malformed."""
     match given:
         case {"key": str(key), "name": str(name), "path": str(path), "size": int(size)}:
             # A bool is an int, to Python.

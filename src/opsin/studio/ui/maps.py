@@ -53,7 +53,7 @@ def bars(
 
 
 def answer_view(
-    top: Sequence[tuple[str, float]], *, rejected: bool | None, warning: bool = False,
+    top: Sequence[tuple[str, float]], *, rejected: bool | None, warning: str | None = None,
     size: str = "headline",
 ) -> ui.label:  # fmt: skip
     """The answer in large type, how far it is known, and the classes with bars."""

@@ -17,7 +17,6 @@ from opsin.core.artifacts.records import Epoch, JudgedImages
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError
 from opsin.core.format import ago, clock, count
-from opsin.data.split import VAL
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import output_of
 from opsin.studio.people import visitor
@@ -25,6 +24,7 @@ from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit
 from opsin.studio.ui.charts import CURVES, curve_series, curves_chart
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery, Mark
+from opsin.studio.ui.layout import address
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
@@ -55,9 +55,13 @@ class JobCard:
         with ui.element("article").classes("card stack") as self.element:
             self.element.props["aria-label"] = name
             with ui.element("div").classes("line"):
-                if linked:
-                    target = f"/jobs/{job.id}" if job.training else None
-                    (ui.link(name, target) if target else ui.label(name)).classes("step")
+                if linked and job.training and job.project:
+                    row, there = studio.runs.find(job.run or ""), address(job.project, "train")
+                    if row is not None and row.has_classifier:
+                        there = address(job.project, "results", run=row.id)
+                    ui.link(name, there).classes("step")
+                elif linked:
+                    ui.label(name).classes("step")
                 self._state = ui.label().classes("step col")
                 self._left = ui.label()
             self._bar = ui.linear_progress(0, show_value=False, size="12px", color=None)
@@ -106,11 +110,8 @@ class JobCard:
         if job.pending or job.state == "done":
             return {"Cancel" if job.pending else "Remove": remove}
         row = self._studio.runs.find(job.run) if job.training and job.run else None
-        if row is None or not row.in_steps:
-            return {"Try again": functools.partial(queue.resume, job.id), "Remove": remove}
-        run = RunDirectory(self._studio.runs.root / row.folder)
-        go_on = functools.partial(queue.continue_run, run, job.title, job.project)
-        return {"Continue": go_on, "Remove": remove}
+        words = "Continue" if row is not None and row.in_steps else "Try again"
+        return {words: functools.partial(queue.resume, job.id), "Remove": remove}
 
     def _offer(self, works: dict[str, Callable[[], object]]) -> None:
         is_own = self.job.by == visitor.get().id and not self.job.training
@@ -164,9 +165,8 @@ class LiveTraining:
         self._curves = kit.question("How is it going?", self._build_curves)
         self._curves.set_visibility(False)
         self._charts: dict[str, ui.echart] = {}
-        self._values: dict[str, dict[str, list[float | None]]] = {
-            title: {name: [] for name in fields} for title, fields in CURVES.items()
-        }
+        self._values: dict[str, dict[str, list[float | None]]] = {title: {} for title in CURVES}
+        self._epochs = 0
         self._judged: dict[int, bool] | None = None
         self._has_pictures, self._is_updating = True, False
 
@@ -195,7 +195,7 @@ class LiveTraining:
         if judged == self._judged:
             return
         self._judged, opened = judged, await self._studio.albums.of_run(run_id)
-        self._has_pictures = not (opened.parts == VAL).any() and not self._strip.is_deleted
+        self._has_pictures = not opened.has_val and not self._strip.is_deleted
         if not self._has_pictures:
             return
         if not self._strip.default_slot.children:
@@ -223,10 +223,11 @@ class LiveTraining:
         if not self._curves.value or not self._charts:
             return
         history = await IMAGES.run(directory.lines, Epoch)
-        if len(history) <= len(self._values["Loss"]["Training"]) or self._curves.is_deleted:
+        if len(history) <= self._epochs or self._curves.is_deleted:
             return
+        self._epochs = len(history)
         for title, fields in CURVES.items():
             for name, field in fields.items():
-                self._values[title][name][:] = [getattr(epoch, field) for epoch in history]
+                self._values[title][name] = [getattr(epoch, field) for epoch in history]
             self._charts[title].options["series"] = curve_series(self._values[title])
             self._charts[title].update()

@@ -115,9 +115,9 @@ class TrainingSettings:
         self._trackers = {name: kind.title for name, kind in trackers().items()
                           if is_installed(kind)}  # fmt: skip
         self._networks = {"": "Automatic"} | {
-            name: f"{name}: {network.suits}"
-            + ("" if network.path else f", is downloaded ({file_size(network.size)})")
-            for name, network in NAMED.items()
+            name: f"{name}: {known.suits}"
+            + ("" if known.path else f", is downloaded ({file_size(known.size)}, {known.licence})")
+            for name, known in NAMED.items()
         }
 
     @property
@@ -138,15 +138,6 @@ class TrainingSettings:
             return ["Choose a pretrained network."]
         faults = (fault(name, value, values.get("model", "")) for name, value in values.items())
         return list(filter(None, faults))
-
-    @property
-    def price(self) -> str:
-        """What must be downloaded first; ``""`` if nothing."""
-        network = NAMED.get(self._values.get("backbone", ""))
-        if network is None or network.path is not None:
-            return ""
-        size = file_size(network.size)
-        return f"{size} are downloaded when the training starts. Licence: {network.licence}."
 
     def _known(self, name: str) -> str:
         """An option's value, chosen or automatic; ``""`` as long as that is not known."""
