@@ -175,6 +175,7 @@ class _Photos:
             except NotThere:  # another window removed the project
                 ui.navigate.reload()
             except OpsinError as error:
+                self._summary.set_text("")
                 self._status.fail(error)
 
     async def _show(self, album: Album) -> None:

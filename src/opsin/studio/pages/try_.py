@@ -196,8 +196,7 @@ class _Try:
 
     async def _answers(self) -> None:
         """Show how far a job is, then its answers: one large, or all of them."""
-        jobs = self._studio.jobs
-        waited = JobAction(jobs, jobs.get(self._job))
+        waited = JobAction(jobs := self._studio.jobs, jobs.get(self._job))
 
         def tell(line: str) -> None:
             is_known = "so far" in line or "%" in line
@@ -340,18 +339,15 @@ class _Try:
         number, total = await IMAGES.run(newer_images, folder, since)
         if place.is_deleted:
             return
-
-        def train() -> None:
-            asked = {"start": "1", "compare": self._run.id}
-            ui.navigate.to(layout.address(self._project, "train", **asked))
-
+        there = layout.address(self._project, "train", start="1", compare=self._run.id)
         place.clear()
         with place:
             if number:
                 level = levels_for(total, studio.jobs.jobs(), known=total - number)[1]
                 kit.note(counted(number, "new photograph"))
                 seconds = f" ({about(level.seconds)})" if level.seconds else ""
-                kit.action(f"Train again{seconds}", train, kind="primary", needs="owner")
+                kit.action(f"Train again{seconds}", lambda: ui.navigate.to(there), kind="primary",
+                           needs="owner")  # fmt: skip
 
 
 def newer_images(folder: Path, since: float) -> tuple[int, int]:

@@ -44,8 +44,7 @@ _IMAGES, _ONE, _FRAME = 96 << 20, 32 << 20, 1 << 20
 # Most kept images; most frames of a visitor that wait, since a camera sends the next one after an
 # answer; classes that an answer to a frame names.
 _MOST, _FRAMES, _NAMED = 200, 2, 20
-# Of images, whose addresses never lead to others.
-_NEVER_REUSED: Final = {"cache-control": "private, max-age=86400"}
+_NEVER_REUSED: Final = {"cache-control": "private, max-age=86400"}  # addresses of images
 # Longest side of a shown image in pixels, and of a small one.
 _SIDE, _SMALL = 1024, 320
 
