@@ -290,7 +290,7 @@ def test_an_album_from_before_photographs_were_read_changes_no_other(
     Image.new("RGB", (40, 40)).save(studio.sets.images_path(dataset.id) / "disc" / "0.5.png")
     read(studio, dataset)
     more = ["disc"] if change == "move" else []
-    with pytest.raises(SourceError, match="others by now"):
+    with pytest.raises(SourceError, match="have changed"):
         asyncio.run(getattr(window.albums, change)(old, [5], *more))
     assert window.counts() == {"disc": 5, "square": 4}
 

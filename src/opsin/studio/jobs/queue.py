@@ -117,11 +117,11 @@ class Queue:
             raise StorageError("The disk is full", "Free some space, then try again.")
         waiting = [other for other in self._jobs.values() if other.pending]
         if job.training and sum(other.training for other in waiting) >= self.most_waiting:
-            text = f"{self.most_waiting} trainings are waiting, as many as may"
+            text = f"{self.most_waiting} trainings are waiting, the most that may"
             raise TooManyJobs(text, "Wait until one has started, or remove one.")
         most = max(1, self.most_waiting // 2)
         if job.by and sum(other.by == job.by for other in waiting) >= most:
-            text = f"You have asked for {most} things that are waiting, as many as one person may"
+            text = f"You have {most} jobs waiting, the most that one person may have"
             raise TooManyJobs(text, "Wait until one of them has started.")
 
     def _change(self, id: str, done: str) -> Job:  # noqa: A002

@@ -283,7 +283,7 @@ class Albums:
             return None
         known = await self.corrections_of(album.dataset.id)
         if album.opened is None or known.opened.key != album.opened.key:  # its rows are others now
-            raise SourceError("The photographs are others by now", "Look at them, then repeat it.")
+            raise SourceError("The photographs have changed", "Look at them, then try again.")
         return known
 
     async def _write(

@@ -252,7 +252,7 @@ class TriedImages:
     def get(self, key: str) -> GivenImage:
         """Return an image."""
         if key not in self._kept:
-            raise NotThere("The photograph is not there any more", "Give it again.")
+            raise NotThere("The photograph is not there any more", "Choose it again.")
         return self._kept[key]
 
     async def answer(self, run: str, image: str | GivenImage) -> Prediction:
