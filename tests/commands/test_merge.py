@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import opsin
-from opsin.commands.predict import out_file
+from opsin.commands.predict import answers_file
 from opsin.commands.test_set_usage import count_looks
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.errors import RecipeError, StorageError
@@ -142,7 +142,7 @@ def test_shards_that_are_sound_are_never_called_changed(
             raise error
 
         with monkeypatch.context() as patch:
-            patch.setattr(out_file, "open_database", failing)
+            patch.setattr(answers_file, "open_database", failing)
             with pytest.raises(StorageError, match=r"^Cannot read .*sqlite: (permission|disk)"):
                 opsin.merge(out)
     log = shards[1].with_name(f"{shards[1].name}-wal")

@@ -127,7 +127,7 @@ def test_an_npz_file_gives_the_same_images(tmp_path: Path, digits: opsin.Dataset
 @pytest.mark.parametrize("name", ["a\nb", " a", ""])
 def test_a_class_name_that_no_table_can_hold_is_refused(tmp_path: Path, name: str) -> None:
     data = opsin.from_arrays(noise(20), np.arange(20) % 2, [name, "b"])
-    with pytest.raises(SourceError, match=r"export an \.npz file"):
+    with pytest.raises(SourceError, match=r"use \.npz"):
         opsin.export_data(data, tmp_path / "new" / "out")
     assert list(tmp_path.iterdir()) == []
 

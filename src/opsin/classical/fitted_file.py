@@ -18,22 +18,7 @@ from opsin.classical.fit import Fitted, Pooling, least_of
 from opsin.classical.heads import LEAST, REST, SOFT, KernelRidge, Projection
 from opsin.core.arrays import Bools, Floats, Pixels
 from opsin.core.metadata import Layer, LayerOp, Metadata
-from opsin.onnx_files.classical_heads import (
-    SupportVectors,
-    TreeNodes,
-    gaussian_kernel,
-    write_neighbours,
-    write_scores,
-    write_trees,
-)
-from opsin.onnx_files.postprocessing import (
-    FEATURES,
-    OPSET,
-    GraphWriter,
-    answers_of,
-    check_answers,
-    write_file,
-)
+from opsin.onnx_files import classical_heads, postprocessing
 from opsin.runtime.classifier import Classifier
 
 
@@ -41,8 +26,8 @@ class Written:
     """The graph of a fitted model, and the table of its layers."""
 
     def __init__(self, fitted: Fitted) -> None:
-        self._to = GraphWriter()
-        self._opset = OPSET
+        self._to = postprocessing.GraphWriter()
+        self._opset = postprocessing.OPSET
         self._fitted = fitted
         self.layers: list[Layer] = []
         if isinstance(fitted.numbers, Pooling):
@@ -70,7 +55,7 @@ class Written:
 
     def content(self, metadata: Metadata) -> bytes:
         """The bytes of the file."""
-        return write_file(
+        return postprocessing.write_file(
             self._to.nodes, self._to.weights, metadata,
             embedding=self._embedding, units=self._units, opset=self._opset,
         )  # fmt: skip
@@ -94,8 +79,8 @@ class Written:
         to.nodes.extend(graph.to.nodes)
         to.weights.extend(graph.to.weights)
         self.layers += features.layers()
-        self._embedding = to.node("Mean", graph.outputs, FEATURES)
-        self._layer(FEATURES, f"{LayerOp.MEAN} of views", (graph.units,))
+        self._embedding = to.node("Mean", graph.outputs, postprocessing.FEATURES)
+        self._layer(postprocessing.FEATURES, f"{LayerOp.MEAN} of views", (graph.units,))
 
     def _rooted(self, blocks: Sequence[int]) -> str:
         # As `opsin.classical.heads.rooted`.
@@ -177,7 +162,7 @@ class Written:
         fitted = self._fitted
         points = fitted.estimator._fit_X  # scikit-learn shows them nowhere else
         count = fitted.estimator.n_neighbors
-        write_neighbours(
+        classical_heads.write_neighbours(
             self._to, self._embedding, points, fitted.labels, count=count, classes=fitted.classes
         )
         kind = f"{count} neighbours of {len(points):,}"
@@ -187,17 +172,17 @@ class Written:
     def _machine(self) -> None:
         machine = self._fitted.estimator
         points = machine.support_vectors_.astype(np.float32)
-        kernel = gaussian_kernel(self._to, self._embedding, points, machine.gamma)
-        vectors = SupportVectors(
+        kernel = classical_heads.gaussian_kernel(self._to, self._embedding, points, machine.gamma)
+        vectors = classical_heads.SupportVectors(
             machine.dual_coef_, machine.intercept_, machine.n_support_, self._fitted.classes
         )
-        write_scores(self._to, vectors, kernel)
+        classical_heads.write_scores(self._to, vectors, kernel)
         held = points.size + machine.dual_coef_.size
         self._output("head", f"{len(points):,} support vectors", held, held)
 
     def _kernel_ridge(self, machine: KernelRidge) -> None:
         to = self._to
-        kernel = gaussian_kernel(to, self._embedding, machine.points, machine.gamma)
+        kernel = classical_heads.gaussian_kernel(to, self._embedding, machine.points, machine.gamma)
         weight = to.weight("head.coefficients", machine.coefficients, np.float64)
         total = to.node("MatMul", [kernel, weight], "head.sums")
         bias = to.weight("head.bias", machine.bias, np.float64)
@@ -212,8 +197,12 @@ class Written:
             left, right = tree.children_left, tree.children_right
             shares = tree.value[:, 0, :] / tree.value[:, 0, :].sum(axis=1, keepdims=True)
             values = np.where((left < 0)[:, None], shares / len(forest), 0)
-            trees.append(TreeNodes(tree.feature, tree.threshold, left, right, left < 0, values))
-        held = write_trees(self._to, self._embedding, trees, self._fitted.classes)
+            trees.append(
+                classical_heads.TreeNodes(
+                    tree.feature, tree.threshold, left, right, left < 0, values
+                )
+            )
+        held = classical_heads.write_trees(self._to, self._embedding, trees, self._fitted.classes)
         self._output("votes", f"{len(forest):,} trees", held)
         self._logarithm()
 
@@ -231,8 +220,8 @@ def check_parity(file: Classifier, fitted: Fitted, images: Pixels) -> float:
     shares = isinstance(fitted.recipe, Forest | Knn)
     least = least_of(fitted.classes) if shares else np.finfo(np.float64).tiny
     logits = np.log(np.maximum(fitted.probabilities(embedding), least))
-    return check_answers(
-        answers, answers_of(file.metadata, logits), file.metadata, of="scikit-learn",
+    return postprocessing.check_answers(
+        answers, postprocessing.answers_of(file.metadata, logits), file.metadata, of="scikit-learn",
         settled=_settled(fitted, embedding),
         apart=float(np.abs(embedding - fitted.embedding(images)).max()),
     )  # fmt: skip

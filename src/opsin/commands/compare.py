@@ -28,15 +28,8 @@ from opsin.data.spelling import places_among
 from opsin.data.split import pairs_of, split_groups
 from opsin.evaluation.comparison import PairedTest, compare_answers, decide, shown_best
 from opsin.evaluation.metric_table import headline_metrics
-from opsin.report.side_by_side import (
-    ComparedPair,
-    ComparedRun,
-    Comparison,
-    DifferentAnswers,
-    GivenAnswer,
-    headline_of,
-    remarks_on,
-)
+from opsin.report import side_by_side
+from opsin.report.side_by_side import Comparison
 
 #: More runs would make an unreadable table and chart.
 _MOST: Final = 10
@@ -103,11 +96,12 @@ def compare(
     for note in notes:
         watcher.note(note)
     pairs = _pairs(paired, [row.letter for row in rows])
-    comparison = Comparison(
+    comparison = side_by_side.Comparison(
         part=paired.part, images=len(paired.labels),
-        headline=headline_of(paired.part, rows[0].letter, pairs),
+        headline=side_by_side.headline_of(paired.part, rows[0].letter, pairs),
         runs=tuple(_with_best(rows, paired)), pairs=tuple(pairs),
-        remarks=remarks_on(paired.part, len(pairs), pairs[0].groups), notes=tuple(notes), files=(),
+        remarks=side_by_side.remarks_on(paired.part, len(pairs), pairs[0].groups),
+        notes=tuple(notes), files=(),
     )  # fmt: skip
     return comparison if out is None else write_files(comparison, opened, Path(out), watcher)
 
@@ -306,7 +300,7 @@ def _positions_in(other: _RunAnswers, first: _RunAnswers, part: PredictedPart) -
     return positions
 
 
-def _row(run: Run, number: int, paired: _Paired) -> ComparedRun:
+def _row(run: Run, number: int, paired: _Paired) -> side_by_side.ComparedRun:
     from opsin.evaluation.metrics import measure, widen  # noqa: PLC0415  scipy takes a second
 
     def accuracy(figures: PartFigures) -> Accuracy:
@@ -320,7 +314,7 @@ def _row(run: Run, number: int, paired: _Paired) -> ComparedRun:
         figures = measure(probabilities, paired.labels, paired.classes, paired.groups)
         if report.split == "out_of_fold":
             figures = widen(figures)
-    return ComparedRun(
+    return side_by_side.ComparedRun(
         **{metric.key: metric.value(figures) for metric in headline_metrics()},
         letter="ABCDEFGHIJ"[number], run=str(run.path), model=report.model, source=report.source,
         **dict(accuracy(figures)), tested=paired.tested[number], rescored=paired.rescored[number],
@@ -329,7 +323,9 @@ def _row(run: Run, number: int, paired: _Paired) -> ComparedRun:
     )  # fmt: skip
 
 
-def _with_best(rows: Sequence[ComparedRun], paired: _Paired) -> list[ComparedRun]:
+def _with_best(
+    rows: Sequence[side_by_side.ComparedRun], paired: _Paired
+) -> list[side_by_side.ComparedRun]:
     most_accurate = shown_best(
         paired.answers, paired.labels, paired.groups, out_of_fold=paired.part == "out_of_fold"
     )
@@ -345,7 +341,7 @@ def _with_best(rows: Sequence[ComparedRun], paired: _Paired) -> list[ComparedRun
     ]  # fmt: skip
 
 
-def _pairs(paired: _Paired, letters: Sequence[str]) -> list[ComparedPair]:
+def _pairs(paired: _Paired, letters: Sequence[str]) -> list[side_by_side.ComparedPair]:
     first, *others = paired.answers
     unseen = paired.part == "out_of_fold"
     tests = [
@@ -356,7 +352,7 @@ def _pairs(paired: _Paired, letters: Sequence[str]) -> list[ComparedPair]:
     for number, test in enumerate(decide(tests), start=1):
         both = (letters[0], letters[number])
         pairs.append(
-            ComparedPair.model_validate({
+            side_by_side.ComparedPair.model_validate({
                 **dict(test),
                 "letters": both,
                 "better": {"first": both[0], "second": both[1], None: None}[test.better],
@@ -403,7 +399,7 @@ def sentence(
     )
 
 
-def _disagreements(paired: _Paired, number: int) -> list[DifferentAnswers]:
+def _disagreements(paired: _Paired, number: int) -> list[side_by_side.DifferentAnswers]:
     both = (0, number)
     rows = np.flatnonzero(paired.answers[0] != paired.answers[number])
     labels = [paired.answers[run][rows] for run in both]
@@ -413,12 +409,12 @@ def _disagreements(paired: _Paired, number: int) -> list[DifferentAnswers]:
     mistaken = np.where(right, 0, shares).max(axis=0)
     digests = digest_names(paired.digests[rows])
     return [
-        DifferentAnswers(
+        side_by_side.DifferentAnswers(
             name=paired.names[rows[n]],
             digest=digests[n],
             actual=paired.classes[paired.labels[rows[n]]],
             answers=[
-                GivenAnswer(
+                side_by_side.GivenAnswer(
                     label=paired.classes[label[n]], confidence=float(share[n]), right=bool(ok[n])
                 )
                 for label, share, ok in zip(labels, shares, right, strict=True)

@@ -17,16 +17,10 @@ from opsin.commands.predict.stream import open_classifier
 from opsin.commands.test_set_usage import OwnImages, key_of, note_look
 from opsin.core.arguments import checked
 from opsin.core.arrays import Bools, Ints
+from opsin.core.artifacts import run_report
 from opsin.core.artifacts.records import LeftOut
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
-from opsin.core.artifacts.run_report import (
-    Accuracy,
-    CorrectedLabels,
-    PartFigures,
-    Refused,
-    Uncalibrated,
-)
 from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Metadata, Score
 from opsin.core.recipe import DataRecipe
@@ -52,7 +46,7 @@ class RunEvaluation:
     """A run's answers and figures, by part."""
 
     predictions: RunPredictions
-    figures: Mapping[PredictedPart, PartFigures]
+    figures: Mapping[PredictedPart, run_report.PartFigures]
 
     @property
     def split(self) -> PredictedPart:
@@ -138,7 +132,7 @@ def measure_run(metadata: Metadata, predictions: RunPredictions, dataset: Datase
     """Measure a run's answers."""
     from opsin.evaluation.metrics import widen  # noqa: PLC0415  scipy takes a second to load
 
-    figures: dict[PredictedPart, PartFigures] = {}
+    figures: dict[PredictedPart, run_report.PartFigures] = {}
     for part, kept in predictions:
         predicted = Answers(kept.probabilities, kept.ood_score)
         measured = _measured(
@@ -161,7 +155,7 @@ def _measured(
     *,
     before: Ints | None,  # the labels before the user's corrections
     corrections: Applied | None,
-) -> PartFigures:
+) -> run_report.PartFigures:
     from opsin.evaluation.metrics import measure  # noqa: PLC0415  scipy takes a second to load
 
     answered = predicted.probabilities.argmax(axis=1)
@@ -169,7 +163,7 @@ def _measured(
     more: dict[str, object] = {"uncalibrated": _uncalibrated(metadata, predicted, labels)}
     if (refused := predicted.rejected(metadata.reject)) is not None:
         share = accuracy_of(refused, groups)
-        more["refused"] = Refused(
+        more["refused"] = run_report.Refused(
             images=len(refused), share=share.accuracy, low=share.low, high=share.high,
             count=int(refused.sum()),
             accuracy_of_others=None if refused.all() else float(right[~refused].mean()),
@@ -178,7 +172,7 @@ def _measured(
     changed = int((labels != before).sum())
     left_out = corrections.counts.left_out if corrections else 0
     if changed or left_out:
-        more["corrected"] = CorrectedLabels(
+        more["corrected"] = run_report.CorrectedLabels(
             labels=changed, images=len(labels), left_out=left_out,
             earlier=accuracy_of(answered == before, groups),
         )  # fmt: skip
@@ -186,7 +180,9 @@ def _measured(
     return figures.model_copy(update={"refused": None, "corrected": None} | more)
 
 
-def _uncalibrated(metadata: Metadata, predicted: Answers, labels: Ints) -> Uncalibrated | None:
+def _uncalibrated(
+    metadata: Metadata, predicted: Answers, labels: Ints
+) -> run_report.Uncalibrated | None:
     from opsin.evaluation.calibration import log_loss_of  # noqa: PLC0415  loads scipy
     from opsin.evaluation.metrics import calibration_error, reliability  # noqa: PLC0415
 
@@ -198,27 +194,27 @@ def _uncalibrated(metadata: Metadata, predicted: Answers, labels: Ints) -> Uncal
     logs = (logs - mix) * metadata.calibration.temperature + mix
     before = np.exp(logs - logs.max(axis=1, keepdims=True))
     before /= before.sum(axis=1, keepdims=True)
-    return Uncalibrated(
+    return run_report.Uncalibrated(
         log_loss=log_loss_of(logs, labels),
         calibration_error=calibration_error(reliability(before, labels)),
     )
 
 
-def _without(which: Bools, right: Bools, groups: Ints | None) -> Accuracy | None:
+def _without(which: Bools, right: Bools, groups: Ints | None) -> run_report.Accuracy | None:
     if not which.any() or which.all():
         return None
     return accuracy_of(right[~which], None if groups is None else groups[~which])
 
 
-def accuracy_of(right: Bools, groups: Ints | None) -> Accuracy:
+def accuracy_of(right: Bools, groups: Ints | None) -> run_report.Accuracy:
     """Return a share of images with its interval."""
     from opsin.evaluation.intervals import share  # noqa: PLC0415  scipy takes a second to load
 
     low, high = share(right, groups)
-    return Accuracy(images=len(right), accuracy=float(right.mean()), low=low, high=high)
+    return run_report.Accuracy(images=len(right), accuracy=float(right.mean()), low=low, high=high)
 
 
-class EvaluationResult(PartFigures):
+class EvaluationResult(run_report.PartFigures):
     """The figures of a file on some images, and their origin."""
 
     model: str
@@ -227,7 +223,7 @@ class EvaluationResult(PartFigures):
     seen: int | None = Field(description="Images that it learnt from or was chosen by.")
     own_test: int | None = Field(description="Images of its run's own test part.")
     seen_nearly: int | None = Field(None, description="Near duplicates of what it learnt from.")
-    without_seen_nearly: Accuracy | None = None
+    without_seen_nearly: run_report.Accuracy | None = None
     unreadable: int
     left_out: list[LeftOut] = Field(
         default_factory=list, description="What the source holds and is not read, by kind."

@@ -44,15 +44,8 @@ from opsin.evaluation.out_of_distribution import measure_synthetic_ood, strange_
 from opsin.evaluation.robustness import robustness
 from opsin.evaluation.slices import measure_traits, slice_accuracy
 from opsin.report.card import model_card
+from opsin.report.figures import run_figures
 from opsin.report.figures.failure_figures import draw_map, draw_robustness, draw_slices
-from opsin.report.figures.run_figures import (
-    ShownAnswer,
-    draw_answers,
-    draw_confusion,
-    draw_curves,
-    draw_curves_of_classes,
-    draw_reliability,
-)
 from opsin.report.figures.style import save, styled, svg_of
 from opsin.report.run_page import PageImages, render
 from opsin.report.terminal import labels_grounds
@@ -194,20 +187,20 @@ def _drawings(
     answers, mistakes = images.drawn, images.mistakes
     right = sum(answer.right for answer in answers)
     drawings: dict[str, Callable[[], Figure]] = {
-        "confusion": lambda: draw_confusion(figures),
-        "answers": lambda: draw_answers(
+        "confusion": lambda: run_figures.draw_confusion(figures),
+        "answers": lambda: run_figures.draw_answers(
             answers,
             f"{right} of {len(answers)} drawn at random are right; in all {figures.accuracy:.1%}",
         ),
-        "mistakes": lambda: draw_answers(
+        "mistakes": lambda: run_figures.draw_answers(
             mistakes[:15], "The most confident mistakes" if mistakes else "No mistakes"
         ),
-        "calibration": lambda: draw_reliability(figures),
+        "calibration": lambda: run_figures.draw_reliability(figures),
     }
     if len(history) > 1:
-        drawings["curves"] = lambda: draw_curves(history, report.training.unit)
+        drawings["curves"] = lambda: run_figures.draw_curves(history, report.training.unit)
     if any(entry.roc for entry in figures.curves.classes):
-        drawings["roc"] = lambda: draw_curves_of_classes(figures)
+        drawings["roc"] = lambda: run_figures.draw_curves_of_classes(figures)
     if failures and failures.slices.traits:
         drawings["slices"] = lambda: draw_slices(failures.slices)
     if deep:
@@ -233,9 +226,9 @@ def _images(dataset: Dataset, report: Report, judged: PartPredictions, seed: int
     labels, probabilities, classes = judged.labels, judged.probabilities, dataset.classes
     suspects = report.failures.suspects[:12] if report.failures else ()
 
-    def shown(indices: NDArray[np.int64]) -> list[ShownAnswer]:
+    def shown(indices: NDArray[np.int64]) -> list[run_figures.ShownAnswer]:
         return [
-            ShownAnswer(
+            run_figures.ShownAnswer(
                 pixels=dataset.images[row], name=dataset.names[row], actual=classes[labels[index]],
                 probabilities=dict(zip(classes, map(float, probabilities[index]), strict=True)),
             )

@@ -13,15 +13,10 @@ from pydantic import Field, ValidationError
 
 from opsin.classical.classical_recipe import FITTED, ClassicalRecipe, Fitting
 from opsin.core.arguments import checked
+from opsin.core.artifacts import run_report
 from opsin.core.artifacts.records import IMPORTED, LATEST, Epoch, ImportRecord
 from opsin.core.artifacts.run_directory import RunDirectory, find_runs
-from opsin.core.artifacts.run_report import (
-    PartFigures,
-    RecordedRecipe,
-    Report,
-    RunSummary,
-    summarise,
-)
+from opsin.core.artifacts.run_report import RunSummary
 from opsin.core.errors import MissingExtraError, OpsinError, RunError
 from opsin.core.recipe import Recipe, RecipeModel, Request
 from opsin.core.stored_json import JsonObject
@@ -104,7 +99,7 @@ class Run:
     @property
     def recipe(self) -> AnyRecipe:
         """The request, with every default resolved."""
-        recorded = self.directory.read(RecordedRecipe)
+        recorded = self.directory.read(run_report.RecordedRecipe)
         name = recorded.model.name
         fitted: type[AnyRecipe] = ClassicalRecipe if name in FITTED else Recipe
         kind = ImportRecipe if name == IMPORTED else fitted
@@ -123,16 +118,16 @@ class Run:
         return History(self.directory.read_history())
 
     @property
-    def report(self) -> Report:
+    def report(self) -> run_report.Report:
         """Every figure of the report.
 
         Raises:
             RunError: The run is not finished.
         """
-        return self.directory.read(Report)
+        return self.directory.read(run_report.Report)
 
     @property
-    def figures(self) -> PartFigures:
+    def figures(self) -> run_report.PartFigures:
         """Figures on the test set, or on validation data without one."""
         return self.report.judged
 
@@ -172,7 +167,7 @@ class Run:
 
         A run whose files were damaged has the state ``damaged`` and its cause.
         """
-        summary = summarise(self.directory)
+        summary = run_report.summarise(self.directory)
         if summary.started is None:
             summary = replace(summary, started=_written(self.directory.recipe))
         if summary.state != "damaged":

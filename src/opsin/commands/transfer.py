@@ -16,19 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
+from opsin.core import storage
 from opsin.core.arguments import checked
 from opsin.core.csv_cells import write_rows
 from opsin.core.errors import ImageError, RecipeError, SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.files import NamesInUse, legal_name
 from opsin.core.platform import sync
-from opsin.core.storage import (
-    atomic_file,
-    check_writable,
-    publish_directory,
-    scratch_directory,
-    storage_errors,
-)
 from opsin.data import sources
 from opsin.data.dataset import Dataset
 from opsin.data.formats import SUFFIXES, is_heif
@@ -123,7 +117,7 @@ def export_data(
         watcher.note(f"{len(dataset.unreadable):,} unreadable files are left out")
     missing = [folder for folder in target.parents if not folder.exists()]
     try:
-        with storage_errors(target):
+        with storage.storage_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
         watcher.begin("Export", len(dataset), "images")
         (_write_arrays if as_arrays else _write_folder)(dataset, target, watcher)
@@ -146,14 +140,14 @@ def check_target(path: str | os.PathLike[str]) -> Path:
     ending = target.suffix.lower()
     if ending in _OTHER_FILES:
         raise RecipeError(f"{path} must be the name of a folder, or end in .npz")
-    with storage_errors(target):
+    with storage.storage_errors(target):
         is_file = ending == ".npz"
         if os.path.lexists(target) and (is_file or not target.is_dir() or any(target.iterdir())):
             what = "a new file" if is_file else "a new or an empty folder"
             raise StorageError(f"{target} is there already", f"Name {what}.")
         if target.exists() and target.samefile(Path.cwd()):
             raise StorageError(f"{target} is the folder that you are in", "Name a folder in it.")
-    check_writable(target)
+    storage.check_writable(target)
     return target
 
 
@@ -175,7 +169,7 @@ def _write_arrays(dataset: Dataset, target: Path, watcher: Watcher) -> None:
             watcher.advance(done := done + len(block))
 
     with (
-        atomic_file(target) as temporary,
+        storage.atomic_file(target) as temporary,
         zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
         add_array(archive, "labels", [dataset.labels[train]])
@@ -228,7 +222,7 @@ def _write_folder(dataset: Dataset, target: Path, watcher: Watcher) -> None:
             os.fsync(stream.fileno())
         return hashlib.sha256(content).hexdigest()
 
-    with scratch_directory(target.parent) as scratch:
+    with storage.scratch_directory(target.parent) as scratch:
         for folder in used:
             (scratch / folder).mkdir(parents=True, exist_ok=True)
         digests = []
@@ -244,7 +238,7 @@ def _write_folder(dataset: Dataset, target: Path, watcher: Watcher) -> None:
             write_rows(stream, [columns, *zip(*columns.values(), strict=True)])
         for path, _, _ in os.walk(scratch):
             sync(path)
-        publish_directory(scratch, target)
+        storage.publish_directory(scratch, target)
         if scratch.exists():
             raise StorageError(f"Another program has written into {target} meanwhile")
 

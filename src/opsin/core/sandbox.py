@@ -18,18 +18,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import BinaryIO, Final, cast
 
-from opsin.core.child_process import (
-    Header,
-    child_environment,
-    error_from,
-    error_values,
-    exit_reason,
-    module_command,
-    pack,
-    receive,
-    take_output,
-    whole,
-)
+from opsin.core import child_process
 from opsin.core.errors import OpsinError, SandboxError
 from opsin.core.platform import limit_computing, limit_process, prefer_as_oom_victim
 
@@ -41,7 +30,7 @@ _PATIENCE: Final = 3
 _ADVICE: Final = "Leave the file out, or save it again."
 
 #: The function inside: from header and body to header and parts of a body.
-Task = Callable[[Header, memoryview], tuple[Header, Sequence[bytes]]]
+Task = Callable[[child_process.Header, memoryview], tuple[child_process.Header, Sequence[bytes]]]
 
 
 class Sandbox:
@@ -62,7 +51,9 @@ class Sandbox:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def call(self, header: Header, body: bytes | memoryview = b"") -> tuple[Header, bytes]:
+    def call(
+        self, header: child_process.Header, body: bytes | memoryview = b""
+    ) -> tuple[child_process.Header, bytes]:
         """Run the task and return the header and the body of its answer."""
         child = self._idle.get()
         try:
@@ -79,7 +70,7 @@ class Sandbox:
             return reply["answer"], content
         if reply["error"] == ["MemoryError"]:
             raise SandboxError(f"it takes more than {self._memory >> 20:,} MB of memory", _ADVICE)
-        raise error_from(reply["error"])
+        raise child_process.error_from(reply["error"])
 
     def close(self) -> None:
         """End the idle processes; a later call starts new ones."""
@@ -103,9 +94,11 @@ class _Child:
         self.seconds = seconds
         # A fork shares the pipes: two owners would mix up their answers.
         self.owner = os.getpid()
-        command = module_command("opsin.core.sandbox", task, str(seconds), str(memory))
+        command = child_process.module_command(
+            "opsin.core.sandbox", task, str(seconds), str(memory)
+        )
         # Each thread's own heap would reserve 64 MB of addresses.
-        environment = child_environment(one_thread=True) | {"MALLOC_ARENA_MAX": "2"}
+        environment = child_process.child_environment(one_thread=True) | {"MALLOC_ARENA_MAX": "2"}
         # Not the file's fault: it must not be skipped for this.
         refused = OpsinError("The process that opens files did not start", "Close other programs.")
         try:
@@ -118,7 +111,7 @@ class _Child:
         self.input = cast(BinaryIO, self.process.stdin)
         self.output = cast(BinaryIO, self.process.stdout)
         # It reports when it is ready, so that imports do not count for the first call.
-        if receive(self.output) is None:
+        if child_process.receive(self.output) is None:
             self.kill()
             raise refused
 
@@ -126,7 +119,9 @@ class _Child:
     def usable(self) -> bool:
         return self.owner == os.getpid() and self.process.poll() is None
 
-    def ask(self, header: Header, body: bytes | memoryview) -> tuple[Header, bytes]:
+    def ask(
+        self, header: child_process.Header, body: bytes | memoryview
+    ) -> tuple[child_process.Header, bytes]:
         late = threading.Event()
 
         def end() -> None:
@@ -140,15 +135,15 @@ class _Child:
         answer = None
         try:
             with contextlib.suppress(OSError):
-                for part in pack(header, [cast(bytes, body)]):
+                for part in child_process.pack(header, [cast(bytes, body)]):
                     self.input.write(part)
                 self.input.flush()
-                answer = receive(self.output)
+                answer = child_process.receive(self.output)
         finally:
             timer.cancel()
         if answer is not None:
-            return answer[0], whole(answer[1])
-        ended = exit_reason(self.process.wait())
+            return answer[0], child_process.whole(answer[1])
+        ended = child_process.exit_reason(self.process.wait())
         if late.is_set() or ended == "SIGPROF":
             raise SandboxError("it takes too long to compute", _ADVICE)
         raise SandboxError(f"the process that opened it ended ({ended})", _ADVICE)
@@ -167,26 +162,26 @@ def main() -> None:
     """Serve the pipes that are this process's standard streams until the other side closes."""
     where, seconds, memory = sys.argv[1:]
     module, function = where.split(":")
-    target = take_output()
+    target = child_process.take_output()
     prefer_as_oom_victim()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the owner, who ends this
     warnings.simplefilter("ignore")
     task: Task = getattr(importlib.import_module(module), function)
     limit_process(int(memory))
-    target.write(b"".join(pack({"ready": True})))
+    target.write(b"".join(child_process.pack({"ready": True})))
     target.flush()
-    while (frame := receive(sys.stdin.buffer)) is not None:
+    while (frame := child_process.receive(sys.stdin.buffer)) is not None:
         parts: Sequence[bytes] = ()
         try:
             limit_computing(float(seconds))
             answer, parts = task(*frame)
             limit_computing(0)
-            reply: Header = {"answer": answer}
+            reply: child_process.Header = {"answer": answer}
         except OpsinError as error:
-            reply = {"error": error_values(error)}
+            reply = {"error": child_process.error_values(error)}
         except MemoryError:
             reply = {"error": ["MemoryError"]}
-        for part in pack(reply, parts):
+        for part in child_process.pack(reply, parts):
             target.write(part)
         target.flush()
 

@@ -22,15 +22,7 @@ from opsin.data.images import ImageLike, prepare
 from opsin.data.lazy_images import Images
 from opsin.data.pixel_values import to_bytes
 from opsin.hub.hub_name import PREFIX, HubName
-from opsin.runtime.model_check import (
-    check_model,
-    fault_of,
-    find_model,
-    largest_batch,
-    open_session,
-    read_classifier,
-    unsound,
-)
+from opsin.runtime import model_check
 from opsin.runtime.onnx_scan import printable
 from opsin.runtime.prediction import Answers, Prediction, PreparedImage
 from opsin.runtime.providers import CPU, Session, choose
@@ -74,9 +66,9 @@ class Classifier:
         self, model: str | os.PathLike[str], *, threads: int | None = None, device: str = "auto",
         watcher: Watcher = SILENT,
     ) -> None:  # fmt: skip
-        path, self.published = find_model(model, watcher=watcher)
-        content = read_classifier(path)
-        most = check_model(content, str(path))
+        path, self.published = model_check.find_model(model, watcher=watcher)
+        content = model_check.read_classifier(path)
+        most = model_check.check_model(content, str(path))
         self._open(path, content, most, threads=threads, device=device, watcher=watcher)
 
     @classmethod
@@ -107,7 +99,11 @@ class Classifier:
         self.most: int | None = most
         self.metadata: Metadata
         opened = functools.partial(
-            open_session, name=str(path), threads=threads, device=device, watcher=watcher
+            model_check.open_session,
+            name=str(path),
+            threads=threads,
+            device=device,
+            watcher=watcher,
         )
         self._session, self.metadata = opened(content)
         self._outputs = [output.name for output in self._session.opened.get_outputs()]
@@ -134,7 +130,7 @@ class Classifier:
     @property
     def batch_size(self) -> int:
         """How many images are computed at once."""
-        return largest_batch(self.metadata.preparation)
+        return model_check.largest_batch(self.metadata.preparation)
 
     @property
     def views(self) -> Views | None:
@@ -310,11 +306,11 @@ class Classifier:
                 values = (session or self._session).run(list(names), {"images": batch})
             except Exception as error:  # whatever ONNX Runtime has against it
                 reason = f"ONNX Runtime cannot compute it: {printable(error)}"
-                raise unsound(str(self.path), {}, reason) from error
+                raise model_check.unsound(str(self.path), {}, reason) from error
             parts.append(dict(zip(names, values, strict=True)))
-            fault = fault_of(parts[-1], len(batch), len(self.classes))
+            fault = model_check.fault_of(parts[-1], len(batch), len(self.classes))
             if fault:
-                raise unsound(str(self.path), parts[-1], fault)
+                raise model_check.unsound(str(self.path), parts[-1], fault)
         if len(parts) == 1:
             return parts[0]
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
@@ -379,7 +375,7 @@ class Classifier:
 
 def _copied(path: Path, content: bytes, threads: int | None, device: str) -> Classifier:
     # The other machine may have another ONNX Runtime.
-    device, most = choose(device, needed=False), check_model(content, str(path))
+    device, most = choose(device, needed=False), model_check.check_model(content, str(path))
     return Classifier.of_content(path, content, most=most, threads=threads, device=device)
 
 

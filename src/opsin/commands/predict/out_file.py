@@ -21,17 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from opsin.commands.predict.answers_file import (
-    UNSOUND,
-    About,
-    Answer,
-    Rows,
-    Write,
-    database_beside,
-    open_answers,
-    read_rows,
-    row_bytes,
-)
+from opsin.commands.predict import answers_file
 from opsin.commands.predict.rows import RowFormat
 from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError, StorageError
@@ -83,7 +73,7 @@ class OutFile:
             if not Path(out).name:
                 raise RecipeError(f"{out} names no file", "Give one: --out answers.csv")
             if shard is None:
-                return cls(Path(out), database_beside(Path(out)))
+                return cls(Path(out), answers_file.database_beside(Path(out)))
             path = shard.file(Path(out))
             path = path.with_name(path.name + SHARD)
             return cls(path, path)
@@ -95,7 +85,7 @@ class OutFile:
         known = repr((str(address), [*map(os.environ.get, settings)]))
         folder = state_root() / "stored" / hashlib.sha256(known.encode()).hexdigest()[:32]
         path = folder / legal_name(address.name)
-        return cls(path, database_beside(path), address)
+        return cls(path, answers_file.database_beside(path), address)
 
     @property
     def shown(self) -> Path | StoreAddress:
@@ -210,13 +200,13 @@ def merge(
     watcher.begin("Merge", rows, "rows")
     try:
         if is_embedding:
-            write: Write = partial(write_features, about=about)
+            write: answers_file.Write = partial(write_features, about=about)
         else:
             write = RowFormat(target, min(int(about.begun["top"]), MAX_CLASSES)).write
         with atomic_file(target) as temporary:
             write(temporary, lambda: _rows_of(shards, watcher))
         images = int(about.begun[_COUNT])
-    except UNSOUND as error:
+    except answers_file.UNSOUND as error:
         raise _changed(shards[0].file) from error
     watcher.end()
     verb, seconds = "embed" if is_embedding else "predict", time.monotonic() - began
@@ -227,7 +217,7 @@ def merge(
 
 class _Shard(NamedTuple):
     file: Path
-    about: About
+    about: answers_file.About
 
 
 def _changed(file: Path) -> StorageError:
@@ -248,7 +238,7 @@ def _shards_of(whole: Path) -> list[_Shard]:
         if file.is_symlink() or file.lstat().st_nlink > 1:
             raise RecipeError(f"{file} is a link", "Copy the shard itself here.")
         try:
-            db, about = open_answers(file, writable=False)
+            db, about = answers_file.open_answers(file, writable=False)
             db.close()
         except (OSError, sqlite3.Error) as error:
             reason = str(getattr(error, "strerror", None) or error).lower()
@@ -293,14 +283,14 @@ def _difference(one: dict[str, Any], other: dict[str, Any]) -> str:
     return next(different, "").removeprefix("the ")
 
 
-def _rows_of(shards: Sequence[_Shard], watcher: Watcher) -> Iterator[Answer]:
+def _rows_of(shards: Sequence[_Shard], watcher: Watcher) -> Iterator[answers_file.Answer]:
     """Yield the rows of all shards; raise where they are not those that were sealed."""
     done = 0
     for shard in shards:
-        with closing(open_answers(shard.file, writable=False)[0]) as db:
+        with closing(answers_file.open_answers(shard.file, writable=False)[0]) as db:
             digest = hashlib.sha256()
-            for row in read_rows(db, shard.file):
-                digest.update(row_bytes(row))
+            for row in answers_file.read_rows(db, shard.file):
+                digest.update(answers_file.row_bytes(row))
                 yield row
         if digest.hexdigest() != shard.about.sha256:
             raise _changed(shard.file)
@@ -315,7 +305,7 @@ def feature_row(units: int) -> np.dtype[Any]:
     ])  # fmt: skip
 
 
-def write_features(file: Path, rows: Rows, *, about: About) -> None:
+def write_features(file: Path, rows: answers_file.Rows, *, about: answers_file.About) -> None:
     """Write a ``.npz`` file of features, block by block."""
     from opsin.commands.transfer import add_array  # noqa: PLC0415  predict needs none of it
 

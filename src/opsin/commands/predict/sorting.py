@@ -22,17 +22,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, NamedTuple
 
 from opsin.commands.predict.answers_file import Answer, AnswersFile, Sorting, as_bytes, damaged
+from opsin.core import files
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
-from opsin.core.files import (
-    ConfinedDir,
-    NamesInUse,
-    free_name,
-    is_plain_name,
-    legal_name,
-    open_regular,
-    state_root,
-)
 from opsin.core.storage import check_writable, storage_errors
 from opsin.data.image_stream import ListedImage
 
@@ -58,7 +50,7 @@ _TABLE: Final = """CREATE TABLE IF NOT EXISTS origins
 class Placement(NamedTuple):
     """A file's current or future place: an open folder, and a name in it."""
 
-    folder: ConfinedDir
+    folder: files.ConfinedDir
     name: str
 
     @property
@@ -165,7 +157,7 @@ class Move:
 
     @contextmanager
     def places(
-        self, folder: ConfinedDir, origins: Origins, *, make: bool = False
+        self, folder: files.ConfinedDir, origins: Origins, *, make: bool = False
     ) -> Iterator[tuple[Placement | None, Placement | None]]:
         """Yield the sorted file, if it is there, and the place that it came from.
 
@@ -182,7 +174,7 @@ class Move:
                 with suppress(FileNotFoundError if make else OSError):
                     if make and target is not None:
                         Path(parent).mkdir(parents=True, exist_ok=True)
-                    source = Placement(stack.enter_context(ConfinedDir(Path(parent))), name)
+                    source = Placement(stack.enter_context(files.ConfinedDir(Path(parent))), name)
             yield target, source
 
     @classmethod
@@ -198,14 +190,14 @@ class Move:
         else:
             parts = Path(source).parts[1:]
             is_sound = Path(source).is_absolute() and all(
-                part == ".." or is_plain_name(part) for part in parts
+                part == ".." or files.is_plain_name(part) for part in parts
             )
         places = target.split("/")
         if not (
             is_sound
             and isinstance(image, str)
             and len(places) == 2
-            and all(map(is_plain_name, places))
+            and all(map(files.is_plain_name, places))
             and all(type(value) is int for value in (size, mtime_ns, done))
             and isinstance(identity, str)
             and by in ("copy", "move", "write")
@@ -234,7 +226,7 @@ class Origins:
     """The folders from which one sorting took images, as this account knows them."""
 
     def __init__(self, key: str) -> None:
-        self.path = state_root() / "sortings.sqlite"
+        self.path = files.state_root() / "sortings.sqlite"
         self._key = key
         self._folders: set[str] = set()
         if self.path.exists():
@@ -296,10 +288,10 @@ class Sorter:
         self._answers = answers
         self._origins = Origins(answers.about.key)
         self._inside = os.path.realpath(folder) + os.sep
-        names = NamesInUse()
+        names = files.NamesInUse()
         for name in (SORTED, RESULTS):
             names.take(name)
-        self._folders = {label: names.take(legal_name(label)) for label in labels}
+        self._folders = {label: names.take(files.legal_name(label)) for label in labels}
         # Without it nothing could be taken back; better to know before any image is answered.
         check_writable(self._origins.path, "set OPSIN_STATE to one")
         if answers.about.undone:
@@ -310,7 +302,7 @@ class Sorter:
             answers.note(sorting=Sorting(folders=folders, results=is_usual))
         with ExitStack() as stack:
             with storage_errors(folder):
-                self._dir = stack.enter_context(ConfinedDir(folder))
+                self._dir = stack.enter_context(files.ConfinedDir(folder))
                 self._scratch = Placement(self._dir, SCRATCH)
                 self._check_folders()
                 self._settle()
@@ -394,7 +386,7 @@ class Sorter:
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "is a symbolic link, which is left where it is")
         return Move(
-            image.name, str(path.absolute()), f"{folder}/{free_name(path.name, is_taken)}",
+            image.name, str(path.absolute()), f"{folder}/{files.free_name(path.name, is_taken)}",
             self.by, status.st_size, status.st_mtime_ns, identity_of(status),
         )  # fmt: skip
 
@@ -411,10 +403,10 @@ class Sorter:
             with ExitStack() as stack:
                 target = Placement(stack.enter_context(self._dir.folder(answer, make=True)), name)
                 if move.by == "copy":
-                    with open_regular(source) as file:
+                    with files.open_regular(source) as file:
                         copy_file(file, target, self._scratch)
                 else:
-                    parent = stack.enter_context(ConfinedDir(source.parent))
+                    parent = stack.enter_context(files.ConfinedDir(source.parent))
                     move_file(Placement(parent, source.name), target, self._scratch)
         except FileExistsError:
             why = f"something else took the name {move.target} meanwhile"

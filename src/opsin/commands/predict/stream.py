@@ -17,15 +17,7 @@ from opsin.core.errors import ImageError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
 from opsin.core.storage import check_writable
-from opsin.data.image_stream import (
-    ListedImage,
-    Shard,
-    Stream,
-    cut_stream,
-    held_bytes,
-    join_streams,
-    read_ahead,
-)
+from opsin.data import image_stream
 from opsin.data.images import ImageLike, open_image
 from opsin.data.lazy_images import THREADS
 from opsin.data.sources import STANDARD_INPUT, open_stream
@@ -37,7 +29,7 @@ from opsin.runtime.providers import CPU
 if TYPE_CHECKING:
     from opsin.runtime.cluster import Cluster
 
-Answered = tuple[ListedImage, Prediction | ImageError]
+Answered = tuple[image_stream.ListedImage, Prediction | ImageError]
 Sources = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 # Seconds between two lines where the number of images is unknown.
@@ -78,9 +70,9 @@ class Progress:
 
 def open_streams(
     sources: Sources, *, columns: Mapping[str, str] | None = None, follow_links: bool = False,
-    outside: bool = False, stdin: BinaryIO | None = None, shard: Shard | None = None,
+    outside: bool = False, stdin: BinaryIO | None = None, shard: image_stream.Shard | None = None,
     watcher: Watcher = SILENT,
-) -> Stream:  # fmt: skip
+) -> image_stream.Stream:  # fmt: skip
     """Find the images of one source or of several, without reading any: see `open_stream`."""
     several = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
     if not several:
@@ -89,8 +81,8 @@ def open_streams(
     if inputs > 1:
         raise SourceError("Standard input, -, can be read only once")
 
-    def opened(watcher: Watcher) -> Stream:
-        return join_streams([
+    def opened(watcher: Watcher) -> image_stream.Stream:
+        return image_stream.join_streams([
             open_stream(
                 source, columns=columns, follow_links=follow_links, outside=outside, stdin=stdin,
                 watcher=watcher,
@@ -105,7 +97,7 @@ def open_streams(
             "- is standard input, which can be read only once",
             "Write the names into a table with a column path, and give that.",
         )
-    return cut_stream(opened(watcher), shard, opened(SILENT))
+    return image_stream.cut_stream(opened(watcher), shard, opened(SILENT))
 
 
 def open_classifier(
@@ -122,7 +114,7 @@ def open_classifier(
 
 
 def classify_stream(
-    classifier: Classifier, stream: Iterable[ListedImage], *, as_is: bool = False,
+    classifier: Classifier, stream: Iterable[image_stream.ListedImage], *, as_is: bool = False,
     tta: bool = False, cluster: Cluster | None = None, idle: Callable[[], None] = lambda: None,
 ) -> Generator[Answered]:  # fmt: skip
     """Yield each image of a stream with its answer, or the reason why there is none.
@@ -134,7 +126,7 @@ def classify_stream(
     pixels = preparation.height * preparation.width * preparation.channels
     is_here = cluster is None
 
-    def prepare(item: ListedImage) -> PreparedImage:
+    def prepare(item: image_stream.ListedImage) -> PreparedImage:
         if item.problem:
             raise item.problem
         return classifier.prepare(item.image, item.name, as_is=as_is)
@@ -145,19 +137,19 @@ def classify_stream(
 
     # Batches that are computed at the same time take the memory of one together.
     together = max(1, THREADS // (classifier.threads or THREADS)) if classifier.device == CPU else 1
-    steps: ImageSteps[ListedImage, PreparedImage, Prediction] = ImageSteps(
-        prepare=prepare, compute=compute, cost=lambda item: pixels + held_bytes(item),
+    steps: ImageSteps[image_stream.ListedImage, PreparedImage, Prediction] = ImageSteps(
+        prepare=prepare, compute=compute, cost=lambda item: pixels + image_stream.held_bytes(item),
         batch=max(8, classifier.batch_size // together), together=together,
     )  # fmt: skip
     if cluster is not None:
         return cluster.answers(steps, stream)
-    end_wait = stream.close if isinstance(stream, Stream) else lambda: None
-    return answer_images(steps, read_ahead(stream), end_wait=end_wait, idle=idle)
+    end_wait = stream.close if isinstance(stream, image_stream.Stream) else lambda: None
+    return answer_images(steps, image_stream.read_ahead(stream), end_wait=end_wait, idle=idle)
 
 
 def each_answer(
-    classifier: Classifier, stream: Stream, *, reject: bool = True, as_is: bool = False,
-    tta: bool = False, watcher: Watcher = SILENT,
+    classifier: Classifier, stream: image_stream.Stream, *, reject: bool = True,
+    as_is: bool = False, tta: bool = False, watcher: Watcher = SILENT,
 ) -> Iterator[Answered]:  # fmt: skip
     """Yield each image with its answer, or why there is none."""
     answers = classify_stream(classifier, stream, as_is=as_is, tta=tta)

@@ -12,15 +12,9 @@ from opsin.commands.evaluate import RunEvaluation, evaluate_run
 from opsin.commands.test_set_usage import count_looks, key_of, leaks_of, note_look
 from opsin.commands.train.calibrate import ExportedFile, calibrate, try_views
 from opsin.commands.train.learner import Learner
+from opsin.core.artifacts import run_report
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_report import (
-    FileFacts,
-    Report,
-    ReportedFinding,
-    ReportedViews,
-    TrainingFacts,
-)
 from opsin.core.events import Watcher
 from opsin.core.metadata import Metadata, Views
 from opsin.core.recipe import Recipe
@@ -57,8 +51,8 @@ def write_request(directory: RunDirectory, learner: Learner, audit: Audit) -> No
 
 def finish(
     directory: RunDirectory, learner: Learner, exported: ExportedFile, audit: Audit,
-    watcher: Watcher, *, seconds: dict[str, float], training: TrainingFacts,
-) -> Report:  # fmt: skip
+    watcher: Watcher, *, seconds: dict[str, float], training: run_report.TrainingFacts,
+) -> run_report.Report:  # fmt: skip
     """Calibrate, check and evaluate a run's file, write it once, and write the report."""
     from opsin.commands import report as page  # noqa: PLC0415  needs matplotlib
     from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415  needs onnx
@@ -100,9 +94,11 @@ def finish(
     seconds["evaluate"] = time.perf_counter() - at
     at = time.perf_counter()
     watcher.doing("the report")
-    facts = FileFacts(bytes=len(content))
+    facts = run_report.FileFacts(bytes=len(content))
     if difference is not None:
-        facts = FileFacts(parity_images=len(rows), difference=difference, bytes=len(content))
+        facts = run_report.FileFacts(
+            parity_images=len(rows), difference=difference, bytes=len(content)
+        )
     failures = page.find_failures(dataset, evaluation.predictions, evaluation.split, watcher)
     report = _report(
         learner, audit, training.model_copy(update={"answered_on": made.classifier.device}),
@@ -119,9 +115,9 @@ def finish(
 
 
 def _report(
-    learner: Learner, audit: Audit, training: TrainingFacts, evaluation: RunEvaluation,
+    learner: Learner, audit: Audit, training: run_report.TrainingFacts, evaluation: RunEvaluation,
     metadata: Metadata, **more: Any,
-) -> Report:  # fmt: skip
+) -> run_report.Report:  # fmt: skip
     layers, recipe, dataset, views = (
         learner.layers, learner.recipe, learner.dataset, metadata.views,
     )  # fmt: skip
@@ -130,17 +126,17 @@ def _report(
         "trainable": sum(layer.trainable for layer in layers),
         "multiply_adds": sum(layer.multiply_adds for layer in layers),
     }
-    return Report(
+    return run_report.Report(
         opsin=__version__, parent=recipe.parent, reasons=recipe.reasons,
         source=recipe.data.source_names, model=recipe.model.name, dataset=dataset.summary(),
         split=evaluation.split, figures=dict(evaluation.figures), leaks=leaks_of(dataset),
         rests_on=thin_parts(dataset), unreadable=len(dataset.unreadable),
         left_out=list(dataset.left_out), repeated_rows=dataset.repeated,
         findings=[
-            ReportedFinding(count=finding.count, title=finding.title, opsin=finding.opsin)
-            for finding in audit.findings
+            run_report.ReportedFinding(count=found.count, title=found.title, opsin=found.opsin)
+            for found in audit.findings
         ],
         training=training.model_copy(update={"device": learner.device_name, **sizes}),
         calibration=metadata.calibration, class_mix=metadata.class_mix, reject=metadata.reject,
-        views=views and ReportedViews(**views.model_dump()), layers=layers, **more,
+        views=views and run_report.ReportedViews(**views.model_dump()), layers=layers, **more,
     )  # fmt: skip

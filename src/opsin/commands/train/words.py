@@ -18,13 +18,7 @@ from opsin.data.dataset import Dataset
 from opsin.data.folds import thin_parts
 from opsin.data.image_tree import left_out_in_words
 from opsin.evaluation.metric_table import summary_of
-from opsin.report.terminal import (
-    confusions,
-    corrected_in_words,
-    images_in_words,
-    leaks_in_words,
-    ood_in_words,
-)
+from opsin.report import terminal
 from opsin.report.training_plan import Plan
 
 MIRRORED: Final = (
@@ -78,7 +72,7 @@ def tell_limits(watcher: Watcher, dataset: Dataset) -> None:
     if thin := thin_parts(dataset):
         watcher.note(thin)
     if any(dataset.leaks):
-        watcher.note(leaks_in_words(leaks_of(dataset)))
+        watcher.note(terminal.leaks_in_words(leaks_of(dataset)))
 
 
 def tell_model(watcher: Watcher, learner: Learner) -> None:
@@ -138,12 +132,13 @@ def _tell_measured(watcher: Watcher, report: Report, of_validation: str) -> None
         "val": ("Valid.", of_validation),
         "out_of_fold": ("Judged", "each by a head that had not seen it"),
     }.get(report.split, ("Test", looks_in_words(report.looks)))
+    on = terminal.images_in_words(figures)
     corrected = ""
     if figures.corrected:
-        corrected = f"{corrected_in_words(figures.corrected, report.split)} · "
+        corrected = f"{terminal.corrected_in_words(figures.corrected, report.split)} · "
     watcher.fact(
         what,
-        f"accuracy {plus_minus(figures)} ({images_in_words(figures)}{f', {how}' if how else ''})"
+        f"accuracy {plus_minus(figures)} ({on}{f', {how}' if how else ''})"
         f" · {corrected}{summary_of(figures)}",
     )
     if report.rests_on:
@@ -156,8 +151,8 @@ def _tell_measured(watcher: Watcher, report: Report, of_validation: str) -> None
             f"planned {report.reject.rate:.1%}), since they look unlike the training",
         )
     if report.ood:
-        watcher.fact("Unknown", ood_in_words(report.ood))
-    watcher.fact("Confuses", confusions(figures))
+        watcher.fact("Unknown", terminal.ood_in_words(report.ood))
+    watcher.fact("Confuses", terminal.confusions(figures))
 
 
 def _epochs_in_words(training: TrainingFacts) -> str:

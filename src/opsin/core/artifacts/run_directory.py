@@ -17,24 +17,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from opsin.core.artifacts.records import (
-    NAME_MOST,
-    NOTE_MOST,
-    Artifact,
-    DatasetRecord,
-    Epoch,
-    EpochConfusion,
-    ImportRecord,
-    Line,
-    Location,
-    RunNotes,
-    RunStatus,
-    State,
-    TrackedRun,
-    damaged,
-    first_of,
-    read_objects,
-)
+from opsin.core.artifacts import records
 from opsin.core.errors import RunError
 from opsin.core.files import ConfinedDir, free_name, open_regular
 from opsin.core.platform import process_exists
@@ -42,8 +25,8 @@ from opsin.core.storage import atomic_file, storage_errors, write_bytes
 from opsin.core.stored_arrays import StoredArrays
 from opsin.core.stored_json import MOST
 
-A = TypeVar("A", bound=Artifact)
-L = TypeVar("L", bound=Line)
+A = TypeVar("A", bound=records.Artifact)
+L = TypeVar("L", bound=records.Line)
 
 CLASSIFIER: Final = "classifier.onnx"
 #: Environment variable that names the run directory a process will create.
@@ -80,7 +63,7 @@ class RunDirectory:
         self.classifier = self.path / CLASSIFIER
         self.predictions = self.path / "predictions.npz"
         self.looks = self.path / "looks.jsonl"
-        self.trackers = self.path / TrackedRun.FILE
+        self.trackers = self.path / records.TrackedRun.FILE
         self.report = self.path / "report.json"
         self.page = self.path / "report.html"
         self.card = self.path / "README.md"
@@ -88,7 +71,7 @@ class RunDirectory:
         self.inspection = self.path / "inspection"
         self.notes = self.path / "notes.json"
         self.log = self.path / "log.txt"
-        self.imported = self.path / ImportRecord.FILE
+        self.imported = self.path / records.ImportRecord.FILE
         self.lock = self.path / ".lock"
 
     @classmethod
@@ -145,7 +128,7 @@ class RunDirectory:
                 # A process that only reads the state holds it for a moment.
                 lock.acquire(timeout=2)
             except Timeout:  # inside: it is an OSError too, but not a disk error
-                pid = RunStatus.read(self.status).pid
+                pid = records.RunStatus.read(self.status).pid
                 raise RunError(f"Process {pid} is training {self.path}", "Wait for it.") from None
         try:
             yield
@@ -164,7 +147,7 @@ class RunDirectory:
         except OSError:
             return None
 
-    def set_status(self, state: State, **fields: Any) -> None:
+    def set_status(self, state: records.State, **fields: Any) -> None:
         """Write the status, with this process's id and the current time."""
         self._status(state, **fields).write(self.path)
 
@@ -178,20 +161,20 @@ class RunDirectory:
                 file.write(json.dumps(status))
             waiting.replace(self.status)
 
-    def _status(self, state: State, **fields: object) -> RunStatus:
+    def _status(self, state: records.State, **fields: object) -> records.RunStatus:
         now = time.time()
         content: dict[str, object] = {"started": now}
         with contextlib.suppress(RunError):  # a damaged one is rewritten
-            before = RunStatus.read(self.status)
+            before = records.RunStatus.read(self.status)
             content = {"started": before.started, "launch": before.launch}
         content |= {"state": state, "pid": os.getpid(), "heartbeat": now, "cause": None}
-        return RunStatus.model_validate(content | fields)
+        return records.RunStatus.model_validate(content | fields)
 
-    def state(self) -> tuple[State, str | None]:
+    def state(self) -> tuple[records.State, str | None]:
         """The state and, for a failure, its cause."""
         if not self.status.is_file():
             return "failed", "the run ended before it began to train"
-        status = RunStatus.read(self.status)
+        status = records.RunStatus.read(self.status)
         if status.state == "running":
             held = self._held()
             if held is None:  # the pid may have been reused
@@ -200,7 +183,7 @@ class RunDirectory:
                 return "failed", f"its process {status.pid} ended without a message"
         return status.state, status.cause
 
-    def append(self, line: Line, *, sync: bool = False) -> None:
+    def append(self, line: records.Line, *, sync: bool = False) -> None:
         """Add a line to the file of its kind; no link is followed."""
         file = self.path / line.FILE
         with storage_errors(file), self.open_to_add(file) as stream:
@@ -212,7 +195,7 @@ class RunDirectory:
     def lines(self, kind: type[L]) -> list[L]:
         """The valid lines of a kind's file."""
         lines = []
-        for line in read_objects(self.path / kind.FILE, skip=True):
+        for line in records.read_objects(self.path / kind.FILE, skip=True):
             with contextlib.suppress(ValidationError):
                 lines.append(kind.model_validate(line))
         return lines
@@ -230,16 +213,20 @@ class RunDirectory:
         if self.confusions.is_file():
             # By epoch number: the last line may be cut short, or have no event yet.
             kept = {epoch.epoch for epoch in self.read_history()}
-            matrices = [matrix for matrix in self.lines(EpochConfusion) if matrix.epoch in kept]
+            matrices = [
+                matrix for matrix in self.lines(records.EpochConfusion) if matrix.epoch in kept
+            ]
             text = "".join(matrix.model_dump_json() + "\n" for matrix in matrices)
             write_bytes(self.confusions, text.encode())
 
-    def read_history(self) -> list[Epoch]:
+    def read_history(self) -> list[records.Epoch]:
         """The epochs so far; a last line cut short by a crash is left out."""
         try:
-            return [Epoch.model_validate(line) for line in read_objects(self.history)]
+            return [
+                records.Epoch.model_validate(line) for line in records.read_objects(self.history)
+            ]
         except ValidationError as error:
-            raise damaged(self.history, first_of(error)) from error
+            raise records.damaged(self.history, records.first_of(error)) from error
 
     def read(self, kind: type[A]) -> A:
         """Read one of the directory's JSON files."""
@@ -251,23 +238,26 @@ class RunDirectory:
             raise RunError(f"{self.path} has no {file.name} ({self.state()[0]})", advice)
         return kind.read(file)
 
-    def location(self) -> Location:
+    def location(self) -> records.Location:
         """Where the run's images came from."""
-        location = self.read(DatasetRecord).location
+        location = self.read(records.DatasetRecord).location
         if self.corrections.is_file():
             location = location.model_copy(update={"labels": str(self.corrections)})
         return location
 
-    def read_notes(self) -> RunNotes:
+    def read_notes(self) -> records.RunNotes:
         """The name and the note that people gave the run."""
-        return RunNotes.read(self.notes) if self.notes.is_file() else RunNotes()
+        return records.RunNotes.read(self.notes) if self.notes.is_file() else records.RunNotes()
 
     def write_notes(
         self, *, name: str | None = None, note: str | None = None, number: int | None = None
     ) -> None:
         """Store a name, a note or a number; the directory is not renamed."""
         changed: dict[str, str | int] = {} if number is None else {"number": number}
-        for what, text, most in (("name", name, NAME_MOST), ("note", note, NOTE_MOST)):
+        for what, text, most in (
+            ("name", name, records.NAME_MOST),
+            ("note", note, records.NOTE_MOST),
+        ):
             if text is not None:
                 if len(text) > most:
                     raise RunError(f"A {what} has at most {most:,} characters, not {len(text):,}")
@@ -276,7 +266,7 @@ class RunDirectory:
 
     def tracked_as(self, tracker: str) -> str | None:
         """A tracker's latest id of the run."""
-        names = [line.id for line in self.lines(TrackedRun) if line.tracker == tracker]
+        names = [line.id for line in self.lines(records.TrackedRun) if line.tracker == tracker]
         return names[-1] if names else None
 
     def save_arrays(self, file: Path, **arrays: NDArray[Any]) -> None:
@@ -296,7 +286,7 @@ class RunDirectory:
             if file == self.predictions:
                 _check_predictions(arrays)
         except (OSError, ValueError) as error:
-            raise damaged(file, error) from error
+            raise records.damaged(file, error) from error
         arrays.file = file
         return arrays
 

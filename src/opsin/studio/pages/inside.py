@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 import secrets
 from collections.abc import Callable, Sequence
@@ -41,7 +42,7 @@ _KEPT: Final = re.compile(r"[0-9a-f]{16}")
 _SHORT, _FEW = 10.0, 100
 # Errors of the worker in words of the page.
 _WORDS: Final = {
-    MovedError: "The images of this classifier were moved.",
+    MovedError: "The photographs of this classifier were moved.",
     ModelFileError: "This part of the network cannot be shown: the classifier's file is damaged, "
     "or has no such part. Choose another block; if that fails too, train again.",
 }
@@ -100,13 +101,10 @@ async def inside(
         except OpsinError:
             pass
         names = {row.id: safe(now.title_of(row), 60) for row in now.classifiers}
-
-        def choose(run: str) -> None:
-            ui.navigate.to(layout.address(now, "inside", run=run))
-
         with frame.actions:
-            ui.select(names, value=row.id, label="Classifier",
-                      on_change=lambda event: choose(event.value))  # fmt: skip
+            field = ui.select(names, value=row.id, label="Classifier")
+        there = functools.partial(layout.address, now, "inside")
+        field.on_value_change(lambda event: ui.navigate.to(there(run=event.value)))
         shown = _Shown(image, layer, unit if _PLACE.fullmatch(unit) else "")
         body = _Inside(studio, now, row.id, rows, shown,
                        unfolded={_WHY} if view == "why" else set())  # fmt: skip
@@ -164,8 +162,7 @@ class _Inside:
         image, layer, unit = self._shown
         if changes:
             asked = {"run": self._run, **self._shown._asdict()}
-            there = layout.address(self._project, "inside", **asked)
-            ui.navigate.history.push(kit.rooted(there))
+            ui.navigate.history.push(kit.rooted(layout.address(self._project, "inside", **asked)))
         if not self._blocks:  # the network could not be opened before
             await self.start()
             return
@@ -202,8 +199,8 @@ class _Inside:
                     given = self._studio.tried.get(wanted.image)
                 else:
                     options["image"] = f"out_of_fold/{self._rows[int(wanted.image)]}"
-            ask = self._studio.inside.ask
-            return await ask(self._run, do, given, on_progress=waiting.tell, **options)
+            tell, ask = waiting.tell, self._studio.inside.ask
+            return await ask(self._run, do, given, on_progress=tell, **options)
 
         asked = asyncio.create_task(answer())
         with area:

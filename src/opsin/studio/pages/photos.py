@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -41,10 +40,14 @@ if TYPE_CHECKING:
 
 # Columns, and things to look at, that are shown.
 _SHOWN: Final = 24
-_THINGS: Final = 20
 # Height of a column's photographs, three rows, and from how many on it can be enlarged.
 _HEIGHT: Final = 516
 _SEVERAL: Final = 12
+# Those without a class: title and words.
+_OTHERS: Final = {
+    UNSORTED: ("Not sorted yet", "These wait for a class. Drag them to one, or press its key."),
+    OUT: ("Removed", "These are not used for training. To use one, give it a class."),
+}
 
 
 async def photos(studio: Studio, project: str, camera: str = "") -> None:
@@ -53,7 +56,7 @@ async def photos(studio: Studio, project: str, camera: str = "") -> None:
     with page(studio, known.name, project=known, here="photos") as frame:
         if known.dataset is None:
             kit.empty(
-                "The photographs of these classifiers belong to another place. Add them as a "
+                "The photographs of these classifiers are not in the studio. Add them as a "
                 "project to see them here.", "See the results", address(known, "results"),
             )  # fmt: skip
             return
@@ -72,7 +75,7 @@ class _Column:
         self.class_, self.label, self._page = class_, label, page
         self.photos: list[int] = []  # positions in the album
         self._shown: Sequence[object] = ()
-        self.words = class_ or ("removed" if label == OUT else "not sorted yet")
+        self.words = class_ or _OTHERS[label][0].lower()
         may = allows("labeller")
         self.gallery = ImageGallery(
             f"Photographs of {class_}" if class_ else f"Photographs {self.words}", (),
@@ -152,8 +155,6 @@ class _Photos:
         ui.keyboard(self._key, ignore=["input", "select", "textarea"])
         studio.changed.subscribe(self._heard)
 
-    # What is shown.
-
     async def start(self) -> None:
         """Show the photographs at once, then with what is known of them."""
         async with self._showing:
@@ -174,6 +175,7 @@ class _Photos:
             except NotThere:  # another window removed the project
                 ui.navigate.reload()
             except OpsinError as error:
+                self._summary.set_text("")
                 self._status.fail(error)
 
     async def _show(self, album: Album) -> None:
@@ -212,9 +214,9 @@ class _Photos:
 
     @ui.refreshable_method
     def _list_things(self) -> None:
-        for thing in self._things[:_THINGS]:
+        for thing in self._things[:_SHOWN]:
             show_thing(self._studio, self.album, thing, self._do)
-        if len(self._things) > _THINGS:
+        if len(self._things) > _SHOWN:
             kit.note("The others follow as these are settled.")
 
     def _show_columns(self) -> None:
@@ -228,7 +230,7 @@ class _Photos:
                  if words and words in name.casefold()}  # fmt: skip
         named = [name for name in album.classes if words in name.casefold() or name in found]
         shown = {name: partial(self._class_column, name) for name in named[:_SHOWN]}
-        shown |= {f"\0{label}": partial(self._other_column, label) for label in (UNSORTED, OUT)}
+        shown |= {f"\0{label}": partial(self._other_column, label) for label in _OTHERS}
         more = len(named) - _SHOWN
         self._more.set_text(f"{count(more)} more: search for them by name." if more > 0 else "")
         for gone in self._columns.keys() - shown.keys():
@@ -249,23 +251,21 @@ class _Photos:
         def show() -> None:
             number = column.refresh(self._searched)
             card.set_visibility(bool(number) or may_add)
-            title.set_text(f"{'Removed' if label == OUT else 'Not sorted yet'} {count(number)}")
+            title.set_text(f"{name} {count(number)}")
 
+        name, words = _OTHERS[label]
         may_add = self.album.can_add and label == UNSORTED
         with ui.element("section").classes("stack class-column") as card:
-            card.props["aria-label"] = "Removed" if label == OUT else "Add"
+            card.props["aria-label"] = name
             if may_add:
                 kit.action("Add class", self._add_class, icon="add")
                 Intake(
                     "Drop photographs, folders or a zip", folders=True, around=".class-column",
-                    batch=self._batch(), on_all=partial(self._take, ""),
+                    batch=self._id, on_all=partial(self._take, ""),
                 )  # fmt: skip
             with ui.element("h2"):
                 title = ui.label()
-            kit.note(
-                "These are not used for training. To use one, give it a class." if label == OUT
-                else "These wait for a class. Drag them to one, or press its key."
-            )  # fmt: skip
+            kit.note(words)
             column = _Column(self, "", label)
         return show, card
 
@@ -305,7 +305,7 @@ class _Photos:
                     kit.icon_action("delete_outline", f"Remove the class {class_}", remove)
             if self.album.can_add:
                 Intake(
-                    f"Photographs of {class_}", batch=self._batch(class_), small=True,
+                    f"Photographs of {class_}", batch=f"{self._id} {safe(class_)}", small=True,
                     around=".class-column", opens=self._camera, on_all=partial(self._take, class_),
                 )  # fmt: skip
                 self._camera = False  # of the first class only
@@ -327,13 +327,6 @@ class _Photos:
         field.on("blur", rename, js_handler="(event) => emit(event.target.value)")
         field.on("keydown.enter", js_handler="(event) => event.target.blur()")
         field.on("keydown.escape", lambda: field.set_value(class_))
-
-    def _batch(self, class_: str = "") -> str:
-        """What an upload is resumed by: the same in every window, and after a reload."""
-        text = f"{self._id}\0{class_}".encode("utf-8", "surrogatepass")
-        return hashlib.blake2s(text, digest_size=8).hexdigest()
-
-    # What people do.
 
     def choose(self, column: _Column | None) -> None:
         """Photographs of a column were chosen: those of others are not any more."""
@@ -432,8 +425,6 @@ class _Photos:
         held = event.modifiers.ctrl or event.modifiers.meta
         if event.action.keydown and held and event.key == "z":
             await self._undo()
-
-    # What happens by itself.
 
     async def _check(self) -> None:
         """Have new photographs read and checked, or take in what was read."""

@@ -15,12 +15,13 @@ from nicegui import background_tasks, ui
 from opsin.classical.classical_recipe import BACKBONE, ClassicalRecipe
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import RecordedRecipe
-from opsin.core.errors import OpsinError, SourceError
+from opsin.core.errors import OpsinError
 from opsin.core.format import count, counted, file_size
 from opsin.core.recipe import flat_options
 from opsin.data.run_images import recipe_of_run
 from opsin.report.training_plan import Plan
 from opsin.studio.context import Studio
+from opsin.studio.datasets.dataset_search import check_there
 from opsin.studio.jobs import training_form
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import JobAction
@@ -81,11 +82,10 @@ class _TrainPage:
         self._studio, self._project = studio, project
         self._run: RunRow | None = None  # its settings are those to begin with
         self._planned: dict[str, float] = {}  # seconds of each phase of what the form says
-        self._faults: ui.element | None = None
         self._estimate: ui.element | None = None
         self._changes = 0
         self._shown: list[tuple[str, bool]] = []
-        self._images, self._fault = f"The images of {safe(project.name)}", ""
+        self._images, self._fault = f"The photographs of {safe(project.name)}", ""
         self.live: LiveTraining | None = None
         self.before: RunRow | None = None
         #: Why no training can start, however it is set.
@@ -108,15 +108,11 @@ class _TrainPage:
             before = training_form.values_of(studio.runs.get(source_run).read(RecordedRecipe))
             if before.get("model") not in training_form.MODEL_WORDS:  # it was imported
                 before = {}
-        sources = map(Path, project.dataset.sources) if project.dataset else ()
         try:
             if project.dataset is None:
                 recipe_of_run(self._directory())
-            if any(path.is_absolute() and not path.exists() for path in sources):
-                raise SourceError(
-                    f"The photographs of {project.name} are no longer where they were",
-                    "Put them back, or add them again.",
-                )
+            else:
+                check_there(project.dataset.sources, project.name)
         except OpsinError as error:
             self._fault, self.wrong = str(error), "The photographs cannot be read."
         if numbers and not self._fault:
@@ -153,7 +149,7 @@ class _TrainPage:
         self._shown = [(job.id, job.over) for job in jobs]
         self._content.clear()
         self._frame.actions.clear()
-        self.live = self._estimate = self._faults = None
+        self.live = self._estimate = None
         with self._content:
             if not ongoing:
                 self._frame.retitle("Train")
@@ -202,8 +198,6 @@ class _TrainPage:
             note(f"With the settings of {self._project.title_of(self._run)}.")
         ui.label(self._images).classes("step")
         self._promise = note("")
-        if wrong:
-            ui.label(wrong).classes("warning")
         with self._frame.actions:
             if wrong and self._project.dataset is not None:
                 photos = layout.address(self._project, "photos")
@@ -218,7 +212,6 @@ class _TrainPage:
 
     def _more(self) -> None:
         self.settings.build_levels()
-        self._faults = ui.element("div")
         question("Advanced", self._advanced, is_open=self._run is not None)
 
     def _advanced(self) -> None:
@@ -236,12 +229,9 @@ class _TrainPage:
         self._button.set_enabled(not faults and not self.wrong and allows("owner"))
         self._planned = {}
         promise = f"{level.words[:1].upper()}{level.words[1:]}." if level else ""
-        self._promise.set_text("" if self.wrong else promise)
-        if self._faults is not None:
-            self._faults.clear()
-            with self._faults:
-                for fault in faults:
-                    error_line(fault)
+        why_not = self.wrong or " ".join(f"{fault.rstrip('.')}." for fault in faults)
+        self._promise.set_text(why_not or promise)
+        self._promise.classes(replace="warning" if why_not else "note prose")
         self._changes += 1
         if self._estimate is not None and faults:
             self._estimate.clear()

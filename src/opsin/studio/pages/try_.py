@@ -100,7 +100,7 @@ def read_answered(jobs: Queue, job_id: str, place: int) -> GivenImage:
         path = (folder / images[place].name).resolve()
         if place >= 0 and is_within(str(path), str(folder)):
             return GivenImage("", path.name, content_of(path, path.name))
-    raise NotThere("The image is not there any more", "Go back to the answers.")
+    raise NotThere("The photograph is not there any more", "Go back to the answers.")
 
 
 def _file(jobs: Queue, job_id: str, kind: str = "") -> Path:
@@ -171,7 +171,7 @@ class _Try:
         """Make a job of many images, and return its id."""
         studio, run = self._studio, self._studio.runs.get(self._run.id)
         folder = new_output_folder(studio.jobs)
-        name = files[0]["name"] if len(files) == 1 else f"{count(len(files))} images"
+        name = files[0]["name"] if len(files) == 1 else f"{count(len(files))} photographs"
         into = folder / file_name(common_name(files))
         source = studio.uploads.finish(files, into, loose="images", needs="viewer").absolute()
         table = folder.absolute() / "answers.csv"
@@ -196,8 +196,7 @@ class _Try:
 
     async def _answers(self) -> None:
         """Show how far a job is, then its answers: one large, or all of them."""
-        jobs = self._studio.jobs
-        waited = JobAction(jobs, jobs.get(self._job))
+        waited = JobAction(jobs := self._studio.jobs, jobs.get(self._job))
 
         def tell(line: str) -> None:
             is_known = "so far" in line or "%" in line
@@ -340,18 +339,15 @@ class _Try:
         number, total = await IMAGES.run(newer_images, folder, since)
         if place.is_deleted:
             return
-
-        def train() -> None:
-            asked = {"start": "1", "compare": self._run.id}
-            ui.navigate.to(layout.address(self._project, "train", **asked))
-
+        there = layout.address(self._project, "train", start="1", compare=self._run.id)
         place.clear()
         with place:
             if number:
                 level = levels_for(total, studio.jobs.jobs(), known=total - number)[1]
                 kit.note(counted(number, "new photograph"))
                 seconds = f" ({about(level.seconds)})" if level.seconds else ""
-                kit.action(f"Train again{seconds}", train, kind="primary", needs="owner")
+                kit.action(f"Train again{seconds}", lambda: ui.navigate.to(there), kind="primary",
+                           needs="owner")  # fmt: skip
 
 
 def newer_images(folder: Path, since: float) -> tuple[int, int]:

@@ -44,8 +44,7 @@ _IMAGES, _ONE, _FRAME = 96 << 20, 32 << 20, 1 << 20
 # Most kept images; most frames of a visitor that wait, since a camera sends the next one after an
 # answer; classes that an answer to a frame names.
 _MOST, _FRAMES, _NAMED = 200, 2, 20
-# Of images, whose addresses never lead to others.
-_NEVER_REUSED: Final = {"cache-control": "private, max-age=86400"}
+_NEVER_REUSED: Final = {"cache-control": "private, max-age=86400"}  # addresses of images
 # Longest side of a shown image in pixels, and of a small one.
 _SIDE, _SMALL = 1024, 320
 
@@ -202,7 +201,7 @@ class Workers:
             await worker.end()
             if not isinstance(error, TimeoutError):
                 raise
-            raise OpsinError("This takes too long", "Try another image.") from None
+            raise OpsinError("This takes too long", "Try another photograph.") from None
         finally:
             self._busy.remove(worker)
         self._idle.append(worker)
@@ -238,7 +237,7 @@ class TriedImages:
         """Store an image and return its unguessable key, the same for the same image."""
         if len(content) > _ONE:
             raise ImageError(
-                f"The image has {file_size(len(content))}, and {_ONE >> 20} MB are allowed",
+                f"The photograph has {file_size(len(content))}, and {_ONE >> 20} MB are allowed",
                 "Make it smaller, or put it into a folder and classify that.",
             )
         hashed = hashlib.blake2b(content, key=self._secret, digest_size=8)
@@ -253,7 +252,7 @@ class TriedImages:
     def get(self, key: str) -> GivenImage:
         """Return an image."""
         if key not in self._kept:
-            raise NotThere("The image is not there any more", "Give it again.")
+            raise NotThere("The photograph is not there any more", "Choose it again.")
         return self._kept[key]
 
     async def answer(self, run: str, image: str | GivenImage) -> Prediction:

@@ -79,8 +79,7 @@ def blocks_of(layers: Sequence[Layer]) -> list[Block]:
         return _stages(layers)
     parts: list[list[Layer]] = []
     for layer in layers:
-        other = layer.op is LayerOp.OTHER and layer.parameters > 0
-        if not parts or other or layer.op in _WEIGHTS:
+        if not parts or layer.op in _WEIGHTS or (layer.op is LayerOp.OTHER and layer.parameters):
             parts.append([])
         parts[-1].append(layer)
     words, numbers = {LayerOp.CONV: "Conv", LayerOp.DENSE: "Dense"}, Counter[str]()

@@ -36,7 +36,7 @@ class Intake(Element, component="intake.js"):
 
     Args:
         label: What is to be brought, as a request: it is shown, and read to those who do not see.
-        batch: 16 hexadecimal digits that say what these files are for.
+        batch: Says what these files are for: the same in every window, and after a reload.
         on_all: Is given all files, once none is on its way any more.
         accept: What is taken, as in HTML; other files are passed over, and that is said.
         camera: Whether images can be taken; where the browser allows no camera, a line says so.

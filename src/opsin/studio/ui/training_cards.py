@@ -165,9 +165,8 @@ class LiveTraining:
         self._curves = kit.question("How is it going?", self._build_curves)
         self._curves.set_visibility(False)
         self._charts: dict[str, ui.echart] = {}
-        self._values: dict[str, dict[str, list[float | None]]] = {
-            title: {name: [] for name in fields} for title, fields in CURVES.items()
-        }
+        self._values: dict[str, dict[str, list[float | None]]] = {title: {} for title in CURVES}
+        self._epochs = 0
         self._judged: dict[int, bool] | None = None
         self._has_pictures, self._is_updating = True, False
 
@@ -224,10 +223,11 @@ class LiveTraining:
         if not self._curves.value or not self._charts:
             return
         history = await IMAGES.run(directory.lines, Epoch)
-        if len(history) <= len(self._values["Loss"]["Training"]) or self._curves.is_deleted:
+        if len(history) <= self._epochs or self._curves.is_deleted:
             return
+        self._epochs = len(history)
         for title, fields in CURVES.items():
             for name, field in fields.items():
-                self._values[title][name][:] = [getattr(epoch, field) for epoch in history]
+                self._values[title][name] = [getattr(epoch, field) for epoch in history]
             self._charts[title].options["series"] = curve_series(self._values[title])
             self._charts[title].update()
