@@ -383,7 +383,7 @@ def _entry(term: Term) -> list[str]:
         " ".join(term.says),
         "",
         *picture,
-        f"See it: {term.studio} in the studio · `{term.command}`",
+        f"See it: {f'{term.studio} in the studio · ' if term.studio else ''}`{term.command}`",
         "",
     ]
 

@@ -5,8 +5,8 @@
 # same with a network of your own, and then four things that DIGITS could not show. The most
 # important: **does the heat map mean anything?** It takes about five minutes.
 #
-# [Install Opsin](../how-to/install.md) with `[train]` first. Everything here is in the studio as well (`opsin
-# studio`); the pictures of it are from there.
+# [Install Opsin](../how-to/install.md) with `[train]` first. Most of this is in the studio as well (`opsin
+# studio`), and two of the pictures are from there.
 
 # %%
 import matplotlib.pyplot as plt

@@ -16,7 +16,7 @@ from opsin.evaluation.metric_table import METRICS
 
 ROOT = Path(__file__).parents[2]
 TERMS = [term for section in glossary().values() for term in section]
-PAGES = {"Photos", "Train", "Results", "Try", "Look inside", "Compare"}
+PAGES = {"", "Photos", "Train", "Results", "Try", "Look inside", "Compare"}
 
 #: Options whose help says everything: where things lie, and limits.
 PLAIN_OPTIONS = {

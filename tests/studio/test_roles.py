@@ -15,7 +15,7 @@ from opsin.core.errors import OpsinError, SourceError
 from opsin.studio.context import Studio
 from opsin.studio.datasets.uploads import Uploads, UploadTooLarge
 from opsin.studio.jobs.queue import Queue, TooManyJobs
-from opsin.studio.pages.photo_things import ConfirmedLabels
+from opsin.studio.pages.photo_things import settle
 from opsin.studio.people import NotAllowed, People, Role, acting
 from tests.conftest import write_shapes
 
@@ -54,7 +54,7 @@ def changes_of(studio: Studio) -> dict[Callable[[], object], Role]:
         lambda: asyncio.run(albums.add_class(album.dataset.id, "ring")),
         lambda: asyncio.run(albums.change_class(album, "disc", "round")),
         lambda: asyncio.run(albums.remove(album, [0])), lambda: asyncio.run(albums.undo(made.id)),
-        lambda: ConfirmedLabels(home).change(add=[("a", "b")]),
+        lambda: settle(home, ("a", "b")),
     ]  # fmt: skip
     of_viewers: list[Callable[[], object]] = [
         lambda: studio.uploads.append(KEY, 0, b"abc"), lambda: jobs.add("predict", "d", ["x"]),

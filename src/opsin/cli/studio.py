@@ -41,8 +41,8 @@ def studio(
     Example: opsin studio
 
     Options:
-        home: Folder of the studio's own files: queue, sets, corrections (default: the user's data
-            folder).
+        home: Folder of the studio's own files: photographs, corrections, jobs (default: the user's
+            data folder).
         root (FOLDER): A folder below which people may browse for images (default: your home).
         port: Port, or the next that is free; 0 takes any.
         at_once: Trainings that run at the same time.

@@ -20,9 +20,10 @@ class Term:
 
     title: str
     says: tuple[str, ...]
-    #: The studio's page and the command that show it.
-    studio: str
+    #: The command that shows it.
     command: str
+    #: The studio's page that shows it, if any.
+    studio: str = ""
     #: Other names in print: headings, labels, and options with dashes.
     words: tuple[str, ...] = ()
     #: Words in kinds of layer that it explains, such as ``BatchNorm``.

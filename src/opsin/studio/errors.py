@@ -30,5 +30,5 @@ async def _explain(_: Request, error: Exception) -> Response:
         error = DiskFull("The disk is full, or refuses the write", "Free some space first.")
     elif not isinstance(error, RequestError | ImageError):
         # Messages about damaged sources and runs contain local paths.
-        error = NotThere("These images or files are gone or damaged", "Open their page.")
+        error = NotThere("These photographs or files are gone or damaged", "Open their page.")
     return error_reply(error, {"cache-control": "no-store"})

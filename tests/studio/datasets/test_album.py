@@ -27,7 +27,7 @@ from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.uploads import SentFile
 from opsin.studio.errors import NotThere, new_api
 from opsin.studio.image_routes import add_routes
-from opsin.studio.pages.photo_things import ConfirmedLabels, Thing, things_to_look_at
+from opsin.studio.pages.photo_things import Thing, settle, settled_in, things_to_look_at
 from opsin.studio.runs.albums import Albums
 from opsin.studio.runs.run_index import opaque
 from tests.conftest import shape_image, write_shapes
@@ -263,9 +263,13 @@ def test_a_settled_thing_disappears_for_every_window(studio: Studio) -> None:
         return asyncio.run(look())
 
     (conflict,) = (thing for thing in things() if thing.kind == "conflicting-labels")
-    ConfirmedLabels(studio.sets.folder(dataset.id)).change(add=[conflict.key])
+    folder = studio.sets.folder(dataset.id)
+    settle(folder, conflict.key)
     assert conflict not in things()
-    ConfirmedLabels(studio.sets.folder(dataset.id)).change(remove=[conflict.key])
+    settle(folder, conflict.key, False)
+    assert conflict in things()
+    (folder / "confirmed.json").write_text("[1]", encoding="utf-8")  # damaged
+    assert settled_in(folder) == set()
     # It is over, too, once only one of the labels is left; then they are copies.
     window = Window(studio, dataset)
     names = {window.album().name(at): at for at in range(10)}
@@ -286,7 +290,7 @@ def test_an_album_from_before_photographs_were_read_changes_no_other(
     Image.new("RGB", (40, 40)).save(studio.sets.images_path(dataset.id) / "disc" / "0.5.png")
     read(studio, dataset)
     more = ["disc"] if change == "move" else []
-    with pytest.raises(SourceError, match="others by now"):
+    with pytest.raises(SourceError, match="have changed"):
         asyncio.run(getattr(window.albums, change)(old, [5], *more))
     assert window.counts() == {"disc": 5, "square": 4}
 

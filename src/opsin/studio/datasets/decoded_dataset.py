@@ -123,7 +123,7 @@ def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
     )
     if fingerprint_of(kept) != record.fingerprint:
         raise NotThere(
-            f"The images of {recipe.source} have changed since the run was trained",
+            f"The photographs of {recipe.source} have changed since the training",
             "Put them back, or train again.",
         )
     opened = DecodedDataset(run_id, kept, key, read)

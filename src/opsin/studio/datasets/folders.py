@@ -57,7 +57,7 @@ class Folders:
         path = self._known.get(identity)
         if path is None or os.path.realpath(path) != path or not Path(path).exists():
             raise NotThere(
-                "The folder or file is gone, or the studio was started anew since",
+                "The folder or file is gone, or the studio was restarted",
                 "Begin again at the top.",
             )
         return Path(path)

@@ -128,7 +128,7 @@ class PhotoFiles:
             change_lines(self._table, lines, back)
         self._write(changes)
         self.moves += bool(last.moves)
-        people.record(f"Took back: {last.text} in {self._title()}")
+        people.record(f"Undid: {last.text} in {self._title()}")
         return last.text
 
     # What a change moves.

@@ -108,7 +108,7 @@ class Uploads:
         if self._bytes + more > self._most_bytes:
             raise UploadTooLarge(
                 f"All uploads together may have {file_size(self._most_bytes)}",
-                "Put the images into a folder of this machine instead.",
+                "Put the photographs into a folder of this machine instead.",
             )
         if self._most_disk and self._kept + more > self._most_disk:
             raise UploadTooLarge(
@@ -270,7 +270,7 @@ def arrange(
     }  # fmt: skip
     if not images and not packed:
         shown = ", ".join(f"{name.rpartition('/')[2]!r:.80}" for name in [*files.values()][:3])
-        reason = f"No images or archive: {shown} …" if files else "Nothing was sent"
+        reason = f"No photographs or archive: {shown} …" if files else "Nothing was sent"
         raise SourceError(reason, f"Send {NAMED}; archives end in .zip or .tar.")
     places, opened = _with_classes(images, loose), list[Path]()
     try:

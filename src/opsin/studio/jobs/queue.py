@@ -117,11 +117,11 @@ class Queue:
             raise StorageError("The disk is full", "Free some space, then try again.")
         waiting = [other for other in self._jobs.values() if other.pending]
         if job.training and sum(other.training for other in waiting) >= self.most_waiting:
-            text = f"{self.most_waiting} trainings are waiting, as many as may"
+            text = f"{self.most_waiting} trainings are waiting, the most that may"
             raise TooManyJobs(text, "Wait until one has started, or remove one.")
         most = max(1, self.most_waiting // 2)
         if job.by and sum(other.by == job.by for other in waiting) >= most:
-            text = f"You have asked for {most} things that are waiting, as many as one person may"
+            text = f"You have {most} jobs waiting, the most that one person may have"
             raise TooManyJobs(text, "Wait until one of them has started.")
 
     def _change(self, id: str, done: str) -> Job:  # noqa: A002
@@ -160,7 +160,7 @@ class Queue:
         with self._guard:
             if id not in self._jobs:
                 return
-            job = self._change(id, "removed from the queue")
+            job = self._change(id, "removed the job")
             if job.active and job.training:
                 raise RunError(f"{job.title} is running", "Stop it first, then remove it.")
             self._processes.interrupt(self.folder(job), job.pid, kill=True)

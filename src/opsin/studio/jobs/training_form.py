@@ -51,11 +51,11 @@ CHOICES: Final[dict[str, dict[str, str]]] = {
     },
     # A file, too, on the command line.
     "class_mix": {
-        "as-trained": "As common as in the training images", "even": "All equally common",
+        "as-trained": "As common as in the training photographs", "even": "All equally common",
     },
 }  # fmt: skip
 LABELS: Final = {
-    "model": "Model", "budget": "Time", "augment": "What the images show",
+    "model": "Model", "budget": "Time", "augment": "What the photographs show",
     "backbone": "Pretrained network", "fine_tune": "Train the network itself too",
 }  # fmt: skip
 _TIME: Final = "Instead of epochs, such as 10m or 1h30m."

@@ -42,7 +42,7 @@ _KEPT: Final = re.compile(r"[0-9a-f]{16}")
 _SHORT, _FEW = 10.0, 100
 # Errors of the worker in words of the page.
 _WORDS: Final = {
-    MovedError: "The images of this classifier were moved.",
+    MovedError: "The photographs of this classifier were moved.",
     ModelFileError: "This part of the network cannot be shown: the classifier's file is damaged, "
     "or has no such part. Choose another block; if that fails too, train again.",
 }

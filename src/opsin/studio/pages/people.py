@@ -33,8 +33,7 @@ def people(studio: Studio) -> None:
             _People(studio, frame)
         else:
             kit.empty(
-                "Only you use this studio. To invite others, somebody who runs it has to start it "
-                "for sharing; the help says how."
+                "This studio is not shared. To invite others, start it for sharing: Help says how."
             )
 
 

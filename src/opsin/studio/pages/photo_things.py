@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import threading
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -39,29 +39,23 @@ _FOUND: Final = {
     "blurred": "This photograph is blurred.",
     "empty": "There is almost nothing on this photograph.",
 }
-# Digest and label of an image.
-_Pairs = Collection[tuple[str, str]]
-_CHANGING: Final = threading.Lock()
+_SETTLING: Final = threading.Lock()
 
 
-class ConfirmedLabels:
-    """The images of a dataset whose labels are right, by digest and label."""
+def settled_in(folder: Path) -> set[tuple[str, str]]:
+    """What people have settled of a dataset, such as digest and label; none if damaged."""
+    with contextlib.suppress(OSError, ValueError, RecursionError, TypeError):
+        pairs = json.loads((folder / "confirmed.json").read_text(encoding="utf-8"))
+        return {(str(digest), str(label)) for digest, label in pairs}
+    return set()
 
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / "confirmed.json"
 
-    def read(self) -> set[tuple[str, str]]:
-        """All pairs; none where the file is missing or damaged."""
-        with contextlib.suppress(OSError, ValueError, RecursionError, TypeError):
-            pairs = json.loads(self._file.read_text(encoding="utf-8"))
-            return {(str(digest), str(label)) for digest, label in pairs}
-        return set()
-
-    def change(self, *, add: _Pairs = (), remove: _Pairs = ()) -> None:
-        """Confirm labels, or take that back."""
-        require("labeller")
-        with _CHANGING:
-            write_json(self._file, sorted((self.read() | set(add)) - set(remove)))
+def settle(folder: Path, key: tuple[str, str], is_settled: bool = True) -> None:
+    """Settle something, or take that back."""
+    require("labeller")
+    with _SETTLING:
+        keys = settled_in(folder) | {key} if is_settled else settled_in(folder) - {key}
+        write_json(folder / "confirmed.json", sorted(keys))
 
 
 class Thing(NamedTuple):
@@ -78,7 +72,7 @@ def things_to_look_at(studio: Studio, album: Album) -> list[Thing]:
     """What is wrong with the photographs of an album and was not settled; reads small files."""
     if album.opened is None:
         return []
-    settled = ConfirmedLabels(studio.sets.folder(album.dataset.id)).read()
+    settled = settled_in(studio.sets.folder(album.dataset.id))
     suspects: Sequence[SuspectedLabel] = ()
     with contextlib.suppress(OpsinError):
         if run := studio.projects.get(album.dataset.id).classifier():
@@ -141,13 +135,13 @@ def show_thing(
     async def move(class_: str) -> None:
         await do(studio.albums.move(album, thing.photos, class_))
 
-    async def settle(settled: bool) -> None:
+    async def decide(is_settled: bool) -> None:
         async def change() -> str:
-            kept, pair = ConfirmedLabels(studio.sets.folder(album.dataset.id)), {thing.key}
-            await IMAGES.run(lambda: kept.change(add=pair) if settled else kept.change(remove=pair))
-            return fine if settled else ""
+            folder = studio.sets.folder(album.dataset.id)
+            await IMAGES.run(settle, folder, thing.key, is_settled)
+            return fine if is_settled else ""
 
-        await do(change(), undo=partial(settle, False))
+        await do(change(), undo=partial(decide, False))
 
     def button(text: str, work: kit.Handler) -> None:
         kit.action(text, work, needs="labeller").props("dense")
@@ -165,7 +159,7 @@ def show_thing(
                     button(f"It is {safe(thing.suggested, 30)}", partial(move, thing.suggested))
                 for text, photos in remove:
                     button(text, lambda some=photos: do(studio.albums.remove(album, some)))
-                button(fine, partial(settle, True))
+                button(fine, partial(decide, True))
                 if thing.suggested:
                     class_select(album.classes, move, "Another class")
 

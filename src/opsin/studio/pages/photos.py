@@ -56,7 +56,7 @@ async def photos(studio: Studio, project: str, camera: str = "") -> None:
     with page(studio, known.name, project=known, here="photos") as frame:
         if known.dataset is None:
             kit.empty(
-                "The photographs of these classifiers belong to another place. Add them as a "
+                "The photographs of these classifiers are not in the studio. Add them as a "
                 "project to see them here.", "See the results", address(known, "results"),
             )  # fmt: skip
             return
@@ -175,6 +175,7 @@ class _Photos:
             except NotThere:  # another window removed the project
                 ui.navigate.reload()
             except OpsinError as error:
+                self._summary.set_text("")
                 self._status.fail(error)
 
     async def _show(self, album: Album) -> None:

@@ -42,7 +42,7 @@ async def add_from(studio: Studio) -> None:
     """Build the page *Add from*: images that stay where they are."""
 
     async def add(source: Callable[[], Path | str]) -> None:
-        status.say("Looking for its images …")
+        status.say("Looking for its photographs …")
         try:
             added = await asyncio.to_thread(lambda: studio.sets.add_source(str(source())))
         except OpsinError as error:
@@ -68,7 +68,7 @@ async def add_from(studio: Studio) -> None:
         def name() -> str:
             text = (field.value or "").strip().removeprefix(PREFIX)
             if HubName.read(text.partition(":")[0]) is None:
-                raise SourceError("The hub has no such names", "Copy it from the dataset's page.")
+                raise SourceError("This is not a dataset's name", "Copy it from its page.")
             return f"{PREFIX}{text}"
 
         with ui.element("div").classes("line"):

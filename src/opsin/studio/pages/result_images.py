@@ -17,7 +17,7 @@ from opsin.core.artifacts.run_report import Report, SuspectedLabel
 from opsin.core.errors import MovedError, OpsinError
 from opsin.studio.datasets.album import Album
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
-from opsin.studio.pages.photo_things import ConfirmedLabels
+from opsin.studio.pages.photo_things import settle, settled_in
 from opsin.studio.pages.verdicts import confidence_of
 from opsin.studio.people import why_not
 from opsin.studio.runs.run_index import opaque
@@ -35,7 +35,6 @@ class ResultImages:
 
     opened: DecodedDataset
     answers: PartPredictions
-    _confirmed: ConfirmedLabels
     _places: NDArray[np.int64]  # of the images in the album, or -1
 
     def __init__(self, studio: Studio, run: RunDirectory, report: Report, undo: UndoBar) -> None:
@@ -124,10 +123,10 @@ class ResultImages:
 
     async def confirm(self, suspect: SuspectedLabel) -> None:
         """Note that a suspected label is right; undo is offered."""
-        change, pair = self._confirmed.change, [(suspect.digest, suspect.label)]
-        await IMAGES.run(lambda: change(add=pair))
+        key = suspect.digest, suspect.label
+        await IMAGES.run(settle, self._folder, key)
         words = f"{safe(suspect.name.rpartition('/')[2], 40)} stays {safe(suspect.label, 40)}"
-        await self._tell(words, lambda: IMAGES.run(lambda: change(remove=pair)))
+        await self._tell(words, lambda: IMAGES.run(settle, self._folder, key, False))
 
     async def _tell(self, words: str, undo: Callable[[], Awaitable[object]] | None = None) -> None:
         """Read what shows next, tell all windows, and offer to take back what was done."""
@@ -163,10 +162,8 @@ class ResultImages:
         failures = self.report.failures
         self.suspects = list(failures.suspects) if failures else []
         album, places = await self._studio.albums.album_of_run(opaque(self.run.path.name))
-        self._confirmed = ConfirmedLabels(
-            await IMAGES.run(self._studio.sets.folder, album.dataset.id)
-        )
-        confirmed = await IMAGES.run(self._confirmed.read)
+        self._folder = self._studio.sets.folder(album.dataset.id)
+        confirmed = await IMAGES.run(settled_in, self._folder)
         now = np.array([*album.classes, None], object)[album.labels[places]]  # -1 is left out
         trained = np.array(self.opened.classes, object)[self.opened.decoded.labels]
         changed = np.flatnonzero((now != trained) & (places >= 0))

@@ -49,7 +49,7 @@ async def show(studio: Studio, project: str, run: str = "") -> None:
         studio, title, project=of, here="results", guide="understand/evaluation.html"
     ) as frame:
         if row is None:
-            kit.empty("How good the classifier is appears here after its training.",
+            kit.empty("The results appear here after the training.",
                       "Train", layout.address(of, "train"))  # fmt: skip
         else:
             await _Results(studio, of, row, frame).build()

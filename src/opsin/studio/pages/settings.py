@@ -46,9 +46,7 @@ async def settings(studio: Studio) -> None:
                 studio.changed.emit("sets")
 
         async def delete() -> None:
-            text = (
-                "What was removed, with its photographs and classifiers, cannot be restored then."
-            )
+            text = "Removed projects, photographs and classifiers can then no longer be restored."
             if await kit.confirm(text, "Delete permanently", title="Delete permanently?"):
                 sweep = partial(studio.sweep, 0.0)
                 await free(sweep, "deleted permanently what had been removed")

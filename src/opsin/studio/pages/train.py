@@ -15,12 +15,13 @@ from nicegui import background_tasks, ui
 from opsin.classical.classical_recipe import BACKBONE, ClassicalRecipe
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import RecordedRecipe
-from opsin.core.errors import OpsinError, SourceError
+from opsin.core.errors import OpsinError
 from opsin.core.format import count, counted, file_size
 from opsin.core.recipe import flat_options
 from opsin.data.run_images import recipe_of_run
 from opsin.report.training_plan import Plan
 from opsin.studio.context import Studio
+from opsin.studio.datasets.dataset_search import check_there
 from opsin.studio.jobs import training_form
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import JobAction
@@ -84,7 +85,7 @@ class _TrainPage:
         self._estimate: ui.element | None = None
         self._changes = 0
         self._shown: list[tuple[str, bool]] = []
-        self._images, self._fault = f"The images of {safe(project.name)}", ""
+        self._images, self._fault = f"The photographs of {safe(project.name)}", ""
         self.live: LiveTraining | None = None
         self.before: RunRow | None = None
         #: Why no training can start, however it is set.
@@ -107,15 +108,11 @@ class _TrainPage:
             before = training_form.values_of(studio.runs.get(source_run).read(RecordedRecipe))
             if before.get("model") not in training_form.MODEL_WORDS:  # it was imported
                 before = {}
-        sources = map(Path, project.dataset.sources) if project.dataset else ()
         try:
             if project.dataset is None:
                 recipe_of_run(self._directory())
-            if any(path.is_absolute() and not path.exists() for path in sources):
-                raise SourceError(
-                    f"The photographs of {project.name} are no longer where they were",
-                    "Put them back, or add them again.",
-                )
+            else:
+                check_there(project.dataset.sources, project.name)
         except OpsinError as error:
             self._fault, self.wrong = str(error), "The photographs cannot be read."
         if numbers and not self._fault:

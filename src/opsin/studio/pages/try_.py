@@ -100,7 +100,7 @@ def read_answered(jobs: Queue, job_id: str, place: int) -> GivenImage:
         path = (folder / images[place].name).resolve()
         if place >= 0 and is_within(str(path), str(folder)):
             return GivenImage("", path.name, content_of(path, path.name))
-    raise NotThere("The image is not there any more", "Go back to the answers.")
+    raise NotThere("The photograph is not there any more", "Go back to the answers.")
 
 
 def _file(jobs: Queue, job_id: str, kind: str = "") -> Path:
@@ -171,7 +171,7 @@ class _Try:
         """Make a job of many images, and return its id."""
         studio, run = self._studio, self._studio.runs.get(self._run.id)
         folder = new_output_folder(studio.jobs)
-        name = files[0]["name"] if len(files) == 1 else f"{count(len(files))} images"
+        name = files[0]["name"] if len(files) == 1 else f"{count(len(files))} photographs"
         into = folder / file_name(common_name(files))
         source = studio.uploads.finish(files, into, loose="images", needs="viewer").absolute()
         table = folder.absolute() / "answers.csv"

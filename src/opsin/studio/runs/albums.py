@@ -67,8 +67,8 @@ class ImagePlaces:
         for source in filter(None, (*recipe.sources, recipe.test, recipe.labels)):
             if not (source in known or self._folders.holds(source) or self._own.holds(source)):
                 raise NotThere(
-                    f"The images of {run.path.name} lie where this studio may not look",
-                    "If the run is yours, allow that folder: opsin studio --root FOLDER",
+                    f"The photographs of {run.path.name} are where this studio may not look",
+                    "If the classifier is yours, allow that folder: opsin studio --root FOLDER",
                 )
 
 
@@ -283,7 +283,7 @@ class Albums:
             return None
         known = await self.corrections_of(album.dataset.id)
         if album.opened is None or known.opened.key != album.opened.key:  # its rows are others now
-            raise SourceError("The photographs are others by now", "Look at them, then repeat it.")
+            raise SourceError("The photographs have changed", "Look at them, then try again.")
         return known
 
     async def _write(
@@ -341,7 +341,7 @@ def _set_of_run(sets: Library, opened: DecodedDataset, directory: RunDirectory) 
             return dataset
     if len(recipe.sources) > 1:
         raise SourceError(
-            f"This run has {len(recipe.sources)} sources",
+            f"This classifier learnt from {len(recipe.sources)} sources",
             "Correct their labels with: opsin report RUN --fix labels.csv",
         )
     usual = DataRecipe.of(*recipe.sources)

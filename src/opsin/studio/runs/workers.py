@@ -201,7 +201,7 @@ class Workers:
             await worker.end()
             if not isinstance(error, TimeoutError):
                 raise
-            raise OpsinError("This takes too long", "Try another image.") from None
+            raise OpsinError("This takes too long", "Try another photograph.") from None
         finally:
             self._busy.remove(worker)
         self._idle.append(worker)
@@ -237,7 +237,7 @@ class TriedImages:
         """Store an image and return its unguessable key, the same for the same image."""
         if len(content) > _ONE:
             raise ImageError(
-                f"The image has {file_size(len(content))}, and {_ONE >> 20} MB are allowed",
+                f"The photograph has {file_size(len(content))}, and {_ONE >> 20} MB are allowed",
                 "Make it smaller, or put it into a folder and classify that.",
             )
         hashed = hashlib.blake2b(content, key=self._secret, digest_size=8)
@@ -252,7 +252,7 @@ class TriedImages:
     def get(self, key: str) -> GivenImage:
         """Return an image."""
         if key not in self._kept:
-            raise NotThere("The image is not there any more", "Give it again.")
+            raise NotThere("The photograph is not there any more", "Choose it again.")
         return self._kept[key]
 
     async def answer(self, run: str, image: str | GivenImage) -> Prediction:

@@ -9,7 +9,7 @@ export default {
           :aria-label="label" :aria-multiselectable="choosable ? 'true' : null" :tabindex="count ? null : 0">
         <div v-for="i in inSight" :key="i" class="gallery-item" :class="kind(i)" :data-at="i" :style="placed(i)"
             :role="choosable ? 'option' : openable ? 'button' : 'img'" :aria-selected="choosable ? String(isChosen(i)) : null"
-            :aria-label="items[i] ? named(items[i]) : 'Image ' + (i + 1)" :aria-setsize="choosable ? count : null"
+            :aria-label="items[i] ? named(items[i]) : 'Photograph ' + (i + 1)" :aria-setsize="choosable ? count : null"
             :aria-posinset="choosable ? i + 1 : null" :tabindex="choosable || openable ? (i === at ? 0 : -1) : null"
             :title="items[i]?.alt" :draggable="draggable ? 'true' : null" @dragstart="dragged($event, i)"
             @click="clicked($event, i)" @keydown="pressed($event, i)" @focus="at = i">

@@ -174,7 +174,7 @@ class ImageViewer:
         self._number, self._describe, self._classes = number, describe, classes
         self._relabel, self._undo, self._at = relabel, undo, 0
         with ui.dialog().props("maximized") as self._dialog, ui.card().classes("viewer"):
-            self._dialog.props["aria-label"] = "Image"
+            self._dialog.props["aria-label"] = "Photograph"
             with ui.element("div").classes("line no-wrap"):
                 self._title = ui.label().classes("text-weight-bold col ellipsis")
                 self._place = ui.label().classes("note")

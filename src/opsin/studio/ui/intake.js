@@ -163,7 +163,7 @@ export default {
         <button v-if="state === 'stopped'" type="button" @click="begin">Go on</button>
         <button v-if="state === 'stopped'" type="button" @click="discard">Discard</button>
       </div>
-      <p v-if="passed.length" class="note">Left out, not {{ packed ? 'images or archives' : 'images' }}: {{ named(passed) }}.</p>
+      <p v-if="passed.length" class="note">Left out, not {{ packed ? 'photographs or archives' : 'photographs' }}: {{ named(passed) }}.</p>
       <p v-if="fault" class="error" role="alert">{{ fault }}</p>
     </div>`,
   props: {
