@@ -7,9 +7,11 @@ import io
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -18,16 +20,17 @@ from PIL import Image
 
 pytest.importorskip("nicegui")
 import opsin
-from opsin.core.errors import ImageError, SourceError
+from opsin.core.errors import ImageError, SourceError, StorageError
 from opsin.data.corrections import read_corrections
 from opsin.data.dataset import load_recipe
 from opsin.studio.context import Studio
 from opsin.studio.datasets.album import UNSORTED, Album
 from opsin.studio.datasets.catalogue import LibraryDataset
+from opsin.studio.datasets.photo_files import settled_in
 from opsin.studio.datasets.uploads import SentFile
-from opsin.studio.errors import NotThere, new_api
+from opsin.studio.errors import DiskFull, NotThere, new_api
 from opsin.studio.image_routes import add_routes
-from opsin.studio.pages.photo_things import Thing, settle, settled_in, things_to_look_at
+from opsin.studio.pages.photo_things import Thing, things_to_look_at
 from opsin.studio.runs.albums import Albums
 from opsin.studio.runs.run_index import opaque
 from tests.conftest import shape_image, write_shapes
@@ -191,7 +194,7 @@ def test_a_source_of_somebody_else_keeps_its_files(studio: Studio, shapes: Path)
     assert len(list(shapes.rglob("*.png"))) == 24
 
 
-def test_a_project_that_another_window_removed(studio: Studio) -> None:
+def test_a_project_that_another_window_removed(tmp_path: Path, studio: Studio) -> None:
     dataset = made_here(studio)
     window = Window(studio, dataset)
     album = window.album()
@@ -199,7 +202,65 @@ def test_a_project_that_another_window_removed(studio: Studio) -> None:
     with pytest.raises(NotThere):
         asyncio.run(window.albums.remove(album, [0]))
     with pytest.raises(NotThere):
+        asyncio.run(window.albums.settle(dataset.id, ("a", "b")))
+    with pytest.raises(NotThere):
         window.album()
+    assert not (tmp_path / "home" / "sets" / dataset.id).exists()
+
+
+def test_a_project_is_removed_after_an_upload_into_it(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = made_here(studio)
+    window, begun = Window(studio, dataset), threading.Event()
+    finish, removed = studio.uploads.finish, list[str]()
+
+    def slow(*given: Any, **named: Any) -> Path:
+        begun.set()
+        removing.join(0.3)
+        assert not removed
+        return finish(*given, **named)
+
+    def remove() -> None:
+        begun.wait()
+        removed.append(studio.sets.remove(dataset.id))
+
+    monkeypatch.setattr(studio.uploads, "finish", slow)
+    removing = threading.Thread(target=remove)
+    removing.start()
+    files = [sent(studio, "1.png", png(shape_image("disc", 71)))]
+    assert asyncio.run(window.albums.add(dataset.id, files, "disc")) == "1 photograph added"
+    removing.join()
+    studio.sets.restore(*removed)
+    assert window.counts() == {"disc": 5, "square": 4}
+
+
+def test_a_full_disk_is_told_without_a_path(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = made_here(studio)
+
+    def full(*_: object) -> None:
+        raise StorageError(f"{studio.sets.folder(dataset.id)}: no space", "Free some.")
+
+    monkeypatch.setattr("opsin.studio.datasets.photo_files.write_json", full)
+    with pytest.raises(DiskFull) as caught:
+        asyncio.run(studio.albums.settle(dataset.id, ("a", "b")))
+    assert "home" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["added", "2 photographs added"])
+def test_a_class_called_added_is_no_addition(studio: Studio, name: str) -> None:
+    dataset = made_here(studio)
+    window, root = Window(studio, dataset), studio.sets.images_path(dataset.id)
+    (root / name).mkdir()
+    window.do(lambda albums, album: albums.move(album, [0], name))
+    window.do(lambda albums, album: albums.change_class(album, name, f"sugar {name}"))
+    content = png(shape_image("cross", 3))
+    asyncio.run(window.albums.keep(dataset.id, "disc", content, "x.png"))
+    assert window.undo() == "1 photograph added"
+    assert window.undo() == f"Renamed {name} to sugar {name}"
+    assert window.undo() == f"1 photograph moved to {name}"
 
 
 def test_an_earlier_classifier_keeps_its_photographs(tmp_path: Path, studio: Studio) -> None:
@@ -264,9 +325,9 @@ def test_a_settled_thing_disappears_for_every_window(studio: Studio) -> None:
 
     (conflict,) = (thing for thing in things() if thing.kind == "conflicting-labels")
     folder = studio.sets.folder(dataset.id)
-    settle(folder, conflict.key)
+    asyncio.run(studio.albums.settle(dataset.id, conflict.key))
     assert conflict not in things()
-    settle(folder, conflict.key, False)
+    asyncio.run(studio.albums.settle(dataset.id, conflict.key, False))
     assert conflict in things()
     (folder / "confirmed.json").write_text("[1]", encoding="utf-8")  # damaged
     assert settled_in(folder) == set()

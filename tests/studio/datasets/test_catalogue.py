@@ -122,6 +122,31 @@ def test_removed_sets_come_back_and_go_for_good_after_a_week(sets: Library, shap
     assert (shapes / "disc" / "0.png").is_file()  # sources are never touched
 
 
+def test_a_removed_set_comes_back_after_a_late_write(
+    sets: Library, queue: Queue, answered: Callable[[dict[str, Any]], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    answered(ANSWER)
+    added = sets.add_source("digits")
+    job = sets.look(added.id)
+    assert job is not None
+    run_until_over(queue, job.id)
+    folder, output, tokens = sets.folder(added.id), queue.output, list[str]()
+
+    def removed_meanwhile(*given: Any) -> Any:
+        tokens.append(sets.remove(added.id))
+        return output(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(queue, "output", removed_meanwhile)
+        sets.looked(added.id)
+    folder.mkdir(exist_ok=True)
+    (folder / "confirmed.json").write_text("[]")
+    assert sets.restore(*tokens) == added
+    assert not (folder / "confirmed.json").exists()
+    assert sets.removed() == []
+
+
 def test_images_of_a_removed_set_go_and_come_with_it(sets: Library) -> None:
     made = sets.new_empty([HOSTILE, " cat "], title=HOSTILE)
     assert (made.title, made.made_here) == (HOSTILE, True)

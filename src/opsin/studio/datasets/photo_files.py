@@ -7,7 +7,6 @@ import hashlib
 import json
 import secrets
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -54,14 +53,23 @@ def no_class(name: str) -> SourceError:
     return SourceError(f"There is no class {name!r:.80} any more", "Choose another one.")
 
 
+def settled_in(folder: Path) -> set[tuple[str, str]]:
+    """What people have settled of a dataset, such as digest and label; none if damaged."""
+    with contextlib.suppress(OSError, ValueError, RecursionError, TypeError):
+        pairs = json.loads((folder / "confirmed.json").read_text(encoding="utf-8"))
+        return {(str(digest), str(label)) for digest, label in pairs}
+    return set()
+
+
 class PhotoFiles:
-    """The files and labels of a dataset's photographs; each change is noted before it is made."""
+    """The files and labels of a dataset's photographs; each change is noted before it is made.
+
+    The dataset's lock (`Library.lock`) is held meanwhile.
+    """
 
     def __init__(self, record: Path, source: Path | None, title: Callable[[], str] = str) -> None:
         self._file, self._table = record / "changes.json", record / "corrections.csv"
-        self._source, self._title = source, title  # no source if it was not made here
-        #: Held during changes.
-        self.lock = threading.RLock()
+        self._record, self._source, self._title = record, source, title  # no source: not made here
         #: The number of times that files were moved here.
         self.moves = 0
 
@@ -83,9 +91,12 @@ class PhotoFiles:
 
     def make(
         self, text: str, moves: Moves = (), labels: Sequence[LabelChange] = (),
-        corrections: Corrections | None = None,
+        corrections: Corrections | None = None, *, instead: bool = False,
     ) -> None:  # fmt: skip
-        """Move files and change labels: all, or none; a kill in between can be undone, too."""
+        """Move files and change labels: all, or none; a kill in between can be undone, too.
+
+        It is noted as a change of its own, or ``instead`` of the last one.
+        """
         people.require("labeller")
         earlier, free = self.changes(), self._free([move for move in moves if move[0]])
         noted = [("", after) for before, after in moves if not before]
@@ -93,7 +104,7 @@ class PhotoFiles:
         if not noted and not labels:
             return
         change = Change(text=text, when=time.time(), moves=noted, labels=list(labels))
-        changes = [*earlier, change][-_STEPS:]
+        changes = [*earlier[: -1 if instead else None], change][-_STEPS:]
         sizes = [len(one.moves) + len(one.labels) for one in changes]
         while len(changes) > 1 and sum(sizes[-len(changes) :]) > _STEPS_PHOTOS:
             del changes[0]
@@ -130,6 +141,12 @@ class PhotoFiles:
         self.moves += bool(last.moves)
         people.record(f"Undid: {last.text} in {self._title()}")
         return last.text
+
+    def settle(self, key: tuple[str, str], is_settled: bool = True) -> None:
+        """Settle something, such as a digest with its label, or take that back."""
+        keys = settled_in(self._record)
+        keys = keys | {key} if is_settled else keys - {key}
+        write_json(self._record / "confirmed.json", sorted(keys))
 
     # What a change moves.
 
@@ -174,13 +191,13 @@ class PhotoFiles:
 
     def added(self, files: Iterable[Path]) -> str:
         """Note new files, together with those just before, and say how many they are."""
-        moves, changes = [("", self._short(file)) for file in files], self.changes()
-        last = changes.pop() if changes else None
-        if last and last.text.endswith(" added") and time.time() - last.when < _TOGETHER:
-            moves = last.moves + moves  # of a camera that records
-            self._write(changes)
-        text = f"{counted(len(moves), 'photograph')} added"
-        self.make(text, moves)
+        before = [
+            last for last in self.changes()[-1:]  # of a camera that records
+            if last.text == _added(last.moves) and time.time() - last.when < _TOGETHER
+        ]  # fmt: skip
+        moves = [move for last in before for move in last.moves]
+        moves += [("", self._short(file)) for file in files]
+        self.make(text := _added(moves), moves, instead=bool(before))
         return text
 
     def sweep(self, kept: float = KEPT) -> None:
@@ -236,6 +253,10 @@ class PhotoFiles:
                 target = target.with_name(name)
             places[target] = file
         return [(file, target) for target, file in places.items()]
+
+
+def _added(moves: Moves) -> str:
+    return f"{counted(len(moves), 'photograph')} added"
 
 
 def _rename(pairs: Sequence[tuple[Path, Path]]) -> None:

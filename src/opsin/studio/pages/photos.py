@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 from nicegui import background_tasks, events, ui
 
-from opsin.core.errors import OpsinError, StorageError
+from opsin.core.errors import OpsinError
 from opsin.core.format import count, counted
 from opsin.data.image_tree import left_out_in_words
 from opsin.studio.context import Studio
 from opsin.studio.datasets.album import OUT, UNSORTED, Album
 from opsin.studio.datasets.uploads import SentFile
-from opsin.studio.errors import DiskFull, NotThere
+from opsin.studio.errors import NotThere
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.photo_things import Thing, show_thing, things_to_look_at
 from opsin.studio.people import allows
@@ -411,10 +411,7 @@ class _Photos:
     ) -> None:  # fmt: skip
         """Change something, offer to take it back, and tell all windows, this one too."""
         with self._status.errors():
-            try:
-                text = await work
-            except StorageError:  # without the places of files
-                raise DiskFull("The disk is full, or cannot be written", "Free space.") from None
+            text = await work
             if undone:
                 self._status.say(f"Undone: {safe(text)}" if text else "There is nothing to undo.")
             elif text:

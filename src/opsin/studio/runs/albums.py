@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import SourceError
+from opsin.core.errors import SourceError, StorageError
 from opsin.core.format import counted
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import write_bytes
@@ -37,7 +37,7 @@ from opsin.studio.datasets.decoded_dataset import (
 from opsin.studio.datasets.folders import Folders
 from opsin.studio.datasets.photo_files import PhotoFiles, no_class
 from opsin.studio.datasets.uploads import SentFile, Uploads
-from opsin.studio.errors import NotThere
+from opsin.studio.errors import DiskFull, NotThere
 from opsin.studio.people import NotAllowed, acting, require
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.threads import IMAGES, UPLOADS, ComputedOnce, Threads
@@ -235,6 +235,10 @@ class Albums:
 
         await self._change(set_id, work, UPLOADS)
 
+    async def settle(self, set_id: str, key: tuple[str, str], is_settled: bool = True) -> None:
+        """Settle something for all windows, or take that back."""
+        await self._change(set_id, lambda own: own.settle(key, is_settled))
+
     async def add_class(self, set_id: str, name: str) -> str:
         """Add an empty class; return its name."""
         return await self._change(set_id, lambda own: own.add_class(name))
@@ -246,7 +250,7 @@ class Albums:
     def sweep(self, older: float) -> None:
         """Delete photographs for good that were removed so many seconds ago."""
         for dataset in self._sets.all():
-            with contextlib.suppress(NotThere), self._own(dataset.id).lock:
+            with contextlib.suppress(NotThere), self._sets.lock(dataset.id):
                 self._own(dataset.id).sweep(older)
 
     async def _listed(self, set_id: str) -> Contents:
@@ -264,9 +268,12 @@ class Albums:
         dataset = self._sets.get(set_id)  # it may have been removed in another window
         if set_id not in self._files:
             place = dataset.place if dataset.made_here else None
-            own = PhotoFiles(self._sets.folder(set_id), place, lambda: self._sets.get(set_id).title)
-            own.sweep()
-            return self._files.setdefault(set_id, own)
+            with self._sets.lock(set_id):
+                own = PhotoFiles(
+                    self._sets.folder(set_id), place, lambda: self._sets.get(set_id).title
+                )
+                own.sweep()
+                return self._files.setdefault(set_id, own)
         return self._files[set_id]
 
     def _take_look(self, opened: DecodedDataset) -> bool:
@@ -311,9 +318,13 @@ class Albums:
 
         def locked() -> T:
             require("labeller")
-            own = self._own(set_id)
-            with own.lock:
-                return work(own)
+            with self._sets.lock(set_id):
+                try:
+                    return work(self._own(set_id))
+                except StorageError:  # without the places of files
+                    raise DiskFull(
+                        "The disk is full, or cannot be written", "Free space."
+                    ) from None
 
         return await pool.run(locked)
 
@@ -349,9 +360,10 @@ def _set_of_run(sets: Library, opened: DecodedDataset, directory: RunDirectory) 
                if getattr(recipe, name) != getattr(usual, name)}  # fmt: skip
     with acting():  # images that its people see anyway
         added = sets.add_source(recipe.sources[0], **options)
-    path = sets.corrections_path(added.id)
-    if directory.corrections.is_file() and not path.exists():
-        write_bytes(path, directory.corrections.read_bytes())
+    with sets.lock(added.id):
+        path = sets.corrections_path(added.id)
+        if directory.corrections.is_file() and not path.exists():
+            write_bytes(path, directory.corrections.read_bytes())
     return added
 
 
