@@ -81,6 +81,14 @@ def test_who_may_change_what(studio: Studio, role: Role) -> None:
             assert refused == (order.index(role) < order.index(needed)), (needed, work)
 
 
+def test_nobody_else_learns_which_files_are_there(studio: Studio, tmp_path: Path) -> None:
+    studio.sets.add_source("digits")
+    with somebody(studio.people, "labeller"):
+        for source in ("digits", str(tmp_path / "is it there")):
+            with pytest.raises(NotAllowed):
+                studio.sets.add_source(source)
+
+
 def test_access_that_has_ended_changes_nothing_more(studio: Studio) -> None:
     with somebody(studio.people, "labeller") as person:
         studio.uploads.append(KEY, 0, b"abc")

@@ -139,6 +139,7 @@ class Library:
         self, source: str, *, title: str | None = None, **options: object
     ) -> LibraryDataset:
         """Add a named source, or a folder or file of this machine by its path; once."""
+        require("owner")  # before anything tells which files are there
         if named.is_place(source):
             source = str(Path(source).absolute())
         name = title or Path(source).name or source
