@@ -25,7 +25,7 @@ from opsin.data.images import content_of
 from opsin.data.sources.archive import is_archive, unpacked_folder
 from opsin.runtime.prediction import NONE_OF_THESE, Prediction
 from opsin.studio.context import Studio
-from opsin.studio.datasets.uploads import SentFile, common_name, file_name
+from opsin.studio.datasets.uploads import SentFile, class_name, common_name, file_name
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import JobAction, Queue, new_output_folder, output_of
@@ -306,7 +306,7 @@ class _Try:
         async def join(class_: str, is_new: bool = False) -> None:
             with status.errors():
                 if is_new:
-                    class_ = await albums.add_class(self._set, class_)
+                    await albums.add_class(self._set, class_ := class_name(class_))
                 kept = studio.tried.get(key)
                 path = await albums.keep(self._set, class_, kept.content, kept.name)
 
