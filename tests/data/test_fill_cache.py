@@ -173,6 +173,19 @@ def test_a_damaged_set_is_begun_anew(
     assert notes.totals == [COUNT]
 
 
+def test_columns_are_on_the_disk_before_a_set_is_complete(
+    shapes: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[str, bool]] = []
+
+    def note(file: Path) -> None:
+        synced.append((file.name, (file.parent / cache.ABOUT).exists()))
+
+    monkeypatch.setattr("opsin.data.sources.contents.sync", note, raising=False)
+    load(shapes)
+    assert synced == [("columns.npz", False)]
+
+
 @pytest.mark.parametrize("content", ["half", "flipped", "empty", "no parts"])
 def test_damaged_columns_are_read_anew(content: str, shapes: Path, own_cache: Path) -> None:
     before = load(shapes).fingerprint

@@ -26,7 +26,7 @@ from opsin.data.dataset import load_recipe
 from opsin.studio.context import Studio
 from opsin.studio.datasets.album import UNSORTED, Album
 from opsin.studio.datasets.catalogue import LibraryDataset
-from opsin.studio.datasets.photo_files import settled_in
+from opsin.studio.datasets.photo_files import Done, settled_in
 from opsin.studio.datasets.uploads import SentFile
 from opsin.studio.errors import DiskFull, NotThere, new_api
 from opsin.studio.image_routes import add_routes
@@ -64,14 +64,17 @@ class Window:
     def counts(self) -> dict[str, int]:
         return self.album().counts
 
-    def do(self, work: Callable[[Albums, Album], Awaitable[str]]) -> str:
-        async def change() -> str:
+    def do(self, work: Callable[[Albums, Album], Awaitable[Done]]) -> str:
+        return self.done(work).text
+
+    def done(self, work: Callable[[Albums, Album], Awaitable[Done]]) -> Done:
+        async def change() -> Done:
             return await work(self.albums, await self.albums.open(self.id))
 
         return asyncio.run(change())
 
-    def undo(self) -> str:
-        return asyncio.run(self.albums.undo(self.id))
+    def undo(self, only: float | None = None) -> str:
+        return asyncio.run(self.albums.undo(self.id, only)).text
 
 
 def test_labels_move_and_files_stay_once_they_were_read(studio: Studio) -> None:
@@ -164,7 +167,7 @@ def test_uploads_find_their_classes_and_loose_ones_wait_in_the_tray(studio: Stud
         sent(studio, "1.png", png(shape_image("disc", 72)), "new/disc/1.png"),
         sent(studio, "loose.png", png(shape_image("disc", 73))),
     ]
-    assert asyncio.run(window.albums.add(dataset.id, files)) == "3 photographs added"
+    assert asyncio.run(window.albums.add(dataset.id, files)).text == "3 photographs added"
     assert window.counts() == {"disc": 5, "square": 4, "star": 1}
     album = window.album()
     [loose] = album.of(UNSORTED).tolist()
@@ -229,7 +232,7 @@ def test_a_project_is_removed_after_an_upload_into_it(
     removing = threading.Thread(target=remove)
     removing.start()
     files = [sent(studio, "1.png", png(shape_image("disc", 71)))]
-    assert asyncio.run(window.albums.add(dataset.id, files, "disc")) == "1 photograph added"
+    assert asyncio.run(window.albums.add(dataset.id, files, "disc")).text == "1 photograph added"
     removing.join()
     studio.sets.restore(*removed)
     assert window.counts() == {"disc": 5, "square": 4}
@@ -492,6 +495,63 @@ def test_corrections_of_photographs_that_are_gone_hinder_no_training(studio: Stu
     read(studio, dataset)
     assert len(read_corrections(studio.sets.corrections_path(dataset.id))) == 1
     assert window.counts() == {"disc": 2, "square": 5}
-    assert window.undo().startswith("Forgot corrections")
+    assert window.undo().startswith("Forgot 1 correction of")
     assert window.undo() == "2 photographs moved to square"
     assert window.counts() == {"disc": 3, "square": 4}
+
+
+def test_corrections_of_photographs_that_are_away_for_a_while_stay(
+    studio: Studio, shapes: Path, tmp_path: Path
+) -> None:
+    dataset = studio.sets.add_source(str(shapes))
+    read(studio, dataset)
+    window, table = Window(studio, dataset), studio.sets.corrections_path(dataset.id)
+    window.do(lambda albums, album: albums.move(album, [0, 1], "square"))
+    away = shapes / window.album().name(0)
+    away.rename(tmp_path / "away.png")
+    read(studio, dataset)
+    assert (len(read_corrections(table)), window.album().gone) == (2, 1)
+    labels = dataset.recipe().model_copy(update={"labels": str(table)})
+    with pytest.raises(SourceError, match="are not here"):  # so they can be forgotten
+        load_recipe(labels)
+    forgot = "Forgot 1 correction of photographs that are gone"
+    assert window.do(lambda albums, album: albums.forget_gone(dataset.id)) == forgot
+    load_recipe(labels)
+    assert (window.album().gone, window.undo()) == (0, forgot)
+    (tmp_path / "away.png").rename(away)
+    read(studio, dataset)
+    assert (window.album().gone, window.counts()) == (0, {"disc": 10, "square": 14})
+
+
+def test_only_the_change_that_was_meant_is_undone(studio: Studio) -> None:
+    window = Window(studio, made_here(studio))
+    mine = window.done(lambda albums, album: albums.move(album, [0], "square"))
+    other = window.done(lambda albums, album: albums.add_class(album.dataset.id, "star"))
+    nothing = window.done(lambda albums, album: albums.move(album, [], "square"))
+    for done in (mine, nothing):
+        with pytest.raises(SourceError, match="Something else was changed since"):
+            window.undo(done.when)
+    assert window.undo(other.when) == "Added the class star"
+    assert window.undo(mine.when) == "1 photograph moved to square"
+    with pytest.raises(SourceError, match="Something else"):
+        window.undo(mine.when)
+    assert window.counts() == {"disc": 4, "square": 4}
+
+
+@pytest.mark.parametrize("changed", ["files", "labels"])
+@pytest.mark.parametrize("new", ["", "block"])
+def test_a_class_that_others_changed_since_is_not_removed(
+    studio: Studio, changed: str, new: str
+) -> None:
+    dataset = made_here(studio)
+    if changed == "labels":
+        read(studio, dataset)
+    window, root = Window(studio, dataset), studio.sets.images_path(dataset.id)
+    old = window.album()
+    window.do(lambda albums, album: albums.move(album, album.of(1)[:1].tolist(), "disc"))
+    before = sorted(root.rglob("*"))
+    with pytest.raises(SourceError, match="The photographs are others by now"):
+        asyncio.run(window.albums.change_class(old, "square", new))
+    assert (sorted(root.rglob("*")), window.counts()) == (before, {"disc": 5, "square": 3})
+    window.do(lambda albums, album: albums.change_class(album, "square", new))
+    assert sum(window.counts().values()) == (8 if new else 5)

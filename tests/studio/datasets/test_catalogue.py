@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,24 +124,25 @@ def test_removed_sets_come_back_and_go_for_good_after_a_week(sets: Library, shap
 
 
 def test_a_removed_set_comes_back_after_a_late_write(
-    sets: Library, queue: Queue, answered: Callable[[dict[str, Any]], None],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    sets: Library, queue: Queue, answered: Callable[[dict[str, Any]], None]
+) -> None:
     answered(ANSWER)
     added = sets.add_source("digits")
     job = sets.look(added.id)
     assert job is not None
     run_until_over(queue, job.id)
-    folder, output, tokens = sets.folder(added.id), queue.output, list[str]()
+    folder, guard, tokens = sets.folder(added.id), sets._guard, list[str]()
 
-    def removed_meanwhile(*given: Any) -> Any:
+    @contextlib.contextmanager
+    def removed_first() -> Iterator[None]:
+        sets._guard = guard
         tokens.append(sets.remove(added.id))
-        return output(*given)
+        yield
 
-    with monkeypatch.context() as patch:
-        patch.setattr(queue, "output", removed_meanwhile)
-        sets.looked(added.id)
-    folder.mkdir(exist_ok=True)
+    sets._guard = removed_first()  # type: ignore[assignment]
+    assert sets.looked(added.id) is None
+    assert not folder.exists()
+    folder.mkdir()
     (folder / "confirmed.json").write_text("[]")
     assert sets.restore(*tokens) == added
     assert not (folder / "confirmed.json").exists()

@@ -251,9 +251,8 @@ class Library:
 
     def looked(self, set_id: str) -> AuditResult | None:
         """The last check, with its answer once its job is done; reads small files only."""
-        self.get(set_id)
+        file = self.folder(set_id) / "look.json"
         with self._guard, contextlib.suppress(OSError, ValueError, RecursionError, NotThere):
-            file = self.folder(set_id) / "look.json"  # unless it was removed meanwhile
             look = AuditResult.model_validate(json.loads(file.read_text(encoding="utf-8")))
             if not look.images and self._jobs.get(look.job).state == "done":
                 answer = self._jobs.output(look.job, AuditResult) or look

@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from pydantic import BaseModel, TypeAdapter
 
@@ -46,6 +46,13 @@ class Change(BaseModel):
 
 
 _CHANGES: Final = TypeAdapter(list[Change])
+
+
+class Done(NamedTuple):
+    """What was done, in words, and the time of the change that `PhotoFiles.undo` takes back."""
+
+    text: str
+    when: float = 0.0  # nothing was changed
 
 
 def no_class(name: str) -> SourceError:
@@ -92,17 +99,17 @@ class PhotoFiles:
     def make(
         self, text: str, moves: Moves = (), labels: Sequence[LabelChange] = (),
         corrections: Corrections | None = None, *, instead: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> float:  # fmt: skip
         """Move files and change labels: all, or none; a kill in between can be undone, too.
 
-        It is noted as a change of its own, or ``instead`` of the last one.
+        It is noted as a change of its own, or ``instead`` of the last one. Its time is returned.
         """
         people.require("labeller")
         earlier, free = self.changes(), self._free([move for move in moves if move[0]])
         noted = [("", after) for before, after in moves if not before]
         noted += [(self._short(file), self._short(target)) for file, target in free]
         if not noted and not labels:
-            return
+            return 0.0
         change = Change(text=text, when=time.time(), moves=noted, labels=list(labels))
         changes = [*earlier[: -1 if instead else None], change][-_STEPS:]
         sizes = [len(one.moves) + len(one.labels) for one in changes]
@@ -119,10 +126,13 @@ class PhotoFiles:
             raise
         self.moves += bool(noted)
         people.record(f"{text} in {self._title()}")
+        return change.when
 
-    def undo(self) -> str:
-        """Take back the last change, and return its words."""
+    def undo(self, only: float | None = None) -> str:
+        """Take back the last change, if it is ``only`` that of this time; return its words."""
         changes = self.changes()
+        if only is not None and only not in [change.when for change in changes[-1:]]:
+            raise SourceError("Something else was changed since", "Use Undo on Photos.")
         if not changes:
             return ""
         last, removed = changes.pop(), self._removed_now()
@@ -168,13 +178,13 @@ class PhotoFiles:
 
     # What is added.
 
-    def add_class(self, name: str) -> str:
-        """Add an empty class; return its name."""
+    def add_class(self, name: str) -> Done:
+        """Add an empty class."""
         folder = self.source / self._new_name(name)
         with storage_errors(folder):
             folder.mkdir(parents=True)
-        self.make(f"Added the class {folder.name}", [("", self._short(folder))])
-        return folder.name
+        text = f"Added the class {folder.name}"
+        return Done(text, self.make(text, [("", self._short(folder))]))
 
     def keep(self, class_: str, content: bytes, name: str) -> Path:
         """Add an image to a class, once; return its file."""
@@ -189,7 +199,7 @@ class PhotoFiles:
         self.added([path])
         return path
 
-    def added(self, files: Iterable[Path]) -> str:
+    def added(self, files: Iterable[Path]) -> Done:
         """Note new files, together with those just before, and say how many they are."""
         before = [
             last for last in self.changes()[-1:]  # of a camera that records
@@ -197,8 +207,7 @@ class PhotoFiles:
         ]  # fmt: skip
         moves = [move for last in before for move in last.moves]
         moves += [("", self._short(file)) for file in files]
-        self.make(text := _added(moves), moves, instead=bool(before))
-        return text
+        return Done(_added(moves), self.make(_added(moves), moves, instead=bool(before)))
 
     def sweep(self, kept: float = KEPT) -> None:
         """Delete for good what was removed so many seconds ago."""

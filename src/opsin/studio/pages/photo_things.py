@@ -16,7 +16,7 @@ from opsin.core.errors import OpsinError
 from opsin.core.format import count
 from opsin.data.cache import digest_names
 from opsin.studio.datasets.album import OUT, Album
-from opsin.studio.datasets.photo_files import settled_in
+from opsin.studio.datasets.photo_files import Done, settled_in
 from opsin.studio.ui import kit
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery, class_select
 from opsin.studio.words import safe
@@ -115,9 +115,9 @@ def show_thing(
         await do(studio.albums.move(album, thing.photos, class_))
 
     async def decide(is_settled: bool) -> None:
-        async def change() -> str:
+        async def change() -> Done:
             await studio.albums.settle(album.dataset.id, thing.key, is_settled)
-            return fine if is_settled else ""
+            return Done(fine if is_settled else "")
 
         await do(change(), undo=partial(decide, False))
 

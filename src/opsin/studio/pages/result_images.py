@@ -119,8 +119,8 @@ class ResultImages:
         if album is None or self._places[image] < 0:
             raise OpsinError("This label cannot be changed here", self.fixed)
         chosen = [int(self._places[image])]
-        words = await (albums.move(album, chosen, label) if label else albums.remove(album, chosen))
-        await self._tell(words, lambda: albums.undo(album.dataset.id))
+        done = await (albums.move(album, chosen, label) if label else albums.remove(album, chosen))
+        await self._tell(done.text, lambda: albums.undo(album.dataset.id, done.when))
 
     async def confirm(self, suspect: SuspectedLabel) -> None:
         """Note that a suspected label is right; undo is offered."""
