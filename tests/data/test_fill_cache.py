@@ -173,6 +173,35 @@ def test_a_damaged_set_is_begun_anew(
     assert notes.totals == [COUNT]
 
 
+def test_columns_are_on_the_disk_before_a_set_is_complete(
+    shapes: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[str, bool]] = []
+
+    def note(file: Path) -> None:
+        synced.append((file.name, (file.parent / cache.ABOUT).exists()))
+
+    monkeypatch.setattr("opsin.data.sources.contents.sync", note, raising=False)
+    load(shapes)
+    assert synced == [("columns.npz", False)]
+
+
+@pytest.mark.parametrize("content", ["half", "flipped", "empty", "no parts"])
+def test_damaged_columns_are_read_anew(content: str, shapes: Path, own_cache: Path) -> None:
+    before = load(shapes).fingerprint
+    (file,) = (own_cache / "decoded").glob("*/columns.npz")
+    whole = bytearray(file.read_bytes())
+    whole[whole.index(b"NUMPY") + 200] ^= 1  # a label
+    if content == "no parts":
+        with np.load(file) as columns:
+            np.savez(file, labels=columns["labels"], source_parts=columns["source_parts"][:1])
+    else:
+        size = {"half": len(whole) // 2, "flipped": len(whole), "empty": 0}[content]
+        file.write_bytes(whole[:size])
+    assert load(shapes).fingerprint == before
+    assert fill_cache._read_set(file.parent)
+
+
 def test_rows_are_marked_after_their_pixels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,6 @@ from opsin.core.errors import OpsinError, SourceError
 from opsin.studio.context import Studio
 from opsin.studio.datasets.uploads import Uploads, UploadTooLarge
 from opsin.studio.jobs.queue import Queue, TooManyJobs
-from opsin.studio.pages.photo_things import settle
 from opsin.studio.people import NotAllowed, People, Role, acting
 from tests.conftest import write_shapes
 
@@ -35,7 +34,7 @@ def changes_of(studio: Studio) -> dict[Callable[[], object], Role]:
     """What can be changed, and the role that may."""
     made = studio.sets.new_empty(["disc", "square"], title="Shapes")
     write_shapes(studio.sets.images_path(made.id), 2)
-    sets, jobs, albums, home = studio.sets, studio.jobs, studio.albums, studio.settings.home
+    sets, jobs, albums = studio.sets, studio.jobs, studio.albums
     album = asyncio.run(albums.open(made.id))
     training = jobs.add("train", "a training", ["x"])
     short = jobs.add("predict", "answers for the owner", ["x"])
@@ -54,7 +53,7 @@ def changes_of(studio: Studio) -> dict[Callable[[], object], Role]:
         lambda: asyncio.run(albums.add_class(album.dataset.id, "ring")),
         lambda: asyncio.run(albums.change_class(album, "disc", "round")),
         lambda: asyncio.run(albums.remove(album, [0])), lambda: asyncio.run(albums.undo(made.id)),
-        lambda: settle(home, ("a", "b")),
+        lambda: asyncio.run(albums.settle(made.id, ("a", "b"))),
     ]  # fmt: skip
     of_viewers: list[Callable[[], object]] = [
         lambda: studio.uploads.append(KEY, 0, b"abc"), lambda: jobs.add("predict", "d", ["x"]),
@@ -80,6 +79,14 @@ def test_who_may_change_what(studio: Studio, role: Role) -> None:
             except OpsinError:  # another rule: such as a training that has not begun
                 assert role == "owner" or needed != "owner"
             assert refused == (order.index(role) < order.index(needed)), (needed, work)
+
+
+def test_nobody_else_learns_which_files_are_there(studio: Studio, tmp_path: Path) -> None:
+    studio.sets.add_source("digits")
+    with somebody(studio.people, "labeller"):
+        for source in ("digits", str(tmp_path / "is it there")):
+            with pytest.raises(NotAllowed):
+                studio.sets.add_source(source)
 
 
 def test_access_that_has_ended_changes_nothing_more(studio: Studio) -> None:

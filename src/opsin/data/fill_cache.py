@@ -93,7 +93,8 @@ def _read_set(folder: Path) -> Decoded | None:
         return None
     rows = np.load(folder / f"rows-{bits}.npy", allow_pickle=False)
     images = np.load(folder / f"images-{bits}.npy", mmap_mode="r", allow_pickle=False)
-    lengths = {len(images), len(rows), *(len(columns[name]) for name in ("labels", "names"))}
+    of_columns = (len(columns[name]) for name in ("labels", "source_parts", "names"))
+    lengths = {len(images), len(rows), *of_columns}
     if rows.dtype != _ROW or len(lengths) > 1:
         return None
     for name in ("digest", "source_digest", "size", "range"):

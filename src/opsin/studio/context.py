@@ -17,7 +17,7 @@ from opsin.core.storage import storage_errors
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.datasets.folders import Folders
 from opsin.studio.datasets.uploads import Uploads
-from opsin.studio.jobs.queue import Queue
+from opsin.studio.jobs.queue import Queue, sweep_outputs
 from opsin.studio.people import People, acting, visitor
 from opsin.studio.progress import ProgressOfAll
 from opsin.studio.projects import Projects
@@ -106,6 +106,7 @@ class Studio:
         self.sets.sweep(older)
         self.albums.sweep(older)
         self.uploads.sweep()
+        sweep_outputs(self.jobs)
 
     async def first_scan(self) -> None:
         """Wait until the runs are known, once after the start."""

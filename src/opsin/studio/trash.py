@@ -61,9 +61,9 @@ class Trash:
             raise NotThere("What was removed is gone for good", "Make it again.")
         return removed
 
-    def restore(self, removed: Removed) -> None:
-        """Restore a folder, whose name must be free."""
-        path = self.path.parent / removed.folder
+    def restore(self, removed: Removed, name: str = "") -> None:
+        """Restore a folder, under its own or another name, which must be free."""
+        path = self.path.parent / (name or removed.folder)
         with storage_errors(path):
             removed.place.rename(path)
 

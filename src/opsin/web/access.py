@@ -35,7 +35,7 @@ FIELD: Final = "token"
 Fields = list[tuple[str, str]]
 _HOST: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::[0-9]{1,5})?")
 # Seconds that browsers keep a cookie whose secret is kept.
-_KEPT: Final = 30 * 86_400
+_KEPT: Final = 365 * 86_400
 _OWN: Final = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?", re.IGNORECASE)
 _HEADERS: Final = {
     "x-content-type-options": "nosniff",
@@ -51,7 +51,7 @@ class SignIn:
     Browsers send no custom header on a WebSocket. So an address with the right token or code,
     ``/?token=TOKEN``, is answered with a cookie and redirected to itself without it, which then is
     in no history or bookmark. Codes are void after a restart, and so are cookies unless their
-    secret is kept: then browsers keep them as well, for 30 days.
+    secret is kept: then browsers keep them as well, for a year.
     """
 
     def __init__(

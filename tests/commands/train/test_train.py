@@ -210,7 +210,7 @@ def fails(*_: Any, **__: Any) -> Any:
 @pytest.mark.parametrize(
     "failing",
     [
-        {"draw_reliability": "the figure calibration", "model_card": "the model card"},
+        {"run_figures.draw_reliability": "the figure calibration", "model_card": "the model card"},
         {"save": "the figure confusion"},
     ],
     ids=" and ".join,

@@ -142,8 +142,10 @@ def test_the_second_time_nothing_is_unpacked(tmp_path: Path) -> None:
     assert second.begun == []
     assert list(again.images) == list(found.images)
     # What was damaged since is unpacked again.
-    (Path(packed(again, 0).file).parent / "about.json").write_text("{}")
-    assert packed(opened(tmp_path / "a.parquet"), 5).read() == IMAGES[5]
+    folder = Path(packed(again, 0).file).parent
+    for name, size in (("about.json", 2), ("columns.npz", 200)):
+        os.truncate(folder / name, size)
+        assert packed(opened(tmp_path / "a.parquet"), 5).read() == IMAGES[5]
 
 
 def test_an_image_that_is_cut_off_later_is_one_unreadable_image(tmp_path: Path) -> None:

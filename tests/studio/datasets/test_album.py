@@ -7,9 +7,11 @@ import io
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -18,16 +20,17 @@ from PIL import Image
 
 pytest.importorskip("nicegui")
 import opsin
-from opsin.core.errors import ImageError, SourceError
+from opsin.core.errors import ImageError, SourceError, StorageError
 from opsin.data.corrections import read_corrections
 from opsin.data.dataset import load_recipe
 from opsin.studio.context import Studio
 from opsin.studio.datasets.album import UNSORTED, Album
 from opsin.studio.datasets.catalogue import LibraryDataset
+from opsin.studio.datasets.photo_files import Done, settled_in
 from opsin.studio.datasets.uploads import SentFile
-from opsin.studio.errors import NotThere, new_api
+from opsin.studio.errors import DiskFull, NotThere, new_api
 from opsin.studio.image_routes import add_routes
-from opsin.studio.pages.photo_things import Thing, settle, settled_in, things_to_look_at
+from opsin.studio.pages.photo_things import Thing, things_to_look_at
 from opsin.studio.runs.albums import Albums
 from opsin.studio.runs.run_index import opaque
 from tests.conftest import shape_image, write_shapes
@@ -61,14 +64,17 @@ class Window:
     def counts(self) -> dict[str, int]:
         return self.album().counts
 
-    def do(self, work: Callable[[Albums, Album], Awaitable[str]]) -> str:
-        async def change() -> str:
+    def do(self, work: Callable[[Albums, Album], Awaitable[Done]]) -> str:
+        return self.done(work).text
+
+    def done(self, work: Callable[[Albums, Album], Awaitable[Done]]) -> Done:
+        async def change() -> Done:
             return await work(self.albums, await self.albums.open(self.id))
 
         return asyncio.run(change())
 
-    def undo(self) -> str:
-        return asyncio.run(self.albums.undo(self.id))
+    def undo(self, only: float | None = None) -> str:
+        return asyncio.run(self.albums.undo(self.id, only)).text
 
 
 def test_labels_move_and_files_stay_once_they_were_read(studio: Studio) -> None:
@@ -161,7 +167,7 @@ def test_uploads_find_their_classes_and_loose_ones_wait_in_the_tray(studio: Stud
         sent(studio, "1.png", png(shape_image("disc", 72)), "new/disc/1.png"),
         sent(studio, "loose.png", png(shape_image("disc", 73))),
     ]
-    assert asyncio.run(window.albums.add(dataset.id, files)) == "3 photographs added"
+    assert asyncio.run(window.albums.add(dataset.id, files)).text == "3 photographs added"
     assert window.counts() == {"disc": 5, "square": 4, "star": 1}
     album = window.album()
     [loose] = album.of(UNSORTED).tolist()
@@ -191,7 +197,7 @@ def test_a_source_of_somebody_else_keeps_its_files(studio: Studio, shapes: Path)
     assert len(list(shapes.rglob("*.png"))) == 24
 
 
-def test_a_project_that_another_window_removed(studio: Studio) -> None:
+def test_a_project_that_another_window_removed(tmp_path: Path, studio: Studio) -> None:
     dataset = made_here(studio)
     window = Window(studio, dataset)
     album = window.album()
@@ -199,7 +205,65 @@ def test_a_project_that_another_window_removed(studio: Studio) -> None:
     with pytest.raises(NotThere):
         asyncio.run(window.albums.remove(album, [0]))
     with pytest.raises(NotThere):
+        asyncio.run(window.albums.settle(dataset.id, ("a", "b")))
+    with pytest.raises(NotThere):
         window.album()
+    assert not (tmp_path / "home" / "sets" / dataset.id).exists()
+
+
+def test_a_project_is_removed_after_an_upload_into_it(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = made_here(studio)
+    window, begun = Window(studio, dataset), threading.Event()
+    finish, removed = studio.uploads.finish, list[str]()
+
+    def slow(*given: Any, **named: Any) -> Path:
+        begun.set()
+        removing.join(0.3)
+        assert not removed
+        return finish(*given, **named)
+
+    def remove() -> None:
+        begun.wait()
+        removed.append(studio.sets.remove(dataset.id))
+
+    monkeypatch.setattr(studio.uploads, "finish", slow)
+    removing = threading.Thread(target=remove)
+    removing.start()
+    files = [sent(studio, "1.png", png(shape_image("disc", 71)))]
+    assert asyncio.run(window.albums.add(dataset.id, files, "disc")).text == "1 photograph added"
+    removing.join()
+    studio.sets.restore(*removed)
+    assert window.counts() == {"disc": 5, "square": 4}
+
+
+def test_a_full_disk_is_told_without_a_path(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = made_here(studio)
+
+    def full(*_: object) -> None:
+        raise StorageError(f"{studio.sets.folder(dataset.id)}: no space", "Free some.")
+
+    monkeypatch.setattr("opsin.studio.datasets.photo_files.write_json", full)
+    with pytest.raises(DiskFull) as caught:
+        asyncio.run(studio.albums.settle(dataset.id, ("a", "b")))
+    assert "home" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["added", "2 photographs added"])
+def test_a_class_called_added_is_no_addition(studio: Studio, name: str) -> None:
+    dataset = made_here(studio)
+    window, root = Window(studio, dataset), studio.sets.images_path(dataset.id)
+    (root / name).mkdir()
+    window.do(lambda albums, album: albums.move(album, [0], name))
+    window.do(lambda albums, album: albums.change_class(album, name, f"sugar {name}"))
+    content = png(shape_image("cross", 3))
+    asyncio.run(window.albums.keep(dataset.id, "disc", content, "x.png"))
+    assert window.undo() == "1 photograph added"
+    assert window.undo() == f"Renamed {name} to sugar {name}"
+    assert window.undo() == f"1 photograph moved to {name}"
 
 
 def test_an_earlier_classifier_keeps_its_photographs(tmp_path: Path, studio: Studio) -> None:
@@ -264,9 +328,9 @@ def test_a_settled_thing_disappears_for_every_window(studio: Studio) -> None:
 
     (conflict,) = (thing for thing in things() if thing.kind == "conflicting-labels")
     folder = studio.sets.folder(dataset.id)
-    settle(folder, conflict.key)
+    asyncio.run(studio.albums.settle(dataset.id, conflict.key))
     assert conflict not in things()
-    settle(folder, conflict.key, False)
+    asyncio.run(studio.albums.settle(dataset.id, conflict.key, False))
     assert conflict in things()
     (folder / "confirmed.json").write_text("[1]", encoding="utf-8")  # damaged
     assert settled_in(folder) == set()
@@ -431,6 +495,63 @@ def test_corrections_of_photographs_that_are_gone_hinder_no_training(studio: Stu
     read(studio, dataset)
     assert len(read_corrections(studio.sets.corrections_path(dataset.id))) == 1
     assert window.counts() == {"disc": 2, "square": 5}
-    assert window.undo().startswith("Forgot corrections")
+    assert window.undo().startswith("Forgot 1 correction of")
     assert window.undo() == "2 photographs moved to square"
     assert window.counts() == {"disc": 3, "square": 4}
+
+
+def test_corrections_of_photographs_that_are_away_for_a_while_stay(
+    studio: Studio, shapes: Path, tmp_path: Path
+) -> None:
+    dataset = studio.sets.add_source(str(shapes))
+    read(studio, dataset)
+    window, table = Window(studio, dataset), studio.sets.corrections_path(dataset.id)
+    window.do(lambda albums, album: albums.move(album, [0, 1], "square"))
+    away = shapes / window.album().name(0)
+    away.rename(tmp_path / "away.png")
+    read(studio, dataset)
+    assert (len(read_corrections(table)), window.album().gone) == (2, 1)
+    labels = dataset.recipe().model_copy(update={"labels": str(table)})
+    with pytest.raises(SourceError, match="are not here"):  # so they can be forgotten
+        load_recipe(labels)
+    forgot = "Forgot 1 correction of photographs that are gone"
+    assert window.do(lambda albums, album: albums.forget_gone(dataset.id)) == forgot
+    load_recipe(labels)
+    assert (window.album().gone, window.undo()) == (0, forgot)
+    (tmp_path / "away.png").rename(away)
+    read(studio, dataset)
+    assert (window.album().gone, window.counts()) == (0, {"disc": 10, "square": 14})
+
+
+def test_only_the_change_that_was_meant_is_undone(studio: Studio) -> None:
+    window = Window(studio, made_here(studio))
+    mine = window.done(lambda albums, album: albums.move(album, [0], "square"))
+    other = window.done(lambda albums, album: albums.add_class(album.dataset.id, "star"))
+    nothing = window.done(lambda albums, album: albums.move(album, [], "square"))
+    for done in (mine, nothing):
+        with pytest.raises(SourceError, match="Something else was changed since"):
+            window.undo(done.when)
+    assert window.undo(other.when) == "Added the class star"
+    assert window.undo(mine.when) == "1 photograph moved to square"
+    with pytest.raises(SourceError, match="Something else"):
+        window.undo(mine.when)
+    assert window.counts() == {"disc": 4, "square": 4}
+
+
+@pytest.mark.parametrize("changed", ["files", "labels"])
+@pytest.mark.parametrize("new", ["", "block"])
+def test_a_class_that_others_changed_since_is_not_removed(
+    studio: Studio, changed: str, new: str
+) -> None:
+    dataset = made_here(studio)
+    if changed == "labels":
+        read(studio, dataset)
+    window, root = Window(studio, dataset), studio.sets.images_path(dataset.id)
+    old = window.album()
+    window.do(lambda albums, album: albums.move(album, album.of(1)[:1].tolist(), "disc"))
+    before = sorted(root.rglob("*"))
+    with pytest.raises(SourceError, match="The photographs are others by now"):
+        asyncio.run(window.albums.change_class(old, "square", new))
+    assert (sorted(root.rglob("*")), window.counts()) == (before, {"disc": 5, "square": 3})
+    window.do(lambda albums, album: albums.change_class(album, "square", new))
+    assert sum(window.counts().values()) == (8 if new else 5)

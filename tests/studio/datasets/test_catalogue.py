@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,32 @@ def test_removed_sets_come_back_and_go_for_good_after_a_week(sets: Library, shap
     with pytest.raises(NotThere):
         sets.restore(token)
     assert (shapes / "disc" / "0.png").is_file()  # sources are never touched
+
+
+def test_a_removed_set_comes_back_after_a_late_write(
+    sets: Library, queue: Queue, answered: Callable[[dict[str, Any]], None]
+) -> None:
+    answered(ANSWER)
+    added = sets.add_source("digits")
+    job = sets.look(added.id)
+    assert job is not None
+    run_until_over(queue, job.id)
+    folder, guard, tokens = sets.folder(added.id), sets._guard, list[str]()
+
+    @contextlib.contextmanager
+    def removed_first() -> Iterator[None]:
+        sets._guard = guard
+        tokens.append(sets.remove(added.id))
+        yield
+
+    sets._guard = removed_first()  # type: ignore[assignment]
+    assert sets.looked(added.id) is None
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / "confirmed.json").write_text("[]")
+    assert sets.restore(*tokens) == added
+    assert not (folder / "confirmed.json").exists()
+    assert sets.removed() == []
 
 
 def test_images_of_a_removed_set_go_and_come_with_it(sets: Library) -> None:

@@ -55,12 +55,12 @@ class Window:
     def __init__(self, folder: Path, here: DecodedDataset) -> None:
         self.here, self.table = here, folder / "corrections.csv"
         self.labels = Corrections(self.table, here)
-        self.files = PhotoFiles(folder, None)
+        self.files, self.lock = PhotoFiles(folder, None), threading.RLock()
 
     def put(self, rows: Sequence[int] | frozenset[int], class_: str | None) -> bool:
         """Give images a class, leave them out, or (``-``) take that back; whether any changed."""
         word = {"-": None, None: ""}.get(class_, class_)
-        with self.files.lock:
+        with self.lock:
             changes = self.labels.changes(rows, word)
             self.files.make("", (), changes, self.labels)
         return bool(changes)

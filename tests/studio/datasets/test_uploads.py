@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import threading
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ import pytest
 pytest.importorskip("fastapi")
 import httpx
 
+from opsin.core.errors import SourceError
 from opsin.studio.datasets.uploads import PART_MOST, SentFile, Uploads, UploadTooLarge, add_routes
 from opsin.studio.errors import new_api
 from opsin.web.refusals import BadRequest
@@ -188,6 +190,79 @@ def test_what_nobody_goes_on_with_is_swept(uploads: Uploads) -> None:
     assert uploads.offset(KEY) == 0
     assert uploads.offset("1" * 16) == 3
     assert uploads.append("2" * 16, 0, bytes(2_999_997)) == 2_999_997
+
+
+def test_nobody_waits_for_a_slow_archive(
+    uploads: Uploads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(file: Path) -> None:
+        begun.set()
+        assert go_on.wait(30)
+        raise SourceError(f"{file} is none")
+
+    def sent(key: str, name: str) -> SentFile:
+        return SentFile(key=key, name=name, path="", size=uploads.append(key, 0, b"x"))
+
+    monkeypatch.setattr("opsin.studio.datasets.uploads.check_archive", slow)
+    archive, image = sent(KEY, "a.zip"), sent(BATCH, "1.png")
+    with ThreadPoolExecutor(2) as windows:
+        try:
+            first = windows.submit(uploads.finish, [archive], tmp_path / "first")
+            assert begun.wait(30)
+            with pytest.raises(SourceError, match="Another window"):
+                windows.submit(uploads.finish, [archive, image], tmp_path / "2").result(10)
+            windows.submit(uploads.finish, [image], tmp_path / "third").result(10)
+        finally:
+            go_on.set()
+        assert isinstance(first.exception(), SourceError)
+    with pytest.raises(SourceError, match="not arrived whole"):  # and no window has it
+        uploads.finish([archive], tmp_path / "first")
+
+
+def test_what_is_dropped_or_used_is_counted_and_not_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[Path] = []
+
+    def measure(home: Path) -> int:
+        measured.append(home)
+        return 5
+
+    monkeypatch.setattr("opsin.studio.datasets.uploads.size_of", measure)
+    uploads = Uploads(tmp_path / "home", most_bytes=1000, most_files=3, most_disk=1300)
+    keys = [f"{number:016x}" for number in range(6)]
+    for _ in range(20):
+        for key in keys[:3]:
+            uploads.append(key, 0, bytes(300))
+        for refused in (keys[0], 300), (keys[3], 0):
+            with pytest.raises(UploadTooLarge):
+                uploads.append(*refused, bytes(200))
+        with ThreadPoolExecutor(6) as windows:
+            list(windows.map(uploads.drop, keys[:3] * 2))
+    files = [SentFile(key=key, name="1.png", path="", size=300) for key in keys[:3]]
+    for key in keys[:3]:
+        uploads.append(key, 0, bytes(300))
+    uploads.finish(files, tmp_path / "home" / "new")
+    with pytest.raises(UploadTooLarge, match="The studio may keep"):  # 905 are used
+        uploads.append(KEY, 0, bytes(500))
+    uploads.append(KEY, 0, bytes(300))
+    assert len(measured) == 1
+
+
+def test_of_what_is_refused_nothing_unusable_stays(uploads: Uploads, tmp_path: Path) -> None:
+    names = {"0" * 16: "../1.png", "1" * 16: "notes.txt", "2" * 16: "2.png"}
+    files = [SentFile(key=key, name=name, path=name, size=3) for key, name in names.items()]
+    for key in names:
+        uploads.append(key, 0, b"abc")
+    with pytest.raises(SourceError, match="leads out"):
+        uploads.finish(files, tmp_path / "new")
+    assert [uploads.offset(key) for key in names] == [3, 0, 3]
+    uploads.append("1" * 16, 0, b"abc")
+    with pytest.raises(SourceError, match="No photographs"):
+        uploads.finish(files[1:2], tmp_path / "new")
+    assert uploads.offset("1" * 16) == 0
 
 
 def test_two_windows_that_add_to_one_set_lose_no_image(tmp_path: Path) -> None:

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 import os
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from PIL import Image
 
 pytest.importorskip("nicegui")
 
+from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.core.errors import SourceError
 from opsin.data.sources.archive import unpack
 from opsin.runtime.prediction import NONE_OF_THESE
+from opsin.studio.context import Studio
+from opsin.studio.datasets.uploads import SentFile
 from opsin.studio.errors import new_api
 from opsin.studio.jobs.job import Job, command
-from opsin.studio.jobs.queue import Queue
+from opsin.studio.jobs.queue import Queue, TooManyJobs
 from opsin.studio.pages import try_
 from opsin.studio.pages.try_ import AnsweredImage, newer_images, read_answers
+from opsin.studio.people import Person, acting
 from tests.studio.made_jobs import fetch
 
 HEADER = "image,answer,label,confidence,ood_score,rejected,notes,error\n"
@@ -98,6 +106,42 @@ def test_the_table_can_be_fetched_and_no_other_file(queue: Queue, folder: Path) 
         assert asyncio.run(fetch(api, f"/answers/{address}")).status_code == 404
     (queue.home / "photos.csv").unlink()
     assert asyncio.run(fetch(api, f"/answers/{job.id}.csv")).status_code == 404
+
+
+def test_of_photographs_that_nobody_classifies_nothing_stays(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (studio.settings.runs / "one").mkdir(parents=True)
+    monkeypatch.setattr(studio.runs, "get", lambda _: RunDirectory(studio.settings.runs / "one"))
+    page: Any = SimpleNamespace(
+        _studio=studio, _run=SimpleNamespace(id="1"), _project=SimpleNamespace(title_of=str)
+    )
+    classify = functools.partial(try_._Try._classify, page)
+    tried = studio.settings.home / "tried"
+
+    def sent(name: str) -> SentFile:
+        key = f"{len(name):016x}"
+        return SentFile(key=key, name=name, path=name, size=studio.uploads.append(key, 0, b"x"))
+
+    with pytest.raises(SourceError):
+        classify([sent("bad.zip")])
+    assert list(tried.iterdir()) == []
+    with acting(Person(id="eve", name="Eve", role="viewer")):
+        studio.jobs.most_waiting = 2
+        job = studio.jobs.get(classify([sent("a.png")]))
+        (folder,) = tried.iterdir()
+        with pytest.raises(TooManyJobs):
+            classify([sent("b.png")])
+    assert list(tried.iterdir()) == [folder]
+    # What a killed studio leaves goes, as does what was tried by a job that is gone.
+    (tried / "left").mkdir()
+    for old in tried.iterdir():
+        os.utime(old, (0, 0))
+    studio.sweep()
+    assert list(tried.iterdir()) == [folder]
+    studio.jobs.remove(job.id)
+    studio.sweep()
+    assert list(tried.iterdir()) == []
 
 
 def test_photographs_that_came_since_are_counted(tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def test_a_run_of_two_sources_and_one_whose_images_are_gone(
     more = write_shapes(tmp_path / "more", 4)
     trained(opsin.load(shapes, more), tmp_path, "two")
     trained(opsin.load(more), tmp_path, "gone")
-    with pytest.raises(SourceError, match="has 2 sources"):
+    with pytest.raises(SourceError, match="learnt from 2 sources"):
         of(studio, "two")
     (more / "disc" / "0.png").unlink()
     with pytest.raises(NotDecoded):

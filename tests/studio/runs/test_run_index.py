@@ -150,6 +150,16 @@ def test_deleting_is_taken_back(tmp_path: Path) -> None:
         again.restore(token)
 
 
+def test_a_run_comes_back_beside_a_newer_one_of_its_name(tmp_path: Path) -> None:
+    write_run(tmp_path, "one").write_notes(name="The first")
+    index = scanned(tmp_path)
+    token = index.delete(opaque("one"))
+    write_run(tmp_path, "one")
+    index.restore(token)
+    assert {row.folder: row.given_name for row in index.rows()} == {"one": "", "one-2": "The first"}
+    assert index.deleted() == []
+
+
 def test_a_run_at_work_is_not_deleted(tmp_path: Path) -> None:
     run = write_run(tmp_path, "one", "running")
     index = scanned(tmp_path)

@@ -114,6 +114,23 @@ def test_answers_are_the_classifiers(looking: Studio, digits: Dataset) -> None:
     within(work(), looking.tried.workers)
 
 
+def test_a_heat_map_of_a_strangers_image_is_made_within_limits(
+    looking: Studio, digits: Dataset
+) -> None:
+    api = new_api()
+    add_routes(api, looking.inside, looking.tried)
+    key = looking.tried.put(png(digits.images[5]), "5.png")
+
+    async def work() -> None:
+        heat = await looking.tried.where(RUN, key)
+        reply = await fetch(api, heat.src(heat.values["image"]))
+        assert (reply.status_code, reply.headers["content-type"]) == (200, "image/png")
+        assert (len(processes(looking.tried.workers)), processes(looking.inside)) == (1, [])
+
+    assert looking.tried.workers._memory
+    within(work(), looking.inside, looking.tried.workers)
+
+
 def test_a_worker_that_died_is_started_again(looking: Studio) -> None:
     async def work() -> None:
         inside = looking.inside

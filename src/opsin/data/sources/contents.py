@@ -6,6 +6,9 @@ import functools
 import hashlib
 import json
 import os
+import struct
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +20,7 @@ from numpy.typing import NDArray
 from opsin.core.artifacts.records import LeftOut
 from opsin.core.errors import SourceError
 from opsin.core.files import MISSING, file_stamp
+from opsin.core.platform import sync
 from opsin.core.storage import write_json
 from opsin.core.stored_json import JsonObject
 from opsin.data.cache import ABOUT, digest_rows
@@ -129,6 +133,7 @@ def write_facts(folder: Path, contents: LabelledImages, *, arrays: Any, **more: 
     """Write what is known of each image beside its pixels."""
     arrays = {"labels": contents.labels, "source_parts": contents.source_parts, **arrays}
     np.savez(folder / "columns.npz", **arrays, allow_pickle=False)
+    sync(folder / "columns.npz")
     about: JsonObject = {name: getattr(contents, name) for name in ("mirrored", "repeated")}
     about |= {name: list(getattr(contents, name)) for name in ("classes", "names", "groups")}
     left_out = [entry.model_dump() for entry in contents.left_out]
@@ -136,12 +141,16 @@ def write_facts(folder: Path, contents: LabelledImages, *, arrays: Any, **more: 
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
-    """Return what `write_facts` wrote."""
+    """Return what `write_facts` wrote; of damaged files, mostly a `ValueError`."""
     about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     about["classes"] = tuple(about["classes"])
     about["left_out"] = tuple(map(LeftOut.model_validate, about["left_out"]))
-    with np.load(folder / "columns.npz", allow_pickle=False) as columns:
-        return {**about, **columns}
+    try:
+        file = (folder / "columns.npz").open("rb")  # which numpy leaves open where it fails
+        with file, np.load(file, allow_pickle=False) as columns:
+            return {**about, **columns}
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, struct.error) as error:
+        raise ValueError(str(error)) from error
 
 
 def key_of_files(*files: Any) -> str:

@@ -229,6 +229,7 @@ class Album:
     labels: NDArray[np.int64]  # class of each photograph now, `OUT` or `UNSORTED`
     rows: NDArray[np.int64]  # of each in the decoded images, -1 until it was read
     opened: DecodedDataset | None = None  # the decoded images, once they were read
+    gone: int = 0  # corrections of photographs that are not there
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -300,7 +301,8 @@ def album_of(
         whole = corrections.opened.decoded
         contents = replace(contents, classes=whole.classes, names=whole.names, labels=whole.labels)
         rows = np.arange(len(whole.labels))
-        return Album(dataset, contents, corrections.labels, rows, corrections.opened)
+        gone = len(corrections.without_gone())
+        return Album(dataset, contents, corrections.labels, rows, corrections.opened, gone)
     number = {name: label for label, name in enumerate(contents.classes)}
     now, rows = contents.labels.copy(), np.full(len(contents.names), -1)
     if corrections is None:
@@ -316,4 +318,5 @@ def album_of(
     numbers = np.array([number.get(name, OUT) for name in (*opened.classes, "")], np.int64)
     rows = np.array([row_of.get(name, -1) for name in contents.names], np.int64)
     rows[numbers[opened.decoded.labels[rows]] != contents.labels] = -1  # moved since it was read
-    return Album(dataset, contents, np.where(rows < 0, now, numbers[labels[rows]]), rows, opened)
+    now, gone = np.where(rows < 0, now, numbers[labels[rows]]), len(corrections.without_gone())
+    return Album(dataset, contents, now, rows, opened, gone)

@@ -98,8 +98,9 @@ class Library:
         self._folder = home.absolute() / "sets"
         self._trash = Trash(self._folder)
         self._jobs = jobs
-        # Held while a dataset's files are written or moved.
+        # Held while the studio's own files are written or moved; after a dataset's `lock`.
         self._guard = threading.RLock()
+        self._locks: dict[str, threading.RLock] = {}
         # Replaced by each change, so that pages read it without a lock and without the disk.
         self._known: dict[str, LibraryDataset] = {}
         for folder in self._folder.iterdir() if self._folder.is_dir() else ():
@@ -128,12 +129,17 @@ class Library:
         """The folder of the images of a dataset that was made here."""
         return self.get(set_id).place
 
+    def lock(self, set_id: str) -> threading.RLock:
+        """What is held during changes of a dataset's files, and while it is removed."""
+        return self._locks.setdefault(set_id, threading.RLock())
+
     # What is added and removed.
 
     def add_source(
         self, source: str, *, title: str | None = None, **options: object
     ) -> LibraryDataset:
         """Add a named source, or a folder or file of this machine by its path; once."""
+        require("owner")  # before anything tells which files are there
         if named.is_place(source):
             source = str(Path(source).absolute())
         name = title or Path(source).name or source
@@ -171,18 +177,20 @@ class Library:
         """Remove a dataset; the token restores it for seven days. Sources elsewhere stay."""
         require("owner")
         record(f"removed the project {self.get(set_id).title}")
-        with self._guard:
-            token = self._trash.put(set_id, token)
+        with self.lock(set_id), self._guard:
+            token = self._trash.put(self.get(set_id).id, token)
             self._known = {key: other for key, other in self._known.items() if key != set_id}
         return token
 
     def rename(self, set_id: str, title: str) -> None:
         """Give a dataset another title."""
         require("owner")
-        title, known = title.strip()[:_TITLE_MOST], self.get(set_id)
-        if title:
-            record(f"renamed the project {known.title} to {title}")
-            self._write(known.model_copy(update={"title": title}))
+        title = title.strip()[:_TITLE_MOST]
+        with self._guard:
+            known = self.get(set_id)
+            if title:
+                self._write(known.model_copy(update={"title": title}))
+                record(f"renamed the project {known.title} to {title}")
 
     def removed(self) -> list[Removed]:
         """The datasets that can be restored, the last removed first."""
@@ -196,9 +204,11 @@ class Library:
         """Restore a removed dataset with its corrections."""
         require("owner")
         [removed] = self._trash.get(token)
-        with self._guard:
+        with self.lock(removed.folder), self._guard:
             if removed.folder in self._known:  # added anew meanwhile
                 self.remove(removed.folder)
+            elif os.path.lexists(self._folder / removed.folder):  # by a write that came late
+                self._trash.put(removed.folder)
             self._trash.restore(removed)
             # Its check may have been broken off by the removal.
             (self._folder / removed.folder / "look.json").unlink(missing_ok=True)

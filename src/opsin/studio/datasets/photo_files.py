@@ -7,11 +7,10 @@ import hashlib
 import json
 import secrets
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from pydantic import BaseModel, TypeAdapter
 
@@ -49,19 +48,35 @@ class Change(BaseModel):
 _CHANGES: Final = TypeAdapter(list[Change])
 
 
+class Done(NamedTuple):
+    """What was done, in words, and the time of the change that `PhotoFiles.undo` takes back."""
+
+    text: str
+    when: float = 0.0  # nothing was changed
+
+
 def no_class(name: str) -> SourceError:
     """The error for a class that another window renamed or removed."""
     return SourceError(f"There is no class {name!r:.80} any more", "Choose another one.")
 
 
+def settled_in(folder: Path) -> set[tuple[str, str]]:
+    """What people have settled of a dataset, such as digest and label; none if damaged."""
+    with contextlib.suppress(OSError, ValueError, RecursionError, TypeError):
+        pairs = json.loads((folder / "confirmed.json").read_text(encoding="utf-8"))
+        return {(str(digest), str(label)) for digest, label in pairs}
+    return set()
+
+
 class PhotoFiles:
-    """The files and labels of a dataset's photographs; each change is noted before it is made."""
+    """The files and labels of a dataset's photographs; each change is noted before it is made.
+
+    The dataset's lock (`Library.lock`) is held meanwhile.
+    """
 
     def __init__(self, record: Path, source: Path | None, title: Callable[[], str] = str) -> None:
         self._file, self._table = record / "changes.json", record / "corrections.csv"
-        self._source, self._title = source, title  # no source if it was not made here
-        #: Held during changes.
-        self.lock = threading.RLock()
+        self._record, self._source, self._title = record, source, title  # no source: not made here
         #: The number of times that files were moved here.
         self.moves = 0
 
@@ -83,17 +98,20 @@ class PhotoFiles:
 
     def make(
         self, text: str, moves: Moves = (), labels: Sequence[LabelChange] = (),
-        corrections: Corrections | None = None,
-    ) -> None:  # fmt: skip
-        """Move files and change labels: all, or none; a kill in between can be undone, too."""
+        corrections: Corrections | None = None, *, instead: bool = False,
+    ) -> float:  # fmt: skip
+        """Move files and change labels: all, or none; a kill in between can be undone, too.
+
+        It is noted as a change of its own, or ``instead`` of the last one. Its time is returned.
+        """
         people.require("labeller")
         earlier, free = self.changes(), self._free([move for move in moves if move[0]])
         noted = [("", after) for before, after in moves if not before]
         noted += [(self._short(file), self._short(target)) for file, target in free]
         if not noted and not labels:
-            return
+            return 0.0
         change = Change(text=text, when=time.time(), moves=noted, labels=list(labels))
-        changes = [*earlier, change][-_STEPS:]
+        changes = [*earlier[: -1 if instead else None], change][-_STEPS:]
         sizes = [len(one.moves) + len(one.labels) for one in changes]
         while len(changes) > 1 and sum(sizes[-len(changes) :]) > _STEPS_PHOTOS:
             del changes[0]
@@ -108,10 +126,13 @@ class PhotoFiles:
             raise
         self.moves += bool(noted)
         people.record(f"{text} in {self._title()}")
+        return change.when
 
-    def undo(self) -> str:
-        """Take back the last change, and return its words."""
+    def undo(self, only: float | None = None) -> str:
+        """Take back the last change, if it is ``only`` that of this time; return its words."""
         changes = self.changes()
+        if only is not None and only not in [change.when for change in changes[-1:]]:
+            raise SourceError("Something else was changed since", "Use Undo on Photos.")
         if not changes:
             return ""
         last, removed = changes.pop(), self._removed_now()
@@ -130,6 +151,12 @@ class PhotoFiles:
         self.moves += bool(last.moves)
         people.record(f"Undid: {last.text} in {self._title()}")
         return last.text
+
+    def settle(self, key: tuple[str, str], is_settled: bool = True) -> None:
+        """Settle something, such as a digest with its label, or take that back."""
+        keys = settled_in(self._record)
+        keys = keys | {key} if is_settled else keys - {key}
+        write_json(self._record / "confirmed.json", sorted(keys))
 
     # What a change moves.
 
@@ -151,13 +178,13 @@ class PhotoFiles:
 
     # What is added.
 
-    def add_class(self, name: str) -> str:
-        """Add an empty class; return its name."""
+    def add_class(self, name: str) -> Done:
+        """Add an empty class."""
         folder = self.source / self._new_name(name)
         with storage_errors(folder):
             folder.mkdir(parents=True)
-        self.make(f"Added the class {folder.name}", [("", self._short(folder))])
-        return folder.name
+        text = f"Added the class {folder.name}"
+        return Done(text, self.make(text, [("", self._short(folder))]))
 
     def keep(self, class_: str, content: bytes, name: str) -> Path:
         """Add an image to a class, once; return its file."""
@@ -172,16 +199,15 @@ class PhotoFiles:
         self.added([path])
         return path
 
-    def added(self, files: Iterable[Path]) -> str:
+    def added(self, files: Iterable[Path]) -> Done:
         """Note new files, together with those just before, and say how many they are."""
-        moves, changes = [("", self._short(file)) for file in files], self.changes()
-        last = changes.pop() if changes else None
-        if last and last.text.endswith(" added") and time.time() - last.when < _TOGETHER:
-            moves = last.moves + moves  # of a camera that records
-            self._write(changes)
-        text = f"{counted(len(moves), 'photograph')} added"
-        self.make(text, moves)
-        return text
+        before = [
+            last for last in self.changes()[-1:]  # of a camera that records
+            if last.text == _added(last.moves) and time.time() - last.when < _TOGETHER
+        ]  # fmt: skip
+        moves = [move for last in before for move in last.moves]
+        moves += [("", self._short(file)) for file in files]
+        return Done(_added(moves), self.make(_added(moves), moves, instead=bool(before)))
 
     def sweep(self, kept: float = KEPT) -> None:
         """Delete for good what was removed so many seconds ago."""
@@ -236,6 +262,10 @@ class PhotoFiles:
                 target = target.with_name(name)
             places[target] = file
         return [(file, target) for target, file in places.items()]
+
+
+def _added(moves: Moves) -> str:
+    return f"{counted(len(moves), 'photograph')} added"
 
 
 def _rename(pairs: Sequence[tuple[Path, Path]]) -> None:

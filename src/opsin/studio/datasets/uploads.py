@@ -16,7 +16,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypedDict
 
@@ -56,6 +56,8 @@ _SILENCE: Final = 60.0
 TRAY: Final = ".not-sorted"
 _MOST_BYTES: Final = 255
 _DEEPEST: Final = 32
+# Held while a free name is chosen and taken, by one of the uploads that go into one folder.
+_PLACING: Final = threading.Lock()
 
 _Names = tuple[str, ...]
 
@@ -85,12 +87,15 @@ class Uploads:
     ) -> None:
         self._home, self._folder = home, home / "uploads"
         self._most_bytes, self._most_files, self._most_disk = most_bytes, most_files, most_disk
-        # Files and bytes that are here, and bytes of all that the studio keeps, as measured then.
-        self._files = self._bytes = self._kept = 0
+        # Bytes of the files that are here and of all of them, and of all else that the studio
+        # keeps, as measured then; keys of files that become a source.
+        self._sizes = dict[str, int]()
+        self._bytes = self._others = 0
         self._measured = -_MEASURED_EVERY
-        # A file has one writer at a time; uploads are finished one by one.
-        self._writing = [threading.Lock() for _ in range(64)]
-        self._finishing = threading.Lock()
+        self._finishing = set[str]()
+        self._guard = threading.Lock()  # of these
+        # A file has one writer at a time.
+        self._writing = [threading.RLock() for _ in range(64)]
 
     def offset(self, key: str) -> int:
         """The bytes of a file that have arrived; 0 for an unknown one."""
@@ -100,22 +105,18 @@ class Uploads:
         """Refuse bytes that begin elsewhere, or have no room, before they are sent."""
         if offset != self.offset(key):
             raise WrongOffset(f"Byte {self.offset(key):,} is next, not {offset:,}")
-        if time.monotonic() - self._measured > _MEASURED_EVERY:
-            self._measured = time.monotonic()
-            sizes = [file_stamp(file).size for file in self._folder.glob("*")]
-            self._files, self._bytes = len(sizes), sum(sizes)
-            self._kept = size_of(self._home) if self._most_disk else 0
+        self._measure()
         if self._bytes + more > self._most_bytes:
             raise UploadTooLarge(
                 f"All uploads together may have {file_size(self._most_bytes)}",
                 "Put the photographs into a folder of this machine instead.",
             )
-        if self._most_disk and self._kept + more > self._most_disk:
+        if self._most_disk and self._others + self._bytes + more > self._most_disk:
             raise UploadTooLarge(
                 f"The studio may keep {file_size(self._most_disk)} and has no room for this",
                 "Remove projects, and delete what was removed in the settings, or ask its owner.",
             )
-        if self._files + (not offset) > self._most_files:
+        if len(self._sizes) + (key not in self._sizes) > self._most_files:
             raise UploadTooLarge(
                 f"At most {self._most_files:,} files may be sent", "Pack them into a zip."
             )
@@ -124,7 +125,7 @@ class Uploads:
         """Append bytes to a file, and return its size."""
         require("viewer")  # whose access may have ended meanwhile
         path = self._path(key)
-        with self._writing[int(key, 16) % len(self._writing)]:
+        with self._writer(key):
             self.check(key, offset, len(content))
             try:
                 with storage_errors(self._folder):
@@ -136,9 +137,7 @@ class Uploads:
             except StorageError as error:
                 self.drop(key)  # a part of it would occupy the space
                 raise _without_path(error) from error
-            self._files += not offset
-            self._bytes += len(content)
-            self._kept += len(content)
+            self._count(key, offset + len(content))
         return offset + len(content)
 
     def path(self, key: str) -> Path:
@@ -157,8 +156,10 @@ class Uploads:
 
     def drop(self, key: str) -> None:
         """Remove a file."""
-        self._path(key).unlink(missing_ok=True)
-        self._measured = -_MEASURED_EVERY
+        path = self._path(key)
+        with self._writer(key):
+            path.unlink(missing_ok=True)
+            self._count(key)
 
     def finish(
         self, files: Sequence[SentFile], into: Path, *, loose: str = "", needs: Role = "labeller",
@@ -167,7 +168,7 @@ class Uploads:
         """Turn uploads into a source, all or none: see `arrange`; for who has a role."""
         require(needs)
         places = {self._path(file["key"]): file["path"] or file["name"] for file in files}
-        with self._finishing:
+        with self._claimed({path.name for path in places}):
             for file in files:
                 if self.offset(file["key"]) != file["size"]:
                     raise SourceError(
@@ -178,9 +179,29 @@ class Uploads:
                 source = arrange(places, into, loose, moved)
             except StorageError as error:
                 raise _without_path(error) from error
+            except SourceError:
+                for path, name in places.items():
+                    if not (path.exists() and (_packed(name) or is_image_name(name))):
+                        self.drop(path.name)  # nobody can use it, or it was a bad archive
+                raise
+            with self._guard:  # as long as it is not measured
+                self._others += sum(self._sizes.get(path.name, 0) for path in places)
             for path in places:
                 self.drop(path.name)  # others than images are still here
         return source
+
+    @contextlib.contextmanager
+    def _claimed(self, keys: set[str]) -> Iterator[None]:
+        """Refuse uploads that another window finishes; the others go on meanwhile."""
+        with self._guard:
+            if self._finishing & keys:
+                raise SourceError("Another window finishes this upload", "Wait for it.")
+            self._finishing |= keys
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._finishing -= keys
 
     def sweep(self) -> None:
         """Remove uploads idle for a day."""
@@ -188,6 +209,29 @@ class Uploads:
             if time.time() - file_stamp(file).mtime_ns / 1e9 > _STALE:
                 file.unlink(missing_ok=True)
         self._measured = -_MEASURED_EVERY
+
+    def _measure(self) -> None:
+        """Measure all that is here and that the studio keeps, at times."""
+        with self._guard:
+            if time.monotonic() - self._measured <= _MEASURED_EVERY:
+                return
+            self._measured = time.monotonic()
+            self._sizes = {file.name: file_stamp(file).size for file in self._folder.glob("*")}
+            self._bytes = sum(self._sizes.values())
+        if self._most_disk:
+            kept = size_of(self._home)
+            with self._guard:
+                self._others = kept - self._bytes
+
+    def _count(self, key: str, size: int | None = None) -> None:
+        """Count a file's bytes; ``None`` if it is gone."""
+        with self._guard:
+            self._bytes += (size or 0) - self._sizes.pop(key, 0)
+            if size is not None:
+                self._sizes[key] = size
+
+    def _writer(self, key: str) -> threading.RLock:
+        return self._writing[int(key, 16) % len(self._writing)]
 
     def _path(self, key: str) -> Path:
         if not isinstance(key, str) or not _KEY.fullmatch(key):
@@ -357,14 +401,15 @@ def _place(places: dict[Path, _Names], into: Path, moved: list[Path] | None) -> 
                 folder.mkdir(parents=True, exist_ok=True)
                 # Subfolders of a class only keep equal names apart.
                 target = folder / name
-                if target.exists() and not filecmp.cmp(path, target, shallow=False):
-                    # By content, so that many equal names take linear time.
-                    with path.open("rb") as file:
-                        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-                    target = target.with_name(f"{target.stem}-{digest}{target.suffix}")
-                if not target.exists():
-                    done[path] = target
-                    shutil.move(path, target)  # to another disk as well
+                with _PLACING:
+                    if target.exists() and not filecmp.cmp(path, target, shallow=False):
+                        # By content, so that many equal names take linear time.
+                        with path.open("rb") as file:
+                            digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+                        target = target.with_name(f"{target.stem}-{digest}{target.suffix}")
+                    if not target.exists():
+                        done[path] = target
+                        shutil.move(path, target)  # to another disk as well
             sync_all()  # once for all files
         except BaseException:
             for path, target in reversed(done.items()):

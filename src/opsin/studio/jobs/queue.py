@@ -269,17 +269,20 @@ class JobAction:
 
 def new_output_folder(queue: Queue) -> Path:
     """Return a new folder for a job's images and answers."""
-    parent = queue.home / "tried"
-    parent.mkdir(parents=True, exist_ok=True)
+    sweep_outputs(queue)
+    folder = queue.home / "tried" / secrets.token_hex(6)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def sweep_outputs(queue: Queue) -> None:
+    """Delete folders for answers that are a day old and of no job of the queue."""
     words = [word for job in queue.jobs() for word in job.argv]
-    for old in parent.iterdir():
+    for old in (queue.home / "tried").glob("*"):
         with contextlib.suppress(FileNotFoundError):  # another request was quicker
             aged = time.time() - old.stat().st_mtime > _KEPT
             if aged and not any(old.name in word for word in words):
                 shutil.rmtree(old, ignore_errors=True)
-    folder = parent / secrets.token_hex(6)
-    folder.mkdir()
-    return folder
 
 
 def output_of(job: Job) -> Path | None:

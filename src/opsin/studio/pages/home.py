@@ -218,7 +218,7 @@ class _Home:
             token = await asyncio.to_thread(self._studio.projects.remove, project.id)
             undo = partial(_restore, self._studio, token)
             self._frame.undo.offer(f"Removed {project.name}", undo)
-            self._studio.changed.emit("sets")
+            _tell(self._studio)
 
 
 def _in_words(project: Project) -> str:
@@ -249,5 +249,10 @@ def removed_list(studio: Studio, items: Sequence[Removed]) -> None:
 
 async def _restore(studio: Studio, token: str) -> None:
     await asyncio.to_thread(studio.projects.restore, token)
+    _tell(studio)
+
+
+def _tell(studio: Studio) -> None:
+    """Tell all windows that a project came or went, with its classifiers."""
     studio.changed.emit("runs")
     studio.changed.emit("sets")

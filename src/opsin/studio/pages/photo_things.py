@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
-import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,11 +14,9 @@ from nicegui import ui
 from opsin.core.artifacts.run_report import Report, SuspectedLabel
 from opsin.core.errors import OpsinError
 from opsin.core.format import count
-from opsin.core.storage import write_json
 from opsin.data.cache import digest_names
 from opsin.studio.datasets.album import OUT, Album
-from opsin.studio.people import require
-from opsin.studio.threads import IMAGES
+from opsin.studio.datasets.photo_files import Done, settled_in
 from opsin.studio.ui import kit
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery, class_select
 from opsin.studio.words import safe
@@ -39,23 +35,6 @@ _FOUND: Final = {
     "blurred": "This photograph is blurred.",
     "empty": "There is almost nothing on this photograph.",
 }
-_SETTLING: Final = threading.Lock()
-
-
-def settled_in(folder: Path) -> set[tuple[str, str]]:
-    """What people have settled of a dataset, such as digest and label; none if damaged."""
-    with contextlib.suppress(OSError, ValueError, RecursionError, TypeError):
-        pairs = json.loads((folder / "confirmed.json").read_text(encoding="utf-8"))
-        return {(str(digest), str(label)) for digest, label in pairs}
-    return set()
-
-
-def settle(folder: Path, key: tuple[str, str], is_settled: bool = True) -> None:
-    """Settle something, or take that back."""
-    require("labeller")
-    with _SETTLING:
-        keys = settled_in(folder) | {key} if is_settled else settled_in(folder) - {key}
-        write_json(folder / "confirmed.json", sorted(keys))
 
 
 class Thing(NamedTuple):
@@ -136,10 +115,9 @@ def show_thing(
         await do(studio.albums.move(album, thing.photos, class_))
 
     async def decide(is_settled: bool) -> None:
-        async def change() -> str:
-            folder = studio.sets.folder(album.dataset.id)
-            await IMAGES.run(settle, folder, thing.key, is_settled)
-            return fine if is_settled else ""
+        async def change() -> Done:
+            await studio.albums.settle(album.dataset.id, thing.key, is_settled)
+            return Done(fine if is_settled else "")
 
         await do(change(), undo=partial(decide, False))
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Final
 
 from nicegui import background_tasks, events, ui
 
-from opsin.core.errors import OpsinError, StorageError
+from opsin.core.errors import OpsinError
 from opsin.core.format import count, counted
 from opsin.data.image_tree import left_out_in_words
 from opsin.studio.context import Studio
 from opsin.studio.datasets.album import OUT, UNSORTED, Album
+from opsin.studio.datasets.photo_files import Done
 from opsin.studio.datasets.uploads import SentFile
-from opsin.studio.errors import DiskFull, NotThere
+from opsin.studio.errors import NotThere
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.photo_things import Thing, show_thing, things_to_look_at
 from opsin.studio.people import allows
@@ -130,6 +131,9 @@ class _Photos:
             self._summary = kit.note("Looking at the photographs …")
             if allows("labeller"):
                 kit.action("Undo", self._undo, kind="quiet", icon="undo")
+            self._forget = kit.action(
+                "", lambda: self._do(studio.albums.forget_gone(self._id)), needs="labeller"
+            )
             self._search = ui.input(
                 placeholder="Find a class or photograph", on_change=self._show_columns
             )
@@ -149,7 +153,7 @@ class _Photos:
             self._to = ui.element("div")
             kit.action("Remove", partial(self._move, ""), icon="delete_outline").props("dense")
             kit.icon_action("close", "Choose none", lambda: self.choose(None))
-        for hidden in (self._search, self._fold, self._bar):
+        for hidden in (self._search, self._forget, self._fold, self._bar):
             hidden.set_visibility(False)
         self._large = ui.element("div")
         ui.keyboard(self._key, ignore=["input", "select", "textarea"])
@@ -192,6 +196,9 @@ class _Photos:
         if album.opened and (left_out := left_out_in_words(album.opened.decoded.left_out)):
             text += f" Not used: {left_out}."
         self._summary.set_text(text)
+        gone = counted(album.gone, "correction")
+        self._forget.set_text(f"Forget {gone} of photographs that are gone")
+        self._forget.set_visibility(album.gone > 0)
         self._frame.actions.clear()
         with self._frame.actions:
             if reason := album.why_not_trainable():
@@ -390,36 +397,35 @@ class _Photos:
         self._reading.clear()
 
     async def _add_class(self) -> None:
-        async def work(name: str) -> str:
-            return f"Added the class {await self._studio.albums.add_class(self._id, name)}"
-
         if name := await kit.ask_text("Add a class", "Name", most=120):
-            await self._do(work(name))
+            await self._do(self._studio.albums.add_class(self._id, name))
 
     async def _rename(self, class_: str, new: str = "") -> None:
         """Rename a class, or remove it (no new name)."""
         if new != class_:
             await self._do(self._studio.albums.change_class(self.album, class_, new))
 
-    async def _undo(self) -> None:
+    async def _undo(self, *, only: float | None = None) -> None:
+        """Take back the last change, whosever, or only if it is that of a time."""
         self._frame.undo.clear()
-        await self._do(self._studio.albums.undo(self._id), undone=True)
+        await self._do(self._studio.albums.undo(self._id, only), undone=True)
 
     async def _do(
-        self, work: Awaitable[str], undo: Callable[[], Awaitable[object]] | None = None, *,
+        self, work: Awaitable[Done], undo: Callable[[], Awaitable[object]] | None = None, *,
         undone: bool = False,
     ) -> None:  # fmt: skip
         """Change something, offer to take it back, and tell all windows, this one too."""
         with self._status.errors():
             try:
-                text = await work
-            except StorageError:  # without the places of files
-                raise DiskFull("The disk is full, or cannot be written", "Free space.") from None
+                text, when = await work
+            finally:  # what was refused may have been asked of what is not there any more
+                self._studio.changed.emit(f"set:{self._id}")
             if undone:
                 self._status.say(f"Undone: {safe(text)}" if text else "There is nothing to undo.")
+            elif text and (undo or when):
+                self._frame.undo.offer(text, undo or partial(self._undo, only=when))
             elif text:
-                self._frame.undo.offer(text, undo or self._undo)
-            self._studio.changed.emit(f"set:{self._id}")
+                self._status.say(safe(text))
 
     async def _key(self, event: events.KeyEventArguments) -> None:
         held = event.modifiers.ctrl or event.modifiers.meta

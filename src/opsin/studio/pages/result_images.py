@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,7 @@ from opsin.core.artifacts.run_report import Report, SuspectedLabel
 from opsin.core.errors import MovedError, OpsinError
 from opsin.studio.datasets.album import Album
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
-from opsin.studio.pages.photo_things import settle, settled_in
+from opsin.studio.datasets.photo_files import settled_in
 from opsin.studio.pages.verdicts import confidence_of
 from opsin.studio.people import why_not
 from opsin.studio.runs.run_index import opaque
@@ -118,15 +119,15 @@ class ResultImages:
         if album is None or self._places[image] < 0:
             raise OpsinError("This label cannot be changed here", self.fixed)
         chosen = [int(self._places[image])]
-        words = await (albums.move(album, chosen, label) if label else albums.remove(album, chosen))
-        await self._tell(words, lambda: albums.undo(album.dataset.id))
+        done = await (albums.move(album, chosen, label) if label else albums.remove(album, chosen))
+        await self._tell(done.text, lambda: albums.undo(album.dataset.id, done.when))
 
     async def confirm(self, suspect: SuspectedLabel) -> None:
         """Note that a suspected label is right; undo is offered."""
-        key = suspect.digest, suspect.label
-        await IMAGES.run(settle, self._folder, key)
+        settle = partial(self._studio.albums.settle, self._set, (suspect.digest, suspect.label))
+        await settle()
         words = f"{safe(suspect.name.rpartition('/')[2], 40)} stays {safe(suspect.label, 40)}"
-        await self._tell(words, lambda: IMAGES.run(settle, self._folder, key, False))
+        await self._tell(words, partial(settle, False))
 
     async def _tell(self, words: str, undo: Callable[[], Awaitable[object]] | None = None) -> None:
         """Read what shows next, tell all windows, and offer to take back what was done."""
@@ -162,14 +163,14 @@ class ResultImages:
         failures = self.report.failures
         self.suspects = list(failures.suspects) if failures else []
         album, places = await self._studio.albums.album_of_run(opaque(self.run.path.name))
-        self._folder = self._studio.sets.folder(album.dataset.id)
-        confirmed = await IMAGES.run(settled_in, self._folder)
+        self._set = album.dataset.id
+        confirmed = await IMAGES.run(settled_in, self._studio.sets.folder(self._set))
         now = np.array([*album.classes, None], object)[album.labels[places]]  # -1 is left out
         trained = np.array(self.opened.classes, object)[self.opened.decoded.labels]
         changed = np.flatnonzero((now != trained) & (places >= 0))
         self.now = {image: now[image] for image in changed.tolist()}
         self._album, self._places = album, places
-        self._topic = f"set:{album.dataset.id}"
+        self._topic = f"set:{self._set}"
         self.suspects = [
             suspect
             for suspect in self.suspects

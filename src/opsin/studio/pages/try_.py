@@ -7,6 +7,7 @@ import csv
 import functools
 import itertools
 import secrets
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +26,7 @@ from opsin.data.images import content_of
 from opsin.data.sources.archive import is_archive, unpacked_folder
 from opsin.runtime.prediction import NONE_OF_THESE, Prediction
 from opsin.studio.context import Studio
-from opsin.studio.datasets.uploads import SentFile, common_name, file_name
+from opsin.studio.datasets.uploads import SentFile, class_name, common_name, file_name
 from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import JobAction, Queue, new_output_folder, output_of
@@ -172,12 +173,15 @@ class _Try:
         studio, run = self._studio, self._studio.runs.get(self._run.id)
         folder = new_output_folder(studio.jobs)
         name = files[0]["name"] if len(files) == 1 else f"{count(len(files))} photographs"
-        into = folder / file_name(common_name(files))
-        source = studio.uploads.finish(files, into, loose="images", needs="viewer").absolute()
-        table = folder.absolute() / "answers.csv"
-        argv = command("predict", run.path.absolute(), source, "--out", table)
+        into, table = folder / file_name(common_name(files)), folder.absolute() / "answers.csv"
         title = f"{safe(name, 60)} by {safe(self._project.title_of(self._run), 60)}"
-        return studio.jobs.add("predict", title, argv, run=run.path.name).id
+        try:
+            source = studio.uploads.finish(files, into, loose="images", needs="viewer").absolute()
+            argv = command("predict", run.path.absolute(), source, "--out", table)
+            return studio.jobs.add("predict", title, argv, run=run.path.name).id
+        except OpsinError:  # such as: too many wait
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
     async def fill(self) -> None:
         """Show the answers, when the page is there."""
@@ -288,8 +292,7 @@ class _Try:
         """A heat map over the photograph."""
         waiting = Waiting("Hiding one part after another")
         try:
-            given = self._studio.tried.get(key)
-            heat = await self._studio.inside.ask(self._run.id, "where", given)
+            heat = await self._studio.tried.where(self._run.id, key)
         finally:
             waiting.delete()
         words = f"Bright: hiding this makes {label} less probable."
@@ -306,7 +309,7 @@ class _Try:
         async def join(class_: str, is_new: bool = False) -> None:
             with status.errors():
                 if is_new:
-                    class_ = await albums.add_class(self._set, class_)
+                    await albums.add_class(self._set, class_ := class_name(class_))
                 kept = studio.tried.get(key)
                 path = await albums.keep(self._set, class_, kept.content, kept.name)
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import SourceError
+from opsin.core.errors import SourceError, StorageError
 from opsin.core.format import counted
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import write_bytes
@@ -35,15 +35,16 @@ from opsin.studio.datasets.decoded_dataset import (
     open_set,
 )
 from opsin.studio.datasets.folders import Folders
-from opsin.studio.datasets.photo_files import PhotoFiles, no_class
+from opsin.studio.datasets.photo_files import Done, PhotoFiles, no_class
 from opsin.studio.datasets.uploads import SentFile, Uploads
-from opsin.studio.errors import NotThere
+from opsin.studio.errors import DiskFull, NotThere
 from opsin.studio.people import NotAllowed, acting, require
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.threads import IMAGES, UPLOADS, ComputedOnce, Threads
 
 T = TypeVar("T")
 
+_LOOK: Final = "Look at them, then try again."
 # Listings in memory, and decoded images of datasets and of runs.
 _LISTED: Final = 4
 _OPEN: Final = 2
@@ -150,15 +151,14 @@ class Albums:
         else:
             self._of_sets.forget(set_id)
             new = True
-        with contextlib.suppress(NotDecoded, NotAllowed):
-            known = await self.corrections_of(set_id)
-            text, gone = "Forgot corrections of photographs that are gone", known.without_gone
-            await self._change(set_id, lambda own: own.make(text, (), gone(), known))
+        if self._sets.get(set_id).made_here:  # elsewhere they may be away for a while
+            with contextlib.suppress(NotDecoded, NotAllowed):
+                await self.forget_gone(set_id)
         return new
 
     # What is changed.
 
-    async def move(self, album: Album, chosen: Sequence[int], class_: str) -> str:
+    async def move(self, album: Album, chosen: Sequence[int], class_: str) -> Done:
         """Give photographs another class; return what was done, in words."""
         if class_ not in album.classes:
             raise no_class(class_)
@@ -171,24 +171,35 @@ class Albums:
         text = f"{counted(len(chosen), 'photograph')} moved to {class_}"
         return await self._write(album, text, rows, label, files=files, folder=class_)
 
-    async def remove(self, album: Album, chosen: Sequence[int]) -> str:
+    async def remove(self, album: Album, chosen: Sequence[int]) -> Done:
         """Remove photographs; earlier classifiers keep theirs."""
         rows, new = _split(album, chosen)
         text = f"{counted(len(chosen), 'photograph')} removed"
         return await self._write(album, text, rows, "", files=new)
 
-    async def restore(self, album: Album, chosen: Sequence[int]) -> str:
+    async def restore(self, album: Album, chosen: Sequence[int]) -> Done:
         """Take back what was changed of photographs' classes."""
         text = f"{counted(len(chosen), 'photograph')} restored"
         return await self._write(album, text, _split(album, chosen)[0])
 
-    async def change_class(self, album: Album, class_: str, new: str = "") -> str:
+    async def forget_gone(self, set_id: str) -> Done:
+        """Drop the corrections of photographs that are gone: training refuses them."""
+        known = await self.corrections_of(set_id)
+
+        def work(own: PhotoFiles) -> Done:
+            gone = known.without_gone()
+            text = f"Forgot {counted(len(gone), 'correction')} of photographs that are gone"
+            return Done(text, own.make(text, (), gone, known))
+
+        return await self._change(set_id, work)
+
+    async def change_class(self, album: Album, class_: str, new: str = "") -> Done:
         """Rename a class, or remove it (no new name); return what was done, in words.
 
         Files first go where their labels are, so that none is lost with the folder.
         """
         if new == class_:
-            return ""
+            return Done("")
         if class_ not in album.classes:
             raise no_class(class_)
         label, labels = album.classes.index(class_), album.labels
@@ -201,24 +212,27 @@ class Albums:
         known = await self._corrections(album, rows)
         text = f"Renamed {class_} to {new}" if new else f"Removed the class {class_}"
 
-        def work(own: PhotoFiles) -> None:
+        def work(own: PhotoFiles) -> Done:
+            root, now = own.source, self._now(album)
+            if now.contents.names != album.contents.names or (now.labels != labels).any():
+                raise SourceError("The photographs are others by now", _LOOK)
             moves = [
                 move for at in away
                 for move in own.to_class([album.contents.path(at)], album.class_of(at))
             ]  # fmt: skip
-            moves += own.renamed(class_, new) if new else own.to_trash([own.source / class_])
-            own.make(text, moves, known.changes(rows, None) if known else (), known)
+            moves += own.renamed(class_, new) if new else own.to_trash([root / class_])
+            relabelled = known.changes(rows, None) if known else ()
+            return Done(text, own.make(text, moves, relabelled, known))
 
-        await self._change(album.dataset.id, work)
-        return text
+        return await self._change(album.dataset.id, work)
 
-    async def add(self, set_id: str, files: Sequence[SentFile], class_: str = "") -> str:
+    async def add(self, set_id: str, files: Sequence[SentFile], class_: str = "") -> Done:
         """Take in uploaded files: into a class, or wherever their folders say."""
         moved: list[Path] = []
 
-        def work(own: PhotoFiles) -> str:
+        def work(own: PhotoFiles) -> Done:
             self._uploads.finish(files, own.source, loose=class_, moved=moved)
-            return own.added(moved) if moved else "These photographs are here already"
+            return own.added(moved) if moved else Done("These photographs are here already")
 
         return await self._change(set_id, work, UPLOADS)
 
@@ -235,18 +249,22 @@ class Albums:
 
         await self._change(set_id, work, UPLOADS)
 
-    async def add_class(self, set_id: str, name: str) -> str:
-        """Add an empty class; return its name."""
+    async def settle(self, set_id: str, key: tuple[str, str], is_settled: bool = True) -> None:
+        """Settle something for all windows, or take that back."""
+        await self._change(set_id, lambda own: own.settle(key, is_settled))
+
+    async def add_class(self, set_id: str, name: str) -> Done:
+        """Add an empty class."""
         return await self._change(set_id, lambda own: own.add_class(name))
 
-    async def undo(self, set_id: str) -> str:
-        """Take back the last change, in whichever window it was made; return its words."""
-        return await self._change(set_id, lambda own: own.undo())
+    async def undo(self, set_id: str, only: float | None = None) -> Done:
+        """Take back the last change, whosever, or only if it is that of a time."""
+        return await self._change(set_id, lambda own: Done(own.undo(only)))
 
     def sweep(self, older: float) -> None:
         """Delete photographs for good that were removed so many seconds ago."""
         for dataset in self._sets.all():
-            with contextlib.suppress(NotThere), self._own(dataset.id).lock:
+            with contextlib.suppress(NotThere), self._sets.lock(dataset.id):
                 self._own(dataset.id).sweep(older)
 
     async def _listed(self, set_id: str) -> Contents:
@@ -264,9 +282,12 @@ class Albums:
         dataset = self._sets.get(set_id)  # it may have been removed in another window
         if set_id not in self._files:
             place = dataset.place if dataset.made_here else None
-            own = PhotoFiles(self._sets.folder(set_id), place, lambda: self._sets.get(set_id).title)
-            own.sweep()
-            return self._files.setdefault(set_id, own)
+            with self._sets.lock(set_id):
+                own = PhotoFiles(
+                    self._sets.folder(set_id), place, lambda: self._sets.get(set_id).title
+                )
+                own.sweep()
+                return self._files.setdefault(set_id, own)
         return self._files[set_id]
 
     def _take_look(self, opened: DecodedDataset) -> bool:
@@ -278,18 +299,24 @@ class Albums:
         opened.looked = look.job
         return True
 
+    def _now(self, album: Album) -> Album:
+        """An album of the same decoded images, with the files and labels now."""
+        table, opened = self._sets.corrections_path(album.dataset.id), album.opened
+        labels = Corrections(table, opened) if opened is not None else None
+        return album_of(album.dataset, read_contents(album.dataset), table, labels)
+
     async def _corrections(self, album: Album, rows: Sequence[int]) -> Corrections | None:
         if not rows:
             return None
         known = await self.corrections_of(album.dataset.id)
         if album.opened is None or known.opened.key != album.opened.key:  # its rows are others now
-            raise SourceError("The photographs have changed", "Look at them, then try again.")
+            raise SourceError("The photographs have changed", _LOOK)
         return known
 
     async def _write(
         self, album: Album, text: str, rows: Sequence[int], class_: str | None = None, *,
         files: Sequence[int] = (), folder: str = "",
-    ) -> str:  # fmt: skip
+    ) -> Done:  # fmt: skip
         """Relabel decoded rows as in `Corrections.changes`, and move files into a class's folder.
 
         Without a folder, files are removed.
@@ -297,12 +324,12 @@ class Albums:
         known = await self._corrections(album, rows)
         paths = [album.contents.path(at) for at in files]
 
-        def work(own: PhotoFiles) -> None:
+        def work(own: PhotoFiles) -> Done:
             moves = own.to_class(paths, folder) if folder and paths else own.to_trash(paths)
-            own.make(text, moves, known.changes(rows, class_) if known else (), known)
+            relabelled = known.changes(rows, class_) if known else ()
+            return Done(text, own.make(text, moves, relabelled, known))
 
-        await self._change(album.dataset.id, work)
-        return text
+        return await self._change(album.dataset.id, work)
 
     async def _change(
         self, set_id: str, work: Callable[[PhotoFiles], T], pool: Threads = IMAGES
@@ -311,9 +338,13 @@ class Albums:
 
         def locked() -> T:
             require("labeller")
-            own = self._own(set_id)
-            with own.lock:
-                return work(own)
+            with self._sets.lock(set_id):
+                try:
+                    return work(self._own(set_id))
+                except StorageError:  # without the places of files
+                    raise DiskFull(
+                        "The disk is full, or cannot be written", "Free space."
+                    ) from None
 
         return await pool.run(locked)
 
@@ -349,9 +380,10 @@ def _set_of_run(sets: Library, opened: DecodedDataset, directory: RunDirectory) 
                if getattr(recipe, name) != getattr(usual, name)}  # fmt: skip
     with acting():  # images that its people see anyway
         added = sets.add_source(recipe.sources[0], **options)
-    path = sets.corrections_path(added.id)
-    if directory.corrections.is_file() and not path.exists():
-        write_bytes(path, directory.corrections.read_bytes())
+    with sets.lock(added.id):
+        path = sets.corrections_path(added.id)
+        if directory.corrections.is_file() and not path.exists():
+            write_bytes(path, directory.corrections.read_bytes())
     return added
 
 

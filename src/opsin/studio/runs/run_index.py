@@ -14,7 +14,7 @@ from opsin.core.artifacts.records import IMPORTED, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import RecordedRecipe, RunSummary, summarise
 from opsin.core.errors import OpsinError, RunError
-from opsin.core.files import FileStamp, file_stamp
+from opsin.core.files import FileStamp, file_stamp, free_name
 from opsin.core.recipe import SPLIT, ClassicalName, DataRecipe
 from opsin.core.recipe_options import options_of
 from opsin.studio.errors import NotThere
@@ -203,11 +203,12 @@ class RunIndex:
         return items
 
     def restore(self, token: str) -> None:
-        """Restore the runs of a token."""
+        """Restore the runs of a token, under other names where newer ones took theirs."""
         require("owner")
         for removed in self._trash.get(token):
-            self._trash.restore(removed)
-            record(f"restored the classifier {removed.folder}")
+            name = free_name(removed.folder, lambda name: os.path.lexists(self.root / name))
+            self._trash.restore(removed, name)
+            record(f"restored the classifier {name}")
         self.scan()
 
     def rename(self, id: str, name: str) -> None:  # noqa: A002

@@ -261,6 +261,10 @@ class TriedImages:
         values = (await self.workers.ask(run, "predict", given)).values
         return Prediction(**values | {"notes": tuple(values["notes"])})
 
+    async def where(self, run: str, key: str) -> Answer:
+        """Which part of an image decides a run's answer: a heat map."""
+        return await self.workers.ask(run, "where", self.get(key))
+
     async def live(self, run: str, frame: bytes) -> Prediction:
         """The answer to a camera's frame, which is not kept."""
         person = visitor.get().id
@@ -286,7 +290,8 @@ def add_routes(api: FastAPI, workers: Workers, tried: TriedImages) -> None:
 
     @api.get("/inside/{run_id}/{key}/{number}.png")
     async def image(run_id: str, key: str, number: str) -> Response:
-        content = workers.image(f"/inside/{run_id}/{key}", number)
+        address = f"/inside/{run_id}/{key}"
+        content = workers.image(address, number) or tried.workers.image(address, number)
         if content is None:
             raise NotThere("This image is gone", "Load its page again.")
         return Response(content, media_type="image/png", headers=_NEVER_REUSED)
