@@ -75,7 +75,10 @@ class Shard:
 
     def __post_init__(self) -> None:
         if not 1 <= self.number <= self.count:
-            raise RecipeError(f"There is no shard {self}: the first of two is 1/2")
+            first = f"they go from 1/{self.count} to {self.count}/{self.count}"
+            raise RecipeError(
+                f"There is no shard {self}: {first if self.count else 'the first of two is 1/2'}"
+            )
 
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"

@@ -42,6 +42,10 @@ def check_choices(
     """Refuse names that are not among the known ones; list thirty of these, the closest first."""
     for name in names:
         if name not in known:
-            listed = ", ".join(difflib.get_close_matches(name, known, 30, cutoff=0))
+            wanted = name.lower()
+            ranked = sorted(
+                known, key=lambda k: -difflib.SequenceMatcher(None, k.lower(), wanted).ratio()
+            )
+            listed = ", ".join(ranked[:30])
             more = f" and {len(known) - 30} more" if len(known) > 30 else ""
             raise error(f"There is no {what} {name!r} among {listed}{more}")
