@@ -51,6 +51,7 @@ BENCHMARKS: Final = {
     "label_errors": Benchmark(
         "", "30 min", "--source digits --images 300 --seeds 1 --folds 2 --epochs 1"
     ),
+    "labelling": Benchmark("", "20 min", "FOLDER --network RUN --seeds 1 --sessions 4"),
     "out_of_fold": Benchmark(
         "", "15 min", "FOLDER --network RUN --images 4 --draws 1 --planted 2 --of 8 --plantings 1"
     ),

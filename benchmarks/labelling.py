@@ -49,6 +49,7 @@ class Session:
 
     def label(self, count: int) -> None:
         """Ask until there are so many labels."""
+        count = min(count, len(self.heap))
         while len(self.rows) < count:
             wanted = min(_BATCH, count - len(self.rows))
             began = time.perf_counter()
@@ -131,8 +132,8 @@ def honesty(points: Floats, truth: Ints, sessions: int) -> dict[str, float]:
             gain = session.accuracy() - now
             kept.append(promise.interval[0] - error <= gain <= promise.interval[1] + error)
     return {
-        "figures": len(covered), "covered": float(np.mean(covered)), "promises": len(kept),
-        "kept": float(np.mean(kept)),
+        "figures": len(covered), "covered": sum(covered) / max(1, len(covered)),
+        "promises": len(kept), "kept": sum(kept) / max(1, len(kept)),
     }  # fmt: skip
 
 
