@@ -93,6 +93,9 @@ class World:
             "Prediction": self.prediction, "Audit": self.audit,
             "Inspection": opsin.Inspection(self.run), "CacheContents": opsin.list_cache(),
             "Recipe": self.run.recipe, "Watcher": opsin.Watcher(),
+            "Labelling": opsin.Labelling.open(
+                self.folder, file=self.root / "labels.sqlite", backbone="efficientnet-lite0"
+            ),
         }  # fmt: skip
 
     def wrong(self) -> list[Any]:
@@ -134,6 +137,7 @@ class World:
             "train_folds": {"model": "mlp", "epochs": 1, "runs": self.root / "runs", "folds": 2},
             "train_repeats": {"model": "mlp", "epochs": 1, "runs": self.root / "r", "repeats": 2},
             "bench": {"classifier": self.run},
+            "Labelling.label": {"answers": {"black.png": "black"}},
         }
         if name == "open_studio" and parameter == "host":
             special[name] = {"port": 70_000}

@@ -108,8 +108,6 @@ def label(
         >>> opsin.label("heap", classes=["paper", "metal"], next=1).next[0].image  # doctest: +SKIP
         'img_0412.jpg'
     """
-    if next < 0:
-        raise RecipeError(f"--next must be 0 or more, not {next}")
     if (write is None) != (out is None):
         raise RecipeError("--write and --out belong together", "Give both: --write csv --out FILE.")
     if write == "folders" and out is not None and os.path.lexists(out):

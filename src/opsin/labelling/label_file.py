@@ -49,6 +49,8 @@ class LabelFile:
 
     def __init__(self, path: Path, classes: Sequence[str] = ()) -> None:
         self.path = path
+        if path.is_dir() or not path.name:
+            raise RecipeError(f"{path} is a folder", "Give a file for the labels.")
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         if not os.path.lexists(path):

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from opsin.backbones.backbone import open_backbone
 from opsin.core.arguments import checked
 from opsin.core.arrays import Bools, Ints
-from opsin.core.errors import SourceError
+from opsin.core.errors import RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.files import state_root
 from opsin.data.sources import open_stream
@@ -189,6 +189,8 @@ class Labelling:
 
     def next(self, count: int = 20) -> list[Question]:
         """The next photographs to ask about, reserved for this person for five minutes."""
+        if count < 0:
+            raise RecipeError(f"The number of questions must be 0 or more, not {count}")
         known = self._now
         open_rows = self._open(known)
         if len(open_rows) > _COMPARED:
@@ -203,13 +205,13 @@ class Labelling:
         free = set(self.file.ask((self._image(one.row) for one in chosen), self.who))
         asked = [one for one in chosen if self._image(one.row) in free]
         rows = np.array([one.row for one in asked], np.int64)
-        guesses = self.guesses(rows)
+        guesses = self._guesses(rows)
         return [
             Question(image=self.heap.names[one.row], guess=name, probability=share, why=one.why)
             for one, (name, share) in zip(asked, guesses, strict=True)
         ]
 
-    def guesses(self, rows: Ints) -> list[tuple[str | None, float | None]]:
+    def _guesses(self, rows: Ints) -> list[tuple[str | None, float | None]]:
         """The likeliest class of photographs and its probability; nothing without two classes."""
         if self._fitted is None or not len(rows):
             return [(None, None)] * len(rows)
@@ -220,6 +222,8 @@ class Labelling:
 
     def groups(self, number: int | None = None) -> list[Group]:
         """The photographs without a label in groups of like ones, the purest first."""
+        if number is not None and number < 1:
+            raise RecipeError(f"The number of groups must be 1 or more, not {number}")
         rows = self._open(self._now)
         return groups_of(self.heap.points, rows, number or usual_number(len(rows)))
 
