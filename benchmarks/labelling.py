@@ -147,8 +147,11 @@ def decisions(points: Floats, truth: Ints, purity: float = 0.95) -> dict[str, An
         made += 1  # it is named, or passed over
         pure.append(len(names) == 1)
         labels[group.rows] = names[0] if pure[-1] else -1
-        if sum(pure[-_LOOKED_BACK:]) < _PURE * len(pure[-_LOOKED_BACK:]):
+        if len(pure) >= _LOOKED_BACK and sum(pure[-_LOOKED_BACK:]) < _PURE * _LOOKED_BACK:
             break  # the others are mixed: their photographs are asked about one by one
+    if (labels < 0).all():
+        labels[:_BATCH] = truth[:_BATCH]
+        made += _BATCH
     while True:
         known = np.flatnonzero(labels >= 0)
         present, numbers = np.unique(labels[known], return_inverse=True)
