@@ -40,8 +40,8 @@ def next_rows(
 
     While labels are few, the most typical photographs of the largest groups without a label
     (G. Hacohen, A. Dekel and D. Weinshall, "Active learning on a budget", ICML 2022); then those
-    between two classes (T. Scheffer et al., "Active hidden Markov models", 2001), which on
-    photographs of waste and of hands beat distance times margin; always a share at random.
+    between two classes (T. Scheffer et al., "Active hidden Markov models", 2001); always a share at
+    random.
 
     Args:
         learner: The heap's learner.
