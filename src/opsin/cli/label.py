@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from opsin.cli import recipe_flags
-from opsin.cli.output import STOP_SAID, columns, console, plain, print_json, say_unreadable
+from opsin.cli.output import columns, console, plain, print_json, say_unreadable
 from opsin.core.format import counted, percent
 from opsin.report.terminal import for_people
 
@@ -54,14 +54,10 @@ def label(
     names = [name.strip() for name in (classes or "").split(",") if name.strip()]
     if backbone is not None:
         fields["backbone"] = backbone
-    try:
-        done = workflow(
-            source, classes=names, next=next, labels=labels, undo=undo, write=write, out=out,
-            by="move" if move else "copy", file=file, watcher=for_people(quiet=quiet), **fields,
-        )  # fmt: skip
-    except KeyboardInterrupt:
-        STOP_SAID.set()
-        raise typer.Exit(130) from None
+    done = workflow(
+        source, classes=names, next=next, labels=labels, undo=undo, write=write, out=out,
+        by="move" if move else "copy", file=file, watcher=for_people(quiet=quiet), **fields,
+    )  # fmt: skip
     if as_json:
         print_json(done.model_dump(mode="json"))
         return

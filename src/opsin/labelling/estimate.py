@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from opsin.core.arrays import Bools, Ints
+from opsin.core.arrays import Bools, Floats, Ints
 from opsin.evaluation.intervals import Interval, widened, wilson
 from opsin.labelling.learner import HeapLearner
 
@@ -14,8 +15,8 @@ from opsin.labelling.learner import HeapLearner
 FEWEST: Final = 20
 # Parts of the random photographs, each judged by what the others' labels teach.
 _FOLDS: Final = 5
-# The falling of the error with the number of labels n, as n to the power of minus this: mean and
-# spread of how it fell on photographs of waste and of hands, asked about as here.
+# The error is assumed to fall with the number of labels n as n to the power of minus this, mean and
+# spread: how often promises hold is printed by `python -m benchmarks.labelling`.
 _FALL, _FALL_SPREAD = 0.55, 0.25
 _DRAWS: Final = 4_000
 # Numbers of further labels that a promise may name, and the gain that is worth it.
@@ -56,14 +57,22 @@ def judge(learner: HeapLearner, rows: Ints, labels: Ints, judges: Bools, classes
     """
     judging = np.flatnonzero(judges)
     right = np.zeros(len(judging), bool)
-    for number in range(_FOLDS):
-        part = np.arange(len(judging)) % _FOLDS == number
-        taught = np.setdiff1d(np.arange(len(rows)), judging[part])
-        if len(taught) and part.any():
-            asked = rows[judging[part]]
-            fitted = learner.fit(rows[taught], labels[taught], classes, without=asked)
-            right[part] = fitted.of(asked).argmax(axis=1) == labels[judging[part]]
+    for part, answers in answers_without_own(learner, rows, labels, judging, classes):
+        right[part] = answers.argmax(axis=1) == labels[judging[part]]
     return right
+
+
+def answers_without_own(
+    learner: HeapLearner, rows: Ints, labels: Ints, asked: Ints, classes: int
+) -> Iterator[tuple[Ints, Floats]]:
+    """Places in ``asked``, and the answers to these that their own labels did not teach."""
+    for number in range(_FOLDS):
+        part = np.arange(number, len(asked), _FOLDS)
+        taught = np.setdiff1d(np.arange(len(rows)), asked[part])
+        if len(taught) and len(part):
+            own = rows[asked[part]]
+            fitted = learner.fit(rows[taught], labels[taught], classes, without=own)
+            yield part, fitted.of(own)
 
 
 def figure_of(right: Bools) -> RunningFigure | None:
@@ -80,7 +89,7 @@ def promise_of(figure: RunningFigure, labels: int) -> Promise | None:
 
     Error falls as a power of the number of labels (J. Hestness et al., "Deep learning scaling is
     predictable, empirically", 2017). A few random photographs say little about how fast: that is
-    taken from other collections, the level from the figure.
+    assumed, the level is the figure's.
     """
     random = np.random.default_rng(0)
     wrong = figure.judged - figure.right

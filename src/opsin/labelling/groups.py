@@ -8,6 +8,7 @@ import numpy as np
 
 from opsin.core.arrays import Floats, Ints
 from opsin.core.errors import MissingExtraError
+from opsin.labelling.learner import nearest
 
 try:
     from sklearn.cluster import MiniBatchKMeans
@@ -55,15 +56,9 @@ def groups_of(points: Floats, rows: Ints, number: int) -> list[Group]:
     return sorted(found, key=lambda group: (-round(group.unity, 2), -len(group.rows)))
 
 
-def _share_of_same(points: Floats, of: Ints, block: int = 1_024) -> Floats:
+def _share_of_same(points: Floats, of: Ints) -> Floats:
     """The share of each image's nearest neighbours that have its own number, ``float32[N]``."""
     near = min(_NEIGHBOURS, len(points) - 1)
-    shares = np.ones(len(points), np.float32)
-    for start in range(0, len(points) if near else 0, block):
-        part = points[start : start + block] @ points.T
-        part[np.arange(len(part)), np.arange(start, start + len(part))] = -np.inf
-        nearest = np.argpartition(-part, near - 1, axis=1)[:, :near]
-        shares[start : start + block] = (of[nearest] == of[start : start + block, None]).mean(
-            axis=1
-        )
-    return shares
+    if not near:
+        return np.ones(len(points), np.float32)
+    return np.asarray((of[nearest(points, near)[0]] == of[:, None]).mean(axis=1), np.float32)

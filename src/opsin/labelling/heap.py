@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -84,10 +83,7 @@ class _Known(NamedTuple):
     digest: NDArray[np.uint8]
 
 
-def read_heap(
-    stream: Stream, network: Backbone, *, device: str = "cpu", watcher: Watcher = SILENT,
-    stop: threading.Event | None = None,
-) -> Heap:  # fmt: skip
+def read_heap(stream: Stream, network: Backbone, *, watcher: Watcher = SILENT) -> Heap:
     """Read a source's photographs and compute their features, those that are new or changed.
 
     Raises:
@@ -95,7 +91,7 @@ def read_heap(
         StorageError: The cache cannot be written.
         KeyboardInterrupt: It was stopped; what is computed stays.
     """
-    reader = _Reader(network, device, watcher)
+    reader = _Reader(network, watcher)
     index = _Index(f"{stream.source}\0{reader.cache.folder.name}")
     known, images = index.read(), list(stream)
     stamps = [_stamp(image) for image in images]
@@ -106,7 +102,7 @@ def read_heap(
     unreadable: list[tuple[str, str]] = []
     rows = [row for row, digest in enumerate(digests) if digest is None]
     try:
-        for row, answer in reader.read(images, rows, stop or threading.Event()):
+        for row, answer in reader.read(images, rows):
             if isinstance(answer, ImageError):
                 unreadable.append((images[row].name, answer.message))
                 watcher.note(f"left out: {answer.message}")
@@ -125,20 +121,20 @@ def read_heap(
     return Heap(
         stream.source, [images[row].name for row in taken], [images[row].image for row in taken],
         (kept := np.stack([digest for digest in digests if digest is not None])),
-        _points(network, kept, reader.preparation.shape, device, watcher), unreadable,
+        _points(network, kept, reader.preparation.shape, watcher), unreadable,
     )  # fmt: skip
 
 
 class _Reader:
     """Decodes photographs and keeps features that are not cached yet."""
 
-    def __init__(self, network: Backbone, device: str, watcher: Watcher) -> None:
+    def __init__(self, network: Backbone, watcher: Watcher) -> None:
         self.preparation = usual_preparation(network)
-        self._extractor = Extractor(network, self.preparation.shape, "whole", device, watcher)
+        self._extractor = Extractor(network, self.preparation.shape, "whole", watcher=watcher)
         self.cache, self._watcher = self._extractor.cache, watcher
 
     def read(
-        self, images: Sequence[ListedImage], rows: Sequence[int], stop: threading.Event
+        self, images: Sequence[ListedImage], rows: Sequence[int]
     ) -> Iterator[tuple[int, NDArray[np.uint8] | ImageError]]:
         """Yield each photograph's digest, or why it cannot be read."""
         pixels = int(np.prod(self.preparation.shape))
@@ -159,8 +155,6 @@ class _Reader:
                     if len(new) == KEPT:
                         self._keep(new)
                     self._watcher.advance(done)
-                    if stop.is_set():
-                        raise KeyboardInterrupt("Ctrl-C while photographs were read")
         finally:
             self._keep(new)
             self._watcher.end()
@@ -189,12 +183,11 @@ class _Reader:
 
 
 def _points(
-    network: Backbone, digests: NDArray[np.uint8], shape: tuple[int, int, int], device: str,
-    watcher: Watcher,
-) -> Floats:  # fmt: skip
+    network: Backbone, digests: NDArray[np.uint8], shape: tuple[int, int, int], watcher: Watcher
+) -> Floats:
     """The cached features of photographs as directions."""
     no_images = np.broadcast_to(np.uint8(0), (len(digests), *shape))  # all features are known
-    features = compute(network, no_images, digests, ("whole",), watcher=watcher, device=device)
+    features = compute(network, no_images, digests, ("whole",), watcher=watcher)
     some = np.linspace(0, len(digests) - 1, min(len(digests), 3_000)).round().astype(np.int64)
     projection = Projection.fit(rooted(features[some, 0], network.units), network.units)
     parts = [

@@ -6,7 +6,6 @@ import json
 import os
 import sqlite3
 import time
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Final, Literal, NamedTuple
 from opsin.core.database import database_errors, open_database, write_database
 from opsin.core.errors import RecipeError
 from opsin.core.storage import storage_errors
+from opsin.data.spelling import nfc
 
 _APPLICATION: Final = int.from_bytes(b"OpsL")
 _TABLES: Final = {
@@ -69,7 +69,7 @@ class LabelFile:
 
     def add_class(self, name: str) -> str:
         """Add a class; return its name, as it is written if it is there in other letters."""
-        name = unicodedata.normalize("NFC", name.strip())
+        name = nfc(name.strip())
         if not name or len(name) > _LONGEST or not name.isprintable():
             raise RecipeError(f"{name!r:.80} cannot be a class's name", "Give another one.")
         with self._changing() as db:

@@ -21,10 +21,10 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.files import state_root
 from opsin.data.sources import open_stream
 from opsin.evaluation.intervals import Interval
-from opsin.labelling.estimate import figure_of, judge, promise_of
+from opsin.labelling.estimate import answers_without_own, figure_of, judge, promise_of
 from opsin.labelling.groups import Group, groups_of, usual_number
 from opsin.labelling.heap import Heap, read_heap
-from opsin.labelling.label_file import Answer, Label, LabelFile
+from opsin.labelling.label_file import Answer, LabelFile
 from opsin.labelling.learner import FittedLearner, HeapLearner
 from opsin.labelling.questions import Why, next_rows
 
@@ -74,7 +74,7 @@ class Doubt(NamedTuple):
     row: int
     label: str
     guess: str
-    probability: float
+    margin: float  # how much likelier the guess is
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,8 @@ class _Known:
     rows: Ints
     labels: Ints
     others: Ints  # rows that are unclear, or of no class
-    given: Mapping[bytes, Label]
 
-    @property
+    @cached_property
     def present(self) -> tuple[Ints, Ints]:
         """The classes that have labels, and each label among them."""
         present, labels = np.unique(self.labels, return_inverse=True)
@@ -162,16 +161,16 @@ class Labelling:
         copies included.
         """
         rows = [self.row_called(name) for name in answers]
-        known = {name.casefold(): name for name in self.file.classes}
+        said = set(answers.values()) - {NONE, UNCLEAR}
+        classes = {
+            answer: self.file.add_class(answer)
+            for answer in dict.fromkeys(answers.values())
+            if answer in said
+        }
         put: list[tuple[bytes, str, Answer, str | None]] = []
         for row, (name, answer) in zip(rows, answers.items(), strict=True):
-            image = self.heap.digests[row].tobytes()
-            if answer in (NONE, UNCLEAR):
-                put.append((image, name, "none" if answer == NONE else "unclear", None))
-            else:
-                if answer.casefold() not in known:
-                    known[answer.casefold()] = self.file.add_class(answer)
-                put.append((image, name, "label", known[answer.casefold()]))
+            kind: Answer = "label" if answer in said else "none" if answer == NONE else "unclear"
+            put.append((self._image(row), name, kind, classes.get(answer)))
         self.file.put(put, who=self.who, how=how)
         self._known = None
         return int(np.isin(self.heap.first, self.heap.first[rows]).sum())
@@ -243,22 +242,19 @@ class Labelling:
         present, labels = known.present
         if len(present) < 2:
             return []
-        found = []
-        for part in range(5):
-            asked = np.arange(len(labels)) % 5 == part
-            taught = ~asked
-            if len(np.unique(labels[taught])) < 2 or not asked.any():
+        found, every = [], np.arange(len(labels))
+        for part, answers in answers_without_own(
+            self._learner, known.rows, labels, every, len(present)
+        ):
+            if len(np.unique(np.delete(labels, part))) < 2:
                 continue
-            fitted = self._learner.fit(
-                known.rows[taught], labels[taught], len(present), without=known.rows[asked]
-            )
-            answers = fitted.of(known.rows[asked])
-            for row, label, answer in zip(known.rows[asked], labels[asked], answers, strict=True):
-                best = int(answer.argmax())
+            for at, answer in zip(part, answers, strict=True):
+                label, best = labels[at], int(answer.argmax())
                 if best != label:
                     names = known.classes[present[label]], known.classes[present[best]]
-                    found.append(Doubt(int(row), *names, float(answer[best] - answer[label])))
-        return sorted(found, key=lambda doubt: -doubt.probability)[:most]
+                    margin = float(answer[best] - answer[label])
+                    found.append(Doubt(int(known.rows[at]), *names, margin))
+        return sorted(found, key=lambda doubt: -doubt.margin)[:most]
 
     def progress(self) -> Progress:
         """How far it is, how good, and what more labels would bring."""
@@ -267,9 +263,7 @@ class Labelling:
         counts = dict.fromkeys(known.classes, 0)
         for label in known.labels.tolist():
             counts[known.classes[label]] += 1
-        facts = Progress(
-            images=len(np.unique(self.heap.first)), labelled=len(known.rows), counts=counts
-        )
+        facts = Progress(images=len(self.heap.random_rows), labelled=len(known.rows), counts=counts)
         if len(present) < 2:
             return facts
         judges = self._judges(known)
@@ -338,7 +332,7 @@ class Labelling:
                     others.append(row)
             self._known = _Known(
                 classes, np.array(rows, np.int64), np.array(labels, np.int64),
-                np.array(others, np.int64), given,
+                np.array(others, np.int64),
             )  # fmt: skip
         return self._known
 
@@ -357,7 +351,7 @@ class Labelling:
     def _open(self, known: _Known) -> Ints:
         """Photographs without an answer that nobody else is asked about, copies once."""
         is_open = np.zeros(len(self.heap), bool)
-        is_open[np.unique(self.heap.first)] = True
+        is_open[self.heap.random_rows] = True
         is_open[known.rows] = False
         is_open[known.others] = False
         for image in self.file.asked_of_others(self.who):
