@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
-from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
 pytest.importorskip("nicegui")
@@ -19,41 +17,28 @@ from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Prediction
 from opsin.studio.context import Studio
+from opsin.studio.datasets.decoded_dataset import png_of
 from opsin.studio.errors import new_api
 from opsin.studio.runs import workers
 from opsin.studio.runs.run_index import opaque
 from tests.hostile import bomb
-from tests.made_runs import answers_right, write_run
 from tests.studio.made_jobs import fetch
 
 RUN = opaque("means")
-
-
-def png(pixels: NDArray[np.uint8]) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(stream, "PNG")
-    return stream.getvalue()
-
-
-@pytest.fixture
-def looking(studio: Studio, digits: Dataset, nearest_mean: Path) -> Studio:
-    right = answers_right(digits, 0.9)
-    write_run(studio.settings.runs, "means", digits, right, classifier=nearest_mean)
-    return studio
 
 
 def test_a_bomb_costs_one_answer(looking: Studio, digits: Dataset) -> None:
     key = looking.tried.put(bomb(), "bomb.png")
     with pytest.raises(ImageError, match=r"bomb\.png"):
         asyncio.run(workers.png_for_pages(looking.tried.get(key)))
-    good = looking.tried.get(looking.tried.put(png(digits.images[5]), "good.png"))
+    good = looking.tried.get(looking.tried.put(png_of(digits.images[5]), "good.png"))
     assert bytes(asyncio.run(workers.png_for_pages(good)).body).startswith(b"\x89PNG")
 
 
 def test_routes_lead_to_images_by_key_and_nowhere_else(looking: Studio, digits: Dataset) -> None:
     api = new_api()
     workers.add_routes(api, looking.inside, looking.tried)
-    key = looking.tried.put(png(digits.images[5]), "<b>")
+    key = looking.tried.put(png_of(digits.images[5]), "<b>")
     bad = looking.tried.put(b"no image", "bad.png")
     answer = asyncio.run(fetch(api, f"/kept/{key}.png"))
     assert answer.headers["content-type"] == "image/png"
@@ -76,7 +61,7 @@ def test_an_image_keeps_its_key(looking: Studio) -> None:
 def test_a_frame_of_the_camera_is_answered_and_not_kept(looking: Studio, digits: Dataset) -> None:
     api = new_api()
     workers.add_routes(api, looking.inside, looking.tried)
-    frame, plain = png(digits.images[5]), png(np.full((8, 8, 1), 7, np.uint8))
+    frame, plain = png_of(digits.images[5]), png_of(np.full((8, 8, 1), 7, np.uint8))
 
     async def act() -> None:
         transport = httpx.ASGITransport(api)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 from collections.abc import Coroutine
 from pathlib import Path
@@ -11,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from PIL import Image
 
 pytest.importorskip("nicegui")
 
@@ -20,6 +17,7 @@ from opsin.core.errors import ModelFileError, OpsinError
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
 from opsin.studio.context import Studio
+from opsin.studio.datasets.decoded_dataset import png_of
 from opsin.studio.errors import NotThere, new_api
 from opsin.studio.runs import workers
 from opsin.studio.runs.albums import ImagePlaces
@@ -30,19 +28,6 @@ from tests.made_runs import answers_right, write_run
 from tests.studio.made_jobs import fetch
 
 RUN = opaque("means")
-
-
-def png(pixels: NDArray[np.uint8]) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels[..., 0]).save(stream, "PNG")
-    return stream.getvalue()
-
-
-@pytest.fixture
-def looking(studio: Studio, digits: Dataset, nearest_mean: Path) -> Studio:
-    right = answers_right(digits, 0.9)
-    write_run(studio.settings.runs, "means", digits, right, classifier=nearest_mean)
-    return studio
 
 
 def within(work: Coroutine[Any, Any, None], *all_workers: Workers) -> None:
@@ -107,7 +92,7 @@ def test_answers_are_the_classifiers(looking: Studio, digits: Dataset) -> None:
     async def work() -> None:
         here = Classifier(looking.runs.get(RUN).classifier)
         for row in range(3):
-            content = png(digits.images[row])
+            content = png_of(digits.images[row])
             key = looking.tried.put(content, f"{row}")
             assert await looking.tried.answer(RUN, key) == here.predict(content, name=f"{row}")
 
@@ -119,7 +104,7 @@ def test_a_heat_map_of_a_strangers_image_is_made_within_limits(
 ) -> None:
     api = new_api()
     add_routes(api, looking.inside, looking.tried)
-    key = looking.tried.put(png(digits.images[5]), "5.png")
+    key = looking.tried.put(png_of(digits.images[5]), "5.png")
 
     async def work() -> None:
         heat = await looking.tried.where(RUN, key)
@@ -155,7 +140,7 @@ def test_an_unsound_answer_is_refused_and_the_next_one_is_given(
     looking: Studio, digits: Dataset
 ) -> None:
     looking.runs.get(RUN).classifier.write_bytes(unsound_for_sevens())
-    eights, sevens = (png(np.full((8, 8, 1), value, np.uint8)) for value in (8, 7))
+    eights, sevens = (png_of(np.full((8, 8, 1), value, np.uint8)) for value in (8, 7))
 
     async def work() -> None:
         tried = looking.tried
