@@ -36,7 +36,7 @@ def test_ctrl_c_ends_with_130_and_resume_says_what_to_do(
 ) -> None:
     command = ["train", "digits", "--model", "forest", "--trees", "10000", "--side", "4"]
     with warm.start(command, cwd=tmp_path) as begun:
-        while not list(tmp_path.glob("runs/*/status.json")):
+        while not list(tmp_path.glob("runs/*/recipe.json")):  # what resume knows a run by
             assert begun.poll() is None, begun.wait().stderr
             time.sleep(0.05)
         begun.send_signal(signal.SIGINT)
