@@ -18,7 +18,7 @@ from pydantic import BaseModel, PlainSerializer
 
 from opsin.commands.predict.answers_file import Answer, AnswersFile
 from opsin.commands.predict.out_file import OutFile, feature_row, shard_facts, write_features
-from opsin.commands.predict.rows import reason_of
+from opsin.commands.predict.rows import Unreadable, reason_of
 from opsin.commands.predict.stream import Progress, open_streams
 from opsin.core.arguments import checked
 from opsin.core.errors import ImageError, MissingExtraError, RecipeError, SourceError
@@ -78,10 +78,7 @@ class Embedded(BaseModel, frozen=True):
     images: int
     units: int
     computed: int
-    unreadable: Annotated[
-        tuple[tuple[str, str], ...],
-        PlainSerializer(lambda files: [{"name": name, "reason": why} for name, why in files]),
-    ]
+    unreadable: Unreadable
     classes: tuple[str, ...] | None
     backbone: BackboneFacts
     preparation: Annotated[Preparation, PlainSerializer(_preparation, return_type=dict)]

@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, PlainSerializer
 
 from opsin.commands.predict.answers_file import Answer, AnswersFile
+from opsin.commands.predict.rows import Unreadable
 from opsin.commands.predict.sorting import RESULTS, SORTED, By, Sorter
 from opsin.core.arguments import checked
 from opsin.core.csv_cells import read_row, write_rows
@@ -46,10 +47,7 @@ class Labelled(BaseModel, frozen=True):
     progress: Progress
     taken: int = 0
     undone: int = 0
-    unreadable: Annotated[
-        tuple[tuple[str, str], ...],
-        PlainSerializer(lambda files: [{"name": name, "reason": why} for name, why in files]),
-    ] = ()
+    unreadable: Unreadable = ()
     out: Annotated[Path | None, PlainSerializer(lambda path: path and str(path))] = None
     written: int = 0
 
@@ -112,22 +110,27 @@ def label(
         raise RecipeError("--write and --out belong together", "Give both: --write csv --out FILE.")
     if write == "folders" and out is not None and os.path.lexists(out):
         raise RecipeError(f"{out} is there already", "Give another folder.")
-    heap = Labelling.open(
+    labelling = Labelling.open(
         source, classes=classes, file=file, backbone=backbone, columns=columns,
         follow_links=follow_links, outside=outside, watcher=watcher,
     )  # fmt: skip
     taken = undone = written = 0
     if labels is not None:
-        taken = heap.label(_read_labels(Path(labels)), how="file")
+        taken = labelling.label(_read_labels(Path(labels)), how="file")
     if undo:
-        undone = heap.undo()
+        undone = labelling.undo()
     target = None if out is None else Path(out)
     if target is not None:
         by_class = write == "folders"
-        written = _to_folders(heap, target, by, watcher) if by_class else _to_table(heap, target)
+        written = (
+            _to_folders(labelling, target, by, watcher)
+            if by_class
+            else _to_table(labelling, target)
+        )
     return Labelled(
-        next=tuple(heap.next(next)) if next else (), progress=heap.progress(), taken=taken,
-        undone=undone, unreadable=tuple(heap.heap.unreadable), out=target, written=written,
+        next=tuple(labelling.next(next)) if next else (), progress=labelling.progress(),
+        taken=taken, undone=undone, unreadable=tuple(labelling.heap.unreadable), out=target,
+        written=written,
     )  # fmt: skip
 
 
@@ -140,18 +143,18 @@ def _read_labels(path: Path) -> dict[str, str]:
             if not {"path", "label"} <= set(columns):
                 raise RecipeError(f"{path} has no columns path and label", "Name them so.")
             image, answer = columns.index("path"), columns.index("label")
-            return {row[image]: row[answer].strip() for row in rows if "".join(row[answer:])}
+            answered = (row for row in rows if row[answer:] and row[answer].strip())
+            return {row[image]: row[answer].strip() for row in answered}
     except (OSError, csv.Error, IndexError) as error:
         raise RecipeError(f"{path} cannot be read: {error}", "It must be a table (CSV).") from error
 
 
-def _to_table(heap: Labelling, out: Path) -> int:
+def _to_table(labelling: Labelling, out: Path) -> int:
     """Write the labels as a table, which `train` takes."""
     check_new_file(out, ".csv")
-    images = dict(zip(heap.heap.names, heap.heap.images, strict=True))
-    rows = [("path", "label")]
-    for name, answer in heap.labels().items():
-        image, beside = images[name], out.absolute().parent
+    heap, rows = labelling.heap, [("path", "label")]
+    for name, answer in labelling.labels().items():
+        image, beside = heap.images[heap.row_named[name]], out.absolute().parent
         rows.append((os.path.relpath(image, beside) if isinstance(image, str) else name, answer))
     with (
         storage_errors(out),
@@ -162,14 +165,14 @@ def _to_table(heap: Labelling, out: Path) -> int:
     return len(rows) - 1
 
 
-def _to_folders(heap: Labelling, out: Path, by: By, watcher: Watcher) -> int:
+def _to_folders(labelling: Labelling, out: Path, by: By, watcher: Watcher) -> int:
     """Copy or move photographs into folders, as `opsin predict --sort-into` does."""
-    labels, classes = list(heap.labels().items()), heap.file.classes
-    images = dict(zip(heap.heap.names, heap.heap.images, strict=True))
+    labels, classes = list(labelling.labels().items()), labelling.file.classes
+    heap = labelling.heap
     with ExitStack() as stack:
         with storage_errors(out):
             out.mkdir(parents=True)
-        begun: JsonObject = {"the labels": str(heap.file.path)}
+        begun: JsonObject = {"the labels": str(labelling.file.path)}
         answers = AnswersFile(out / SORTED, out / RESULTS, begun, kinds=len(classes))
         stack.enter_context(answers)
         sorter = Sorter(out, by, classes, answers, watcher)
@@ -178,7 +181,10 @@ def _to_folders(heap: Labelling, out: Path, by: By, watcher: Watcher) -> int:
         for start in range(0, len(labels), _BATCH):
             part = labels[start : start + _BATCH]
             sorter.place(
-                [(ListedImage(name, images[name]), answer) for name, answer in part],
+                [
+                    (ListedImage(name, heap.images[heap.row_named[name]]), answer)
+                    for name, answer in part
+                ],
                 [Answer(name, classes.index(answer), None) for name, answer in part],
             )
             watcher.advance(start + len(part))

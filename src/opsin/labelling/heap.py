@@ -58,6 +58,11 @@ class Heap:
         return len(self.names)
 
     @cached_property
+    def row_named(self) -> dict[str, int]:
+        """The row of each name."""
+        return {name: row for row, name in enumerate(self.names)}
+
+    @cached_property
     def first(self) -> Ints:
         """The row of the first photograph with the same pixels, for each: ``int64[N]``."""
         _, first, of = np.unique(as_keys(self.digests), return_index=True, return_inverse=True)

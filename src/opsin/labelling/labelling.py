@@ -303,14 +303,10 @@ class Labelling:
 
     def row_called(self, name: str) -> int:
         """The row of a photograph by its name, the first of its copies."""
-        row = self._row_of.get(name)
+        row = self.heap.row_named.get(name)
         if row is None:
             raise SourceError(f"The heap holds no photograph {name!r:.120}", "Check the name.")
         return int(self.heap.first[row])
-
-    @cached_property
-    def _row_of(self) -> dict[str, int]:
-        return {name: row for row, name in enumerate(self.heap.names)}
 
     def _image(self, row: int) -> bytes:
         return bytes(self.heap.digests[row])

@@ -9,9 +9,10 @@ import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import numpy as np
+from pydantic import PlainSerializer
 
 from opsin.core.csv_cells import write_rows
 from opsin.core.errors import ImageError, MissingExtraError, RecipeError
@@ -21,6 +22,11 @@ from opsin.runtime.prediction import Prediction
 if TYPE_CHECKING:
     from opsin.commands.predict.answers_file import Rows
 
+#: Name and reason of each file that was left out.
+Unreadable = Annotated[
+    tuple[tuple[str, str], ...],
+    PlainSerializer(lambda files: [{"name": name, "reason": why} for name, why in files]),
+]
 _FORMS: Final = ("jsonl", "csv", "parquet")
 # Rows of a group in a Parquet file.
 _GROUP: Final = 10_000
