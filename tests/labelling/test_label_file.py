@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,7 @@ def test_what_is_shown_as_saved_survives_a_kill(kills: int, tmp_path: Path) -> N
 
 
 def _trigger(path: Path) -> None:
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("CREATE TRIGGER t AFTER INSERT ON labels BEGIN DELETE FROM classes; END")
 
 
@@ -133,7 +134,7 @@ def _link(path: Path) -> None:
 
 
 def _answer(path: Path) -> None:
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute(
             "INSERT INTO labels VALUES (9, 9, 'no digest', x'00', 'label', 7, '', '', 'x', 0)"
         )
