@@ -15,8 +15,8 @@ try:
 except ImportError as error:
     raise MissingExtraError("labelling", "evaluate") from error
 
-# Nearest neighbours that tell how pure a group is.
-_NEIGHBOURS: Final = 8
+# Nearest neighbours that tell how pure a group is, and photographs that are compared at most.
+_NEIGHBOURS, _COMPARED = 8, 3_000
 
 
 class Group(NamedTuple):
@@ -44,15 +44,17 @@ def groups_of(points: Floats, rows: Ints, number: int) -> list[Group]:
     """
     if not len(rows):
         return []
-    shown = points[rows]
-    means = MiniBatchKMeans(min(number, len(rows)), n_init=3, random_state=0, batch_size=4096)
-    of = means.fit_predict(shown)
-    same = _share_of_same(shown, of)
+    some = np.random.default_rng(0).permutation(rows)[:_COMPARED]
+    means = MiniBatchKMeans(min(number, len(some)), n_init=3, random_state=0, batch_size=4096)
+    same = _share_of_same(points[some], of_some := means.fit_predict(points[some]))
+    of = means.predict(points[rows])
     found = []
     for label in np.unique(of):
-        members = np.flatnonzero(of == label)
-        nearness = shown[members] @ means.cluster_centers_[label].astype(np.float32)
-        found.append(Group(rows[members[np.argsort(-nearness)]], float(same[members].mean())))
+        members = rows[of == label]
+        nearness = points[members] @ means.cluster_centers_[label].astype(np.float32)
+        compared = same[of_some == label]
+        unity = float(compared.mean()) if len(compared) else 0.0
+        found.append(Group(members[np.argsort(-nearness)], unity))
     return sorted(found, key=lambda group: (-round(group.unity, 2), -len(group.rows)))
 
 
