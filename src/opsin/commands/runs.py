@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
 import os
 from dataclasses import asdict, replace
@@ -209,13 +210,18 @@ class Run:
             for key, value in row.items()
             if value is not None and key != "started"
         )
-        curves = self.directory.figures / "curves.png"
         image = ""
-        if row["state"] != "damaged" and curves.is_file():
-            data = base64.b64encode(curves.read_bytes()).decode("ascii")
+        # Without matplotlib, or from a damaged history, there is no picture.
+        with contextlib.suppress(OpsinError, ValueError):
+            history, unit = self.history, self.report.training.unit
+            from opsin.report.figures.run_figures import draw_curves  # noqa: PLC0415  matplotlib
+            from opsin.report.figures.style import styled, svg_of  # noqa: PLC0415  likewise
+
+            with styled():
+                drawn = svg_of(draw_curves(history, unit)).encode()
             image = (
-                f"<img width='640' alt='Curves of accuracy and loss' "
-                f"src='data:image/png;base64,{data}'>"
+                "<img width='640' alt='Curves of accuracy and loss' src='data:image/svg+xml;base64,"
+                f"{base64.b64encode(drawn).decode('ascii')}'>"
             )
         return f"<table>{cells}</table>{image}"
 
