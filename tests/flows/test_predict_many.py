@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import random
 import signal
@@ -18,13 +17,11 @@ import pytest
 from PIL import Image
 
 import opsin
-from opsin.commands.predict.sorting import SORTED
 from tests.conftest import Cli, only_json
 
 # Forked from a process that has loaded everything once, so that what is killed is the work.
 PROCESSES = multiprocessing.get_context("forkserver")
 FORMS = ("jsonl", "csv", "parquet")
-WAYS = ("copy", "move")
 
 
 def write_images(folder: Path, digits: opsin.Dataset, numbers: range) -> Path:
@@ -67,16 +64,6 @@ def answers(path: Path) -> list[Any]:
     return lines[1:] if path.suffix == ".csv" else lines
 
 
-def contents(folder: Path) -> dict[Path, bytes]:
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.png")}
-
-
-def take_back(folder: Path) -> None:
-    from opsin.commands.predict.undo import undo
-
-    assert undo(folder).left_count == 0
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("count", "forms"), [(2, FORMS[:2]), (200, FORMS)])
@@ -110,41 +97,6 @@ def test_killed_at_random_moments(
         finish(nearest_mean, source, 7, out=out)
         assert answers(out) == whole[form]
     assert stopped >= count / 2
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("count", [3, 50])
-def test_sorting_killed_at_random_moments(
-    count: int, tmp_path: Path, nearest_mean: Path, digits: opsin.Dataset
-) -> None:
-    PROCESSES.set_forkserver_preload(["opsin.commands.predict.predict"])
-    chance = random.Random(1)
-    for number in range(count):
-        by = WAYS[number % len(WAYS)]
-        root = tmp_path / str(number)
-        source = write_images(root / "source", digits, range(30))
-        before = contents(source)
-        for _ in range(2):
-            process = begin(nearest_mean, source, 3, sort_into=root / "sorted", sort_by=by)
-            time.sleep(chance.uniform(0, 0.4))
-            process.kill()
-            process.join()
-        finish(nearest_mean, source, 3, sort_into=root / "sorted", sort_by=by)
-        rows = [json.loads(row) for row in answers(root / "sorted" / "results.jsonl")]
-        assert sorted(row["image"] for row in rows) == sorted(map(str, before))
-        placed = [path.read_bytes() for path in (root / "sorted").rglob("*.png")]
-        assert sorted(placed) == sorted(before.values())
-        assert contents(source) == ({} if by == "move" else before)
-        process = PROCESSES.Process(target=take_back, args=(root / "sorted",))
-        process.start()
-        time.sleep(chance.uniform(0, 0.05))
-        process.kill()
-        process.join()
-        if (root / "sorted" / SORTED).exists():
-            take_back(root / "sorted")
-        assert contents(source) == before
-        assert not list((root / "sorted").rglob("*.png"))
 
 
 def test_ctrl_c_says_how_to_go_on(

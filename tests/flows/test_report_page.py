@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 import opsin
-from opsin.core.artifacts.records import DatasetRecord
-from tests.conftest import Cli, only_json, without_drawing
+from tests.conftest import without_drawing
 
 pytest.importorskip("selenium")
 from selenium import webdriver
@@ -98,22 +95,3 @@ def test_the_page_is_light_enough_to_send_and_report_json_has_its_figures(
     assert {each.name for each in report.deep.strangers or ()} >= {"blank", "noise", "text"}
     assert len(report.deep.map.points) == report.figures["test"].images
     assert finished.directory.card.read_text(encoding="utf-8").startswith("---\nlibrary_name:")
-
-
-def test_corrections_written_by_a_report_are_taken_by_a_training(
-    finished: opsin.Run, cli: Cli, tmp_path: Path
-) -> None:
-    fix = finished.path.parent / "labels.csv"
-    lines = fix.read_text(encoding="utf-8").splitlines()
-    assert lines[0] == "digest,name,label,suggested,score"
-    digest = lines[1].partition(",")[0]
-    label, suggested, score = lines[1].rsplit(",", 3)[1:]
-    assert label != suggested
-    assert float(score) > 0.5
-    (tmp_path / "labels.csv").write_text(f"digest,label\n{digest},-\n", encoding="utf-8")
-    source = finished.path.parent / "made up.npz"
-    said = only_json(cli("train", source, "--labels", "labels.csv", "--model", "mlp", "--epochs",
-                         "1", "--json", "--quiet"))  # fmt: skip
-    again = opsin.Run(tmp_path / said["run"])
-    corrections = again.directory.read(DatasetRecord).corrections
-    assert corrections and corrections.left_out == 1
