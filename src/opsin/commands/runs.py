@@ -213,16 +213,15 @@ class Run:
         image = ""
         # Without matplotlib, or from a damaged history, there is no picture.
         with contextlib.suppress(OpsinError, ValueError):
-            history, unit = self.history, self.report.training.unit
             from opsin.report.figures.run_figures import draw_curves  # noqa: PLC0415  matplotlib
             from opsin.report.figures.style import styled, svg_of  # noqa: PLC0415  likewise
 
-            with styled():
-                drawn = svg_of(draw_curves(history, unit)).encode()
-            image = (
-                "<img width='640' alt='Curves of accuracy and loss' src='data:image/svg+xml;base64,"
-                f"{base64.b64encode(drawn).decode('ascii')}'>"
-            )
+            if len(history := self.history) > 1:
+                with styled():
+                    drawn = svg_of(draw_curves(history, self.report.training.unit)).encode()
+                data = base64.b64encode(drawn).decode("ascii")
+                words = "width='640' alt='Curves of accuracy and loss'"
+                image = f"<img {words} src='data:image/svg+xml;base64,{data}'>"
         return f"<table>{cells}</table>{image}"
 
 
