@@ -16,6 +16,7 @@ from opsin.core.errors import RunError
 from opsin.core.storage import storage_errors
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.datasets.folders import Folders
+from opsin.studio.datasets.sorting import Sorting
 from opsin.studio.datasets.uploads import Uploads
 from opsin.studio.jobs.queue import Queue, sweep_outputs
 from opsin.studio.people import People, acting, visitor
@@ -70,6 +71,7 @@ class Studio:
         self.uploads = Uploads(settings.home, most_disk=settings.most_disk)
         self.places = places = ImagePlaces(self.sets, self.folders, settings.home)
         self.albums = Albums(self.sets, self.runs, places, self.uploads)
+        self.sorting = Sorting(self.sets)
         self.inside = Workers(self.runs, places)
         self.tried = TriedImages(Workers(self.runs, places, memory=_MEMORY))
         self._lock = FileLock(settings.home / "studio.lock")
@@ -96,6 +98,7 @@ class Studio:
         if self._watching:
             self._watching.cancel()
             await asyncio.wait([self._watching])
+        await self.sorting.stop()
         await self.inside.stop()
         await self.tried.workers.stop()
         self._lock.release()

@@ -161,6 +161,37 @@ def curves_chart(curves: Mapping[str, Sequence[float | None]], quantity: str) ->
     ])  # fmt: skip
 
 
+def map_chart(
+    points: Sequence[tuple[float, float, str]], on_choose: Callable[[list[int]], object]
+) -> ui.echart:
+    """Photographs as points with their classes (``""`` for none), chosen by drawing around them."""
+    classes = ["", *sorted({class_ for _, _, class_ in points} - {""})]
+    places = [[i for i, point in enumerate(points) if point[2] == class_] for class_ in classes]
+    hidden = {"type": "value", "show": False, "scale": True}
+    options = {
+        "grid": {"left": 8, "right": 8, "top": 40, "bottom": 8}, "xAxis": hidden, "yAxis": hidden,
+        "tooltip": {"show": False}, "legend": {"top": 0, "left": 0, "textStyle": _TEXT},
+        "toolbox": {"show": False},
+        "brush": {"throttleType": "debounce", "throttleDelay": 300, "xAxisIndex": 0},
+        "series": [
+            {"type": "scatter", "name": safe(class_, 24) or "Not sorted yet", "symbolSize": 9,
+             "data": [points[i][:2] for i in own],
+             "itemStyle": {} if class_ else {"color": "var(--muted)"}}
+            for class_, own in zip(classes, places, strict=True)
+        ],
+    }  # fmt: skip
+
+    def chosen(event: events.GenericEventArguments) -> object:
+        found = zip(places, event.args, strict=False)
+        return on_choose([own[at] for own, several in found for at in several if at < len(own)])
+
+    rows = [("Class", "x", "y"), *((class_, x, y) for x, y, class_ in points)]
+    drawn = _chart(options, "Map of the photographs: like ones are close", lambda: rows, height=480)
+    drawn.on("chart:brushselected", chosen, js_handler="(event) => event.batch[0]?.areas.length && "
+             "emit(event.batch[0].selected.map((each) => each.dataIndex))")  # fmt: skip
+    return drawn
+
+
 async def _save_png(drawn: ui.echart, label: str) -> None:
     """Let the browser draw the SVG on a canvas, and save that."""
     await ui.run_javascript(
