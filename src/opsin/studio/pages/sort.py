@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from nicegui import events, ui
 
@@ -434,12 +434,21 @@ class _Groups:
         await self.show()
 
 
+class _Asked(NamedTuple):
+    """A question: a photograph, the guess, and why it is asked."""
+
+    names: Photo
+    why: str
+    probability: float | None
+    guess: str
+
+
 class _Questions:
     """One photograph after another, each with the guess on a button."""
 
     def __init__(self, page: _Sort) -> None:
-        self.page, self._queue, self._at = page, list[dict[str, Any]](), 0
-        self._past = dict[str, dict[str, Any]]()  # answered or skipped here
+        self.page, self._queue, self._at = page, list[_Asked](), 0
+        self._past = dict[str, _Asked]()  # answered or skipped here
         self._fetching = asyncio.Lock()
         with page.body, ui.element("div").classes("try"):
             self._image = ui.element("img").classes("photo")
@@ -462,17 +471,17 @@ class _Questions:
         """Fetch questions, keeping the one in sight."""
         async with self._fetching:
             number = _FETCHED + len(self._past)
-            fetched = await self.page.ask("next", count=number)
+            fetched = [_Asked(**one) for one in await self.page.ask("next", count=number)]
             kept = self._queue[self._at : self._at + 1]
-            held = {*self._past, *(one["names"][0] for one in kept)}
-            self._queue = kept + [one for one in fetched if one["names"][0] not in held]
+            held = {*self._past, *(one.names[0] for one in kept)}
+            self._queue = kept + [one for one in fetched if one.names[0] not in held]
             self._at = 0
         self._show()
 
     async def refresh(self) -> None:
         """Drop what was sorted meanwhile; the classes may be others."""
         here = self._queue[self._at : self._at + 1]
-        self._queue = [one for one in self._queue if one["names"][0] in self.page.waiting]
+        self._queue = [one for one in self._queue if one.names[0] in self.page.waiting]
         self._at = self._queue.index(here[0]) if here and here[0] in self._queue else 0
         self._show()
 
@@ -486,7 +495,7 @@ class _Questions:
                                   len(self._queue) - 1))  # fmt: skip
             self._show()
         elif key in ("Enter", " ", "x", "m", "f") and self._queue:
-            guess = self._queue[self._at]["guess"]
+            guess = self._queue[self._at].guess
             answers = {"Enter": guess, "x": ASIDE[0], "m": ASIDE[1]}
             if key in answers:
                 await self._answer(answers[key])
@@ -511,34 +520,34 @@ class _Questions:
         ):  # fmt: skip
             element.set_visibility(one is not None)
             if one is not None:
-                image = self.page.image(one["names"], large=True)
+                image = self.page.image(one.names, large=True)
                 element.props["src"] = kit.rooted(image.src)
         if not self._queue:
             self._buttons.clear()
             return
         one = self._queue[self._at]
-        self._image.props["alt"] = one["names"][0].rpartition("/")[2]
+        self._image.props["alt"] = one.names[0].rpartition("/")[2]
         why = {"typical": "typical of many", "doubtful": "between two classes",
-               "random": "drawn at random, to judge by"}[one["why"]]  # fmt: skip
-        self._why.set_text(f"{one['names'][0].rpartition('/')[2]}: {why}")
+               "random": "drawn at random, to judge by"}[one.why]  # fmt: skip
+        self._why.set_text(f"{one.names[0].rpartition('/')[2]}: {why}")
         self._buttons.clear()
         with self._buttons:
-            share = f", {100 * one['probability']:.0f}%" if one["probability"] else ""
-            self.page.class_buttons(self._answer, one["guess"], f"{share} (Enter)")
+            share = f", {100 * one.probability:.0f}%" if one.probability else ""
+            self.page.class_buttons(self._answer, one.guess, f"{share} (Enter)")
 
-    def _pass(self) -> dict[str, Any] | None:
+    def _pass(self) -> _Asked | None:
         """Take the photograph in sight away; the next is there at once."""
         if not self._queue:
             return None
         one = self._queue.pop(self._at)
-        self._past[one["names"][0]] = one
+        self._past[one.names[0]] = one
         self._at = min(self._at, max(0, len(self._queue) - 1))
         self._show()
         return one
 
     async def _answer(self, answer: str) -> None:
         if answer and (one := self._pass()):
-            await self.page.give([one["names"]], answer, one["why"])
+            await self.page.give([one.names], answer, one.why)
             await self._fill()
 
     async def _skip(self) -> None:
@@ -552,7 +561,7 @@ class _Questions:
 
     def _like(self) -> None:
         if self._queue:
-            self.page.go("like", self._queue[self._at]["names"][0])
+            self.page.go("like", self._queue[self._at].names[0])
 
 
 class _Grid:
@@ -662,14 +671,15 @@ class _Map:
     """A map on which like photographs are close; those that are drawn around are named together."""
 
     def __init__(self, page: _Sort) -> None:
-        self._grid, self._found = _Grid(page, "map"), list[dict[str, Any]]()
+        self._grid, self._found = _Grid(page, "map"), list[Photo]()
 
     async def show(self) -> None:
         """Draw the map."""
-        self._found = await self._grid.page.ask("map")
+        places = await self._grid.page.ask("map")
+        self._found = [one["names"] for one in places]
         self._grid.put([])
         with self._grid.place:
-            chart = map_chart([(*one["at"], one["class"]) for one in self._found], self._choose)
+            chart = map_chart([(*one["at"], one["class"]) for one in places], self._choose)
         chart.run_chart_method("dispatchAction", {
             "type": "takeGlobalCursor", "key": "brush",
             "brushOption": {"brushType": "polygon", "brushMode": "single"},
@@ -687,4 +697,4 @@ class _Map:
         """Keys are pressed on photographs."""
 
     def _choose(self, chosen: Sequence[int]) -> None:
-        self._grid.put([self._found[at]["names"] for at in chosen if at < len(self._found)])
+        self._grid.put([self._found[at] for at in chosen if at < len(self._found)])
