@@ -305,7 +305,7 @@ class _TrainPage:
 
     def _argv(self, *, name: str = "", plan: bool = False) -> list[str]:
         """The command line of what the form says; reads small files."""
-        studio, settings, values = self._studio, self.settings, self.settings.values
+        studio, values = self._studio, self.settings.values
         if self._project.dataset is not None:
             words, labels, parts = studio.projects.training_inputs(self._project.dataset)
         else:
@@ -317,4 +317,4 @@ class _TrainPage:
         if parts is not None and not any(values.get(option) for option in SPLIT_OPTIONS):
             values = values | {"parts_of": str(parts.path)}
         return training_form.argv(words, values, runs=studio.settings.runs, labels=labels,
-                                  name=name, track=settings.track, plan=plan)  # fmt: skip
+                                  name=name, plan=plan)  # fmt: skip
