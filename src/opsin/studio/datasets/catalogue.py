@@ -5,7 +5,6 @@
 <home>/sets/<id>/changes.json      what can be undone (`opsin.studio.datasets.photo_files`)
 <home>/sets/<id>/look.json         the last check of its images: `opsin data --audit`
 <home>/sets/<id>/photos/<title>/   images of a dataset that was made here, a folder a class
-<home>/sets/<id>/photos/<title>.zip  an archive that was uploaded
 <home>/sets/.deleted/              removed datasets, for seven days
 """
 
@@ -140,17 +139,14 @@ class Library:
         return self._folder / secrets.token_hex(8) / "photos" / file_name(title)
 
     def add_upload(self, path: Path, *, title: str) -> LibraryDataset:
-        """Add an upload in a `new_place`: that folder, or an archive beside it.
-
-        With parts of its own for training and test, it is shown as it is.
-        """
-        tops = [folder for folder in path.iterdir() if folder.is_dir()] if path.is_dir() else []
+        """Add an upload in a `new_place`; with parts for training and test, it stays as it is."""
+        tops = [folder for folder in path.iterdir() if folder.is_dir()]
         parts = any(
             part_named(folder.name) == TRAIN and any(inner.is_dir() for inner in folder.iterdir())
             for folder in tops
         )
         id_ = path.relative_to(self._folder).parts[0]
-        return self._add(id_, title, str(path), made_here=path.is_dir() and not parts)
+        return self._add(id_, title, str(path), made_here=not parts)
 
     def new_empty(self, classes: Sequence[str], *, title: str = "Mine") -> LibraryDataset:
         """Add a dataset that has classes and no images yet."""

@@ -247,10 +247,9 @@ class Albums:
 
     async def add(self, set_id: str, files: Sequence[SentFile], class_: str = "") -> Done:
         """Take in uploaded files: into a class, or wherever their folders say."""
-        moved: list[Path] = []
 
         def work(own: PhotoFiles) -> Done:
-            self._uploads.finish(files, own.source, loose=class_, moved=moved)
+            moved = self._uploads.finish(files, own.source, loose=class_)
             return own.added(moved) if moved else Done("These photographs are here already")
 
         return await self._change(set_id, work, UPLOADS)
