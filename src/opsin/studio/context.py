@@ -21,12 +21,12 @@ from opsin.studio.datasets.uploads import Uploads
 from opsin.studio.jobs.queue import Queue, sweep_outputs
 from opsin.studio.people import People, acting, visitor
 from opsin.studio.progress import ProgressOfAll
-from opsin.studio.projects import Projects
+from opsin.studio.projects import Project, Projects
 from opsin.studio.runs.albums import Albums, ImagePlaces
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.runs.workers import TriedImages, Workers
 from opsin.studio.settings import StudioSettings
-from opsin.studio.threads import WATCHER
+from opsin.studio.threads import IMAGES, WATCHER
 from opsin.studio.trash import KEPT
 
 # Most bytes that answering a stranger's image may take.
@@ -110,6 +110,13 @@ class Studio:
         self.albums.sweep(older)
         self.uploads.sweep()
         sweep_outputs(self.jobs)
+
+    async def with_dataset(self, project_id: str) -> Project:
+        """A project with its dataset, which is added for classifiers of the command line."""
+        project = self.projects.get(project_id)
+        if project.dataset is None:
+            await IMAGES.run(self.albums.dataset_of_run, project.runs[0].id)
+        return self.projects.get(project_id)
 
     async def first_scan(self) -> None:
         """Wait until the runs are known, once after the start."""

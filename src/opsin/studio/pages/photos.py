@@ -55,12 +55,7 @@ async def photos(studio: Studio, project: str, camera: str = "") -> None:
     """Build the page; with ``camera``, the first class begins with it."""
     known = studio.projects.get(project)
     with page(studio, known.name, project=known, here="photos") as frame:
-        if known.dataset is None:
-            kit.empty(
-                "The photographs of these classifiers are not in the studio. Add them as a "
-                "project to see them here.", "See the results", address(known, "results"),
-            )  # fmt: skip
-            return
+        known = await studio.with_dataset(project)
         content = _Photos(studio, known, frame, camera=bool(camera))
     await ui.context.client.connected()
     await content.start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, Final
@@ -136,25 +135,21 @@ def reliability_chart(bins: Sequence[Bin]) -> ui.echart:
     return _chart(options, label, lambda: [("Confidence", "Mean", "Right", "Answers"), *rows])
 
 
-def curve_series(curves: Mapping[str, Sequence[float | None]]) -> list[Options]:
-    """Lines by epoch, the first epoch being 1."""
-    return [
+def curves_chart(curves: Mapping[str, Sequence[float | None]], quantity: str) -> ui.echart:
+    """Curves by epoch, the first being 1, each with its name at its end."""
+    series = [
         {"type": "line", "name": safe(name, 24), "showSymbol": len(values) < 3, "sampling": "lttb",
-         "data": [[i, round(value, 4) if value is not None and math.isfinite(value) else None]
+         "data": [[i, None if value is None else round(value, 4)]
                   for i, value in enumerate(values, start=1)],
          "endLabel": {"show": True, "formatter": "{a}", "color": "inherit"},
          "labelLayout": {"moveOverlap": "shiftY"}}
         for name, values in curves.items()
     ]  # fmt: skip
-
-
-def curves_chart(curves: Mapping[str, Sequence[float | None]], quantity: str) -> ui.echart:
-    """Curves by epoch, each with its name at its end; they may grow (`curve_series`)."""
     options = {
         "xAxis": _axis("Epoch", minInterval=1, splitLine={"show": False}, min=1),
         "yAxis": _axis(quantity, scale=True, nameGap=40),
         "dataZoom": [{"type": "inside", "xAxisIndex": 0}],
-        "series": curve_series(curves),
+        "series": series,
     }
     return _chart(options, f"{quantity} by epoch", lambda: [
         ("Epoch", *curves), *((i, *row) for i, row in enumerate(zip_longest(*curves.values()), 1)),
