@@ -150,10 +150,7 @@ def draw_run(
     directory: RunDirectory, report: Report, dataset: Dataset, predictions: RunPredictions,
     watcher: Watcher, *, seed: int = 0, files: bool = False,
 ) -> None:  # fmt: skip
-    """Write ``report.html``, ``README.md`` and, with ``files``, ``figures/`` as well.
-
-    After a training nobody has asked for these yet, and to draw them takes as long as the page.
-    """
+    """Write page and model card, and ``figures/``, for which a training has not been asked yet."""
     if not _page_wanted.get():
         return
     recipe, history = Run(directory.path).recipe, directory.read_history()

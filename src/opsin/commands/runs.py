@@ -213,15 +213,13 @@ class Run:
         image = ""
         # Without matplotlib, or from a damaged history, there is no picture.
         with contextlib.suppress(OpsinError, ValueError):
-            from opsin.report.figures.run_figures import draw_curves  # noqa: PLC0415  matplotlib
-            from opsin.report.figures.style import styled, svg_of  # noqa: PLC0415  likewise
+            from opsin.report.figures import run_figures, style  # noqa: PLC0415  matplotlib
 
             if len(history := self.history) > 1:
-                with styled():
-                    drawn = svg_of(draw_curves(history, self.report.training.unit)).encode()
-                data = base64.b64encode(drawn).decode("ascii")
-                words = "width='640' alt='Curves of accuracy and loss'"
-                image = f"<img {words} src='data:image/svg+xml;base64,{data}'>"
+                with style.styled():
+                    figure = run_figures.draw_curves(history, self.report.training.unit)
+                    data = base64.b64encode(style.svg_of(figure).encode()).decode("ascii")
+                image = f"<img width=640 alt='Curves' src='data:image/svg+xml;base64,{data}'>"
         return f"<table>{cells}</table>{image}"
 
 

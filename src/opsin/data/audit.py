@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from opsin.core.arguments import checked
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
 from opsin.core.stored_json import JsonObject
-from opsin.data.cache import as_keys, kept_arrays
+from opsin.data.cache import as_keys, index_key, kept_arrays
 from opsin.data.dataset import Dataset
 from opsin.data.image_tree import left_out_in_words
 from opsin.data.lazy_images import THREADS, Images
@@ -28,8 +27,6 @@ from opsin.data.spelling import alike_names
 # size are learnt unequally.
 _FEW, _UNBALANCED = 20, 10.0
 _BLOCK_PIXELS: Final = 1_000_000
-# Changes whenever the same images are measured otherwise.
-_VERSION: Final = "1"
 # A trait shared by more images is normal for the dataset; robust standard deviations (1.4826 times
 # the median absolute deviation) that make an outlier.
 _RARE, _FAR = 0.05, 5.0
@@ -224,11 +221,8 @@ def audit(dataset: Dataset, *, watcher: Watcher = SILENT) -> Audit:
         dataset: The images.
         watcher: Receives the progress of the work.
     """
-    digests = dataset.digests
-    key = hashlib.sha256(repr((_VERSION, dataset.images.shape[1:])).encode() + digests.tobytes())
-    looks = kept_arrays(
-        "looks", key.hexdigest(), lambda: measure(dataset.images, watcher=watcher)._asdict()
-    )
+    images, key = dataset.images, index_key("looks 1", dataset.digests.tobytes())
+    looks = kept_arrays("looks", key, lambda: measure(images, watcher=watcher)._asdict())
     odd = _odd_images(QualityMeasures(**looks), dataset.sizes)
     cases_by_kind = _copies(dataset) | _files(dataset) | _classes(dataset) | {
         kind: (len(cases), cases) for kind, cases in odd.items()

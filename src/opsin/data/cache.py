@@ -64,7 +64,7 @@ def kept_arrays(
         arrays = compute()
     # A failed write costs only time the next time.
     with contextlib.suppress(StorageError), atomic_file(file) as new, new.open("wb") as target:
-        np.savez(target, **arrays)
+        np.savez(target, allow_pickle=False, **arrays)
     return arrays
 
 

@@ -6,7 +6,6 @@ than unrelated images are (a ratio test, Lowe, IJCV 2004): all trousers of Fashi
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from dataclasses import dataclass
 from typing import Any, Final
@@ -76,10 +75,8 @@ def near_duplicates(
     images: Images, digests: NDArray[np.uint8], *, mirrored: bool, watcher: Watcher
 ) -> NearDuplicates:
     """Find near duplicates, or take them from the cache."""
-    flat = cache.as_keys(digests)
-    _, rows = np.unique(flat, return_index=True)
-    key = hashlib.sha256(repr((_VERSION, images.shape[1:], mirrored)).encode())
-    key.update(flat[rows].tobytes())
+    unique, rows = np.unique(cache.as_keys(digests), return_index=True)
+    key = cache.index_key(_VERSION, images.shape[1:], mirrored, unique.tobytes())
 
     def search() -> dict[str, NDArray[Any]]:
         found = find_near_duplicates(images, rows, mirrored=mirrored, watcher=watcher)
@@ -88,7 +85,7 @@ def near_duplicates(
         return vars(found) | {"pairs": index[found.pairs]}
 
     try:
-        kept = cache.kept_arrays("near", key.hexdigest(), search)
+        kept = cache.kept_arrays("near", key, search)
     except ImportError:
         watcher.note("only exact copies are found; for near ones: pip install 'opsin[evaluate]'")
         return NO_PAIRS
