@@ -15,6 +15,7 @@ pytest.importorskip("selenium")
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
+from opsin.core.artifacts.records import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.data.dataset import Dataset
 from opsin.studio.jobs.job import command
@@ -60,7 +61,7 @@ def job(running: StudioProcess) -> dict[str, Any]:
 
 def epochs(running: StudioProcess) -> int:
     directory = RunDirectory(running.runs / str(job(running)["run"]))
-    return len(directory.read_history())
+    return len(directory.lines(Epoch))
 
 
 @pytest.mark.slow

@@ -14,12 +14,12 @@ from rich.markup import escape
 from opsin.cli import options
 from opsin.cli.output import (
     DOCUMENT_BEGUN,
-    STOP_SAID,
     console,
     encoded,
     plain,
     print_json,
     say,
+    stop_is_reported,
     write_document,
 )
 from opsin.core.errors import ImageError, OpsinError, RecipeError
@@ -102,16 +102,13 @@ def predict(
 
         if plot is not None:
             raise RecipeError("Answers in a file are not drawn", "Leave --plot out.")
-        try:
+        with stop_is_reported():
             done = classify(
                 model, images, out=out, sort_into=sort_into, sort_by=by, top=top,
                 min_confidence=min_confidence, reject=reject, as_is=as_is, tta=tta, columns=columns,
                 follow_links=follow_links, outside=outside, shard=shard, on=on, device=device,
                 watcher=for_people(quiet=quiet),
             )  # fmt: skip
-        except KeyboardInterrupt:  # already reported, with how to resume
-            STOP_SAID.set()
-            raise typer.Exit(130) from None
         if as_json:
             print_json(done.model_dump(mode="json"))
         else:

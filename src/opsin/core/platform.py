@@ -126,18 +126,6 @@ def process_exists(pid: int) -> bool:
     return psutil.pid_exists(pid)
 
 
-def command_line(pid: int) -> str | None:
-    """The command line of a process; ``None`` if access is denied."""
-    import psutil  # noqa: PLC0415  0.04 s
-
-    try:
-        return " ".join(psutil.Process(pid).cmdline())
-    except psutil.NoSuchProcess:
-        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
-    except psutil.AccessDenied:
-        return None
-
-
 def interrupt(pid: int) -> None:
     """Ask a process to stop, as Ctrl-C does."""
     if sys.platform == "win32":
