@@ -60,6 +60,7 @@ TERMINAL = {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"}
 GUIDES: dict[str, tuple[str, ...]] = {
     "data": ("audit", "data", "move-a-collection"),
     "label": ("my-own-photos",),
+    "find": ("my-own-photos",),
     "embed": ("embed",),
     "train": ("my-own-photos", "few-images", "training", "repeats"),
     "resume": ("training",),

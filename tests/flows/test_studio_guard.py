@@ -185,16 +185,6 @@ def test_other_accounts_of_the_machine_are_strangers(running: StudioProcess) -> 
     assert upgrade(running.port, f"Cookie: {running.cookie}") == 101
 
 
-@pytest.mark.slow
-def test_a_restart_signs_nobody_out(tmp_path: Path) -> None:
-    with studio(tmp_path) as process:
-        cookie = process.cookie
-        process.kill(signal.SIGINT)
-        process.restart()
-        reply = httpx.get(process.address, headers={"cookie": cookie}, timeout=30)
-        assert (reply.status_code, httpx.get(process.address).status_code) == (200, 401)
-
-
 @needs_chromium
 def test_a_browser_enters_by_a_page_that_only_its_owner_reads(
     running: StudioProcess, tmp_path: Path

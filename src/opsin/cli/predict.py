@@ -166,7 +166,6 @@ class _AnswerPrinter:
             yield answer
 
     def print_all(self, answers: Iterable[Answered]) -> None:
-        """Print one answer with its bars, or many with a line each."""
         screen, rejects = console(), True
         for answer in self.draw(answers):
             rejects = rejects and answer.rejected is not None
@@ -204,7 +203,6 @@ class _AnswerPrinter:
 
 
 def _print_summary(done: Classified) -> None:
-    """Print what was written and sorted."""
     screen, new = console(), done.images - done.resumed
     speed = f" · {new / done.seconds:,.0f} images/s" if new and done.seconds > 1 else ""
     before = f", {done.resumed:,} of them before" if done.resumed else ""
@@ -228,7 +226,6 @@ def _print_summary(done: Classified) -> None:
 
 
 def _print_bars(screen: Console, prediction: Prediction, top: int) -> None:
-    """Print an answer with its bars."""
     best = prediction.top(top)
     width = max(len(name) for name, _ in best)
     name = plain(prediction.name)

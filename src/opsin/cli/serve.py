@@ -74,7 +74,6 @@ class _Address(Watcher):
     """Prints the address for scripts once the server is ready."""
 
     def fact(self, name: str, text: str) -> None:
-        """Print the address."""
         if name == "Page":
             print_json({"url": text})
 

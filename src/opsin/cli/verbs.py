@@ -41,9 +41,9 @@ def _about(
 
 #: Every verb of this package's modules, as the help lists them.
 VERBS: Final = (
-    "data", "label", "embed", "train", "resume", "import", "predict", "merge", "undo", "evaluate",
-    "inspect", "explain", "report", "runs", "compare", "export", "serve", "studio", "backbones",
-    "bench", "docs",
+    "data", "label", "find", "embed", "train", "resume", "import", "predict", "merge", "undo",
+    "evaluate", "inspect", "explain", "report", "runs", "compare", "export", "serve", "studio",
+    "backbones", "bench", "docs",
 )  # fmt: skip
 #: Verbs that run distributed under torchrun.
 _TOGETHER: Final = ("train", "resume")

@@ -22,12 +22,11 @@ from pydantic import (
     model_validator,
 )
 from pydantic.config import JsonDict
-from pydantic_core import PydanticCustomError
 
 from opsin.core.arguments import by_current_names
 from opsin.core.errors import RecipeError
 from opsin.core.metadata import Bits, Resize
-from opsin.core.platform import DEVICE_WORDS, DEVICES
+from opsin.core.platform import DEVICE_WORDS, known_device
 from opsin.core.stored_json import Json, JsonObject, first_fault
 
 #: Models without layers; `opsin.classical.classical_recipe` has their options.
@@ -39,16 +38,10 @@ Augmentation = Literal["none", "photos", "documents", "symbols"]
 Schedule = Literal["constant", "cosine", "one-cycle", "step"]
 
 
-def _known_device(device: str) -> str:
-    if not re.fullmatch(DEVICES, device):
-        raise PydanticCustomError("device", f"must be {DEVICE_WORDS}")
-    return device
-
-
-#: Where to compute; forms offer the common ones of `DEVICES`.
+#: Where to compute; forms offer the common ones.
 Device = Annotated[
     Literal["auto", "cpu", "cuda", "mps"] | str,
-    AfterValidator(_known_device),
+    AfterValidator(known_device),
     Field(
         description=f"Where to train, compute features and evaluate: {DEVICE_WORDS}.",
         json_schema_extra={"metavar": "DEVICE"},

@@ -109,7 +109,8 @@ def _parsed(text: str) -> Json:
 def first_fault(error: ValidationError) -> tuple[str, str]:
     """The first field that is wrong, and why; without its value, which is untrusted."""
     first = error.errors(include_url=False, include_input=False)[0]
-    return ".".join(map(str, first["loc"])), f"{first['msg'][:1].lower()}{first['msg'][1:]}"
+    rule = first["msg"].removeprefix("Value error, ")
+    return ".".join(map(str, first["loc"])), rule[:1].lower() + rule[1:]
 
 
 def finite(text: str) -> float:
