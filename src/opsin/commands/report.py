@@ -153,7 +153,7 @@ def draw_run(
     """Write page and model card, and ``figures/``, for which a training has not been asked yet."""
     if not _page_wanted.get():
         return
-    recipe, history = Run(directory.path).recipe, directory.read_history()
+    recipe, history = Run(directory.path).recipe, directory.lines(Epoch)
     images = _images(dataset, report, predictions.of(report.split), seed)
     drawings = _drawings(report, history, images)
     for name in (*drawings, "disturbed"):  # those of an earlier report, which drew others, too
