@@ -24,7 +24,7 @@ from opsin.labelling.agreement import Agreement, agreements
 from opsin.labelling.estimate import Estimate, answers_without_own, estimate_of, judge
 from opsin.labelling.groups import Group, groups_of, usual_number
 from opsin.labelling.heap import Heap, read_heap
-from opsin.labelling.label_file import Answer, Label, LabelFile
+from opsin.labelling.label_file import FOLDERS, Answer, Label, LabelFile
 from opsin.labelling.learner import FittedLearner, HeapLearner
 from opsin.labelling.questions import Asked, Why, next_rows
 
@@ -78,6 +78,7 @@ class _Known:
     classes: list[str]
     label_of: Ints  # each photograph's, or -1: ``int64[N]``
     others: Ints  # rows that are unclear, or of no class
+    by_hand: Ints  # rows that were sorted into folders, and not asked about
 
     @cached_property
     def rows(self) -> Ints:
@@ -141,6 +142,7 @@ class Labelling:
         self._judged: tuple[_Known, Estimate] | None = None
         self._spreads = False  # whether the random share says that spreading labels helps
         self._ahead: list[Asked] = []
+        self._grouped: tuple[int | None, list[Group]] = None, []
 
     @classmethod
     def open(
@@ -226,7 +228,7 @@ class Labelling:
         chosen += self._waiting[:wanted]
         free = set(self.file.ask((self._image(one.row) for one in chosen), self.who))
         asked = [one for one in chosen if self._image(one.row) in free]
-        guesses = self._guesses(np.array([one.row for one in asked], np.int64))
+        guesses = self.guesses(np.array([one.row for one in asked], np.int64))
         return [
             # In the overlap, a guess would repeat what somebody else has answered.
             Question(image=self.heap.names[one.row], why=one.why)
@@ -285,20 +287,39 @@ class Labelling:
             for who, answers in said.items()
         }
 
-    def _guesses(self, rows: Ints) -> list[tuple[str | None, float | None]]:
+    def guesses(self, rows: Ints) -> list[tuple[str | None, float | None]]:
         """The likeliest class of photographs and its probability; nothing without two classes."""
-        if self._taught is None or self._taught.fitted is None or not len(rows):
+        fitted = self._fitted
+        if self._taught is None or fitted is None or not len(rows):
             return [(None, None)] * len(rows)
-        known, answers = self._taught.known, self._taught.fitted.of(rows)
+        known, answers = self._taught.known, fitted.of(rows)
         names = [known.classes[known.present[0][label]] for label in answers.argmax(axis=1)]
         return list(zip(names, answers.max(axis=1).tolist(), strict=True))
 
     def groups(self, number: int | None = None) -> list[Group]:
-        """The photographs without a label in groups of like ones, the purest first."""
+        """The photographs without a label in groups of like ones, the purest first.
+
+        Groups stay as they are, without what is labelled meanwhile, until half of it is.
+        """
         if number is not None and number < 1:
             raise RecipeError(f"The number of groups must be 1 or more, not {number}")
         rows = self._open()
-        return groups_of(self.heap.points, rows, number or usual_number(len(rows)))
+        asked, groups = self._grouped
+        every = np.concatenate([np.zeros(0, np.int64), *(group.rows for group in groups)])
+        if asked != number or 2 * len(rows) <= len(every) or len(np.setdiff1d(rows, every)):
+            groups = groups_of(self.heap.points, rows, number or usual_number(len(rows)))
+            self._grouped = number, groups
+        left = [group._replace(rows=group.rows[np.isin(group.rows, rows)]) for group in groups]
+        return [group for group in left if len(group.rows)]
+
+    def like(self, row: int) -> Ints:
+        """The photographs without a label, those most like one first."""
+        rows, points = self._open(), self.heap.points
+        return rows[np.argsort(-(points[rows] @ points[row]), kind="stable")]
+
+    def set_aside(self) -> Ints:
+        """The photographs that are unclear, or of none of the classes."""
+        return self._now.others
 
     def thought_to_be(self, label: str) -> Ints:
         """The photographs without a label that are probably of a class, the least sure first."""
@@ -357,6 +378,7 @@ class Labelling:
         answered[known.rows] = True
         answered[known.others] = True
         order = self.heap.random_rows
+        order = order[~np.isin(order, known.by_hand)]  # nobody drew these at random
         first = int(np.argmin(answered[order])) if not answered[order].all() else len(order)
         return np.isin(known.rows, order[:first])
 
@@ -387,16 +409,19 @@ class Labelling:
         if self._known is None:
             classes, given = self.file.classes, self.file.now()
             number = {name: label for label, name in enumerate(classes)}
-            label_of, others = np.full(len(self.heap), -1), list[int]()
+            label_of, others, by_hand = np.full(len(self.heap), -1), list[int](), list[int]()
             for image, label in given.items():
                 row = self.heap.row_of.get(image)
                 if row is None:
                     continue  # it is gone from the heap
                 if label.label in number:
                     label_of[row] = number[label.label]
+                    by_hand += [row] if label.how == FOLDERS else []
                 else:
                     others.append(row)
-            self._known = _Known(classes, label_of, np.array(others, np.int64))
+            self._known = _Known(
+                classes, label_of, np.array(others, np.int64), np.array(by_hand, np.int64)
+            )
         return self._known
 
     @property
