@@ -44,6 +44,7 @@ def _about(
 VERBS: Final = {
     "data": "Show what a source holds: classes, counts, sizes and samples.",
     "label": "Label a heap of photographs with few questions, and see how good it is by now.",
+    "find": "Find the photographs of a heap that are most like some.",
     "embed": "Write what a pretrained network says of images into a file.",
     "train": "Train a classifier, evaluate it, and write its report.",
     "resume": "Continue a run that was stopped or killed where it left off.",

@@ -218,7 +218,7 @@ def test_a_project_is_removed_after_an_upload_into_it(
     window, begun = Window(studio, dataset), threading.Event()
     finish, removed = studio.uploads.finish, list[str]()
 
-    def slow(*given: Any, **named: Any) -> Path:
+    def slow(*given: Any, **named: Any) -> list[Path]:
         begun.set()
         removing.join(0.3)
         assert not removed

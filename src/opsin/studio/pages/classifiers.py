@@ -11,7 +11,6 @@ from nicegui import ui
 from opsin.core.errors import OpsinError
 from opsin.core.format import clock, counted, day, file_size
 from opsin.studio.context import Studio
-from opsin.studio.pages.compare import MOST
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.verdicts import right_of, span
 from opsin.studio.people import allows
@@ -36,10 +35,9 @@ async def show(studio: Studio) -> None:
 
     def enable() -> None:
         number = len(shown.selected)
-        compare.set_enabled(2 <= number <= MOST)
+        compare.set_enabled(number == 2)
         remove_button.set_enabled(number > 0 and allows("owner"))
-        hint.set_text(f"Select 2 to {MOST} to compare them." if number < 2
-                      else f"{counted(number, 'classifier')} selected.")  # fmt: skip
+        hint.set_text(f"{counted(number, 'classifier')} selected. Select 2 to compare them.")
 
     async def remove() -> None:
         """Remove the selected ones; those that are being trained stay."""

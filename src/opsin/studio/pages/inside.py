@@ -30,7 +30,7 @@ from opsin.studio.threads import IMAGES, UPLOADS
 from opsin.studio.ui import intake, kit, layout
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 from opsin.studio.ui.graph import Block, NetworkGraph, blocks_of, shape_in_words, title_of
-from opsin.studio.ui.lesson import LESSONS, lesson_view
+from opsin.studio.ui.lesson import convolution_view
 from opsin.studio.ui.maps import answer_view, bars, framed, in_percent
 from opsin.studio.ui.tables import table
 from opsin.studio.ui.waiting import Waiting
@@ -373,22 +373,19 @@ class _Inside:
                 kit.action(text, lambda: self._look_for(area, size)).classes("self-start")
 
     async def _lesson(self, area: ui.element, block: Block, **asked: str) -> None:
-        """Show the real numbers of a layer, or else of another one of its block."""
+        """Show the real numbers of a convolution, or else of another one of its block."""
         answer = await self.ask(area, "Computing an example", "lesson", **asked)
         if answer is None:
             return
-        lesson, terms = answer.values["lesson"], answer.values["terms"]
+        lesson, known = answer.values["lesson"], answer.values["terms"].get("convolution", ())
+        others = [layer.name for layer in block.layers if layer.name in known]
         with area:
-            if lesson is not None and lesson["term"] in LESSONS:
-                lesson_view(lesson, answer.src)
-                return
-        for layer in block.layers:
-            for term in LESSONS:
-                if layer.name in terms.get(term, ()):
-                    await self._lesson(area, block, term=term, layer=layer.name)
-                    return
-        with area:
-            kit.note("There is no example for this block. Choose one with a convolution.")
+            if lesson is not None and lesson["term"] == "convolution":
+                convolution_view(lesson, answer.src)
+            elif others:
+                await self._lesson(area, block, term="convolution", layer=others[0])
+            else:
+                kit.note("There is no example for this block. Choose one with a convolution.")
 
     async def _explain(self, area: ui.element) -> None:
         """Show heat maps with their checks, and the most similar training photographs."""

@@ -97,8 +97,7 @@ class _Results:
             kit.error_line(f"Its files are damaged: {row.cause}. Remove it, and train again.")
         elif row.has_classifier and row.model == IMPORTED:
             kit.empty("It was imported without photographs to test it on, so its accuracy is not "
-                      "known. Try it, or import it once more with photographs.",
-                      "Import it with photographs", "/import")  # fmt: skip
+                      "known.", "Try it", layout.address(project, "try", run=row.id))  # fmt: skip
         else:
             cause = f" {row.cause.rstrip('.')}." if row.cause else ""
             kit.empty(f"The training ended before the classifier was tested.{safe(cause, 400)}",

@@ -23,7 +23,7 @@ from opsin.core.files import FileStamp, file_stamp
 from opsin.core.format import about, count, counted, percent
 from opsin.data.image_tree import is_image_name, is_within, natural
 from opsin.data.images import content_of
-from opsin.data.sources.archive import is_archive, unpacked_folder
+from opsin.data.sources.archive import is_archive
 from opsin.runtime.prediction import NONE_OF_THESE, Prediction
 from opsin.studio.context import Studio
 from opsin.studio.datasets.uploads import SentFile, class_name, common_name, file_name
@@ -95,9 +95,8 @@ def read_answers(jobs: Queue, job_id: str) -> list[AnsweredImage]:
 def read_answered(jobs: Queue, job_id: str, place: int) -> GivenImage:
     """An image of a job's table by its place: of the job's folder or archive, and none beside."""
     images, argv = read_answers(jobs, job_id), jobs.get(job_id).argv
-    source = Path(argv[argv.index("predict") + 2])
     with contextlib.suppress(OSError, ValueError, IndexError, SourceError):
-        folder = (unpacked_folder(source) if is_archive(source) else source).resolve()
+        folder = Path(argv[argv.index("predict") + 2]).resolve()
         path = (folder / images[place].name).resolve()
         if place >= 0 and is_within(str(path), str(folder)):
             return GivenImage("", path.name, content_of(path, path.name))
@@ -173,11 +172,11 @@ class _Try:
         studio, run = self._studio, self._studio.runs.get(self._run.id)
         folder = new_output_folder(studio.jobs)
         name = files[0]["name"] if len(files) == 1 else f"{count(len(files))} photographs"
-        into, table = folder / file_name(common_name(files)), folder.absolute() / "answers.csv"
+        into, table = folder.absolute() / file_name(common_name(files)), folder / "answers.csv"
         title = f"{safe(name, 60)} by {safe(self._project.title_of(self._run), 60)}"
         try:
-            source = studio.uploads.finish(files, into, loose="images", needs="viewer").absolute()
-            argv = command("predict", run.path.absolute(), source, "--out", table)
+            studio.uploads.finish(files, into, loose="images", needs="viewer")
+            argv = command("predict", run.path.absolute(), into, "--out", table.absolute())
             return studio.jobs.add("predict", title, argv, run=run.path.name).id
         except OpsinError:  # such as: too many wait
             shutil.rmtree(folder, ignore_errors=True)

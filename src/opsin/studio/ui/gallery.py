@@ -21,8 +21,8 @@ Mark = Literal["", "right", "wrong", "corrected", "left out"]
 _FIRST: Final = 24
 _MOST: Final = 600
 _CAPTION: Final = 44
-# The keys of the first classes; u undoes.
-_KEYS: Final = "123456789abcdefghijklmnopqrstvwxyz"
+# The keys of the first classes; f finds like ones, m and x set aside, u undoes.
+_KEYS: Final = "123456789abcdeghijklnopqrstvwyz"
 # Classes up to which each has a button.
 _BUTTONS: Final = 12
 
