@@ -153,7 +153,7 @@ def draw_run(
     """Write ``figures/``, ``report.html`` and ``README.md`` from the run's files and images."""
     if not _page_wanted.get():
         return
-    recipe, history = Run(directory.path).recipe, directory.read_history()
+    recipe, history = Run(directory.path).recipe, directory.lines(Epoch)
     images = _images(dataset, report, predictions.of(report.split), seed)
     drawings = _drawings(report, history, images)
     watcher.begin("Report", len(drawings) + 1, "figures")

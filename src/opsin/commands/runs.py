@@ -115,7 +115,7 @@ class Run:
     @property
     def history(self) -> History:
         """The figures of each epoch as a list; ``history.frame()`` is a data frame."""
-        return History(self.directory.read_history())
+        return History(self.directory.lines(Epoch))
 
     @property
     def report(self) -> run_report.Report:
