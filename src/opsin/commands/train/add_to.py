@@ -201,16 +201,18 @@ def _corrections(
     ]
 
 
-def compared(directory: RunDirectory, run: str) -> Added | None:
-    """The old images before and after, and the new ones; ``None`` if the run is gone."""
-    report = directory.read(Report)
+def compared(directory: RunDirectory, report: Report, run: str | None) -> Report:
+    """A report with the old images before and after, and the new ones, unless the run is gone."""
+    if run is None:
+        return report
+    report.write(directory.path)  # it is compared
     try:
         pair = compare(run, directory.path)
         before = RunDirectory.open(run)
         known = set(map(bytes, before.load_arrays(before.split)["digests"]))
         earlier = before.read(DatasetRecord).classes
     except OpsinError:
-        return None
+        return report
     predicted = RunPredictions.read(directory).of(report.split)
     digests = directory.load_arrays(directory.split)["digests"][predicted.rows]
     new = np.array([bytes(digest) not in known for digest in digests], bool)
@@ -231,4 +233,5 @@ def compared(directory: RunDirectory, run: str) -> Added | None:
         better=None if test.better is None else "before" if test.better == "A" else "after",
         classes=classes, notes=list(pair.notes),
     )  # fmt: skip
-    return added.model_copy(update={"sentence": added.words()})
+    added = added.model_copy(update={"sentence": added.words()})
+    return report.model_copy(update={"added": added})

@@ -107,9 +107,7 @@ def finish(
         file=facts, looks=count_looks(directory, directory.read(DatasetRecord).test_set),
         ood=made.ood, seconds=dict(seconds), failures=failures,
     )  # fmt: skip
-    if learner.recipe.added_to is not None:
-        report.write(directory.path)  # which is compared
-        report = report.model_copy(update={"added": compared(directory, learner.recipe.added_to)})
+    report = compared(directory, report, learner.recipe.added_to)
     with page.best_effort("the report's page", watcher):
         page.draw_run(directory, report, dataset, evaluation.predictions, watcher)
     seconds["report"] = time.perf_counter() - at
