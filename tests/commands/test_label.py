@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import opsin
 from opsin.core.errors import RecipeError, SourceError, StorageError
@@ -67,6 +68,22 @@ def test_the_command_line_says_one_json_object(heap: Path) -> None:
     said = json.loads(done.stdout)
     assert said["progress"]["counts"] == {"dots": 0, "lines": 0}
     assert {"image", "guess", "probability", "why"} == set(said["next"][0])
+
+
+def test_a_photograph_vanishes_or_changes_while_it_is_asked(heap: Path, tmp_path: Path) -> None:
+    asked = opsin.label(heap, next=30, backbone=NETWORK).next
+    table = {question.image: kind_of(question.image) for question in asked}
+    opsin.label(heap, labels=write_answers(tmp_path / "1.csv", table), backbone=NETWORK)
+    (heap / "lines-1.png").unlink()
+    shutil.copy(heap / "broken.png", heap / "lines-4.png")
+    Image.new("RGB", (48, 48), "red").save(heap / "plain-2.png")
+    done = opsin.label(heap, write="folders", out=tmp_path / "out", next=5, backbone=NETWORK)
+    assert (done.progress.labelled, done.progress.images) == (27, 28)
+    assert {path.name for path in (tmp_path / "out").glob("*/*.png")} >= {"lines-7.png"}
+    assert not list((tmp_path / "out").glob("*/plain-2.png"))
+    assert [question.image for question in done.next] == ["plain-2.png"]  # another photograph
+    with pytest.raises(SourceError, match="no photograph 'lines-"):
+        opsin.label(heap, labels=tmp_path / "1.csv", backbone=NETWORK)
 
 
 def test_two_people_agree(heap: Path, tmp_path: Path) -> None:

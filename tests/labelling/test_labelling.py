@@ -142,6 +142,16 @@ def test_many_corrections_are_learnt_at_once(heap: Labelling) -> None:
     assert (heap.progress().accuracy, [one.guess for one in heap.next(10)]) == before
 
 
+def test_five_hundred_classes(tmp_path: Path) -> None:
+    points, _ = clouds(1_500, spread=2.0)
+    names = [f"種 {number}" for number in range(500)]
+    heap = Labelling(heap_of(points), LabelFile(tmp_path / "labels.sqlite", names))
+    heap.label({str(row): names[row % 500] for row in range(1_000)})
+    assert {one.guess for one in heap.next(20)} <= {*names}
+    assert sum(heap.progress().counts.values()) == 1_000
+    assert len(heap.doubts(5)) == 5
+
+
 def test_copies_are_asked_about_once(tmp_path: Path) -> None:
     points, _ = clouds(20)
     heap = heap_of(np.concatenate([points, points]))
