@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any, Final
 
 from opsin.core.child_process import error_from
+from opsin.core.errors import OpsinError
 from opsin.studio.child import Child, OnProgress
-from opsin.studio.datasets.catalogue import Library, LibraryDataset
+from opsin.studio.datasets.catalogue import Library
 from opsin.studio.datasets.uploads import TRAY
 
 # Most processes, and seconds without a question after which one ends.
@@ -37,40 +39,44 @@ class Sorting:
         self._sorters: dict[str, _Sorter] = {}  # the least recently used first
 
     async def ask(
-        self, set_id: str, do: str, *, on_progress: OnProgress = lambda *_: None, **options: object
-    ) -> Any:
-        """The answer to a question; all who wait hear how far the work is."""
-        sorter = self._sorter(self._sets.get(set_id))
+        self, set_id: str, do: str, who: str, *, on_progress: OnProgress = lambda *_: None,
+        **asked: object,
+    ) -> Any:  # fmt: skip
+        """The answer to somebody's question; all who wait hear how far the work is."""
+        sorter, place = self._sorter(set_id), str(self._sets.get(set_id).place)
         sorter.waiting.append(on_progress)
         try:
             async with sorter.turn:
                 if sorter.timer is not None:
                     sorter.timer.cancel()
-                try:
-                    answer, _ = await sorter.ask({"do": do, "with": options}, b"", sorter.tell)
-                except BaseException:
-                    sorter.kill()
-                    raise
+                question = {"do": do, "who": who, "asked": asked}
+                answer, _ = await sorter.ask(question, b"", sorter.tell)
                 sorter.timer = asyncio.get_running_loop().call_later(_IDLE, sorter.kill)
+        except BaseException:
+            sorter.kill()  # its next answer would be to this question
+            raise
         finally:
             sorter.waiting.remove(on_progress)
-        if "error" in answer:
-            place = str(self._sets.get(set_id).place)  # no page shows a path
+        if "error" in answer:  # no page shows a path
             raise error_from([part.replace(place, "the project") for part in answer["error"]])
         return answer["said"]
 
-    def _sorter(self, dataset: LibraryDataset) -> _Sorter:
-        sorter = self._sorters.pop(dataset.id, None)
+    async def leave(self, set_id: str, who: str) -> None:
+        """Let others be asked what somebody was asked."""
+        if set_id in self._sorters and self._sorters[set_id].alive:
+            with contextlib.suppress(OpsinError):
+                await self.ask(set_id, "leave", who)
+
+    def _sorter(self, set_id: str) -> _Sorter:
+        dataset, sorter = self._sets.get(set_id), self._sorters.pop(set_id, None)
         if sorter is None or not (sorter.alive or sorter.process is None):
-            folder = self._sets.folder(dataset.id)
-            files = self._sets.corrections_path(dataset.id), folder / "labels.sqlite"
-            sorter = _Sorter(
-                [str(path) for path in (dataset.place, dataset.place.parent / TRAY, *files)]
-            )
-        self._sorters[dataset.id] = sorter
-        for id_ in [*self._sorters][:-_MOST]:
-            if not self._sorters[id_].turn.locked():
-                self._sorters.pop(id_).kill()
+            labels = self._sets.folder(set_id) / "labels.sqlite"
+            tray, corrections = dataset.place.parent / TRAY, self._sets.corrections_path(set_id)
+            sorter = _Sorter([*map(str, (dataset.place, tray, corrections, labels))])
+        self._sorters[set_id] = sorter
+        for other in [*self._sorters][:-_MOST]:
+            if not self._sorters[other].turn.locked():
+                self._sorters.pop(other).kill()
         return sorter
 
     async def stop(self) -> None:
