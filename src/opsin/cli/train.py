@@ -136,7 +136,6 @@ def _exit_with(*, stopped: bool, diverged: bool) -> None:
 
 
 def _show_plan(planned: Plan, *, as_json: bool) -> None:
-    """Print a plan: its layers, choices with reasons, and cost."""
     from opsin.commands.train.words import plan_in_words  # noqa: PLC0415  needs what trains
 
     if as_json:
@@ -152,7 +151,6 @@ def _show_plan(planned: Plan, *, as_json: bool) -> None:
 
 
 def _show_repeats(repeats: Repeats, *, as_json: bool) -> None:
-    """Print a row for each run, mean and deviation, and how to read them."""
     summary, labels = repeats.summary, str(repeats.labels) if repeats.labels else None
     if as_json:
         figures = summary.model_dump(mode="json", exclude_unset=True)
@@ -177,7 +175,6 @@ def _show_repeats(repeats: Repeats, *, as_json: bool) -> None:
 
 
 def _repeats_table(repeats: Repeats) -> Table:
-    """Return a row for each run, and the last for their mean and deviation."""
     summary = repeats.summary
     kind = "Fold" if summary.kind == "folds" else "Seed"
     table = columns("Run", figures=(kind, "Accuracy", "Log loss", "Time"))

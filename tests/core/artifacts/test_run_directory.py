@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.core.artifacts.records import NAME_MOST, RunNotes, RunStatus
+from opsin.core.artifacts.records import NAME_MOST, Epoch, RunNotes, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory, find_classifier
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RunError
@@ -63,7 +63,7 @@ def test_a_history_line_cut_by_a_crash_is_left_out(tmp_path: Path, end: str) -> 
     run.append(made_epoch(2))
     with run.history.open("a") as file:
         file.write(end)
-    assert [event.epoch for event in run.read_history()] == [1, 2]
+    assert [event.epoch for event in run.lines(Epoch)] == [1, 2]
 
 
 def test_a_file_of_arrays_that_states_too_much_is_damaged(tmp_path: Path) -> None:

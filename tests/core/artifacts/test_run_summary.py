@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import opsin
 from opsin.cli.runs import runs
 from opsin.commands.test_set_usage import count_looks
-from opsin.core.artifacts.records import DatasetRecord, EpochConfusion
+from opsin.core.artifacts.records import DatasetRecord, Epoch, EpochConfusion
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import summarise
 from opsin.core.errors import OpsinError, RunError
@@ -106,7 +106,7 @@ def check_row(root: Path) -> None:
 def check_readers(run: RunDirectory) -> None:
     """Each reader of a run's files returns something, or says why not."""
     for read in (
-        run.read_history, lambda: run.lines(EpochConfusion), run.read_notes, run.state,
+        lambda: run.lines(Epoch), lambda: run.lines(EpochConfusion), run.read_notes, run.state,
         run.location,
         lambda: run.cut_history(1), lambda: run.read(DatasetRecord), lambda: recipe_of_run(run),
         lambda: count_looks(run, "x"), lambda: opsin.list_runs(run.path.parent)[0].recipe,

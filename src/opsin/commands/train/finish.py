@@ -67,7 +67,7 @@ def finish(
     file = made.classifier
     if file.device != CPU:  # parity is a promise of the CPU
         file = Classifier.of_content(file.path, file.content, most=None)
-    difference = learner.difference(file, dataset.images[rows])
+    difference = learner.difference(file, rows)
     if directory.predictions.is_file():  # it was evaluated, and then went on
         test_set = directory.read(DatasetRecord).test_set
         note_look(directory, test_set, len(dataset.split.test), None, watcher=watcher)

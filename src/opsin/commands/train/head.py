@@ -328,9 +328,12 @@ class HeadLearner(Learner):
         """The better file."""
         return self.exported
 
-    def difference(self, file: Classifier, images: NDArray[np.uint8]) -> float:
-        """Compare the file with scikit-learn."""
-        return fitted_file.check_parity(file, self.fitted, images)
+    def difference(self, file: Classifier, rows: NDArray[np.int64]) -> float:
+        """Compare the file with scikit-learn, or the head on the features that it was fitted to."""
+        images, known, embedding = self.dataset.images[rows], self.exported.known, None
+        if known is not None and self.exported.device == CPU:
+            embedding = self.fitted.projection.transform(known[1][rows])
+        return fitted_file.check_parity(file, self.fitted, images, embedding)
 
     def facts(self, *, interrupted: bool) -> TrainingFacts:
         """The number of images that it was fitted to."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal, Self
 
@@ -19,7 +18,7 @@ from opsin.core.errors import RunError
 from opsin.core.files import open_regular
 from opsin.core.metadata import Count, Preparation, limited_text
 from opsin.core.storage import write_json
-from opsin.core.stored_json import JsonObject, read_json, read_json_lines
+from opsin.core.stored_json import first_fault, read_json
 
 #: Latest accepted time, in seconds since 1970: about the year 9900.
 LATEST: Final = 2.5e11
@@ -72,7 +71,7 @@ class Artifact(Stored):
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            raise damaged(file, first_of(error)) from error
+            raise damaged(file, ": ".join(first_fault(error))[:300]) from error
 
     def write(self, folder: Path) -> None:
         """Write the file into a folder."""
@@ -80,28 +79,10 @@ class Artifact(Stored):
         write_json(folder / self.FILE, {"format": self.FORMAT} | content)
 
 
-def read_objects(file: Path, *, skip: bool = False) -> list[JsonObject]:
-    """Read a file of JSON lines up to the first that is no object; no link is followed."""
-    if not os.path.lexists(file):
-        return []
-    try:
-        with open_regular(file, follow_links=False) as stream:
-            return read_json_lines(stream, skip=skip)
-    except (OSError, ValueError) as error:
-        raise damaged(file, error) from error
-
-
 def damaged(file: Path, why: Exception | str) -> RunError:
     """The error of a file that does not hold what Opsin writes."""
     reason = why.strerror if isinstance(why, OSError) else str(why)
     return RunError(f"{file} is damaged ({reason})", "Restore the file or train again.")
-
-
-def first_of(error: ValidationError) -> str:
-    """The first validation error, without the offending value: it is untrusted."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
-    return f"{field}: {first['msg'][:1].lower()}{first['msg'][1:]}"[:300]
 
 
 class Location(Stored):

@@ -23,7 +23,7 @@ from opsin.core.files import ConfinedDir, free_name, open_regular
 from opsin.core.platform import process_exists
 from opsin.core.storage import atomic_file, storage_errors, write_bytes
 from opsin.core.stored_arrays import StoredArrays
-from opsin.core.stored_json import MOST
+from opsin.core.stored_json import read_json_lines
 
 A = TypeVar("A", bound=records.Artifact)
 L = TypeVar("L", bound=records.Line)
@@ -193,40 +193,28 @@ class RunDirectory:
                 os.fsync(stream.fileno())
 
     def lines(self, kind: type[L]) -> list[L]:
-        """The valid lines of a kind's file."""
-        lines = []
-        for line in records.read_objects(self.path / kind.FILE, skip=True):
-            with contextlib.suppress(ValidationError):
-                lines.append(kind.model_validate(line))
+        """The valid lines of a kind's file; no link is followed."""
+        file, lines = self.path / kind.FILE, []
+        if os.path.lexists(file):
+            try:
+                with open_regular(file, follow_links=False) as stream:
+                    objects = read_json_lines(stream)
+            except (OSError, ValueError) as error:
+                raise records.damaged(file, error) from error
+            for line in objects:
+                with contextlib.suppress(ValidationError):
+                    lines.append(kind.model_validate(line))
         return lines
 
-    def cut_history(self, events: int) -> None:
-        """Keep only the first lines of ``history.jsonl``, and their confusion matrices."""
-        if self.history.is_file():
-            with (
-                storage_errors(self.history),
-                open_regular(self.history, follow_links=False) as file,
-            ):
-                lines = file.read(MOST).splitlines(keepends=True)
-            if len(lines) > events:
-                write_bytes(self.history, b"".join(lines[:events]))
-        if self.confusions.is_file():
-            # By epoch number: the last line may be cut short, or have no event yet.
-            kept = {epoch.epoch for epoch in self.read_history()}
-            matrices = [
-                matrix for matrix in self.lines(records.EpochConfusion) if matrix.epoch in kept
-            ]
-            text = "".join(matrix.model_dump_json() + "\n" for matrix in matrices)
-            write_bytes(self.confusions, text.encode())
-
-    def read_history(self) -> list[records.Epoch]:
-        """The epochs so far; a last line cut short by a crash is left out."""
-        try:
-            return [
-                records.Epoch.model_validate(line) for line in records.read_objects(self.history)
-            ]
-        except ValidationError as error:
-            raise records.damaged(self.history, records.first_of(error)) from error
+    def cut_history(self, epochs: int) -> None:
+        """Keep only the first epochs, and their confusion matrices."""
+        history = self.lines(records.Epoch)[:epochs]
+        # By number: the last matrix may have no epoch yet.
+        kept = {epoch.epoch for epoch in history}
+        matrices = [each for each in self.lines(records.EpochConfusion) if each.epoch in kept]
+        for file, lines in ((self.history, history), (self.confusions, matrices)):
+            if file.is_file():
+                write_bytes(file, "".join(f"{line.model_dump_json()}\n" for line in lines).encode())
 
     def read(self, kind: type[A]) -> A:
         """Read one of the directory's JSON files."""

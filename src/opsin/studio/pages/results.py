@@ -9,7 +9,7 @@ from typing import Final
 
 from nicegui import ui
 
-from opsin.core.artifacts.records import IMPORTED
+from opsin.core.artifacts.records import IMPORTED, Epoch
 from opsin.core.artifacts.run_report import PartFigures, RecordedRecipe, Report, SuspectedLabel
 from opsin.core.errors import OpsinError
 from opsin.core.format import ago, clock, count, counted, file_size
@@ -76,8 +76,7 @@ class _Results:
             if row.note:
                 kit.note(row.note)
             if row.state == "running":
-                kit.empty("It is being trained. The results appear here when it is done.",
-                          "Watch the training", layout.address(self._project, "train"))  # fmt: skip
+                kit.empty("It is being trained. The results appear here when it is done.")
             elif row.accuracy is None:
                 self._without_figures()
             else:
@@ -305,7 +304,7 @@ class _Results:
             kit.note(f"{name}: {reason}")
         history = []
         if self._row.in_steps:
-            history = await asyncio.to_thread(images.run.read_history)
+            history = await asyncio.to_thread(images.run.lines, Epoch)
         if len(history) > 1:
             with ui.element("div").classes("columns"):
                 for title, fields in charts.CURVES.items():
