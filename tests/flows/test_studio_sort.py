@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +14,6 @@ pytest.importorskip("sklearn")
 
 from PIL import Image
 from selenium import webdriver
-from selenium.webdriver.common.action_chains import ActionChains
 
 from opsin.labelling.label_file import FOLDERS, LabelFile
 from tests.accessibility import needs_axe, prefer, violations
@@ -24,13 +21,12 @@ from tests.browser import needs_chromium, resize
 from tests.studio_browser import (
     StudioProcess,
     complaints,
-    one,
     requests_elsewhere,
     shown,
     sideways,
     studio,
 )  # fmt: skip
-from tests.studio_visit import Visit
+from tests.studio_visit import ACTIVE, Visit, answer_questions, asked, name_groups
 
 pytestmark = [needs_chromium, needs_axe]
 
@@ -70,63 +66,6 @@ def kind(name: str) -> str:
     return KINDS[int(name.partition("img-")[2][:3]) % 3]
 
 
-def press(browser: webdriver.Chrome, key: str) -> None:
-    ActionChains(browser).send_keys(key).perform()
-
-
-def asked(browser: webdriver.Chrome) -> str:
-    return str(one(browser, ".photo").get_attribute("alt"))
-
-
-def active(browser: webdriver.Chrome) -> str:
-    """Return the first photograph of the outlined group."""
-    return str(one(browser, ".active .gallery-item").get_attribute("aria-label"))
-
-
-def differs(
-    look: Callable[[webdriver.Chrome], str], browser: webdriver.Chrome, before: str
-) -> bool:
-    return look(browser) != before
-
-
-def is_asked(browser: webdriver.Chrome, name: str) -> bool:
-    return asked(browser) == name
-
-
-def name_groups(visit: Visit, count: int) -> list[str]:
-    """Name groups, the first of a kind by typing and others by a key; return the classes."""
-    names: list[str] = []
-    for _ in range(count):
-        first = active(visit.browser)
-        name = kind(first)
-        if name in names:
-            press(visit.browser, str(sorted(names).index(name) + 1))
-            visit.actions += 1
-        else:
-            visit.write(name, "//*[contains(@class, 'active')]//input")
-            names.append(name)
-            visit.browser.execute_script("document.activeElement.blur()")
-        visit.until(partial(differs, active, visit.browser, first))
-    return sorted(names)
-
-
-def answer(visit: Visit, classes: list[str], count: int) -> float:
-    """Answer questions by keys, and take one back; return the slowest one's seconds."""
-    slowest = 0.0
-    for number in range(count):
-        before = asked(visit.browser)
-        key = str(classes.index(kind(before)) + 1) if kind(before) in classes else "x"
-        began = time.monotonic()
-        press(visit.browser, key)
-        visit.until(partial(differs, asked, visit.browser, before))
-        slowest = max(slowest, time.monotonic() - began)
-        visit.actions += 1
-        if number == 3:
-            press(visit.browser, "u")
-            visit.until(partial(is_asked, visit.browser, before))
-    return slowest
-
-
 def said(labels: Path) -> set[str]:
     """Return how the photographs got their labels."""
     file = LabelFile(labels)
@@ -144,13 +83,13 @@ def test_a_heap_becomes_a_classifier(
     visit.reach("/photos")
     visit.click("Sort them")
     visit.reach("/sort")
-    visit.see("//*[contains(@class, 'active')]//*[contains(@class, 'gallery-item')]")
+    visit.see(f"{ACTIVE}//*[contains(@class, 'gallery-item')]")
     assert violations(browser) == []
-    classes = name_groups(visit, 6)
+    classes = name_groups(visit, kind, 6)
     assert len(classes) > 1
     visit.click("Questions", "//*[contains(@class, 'views')]")
     visit.until(lambda: "Enter" in shown(browser) and asked(browser))
-    slowest = answer(visit, classes, 40)
+    slowest = answer_questions(visit, kind, classes, 40)
     visit.until(lambda: "% right" in shown(browser) or "more random" in shown(browser))
     for scheme in ("light", "dark"):
         prefer(browser, scheme)
