@@ -59,7 +59,13 @@ from opsin.core.storage import write_json
 from opsin.data.cache import digest_rows
 from opsin.data.dataset import Dataset
 from opsin.evaluation.out_of_distribution import strange_images
-from opsin.evaluation.out_of_fold import OutOfFold, folds_of, most_folds, out_of_fold
+from opsin.evaluation.out_of_fold import (
+    OutOfFold,
+    folds_of,
+    joined_folds,
+    most_folds,
+    out_of_fold,
+)
 from opsin.onnx_files.postprocessing import FEATURES
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Answers
@@ -230,6 +236,8 @@ class HeadLearner(Learner):
         seed, most = self.recipe.training.seed, most_folds(len(dataset))
         by_all = not len(dataset.split.val)
         folds = folds_of(dataset.labels, dataset.units, seed, most) if by_all else []
+        if dataset.fold is not None:
+            folds = joined_folds(dataset.fold, dataset.labels, dataset.units, seed)
         search = HeadSearch(
             BackboneFeatures(backbone, self.shape, backbone.at, views), self.features,
             labels=dataset.labels, units=dataset.units,
