@@ -122,7 +122,7 @@ def sort_heap(visit: Visit, photos: Path, new: Path) -> Figures:
     visit.click("Sort them")
     visit.reach("/sort")
     classes = name_groups(visit, class_of, GROUPS)
-    figures = {"groups": visit.actions, "groups, seconds": visit.seconds}
+    figures: Figures = {"groups": visit.actions, "groups, seconds": visit.seconds}
     visit.click("Questions", "//*[contains(@class, 'views')]")
     visit.until(lambda: asked(visit.browser))
     figures["slowest question"] = answer_questions(visit, class_of, classes, QUESTIONS)

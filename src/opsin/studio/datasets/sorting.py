@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from pathlib import Path
 from typing import Any, Final
 
 from opsin.core.child_process import error_from
 from opsin.core.errors import OpsinError
+from opsin.labelling.label_file import LabelFile
 from opsin.studio.child import Child, OnProgress
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.datasets.uploads import TRAY
@@ -15,6 +17,21 @@ from opsin.studio.datasets.uploads import TRAY
 # Most processes, and seconds without a question after which one ends.
 _MOST: Final = 2
 _IDLE: Final = 900.0
+
+
+def labels_of(sets: Library, set_id: str) -> Path:
+    """The file of who said what about a dataset's photographs."""
+    return sets.folder(set_id) / "labels.sqlite"
+
+
+def set_aside(labels: Path) -> dict[str, str]:
+    """What was said instead of a class about photographs, by their names."""
+    if not labels.is_file():
+        return {}
+    with contextlib.closing(LabelFile(labels)) as file:
+        words = {"none": "none of the classes", "unclear": "unclear"}
+        held = file.now().values()
+    return {one.name: words[one.answer] for one in held if one.answer in words}
 
 
 class _Sorter(Child):
@@ -70,9 +87,9 @@ class Sorting:
     def _sorter(self, set_id: str) -> _Sorter:
         dataset, sorter = self._sets.get(set_id), self._sorters.pop(set_id, None)
         if sorter is None or not (sorter.alive or sorter.process is None):
-            labels = self._sets.folder(set_id) / "labels.sqlite"
             tray, corrections = dataset.place.parent / TRAY, self._sets.corrections_path(set_id)
-            sorter = _Sorter([*map(str, (dataset.place, tray, corrections, labels))])
+            files = dataset.place, tray, corrections, labels_of(self._sets, set_id)
+            sorter = _Sorter([*map(str, files)])
         self._sorters[set_id] = sorter
         for other in [*self._sorters][:-_MOST]:
             if not self._sorters[other].turn.locked():

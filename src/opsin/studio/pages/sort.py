@@ -169,7 +169,7 @@ class _Sort:
                     self._done.append((partial(ask, answer=""), photos))
                 else:
                     text, when = await self._move(names, answer)
-                    undo = partial(self._studio.albums.undo, self.id, when)
+                    undo = partial(self._studio.albums.undo, self.id, when, earlier=True)
                     self._done.append((undo, photos))
             said = asyncio.ensure_future(ask(answer=answer))  # before the change is heard of
             self._frame.undo.offer(text, self.undo)
