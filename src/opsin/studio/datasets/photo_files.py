@@ -138,9 +138,7 @@ class PhotoFiles:
             meant = next((one for one in changes if one.when == only and not one.labels), None)
             if not earlier or meant is None:
                 raise SourceError("Something else was changed since", "Use Undo on Photos.")
-            back = [
-                (after, old) for old, after in meant.moves if old and self._path(after).exists()
-            ]
+            moves = [(new, old) for old, new in meant.moves if old and self._path(new).exists()]
             self.make(f"Undid: {meant.text}", moves)
             return meant.text
         if not changes:
