@@ -183,12 +183,13 @@ class _LabelWorker(Watcher):
         corrected = dict[str, str]()
         if self._corrections.is_file():
             corrected = {row.name: row.label for row in read_corrections(self._corrections)}
-        tops = [(path.name, path) for path in self._folder.iterdir() if is_visible(path.name)]
-        for class_, top in [*sorted(tops), ("", self._tray)]:
-            for folder, inner, names in os.walk(top) if not top.is_symlink() else ():
+        folders = sorted(path.name for path in self._folder.iterdir() if is_visible(path.name))
+        for class_, top in [*((name, name) for name in folders), ("", f"../{self._tray.name}")]:
+            root = f"{self._folder}/{top}"
+            for folder, inner, names in os.walk(root) if not Path(root).is_symlink() else ():
                 inner[:] = filter(is_visible, inner)
                 for path in (f"{folder}/{name}" for name in names if is_visible(name)):
-                    state, name = os.lstat(path), os.path.relpath(path, self._folder)
+                    state, name = os.lstat(path), path.removeprefix(f"{self._folder}/")
                     kept = is_image_name(path) and corrected.get(name) not in ("", LEFT_OUT)
                     if kept and stat.S_ISREG(state.st_mode):
                         key = f"{state.st_ino}-{state.st_mtime_ns}-{state.st_size}"

@@ -123,7 +123,10 @@ class _Sort:
             for view in ("groups", "questions"):
                 link = ui.link(view.capitalize(), address(self.id, "sort", view=view))
                 link.props('aria-current="page"' if view == self._here else "")
-            with kit.action("More views", None, kind="quiet", icon="expand_more"), ui.menu():
+            with (
+                kit.action("More views", None, kind="quiet").props("icon-right=expand_more"),
+                ui.menu(),
+            ):
                 for view in ("doubts", "map", "aside"):
                     ui.menu_item(_GRIDS[view][0], partial(self.go, view))
                 for name in album.classes[:_BUTTONS]:
@@ -522,7 +525,7 @@ class _Grid:
             return
         with self._place:
             points = [(*one["at"], one["words"]) for one in found]
-            map_chart(points, lambda chosen: self._put([photos[at] for at in chosen]))
+            map_chart(points, lambda chosen: self._surround([photos[at] for at in chosen]))
 
     async def refresh(self) -> None:
         self._put(self._photos)
@@ -555,6 +558,10 @@ class _Grid:
             if chosen == 1:
                 like = partial(self._page.go, "like", self._photos[self._gallery.chosen[0]][0])
                 kit.action("Find like this", like, kind="quiet")
+
+    def _surround(self, photos: Sequence[Photo]) -> None:
+        self._put(photos)
+        self._choose_all()
 
     def _choose_all(self) -> None:
         self._gallery.choose(range(len(self._photos)))

@@ -164,10 +164,13 @@ def map_chart(
     places = [[i for i, point in enumerate(points) if point[2] == class_] for class_ in classes]
     hidden = {"type": "value", "show": False, "scale": True}
     options = {
-        "grid": {"left": 8, "right": 8, "top": 40, "bottom": 8}, "xAxis": hidden, "yAxis": hidden,
+        "grid": {"left": 8, "right": 8, "top": 40, "bottom": 32}, "xAxis": hidden, "yAxis": hidden,
         "tooltip": {"show": False},
-        "legend": {"top": 0, "left": 0, "right": 200, "itemGap": 24, "textStyle": _TEXT},
-        "toolbox": {"right": 96, "feature": {"brush": {"type": ["polygon", "rect", "clear"]}}},
+        "legend": {"top": 0, "left": 0, "right": 96, "itemGap": 24, "textStyle": _TEXT},
+        "toolbox": {
+            "left": 0, "bottom": 0, "feature": {"brush": {"type": ["polygon", "rect", "clear"]}},
+            "iconStyle": {"borderColor": "var(--ink)"},
+        },
         "brush": {"throttleType": "debounce", "throttleDelay": 300},
         "series": [
             {"type": "scatter", "name": safe(class_, 24) or "Not sorted yet", "symbolSize": 9,
