@@ -45,7 +45,7 @@ def groups_of(points: Floats, rows: Ints, number: int) -> list[Group]:
     if not len(rows):
         return []
     some = np.random.default_rng(0).permutation(rows)[:_COMPARED]
-    means = MiniBatchKMeans(min(number, len(some)), n_init=3, random_state=0, batch_size=4096)
+    means = MiniBatchKMeans(min(number, len(some)), n_init=1, random_state=0)
     same = _share_of_same(points[some], of_some := means.fit_predict(points[some]))
     of = means.predict(points[rows])
     found = []

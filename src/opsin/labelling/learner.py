@@ -69,7 +69,8 @@ class HeapLearner:
             teaching[without] = False
         others = random.permutation(np.flatnonzero(teaching))[:_TAUGHT]
         fitted = self._fitted(rows, labels, np.ones(len(rows), np.float32), classes, random)
-        if not len(others) or len(np.unique(labels)) < 2 or len(rows) > _TAUGHT:
+        enough = len(rows) >= _CENTRES  # the heap adds nothing that could be measured
+        if not len(others) or len(np.unique(labels)) < 2 or enough:
             return fitted
         shares = self._spread(rows, labels, classes) if spread else None
         for number in range(_ROUNDS):
