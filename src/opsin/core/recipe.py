@@ -363,6 +363,7 @@ class Request(RecipeModel):
     model: Any
     training: Any
     parent: str | None = option("The run that this one goes on from.", None)
+    added_to: str | None = option("The run to whose images others were added.", None)
     reasons: dict[str, str] = option(
         "What was decided by images, machine and time, and why.", default_factory=dict
     )
@@ -415,7 +416,7 @@ def flat_options(content: Mapping[str, Json]) -> JsonObject:
     """The options of all sections in one dictionary; ``model`` is the model's name."""
     options: JsonObject = {}
     for key, value in content.items():
-        if key not in ("versions", "parent", "reasons"):
+        if key not in ("versions", "parent", "added_to", "reasons"):
             section = dict(value) if isinstance(value, dict) else {key: value}
             if key == "model" and "name" in section:
                 section = {"model": section.pop("name"), **section}

@@ -56,9 +56,8 @@ _UNREADABLE: Final = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 160 160"><path d="M0 0H160V160H0Z" '
     'fill="#8883"/><path d="M60 60L100 100M100 60L60 100" stroke="#888" stroke-width="6"/></svg>'
 )
-# Files of a run that are shown, some as plain text; others are downloaded.
-_SHOWN: Final = (".html", ".png", ".svg", ".json")
-_TEXTS: Final = (".jsonl", ".txt", ".md")
+# Files of a run that are shown; others are downloaded.
+_KINDS: Final = {".html": "text/html", ".md": "text/plain"}
 
 _Picture = tuple[bytes, str]  # content and media type
 
@@ -107,9 +106,8 @@ def add_routes(api: FastAPI, studio: Studio) -> None:
         file = (await IMAGES.run(files_of, directory)).get(name)
         if file is None:
             raise NotThere(f"There is no file {name!r:.80}", "Open the page it belongs to.")
-        headers = {"cache-control": "no-cache"}
-        if file.suffix in (*_SHOWN, *_TEXTS):
-            kind = "text/plain" if file.suffix in _TEXTS else None  # its own
+        headers, kind = {"cache-control": "no-cache"}, _KINDS.get(file.suffix)
+        if kind is not None:
             return FileResponse(file, media_type=kind, headers=headers | _ALONE)
         # By its own name, which the snippets and the Dockerfile use.
         kind = "application/octet-stream"
@@ -127,13 +125,8 @@ def add_help(api: FastAPI, site: Path = SITE) -> None:
 
 def files_of(directory: RunDirectory) -> Mapping[str, Path]:
     """The files of a run that pages may request, by their names there."""
-    fixed = (
-        directory.page, directory.card, directory.classifier, directory.report, directory.recipe,
-        directory.dataset, directory.history, directory.predictions, directory.images,
-        directory.corrections, directory.log,
-    )  # fmt: skip
-    figures = [*directory.figures.glob("*.png"), *directory.figures.glob("*.svg")]
-    return {file.name: file for file in (*fixed, *figures) if file.is_file()}
+    files = (directory.page, directory.card, directory.classifier)
+    return {file.name: file for file in files if file.is_file() and not file.is_symlink()}
 
 
 def _scaled(content: bytes, side: int) -> _Picture:

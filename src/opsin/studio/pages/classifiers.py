@@ -9,7 +9,7 @@ from typing import Final
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
-from opsin.core.format import clock, counted, day, file_size
+from opsin.core.format import clock, counted, day
 from opsin.studio.context import Studio
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.verdicts import right_of, span
@@ -29,7 +29,7 @@ async def show(studio: Studio) -> None:
         if not rows:
             kit.empty("Your classifiers appear here.", "Your projects", "/")
             return
-        shown = table(rows, "All classifiers", hidden=("Model", "On disk"), selection=True,
+        shown = table(rows, "All classifiers", hidden=("Model",), selection=True,
                       sort="-Date")  # fmt: skip
         hint = kit.note("")
 
@@ -103,5 +103,5 @@ def _row(project: Project, row: RunRow) -> TableRow:
         "Date": (day(row.started or 0), row.started or 0),
         "State": _STATES.get(row.state, row.state), "Notes": row.note,
         "Trained for": ("" if row.seconds is None else clock(row.seconds), row.seconds or 0),
-        "Model": row.model or "", "On disk": (file_size(row.disk_bytes), row.disk_bytes),
+        "Model": row.model or "",
     }  # fmt: skip

@@ -33,6 +33,7 @@ from opsin.studio.ui.gallery import (
 )
 from opsin.studio.ui.intake import Intake
 from opsin.studio.ui.layout import Frame, address, offer_training, page
+from opsin.studio.ui.training_cards import cause_in_words
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
@@ -449,6 +450,6 @@ class _Photos:
                     return
             job, self._job = self._job, None
             await self._check()
+            await self._refresh()  # with what the check has found
             if job.state == "failed" and not (self._job or self.album.why_not_trainable()):
-                cause = await asyncio.to_thread(self._studio.sets.in_names, job.cause or "")
-                self._reading.fail(kit.without_commands(cause))
+                self._reading.fail(cause_in_words(self._studio, job.cause or ""))

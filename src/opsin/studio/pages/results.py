@@ -76,8 +76,7 @@ class _Results:
             if row.note:
                 kit.note(row.note)
             if row.state == "running":
-                kit.empty("It is being trained. The results appear here when it is done.",
-                          "Watch the training", layout.address(self._project, "train"))  # fmt: skip
+                kit.empty("It is being trained. The results appear here when it is done.")
             elif row.accuracy is None:
                 self._without_figures()
             else:

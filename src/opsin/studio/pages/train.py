@@ -26,7 +26,7 @@ from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import SPLIT_OPTIONS, RunRow
 from opsin.studio.ui import kit, layout
 from opsin.studio.ui.kit import action, error_line, heading, link_button, note, question
-from opsin.studio.ui.training_cards import JobCard, LiveTraining
+from opsin.studio.ui.training_cards import JobCard, LiveTraining, cause_in_words
 from opsin.studio.ui.training_settings import TrainingSettings, levels_for, time_in_words
 from opsin.studio.words import safe
 
@@ -118,9 +118,7 @@ class _TrainPage:
         self.settings = TrainingSettings(levels, before, self._change)
 
     def _jobs(self) -> list[Job]:
-        folders = {row.folder for row in self._project.runs}
-        outside = [job for job in self._studio.progress.outside() if job.run in folders]
-        return outside + self._studio.jobs.of_project(self._project.id)
+        return self._studio.jobs.of_project(self._project.id)
 
     def build(self, frame: layout.Frame) -> None:
         """Build the page."""
@@ -163,8 +161,7 @@ class _TrainPage:
             before = self.live.card.job
             job = next((job for job in jobs if job.id == before.id), before)
             row = self._studio.runs.find(job.run) if job.run else None
-            state = job.state if job.argv else row.state if row else ""  # of one from elsewhere
-            if state in ("done", "stopped") and row is not None and row.has_classifier:
+            if job.state in ("done", "stopped") and row is not None and row.has_classifier:
                 target = layout.address(self._project, "results", run=row.id)
                 if self.before is not None:
                     target = f"/compare?runs={self.before.id},{row.id}"
@@ -249,8 +246,7 @@ class _TrainPage:
                 return
             place.clear()
             if plan is None:
-                cause = await asyncio.to_thread(self._studio.sets.in_names, cause)
-                raise OpsinError(kit.without_commands(cause))
+                raise OpsinError(cause_in_words(self._studio, cause))
             self._estimating.clear()
             with place:
                 self._show_plan(plan)

@@ -111,9 +111,7 @@ class Albums:
         dataset = self._sets.get(set_id)
 
         def read() -> Corrections:
-            opened = open_set(dataset)
-            self._take_look(opened)
-            return Corrections(self._sets.corrections_path(set_id), opened)
+            return Corrections(self._sets.corrections_path(set_id), open_set(dataset))
 
         return await self._of_sets.get(set_id, lambda: IMAGES.run(read))
 
@@ -163,11 +161,9 @@ class Albums:
         return album, np.array([at_row.get(row, -1) for row in rows.tolist()], np.int64)
 
     async def read_again(self, set_id: str) -> bool:
-        """Take in new images, and what a check has found; return whether there is any of it."""
+        """Take in new images; return whether there are any."""
         known, new = self._of_sets.kept(set_id), self._unread.pop(set_id, None) is not None
-        if known and await IMAGES.run(key_of_images, self._sets.get(set_id)) == known.opened.key:
-            new = await IMAGES.run(self._take_look, known.opened) or new
-        else:
+        if not known or await IMAGES.run(key_of_images, self._sets.get(set_id)) != known.opened.key:
             self._of_sets.forget(set_id)
             new = True
         if self._sets.get(set_id).made_here:  # elsewhere they may be away for a while
@@ -307,15 +303,6 @@ class Albums:
                 own.sweep()
                 return self._files.setdefault(set_id, own)
         return self._files[set_id]
-
-    def _take_look(self, opened: DecodedDataset) -> bool:
-        """Take in the findings of the last check, unless they are of other images."""
-        look = self._sets.looked(opened.id)
-        if not look or look.images != len(opened) or look.job == opened.looked:
-            return False
-        opened.findings = {finding.kind: finding for finding in look.findings}
-        opened.looked = look.job
-        return True
 
     def _now(self, album: Album) -> Album:
         """An album of the same decoded images, with the files and labels now."""

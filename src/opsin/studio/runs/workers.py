@@ -263,8 +263,8 @@ def add_routes(api: FastAPI, workers: Workers, tried: TriedImages) -> None:
         return Response(content, media_type="image/png", headers=_NEVER_REUSED)
 
     @api.get("/kept/{key}.png")
-    async def kept(key: str, small: bool = False) -> Response:
-        return await png_for_pages(tried.get(key), small=small)
+    async def kept(key: str) -> Response:
+        return await png_for_pages(tried.get(key))
 
     @api.post("/live/{run}")
     async def live(run: str, request: Request) -> Response:

@@ -97,8 +97,6 @@ class JobCard:
 
     def _works(self) -> dict[str, Callable[[], object]]:
         job, queue = self.job, self._studio.jobs
-        if not job.argv:  # started elsewhere
-            return {}
         if job.state == "running":
             keeps = job.training and self._studio.progress.of(job).phase == "epochs"
             words = "Stop and keep the best so far" if keeps else "Stop"
