@@ -272,9 +272,6 @@ class _Results:
             kit.note("All of them are settled.")
 
     def _looks(self, images: ResultImages) -> None:
-        if not self._row.has_layers:
-            kit.note("Drop a photograph on Try, and let it show where it looks.")
-            return
         kit.note("Heat maps show what decided, and whether you can trust them.")
         right = images.answers.right
         with ui.element("div").classes("columns"):
