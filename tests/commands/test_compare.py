@@ -228,17 +228,6 @@ def test_a_run_judged_by_all_is_compared_on_the_test_images_of_another(
         opsin.compare(judged, optimistic)
 
 
-def test_a_run_without_a_size_is_not_the_smallest(make: Make) -> None:
-    runs = [make("a", 0.7), make("b", 0.7)]
-    file = runs[0] / "report.json"
-    report = json.loads(file.read_text(encoding="utf-8"))
-    report["file"]["bytes"] = None
-    file.write_text(json.dumps(report), encoding="utf-8")
-    found = opsin.compare(*runs)
-    assert [row.bytes for row in found.runs] == [None, 5000]
-    assert [row.best for row in found.runs] == [[], []]
-
-
 def test_sizes_are_compared_by_name_where_the_source_names_its_test_part(
     make: Make, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 import opsin
 from opsin.data.dataset import Dataset
-from tests.conftest import Cli, only_json, without_drawing
+from tests.conftest import Cli, only_json
 
 torch_only = pytest.mark.torch
 
@@ -67,23 +67,6 @@ def test_why_this_answer(cli: Cli, copied: Path, image: Path) -> None:
     assert len(said["neighbours"]) == 9
     other = only_json(cli("inspect", copied, image, "--explain", "--class", "3", "--json"))
     assert other["decision"]["class"] == "3"
-
-
-@torch_only
-def test_images_that_are_gone_are_told_and_the_rest_is_shown(cli: Cli, shapes: Path) -> None:
-    with without_drawing():
-        run = opsin.train(shapes, model="mlp", epochs=1, runs=shapes.parent / "runs", quiet=True)
-    image = shapes.parent / "disc.png"
-    image.write_bytes((shapes / "disc" / "1.png").read_bytes())
-    shapes.rename(shapes.parent / "elsewhere")
-    seen = cli("inspect", run.path, image, "--explain")
-    assert seen.returncode == 0, seen.stderr
-    assert "dead and saturated units are not marked" in seen.stderr
-    assert "nearest training images are not shown" in seen.stderr
-    assert cli("inspect", run.path).returncode == 0
-    refused = cli("inspect", run.path, "--layer", "relu1")
-    assert refused.returncode == 1
-    assert len(refused.stderr.strip().splitlines()) == 1
 
 
 def test_a_file_alone_is_enough_for_all_but_images(

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -179,3 +179,38 @@ def test_any_bytes_in_any_wrapping_get_an_answer(client: Any, data: st.DataObjec
     assert ("predictions" in body) == (reply.status_code == 200)
     if reply.status_code != 200:
         assert set(body["error"]) == {"kind", "message", "advice"}
+
+
+@pytest.mark.slow
+def test_every_operation_keeps_to_its_description(server: Server) -> None:
+    schemathesis = pytest.importorskip("schemathesis")
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.generation import GenerationMode
+    from schemathesis.specs.openapi.checks import (
+        content_type_conformance,
+        response_schema_conformance,
+        status_code_conformance,
+    )
+
+    checks = [not_a_server_error, status_code_conformance, content_type_conformance,
+              response_schema_conformance]  # fmt: skip
+    schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+    served = {"model": "digits", "version": "1"}
+    operations = [result.ok() for result in schema.get_all_operations()]
+    assert len(operations) > 5
+    for operation in operations:
+        # What it should understand, about a model that is there and any other, and what it
+        # should refuse, where there is more than an address to get wrong.
+        strategy = operation.as_strategy()
+        if "{" in operation.path:
+            strategy |= operation.as_strategy(path_parameters=served)
+        if operation.body:
+            strategy |= operation.as_strategy(GenerationMode.NEGATIVE, path_parameters=served)
+
+        @given(case=strategy)
+        @settings(max_examples=8, suppress_health_check=list(HealthCheck))
+        def keeps(case: Any) -> None:
+            response = case.call(base_url=server.url, timeout=30)
+            case.validate_response(response, checks=checks)
+
+        keeps()
