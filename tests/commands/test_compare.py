@@ -393,17 +393,3 @@ def test_both_are_judged_by_the_corrected_labels(
         (note,) = found.notes
         assert f"before is judged by the corrected labels: 13 of the {count:,} test labels" in note
         assert found.pairs[0].better is None
-
-
-def test_corrections_that_contradict_each_other_are_refused(
-    make: Make, digits: Dataset, relabelled: tuple[Dataset, list[int]], tmp_path: Path
-) -> None:
-    corrected, rows = relabelled
-    one = make("one", 0.9, corrected)
-    text = (tmp_path / "labels.csv").read_text(encoding="utf-8").splitlines()
-    digest = text[1].partition(",")[0]
-    third = digits.classes[(digits.labels[rows[0]] + 2) % 10]
-    (tmp_path / "labels.csv").write_text(f"digest,label\n{digest},{third}\n", encoding="utf-8")
-    other = make("other", 0.9, opsin.load("digits", labels=tmp_path / "labels.csv"))
-    with pytest.raises(RunError, match=r"1 of the .* no corrections tell"):
-        opsin.compare(one, other)

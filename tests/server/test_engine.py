@@ -502,21 +502,6 @@ def queue(*entries: Entry) -> Queue:
     return Queue.fromkeys(entries)
 
 
-@pytest.mark.parametrize(
-    ("count", "among", "share"), [(10, 2, 5), (3, 2, 2), (1, 4, 1), (99, 2, 8)]
-)
-def test_what_waits_is_shared_out_evenly(count: int, among: int, share: int) -> None:
-    waiting = queue(*(one() for _ in range(count)))
-    assert len(next_batch(waiting, 8, among=among)) == share
-
-
-def test_a_batch_that_could_still_grow_is_left_to_grow() -> None:
-    waiting = queue(*(one() for _ in range(7)))
-    assert next_batch(waiting, 8, least=8) == []
-    waiting[one()] = None
-    assert len(next_batch(waiting, 8, least=8)) == 8
-
-
 def test_large_images_do_not_hold_up_each_other() -> None:
     half = BATCH_BYTES // 2 + 1
     waiting = queue(*(one(size=size) for size in (half, half, half, 2 * BATCH_BYTES)))
