@@ -69,7 +69,7 @@ def test_no_stranger_passes_anywhere(routes: dict[str, list[str]]) -> None:
     assert {
         "/", "/jobs", "/settings", "/add", "/import", "/compare",
         "/projects/0123456789abcdef/", "/covers/0123456789abcdef/0123456789abcdef",
-        "/runs/0123456789abcdef/moved", "/uploads/0123456789abcdef",
+        "/uploads/0123456789abcdef",
         "/images/0123456789abcdef/0123456789abcdef", "/_nicegui_ws/anything",
     } <= set(routes["paths"])  # fmt: skip
     assert any(path.startswith("/_nicegui/") for path in routes["paths"])

@@ -105,8 +105,6 @@ def test_a_training_is_set_followed_stopped_killed_and_continued(
     until(browser, lambda: "Training Digits 1" in shown(browser), 60)
     until(browser, lambda: last_epoch(browser) > 0, 120)
     before = last_epoch(browser)
-    open_question(browser, "How is it going?")
-    until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".chart svg path"))
     browser.refresh()
     until(browser, lambda: last_epoch(browser) >= before, 60)
     assert "left" in shown(browser)
