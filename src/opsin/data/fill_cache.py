@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import itertools
 import math
-import os
 import shutil
 import time
 from collections import deque
@@ -182,8 +181,7 @@ def _decode(
 
     def filled(preparation: Preparation) -> _Store:
         store = _Store(folder, len(contents), preparation.shape, preparation.bits or 16)
-        with contextlib.closing(store):
-            _fill(store, contents, preparation, watcher, remote)
+        _fill(store, contents, preparation, watcher, remote)
         return store
 
     for lock in folder.parent.glob("*.lock"):  # unfinished sets go after a week
@@ -232,23 +230,22 @@ class _Store:
         #: Why images cannot be read, by their rows.
         self.reasons: dict[int, str] = {}
         self._unsaved: list[_Chunk] = []
-        arrays = {"rows": (_ROW, (count,)), "images": (np.dtype(np.uint8), (count, *shape))}
-        files = {name: folder / f"{name}-{bits}.npy" for name in arrays}
+        files = [folder / f"{name}-{bits}.npy" for name in ("rows", "images")]
+        wanted = [(_ROW, (count,)), (np.dtype(np.uint8), (count, *shape))]
         try:
-            if not all(_holds(files[name], *wanted) for name, wanted in arrays.items()):
+            self.rows, self._images = _mapped(files)
+            if [(array.dtype, array.shape) for array in (self.rows, self._images)] != wanted:
                 raise ValueError("arrays of another shape")
-            self.rows = np.load(files["rows"], allow_pickle=False)
         except (OSError, ValueError, EOFError):
             folder.mkdir(parents=True, exist_ok=True)
             try:
-                for name, wanted in arrays.items():
-                    cache.new_array(files[name], *wanted)
+                for file, (dtype, shape_) in zip(files, wanted, strict=True):
+                    cache.new_array(file, dtype, shape_)
             except OSError:
                 # Free the space that was allocated already.
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
-            self.rows = np.zeros(count, _ROW)
-        self._files = {name: file.open("r+b") for name, file in files.items()}
+            self.rows, self._images = _mapped(files)
 
     def pending(self, step: int) -> list[range]:
         """Return the missing rows, in pieces of at most ``step``."""
@@ -262,42 +259,21 @@ class _Store:
 
     def put(self, chunk: _Chunk) -> None:
         """Add a chunk; it counts as done after the next `save`."""
-        self._write("images", chunk.start, chunk.images)
+        self._images[chunk.start : chunk.start + len(chunk.images)] = chunk.images
         self._unsaved.append(chunk)
 
     def save(self) -> None:
         """Write all pixels to the disk, and only then mark their rows as done."""
-        if self._unsaved:
-            self._sync("images")
-            for chunk in self._unsaved:
-                self.rows[chunk.start : chunk.start + len(chunk.rows)] = chunk.rows
-                self._write("rows", chunk.start, chunk.rows)
-                self.reasons |= chunk.reasons
-            self._sync("rows")
-            self._unsaved.clear()
-
-    def _write(self, name: str, start: int, rows: NDArray[np.generic]) -> None:
-        file = self._files[name]
-        # A file's end is where its last row ends, whatever its header takes.
-        file.seek((start - self.count) * (rows.nbytes // len(rows)), os.SEEK_END)
-        file.write(rows.tobytes())
-
-    def _sync(self, name: str) -> None:
-        self._files[name].flush()
-        os.fsync(self._files[name].fileno())
-
-    def close(self) -> None:
-        """Close the files: some systems cannot remove an open one."""
-        for file in self._files.values():
-            with contextlib.suppress(OSError):
-                file.close()
+        self._images.flush()
+        for chunk in self._unsaved:
+            self.rows[chunk.start : chunk.start + len(chunk.rows)] = chunk.rows
+            self.reasons |= chunk.reasons
+        self.rows.flush()
+        self._unsaved.clear()
 
 
-def _holds(file: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
-    # In its own function, so that the map is closed before the file is rewritten.
-    array = np.load(file, mmap_mode="r", allow_pickle=False)
-    whole = array.offset + array.nbytes == file.stat().st_size
-    return bool(whole and array.dtype == dtype and array.shape == shape)
+def _mapped(files: Sequence[Path]) -> list[Any]:
+    return [np.load(file, mmap_mode="r+", allow_pickle=False) for file in files]
 
 
 def _complete(store: _Store, contents: LabelledImages) -> None:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import io
-import math
 import os
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -67,10 +64,6 @@ _LARGE, _one_large = 8_000_000, threading.RLock()
 _PIECE, _ROWS = 1 << 20, 8 << 20
 # Limits of the sandbox: a file costs less than five seconds in all, and below 512 MB.
 _SECONDS, _MEMORY = 3.0, 440 << 20
-# Files refused for time, memory or a crash: why, and when. The machine may have been busy, so an
-# entry expires after this many seconds; beyond the limit all are dropped.
-_REMEMBERED, _MOST = 300.0, 10_000
-_refused: dict[bytes, tuple[str, float]] = {}
 
 
 class _DamagedError(Exception):
@@ -116,20 +109,11 @@ def open_apart(
 
 
 def _ask(header: Header, content: bytes) -> tuple[Header, bytes]:
-    # A file is read more than once, but refused only once.
-    digest = hashlib.blake2b(content, digest_size=16).digest()
-    reason, since = _refused.get(digest, ("", -math.inf))
-    if time.monotonic() - since > _REMEMBERED:
-        try:
-            return _sandbox(os.getpid()).call(header, content)
-        except SandboxError as error:
-            reason = error.message
-        if len(_refused) >= _MOST:
-            _refused.clear()
-        _refused[digest] = reason, time.monotonic()
-    raise ImageError(
-        f"{header['name']}: {reason}", "Leave it out, or save it again with another program."
-    )
+    try:
+        return _sandbox(os.getpid()).call(header, content)
+    except SandboxError as error:
+        problem = f"{header['name']}: {error.message}"
+        raise ImageError(problem, "Leave it out, or save it again with another program.") from error
 
 
 @functools.cache
