@@ -22,10 +22,9 @@ from opsin.core.metadata import Bits, Preparation
 from opsin.core.platform import cores
 from opsin.core.sandbox import Sandbox
 from opsin.data import formats, network_pixels
-from opsin.data.formats import MAX_BYTES, MAX_PIXELS
+from opsin.data.formats import MAX_BYTES, MAX_PIXELS, PlainFile, plain
 from opsin.data.network_pixels import Upright, lies_on_other_side
 from opsin.data.pixel_values import bits_needed, image_from_array, load_bytes
-from opsin.data.plain_headers import PlainFile, plain
 from opsin.stores.bucket import StoredObject
 
 if TYPE_CHECKING:
