@@ -58,15 +58,16 @@ TERMINAL = {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"}
 
 #: What a reader of a command's page may want to read next.
 GUIDES: dict[str, tuple[str, ...]] = {
-    "data": ("audit", "data", "move-a-collection"),
+    "data": ("audit", "data"),
     "label": ("my-own-photos",),
+    "find": ("my-own-photos",),
     "embed": ("embed",),
     "train": ("my-own-photos", "few-images", "training", "repeats"),
     "resume": ("training",),
     "import": ("import",),
-    "predict": ("predict", "answers-in-a-file", "sort-into-folders"),
+    "predict": ("predict", "answers-in-a-file"),
     "merge": ("many-machines",),
-    "undo": ("sort-into-folders",),
+    "undo": ("answers-in-a-file",),
     "evaluate": ("evaluate",),
     "inspect": ("inspect", "heat-maps"),
     "explain": ("explain",),

@@ -67,9 +67,9 @@ GROUPS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
     ),
     "labelling": (
         "Labelling",
-        "Label a heap of photographs with few questions.",
+        "Label a heap of photographs with few questions, and search it.",
         (
-            "label", "Labelled", "Labelling", "Question", "Progress",
+            "label", "Labelled", "Labelling", "Question", "Progress", "find", "Found", "FoundImage",
         ),
     ),
     "shipping": (

@@ -84,3 +84,31 @@ def requests_beyond(browser: webdriver.Chrome, page: str) -> list[str]:
         if not address.startswith(("data:", "blob:", "chrome:"))
         and address.partition("#")[0] != page
     ]
+
+
+def check_page(browser: webdriver.Chrome, page: Path, width: int) -> int:
+    """Open a page that was written, and check what holds for each; return how many images it has.
+
+    It complains of nothing, asks nobody, and nothing of it is cut, not even what is folded away;
+    each image has a text, each anchor leads somewhere, and no two elements have one name.
+    """
+    address = page.absolute().as_uri()
+    console(browser, "performance")
+    resize(browser, width)
+    browser.get(address)
+    assert console(browser, "browser") == [], page.name
+    assert requests_beyond(browser, address) == [], page.name
+    browser.execute_script("document.querySelectorAll('details').forEach(e => e.open = true)")
+    assert browser.execute_script("return document.documentElement.scrollWidth") == width, page.name
+    texts: list[str] = browser.execute_script("return [...document.images].map(e => e.alt)")
+    assert all(texts), page.name
+    # Figures name their parts alike.
+    faults = browser.execute_script(
+        """const ids = [...document.querySelectorAll("[id]")].filter(e => !e.closest("svg"))
+             .map(e => e.id);
+        return [...document.querySelectorAll("a[href^='#']")]
+          .filter(e => !document.getElementById(e.hash.slice(1))).map(e => e.outerHTML)
+          .concat(ids.filter((id, place) => ids.indexOf(id) !== place));"""
+    )
+    assert faults == [], page.name
+    return len(texts)

@@ -183,7 +183,7 @@ def _short(words: list[str]) -> list[str]:
     shorter = {"fashion-mnist": "fashion-mnist.npz", "5": "2", "4": "2"}  # folds and repeats
     shorter["answer=none of these"] = "answer=unreadable"  # so small a run refuses nothing
     words = [shorter.get(word, word) for word in words]
-    if words[0] == "train" and {*PIXEL_MODELS, "--from"}.isdisjoint(words):
+    if words[0] == "train" and {*PIXEL_MODELS, "--from", "--add-to"}.isdisjoint(words):
         words += ["--epochs", "1"]  # the last one counts
     if words[0] == "export" and not words[-1].startswith("hf:"):
         words += ["--force"]  # one of so few images is more than 0.3 points

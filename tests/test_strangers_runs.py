@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from opsin.commands.train.recorder import recorded
-from opsin.core.artifacts.records import EpochConfusion, LoggedEvaluation
+from opsin.core.artifacts.records import Epoch, EpochConfusion, LoggedEvaluation
 from opsin.core.artifacts.run_directory import RunDirectory, find_classifier
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import OpsinError, RunError
@@ -78,7 +78,7 @@ def test_nothing_in_a_run_is_a_link_or_a_pipe(
         lambda: directory.append(EpochConfusion(epoch=1, confusion=[[1]])),
         lambda: directory.show_progress(done=1), lambda: directory.cut_history(0),
         lambda: directory.set_status("done"), lambda: directory.write_notes(name="a"),
-        directory.read_history, directory.read_notes, directory.state, directory.location,
+        lambda: directory.lines(Epoch), directory.read_notes, directory.state, directory.location,
         lambda: directory.lines(EpochConfusion), lambda: directory.lines(LoggedEvaluation),
         lambda: directory.load_arrays(directory.split), lambda: directory.read(Report),
         lambda: recorded(directory, Notes()).__enter__(),

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from opsin.commands.export.bundle import HubExport
     from opsin.commands.export.export import export_model
     from opsin.commands.export.smaller import Shipped
+    from opsin.commands.find import Found, FoundImage, find
     from opsin.commands.import_model import import_model
     from opsin.commands.inspect import Explained, explain, inspect
     from opsin.commands.inspect_model import Insight, Inspection
@@ -82,16 +83,17 @@ if TYPE_CHECKING:
 __all__ = [
     "Audit", "Benchmark", "CacheContents", "Classified", "Classifier", "Comparison", "Dataset",
     "DownloadError", "Embedded", "Epoch", "Explained", "Exported", "FeatureValue", "Finding",
-    "HubExport", "ImageError", "ImageRate", "InputError", "Insight", "Inspection", "KnownBackbone",
-    "Labelled", "Labelling", "ListedBackbone", "LoadOptions", "Merged", "MissingExtraError",
-    "ModelFileError", "MovedError", "OpsinError", "ParityError", "Prediction", "Progress",
-    "Question", "Recipe", "RecipeError", "Repeats", "Run", "RunError", "SandboxError", "Shipped",
-    "SourceError", "StorageError", "TrainOptions", "Undone", "Watcher", "__version__", "audit",
-    "bench", "classify", "compare", "decode", "describe_backbone", "draw_data", "draw_prediction",
-    "embed", "empty_cache", "evaluate", "explain", "export_data", "export_model", "from_arrays",
-    "import_model", "inspect", "label", "list_backbones", "list_cache", "list_runs", "load",
-    "look_at", "merge", "open_docs", "open_studio", "plan", "predict_each", "resume", "serve",
-    "train", "train_folds", "train_repeats", "undo", "write_audit", "write_report",
+    "Found", "FoundImage", "HubExport", "ImageError", "ImageRate", "InputError", "Insight",
+    "Inspection", "KnownBackbone", "Labelled", "Labelling", "ListedBackbone", "LoadOptions",
+    "Merged", "MissingExtraError", "ModelFileError", "MovedError", "OpsinError", "ParityError",
+    "Prediction", "Progress", "Question", "Recipe", "RecipeError", "Repeats", "Run", "RunError",
+    "SandboxError", "Shipped", "SourceError", "StorageError", "TrainOptions", "Undone",
+    "Watcher", "__version__", "audit", "bench", "classify", "compare", "decode",
+    "describe_backbone", "draw_data", "draw_prediction", "embed", "empty_cache", "evaluate",
+    "explain", "export_data", "export_model", "find", "from_arrays", "import_model", "inspect",
+    "label", "list_backbones", "list_cache", "list_runs", "load", "look_at", "merge",
+    "open_docs", "open_studio", "plan", "predict_each", "resume", "serve", "train",
+    "train_folds", "train_repeats", "undo", "write_audit", "write_report",
 ]  # fmt: skip
 
 # What each module defines; all other names are errors. It is imported when one of them is first
@@ -109,6 +111,7 @@ _DEFINED = {
     "commands.export.export": "export_model",
     "commands.export.bundle": "HubExport",
     "commands.export.smaller": "Shipped",
+    "commands.find": "Found FoundImage find",
     "commands.import_model": "import_model",
     "commands.inspect": "Explained explain inspect",
     "commands.inspect_model": "Insight Inspection",

@@ -9,6 +9,7 @@ import pytest
 
 import opsin
 from opsin.core.errors import MissingExtraError, ModelFileError, RecipeError
+from tests.conftest import Cli, only_json
 
 
 @pytest.mark.torch
@@ -33,11 +34,15 @@ def test_training_and_answers_are_measured() -> None:
 
 
 def test_a_given_classifier_is_asked_without_pytorch(
-    nearest_mean: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, nearest_mean: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    done = cli("bench", "--classifier", nearest_mean)
+    assert done.returncode == 0, done.stderr
+    assert "one at a time" in done.stdout and "onnxruntime" in done.stderr
+    content = only_json(cli("bench", "--classifier", nearest_mean, "--json"))
+    assert {rate["work"] for rate in content["rates"]} == {"prediction"}
+    assert content["machine"]["threads"] >= 1
     monkeypatch.setitem(sys.modules, "torch", None)
-    measured = opsin.bench(classifier=nearest_mean)
-    assert {rate.work for rate in measured.rates} == {"prediction"}
     with pytest.raises(MissingExtraError):
         opsin.bench()
 

@@ -25,7 +25,7 @@ from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset
 from opsin.data.split import Split
 from opsin.evaluation.comparison import PairedTest
-from tests.conftest import Notes, write_shapes
+from tests.conftest import Cli, Notes, only_json, write_shapes
 from tests.made_runs import answers_right, write_run
 
 Make = Callable[..., Path]
@@ -340,6 +340,22 @@ def test_images_that_are_gone_are_named_and_that_is_said(make: Make, tmp_path: P
     page = (tmp_path / "look" / "compare.html").read_text(encoding="utf-8")
     assert "<img" not in page
     assert (found.pairs[0].disagreements[0].name or "?") in page
+
+
+def test_the_command_prints_a_table_a_sentence_and_where_the_page_is(
+    cli: Cli, make: Make, nearest_mean: Path, tmp_path: Path
+) -> None:
+    runs = [make(name, right, classifier=nearest_mean) for name, right in (("a", 0.5), ("b", 0.9))]
+    done = cli("compare", *runs, "--out", "look")
+    assert done.returncode == 0, done.stderr
+    for words in ("5.0 kB", "1,234", "0:12", "B is better than A by", "look/compare.html"):
+        assert words in done.stdout, words
+    assert max(len(line) for line in done.stdout.splitlines() if "±" in line) <= 100
+    before = set(tmp_path.rglob("*"))
+    done = cli("compare", *runs[::-1], "--json", "--quiet")
+    content = only_json(done)
+    assert (done.stderr, content["pairs"][0]["better"], content["files"]) == ("", "A", [])
+    assert set(tmp_path.rglob("*")) == before
 
 
 COUNTS = ("both_right", "only_first", "only_second", "both_wrong", "both_wrong_differently")

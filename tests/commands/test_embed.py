@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,11 +20,11 @@ import opsin
 from opsin.backbones.backbone import open_backbone
 from opsin.backbones.feature_graph import usual_preparation
 from opsin.backbones.features import Extractor, compute
-from opsin.core.errors import RecipeError, SourceError, StorageError
+from opsin.core.errors import RecipeError, SourceError
 from opsin.core.events import SILENT
 from opsin.core.stored_arrays import StoredArrays
 from opsin.data.cache import digest_rows
-from tests.conftest import Notes, shape_image
+from tests.conftest import Cli, Notes, only_json, shape_image
 
 
 class Interrupting(Notes):
@@ -161,14 +164,42 @@ def test_a_stopped_command_resumes(
     assert [path.name for path in tmp_path.glob("*b.npz*")] == ["b.npz"]
 
 
-def test_nothing_is_overwritten(shapes: Path, backbone: Path, tmp_path: Path) -> None:
-    taken = tmp_path / "a.npz"
-    taken.write_bytes(b"mine")
-    with pytest.raises(StorageError, match="is there already"):
-        opsin.embed(shapes, backbone=backbone, out=taken)
-    assert taken.read_bytes() == b"mine"
+def test_the_command_writes_beside_the_user_and_overwrites_nothing(
+    cli: Cli, shapes: Path, backbone: Path, tmp_path: Path
+) -> None:
+    told = only_json(cli("embed", shapes, "--from", backbone, "--json"))
+    assert (told["out"], told["classes"]) == ("shapes-small.npz", ["disc", "square"])
+    assert (told["images"], told["units"], told["unreadable"]) == (24, 16, [])
+    before = (tmp_path / "shapes-small.npz").read_bytes()
+    again = cli("embed", shapes, "--from", backbone)
+    assert again.returncode == 1
+    assert "shapes-small.npz is there already" in again.stderr
+    assert (tmp_path / "shapes-small.npz").read_bytes() == before
+    backbone.with_name("preprocessor_config.json").unlink()
+    unsaid = cli("embed", shapes, "--from", backbone, "--json")
+    assert "--prepare with one of" in only_json(unsaid)["error"]["advice"]
+    for words in (["--prepare=-1..1"], ["--prepare", "-1..1"]):
+        done = cli("embed", shapes, "--from", backbone, *words, "--out", f"{len(words)}.npz")
+        assert done.returncode == 0, done.stderr
+        assert "24 images · 16 numbers each" in done.stdout
     with pytest.raises(RecipeError, match="does not end in"):
         opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.csv")
+
+
+def test_killed_in_the_middle_only_the_rest_is_computed(backbone: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "opsin", "embed", "digits", "--from", str(backbone)]
+    with subprocess.Popen([*command, "--out", "digits.npz"], cwd=tmp_path) as process:
+        # The log begins with tables; a batch takes some 30 kB, and is there once the next begins.
+        log = tmp_path / ".digits.npz.sqlite-wal"
+        while not log.exists() or log.stat().st_size < 60_000:
+            assert process.poll() is None
+            time.sleep(0.002)
+        process.kill()
+    assert not (tmp_path / "digits.npz").exists()
+    done = opsin.embed("digits", backbone=backbone, out=tmp_path / "digits.npz")
+    assert done.computed <= done.images - 256 == 1797 - 256
+    whole = opsin.embed("digits", backbone=backbone, out=tmp_path / "whole.npz")
+    np.testing.assert_equal(arrays_of(done.out), arrays_of(whole.out))
 
 
 def test_copies_and_batches_change_no_bit(shapes: Path, backbone: Path, tmp_path: Path) -> None:

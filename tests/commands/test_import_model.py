@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,6 @@ from tests.importing.made_keras import (
     image,
     layer,
     sequential,
-    tutorial,
     write_h5,
     write_keras,
 )
@@ -243,21 +240,6 @@ def test_one_number_is_the_second_of_two_classes(tmp_path: Path) -> None:
     found = run.classifier().predict(pixels)
     assert found.probabilities["yes"] == pytest.approx(share, abs=1e-5)
     assert [row.name for row in run.classifier().metadata.layers] == ["flatten", "one"]
-
-
-def test_it_loads_neither_keras_nor_torch(tmp_path: Path) -> None:
-    config, weights = tutorial()
-    file = write_keras(tmp_path / "t.keras", config, weights)
-    program = (
-        "import sys, opsin; opsin.import_model(sys.argv[1], classes=list('abcdefghij'), "
-        "prepare='0..1', runs=sys.argv[2], quiet=True); "
-        "print({'torch', 'keras', 'tensorflow'} & set(sys.modules))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(file), str(tmp_path / "runs")],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert done.stdout.strip() == "set()"
 
 
 @pytest.mark.torch

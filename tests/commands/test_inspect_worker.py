@@ -128,20 +128,6 @@ def test_a_units_photographs_come_with_what_it_sees(deep: Path) -> None:
             assert images[best["patch"]].size[::-1] == top.patch.shape[:2]
 
 
-@pytest.mark.parametrize(
-    "term", ["convolution", "pooling", "batch-normalisation", "dropout", "softmax"]
-)
-def test_each_lesson_has_its_numbers_and_maps(deep: Path, term: str) -> None:
-    look = Inspection(deep)
-    layer = look.terms()[term][0]  # type: ignore[index]
-    (frame,) = answers(deep, question("lesson", image="test/3", term=term, layer=layer))
-    lesson = frame[0]["said"]["lesson"]
-    assert (lesson["term"], lesson["layer"]) == (term, layer)
-    assert layer in frame[0]["said"]["terms"][term]
-    assert len(images_of(frame)) == len(lesson["pictures"])
-    assert lesson["output"] == pytest.approx(lesson["total"], abs=1e-4) if "total" in lesson else 1
-
-
 def test_a_layer_without_a_lesson_names_those_that_there_are(run: Path) -> None:
     ((header, _),) = answers(run, question("lesson", image="test/3", layer="input"))
     assert header["said"] == {"terms": {"dropout": ["head"], "softmax": ["head"]}, "lesson": None}

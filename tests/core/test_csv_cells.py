@@ -7,13 +7,11 @@ import io
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.commands.predict.rows import RowFormat, json_line
 from opsin.core.csv_cells import read_row, write_rows
-from opsin.data.corrections import Correction, read_corrections, write_corrections
 
 RUN = "=+-@\t\r"
 ANY = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
@@ -31,16 +29,6 @@ def test_what_was_written_is_read(rows: list[list[str]]) -> None:
         cell for row in csv.reader(io.StringIO(stream.getvalue(), newline="")) for cell in row
     ):
         assert cell == "-" or cell[:1] not in tuple(RUN)
-
-
-@given(st.lists(st.tuples(CELLS, CELLS), min_size=1, max_size=5))
-def test_corrections_come_back(
-    tmp_path_factory: pytest.TempPathFactory, texts: list[tuple[str, str]]
-) -> None:
-    rows = [Correction("a" * 32, name, label) for name, label in texts]
-    file = write_corrections(tmp_path_factory.mktemp("c") / "labels.csv", rows)
-    found = read_corrections(file)
-    assert [(row.name, row.label) for row in found] == texts
 
 
 def test_answers_are_no_formulas_and_their_figures_are_numbers() -> None:

@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opsin.core.artifacts.records import Epoch
 from opsin.core.errors import RecipeError
 from opsin.core.events import Observers, Pace, Watcher, WatcherGroup
 from opsin.core.format import seconds_of
+from tests.conftest import Notes
+from tests.made_epochs import made_epoch
 
 
-class Noted(Watcher):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-        self.runs: list[Path] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
-
-    def run_started(self, run: Path) -> None:
-        self.runs.append(run)
-
-
-class Failing(Watcher):
-    asked = 0
-
-    def run_started(self, run: Path) -> None:
-        self.asked += 1
+class Failing(Notes):
+    def epoch(self, epoch: Epoch) -> None:
+        super().epoch(epoch)
         raise ConnectionError("no server")
 
 
@@ -40,12 +28,13 @@ def test_a_group_passes_on_every_event_there_is() -> None:
 
 
 def test_a_failing_observer_gets_no_further_events_and_the_others_do() -> None:
-    display, failing, other = Noted(), Failing(), Noted()
+    display, failing, other = Notes(), Failing(), Notes()
     observers = Observers(display, [failing, other])
-    observers.run_started(Path("a"))
-    observers.run_started(Path("b"))
-    assert failing.asked == 1
-    assert other.runs == [Path("a"), Path("b")]
+    epochs = [made_epoch(1), made_epoch(2)]
+    for epoch in epochs:
+        observers.epoch(epoch)
+    assert failing.epochs == epochs[:1]
+    assert other.epochs == epochs
     (note,) = display.notes
     assert "Failing failed (ConnectionError('no server'))" in note
 

@@ -12,7 +12,6 @@ import pytest
 
 from opsin.core.child_process import exit_reason
 from opsin.core.platform import (
-    command_line,
     end_group,
     inheritable_lock,
     is_locked,
@@ -42,8 +41,6 @@ def test_a_group_ends_with_what_it_started() -> None:
     with pytest.raises(ProcessLookupError):
         os.kill(leader.pid, 0)
     assert not process_exists(leader.pid)
-    with pytest.raises(ProcessLookupError):
-        command_line(leader.pid)
 
 
 @unix

@@ -80,11 +80,6 @@ def test_scratch_is_gone_after_use_and_published_whole(tmp_path: Path) -> None:
     assert (tmp_path / "set" / "a.npy").read_bytes() == b"a"
 
 
-def aged(place: Path, days: float) -> Path:
-    os.utime(place, (time.time() - days * 86_400,) * 2)
-    return place
-
-
 def test_files_of_a_killed_process_are_swept_away_a_day_later(tmp_path: Path) -> None:
     """A process that is killed while it writes leaves its file; only such files ever go."""
     code = (
@@ -101,8 +96,8 @@ def test_files_of_a_killed_process_are_swept_away_a_day_later(tmp_path: Path) ->
     mine = [tmp_path / name for name in (".labels.csv.swp", ".labels.csv.20240101", ".unfinished")]
     for place in mine:
         place.write_text("mine")
-        aged(place, 400)
-    aged(left[0], 1.1)
+    for place in (*mine, left[0]):
+        os.utime(place, (time.time() - 1.1 * 86_400,) * 2)
     write_bytes(target, b"x")
     assert sorted(tmp_path.iterdir()) == sorted([left[1], target, *mine])
 

@@ -25,6 +25,20 @@ def test_a_new_array_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert np.array_equal(np.load(tmp_path / "new.npy"), np.zeros((10, 3), np.int32))
 
 
+def test_arrays_are_computed_once_unless_their_file_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path))
+    numbers = iter(range(3))
+    values = [
+        cache.kept_arrays("kind", key, lambda: {"it": np.array([next(numbers)])})["it"].tolist()
+        for key in ("a", "a", "b")
+    ]
+    (tmp_path / "kind" / "a.npz").write_bytes(b"PK\3\4 no more")
+    again = cache.kept_arrays("kind", "a", lambda: {"it": np.array([next(numbers)])})
+    assert (values, again["it"].tolist()) == ([[0], [0], [1]], [2])
+
+
 @given(data=st.binary(min_size=48, max_size=48))
 def test_the_digest_is_of_shape_and_pixels(data: bytes) -> None:
     images = np.frombuffer(data, np.uint8).reshape(2, 4, 2, 3)

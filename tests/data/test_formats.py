@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import struct
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from opsin.data.formats import FORMATS, exif_orientation, open_header, orientati
 from opsin.data.images import open_image
 from opsin.data.network_pixels import to_pixels
 from opsin.runtime.classifier import Classifier
-from tests.conftest import shape_image, write_shapes
+from tests.conftest import Cli, shape_image, write_shapes
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -338,6 +339,28 @@ def test_heic_without_its_reader_says_what_installs_it(monkeypatch: pytest.Monke
     with pytest.raises(ImageError, match=r"pip install pi-heif") as refused:
         open_header(HEIC, "IMG_0042.heic")
     assert "IMG_0042.heic: HEIC needs pi-heif" in refused.value.message
+
+
+def test_a_class_of_heic_alone_is_read_or_said_to_need_its_reader(
+    cold_cli: Cli, tmp_path: Path
+) -> None:
+    photos = write_shapes(tmp_path / "photos", count=10)
+    (photos / "telephone").mkdir()
+    for number in range(10):
+        # Bytes behind the last box change no pixel, and make each file another one.
+        content = HEIC + b"\0\0\0\x09free" + bytes([number])
+        (photos / "telephone" / f"IMG_{number}.HEIC").write_bytes(content)
+    (tmp_path / "without" / "pi_heif").mkdir(parents=True)
+    (tmp_path / "without" / "pi_heif" / "__init__.py").write_text("raise ImportError")
+    without = os.environ | {"PYTHONPATH": str(tmp_path / "without")}
+    refused = cold_cli("data", "photos", "--no-draw", env=without)
+    assert refused.returncode == 1
+    assert "telephone/IMG_0.HEIC: HEIC needs pi-heif" in refused.stderr
+    assert "10 of " in refused.stderr and "pip install pi-heif" in refused.stderr
+    data = opsin.look_at(photos)  # once it is installed, what was refused is read
+    assert np.bincount(data.labels).tolist() == [10, 10, 10]
+    middle = data.images[int(np.flatnonzero(data.labels == 2)[0])][16, 32].astype(int)
+    assert middle[0] > 200 > middle[1]  # the red half is on top
 
 
 @pytest.mark.parametrize("kind", ["TGA", "PCX", "ICO", "JPEG2000", "MPO"])

@@ -266,11 +266,11 @@ def test_corrections_move_nobody_else(size: int) -> None:
     before = sides(make_split(plain, recipe), 2 * size)
     rows = np.array([row for row in range(2 * size) if row % 7])
     others = np.where(rows % 11, labels[rows], 1 - labels[rows])
-    after = make_split(replace(plain, corrected=(rows, others)), recipe)
+    after = make_split(replace(plain, corrected=(rows, others, plain.classes)), recipe)
     assert sides(after, len(rows)) == [before[row] for row in rows]
     rows = np.array([row for row in range(2 * size) if labels[row] or before[row] != "train"])
     with pytest.raises(SourceError, match="images of class '0' that are left are for"):
-        make_split(replace(plain, corrected=(rows, labels[rows])), recipe)
+        make_split(replace(plain, corrected=(rows, labels[rows], plain.classes)), recipe)
 
 
 def test_an_expression_that_is_none_or_finds_nothing_is_told() -> None:

@@ -289,16 +289,6 @@ def test_without_pytorch_training_says_what_to_install_and_the_rest_works(
         assert "Traceback" not in done.stderr
 
 
-def test_a_full_disk_ends_in_one_line_and_no_half_files(small_disk: Path) -> None:
-    command = [sys.executable, "-m", "opsin", "data", "digits", "--no-draw"]
-    done = subprocess.run(command, check=False, text=True, capture_output=True,
-                          env={**os.environ, "OPSIN_CACHE": str(small_disk)})  # fmt: skip
-    assert done.returncode == 1
-    assert "no space left on device" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert [p for p in small_disk.rglob("*") if p.is_file() and p.suffix != ".lock"] == []
-
-
 def test_an_audit_is_a_table_a_page_and_json(cli: Cli, tmp_path: Path) -> None:
     folder = write_shapes(tmp_path / "photos", count=40, kinds=("disc", "square"))
     shutil.copy(folder / "disc" / "1.png", folder / "square" / "wrong [1].png")

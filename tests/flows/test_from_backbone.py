@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import opsin
-from opsin.backbones.features import Extractor
 from opsin.core.artifacts.records import JudgedImages
 from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.evaluation.intervals import widened
@@ -105,44 +100,6 @@ def test_of_many_images_only_the_last_features_are_computed(
     assert facts is not None and facts.at == ("flat",)
     kept = list((tmp_path / "cache" / "features").glob("*/about.json"))
     assert kept and all("16 numbers" in file.read_text() for file in kept)
-
-
-@pytest.mark.slow
-def test_killed_in_the_middle_of_features_those_before_are_kept(
-    backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))
-    # What is read beside the file is believed, so that no other pixels are tried.
-    (backbone.parent / "config.json").write_text('{"mean": [0.5, 0.5, 0.5], "std": [1, 1, 1]}')
-    process = subprocess.Popen(
-        [sys.executable, "-m", "opsin", "train", "digits", "--from", str(backbone),
-         "--runs", str(tmp_path / "runs"), "--quiet"],
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    while not any((tmp_path / "cache" / "features").rglob("*.npz")):
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.005)
-    process.kill()
-    process.communicate()
-    known = sum(
-        len(np.load(file)["digests"]) for file in (tmp_path / "cache" / "features").rglob("*.npz")
-    )
-    (run,) = (tmp_path / "runs").iterdir()
-    assert opsin.Run(run).row()["state"] == "failed"
-    computed = 0
-    rows_of = Extractor.rows_of
-
-    def counted(self: Extractor, images: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        nonlocal computed
-        computed += len(images)
-        return rows_of(self, images)
-
-    monkeypatch.setattr(Extractor, "rows_of", counted)
-    opsin.train("digits", backbone=backbone, runs=tmp_path / "runs", quiet=True)
-    looks = 1_797  # once: digits are not mirrored
-    assert 0 < known < looks
-    strange = 20  # which the head's refusals are measured by
-    assert computed == looks - known + strange
 
 
 def test_what_is_missing_is_said_before_anything_is_read(

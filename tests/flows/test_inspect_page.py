@@ -11,9 +11,8 @@ import opsin
 
 pytest.importorskip("selenium")
 from selenium import webdriver
-from selenium.webdriver.common.by import By
 
-from tests.browser import console, needs_chromium, requests_beyond, resize
+from tests.browser import check_page, needs_chromium
 from tests.conftest import without_drawing
 
 pytestmark = [pytest.mark.torch, needs_chromium]
@@ -49,26 +48,4 @@ def test_nothing_is_cut_and_nothing_goes_wrong(
     pages: list[Path], browser: webdriver.Chrome, width: int
 ) -> None:
     for page in pages:
-        address = page.absolute().as_uri()
-        console(browser, "performance")
-        resize(browser, width)
-        browser.get(address)
-        assert console(browser, "browser") == [], page.name
-        assert requests_beyond(browser, address) == [], page.name
-        # What is folded away must fit as well.
-        browser.execute_script("document.querySelectorAll('details').forEach(e => e.open = true)")
-        assert browser.execute_script("return document.documentElement.scrollWidth") == width
-        images = browser.find_elements(By.TAG_NAME, "img")
-        assert images, page.name
-        assert all(image.get_attribute("alt") for image in images), page.name
-        anchors = browser.execute_script(
-            "return [...document.querySelectorAll('a[href^=\"#\"]')]"
-            ".filter(e => !document.getElementById(e.hash.slice(1))).map(e => e.outerHTML)"
-        )
-        assert anchors == [], page.name
-        # Figures name their parts alike; everything else has a name of its own.
-        ids = browser.execute_script(
-            "return [...document.querySelectorAll('[id]')].filter(e => !e.closest('svg'))"
-            ".map(e => e.id)"
-        )
-        assert len(ids) == len(set(ids)), page.name
+        assert check_page(browser, page, width)

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 import opsin
-from opsin.core.artifacts.run_directory import RunDirectory
 from tests.conftest import Cli
 from tests.warm import Warm
 
@@ -55,20 +54,6 @@ def test_killed_at_random_moments(count: int, warm: Warm, tmp_path: Path) -> Non
                 assert again.returncode == 0, again.stderr
             assert run.row()["state"] == "done"
             assert proved(run) == reference
-
-
-def test_a_killed_process_frees_its_run(warm: Warm, tmp_path: Path) -> None:
-    command = ["train", "digits", "--model", "mlp", "--epochs", "9999", "--batch-size", "16",
-               "--runs", str(tmp_path), "--quiet"]  # fmt: skip
-    with warm.start(command, cwd=tmp_path) as begun:
-        while not any(tmp_path.glob("*/checkpoints/*.json")):
-            assert begun.poll() is None, begun.wait().stderr
-            time.sleep(0.05)
-        [directory] = [RunDirectory(path) for path in tmp_path.iterdir()]
-        assert directory.state() == ("running", None)
-    state, cause = directory.state()
-    assert state == "failed"
-    assert cause is not None and "ended without a message" in cause
 
 
 def test_a_full_disk_is_told_and_resumed_from(cli: Cli, cold_cli: Cli, tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import multiprocessing
 import random
 import signal
 import subprocess
@@ -11,147 +9,58 @@ import sys
 import tarfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import opsin
-from opsin.commands.predict.sorting import SORTED
 from tests.conftest import Cli, only_json
-
-# Forked from a process that has loaded everything once, so that what is killed is the work.
-PROCESSES = multiprocessing.get_context("forkserver")
-FORMS = ("jsonl", "csv", "parquet")
-WAYS = ("copy", "move")
+from tests.warm import Warm
 
 
-def write_images(folder: Path, digits: opsin.Dataset, numbers: range) -> Path:
-    for number in numbers:
+def write_images(folder: Path, digits: opsin.Dataset, count: int) -> Path:
+    for number in range(count):
         path = folder / f"{number % 3}" / f"{number // 3}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.asarray(digits.images[number, :, :, 0])).save(path)
     return folder
 
 
-def predict_in_batches(model: Path, source: Path, batch: int, **options: Any) -> None:
-    """Predict in small batches, so that there are many moments to be killed at."""
-    from opsin.commands.predict import predict
-
-    predict._BATCH = batch  # type: ignore[misc]
-    predict.classify(model, source, **options)
-
-
-def begin(*arguments: Any, **options: Any) -> Any:
-    process = PROCESSES.Process(target=predict_in_batches, args=arguments, kwargs=options)
-    process.start()
-    return process
-
-
-def finish(*arguments: Any, **options: Any) -> float:
-    began = time.perf_counter()
-    process = begin(*arguments, **options)
-    process.join()
-    assert process.exitcode == 0
-    return time.perf_counter() - began
-
-
-def answers(path: Path) -> list[Any]:
-    if path.suffix == ".parquet":
-        from pyarrow import parquet
-
-        rows: list[Any] = parquet.read_table(path).to_pylist()
-        return rows
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return lines[1:] if path.suffix == ".csv" else lines
-
-
-def contents(folder: Path) -> dict[Path, bytes]:
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.png")}
-
-
-def take_back(folder: Path) -> None:
-    from opsin.commands.predict.undo import undo
-
-    assert undo(folder).left_count == 0
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize(("count", "forms"), [(2, FORMS[:2]), (200, FORMS)])
+@pytest.mark.parametrize("count", [4, 200])
 def test_killed_at_random_moments(
-    count: int, forms: tuple[str, ...], tmp_path: Path, nearest_mean: Path, digits: opsin.Dataset
+    count: int, warm: Warm, tmp_path: Path, nearest_mean: Path, digits: opsin.Dataset
 ) -> None:
-    if "parquet" in forms:
-        pytest.importorskip("pyarrow")
-    PROCESSES.set_forkserver_preload(["opsin.commands.predict.predict", "pyarrow.parquet"])
-    source = write_images(tmp_path / "source", digits, range(60))
-    usual, whole = {}, {}
-    for form in forms:
-        out = tmp_path / f"whole.{form}"
-        finish(
-            nearest_mean, source, 4, out=tmp_path / f"first.{form}"
-        )  # starts what others are forked from
-        usual[form] = finish(nearest_mean, source, 4, out=out)
-        whole[form] = answers(out)
-        assert len(whole[form]) == 60
-    chance = random.Random(0)
-    stopped = 0
+    write_images(tmp_path / "source", digits, 1500)
+    words = ["predict", str(nearest_mean), "source", "--quiet", "--out"]
+    forms, usual = ("csv", "jsonl"), 0.0
+    for form in ("csv", *forms):  # the first starts what others are forked from
+        began = time.perf_counter()
+        Path(tmp_path / f"whole.{form}").unlink(missing_ok=True)
+        assert warm.run([*words, f"whole.{form}"], cwd=tmp_path).returncode == 0
+        usual = time.perf_counter() - began
+    chance, stopped = random.Random(0), 0
     for number in range(count):
-        form = forms[number % len(forms)]
-        out = tmp_path / str(number) / f"answers.{form}"
+        out = f"{number}.{forms[number // 2 % 2]}"
         for _ in range(1 + number % 2):
-            process = begin(nearest_mean, source, 4, out=out)
-            time.sleep(chance.uniform(0, 1.1 * usual[form]))
-            process.kill()
-            process.join()
-            stopped += process.exitcode != 0
-        finish(nearest_mean, source, 7, out=out)
-        assert answers(out) == whole[form]
+            try:
+                warm.run([*words, out], cwd=tmp_path, timeout=chance.uniform(0, 1.1 * usual))
+            except subprocess.TimeoutExpired:
+                stopped += 1
+        done = warm.run([*words, out], cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        whole = (tmp_path / "whole").with_suffix(Path(out).suffix)
+        assert (tmp_path / out).read_bytes() == whole.read_bytes()
     assert stopped >= count / 2
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("count", [3, 50])
-def test_sorting_killed_at_random_moments(
-    count: int, tmp_path: Path, nearest_mean: Path, digits: opsin.Dataset
-) -> None:
-    PROCESSES.set_forkserver_preload(["opsin.commands.predict.predict"])
-    chance = random.Random(1)
-    for number in range(count):
-        by = WAYS[number % len(WAYS)]
-        root = tmp_path / str(number)
-        source = write_images(root / "source", digits, range(30))
-        before = contents(source)
-        for _ in range(2):
-            process = begin(nearest_mean, source, 3, sort_into=root / "sorted", sort_by=by)
-            time.sleep(chance.uniform(0, 0.4))
-            process.kill()
-            process.join()
-        finish(nearest_mean, source, 3, sort_into=root / "sorted", sort_by=by)
-        rows = [json.loads(row) for row in answers(root / "sorted" / "results.jsonl")]
-        assert sorted(row["image"] for row in rows) == sorted(map(str, before))
-        placed = [path.read_bytes() for path in (root / "sorted").rglob("*.png")]
-        assert sorted(placed) == sorted(before.values())
-        assert contents(source) == ({} if by == "move" else before)
-        process = PROCESSES.Process(target=take_back, args=(root / "sorted",))
-        process.start()
-        time.sleep(chance.uniform(0, 0.05))
-        process.kill()
-        process.join()
-        if (root / "sorted" / SORTED).exists():
-            take_back(root / "sorted")
-        assert contents(source) == before
-        assert not list((root / "sorted").rglob("*.png"))
 
 
 def test_ctrl_c_says_how_to_go_on(
     tmp_path: Path, nearest_mean: Path, digits: opsin.Dataset
 ) -> None:
     """Of a process of its own, by the signal that a terminal sends."""
-    source = write_images(tmp_path / "source", digits, range(12))
+    source = write_images(tmp_path / "source", digits, 12)
     out = tmp_path / "r.jsonl"
     with subprocess.Popen(
         [sys.executable, "-W", "error", "-m", "opsin", "predict", nearest_mean, "-", "--out", out],
@@ -167,13 +76,16 @@ def test_ctrl_c_says_how_to_go_on(
         process.send_signal(signal.SIGINT)
         _, told = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"{len(answers(out)):,} images are done and kept; the same command goes on" in told
+    assert (
+        f"{len(out.read_bytes().splitlines())} images are done and kept; the same command goes on"
+        in told
+    )
 
 
 def test_a_torn_archive_leaves_one_whole_object(
     cli: Cli, tmp_path: Path, nearest_mean: Path, digits: opsin.Dataset
 ) -> None:
-    source = write_images(tmp_path / "source", digits, range(9))
+    source = write_images(tmp_path / "source", digits, 9)
     with tarfile.open(tmp_path / "torn.tar", "w", format=tarfile.USTAR_FORMAT) as archive:
         for path in sorted(source.rglob("*.png")):
             archive.add(path, path.name)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import random
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,33 +68,3 @@ def test_a_batch_system_makes_the_file_of_one_command(
     merged = only_json(cli("merge", "answers.csv", "--json"))
     assert (merged["shards"], merged["rows"], merged["images"]) == (3, 60, 60)
     assert (folder / "answers.csv").read_bytes() == (folder / "plain.csv").read_bytes()
-
-
-@pytest.mark.slow
-def test_killed_shards_go_on(folder: Path, cli: Cli) -> None:
-    only_json(cli("predict", "boots", "photos", "--out", "plain.csv", "--json"))
-    began = time.monotonic()
-    slurm(folder, 1, 3).wait()
-    usual = time.monotonic() - began
-    chance, killed = random.Random(0), 0
-    for number in (2, 3):
-        for _ in range(10):
-            task = slurm(folder, number, 3)
-            time.sleep(chance.uniform(0, 1.1 * usual))
-            os.killpg(task.pid, 9)
-            killed += task.wait() != 0
-        assert slurm(folder, number, 3).wait() == 0
-    assert killed >= 5
-    only_json(cli("merge", "answers.csv", "--json"))
-    assert (folder / "answers.csv").read_bytes() == (folder / "plain.csv").read_bytes()
-
-
-def test_errors_say_what_to_do(folder: Path, cli: Cli) -> None:
-    done = cli("predict", "boots", "photos", "--out", "answers.csv", "--shard", "4/3")
-    assert done.returncode == 1 and "no shard 4/3: they go from 1/3 to 3/3" in done.stderr
-    done = cli("predict", "boots", "photos", "--shard", "1/3")
-    assert done.returncode == 1 and "--out FILE" in done.stderr
-    cli("predict", "boots", "photos", "--out", "answers.csv", "--shard", "1/3")
-    done = cli("merge", "answers.csv")
-    assert done.returncode == 1 and "2 are missing or unfinished: 2/3, 3/3" in done.stderr
-    assert not (folder / "answers.csv").exists()

@@ -33,7 +33,7 @@ from tests.studio_browser import (
     until,
 )
 
-pytestmark = [pytest.mark.torch, needs_chromium]
+pytestmark = needs_chromium
 
 # As many as the form takes: 600 were over in four seconds, before a busy browser could stop them.
 EPOCHS = 10_000
@@ -83,6 +83,7 @@ def press(browser: webdriver.Chrome, words: str) -> None:
     browser.execute_script("arguments[0].click()", button(browser, words))
 
 
+@pytest.mark.torch
 def test_a_training_is_set_followed_stopped_killed_and_continued(
     running: StudioProcess, browser: webdriver.Chrome
 ) -> None:
@@ -108,8 +109,6 @@ def test_a_training_is_set_followed_stopped_killed_and_continued(
     until(browser, lambda: "Training Digits 1" in shown(browser), 60)
     until(browser, lambda: last_epoch(browser) > 0, 120)
     before = last_epoch(browser)
-    open_question(browser, "How is it going?")
-    until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".chart svg path"))
     browser.refresh()
     until(browser, lambda: last_epoch(browser) >= before, 60)
     assert "left" in shown(browser)
@@ -136,4 +135,23 @@ def test_a_training_is_set_followed_stopped_killed_and_continued(
     press(browser, "Stop and keep the best so far")
     until(browser, lambda: "/results?run=" in browser.current_url, 120)
     assert [text for text in complaints(browser) if "/train" in text] == []
+    assert requests_elsewhere(browser, running.address) == []
+
+
+def test_a_network_that_is_not_here_says_what_it_takes(
+    running: StudioProcess, browser: webdriver.Chrome
+) -> None:
+    project = Library(running.home, Queue(running.home)).add_source("digits")
+    running.kill()
+    running.restart()  # the library is read at the start
+    browser.get(f"{running.address}/projects/{project.id}/train")
+    open_question(browser, "More")
+    open_question(browser, "Advanced")
+    choose_model(browser, "pretrained")
+    until(browser, lambda: "Choose a pretrained network." in shown(browser))
+    assert not button(browser, "Train").is_enabled()
+    choose(browser, "Pretrained network", "mobilenetv4-small")
+    # Nothing is fetched for an estimate: what it would take is shown.
+    until(browser, lambda: "is downloaded (15.1 MB, apache-2.0)" in shown(browser))
+    assert complaints(browser) == []
     assert requests_elsewhere(browser, running.address) == []

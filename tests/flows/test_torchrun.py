@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -161,29 +160,3 @@ def test_what_one_process_does_is_refused_by_the_first(
                 assert "torchrun started 2" in json.loads(refused.stdout)["error"]["message"]
             else:
                 assert not refused.stdout + refused.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_twenty_kills_at_random_moments(tmp_path: Path) -> None:
-    words = (*_TRAIN, "--epochs", "500", "--runs")  # more than twenty kills leave time for
-    with _started([*words, "whole"], tmp_path) as process:
-        process.communicate(timeout=400)
-    assert process.returncode == 0
-    chance = random.Random(0)
-    before: dict[int, int] = {}
-    with _started([*words, "killed"], tmp_path, restarts=20) as process:
-        for _ in range(20):
-            while not (now := _workers(process.pid)) or set(now.values()) & set(before.values()):
-                assert process.poll() is None, (tmp_path / "said").read_text()
-                time.sleep(0.05)
-            # From before the first import to the middle of an epoch; half of them once it trains.
-            time.sleep(chance.choice([chance.uniform(0, 4), chance.uniform(4, 7)]))
-            while len(before := _workers(process.pid)) < 2:  # one ended with the other
-                assert process.poll() is None, (tmp_path / "said").read_text()
-                time.sleep(0.05)
-            os.kill(before[chance.randrange(2)], signal.SIGKILL)
-        process.communicate(timeout=400)
-    assert process.returncode == 0, (tmp_path / "said").read_text()
-    (whole,), (killed,) = (tmp_path / "whole").iterdir(), (tmp_path / "killed").iterdir()
-    assert _same(killed, whole)

@@ -161,18 +161,3 @@ def test_a_training_that_ctrl_c_stopped_goes_on_in_its_trackers(
     (row,) = server.runs(folder.name).values()  # the same one
     assert run.directory.tracked_as("mlflow") == row["info"]["run_id"]
     check_tensorboard(run)  # no epoch twice
-
-
-def test_what_a_killed_training_has_shown_stays_readable(warm: Warm, tmp_path: Path) -> None:
-    words = ["train", "digits", "--model", "mlp", "--epochs", "9999", "--track", "tensorboard"]
-    files = "runs/*/events.out.tfevents.*"
-    with warm.start(words, cwd=tmp_path) as begun:
-        while b"val_loss" not in b"".join(map(Path.read_bytes, tmp_path.glob(files))):
-            assert begun.poll() is None, begun.wait().stderr
-            time.sleep(0.05)
-        begun.kill()
-    (run,) = opsin.list_runs(tmp_path / "runs")
-    shown = tensorboard_events(run.path)
-    kept = {epoch.epoch: epoch.val_loss for epoch in run.history}
-    points = shown.Scalars("val_loss")
-    assert points and all(point.value == pytest.approx(kept[point.step]) for point in points)

@@ -70,3 +70,17 @@ def test_a_heap_without_photographs_says_so(folder: Path, network: Backbone) -> 
             file.unlink()
     with pytest.raises(SourceError, match="can be read"):
         read(folder, network)
+
+
+def test_points_are_kept_and_made_again_when_damaged(folder: Path, network: Backbone) -> None:
+    first, _ = read(folder, network)
+    assert isinstance(first.points, np.memmap)
+    (kept,) = (folder.parent / "cache" / "heaps").glob("*/points.npy")
+    whole = np.array(first.points)
+    for damage in (b"", kept.read_bytes()[:-4], b"no array"):
+        kept.write_bytes(damage)
+        again, _ = read(folder, network)
+        assert np.array_equal(again.points, whole)
+    (folder / "dots-0.png").unlink()
+    fewer, _ = read(folder, network)
+    assert len(fewer.points) == 30

@@ -48,16 +48,6 @@ def test_it_answers_as_the_file_that_was_published(
     assert not published.asked
 
 
-def test_offline_the_copy_is_used(published: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    here = opsin.Classifier(NAME)
-    published.asked.clear()
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert opsin.Classifier(NAME).content == here.content
-    with pytest.raises(ModelFileError, match=r"not on this machine.*opsin predict hf:a/b@main"):
-        opsin.Classifier("hf:a/b")
-    assert not published.asked
-
-
 def test_what_exists_is_a_path(
     published: HubServer, nearest_mean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,7 +72,9 @@ def test_wrong_addresses(asks: Asks, method: str, path: str, status: int, kind: 
     assert "location" not in reply.headers
 
 
-def test_faults_say_nothing(asks: Asks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_faults_are_told_to_the_log_alone(
+    asks: Asks, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     for error in (
         RuntimeError("/home/secret"),
         ModelFileError("/home/secret is none", "See to it."),
@@ -86,6 +88,8 @@ def test_faults_say_nothing(asks: Asks, monkeypatch: pytest.MonkeyPatch) -> None
         assert reply.status_code == 500
         assert reply.json()["error"]["kind"] == "InternalError"
         assert "secret" not in reply.text
+        assert "/home/secret" in caplog.text
+        caplog.clear()
         assert reply.headers["x-content-type-options"] == "nosniff"
 
 

@@ -13,9 +13,8 @@ pytest.importorskip("nicegui")
 
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import MovedError, RunError
+from opsin.core.errors import MovedError, RunError, SourceError
 from opsin.studio.context import Studio
-from opsin.studio.errors import NotThere
 from opsin.studio.runs.albums import ImagePlaces
 from opsin.studio.settings import StudioSettings
 from tests.conftest import write_shapes
@@ -54,10 +53,10 @@ def test_a_run_names_no_place_where_the_studio_may_not_look(tmp_path: Path) -> N
     inside = write_shapes(mine / "shapes")
     places.check(run_on(inside, "inside"))
     outside = run_on(write_shapes(private), "outside")
-    with pytest.raises(NotThere, match="may not look"):
+    with pytest.raises(SourceError, match="may not look"):
         places.check(outside)
     (mine / "link").symlink_to(private)
-    with pytest.raises(NotThere):
+    with pytest.raises(SourceError, match="may not look"):
         places.check(run_on(mine / "link", "through a link"))
     there.sets.add_source(str(private))  # its owner did that
     places.check(outside)

@@ -21,7 +21,7 @@ from fastapi.testclient import TestClient
 import opsin
 from opsin.studio.context import Studio
 from opsin.studio.errors import new_api
-from opsin.studio.image_routes import add_help, add_routes, files_of
+from opsin.studio.image_routes import add_help, add_routes
 from opsin.studio.runs.run_index import opaque
 from tests.made_runs import answers_right, write_run
 from tests.studio.made_jobs import fetch
@@ -94,13 +94,10 @@ def test_images_that_are_gone_say_nothing_of_the_machine(routes: Routes, shapes:
 
 def test_files_of_a_run_from_a_fixed_list(routes: Routes, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "one"
-    (run / "figures").mkdir()
-    (run / "figures" / "curves.png").write_bytes(b"image")
     (run / "secret.txt").write_text("secret")
     (run / "report.html").write_text("<p>report</p>")
     (run / "classifier.onnx").write_bytes(b"network")
     get = f"/files/{opaque('one')}/"
-    assert routes.get(f"{get}curves.png").headers["content-type"] == "image/png"
     assert routes.get(f"{get}report.html").text == "<p>report</p>"
     # Whoever made the run, its page gets nothing of the studio's.
     policy = routes.get(f"{get}report.html").headers["content-security-policy"]
@@ -109,23 +106,15 @@ def test_files_of_a_run_from_a_fixed_list(routes: Routes, tmp_path: Path) -> Non
     classifier = routes.get(f"{get}classifier.onnx")
     assert classifier.content == b"network"
     assert classifier.headers["content-disposition"] == 'attachment; filename="classifier.onnx"'
-    for name in ("secret.txt", "figures", "../one/secret.txt", "%2e%2e%2fsecret.txt", ".lock",
-                 "figures%2fcurves.png", "answers.png", "status.json"):  # fmt: skip
+    for name in ("secret.txt", "../one/secret.txt", "%2e%2e%2fsecret.txt", ".lock", "status.json"):
         assert routes.get(get + name).status_code == 404
-    assert "secret.txt" not in files_of(routes.runs.get(opaque("one")))
     assert "no file 'answers.png'" in refused(routes.get(f"{get}answers.png"))
 
 
-@pytest.mark.parametrize("name", ["report.html", "log.txt", "figures/roc.png", "figures"])
-def test_no_link_in_a_run_is_served(routes: Routes, tmp_path: Path, name: str) -> None:
-    (tmp_path / "private").mkdir()
-    (tmp_path / "private" / "roc.png").write_text("private")
-    place = tmp_path / "runs" / "one" / name
-    place.parent.mkdir(exist_ok=True)
-    folder = name == "figures"
-    place.symlink_to(tmp_path / "private" / ("" if folder else "roc.png"))
-    for asked in (place.name, "roc.png", "report.json"):
-        refused(routes.get(f"/files/{opaque('one')}/{asked}"))
+def test_no_link_in_a_run_is_served(routes: Routes, tmp_path: Path) -> None:
+    (tmp_path / "private").write_text("private")
+    (tmp_path / "runs" / "one" / "report.html").symlink_to(tmp_path / "private")
+    refused(routes.get(f"/files/{opaque('one')}/report.html"))
 
 
 def test_covers_are_of_the_first_folders_or_of_three_classes(

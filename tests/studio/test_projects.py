@@ -47,10 +47,6 @@ def test_runs_of_the_command_line_are_a_project_by_their_source(parts: Studio) -
     assert [item.id for item in parts.projects.all()] == [project.id] == [added.id]
     parts.sets.rename(added.id, "  Digits of ours ")
     assert names(parts) == names(started(parts.settings.home.parent)) == ["Digits of ours"]
-    parts.sets.remove(added.id)
-    # Read otherwise, they are another dataset: addresses of before lead to it.
-    other = parts.sets.add_source(*newest.places, size=[8, 8])
-    assert parts.projects.get(project.id).id == other.id != project.id
 
 
 def test_a_project_is_removed_and_restored_with_its_classifiers(parts: Studio) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from starlette.types import Message, Receive, Scope, Send
 
 from opsin.web.access import AccessMiddleware, Fields, SignIn
-from tests.web.made_requests import BEARER, HOST, REFUSED, TOKEN, ask, messages
+from tests.web.made_requests import BEARER, HOST, TOKEN, ask, messages
 
 HTML = (b"accept", b"text/html,*/*;q=0.8")
 POLICY = {"content-security-policy": "default-src 'none'"}
@@ -59,14 +59,6 @@ def test_other_names(host: str) -> None:
 def test_a_host_that_is_not_listed_never_passes(host: bytes) -> None:
     if re.fullmatch(rb"(?i)(localhost|127\.0\.0\.1|\[::1\])(:[0-9]{1,5})?", host) is None:
         assert status(guard(), (b"host", host)) == 421
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_web_sockets_are_refused_too(name: str) -> None:
-    guarded = guard(token=TOKEN)
-    first = ask(guarded, REFUSED[name][0], kind="websocket")
-    assert (first["type"], first.get("code")) == ("websocket.close", 1008)
-    assert ask(guarded, [HOST, BEARER], kind="websocket")["type"] == "websocket.accept"
 
 
 def test_names_elsewhere() -> None:

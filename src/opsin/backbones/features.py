@@ -161,7 +161,7 @@ def compute(
     stop = stop or threading.Event()
     _, *shape = images.shape
     extractors = [Extractor(backbone, tuple(shape), view, device, watcher) for view in views]
-    features = _room_for((len(images), len(views), extractors[0].units))
+    features = room_for((len(images), len(views), extractors[0].units))
     missing = np.zeros((len(images), len(views)), bool)
     for at, extractor in enumerate(extractors):
         missing[extractor.cache.fill(features[:, at], digests), at] = True
@@ -198,8 +198,8 @@ def compute(
     return features
 
 
-def _room_for(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return an array; a large one is mapped to a deleted file, which goes with it."""
+def room_for(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return an empty array; a large one is mapped to a deleted file, which goes with it."""
     if math.prod(shape) > _IN_MEMORY:
         with contextlib.suppress(OSError):  # the memory has to do
             root = cache_root()

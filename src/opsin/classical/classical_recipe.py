@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Final, Literal, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import (
@@ -19,8 +19,8 @@ from opsin.core.recipe import (
     RecipeModel,
     Request,
     TrainingRecipe,
-    invalid,
     option,
+    option_errors,
 )
 from opsin.core.recipe_options import RecipeOption, options_of
 from opsin.models.architectures import names
@@ -186,11 +186,9 @@ def resolve_classical(
             else f"To train a network: --model {names()}.",
         )
     asked = {name: chosen.pop(name) for name in further if name in chosen}
-    try:
+    with option_errors():
         training = _fine_tuning(data, asked, mirrored=mirrored) if trains else Fitting(**asked)
         return ClassicalRecipe(data=data, model=FITTED[model](**chosen), training=training)
-    except ValidationError as error:
-        raise invalid(error) from None
 
 
 # Side of a crop, as a share of the image's.

@@ -213,17 +213,20 @@ class Written:
         self._output("head", "Logarithm")
 
 
-def check_parity(file: Classifier, fitted: Fitted, images: Pixels) -> float:
-    """Compare a calibrated file's answers with scikit-learn's, with its temperature and mix."""
+def check_parity(
+    file: Classifier, fitted: Fitted, images: Pixels, expected: Floats | None = None
+) -> float:
+    """Compare a calibrated file with scikit-learn, or with what this was given (``expected``)."""
     outputs = file.layers(images, ["probabilities", "embedding"])
     answers, embedding = outputs["probabilities"], outputs["embedding"]
+    expected = fitted.embedding(images) if expected is None else expected
     shares = isinstance(fitted.recipe, Forest | Knn)
     least = least_of(fitted.classes) if shares else np.finfo(np.float64).tiny
     logits = np.log(np.maximum(fitted.probabilities(embedding), least))
     return postprocessing.check_answers(
         answers, postprocessing.answers_of(file.metadata, logits), file.metadata, of="scikit-learn",
         settled=_settled(fitted, embedding),
-        apart=float(np.abs(embedding - fitted.embedding(images)).max()),
+        apart=float(np.abs(embedding - expected).max()),
     )  # fmt: skip
 
 

@@ -111,7 +111,6 @@ def _show(
     watcher: Watcher,
     as_json: bool,
 ) -> None:
-    """Draw and print a dataset, and what was found wrong with it."""
     drawn: list[Path] = []
     varied, page = None, None
     if out:

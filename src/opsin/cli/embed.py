@@ -8,7 +8,7 @@ import typer
 
 from opsin.classical.classical_recipe import TRAIN_OPTIONS
 from opsin.cli import options, recipe_flags
-from opsin.cli.output import STOP_SAID, console, plain, print_json, say_unreadable
+from opsin.cli.output import console, plain, print_json, say_unreadable, stop_is_reported
 from opsin.core.format import clock, counted
 from opsin.report.terminal import for_people
 
@@ -45,14 +45,11 @@ def embed(
     from opsin.commands.embed import embed as workflow  # noqa: PLC0415  loads onnx
 
     options.expect("backbone" in fields, "a pretrained network: an ONNX file, or a run", "--from")
-    try:
+    with stop_is_reported():
         done = workflow(
             source, at=at, out=out, offline=offline, shard=shard, on=on, device=device,
             watcher=for_people(quiet=quiet), **fields,
         )  # fmt: skip
-    except KeyboardInterrupt:
-        STOP_SAID.set()
-        raise typer.Exit(130) from None
     if as_json:
         print_json(done.model_dump(mode="json"))
         return

@@ -72,7 +72,6 @@ def evaluate(
 
 
 def _print_figures(source: list[str], figures: EvaluationResult) -> None:
-    """Print the figures, remarks on them, and the classes."""
     screen = console()
     part = _PARTS[figures.part]
     if figures.part == "unseen" and figures.seen_nearly != 0:

@@ -55,7 +55,6 @@ def explain(
 
 
 def _show(screen: Console, explained: Explained) -> None:
-    """Print a lesson, or list those available."""
     lesson, answer = explained.lesson, explained.answer
     if lesson is None or answer is None:
         terms = columns("Term", "Layers", "What it does", gap=2)

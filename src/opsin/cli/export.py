@@ -64,7 +64,6 @@ def export(
 
 
 def _print_file(shipped: Shipped) -> None:
-    """Print the effect of an export to one file."""
     size = f"{file_size(shipped.bytes)} (before {file_size(shipped.bytes_before)})"
     say(printable(f"File      {shipped.path} · {size}"))
     say(f"Verdict   {shipped.verdict}")
@@ -79,7 +78,6 @@ def _print_file(shipped: Shipped) -> None:
 
 
 def _print_folder(written: HubExport) -> None:
-    """Print a hub folder's content."""
     say(printable(f"Folder    {written.path}"))
     for name, size in written.files.items():
         say(printable(f"          {name} · {file_size(size)}"))

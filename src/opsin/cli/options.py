@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, get_args, get_origin
 import typer
 from typer.core import TyperCommand
 
-from opsin.core.platform import DEVICE_WORDS, DEVICES
+from opsin.core.platform import DEVICE_WORDS, known_device
 
 
 def parser_of(read: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -55,13 +55,7 @@ Runs = Annotated[Path, typer.Option(envvar="OPSIN_RUNS")]
 Seed = Annotated[int, typer.Option(min=0)]
 
 
-def _device(text: str) -> str:
-    if not re.fullmatch(DEVICES, text):
-        raise ValueError(f"must be {DEVICE_WORDS}, not {text!r}")
-    return text
-
-
-Device = Annotated[str, typer.Option(parser=parser_of(_device))]
+Device = Annotated[str, typer.Option(parser=parser_of(known_device))]
 # Options with the same meaning in every verb.
 _SHARED: Final = f"""
 Options:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any
 
+import typer
 from rich.markup import escape
 from rich.table import Table
 
@@ -21,6 +22,16 @@ from opsin.report.terminal import COMMANDS, UNWRAPPED, PlainLines, printable
 STOP_SAID = threading.Event()
 #: Set once the ``--json`` document is begun: there is at most one.
 DOCUMENT_BEGUN = threading.Event()
+
+
+@contextlib.contextmanager
+def stop_is_reported() -> Iterator[None]:
+    """Let Ctrl-C end a verb without a further word: its usual end, or what it kept was said."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        STOP_SAID.set()
+        raise typer.Exit(130) from None
 
 
 def console() -> PlainLines:

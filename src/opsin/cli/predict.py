@@ -14,12 +14,12 @@ from rich.markup import escape
 from opsin.cli import options
 from opsin.cli.output import (
     DOCUMENT_BEGUN,
-    STOP_SAID,
     console,
     encoded,
     plain,
     print_json,
     say,
+    stop_is_reported,
     write_document,
 )
 from opsin.core.errors import ImageError, OpsinError, RecipeError
@@ -102,16 +102,13 @@ def predict(
 
         if plot is not None:
             raise RecipeError("Answers in a file are not drawn", "Leave --plot out.")
-        try:
+        with stop_is_reported():
             done = classify(
                 model, images, out=out, sort_into=sort_into, sort_by=by, top=top,
                 min_confidence=min_confidence, reject=reject, as_is=as_is, tta=tta, columns=columns,
                 follow_links=follow_links, outside=outside, shard=shard, on=on, device=device,
                 watcher=for_people(quiet=quiet),
             )  # fmt: skip
-        except KeyboardInterrupt:  # already reported, with how to resume
-            STOP_SAID.set()
-            raise typer.Exit(130) from None
         if as_json:
             print_json(done.model_dump(mode="json"))
         else:
@@ -169,7 +166,6 @@ class _AnswerPrinter:
             yield answer
 
     def print_all(self, answers: Iterable[Answered]) -> None:
-        """Print one answer with its bars, or many with a line each."""
         screen, rejects = console(), True
         for answer in self.draw(answers):
             rejects = rejects and answer.rejected is not None
@@ -207,7 +203,6 @@ class _AnswerPrinter:
 
 
 def _print_summary(done: Classified) -> None:
-    """Print what was written and sorted."""
     screen, new = console(), done.images - done.resumed
     speed = f" · {new / done.seconds:,.0f} images/s" if new and done.seconds > 1 else ""
     before = f", {done.resumed:,} of them before" if done.resumed else ""
@@ -231,7 +226,6 @@ def _print_summary(done: Classified) -> None:
 
 
 def _print_bars(screen: Console, prediction: Prediction, top: int) -> None:
-    """Print an answer with its bars."""
     best = prediction.top(top)
     width = max(len(name) for name, _ in best)
     name = plain(prediction.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from pathlib import Path
 
 from rich.table import Table
@@ -13,7 +12,7 @@ from opsin.commands.runs import Run, list_runs
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import RunSummary
 from opsin.core.errors import RecipeError
-from opsin.core.format import clock, file_size, with_interval
+from opsin.core.format import clock, day, file_size, with_interval
 from opsin.data.run_images import load_run_images
 from opsin.report.terminal import corrected_in_words, for_people, printable
 
@@ -69,7 +68,6 @@ def _table(rows: list[tuple[Run, RunSummary]]) -> Table:
     figures = ("Accuracy", "On", "Time", "Size", "Date")
     table = columns("Run", "State", "Source", "Model", figures=figures)
     for run, row in rows:
-        day = dt.datetime.fromtimestamp(row.started or 0, tz=dt.UTC).astimezone()
         name = f"\n[dim]{plain(row.name)}[/dim]" if row.name else ""
         source = None if row.state == "damaged" else run.source
         table.add_row(
@@ -81,6 +79,6 @@ def _table(rows: list[tuple[Run, RunSummary]]) -> Table:
             plain((row.split or "").replace("out_of_fold", "all, unseen")),
             "" if row.seconds is None else clock(row.seconds),
             "" if row.bytes is None else file_size(row.bytes),
-            f"{day:%Y-%m-%d %H:%M}",
+            day(row.started or 0),
         )
     return table

@@ -9,7 +9,7 @@ import typer
 
 from opsin.cli import options
 from opsin.cli.options import token_of
-from opsin.cli.output import STOP_SAID, print_json
+from opsin.cli.output import print_json, stop_is_reported
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher, WatcherGroup
 from opsin.report.terminal import for_people
@@ -64,20 +64,16 @@ def serve(
         page=page, access_log=access_log,
     )  # fmt: skip
     watcher = for_people(quiet=quiet)
-    try:
+    with stop_is_reported():
         run_server(
             models, settings, watcher=WatcherGroup(watcher, _Address()) if as_json else watcher
         )
-    except KeyboardInterrupt:  # the usual way to stop; accepted requests were answered
-        STOP_SAID.set()
-        raise typer.Exit(130) from None
 
 
 class _Address(Watcher):
     """Prints the address for scripts once the server is ready."""
 
     def fact(self, name: str, text: str) -> None:
-        """Print the address."""
         if name == "Page":
             print_json({"url": text})
 

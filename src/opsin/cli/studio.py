@@ -9,7 +9,7 @@ import typer
 
 from opsin.cli import options
 from opsin.cli.options import token_of
-from opsin.cli.output import STOP_SAID, print_json
+from opsin.cli.output import print_json, stop_is_reported
 from opsin.report.terminal import for_people
 from opsin.studio import open_studio
 from opsin.studio.settings import PORT
@@ -53,7 +53,7 @@ def studio(
         most_waiting: Trainings that may wait at the same time.
         no_browser: Do not open a browser window.
     """
-    try:
+    with stop_is_reported():
         open_studio(
             runs,
             home=home,
@@ -71,6 +71,3 @@ def studio(
             watcher=for_people(quiet=quiet),
             announce=(lambda address: print_json({"url": address})) if as_json else None,
         )
-    except KeyboardInterrupt:  # the usual way to stop; nothing is lost
-        STOP_SAID.set()
-        raise typer.Exit(130) from None

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from opsin.report.training_plan import Plan
 
 
-@recipe_flags.takes(*recipe_flags.TRAINING, after="budget", most_used=("epochs", "augment"))
-@recipe_flags.takes(*recipe_flags.DATA, after="budget", most_used=("test", "classes", "size"))
+@recipe_flags.takes(*recipe_flags.TRAINING, after="add_to", most_used=("epochs", "augment"))
+@recipe_flags.takes(*recipe_flags.DATA, after="add_to", most_used=("test", "classes", "size"))
 def train(
     source: options.Sources,
     *,
@@ -42,6 +42,7 @@ def train(
         ),
     ] = "auto",
     budget: str | None = None,
+    add_to: Path | None = None,
     recipe: Path | None = None,
     name: str | None = None,
     repeats: int = 1,
@@ -64,6 +65,8 @@ def train(
 
     Example: opsin train holiday-photos --folds 5
 
+    Example: opsin train glass --add-to runs/2026-11-21-waste
+
     Most used:
         budget (TIME): Time that the training may take, such as 10m or 1h30m: a pretrained network
             is fine-tuned in it, or the epochs of a network are chosen to fit.
@@ -75,6 +78,9 @@ def train(
     Options:
         repeats (N): Train N times, with consecutive seeds: mean and standard deviation.
         folds (K): Cross-validate: K runs, each tested on another K-th of the images.
+        add_to (RUN): Add the source to the images of this run: new classes, or more images of known
+            ones; a folder without sub-folders is a class. What judged the run never becomes
+            training data, and both are compared on it.
     """
     if model != "auto":
         fields["model"] = model
@@ -83,6 +89,10 @@ def train(
     wanted = merge_options(read_options(recipe) if recipe else {}, fields)
     wanted |= {"quiet": quiet, "offline": offline}
     several = repeats != 1 or folds is not None
+    if add_to is not None:
+        expect(not several, "no --repeats or --folds beside it", "--add-to")
+        expect(recipe is None, "no --recipe beside it: the run has one", "--add-to")
+        wanted["add_to"] = add_to
     if plan:
         expect(not several, "no --repeats or --folds beside it: one training is planned", "--plan")
         from opsin.commands.train.train import plan as plan_training  # noqa: PLC0415  trains
@@ -136,7 +146,6 @@ def _exit_with(*, stopped: bool, diverged: bool) -> None:
 
 
 def _show_plan(planned: Plan, *, as_json: bool) -> None:
-    """Print a plan: its layers, choices with reasons, and cost."""
     from opsin.commands.train.words import plan_in_words  # noqa: PLC0415  needs what trains
 
     if as_json:
@@ -152,7 +161,6 @@ def _show_plan(planned: Plan, *, as_json: bool) -> None:
 
 
 def _show_repeats(repeats: Repeats, *, as_json: bool) -> None:
-    """Print a row for each run, mean and deviation, and how to read them."""
     summary, labels = repeats.summary, str(repeats.labels) if repeats.labels else None
     if as_json:
         figures = summary.model_dump(mode="json", exclude_unset=True)
@@ -177,7 +185,6 @@ def _show_repeats(repeats: Repeats, *, as_json: bool) -> None:
 
 
 def _repeats_table(repeats: Repeats) -> Table:
-    """Return a row for each run, and the last for their mean and deviation."""
     summary = repeats.summary
     kind = "Fold" if summary.kind == "folds" else "Seed"
     table = columns("Run", figures=(kind, "Accuracy", "Log loss", "Time"))

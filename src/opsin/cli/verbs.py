@@ -39,35 +39,14 @@ def _about(
     """
 
 
-#: Every verb of this package's modules, with the first line of its help: loading them all
-#: takes longer than an answer.
-VERBS: Final = {
-    "data": "Show what a source holds: classes, counts, sizes and samples.",
-    "label": "Label a heap of photographs with few questions, and see how good it is by now.",
-    "embed": "Write what a pretrained network says of images into a file.",
-    "train": "Train a classifier, evaluate it, and write its report.",
-    "resume": "Continue a run that was stopped or killed where it left off.",
-    "import": "Bring in a classifier that another program saved, as a run.",
-    "predict": "Predict the class of each image, with its probability.",
-    "merge": "Join the shards of a file: the same bytes as made in one go.",
-    "undo": "Undo what `opsin predict --sort-into FOLDER` did.",
-    "evaluate": "Evaluate a classifier on labelled images.",
-    "inspect": "Look inside a classifier: its layers, its units, its decisions.",
-    "explain": "Explain what a layer does, with its real numbers for one image.",
-    "report": "Analyse a finished run in depth, and write its report again.",
-    "runs": "List the runs, rename one, or say where its images are now.",
-    "compare": "Compare runs on the test images that they share.",
-    "export": "Write a classifier in another form, and show what changes.",
-    "serve": "Serve classifiers over HTTP: a REST API and a page to try it.",
-    "studio": "Open the studio in a browser: images, training and results.",
-    "backbones": "List pretrained networks to build on, or look into one.",
-    "bench": "Measure images a second in training and answering.",
-    "docs": "Open the documentation in a browser; it needs no network.",
-}
+#: Every verb of this package's modules, as the help lists them.
+VERBS: Final = (
+    "data", "label", "find", "embed", "train", "resume", "import", "predict", "merge", "undo",
+    "evaluate", "inspect", "explain", "report", "runs", "compare", "export", "serve", "studio",
+    "backbones", "bench", "docs",
+)  # fmt: skip
 #: Verbs that run distributed under torchrun.
 _TOGETHER: Final = ("train", "resume")
-# Modules of verbs that are Python keywords, or lie with another.
-_MODULES: Final = {"import": "import_model", "merge": "predict", "undo": "predict"}
 # Former words, which are still accepted.
 _FORMER: Final = {"unsort": "undo", "--rate": "--learning-rate", "--light": "--brightness"}
 # Typer does not export the base of its usage errors.
@@ -85,18 +64,31 @@ def _application(words: Sequence[str]) -> typer.Typer:
     )
     app.callback()(_about)
     if not words or words[0] not in VERBS:
-        for verb, summary in VERBS.items():
-            app.command(verb, help=summary)(lambda: None)
+        for verb in VERBS:
+            app.command(verb, help=_summary(verb))(lambda: None)
         return app
     from opsin.cli import options  # noqa: PLC0415  not needed for the list
 
     if "--help" in words:
         options.describe_sources()
-    module = _MODULES.get(words[0], words[0])
-    loaded = importlib.import_module(f"opsin.cli.{module}")
-    verb = getattr(loaded, words[0], None) or getattr(loaded, module)
+    module, function = _place_of(words[0])
+    verb = getattr(importlib.import_module(f"opsin.cli.{module}"), function)
     app.command(words[0], cls=options.GroupedCommand, help=options.describe(verb))(verb)
     return app
+
+
+def _place_of(verb: str) -> tuple[str, str]:
+    """A verb's module and function."""
+    function = "import_model" if verb == "import" else verb
+    return "predict" if verb in ("merge", "undo") else function, function
+
+
+def _summary(verb: str) -> str:
+    """The first line of a verb's docstring, read as text: loading all modules takes too long."""
+    module, function = _place_of(verb)
+    text = Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8")
+    _, _, body = text.partition(f"\ndef {function}(")
+    return body.partition('"""')[2].partition("\n")[0]
 
 
 def _current(word: str) -> str:

@@ -131,14 +131,15 @@ def list_backbones(*, watcher: Watcher = SILENT) -> list[ListedBackbone]:
 
 
 def measured_backbone(name: str, *, anew: bool = False) -> MeasuredBackbone:
-    """Return a local network's cost, measured once."""
+    """Return a local network's cost, measured once; ``anew`` again, but not within the hour."""
     from opsin.backbones.backbone import open_backbone  # noqa: PLC0415  loads onnx
 
     path = NAMED[name].path
-    if path is not None and not anew:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if (kept := _kept(digest)[1]) is not None:
+    if path is not None:
+        with path.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        file, kept = _kept(digest)
+        if kept is not None and not (anew and time.time() - file.stat().st_mtime > 3600):
             return kept
     return measure(open_backbone(name, offline=True), anew=True)
 

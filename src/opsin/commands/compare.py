@@ -188,8 +188,8 @@ def _paired(runs: Sequence[Run]) -> _Paired:
     first, *others = every
     tested = [len(run.labels) for run in every]
     positions = [np.arange(tested[0])]
+    alone = _join_classes(every)
     for other in others:
-        _take_classes_of(first, other)
         positions.append(_positions_in(other, first, part))
         if first.prepared != other.prepared:
             notes.append(
@@ -202,6 +202,9 @@ def _paired(runs: Sequence[Run]) -> _Paired:
         raise RunError(f"No {word} image is shared by all {len(runs)} runs", "Compare two.")
     for run, position in zip(every, positions, strict=True):
         run.take(position[shared])
+    for name, knowing in alone.items():
+        paths = " and ".join(str(run.path) for run in knowing)
+        notes.append(f"only {paths} knows {name}; what is compared are images of the other classes")
     if max(tested) > len(shared):
         notes.append(
             f"compared on the {len(shared):,} {word} images that all of these runs have, of "
@@ -228,23 +231,36 @@ def _paired(runs: Sequence[Run]) -> _Paired:
     )  # fmt: skip
 
 
-def _take_classes_of(first: _RunAnswers, other: _RunAnswers) -> None:
-    """Bring the other run's classes into the order of the first."""
-    columns = places_among(first.classes, other.classes)
-    back = places_among(other.classes, first.classes)
-    if min(*columns, *back) < 0:
-        alone = []
-        for run, indices in ((first, columns), (other, back)):
-            names = [name for name, i in zip(run.classes, indices, strict=True) if i < 0]
-            if names:
-                more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
-                alone.append(f"only {run.path} knows {', '.join(names[:5])}{more}")
-        raise RunError(
-            f"The runs have different classes: {' and '.join(alone)}",
-            "Train both on the same ones: --classes A,B,C.",
-        )
-    other.labels = np.array(back, np.int64)[other.labels]
-    other.probabilities = other.probabilities[:, columns]
+def _join_classes(every: Sequence[_RunAnswers]) -> dict[str, list[_RunAnswers]]:
+    """Bring all runs' classes into one order; return those that not all know, with who does.
+
+    A run's answers may lack a class that was added later; other differences are refused.
+    """
+    first, *others = every
+    joined = list(first.classes)
+    for other in others:
+        more = [name for name in other.classes if places_among([name], joined)[0] < 0]
+        less = [name for name in joined if places_among([name], other.classes)[0] < 0]
+        if more and less:
+            alone = []
+            for run, names in ((first, less), (other, more)):
+                further = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+                alone.append(f"only {run.path} knows {', '.join(names[:5])}{further}")
+            raise RunError(
+                f"The runs have different classes: {' and '.join(alone)}",
+                "Train both on the same ones: --classes A,B,C.",
+            )
+        joined += more
+    knowing: dict[str, list[_RunAnswers]] = {name: [] for name in joined}
+    for run in every:
+        places = places_among(run.classes, joined)
+        for place in places:
+            knowing[joined[place]].append(run)
+        run.labels = np.array(places, np.int64)[run.labels]
+        probabilities = np.zeros((len(run.labels), len(joined)), run.probabilities.dtype)
+        probabilities[:, places] = run.probabilities
+        run.classes, run.probabilities = joined, probabilities
+    return {name: runs for name, runs in knowing.items() if len(runs) < len(every)}
 
 
 def _agreed_labels(every: Sequence[_RunAnswers], word: str) -> Ints:

@@ -11,7 +11,7 @@ import numpy as np
 
 from opsin.commands.runs import Run
 from opsin.core.arrays import Pixels
-from opsin.core.artifacts.records import DatasetRecord
+from opsin.core.artifacts.records import DatasetRecord, Epoch
 from opsin.core.artifacts.run_predictions import PART_WORDS
 from opsin.core.artifacts.run_report import RecordedRecipe
 from opsin.core.errors import OpsinError
@@ -63,7 +63,7 @@ def write_files(
         for pair, of_pair in zip(comparison.pairs, kinds, strict=True)
     ]
     curves = [
-        Curve(row.letter, row.model, run.directory.read_history())
+        Curve(row.letter, row.model, run.directory.lines(Epoch))
         for row, run in zip(comparison.runs, runs, strict=True)
     ]
     files = [folder / "compare.html", folder / "compare.json"]

@@ -23,7 +23,7 @@ from opsin.commands.train.learner import Learner, versions
 from opsin.commands.train.recorder import recorded, watcher_of_run
 from opsin.commands.train.train import run_training
 from opsin.core.arguments import checked
-from opsin.core.arrays import Ints, Pixels
+from opsin.core.arrays import Ints
 from opsin.core.artifacts.records import IMPORTED, ImportRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import TrainingFacts
@@ -73,7 +73,7 @@ class ImportedLearner(Learner):
             watcher.note(doubt)
         return exported
 
-    def difference(self, file: Classifier, images: Pixels) -> None:
+    def difference(self, file: Classifier, rows: Ints) -> None:
         """Return ``None``: there is no other implementation to compare with."""
 
     def facts(self, *, interrupted: bool) -> TrainingFacts:

@@ -119,7 +119,7 @@ def write_report(
         ]
         earlier = images.corrected.rows if images.corrected else ()
         write_corrections(fix, with_earlier(rows, earlier))
-    draw_run(directory, report, images, predictions, watcher, seed=seed)
+    draw_run(directory, report, images, predictions, watcher, seed=seed, files=True)
     return directory.page
 
 
@@ -148,26 +148,28 @@ def without_page() -> Iterator[None]:
 
 def draw_run(
     directory: RunDirectory, report: Report, dataset: Dataset, predictions: RunPredictions,
-    watcher: Watcher, *, seed: int = 0,
+    watcher: Watcher, *, seed: int = 0, files: bool = False,
 ) -> None:  # fmt: skip
-    """Write ``figures/``, ``report.html`` and ``README.md`` from the run's files and images."""
+    """Write page and model card, and ``figures/``, for which a training has not been asked yet."""
     if not _page_wanted.get():
         return
-    recipe, history = Run(directory.path).recipe, directory.read_history()
+    recipe, history = Run(directory.path).recipe, directory.lines(Epoch)
     images = _images(dataset, report, predictions.of(report.split), seed)
     drawings = _drawings(report, history, images)
-    watcher.begin("Report", len(drawings) + 1, "figures")
-    drawn: dict[str, str] = {}
     for name in (*drawings, "disturbed"):  # those of an earlier report, which drew others, too
         for kind in ("png", "svg"):
             with contextlib.suppress(OSError):
                 (directory.figures / f"{name}.{kind}").unlink()
+    wanted = [name for name in drawings if files or name not in _BESIDE_THE_PAGE]
+    watcher.begin("Report", len(wanted) + 1, "figures")
+    drawn: dict[str, str] = {}
     with styled():
-        for done, (name, draw) in enumerate(drawings.items()):
+        for done, name in enumerate(wanted):
             watcher.advance(done)
             with best_effort(f"the figure {name}", watcher):
-                figure = draw()
-                save(figure, directory.figures / f"{name}.png")
+                figure = drawings[name]()
+                if files:
+                    save(figure, directory.figures / f"{name}.png")
                 if name not in _BESIDE_THE_PAGE:
                     drawn[name] = svg_of(figure)
     name = directory.path.name

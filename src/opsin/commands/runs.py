@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
 import os
 from dataclasses import asdict, replace
@@ -115,7 +116,7 @@ class Run:
     @property
     def history(self) -> History:
         """The figures of each epoch as a list; ``history.frame()`` is a data frame."""
-        return History(self.directory.read_history())
+        return History(self.directory.lines(Epoch))
 
     @property
     def report(self) -> run_report.Report:
@@ -209,14 +210,16 @@ class Run:
             for key, value in row.items()
             if value is not None and key != "started"
         )
-        curves = self.directory.figures / "curves.png"
         image = ""
-        if row["state"] != "damaged" and curves.is_file():
-            data = base64.b64encode(curves.read_bytes()).decode("ascii")
-            image = (
-                f"<img width='640' alt='Curves of accuracy and loss' "
-                f"src='data:image/png;base64,{data}'>"
-            )
+        # Without matplotlib, or from a damaged history, there is no picture.
+        with contextlib.suppress(OpsinError, ValueError):
+            from opsin.report.figures import run_figures, style  # noqa: PLC0415  matplotlib
+
+            if len(history := self.history) > 1:
+                with style.styled():
+                    figure = run_figures.draw_curves(history, self.report.training.unit)
+                    data = base64.b64encode(style.svg_of(figure).encode()).decode("ascii")
+                image = f"<img width=640 alt='Curves' src='data:image/svg+xml;base64,{data}'>"
         return f"<table>{cells}</table>{image}"
 
 

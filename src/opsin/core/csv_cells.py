@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from typing import Any, Final, TextIO
 
 _FORMULA: Final = re.compile(r"'*[=+\-@\t\r]")
-_GUARDED: Final = re.compile(r"'+[=+\-@\t\r]")
 # Leaves an image out in a table of corrections; alone it is no formula.
 _DASH: Final = "-"
 
@@ -21,11 +20,6 @@ _DASH: Final = "-"
 def guard(text: str) -> str:
     """A cell's text, escaped so that no spreadsheet runs it."""
     return f"'{text}" if text != _DASH and _FORMULA.match(text) else text
-
-
-def unguard(text: str) -> str:
-    """The text that `guard` was given."""
-    return text[1:] if text[:1] == "'" and _GUARDED.match(text) else text
 
 
 def write_rows(stream: TextIO, rows: Iterable[Iterable[Any]], **dialect: Any) -> None:
@@ -37,4 +31,4 @@ def write_rows(stream: TextIO, rows: Iterable[Iterable[Any]], **dialect: Any) ->
 
 def read_row(cells: Iterable[str]) -> list[str]:
     """A row that `csv.reader` read, as `write_rows` was given it."""
-    return [unguard(cell) for cell in cells]
+    return [cell[1:] if cell[:1] == "'" and _FORMULA.match(cell[1:]) else cell for cell in cells]

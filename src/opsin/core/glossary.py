@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 #: The site's folder, which may be missing; its pages need no server.
 SITE: Final = Path(__file__).parents[1] / "site"
@@ -19,15 +19,15 @@ class Term:
     """A technical term, explained in three sentences."""
 
     title: str
-    says: tuple[str, ...]
+    says: Sequence[str]
     #: The command that shows it.
     command: str
     #: The studio's page that shows it, if any.
     studio: str = ""
     #: Other names in print: headings, labels, and options with dashes.
-    words: tuple[str, ...] = ()
+    words: Sequence[str] = ()
     #: Words in kinds of layer that it explains, such as ``BatchNorm``.
-    layers: tuple[str, ...] = ()
+    layers: Sequence[str] = ()
     #: Name of its picture, if any.
     picture: str = ""
 
@@ -51,12 +51,10 @@ class Term:
 def glossary() -> dict[str, tuple[Term, ...]]:
     """All terms by their headings in the documentation."""
     content = tomllib.loads(Path(__file__).with_name("terms.toml").read_text(encoding="utf-8"))
-
-    def term(fields: Mapping[str, Any]) -> Term:
-        lists = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
-        return Term(**{**fields, **lists})
-
-    return {section["title"]: tuple(map(term, section["terms"])) for section in content["sections"]}
+    return {
+        section["title"]: tuple(Term(**fields) for fields in section["terms"])
+        for section in content["sections"]
+    }
 
 
 @functools.cache

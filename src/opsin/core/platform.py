@@ -7,6 +7,7 @@ import ctypes
 import errno
 import os
 import platform
+import re
 import signal
 import socket
 import stat
@@ -33,13 +34,19 @@ NO_WAITING: Final = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
 _FOLDER: Final = getattr(os, "O_DIRECTORY", 0)
 
-#: Devices as a pattern: a word, some with a device number.
-DEVICES: Final = r"auto|cpu|coreml|mps|(cuda|tensorrt|directml|openvino)(:[0-9]+)?"
-#: The same in words.
+_DEVICES: Final = r"auto|cpu|coreml|mps|(cuda|tensorrt|directml|openvino)(:[0-9]+)?"
+#: What a device may be.
 DEVICE_WORDS: Final = (
     "auto, cpu, cuda, tensorrt, coreml, mps, directml or openvino, with a number where there are "
     "several (cuda:1)"
 )
+
+
+def known_device(device: str) -> str:
+    """Check a device that the user names."""
+    if not re.fullmatch(_DEVICES, device):
+        raise ValueError(f"must be {DEVICE_WORDS}")
+    return device
 
 
 def open_folder(path: str | os.PathLike[str], *, within: int | None = None) -> int:
@@ -124,18 +131,6 @@ def process_exists(pid: int) -> bool:
     import psutil  # noqa: PLC0415  0.04 s
 
     return psutil.pid_exists(pid)
-
-
-def command_line(pid: int) -> str | None:
-    """The command line of a process; ``None`` if access is denied."""
-    import psutil  # noqa: PLC0415  0.04 s
-
-    try:
-        return " ".join(psutil.Process(pid).cmdline())
-    except psutil.NoSuchProcess:
-        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
-    except psutil.AccessDenied:
-        return None
 
 
 def interrupt(pid: int) -> None:

@@ -5,10 +5,11 @@ Defaults that depend on the network are filled in by `opsin.models.resolve`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
 from pydantic import (
@@ -21,13 +22,12 @@ from pydantic import (
     model_validator,
 )
 from pydantic.config import JsonDict
-from pydantic_core import PydanticCustomError
 
 from opsin.core.arguments import by_current_names
 from opsin.core.errors import RecipeError
 from opsin.core.metadata import Bits, Resize
-from opsin.core.platform import DEVICE_WORDS, DEVICES
-from opsin.core.stored_json import Json, JsonObject
+from opsin.core.platform import DEVICE_WORDS, known_device
+from opsin.core.stored_json import Json, JsonObject, first_fault
 
 #: Models without layers; `opsin.classical.classical_recipe` has their options.
 ClassicalName = Literal["logistic", "forest", "knn", "svm", "backbone"]
@@ -38,16 +38,10 @@ Augmentation = Literal["none", "photos", "documents", "symbols"]
 Schedule = Literal["constant", "cosine", "one-cycle", "step"]
 
 
-def _known_device(device: str) -> str:
-    if not re.fullmatch(DEVICES, device):
-        raise PydanticCustomError("device", f"must be {DEVICE_WORDS}")
-    return device
-
-
-#: Where to compute; forms offer the common ones of `DEVICES`.
+#: Where to compute; forms offer the common ones.
 Device = Annotated[
     Literal["auto", "cpu", "cuda", "mps"] | str,
-    AfterValidator(_known_device),
+    AfterValidator(known_device),
     Field(
         description=f"Where to train, compute features and evaluate: {DEVICE_WORDS}.",
         json_schema_extra={"metavar": "DEVICE"},
@@ -238,10 +232,8 @@ class DataRecipe(RecipeModel):
         """The recipe of some sources; options that are ``None`` get their defaults."""
         refuse_unknown(options, DATA_OPTIONS)
         values = {name: value for name, value in options.items() if value is not None}
-        try:
+        with option_errors():
             recipe = cls(sources=sources, **values)
-        except ValidationError as error:
-            raise invalid(error) from None
         number, count = map(int, (recipe.fold or "1/2").split("/"))
         if not number <= count or count < 2:
             raise RecipeError(f"--fold must be such as 2/5, not {recipe.fold}")
@@ -371,6 +363,7 @@ class Request(RecipeModel):
     model: Any
     training: Any
     parent: str | None = option("The run that this one goes on from.", None)
+    added_to: str | None = option("The run to whose images others were added.", None)
     reasons: dict[str, str] = option(
         "What was decided by images, machine and time, and why.", default_factory=dict
     )
@@ -389,10 +382,8 @@ class Recipe(Request):
         """The recipe with other values in its training part."""
         changes = by_current_names(changes)
         refuse_unknown(changes, TRAINING_OPTIONS)
-        try:
+        with option_errors():
             training = TrainingRecipe(**(self.training.model_dump(exclude_unset=True) | changes))
-        except ValidationError as error:
-            raise invalid(error) from None
         return self.model_copy(update={"training": training})
 
 
@@ -425,7 +416,7 @@ def flat_options(content: Mapping[str, Json]) -> JsonObject:
     """The options of all sections in one dictionary; ``model`` is the model's name."""
     options: JsonObject = {}
     for key, value in content.items():
-        if key not in ("versions", "parent", "reasons"):
+        if key not in ("versions", "parent", "added_to", "reasons"):
             section = dict(value) if isinstance(value, dict) else {key: value}
             if key == "model" and "name" in section:
                 section = {"model": section.pop("name"), **section}
@@ -439,9 +430,12 @@ def refuse_unknown(options: Iterable[str], known: Sequence[str]) -> None:
         raise RecipeError(f"There is no option {', '.join(unknown)}", f"Known: {', '.join(known)}.")
 
 
-def invalid(error: ValidationError) -> RecipeError:
-    """The first validation error as one line."""
-    first = error.errors()[0]
-    option = ".".join(str(part) for part in first["loc"])
-    rule = first["msg"][:1].lower() + first["msg"][1:]
-    return RecipeError(f"{option} cannot be {first['input']!r}: {rule}")
+@contextlib.contextmanager
+def option_errors() -> Iterator[None]:
+    """Turn pydantic's errors of options into `RecipeError`, with the first value that is wrong."""
+    try:
+        yield
+    except ValidationError as error:
+        option, rule = first_fault(error)
+        value = error.errors()[0]["input"]
+        raise RecipeError(f"{option} cannot be {value!r}: {rule}") from None

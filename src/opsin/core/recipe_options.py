@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from opsin.core.stored_json import first_fault
+
 if TYPE_CHECKING:
     from opsin.core.recipe import RecipeModel
 
@@ -100,8 +102,7 @@ class RecipeOption:
         try:
             TypeAdapter(limited).validate_python(self.read(text))
         except ValidationError as error:
-            first = error.errors()[0]["msg"]
-            return first[:1].lower() + first[1:]
+            return first_fault(error)[1]
         except ValueError as error:
             number = "a whole number" if self.kind is int else "a number"
             return str(error) if self.is_structured else f"must be {number}, not {text!r:.80}"

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, Any, Final, cast
+from typing import IO, Any, Final
 
 import numpy as np
 from numpy.lib import format as npy
@@ -48,11 +48,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Stated:
-    """An array's header; ``by_columns`` is Fortran order."""
+    """An array's header."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    by_columns: bool
 
     @property
     def nbytes(self) -> int:
@@ -97,33 +96,21 @@ class StoredArrays:
 
     def stated(self, name: str) -> Stated:
         """An array's header; its values are not read."""
-        with self._open(name) as (_, stated):
-            return stated
-
-    def read(self, name: str) -> NDArray[Any]:
-        """An array; refused if it has Python objects or is too large for its file."""
-        with self._open(name) as (stream, stated):
-            self.budget.take(stated.nbytes)
-            content = np.empty(stated.nbytes, np.uint8)
-            done, view = 0, content.data
-            while done < len(view):
-                got = cast(io.BufferedIOBase, stream).readinto(view[done : done + (1 << 20)])
-                if not got:
-                    raise EOFError("it is cut short")
-                done += got
-            stream.read(1)  # the end, where the checksum is verified
-            order: Any = "F" if stated.by_columns else "C"
-            return np.ndarray(stated.shape, stated.dtype, content.data, order=order)
-
-    @contextmanager
-    def _open(self, name: str) -> Iterator[tuple[IO[bytes], Stated]]:
         member = self._members[name]
         with _explained():
             # NumPy writes no others, and some of them use unbounded memory.
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise ValueError(f"{name} is packed in a way that NumPy does not write")
             with self._archive.open(member) as stream:
-                yield stream, _read_header(stream, member)
+                return _read_header(stream, member)
+
+    def read(self, name: str) -> NDArray[Any]:
+        """An array; refused if it has Python objects or is too large for its file."""
+        self.budget.take(self.stated(name).nbytes)
+        with _explained(), self._archive.open(self._members[name]) as stream:
+            array = npy.read_array(stream, allow_pickle=False, max_header_size=_MAX_HEADER)
+            stream.read(1)  # the end, where the checksum is verified
+            return array
 
 
 def _read_header(stream: IO[bytes], member: zipfile.ZipInfo) -> Stated:
@@ -132,14 +119,13 @@ def _read_header(stream: IO[bytes], member: zipfile.ZipInfo) -> Stated:
     try:
         version = npy.read_magic(head)
         read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
-        shape, by_columns, dtype = read(head, max_header_size=_MAX_HEADER)
+        shape, _, dtype = read(head, max_header_size=_MAX_HEADER)
     except (ValueError, KeyError, SyntaxError, RecursionError, MemoryError) as error:
         raise refused from error
-    stream.seek(head.tell())
     possible = len(shape) <= _MAX_DIMENSIONS and all(0 <= side < 1 << 62 for side in shape)
     if dtype.kind in "OV" or dtype.subdtype or not possible:
         raise refused
-    stated = Stated(shape, dtype, by_columns)
+    stated = Stated(shape, dtype)
     if stated.nbytes != member.file_size - head.tell() or not dtype.itemsize:
         raise ValueError(f"{member.filename!r:.120} states another size than it has")
     return stated

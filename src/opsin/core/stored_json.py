@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, BinaryIO, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 #: Any JSON value.
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
@@ -70,18 +74,14 @@ def read_json(file: BinaryIO) -> Json:
     return _parsed(_content(file).decode("utf-8"))
 
 
-def read_json_lines(file: BinaryIO, *, skip: bool = False) -> list[JsonObject]:
-    """Read JSON lines up to the first that is not an object, perhaps cut by a crash."""
+def read_json_lines(file: BinaryIO) -> list[JsonObject]:
+    """Read the objects of JSON lines; passes over any other, perhaps cut by a crash."""
     objects: list[JsonObject] = []
     for line in _content(file).splitlines():
-        try:
+        with contextlib.suppress(ValueError):
             value = _parsed(line.decode("utf-8", "replace"))
-        except ValueError:
-            value = None
-        if isinstance(value, dict):
-            objects.append(value)
-        elif not skip:
-            break
+            if isinstance(value, dict):
+                objects.append(value)
     return objects
 
 
@@ -104,6 +104,13 @@ def _parsed(text: str) -> Json:
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     return content
+
+
+def first_fault(error: ValidationError) -> tuple[str, str]:
+    """The first field that is wrong, and why; without its value, which is untrusted."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    rule = first["msg"].removeprefix("Value error, ")
+    return ".".join(map(str, first["loc"])), rule[:1].lower() + rule[1:]
 
 
 def finite(text: str) -> float:

@@ -17,7 +17,7 @@ from opsin.core.arguments import checked
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
 from opsin.core.stored_json import JsonObject
-from opsin.data.cache import as_keys
+from opsin.data.cache import as_keys, index_key, kept_arrays
 from opsin.data.dataset import Dataset
 from opsin.data.image_tree import left_out_in_words
 from opsin.data.lazy_images import THREADS, Images
@@ -221,7 +221,9 @@ def audit(dataset: Dataset, *, watcher: Watcher = SILENT) -> Audit:
         dataset: The images.
         watcher: Receives the progress of the work.
     """
-    odd = _odd_images(measure(dataset.images, watcher=watcher), dataset.sizes)
+    images, key = dataset.images, index_key("looks 1", dataset.digests.tobytes())
+    looks = kept_arrays("looks", key, lambda: measure(images, watcher=watcher)._asdict())
+    odd = _odd_images(QualityMeasures(**looks), dataset.sizes)
     cases_by_kind = _copies(dataset) | _files(dataset) | _classes(dataset) | {
         kind: (len(cases), cases) for kind, cases in odd.items()
     }  # fmt: skip

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import math
 import os
 import stat
+import zipfile
 from array import array
 from bisect import bisect_left, insort
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +19,9 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
+from opsin.core.errors import StorageError
 from opsin.core.platform import only_we_write
+from opsin.core.storage import atomic_file
 
 #: File that describes the contents of its folder.
 ABOUT: Final = "about.json"
@@ -45,6 +50,22 @@ def make_own(path: Path) -> None:
 def index_key(*parts: object) -> str:
     """Return a cache key of a listing and its preparation."""
     return hashlib.sha256(repr((_VERSION, *parts)).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def kept_arrays(
+    kind: str, key: str, compute: Callable[[], dict[str, NDArray[Any]]]
+) -> dict[str, NDArray[Any]]:
+    """Return what was computed for a key before, or is now."""
+    file = cache_root() / kind / f"{key[:32]}.npz"
+    try:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
+            return dict(kept)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        arrays = compute()
+    # A failed write costs only time the next time.
+    with contextlib.suppress(StorageError), atomic_file(file) as new, new.open("wb") as target:
+        np.savez(target, allow_pickle=False, **arrays)
+    return arrays
 
 
 def new_array(path: Path, dtype: type[np.generic] | np.dtype[Any], shape: tuple[int, ...]) -> None:

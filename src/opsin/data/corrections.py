@@ -1,4 +1,8 @@
-"""Decoded images, and the user's corrections of labels: a small table. Sources stay unchanged."""
+"""Decoded images, and the user's corrections of labels and classes: a small table.
+
+Sources stay unchanged. A row is of an image, which gets a label; or of a class, whose images are of
+the class ``label`` then (``-``: left out). A class row of one name only adds a class of that name.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +33,10 @@ from opsin.data.spelling import nfc
 
 #: The label of an image to leave out; an empty cell means the same.
 LEFT_OUT: Final = "-"
-#: The columns that are written. ``label`` and one of the first two must be there to be read;
-#: ``suggested`` and ``score`` are for people.
-COLUMNS: Final = ("digest", "name", "label", "suggested", "score")
+#: The columns that are written, the last two where classes were changed. ``label`` and one of the
+#: first two must be there to be read; ``suggested`` and ``score`` are for people; rows of the same
+#: ``edit`` were written together, and of two rows about an image the later edit's holds.
+COLUMNS: Final = ("digest", "name", "label", "suggested", "score", "class", "edit")
 _DIGEST: Final = re.compile(r"[0-9a-f]{32}(?:[0-9a-f]{32})?")
 
 
@@ -44,9 +49,11 @@ class Correction(NamedTuple):
     suggested: str = ""
     score: float = math.nan
     line: int = 0
+    class_: str = ""  # of a class row, which has neither digest nor name
+    edit: int = 0
 
     def __str__(self) -> str:
-        return f"line {self.line:,} ({self.name or self.digest})"
+        return f"line {self.line:,} ({self.name or self.digest or self.class_})"
 
 
 @dataclass(frozen=True)
@@ -87,7 +94,10 @@ def write_corrections(path: str | os.PathLike[str], rows: Iterable[Correction]) 
     table: list[Sequence[str]] = [COLUMNS]
     for row in rows:
         score = "" if math.isnan(row.score) else f"{row.score:.4g}"
-        table.append([*map(as_written, row[:4]), score])
+        edit = str(row.edit or "")
+        table.append([*map(as_written, row[:4]), score, as_written(row.class_), edit])
+    if not any(texts[5] or texts[6] for texts in table[1:]):
+        table = [texts[:5] for texts in table]
     # Unquoted, leading blanks are lost, and a carriage return ends the row.
     quoted = any(text[:1].isspace() or "\r" in text for texts in table for text in texts)
     with (
@@ -100,9 +110,10 @@ def write_corrections(path: str | os.PathLike[str], rows: Iterable[Correction]) 
 
 
 def with_earlier(rows: Sequence[Correction], earlier: Sequence[Correction]) -> list[Correction]:
-    """Return new rows, followed by earlier ones about other images."""
+    """Return new rows, followed by earlier ones about other images, or about classes."""
     named = {(row.digest, row.name) for row in rows}
-    return [*rows, *(row for row in earlier if (row.digest, row.name) not in named)]
+    kept = (row for row in earlier if row.class_ or (row.digest, row.name) not in named)
+    return [*rows, *kept]
 
 
 def read_corrections(path: str | os.PathLike[str]) -> list[Correction]:
@@ -128,9 +139,16 @@ def read_corrections(path: str | os.PathLike[str]) -> list[Correction]:
         if digest and not _DIGEST.fullmatch(digest):
             problem = f"{where} has {digest!r:.70}, no digest of 32 or 64 hexadecimal digits"
             raise SourceError(problem, "Copy it whole, or leave it empty.")
-        if not digest and not name:
-            raise SourceError(f"{where} has neither digest nor name", "Name the image.")
-        corrections.append(Correction(digest[:32], name, cell.get("label", ""), line=line))
+        class_, edit = cell.get("class", ""), cell.get("edit", "").strip() or "0"
+        if not (edit.isascii() and edit.isdecimal() and len(edit) < 10):
+            raise SourceError(f"{where} has the edit {edit!r:.70}", "Leave it empty.")
+        if bool(class_) == bool(digest or name):
+            what = "an image and a class" if class_ else "neither digest nor name"
+            raise SourceError(f"{where} has {what}", "Name the image.")
+        label = cell.get("label", "")
+        corrections.append(
+            Correction(digest[:32], name, label, line=line, class_=class_, edit=int(edit))
+        )
     return corrections
 
 
@@ -140,11 +158,15 @@ def as_written(text: str) -> str:
 
 
 def correct(
-    decoded: Decoded, path: str | os.PathLike[str], *, missing_ok: bool = False,
-    watcher: Watcher = SILENT,
+    decoded: Decoded, path: str | os.PathLike[str], rows: Sequence[Correction] | None = None, *,
+    missing_ok: bool = False, watcher: Watcher = SILENT,
 ) -> Decoded:  # fmt: skip
     """Return images with their labels corrected; all corrections are applied, or none."""
-    rows, known = read_corrections(path), set(digest_names(decoded.digests))
+    every, known = (
+        read_corrections(path) if rows is None else rows,
+        set(digest_names(decoded.digests)),
+    )
+    rows = sorted((row for row in every if not row.class_), key=lambda row: row.edit)
     by_digest = any(row.digest in known for row in rows)
     if not by_digest and any(row.digest for row in rows):
         watcher.note(
@@ -155,34 +177,66 @@ def correct(
     unknown = [row for row, images in zip(rows, matches, strict=True) if images is None]
     if unknown and not missing_ok:
         raise SourceError(
-            f"{len(unknown):,} of the {len(rows):,} images in {path} are not here, or have other "
+            f"{len(unknown):,} of the {len(every):,} images in {path} are not here, or have other "
             f"pixels now: {_first(unknown)}",
             "Drop these lines, or give the source that the file was written for.",
         )
-    wanted = _wanted_labels(path, rows, decoded.classes)
-    labels, keep = decoded.labels.copy(), np.ones(len(decoded.labels), bool)
-    first: dict[int, int] = {}
+    called = classes_now(path, every, decoded.classes)
+    classes = tuple(dict.fromkeys(name for name in called.values() if name is not None))
+    wanted = _wanted_labels(path, rows, called, classes)
+    places = [-1 if (now := called[nfc(name)]) is None else classes.index(now)
+              for name in decoded.classes]  # fmt: skip
+    before = np.array(places, np.int64)[decoded.labels]
+    labels, last = before.copy(), dict[int, int]()
     for line, images in enumerate(matches):
         for image in images or ():
-            before, label = first.setdefault(image, line), wanted[line]
-            if wanted[before] != label:
-                one, other = (f"{rows[at].label or LEFT_OUT!r} in {rows[at]}"
-                              for at in (before, line))  # fmt: skip
-                problem = f"{path} says {one} and {other}, which are the same image"
+            one, label = last.get(image, line), wanted[line]
+            if rows[one].edit == rows[line].edit and wanted[one] != label:
+                texts = (f"{rows[at].label or LEFT_OUT!r} in {rows[at]}" for at in (one, line))
+                problem = f"{path} says {' and '.join(texts)}, which are the same image"
                 raise SourceError(problem, "Keep one of the two lines.")
-            keep[image] = label is not None
-            labels[image] = labels[image] if label is None else label
-    relabelled, left_out = int((labels != decoded.labels).sum()), int((~keep).sum())
+            last[image] = line
+            labels[image] = -1 if label is None else label
+    keep = labels >= 0
+    if not keep.any():
+        raise SourceError(f"{path} leaves all images out")
+    if len(every) > len(rows):  # a class that lost its images is none any more
+        there = np.unique(labels[keep])
+        classes, place = tuple(classes[label] for label in there), np.full(len(classes) + 1, -1)
+        place[there] = np.arange(len(there))
+        labels, before = place[labels], place[before]
+    before = np.where(before < 0, labels, before)
+    relabelled, left_out = int((labels != before)[keep].sum()), int((~keep).sum())
     counts = CorrectionCounts(
-        file=os.fspath(path), rows=len(rows), relabelled=relabelled, left_out=left_out,
+        file=os.fspath(path), rows=len(every), relabelled=relabelled, left_out=left_out,
         by_name=sum(row.digest not in known for row in rows),
     )  # fmt: skip
     watcher.fact("Labels", f"{path}: {relabelled:,} relabelled, {left_out:,} left out")
-    if not keep.any():
-        raise SourceError(f"{path} leaves all images out")
-    applied = Applied(tuple(rows), counts)
-    corrected = replace(decoded, labels=labels, corrected=applied, source_labels=decoded.labels)
+    applied = Applied(tuple(every), counts)
+    corrected = replace(
+        decoded, classes=classes, labels=labels, corrected=applied, source_labels=before
+    )
     return corrected if keep.all() else take(corrected, np.flatnonzero(keep))
+
+
+def classes_now(
+    path: str | os.PathLike[str], rows: Iterable[Correction], classes: Sequence[str]
+) -> dict[str, str | None]:
+    """Return what each class of a source, and each added one, is called; ``None`` if left out."""
+    now: dict[str, str | None] = {nfc(name): name for name in classes}
+    for row in sorted((row for row in rows if row.class_), key=lambda row: row.edit):
+        old, new = nfc(row.class_), nfc(row.label)
+        here = [name for name, called in now.items() if called is not None and nfc(called) == old]
+        if old == new:
+            now.setdefault(new, row.label)
+        elif not here:
+            problem = f"{path} changes the class {row.class_!r} in line {row.line:,}, and there is"
+            there = ", ".join(filter(None, list(now.values())[:20]))
+            raise SourceError(f"{problem} none", f"There are {there}.")
+        else:
+            out = not new or (new == LEFT_OUT and LEFT_OUT not in now)
+            now |= dict.fromkeys(here, None if out else row.label)
+    return now
 
 
 def _images_of(
@@ -208,11 +262,14 @@ def _images_of(
 
 
 def _wanted_labels(
-    path: str | os.PathLike[str], rows: Sequence[Correction], classes: Sequence[str]
-) -> list[int | None]:
+    path: str | os.PathLike[str], rows: Sequence[Correction], called: dict[str, str | None],
+    classes: Sequence[str],
+) -> list[int | None]:  # fmt: skip
     """Return the class that each row asks for; ``None`` to leave the image out."""
-    # A class named "-" is a class; an empty cell still leaves an image out.
+    # A class named "-" is a class; an empty cell still leaves an image out. A row may be older
+    # than the present name of its class.
     known: dict[str, int | None] = {"": None, LEFT_OUT: None}
+    known |= {old: None if now is None else classes.index(now) for old, now in called.items()}
     known |= {nfc(name): label for label, name in enumerate(classes)}
     written = [nfc(row.label) for row in rows]
     written = [label if label in known else label.strip() for label in written]

@@ -67,6 +67,8 @@ class Dataset(Decoded):
         subjects: What the split was made of.
         problem: Why no classifier can be trained on these images, if so (`look_at` only).
         held: The images before decoding, if they were passed as objects.
+        fold: The fold that each image was judged in by the run that new ones are added to, -1 for
+            others, ``int64[N]``; ``None`` without such a run.
 
     Example:
         >>> data = load("digits")
@@ -82,6 +84,7 @@ class Dataset(Decoded):
     subjects: SplitInputs
     problem: SourceError | None = None
     held: LocatedSource | None = None
+    fold: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -260,8 +263,8 @@ def load_recipe(
     kinds = (before.digests, before.source_digests)
     recorded = cuts.recorded_parts(recipe.parts_of, kinds, watcher) if recipe.parts_of else None
     subjects = SplitInputs(
-        before.labels, before.digests, before.source_digests, before.source_parts, decoded.classes,
-        units, groups, recorded, corrected=(rows, decoded.labels),
+        before.labels, before.digests, before.source_digests, before.source_parts, before.classes,
+        units, groups, recorded, corrected=(rows, decoded.labels, decoded.classes),
     )  # fmt: skip
     problem, codes = None, decoded.source_parts
     try:

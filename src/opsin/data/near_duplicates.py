@@ -6,20 +6,15 @@ than unrelated images are (a ratio test, Lowe, IJCV 2004): all trousers of Fashi
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import itertools
-import zipfile
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from opsin.core.errors import StorageError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.storage import atomic_file
 from opsin.data import cache
 from opsin.data.lazy_images import Images
 
@@ -80,29 +75,22 @@ def near_duplicates(
     images: Images, digests: NDArray[np.uint8], *, mirrored: bool, watcher: Watcher
 ) -> NearDuplicates:
     """Find near duplicates, or take them from the cache."""
-    flat = cache.as_keys(digests)
-    _, rows = np.unique(flat, return_index=True)
-    key = hashlib.sha256(repr((_VERSION, images.shape[1:], mirrored)).encode())
-    key.update(flat[rows].tobytes())
-    file = cache.cache_root() / "near" / f"{key.hexdigest()[:32]}.npz"
+    unique, rows = np.unique(cache.as_keys(digests), return_index=True)
+    key = cache.index_key(_VERSION, images.shape[1:], mirrored, unique.tobytes())
+
+    def search() -> dict[str, NDArray[Any]]:
+        found = find_near_duplicates(images, rows, mirrored=mirrored, watcher=watcher)
+        index = np.empty(len(digests), np.int64)
+        index[rows] = np.arange(len(rows))
+        return vars(found) | {"pairs": index[found.pairs]}
+
     try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
-            pairs = np.sort(rows[kept["pairs"]], axis=1)
-            return NearDuplicates(pairs, kept["likeness"], kept["mirrored"])
-    except (OSError, ValueError, KeyError, EOFError, IndexError, zipfile.BadZipFile):
-        pass
-    try:
-        duplicates = find_near_duplicates(images, rows, mirrored=mirrored, watcher=watcher)
+        kept = cache.kept_arrays("near", key, search)
     except ImportError:
         watcher.note("only exact copies are found; for near ones: pip install 'opsin[evaluate]'")
         return NO_PAIRS
-    index = np.empty(len(digests), np.int64)
-    index[rows] = np.arange(len(rows))
-    # A failed write costs only time in the next search.
-    found = replace(duplicates, pairs=index[duplicates.pairs])
-    with contextlib.suppress(StorageError), atomic_file(file) as new, new.open("wb") as target:
-        np.savez(target, **vars(found))
-    return duplicates
+    pairs = np.sort(rows[kept["pairs"]], axis=1)
+    return NearDuplicates(pairs, kept["likeness"], kept["mirrored"])
 
 
 def find_near_duplicates(

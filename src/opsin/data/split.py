@@ -71,7 +71,7 @@ class SplitInputs:
     units: NDArray[np.int64]
     groups: Sequence[str] = ()
     recorded: NDArray[np.uint8] | None = None
-    corrected: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+    corrected: tuple[NDArray[np.int64], NDArray[np.int64], Sequence[str]] | None = None
 
     def keys(self, recipe: DataRecipe, cut: Literal["test", "val"]) -> NDArray[np.float64]:
         """Return a hash from 0 to 1 for each image, equal within a unit."""
@@ -259,11 +259,12 @@ def _are_even(
 
 
 def _checked(subjects: SplitInputs, parts: NDArray[np.uint8]) -> Split:
-    rows, labels = subjects.corrected or (np.arange(len(parts)), subjects.labels)
+    uncorrected = np.arange(len(parts)), subjects.labels, subjects.classes
+    rows, labels, classes = subjects.corrected or uncorrected
     source_parts, parts = subjects.source_parts[rows], parts[rows]
     flat = as_keys(subjects.digests[rows])
     least = 1 if np.any(subjects.source_parts == VAL) else 2
-    for label, name in enumerate(subjects.classes):
+    for label, name in enumerate(classes):
         different, problem = len(np.unique(flat[(source_parts <= TRAIN) & (labels == label)])), ""
         if different < least:
             problem = f"Class {name!r} has {different} different training images; two are needed"

@@ -66,6 +66,30 @@ def folds_of(labels: Ints, units: Ints, seed: int, most: int = USUAL) -> list[Fo
     return folds
 
 
+def joined_folds(fold: Ints, labels: Ints, units: Ints, seed: int) -> list[Fold]:
+    """Return recorded folds, with the images that are in none yet (-1) spread over them by class.
+
+    A new image goes where its unit is. A class of one unit is in no fold, as in `folds_of`.
+    """
+    count, classes = int(fold.max()) + 1, int(labels.max()) + 1
+    _, unit = np.unique(units, return_inverse=True)
+    place = np.full(int(unit.max()) + 1, count)  # of each unit; `count` is open
+    np.minimum.at(place, unit[fold >= 0], fold[fold >= 0])
+    have = np.zeros((classes, count), np.int64)
+    np.add.at(have, (labels[fold >= 0], fold[fold >= 0]), 1)
+    for one in np.random.default_rng(seed).permutation(np.flatnonzero(place == count)):
+        members = labels[unit == one]
+        place[one] = np.lexsort((have.sum(axis=0), have[members].sum(axis=0)))[0]
+        np.add.at(have, (members, place[one]), 1)
+    of_class = np.unique(np.stack([labels, unit]), axis=1)[0]
+    alone = np.flatnonzero(np.bincount(of_class) == 1)
+    number = np.where(np.isin(labels, alone), -1, place[unit])
+    folds = [(np.flatnonzero(number != n), np.flatnonzero(number == n)) for n in range(count)]
+    whole = len(np.unique(labels))
+    return [(train, test) for train, test in folds
+            if len(test) and len(np.unique(labels[train])) == whole]  # fmt: skip
+
+
 def out_of_fold(folds: Sequence[Fold], answer: Callable[[Ints, Ints], Answers]) -> OutOfFold:
     """Answer each fold by a model trained on the others.
 

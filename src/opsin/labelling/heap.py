@@ -9,14 +9,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from opsin.backbones.backbone import Backbone
 from opsin.backbones.feature_graph import usual_preparation
-from opsin.backbones.features import BATCH, KEPT, Extractor, compute
+from opsin.backbones.features import BATCH, KEPT, Extractor, compute, room_for
 from opsin.classical.heads import Projection, rooted
 from opsin.core.arrays import Floats, Ints
 from opsin.core.errors import ImageError, SourceError, StorageError
@@ -44,6 +44,7 @@ class Heap:
         images: What to open for each.
         digests: SHA-256 of the prepared pixels: ``uint8[N, 32]``.
         points: Features as directions: ``float32[N, D]``, rows of length 1.
+        projection: What made features points; ``None`` where they were not made of photographs.
         unreadable: Name and reason of each file that is left out.
     """
 
@@ -52,6 +53,7 @@ class Heap:
     images: Sequence[Listed]
     digests: NDArray[np.uint8]
     points: Floats
+    projection: Projection | None = None
     unreadable: Sequence[tuple[str, str]] = ()
 
     def __len__(self) -> int:
@@ -88,8 +90,18 @@ class _Known(NamedTuple):
     digest: NDArray[np.uint8]
 
 
-def read_heap(stream: Stream, network: Backbone, *, watcher: Watcher = SILENT) -> Heap:
+def read_heap(
+    stream: Stream, network: Backbone, *, projection: Projection | None = None,
+    watcher: Watcher = SILENT,
+) -> Heap:  # fmt: skip
     """Read a source's photographs and compute their features, those that are new or changed.
+
+    Args:
+        stream: The photographs.
+        network: The network whose features tell them apart.
+        projection: Another heap's, with whose points these are to be compared; nothing but
+            features is kept then.
+        watcher: Receives progress and notes.
 
     Raises:
         SourceError: No photograph can be read.
@@ -97,8 +109,8 @@ def read_heap(stream: Stream, network: Backbone, *, watcher: Watcher = SILENT) -
         KeyboardInterrupt: It was stopped; what is computed stays.
     """
     reader = _Reader(network, watcher)
-    index = _Index(f"{stream.source}\0{reader.cache.folder.name}")
-    known, images = index.read(), list(stream)
+    kept = None if projection else _Kept(f"{stream.source}\0{reader.cache.folder.name}")
+    known, images = kept.photographs() if kept else {}, list(stream)
     stamps = [_stamp(image) for image in images]
     digests: list[NDArray[np.uint8] | None] = [None] * len(images)
     for row, (image, stamp) in enumerate(zip(images, stamps, strict=True)):
@@ -114,19 +126,25 @@ def read_heap(stream: Stream, network: Backbone, *, watcher: Watcher = SILENT) -
             else:
                 digests[row] = answer
     finally:
-        index.write({
-            image.name: _Known(stamp, digest)
-            for image, stamp, digest in zip(images, stamps, digests, strict=True)
-            if stamp is not None and digest is not None
-        })  # fmt: skip
+        if kept and rows:
+            kept.keep_photographs({
+                image.name: _Known(stamp, digest)
+                for image, stamp, digest in zip(images, stamps, digests, strict=True)
+                if stamp is not None and digest is not None
+            })  # fmt: skip
     taken = [row for row, digest in enumerate(digests) if digest is not None]
     if not taken:
         why = f"None of {len(images):,} images can be read" if images else ""
         raise SourceError(why or f"{stream.source} holds no images")
+    found = np.stack([digest for digest in digests if digest is not None])
+    points = kept.points(found) if kept else None
+    if points is None:
+        points = _points(network, found, reader.preparation.shape, projection, watcher)
+        if kept:
+            points = kept.keep_points(found, *points)
     return Heap(
         stream.source, [images[row].name for row in taken], [images[row].image for row in taken],
-        (kept := np.stack([digest for digest in digests if digest is not None])),
-        _points(network, kept, reader.preparation.shape, watcher), unreadable,
+        found, *points, unreadable,
     )  # fmt: skip
 
 
@@ -188,18 +206,19 @@ class _Reader:
 
 
 def _points(
-    network: Backbone, digests: NDArray[np.uint8], shape: tuple[int, int, int], watcher: Watcher
-) -> Floats:
-    """The cached features of photographs as directions."""
+    network: Backbone, digests: NDArray[np.uint8], shape: tuple[int, int, int],
+    projection: Projection | None, watcher: Watcher,
+) -> tuple[Floats, Projection]:  # fmt: skip
+    """The cached features of photographs as directions, and what made them that."""
     no_images = np.broadcast_to(np.uint8(0), (len(digests), *shape))  # all features are known
     features = compute(network, no_images, digests, ("whole",), watcher=watcher)
-    some = np.linspace(0, len(digests) - 1, min(len(digests), 3_000)).round().astype(np.int64)
-    projection = Projection.fit(rooted(features[some, 0], network.units), network.units)
-    parts = [
-        projection.transform(features[start : start + _BLOCK, 0])
-        for start in range(0, len(digests), _BLOCK)
-    ]
-    return np.concatenate(parts)
+    if projection is None:
+        some = np.linspace(0, len(digests) - 1, min(len(digests), 3_000)).round().astype(np.int64)
+        projection = Projection.fit(rooted(features[some, 0], network.units), network.units)
+    points = room_for((len(digests), len(projection.weight) + 1))
+    for start in range(0, len(digests), _BLOCK):
+        points[start : start + _BLOCK] = projection.transform(features[start : start + _BLOCK, 0])
+    return points, projection
 
 
 def _stamp(image: ListedImage) -> tuple[int, int] | None:
@@ -210,16 +229,22 @@ def _stamp(image: ListedImage) -> tuple[int, int] | None:
     return stamp.mtime_ns, stamp.size
 
 
-class _Index:
-    """The digests of a source's files as of the last reading, in the cache."""
+class _Kept:
+    """What the cache keeps of a source between readings; damage is nothing kept.
+
+    <cache>/heaps/<hash>/photographs.npz    names, stamps and digests of the files last read
+    <cache>/heaps/<hash>/projection.npz     weight and blocks, and the hash of the digests
+    <cache>/heaps/<hash>/points.npy         their points
+    """
 
     def __init__(self, key: str) -> None:
         name = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-        self._path = cache_root() / "heaps" / f"{name}.npz"
+        self._folder = cache_root() / "heaps" / name
+        self._points = self._folder / "points.npy"
 
-    def read(self) -> dict[str, _Known]:
-        """What is known; damage is nothing known."""
-        with contextlib.suppress(Exception), StoredArrays(self._path) as arrays:
+    def photographs(self) -> dict[str, _Known]:
+        """The files of the last reading, by name."""
+        with contextlib.suppress(Exception), self._opened("photographs") as arrays:
             names = arrays.read("names").tobytes().decode("utf-8", "surrogatepass").split("\0")
             stamps, digests = arrays.read("stamps").tolist(), arrays.read("digests")
             if digests.dtype == np.uint8 and digests.shape == (len(names), 32):
@@ -229,16 +254,48 @@ class _Index:
                 }
         return {}
 
-    def write(self, known: dict[str, _Known]) -> None:
-        """Keep it; where the disk is full, all is read again next time."""
-        if not known:
-            return
-        with contextlib.suppress(OSError, StorageError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+    def keep_photographs(self, known: dict[str, _Known]) -> None:
+        """Keep them; where the disk is full, all are read again next time."""
+        if known:
             text = "\0".join(known).encode("utf-8", "surrogatepass")
-            with atomic_file(self._path) as scratch, Path(scratch).open("wb") as file:
-                np.savez(
-                    file, names=np.frombuffer(text, np.uint8),
-                    stamps=np.array([one.stamp for one in known.values()], np.int64),
-                    digests=np.stack([one.digest for one in known.values()]),
-                )  # fmt: skip
+            self._write(
+                "photographs", names=np.frombuffer(text, np.uint8),
+                stamps=np.array([one.stamp for one in known.values()], np.int64),
+                digests=np.stack([one.digest for one in known.values()]),
+            )  # fmt: skip
+
+    def points(self, digests: NDArray[np.uint8]) -> tuple[Floats, Projection] | None:
+        """The points of exactly these photographs, mapped to their file, if they are kept."""
+        with contextlib.suppress(Exception), self._opened("projection") as arrays:
+            weight, blocks = arrays.read("weight"), arrays.read("blocks").tolist()
+            points: Floats = np.load(self._points, mmap_mode="r", allow_pickle=False)
+            same = arrays.read("of").tobytes() == digest_rows(digests.reshape(1, -1)).tobytes()
+            sound = weight.shape[1:] == (sum(blocks),) and weight.dtype == np.float32
+            shape = len(digests), len(weight) + 1
+            if same and sound and points.dtype == np.float32 and points.shape == shape:
+                return points, Projection(weight, tuple(blocks))
+        return None
+
+    def keep_points(
+        self, digests: NDArray[np.uint8], points: Floats, projection: Projection
+    ) -> tuple[Floats, Projection]:
+        """Keep points; return them as they are read from now on."""
+        with contextlib.suppress(OSError, StorageError):
+            (self._folder / "projection.npz").unlink(missing_ok=True)
+            with atomic_file(self._points) as scratch, Path(scratch).open("wb") as file:
+                np.save(file, points)
+            self._write(
+                "projection", weight=projection.weight, blocks=np.array(projection.blocks),
+                of=digest_rows(digests.reshape(1, -1)),
+            )  # fmt: skip
+        return self.points(digests) or (points, projection)
+
+    def _opened(self, name: str) -> StoredArrays:
+        return StoredArrays(self._folder / f"{name}.npz")
+
+    def _write(self, name: str, **arrays: Any) -> None:
+        with contextlib.suppress(OSError, StorageError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            path = self._folder / f"{name}.npz"
+            with atomic_file(path) as scratch, Path(scratch).open("wb") as file:
+                np.savez(file, **arrays)

@@ -29,6 +29,9 @@ _TABLES: Final = {
 ASKED_FOR: Final = 300.0
 _MOST_CLASSES, _LONGEST = 5_000, 255
 
+#: How a photograph got its label that was sorted by hand.
+FOLDERS: Final = "folders"
+
 Answer = Literal["label", "none", "unclear", "open"]
 
 
@@ -40,7 +43,7 @@ class Label(NamedTuple):
     answer: Answer
     label: str | None  # the class, for "label"
     who: str
-    how: str  # group, question, random, grid, file …
+    how: str  # group, question, random, grid, file …, or `FOLDERS`
     at: float  # seconds since 1970
 
 
@@ -151,6 +154,11 @@ class LabelFile:
         with self._errors():
             query = "SELECT image FROM asked WHERE who != ? AND at >= ?"
             return {image for (image,) in self._db.execute(query, (who, time.time() - ASKED_FOR))}
+
+    def release(self, who: str) -> None:
+        """Let others be asked what a person was asked about and has not answered."""
+        with self._changing() as db:
+            db.execute("DELETE FROM asked WHERE who = ?", (who,))
 
     def close(self) -> None:
         """Close the file."""

@@ -24,7 +24,7 @@ from opsin.evaluation.intervals import Interval
 from opsin.labelling.estimate import answers_without_own, figure_of, judge, promise_of
 from opsin.labelling.groups import Group, groups_of, usual_number
 from opsin.labelling.heap import Heap, read_heap
-from opsin.labelling.label_file import Answer, LabelFile
+from opsin.labelling.label_file import FOLDERS, Answer, LabelFile
 from opsin.labelling.learner import FittedLearner, HeapLearner
 from opsin.labelling.questions import Why, next_rows
 
@@ -85,6 +85,7 @@ class _Known:
     rows: Ints
     labels: Ints
     others: Ints  # rows that are unclear, or of no class
+    by_hand: Ints  # rows that were sorted into folders, and not asked about
 
     @cached_property
     def present(self) -> tuple[Ints, Ints]:
@@ -116,6 +117,7 @@ class Labelling:
         self._learner = HeapLearner(heap.points)
         self._known: _Known | None = None
         self._taught: tuple[_Known, FittedLearner | None] | None = None
+        self._grouped: tuple[int | None, list[Group]] = None, []
 
     @classmethod
     def open(
@@ -204,13 +206,13 @@ class Labelling:
         free = set(self.file.ask((self._image(one.row) for one in chosen), self.who))
         asked = [one for one in chosen if self._image(one.row) in free]
         rows = np.array([one.row for one in asked], np.int64)
-        guesses = self._guesses(rows)
+        guesses = self.guesses(rows)
         return [
             Question(image=self.heap.names[one.row], guess=name, probability=share, why=one.why)
             for one, (name, share) in zip(asked, guesses, strict=True)
         ]
 
-    def _guesses(self, rows: Ints) -> list[tuple[str | None, float | None]]:
+    def guesses(self, rows: Ints) -> list[tuple[str | None, float | None]]:
         """The likeliest class of photographs and its probability; nothing without two classes."""
         if self._fitted is None or not len(rows):
             return [(None, None)] * len(rows)
@@ -220,11 +222,29 @@ class Labelling:
         return list(zip(names, answers.max(axis=1).tolist(), strict=True))
 
     def groups(self, number: int | None = None) -> list[Group]:
-        """The photographs without a label in groups of like ones, the purest first."""
+        """The photographs without a label in groups of like ones, the purest first.
+
+        Groups stay as they are, without what is labelled meanwhile, until half of it is.
+        """
         if number is not None and number < 1:
             raise RecipeError(f"The number of groups must be 1 or more, not {number}")
         rows = self._open(self._now)
-        return groups_of(self.heap.points, rows, number or usual_number(len(rows)))
+        asked, groups = self._grouped
+        every = np.concatenate([np.zeros(0, np.int64), *(group.rows for group in groups)])
+        if asked != number or 2 * len(rows) <= len(every) or len(np.setdiff1d(rows, every)):
+            groups = groups_of(self.heap.points, rows, number or usual_number(len(rows)))
+            self._grouped = number, groups
+        left = [group._replace(rows=group.rows[np.isin(group.rows, rows)]) for group in groups]
+        return [group for group in left if len(group.rows)]
+
+    def like(self, row: int) -> Ints:
+        """The photographs without a label, those most like one first."""
+        rows, points = self._open(self._now), self.heap.points
+        return rows[np.argsort(-(points[rows] @ points[row]), kind="stable")]
+
+    def set_aside(self) -> Ints:
+        """The photographs that are unclear, or of none of the classes."""
+        return self._now.others
 
     def thought_to_be(self, label: str) -> Ints:
         """The photographs without a label that are probably of a class, the least sure first."""
@@ -286,6 +306,7 @@ class Labelling:
         answered[known.rows] = True
         answered[known.others] = True
         order = self.heap.random_rows
+        order = order[~np.isin(order, known.by_hand)]  # nobody drew these at random
         first = int(np.argmin(answered[order])) if not answered[order].all() else len(order)
         return np.isin(known.rows, order[:first])
 
@@ -317,6 +338,7 @@ class Labelling:
             classes, given = self.file.classes, self.file.now()
             number = {name: label for label, name in enumerate(classes)}
             rows, labels, others = list[int](), list[int](), list[int]()
+            by_hand = list[int]()
             for image, label in given.items():
                 row = self.heap.row_of.get(image)
                 if row is None:
@@ -324,11 +346,12 @@ class Labelling:
                 if label.label in number:
                     rows.append(row)
                     labels.append(number[label.label])
+                    by_hand += [row] if label.how == FOLDERS else []
                 else:
                     others.append(row)
             self._known = _Known(
                 classes, np.array(rows, np.int64), np.array(labels, np.int64),
-                np.array(others, np.int64),
+                np.array(others, np.int64), np.array(by_hand, np.int64),
             )  # fmt: skip
         return self._known
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, get_args
 
-from pydantic import ValidationError
-
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import (
     AUGMENTATIONS,
@@ -20,7 +18,7 @@ from opsin.core.recipe import (
     ModelRecipe,
     Recipe,
     TrainingRecipe,
-    invalid,
+    option_errors,
     override,
     refuse_unknown,
 )
@@ -65,14 +63,12 @@ def resolve(
     if fields.setdefault("depth", length) != length:
         depth = fields["depth"]
         raise RecipeError(f"hidden {hidden!r} has not as many sizes as depth {depth!r} says")
-    try:
+    with option_errors():
         return Recipe(
             data=data,
             model=ModelRecipe(name=name, **{k: v for k, v in fields.items() if k in MODEL_OPTIONS}),
             training=TrainingRecipe(**{k: v for k, v in fields.items() if k in TRAINING_OPTIONS}),
         )
-    except ValidationError as error:
-        raise invalid(error) from None
 
 
 def changed(recipe: Recipe, **changes: Any) -> Recipe:

@@ -65,7 +65,8 @@ class ImageSteps(Generic[_Item, _Prepared, _Answer]):
             try:
                 ready[row] = self.prepare(item)
             except ImageError as error:
-                answers[row] = _without_frames(error)
+                # Anew: its traceback would keep the image in memory.
+                answers[row] = ImageError(error.message, error.advice)
             if len(ready) >= self.batch:
                 compute()
         compute()
@@ -194,12 +195,3 @@ class _Listing(threading.Thread, Generic[_Item]):
         close = getattr(self._images, "close", None)
         if close and not self.is_alive():
             close()
-
-
-def _without_frames(error: ImageError) -> ImageError:
-    """Return an error without its traceback, which would keep the image in memory."""
-    cause: BaseException | None = error
-    while cause is not None:
-        cause.__traceback__ = None
-        cause = cause.__cause__ or cause.__context__
-    return error

@@ -94,14 +94,12 @@ class Prediction:
         )
         says = {None: [f"{CANNOT_TELL}."], True: [f"{REJECTED}."], False: []}[self.rejected]
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in (*says, *self.notes))
-        seen = (
-            ""
-            if not self.pixels.size
-            else (
+        seen = ""
+        if self.pixels.size:
+            seen = (
                 f"<img src='{png_address(self.pixels)}' height='140' alt='As the network saw it' "
                 "style='image-rendering:pixelated;float:left;margin-right:1em'>"
             )
-        )
         return f"<p><b>{html.escape(self.name)}</b></p>{seen}<table>{rows}</table>{notes}"
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.platform import DEVICE_WORDS, DEVICES
+from opsin.core.platform import known_device
 from opsin.runtime.onnx_scan import printable
 
 CPU: Final = "cpu"
@@ -70,8 +69,10 @@ def installed() -> list[str]:
 
 def choose(asked: str, *, needed: bool = True) -> str:
     """Resolve a requested device; fall back to the CPU if it is not ``needed``."""
-    if not re.fullmatch(DEVICES, asked):
-        raise RecipeError(f"The device must be {DEVICE_WORDS}, not {asked!r}")
+    try:
+        known_device(asked)
+    except ValueError as error:
+        raise RecipeError(f"The device {error}, not {asked!r}") from None
     there = installed()
     if asked == "auto":
         return next((kind for kind in _AUTO if kind in there and kind not in _failed), CPU)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from opsin.core.arguments import checked
-from opsin.core.errors import MissingExtraError, RecipeError
+from opsin.core.errors import MissingExtraError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.platform import DEVICE_WORDS, DEVICES
+from opsin.core.platform import known_device
 from opsin.web.addresses import AddressSettings, is_loopback
 
 #: Most pixels of an image that workers decode; the settings may allow less.
@@ -39,7 +38,7 @@ class ServerSettings(AddressSettings):
 
     port: int = Field(8000, ge=0, le=65_535)
     workers: int | None = Field(None, ge=1)
-    device: str = "auto"
+    device: Annotated[str, AfterValidator(known_device)] = "auto"
     queue: int = Field(256, ge=1)
     batch: int = Field(16, ge=1)
     deadline: float = Field(30.0, ge=0.001, le=86_400)
@@ -47,12 +46,6 @@ class ServerSettings(AddressSettings):
     max_pixels: int = Field(MAX_PIXELS, ge=1, le=MAX_PIXELS)
     page: str | None = None
     access_log: bool = False
-
-    def model_post_init(self, _: object) -> None:
-        """Check what field types cannot express."""
-        super().model_post_init(_)
-        if not re.fullmatch(DEVICES, self.device):
-            raise RecipeError(f"The device must be {DEVICE_WORDS}, not {self.device!r}")
 
     @property
     def loopback(self) -> bool:

@@ -16,16 +16,17 @@ from opsin.core.errors import RunError
 from opsin.core.storage import storage_errors
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.datasets.folders import Folders
+from opsin.studio.datasets.sorting import Sorting
 from opsin.studio.datasets.uploads import Uploads
 from opsin.studio.jobs.queue import Queue, sweep_outputs
 from opsin.studio.people import People, acting, visitor
 from opsin.studio.progress import ProgressOfAll
-from opsin.studio.projects import Projects
+from opsin.studio.projects import Project, Projects
 from opsin.studio.runs.albums import Albums, ImagePlaces
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.runs.workers import TriedImages, Workers
 from opsin.studio.settings import StudioSettings
-from opsin.studio.threads import WATCHER
+from opsin.studio.threads import IMAGES, WATCHER
 from opsin.studio.trash import KEPT
 
 # Most bytes that answering a stranger's image may take.
@@ -70,6 +71,7 @@ class Studio:
         self.uploads = Uploads(settings.home, most_disk=settings.most_disk)
         self.places = places = ImagePlaces(self.sets, self.folders, settings.home)
         self.albums = Albums(self.sets, self.runs, places, self.uploads)
+        self.sorting = Sorting(self.sets)
         self.inside = Workers(self.runs, places)
         self.tried = TriedImages(Workers(self.runs, places, memory=_MEMORY))
         self._lock = FileLock(settings.home / "studio.lock")
@@ -96,6 +98,7 @@ class Studio:
         if self._watching:
             self._watching.cancel()
             await asyncio.wait([self._watching])
+        await self.sorting.stop()
         await self.inside.stop()
         await self.tried.workers.stop()
         self._lock.release()
@@ -107,6 +110,13 @@ class Studio:
         self.albums.sweep(older)
         self.uploads.sweep()
         sweep_outputs(self.jobs)
+
+    async def with_dataset(self, project_id: str) -> Project:
+        """A project with its dataset, which is added for classifiers of the command line."""
+        project = self.projects.get(project_id)
+        if project.dataset is None:
+            await IMAGES.run(self.albums.dataset_of_run, project.runs[0].id)
+        return self.projects.get(project_id)
 
     async def first_scan(self) -> None:
         """Wait until the runs are known, once after the start."""

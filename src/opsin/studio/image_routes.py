@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import itertools
 import os
@@ -19,15 +18,14 @@ from starlette.staticfiles import StaticFiles
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import ImageError, OpsinError
-from opsin.core.files import file_stamp
 from opsin.core.glossary import SITE
 from opsin.data.image_tree import is_image_name, is_visible
 from opsin.data.images import content_of, open_apart
-from opsin.studio.datasets.decoded_dataset import DecodedDataset, open_run, open_set, png_of
+from opsin.studio.datasets.decoded_dataset import DecodedDataset, png_of
 from opsin.studio.datasets.uploads import TRAY
 from opsin.studio.errors import NotThere
 from opsin.studio.projects import Project
-from opsin.studio.threads import IMAGES, ComputedOnce
+from opsin.studio.threads import IMAGES
 
 if TYPE_CHECKING:
     from opsin.studio.context import Studio
@@ -41,9 +39,6 @@ _SMALL: Final = 320
 _LARGE: Final = 2560
 # Smaller images are sent without loss.
 _PIXELS: Final = 96
-# Thumbnails in memory, of 15 kB each, and projects with covers.
-_THUMBNAILS: Final = 2000
-_COVERED: Final = 200
 # Folders that are looked into for a cover of each.
 _FOLDERS: Final = 200
 # A page in a run's folder is untrusted, since runs are copied between machines: it may run its own
@@ -61,17 +56,14 @@ _UNREADABLE: Final = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 160 160"><path d="M0 0H160V160H0Z" '
     'fill="#8883"/><path d="M60 60L100 100M100 60L60 100" stroke="#888" stroke-width="6"/></svg>'
 )
-# Files of a run that are shown, some as plain text; others are downloaded.
-_SHOWN: Final = (".html", ".png", ".svg", ".json")
-_TEXTS: Final = (".jsonl", ".txt", ".md")
+# Files of a run that are shown; others are downloaded.
+_KINDS: Final = {".html": "text/html", ".md": "text/plain"}
 
 _Picture = tuple[bytes, str]  # content and media type
 
 
 def add_routes(api: FastAPI, studio: Studio) -> None:
     """Serve images of datasets and runs, and files of runs."""
-    thumbnails = ComputedOnce[tuple[str, str], _Picture](_THUMBNAILS)
-    covers = ComputedOnce[str, list[_Picture]](_COVERED)
 
     async def photograph(set_id: str, token: str, side: int) -> _Picture:
         content = await studio.albums.original(set_id, token)
@@ -79,14 +71,11 @@ def add_routes(api: FastAPI, studio: Studio) -> None:
 
     @api.get("/thumbnails/{set_id}/{token}")
     async def thumbnail(set_id: str, token: str) -> Response:
-        studio.sets.get(set_id)
         try:
-            picture = await thumbnails.get(
-                (set_id, token), lambda: photograph(set_id, token, _SMALL)
-            )
+            content, kind = await photograph(set_id, token, _SMALL)
         except ImageError:
             return Response(_UNREADABLE, headers=_NOW, media_type="image/svg+xml")
-        return Response(picture[0], headers=_FOREVER, media_type=picture[1])
+        return Response(content, headers=_FOREVER, media_type=kind)
 
     @api.get("/originals/{set_id}/{token}")
     async def original(set_id: str, token: str) -> Response:
@@ -104,13 +93,10 @@ def add_routes(api: FastAPI, studio: Studio) -> None:
     @api.get("/covers/{project_id}/{number}")
     async def cover(project_id: str, number: str) -> Response:
         project = studio.projects.get(project_id)
-        files = await IMAGES.run(_cover_files, project)
-        newest = project.runs[0].id if project.runs else ""
-        state = f"{project.id}{files or newest}"
-        pictures = await covers.get(state, lambda: IMAGES.run(_covers, studio, project, files))
-        if number not in map(str, range(len(pictures))):
+        try:
+            content, kind = await _cover(studio, project, int(number))
+        except (OpsinError, OSError, IndexError, ValueError):
             return Response(status_code=204)
-        content, kind = pictures[int(number)]
         headers = {"cache-control": "private, max-age=60"}
         return Response(content, headers=headers, media_type=kind)
 
@@ -120,9 +106,8 @@ def add_routes(api: FastAPI, studio: Studio) -> None:
         file = (await IMAGES.run(files_of, directory)).get(name)
         if file is None:
             raise NotThere(f"There is no file {name!r:.80}", "Open the page it belongs to.")
-        headers = {"cache-control": "no-cache"}
-        if file.suffix in (*_SHOWN, *_TEXTS):
-            kind = "text/plain" if file.suffix in _TEXTS else None  # its own
+        headers, kind = {"cache-control": "no-cache"}, _KINDS.get(file.suffix)
+        if kind is not None:
             return FileResponse(file, media_type=kind, headers=headers | _ALONE)
         # By its own name, which the snippets and the Dockerfile use.
         kind = "application/octet-stream"
@@ -140,13 +125,8 @@ def add_help(api: FastAPI, site: Path = SITE) -> None:
 
 def files_of(directory: RunDirectory) -> Mapping[str, Path]:
     """The files of a run that pages may request, by their names there."""
-    fixed = (
-        directory.page, directory.card, directory.classifier, directory.report, directory.recipe,
-        directory.dataset, directory.history, directory.predictions, directory.images,
-        directory.corrections, directory.log,
-    )  # fmt: skip
-    figures = [*directory.figures.glob("*.png"), *directory.figures.glob("*.svg")]
-    return {file.name: file for file in (*fixed, *figures) if file.is_file()}
+    files = (directory.page, directory.card, directory.classifier)
+    return {file.name: file for file in files if file.is_file() and not file.is_symlink()}
 
 
 def _scaled(content: bytes, side: int) -> _Picture:
@@ -173,8 +153,8 @@ async def _decoded(opened: DecodedDataset, row: str, version: str) -> Response:
     return Response(content, headers=headers, media_type="image/png")
 
 
-def _cover_files(project: Project) -> list[tuple[str, int]]:
-    """A few photographs of a project's first folders, in turn, with their times of change."""
+def _cover_files(project: Project) -> list[str]:
+    """A few photographs of a project's first folders, in turn."""
     dataset, found = project.dataset, list[list[str]]()
     if dataset is None or not dataset.place.is_absolute():
         return []
@@ -187,25 +167,19 @@ def _cover_files(project: Project) -> list[tuple[str, int]]:
         found.append(list(itertools.islice(files, COVERS)))
         if sum(map(bool, found)) == COVERS:
             break
-    turns = [path for turn in itertools.zip_longest(*found) for path in turn if path]
-    return [(path, file_stamp(path).mtime_ns) for path in turns[:COVERS]]
+    return [path for turn in itertools.zip_longest(*found) for path in turn if path][:COVERS]
 
 
-def _covers(studio: Studio, project: Project, files: list[tuple[str, int]]) -> list[_Picture]:
-    """A project's pictures: of its files, or of three classes if its images were decoded before."""
-    pictures: list[_Picture] = []
-    for path, _ in files:
-        with contextlib.suppress(OpsinError):
-            pictures.append(_scaled(content_of(Path(path), "the photograph"), _SMALL))
-    if files:
-        return pictures
-    with contextlib.suppress(OpsinError, OSError):
-        if project.dataset is not None:
-            decoded = open_set(project.dataset).decoded
-        else:
-            directory = studio.runs.get(project.runs[0].id)
-            studio.places.check(directory)
-            decoded = open_run(project.runs[0].id, directory).decoded
-        rows = np.unique(decoded.labels, return_index=True)[1][:COVERS]
-        pictures += [_encoded(np.asarray(decoded.images[row]), 80) for row in rows.tolist()]
-    return pictures
+async def _cover(studio: Studio, project: Project, number: int) -> _Picture:
+    """A picture of a project: of its files, or of a class if its images were decoded before."""
+    at = range(COVERS)[number]
+    if files := await IMAGES.run(_cover_files, project):
+        return await IMAGES.run(
+            lambda: _scaled(content_of(Path(files[at]), "the photograph"), _SMALL)
+        )
+    if project.dataset is not None:
+        opened = (await studio.albums.corrections_of(project.dataset.id)).opened
+    else:
+        opened = await studio.albums.of_run(project.runs[0].id)
+    rows = np.unique(opened.decoded.labels, return_index=True)[1]
+    return _encoded(np.asarray(opened.decoded.images[rows[at]]), 80)

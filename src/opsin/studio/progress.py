@@ -130,22 +130,12 @@ class ProgressOfAll:
     def update(self) -> None:
         """Look at all running trainings."""
         jobs, followed = self._jobs.jobs(), {}
-        for job in [job for job in jobs if job.training and job.active] + self.outside():
+        for job in (job for job in jobs if job.training and job.active):
             known = self._followed.get(job.id)
             followed[job.id] = known or TrainingProgress(job, factor_of(jobs))
             row = self._runs.find(job.run) if job.run else None
             followed[job.id].look(row.progress if row else None)
         self._followed = followed
-
-    def outside(self) -> list[Job]:
-        """The trainings that run and were started elsewhere, as jobs without a command line."""
-        ours = {job.run for job in self._jobs.jobs() if job.active}
-        return [
-            Job(id=row.id, kind="train", title=row.name, state="running", run=row.folder,
-                started=row.started, cause="It was started in a terminal. Stop it there.")
-            for row in self._runs.rows()
-            if row.state == "running" and row.folder not in ours
-        ]  # fmt: skip
 
     def of(self, job: Job) -> TrainingProgress:
         """The progress of a training; of one that waits, that it waits."""

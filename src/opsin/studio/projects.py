@@ -133,4 +133,4 @@ class Projects:
 
 def id_of_run(row: RunRow) -> str:
     """The id of the project of a run whose images are no dataset of the studio."""
-    return id_of_sources(row.places, {}) if row.places else row.id
+    return id_of_sources(row.places) if row.places else row.id

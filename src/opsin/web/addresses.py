@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from opsin.core.errors import RecipeError, StorageError
 from opsin.core.platform import is_private, sync
+from opsin.core.stored_json import first_fault
 
 #: Environment variable with the token.
 TOKEN_VARIABLE: Final = "OPSIN_TOKEN"  # noqa: S105  a variable's name
@@ -59,10 +60,9 @@ class AddressSettings(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            name = ".".join(map(str, first["loc"]))
-            shown = "" if name == "token" else f" (got {first['input']!r:.80})"
-            raise RecipeError(f"{name}: {first['msg'].lower()}{shown}") from None
+            name, rule = first_fault(error)
+            shown = "" if name == "token" else f" (got {error.errors()[0]['input']!r:.80})"
+            raise RecipeError(f"{name}: {rule}{shown}") from None
 
     def model_post_init(self, _: object) -> None:
         """Refuse what is unsafe."""

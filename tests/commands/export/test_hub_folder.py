@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +17,6 @@ from opsin.report.card import Publication, model_card
 from tests.conftest import Notes, without_drawing, write_shapes
 
 TO = "hf:someone/shapes"
-# Runs a client in a Python in which nobody can import Opsin, whether it is there or not.
-_WITHOUT = """
-import runpy, sys
-sys.modules["opsin"] = None
-del sys.argv[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 
 
 def exported(run: Path | opsin.Run, to: str = TO, **options: Any) -> HubExport:
@@ -81,25 +72,6 @@ def test_without_a_test_part_every_figure_is_called_optimistic(plain_run: Path) 
     assert {each.dataset_split for each in card.data.eval_results} == {"validation"}
     assert "This is optimistic" in card.text
     assert "no test images, so that every figure is optimistic" in card.text
-
-
-def test_nothing_personal_is_in_any_file(folder: Path, trained: opsin.Run) -> None:
-    assert b"ann-onymous" in trained.directory.recipe.read_bytes()
-    for file in folder.iterdir():
-        content = file.read_bytes()
-        for secret in ("ann-onymous", str(Path.home()) + "/", str(Path.cwd())):
-            assert secret.encode() not in content, file.name
-
-
-def test_the_example_runs_without_opsin(folder: Path, trained: opsin.Run, tmp_path: Path) -> None:
-    image = next(Path(trained.recipe.data.sources[0]).rglob("*.png"))
-    done = subprocess.run(
-        [sys.executable, "-c", _WITHOUT, folder / "predict.py", image],
-        cwd=tmp_path, text=True, check=False, capture_output=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    answer = trained.classifier().predict(image, as_is=True)
-    assert done.stdout.split("\t")[1] == answer.label
 
 
 def test_a_card_that_was_changed_is_kept_and_not_taken_for_another_classifiers(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
@@ -23,7 +22,7 @@ import opsin
 from opsin.commands.predict.predict import classify
 from opsin.commands.predict.stream import predict_each
 from opsin.commands.predict.undo import undo
-from opsin.core.errors import ImageError, RecipeError, SourceError, StorageError
+from opsin.core.errors import ImageError, RecipeError, SourceError
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Prediction
 from tests.conftest import Notes
@@ -105,25 +104,6 @@ def test_ctrl_c_keeps_what_is_done(
     assert watch.notes[-1] == "8 images are done and kept; the same command goes on there"
     assert classify(nearest_mean, images, out=out).resumed == 8
     assert out.read_bytes() == whole.read_bytes()
-
-
-def test_the_same_rows_in_every_format(tmp_path: Path, nearest_mean: Path, images: Path) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet")
-    for form in ("jsonl", "csv", "parquet"):
-        classify(nearest_mean, images, out=tmp_path / f"a.{form}", top=2)
-    table = parquet.read_table(tmp_path / "a.parquet").to_pylist()
-    texts = (tmp_path / "a.csv").read_text(encoding="utf-8")
-    lines = list(csv.DictReader(io.StringIO(texts)))
-    for one, other, third in zip(rows(tmp_path / "a.jsonl"), lines, table, strict=True):
-        assert one["image"] == other["image"] == third["image"]
-        assert (one["answer"] or "") == other["answer"] == (third["answer"] or "")
-        if one["error"] is None:
-            second = one["top"][1]
-            assert second["label"] == other["label_2"] == third["label_2"]
-            assert second["probability"] == float(other["probability_2"])
-            assert np.float32(second["probability"]) == np.float32(third["probability_2"])
-    with pytest.raises(RecipeError, match=r"\.jsonl, \.csv, \.parquet"):
-        classify(nearest_mean, images, out=tmp_path / "a.json")
 
 
 def test_only_sure_answers_are_kept(tmp_path: Path, nearest_mean: Path, images: Path) -> None:
@@ -245,6 +225,7 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
 
     out = tmp_path / "below" / "r.jsonl"
     refused("neither a file for the answers")
+    refused(r"\.jsonl, \.csv, \.parquet", out=tmp_path / "a.json")
     refused("copy", out=out, sort_by="steal")
     refused("no folder to move", out=out, sort_by="move")
     refused("at least 1", out=out, top=0)
@@ -305,22 +286,6 @@ def test_a_full_disk_is_told_and_gone_on_from(
     done = classify(nearest_mean, images, out=out)
     assert done.resumed < 21
     assert out.read_bytes() == whole.read_bytes()
-
-
-def test_a_failing_disk_while_sorting_ends_the_work(
-    tmp_path: Path, nearest_mean: Path, images: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    folder = tmp_path / "sorted"
-    monkeypatch.setattr("opsin.commands.predict.sorting.copy_file", full)
-    with pytest.raises(StorageError, match="no space left on device"):
-        classify(nearest_mean, images, sort_into=folder)
-    monkeypatch.undo()
-    done = classify(nearest_mean, images, sort_into=folder)
-    assert (done.images, done.placed) == (21, 20)
-    assert undo(folder).left == ()
 
 
 def test_answers_one_by_one_need_no_file(tmp_path: Path, nearest_mean: Path, images: Path) -> None:

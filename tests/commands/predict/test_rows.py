@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from opsin.commands.predict.answers_file import Answer
 from opsin.commands.predict.rows import RowFormat, flat, json_line, row_of
-from opsin.core.csv_cells import unguard
+from opsin.core.csv_cells import read_row
 from opsin.core.errors import ImageError
 from opsin.runtime.prediction import Prediction
 
@@ -58,7 +58,7 @@ def read_back(form: RowFormat, content: bytes) -> list[dict[str, Any]]:
             return None
         if kinds[name] == "bool":
             return {"true": True, "false": False}[field]
-        return float(field) if kinds[name] == "float" else unguard(field)
+        return float(field) if kinds[name] == "float" else read_row([field])[0]
 
     return [{name: value(name, field) for name, field in row.items()} for row in values]
 

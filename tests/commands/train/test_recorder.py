@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from opsin.commands.train import recorder as module
 from opsin.commands.train.recorder import recorded
-from opsin.core.artifacts.records import EpochConfusion, JudgedImages, RunStatus
+from opsin.core.artifacts.records import Epoch, EpochConfusion, JudgedImages, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.events import Watcher
 from tests.made_epochs import made_epoch
@@ -105,7 +105,7 @@ def test_confusions_go_with_their_epochs(
                 file.write('{"epoch":7,"conf')
         assert len(directory.lines(EpochConfusion)) >= epochs
         recorder.rewind(keep)
-        kept = [event.epoch for event in directory.read_history()]
+        kept = [event.epoch for event in directory.lines(Epoch)]
         assert kept == list(range(first, first + min(keep, epochs)))
         assert [each.epoch for each in directory.lines(EpochConfusion)] == kept
         # What is added now stands in a line of its own.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import opsin
+from opsin.classical import fitted_file
+from opsin.classical.fitted_file import check_parity
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Leaks
-from opsin.core.errors import ParityError, RecipeError, SourceError, StorageError
+from opsin.core.errors import OpsinError, ParityError, RunError, StorageError
+from opsin.data.dataset import Dataset
 from tests.conftest import Notes, write_shapes
 
-pytestmark = pytest.mark.torch
+torch = pytest.mark.torch
 
 
 def weights_of(run: opsin.Run) -> str:
@@ -32,34 +36,44 @@ def weights_of(run: opsin.Run) -> str:
     return hashlib.sha256(whole).hexdigest()
 
 
+@pytest.fixture(scope="session", params=[pytest.param("run", marks=torch), "forest"])
+def made(request: pytest.FixtureRequest) -> opsin.Run:
+    """A finished run on the digits, of each kind of learner."""
+    found: opsin.Run = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(scope="session")
+def forest(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> opsin.Run:
+    return opsin.train(digits, model="forest", trees=25, seed=4, quiet=True,
+                       runs=tmp_path_factory.mktemp("forest"))  # fmt: skip
+
+
 @pytest.mark.drawn
-def test_a_finished_run_is_whole(run: opsin.Run) -> None:
-    directory = run.directory
+def test_a_finished_run_is_whole(made: opsin.Run) -> None:
+    directory, network = made.directory, isinstance(made.recipe, opsin.Recipe)
     for file in ("recipe", "status", "dataset", "split", "history", "classifier", "predictions",
                  "report", "page", "card", "log"):  # fmt: skip
         assert getattr(directory, file).stat().st_size > 0, file
-    names = {path.name for path in directory.figures.iterdir()}
-    figures = ("curves", "confusion", "answers", "mistakes", "calibration", "roc", "slices")
-    assert names == {f"{figure}.png" for figure in figures}
+    assert not directory.figures.exists()  # `opsin report` draws them
     assert directory.state() == ("done", None)
     assert list(directory.path.rglob(".*")) == [directory.lock]  # no scratch left
-    assert len(run.history) == 3
-    assert isinstance(run.recipe, opsin.Recipe)
-    assert run.recipe.training.epochs == 3
-    assert "Run" in repr(run)
-    assert "data:image/png" in run._repr_html_()
+    assert len(made.history) == (3 if network else 1)
+    assert directory.checkpoints.exists() == network
+    assert ("data:image/svg+xml" in made._repr_html_()) == network  # its curves
 
 
-def test_the_figures_are_those_of_the_file(run: opsin.Run, digits: Any) -> None:
+def test_the_figures_are_those_of_the_file(made: opsin.Run, digits: Dataset) -> None:
     rows = digits.split.test
-    probabilities = run.classifier().probabilities(digits.images[rows])
+    probabilities = made.classifier().probabilities(digits.images[rows])
     right = float(np.mean(probabilities.argmax(axis=1) == digits.labels[rows]))
-    assert run.accuracy == pytest.approx(right)
-    kept = run.directory.load_arrays(run.directory.predictions)
+    assert made.accuracy == pytest.approx(right)
+    assert made.accuracy > 0.8
+    kept = made.directory.load_arrays(made.directory.predictions)
     assert np.array_equal(kept["test_probabilities"], probabilities)
-    score = run.classifier().metadata.score
-    assert score and (score.split, score.accuracy) == ("test", run.accuracy)
-    assert (run.report.file.difference or 0) <= 1e-4
+    score = made.classifier().metadata.score
+    assert score and (score.split, score.accuracy) == ("test", made.accuracy)
+    assert (made.report.file.difference or 0) <= 1e-4
 
 
 def ood_score_of(run: opsin.Run, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -68,6 +82,7 @@ def ood_score_of(run: opsin.Run, images: NDArray[np.uint8]) -> NDArray[np.float3
     return answers.ood_score
 
 
+@torch
 def test_noise_for_test_labels_changes_nothing_but_the_test_figures(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     images = random.integers(0, 90, (400, 8, 8), np.uint8)
@@ -88,6 +103,7 @@ def test_noise_for_test_labels_changes_nothing_but_the_test_figures(tmp_path: Pa
     assert two.accuracy < 0.8
 
 
+@torch
 def test_same_seed_same_run(tmp_path: Path, shapes: Path) -> None:
     made = [opsin.train(shapes, model="resnet", epochs=2, hidden=(8, 8), runs=tmp_path, quiet=True)
             for _ in range(2)]  # fmt: skip
@@ -103,13 +119,14 @@ def test_same_seed_same_run(tmp_path: Path, shapes: Path) -> None:
 def test_without_test_data_the_verdict_is_called_optimistic(
     tmp_path: Path, shapes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = opsin.train(shapes, model="mlp", epochs=1, test_fraction=0.0, runs=tmp_path)
+    run = opsin.train(shapes, model="logistic", test_fraction=0.0, runs=tmp_path)
     assert (run.report.split, run.row()["split"]) == ("val", "val")
     assert set(run.report.figures) == {"val"}
     assert "optimistic" in run.directory.page.read_text(encoding="utf-8")
     assert "optimistic" in capsys.readouterr().err
 
 
+@torch
 @pytest.mark.drawn
 def test_ctrl_c_leaves_a_run_that_can_be_used(tmp_path: Path, digits: Any) -> None:
     run = opsin.train(digits, model="mlp", epochs=40, batch_size=8, runs=tmp_path,
@@ -121,51 +138,69 @@ def test_ctrl_c_leaves_a_run_that_can_be_used(tmp_path: Path, digits: Any) -> No
     assert "Training was stopped in epoch" in run.directory.page.read_text(encoding="utf-8")
 
 
-def test_a_failed_run_says_why_and_leaves_no_halves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("model", "where"),
+    [pytest.param("mlp", "commands.train.network.NetworkLearner.export", marks=torch),
+     ("logistic", "classical.fitted_file.check_parity")],
+)  # fmt: skip
+def test_a_file_that_differs_is_never_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, where: str
 ) -> None:
-    from opsin.commands.train.network import NetworkLearner
-
     def differs(*_: object) -> None:
         raise ParityError("The answers differ by 0.2")
 
-    monkeypatch.setattr(NetworkLearner, "export", differs)
+    monkeypatch.setattr(f"opsin.{where}", differs)
     with pytest.raises(ParityError):
-        opsin.train("digits", model="mlp", epochs=1, runs=tmp_path, quiet=True)
+        opsin.train("digits", model=model, runs=tmp_path, quiet=True)
     (path,) = tmp_path.iterdir()
     state, cause = RunDirectory(path).state()
     assert state == "failed" and "differ by 0.2" in str(cause)
-    assert f"opsin resume {path}" in (path / "log.txt").read_text(encoding="utf-8")
+    resumable = f"opsin resume {path}" in (path / "log.txt").read_text(encoding="utf-8")
+    assert resumable == (model == "mlp")
     assert not (path / "classifier.onnx").exists()
     assert not (path / "report.json").exists()
 
 
-@pytest.mark.parametrize("options", [{"model": "cnn"}, {"classes": ["0", "x"]}, {"device": "tpu"}])
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        pytest.param({"model": "cnn"}, "cnn", marks=torch),
+        pytest.param({"model": "mlp", "device": "tpu"}, "tpu", marks=torch),
+        ({"model": "svm", "device": "gpu"}, "gpu"), ({"model": "svm", "classes": ["3"]}, "class"),
+        ({"model": "knn", "classes": ["0", "x"]}, "x"), ({"model": "knn", "neighbours": 0}, "0"),
+        ({"model": "logistic", "epochs": 5}, "no option epochs"),
+        ({"model": "forest", "budget": "10m"}, "no option budget"),
+    ],
+)  # fmt: skip
 def test_a_request_that_cannot_work_makes_no_directory(
-    tmp_path: Path, options: dict[str, Any]
+    tmp_path: Path, options: dict[str, Any], said: str
 ) -> None:
-    with pytest.raises((RecipeError, SourceError)):
+    with pytest.raises(OpsinError, match=said):
         opsin.train("digits", runs=tmp_path / "runs", quiet=True, **options)
     assert not (tmp_path / "runs").exists()
+
+
+def test_runs_that_cannot_be_written_are_told_before_anything_is_read(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="not a directory"):  # and not that there is no source
-        opsin.train(tmp_path / "none", model="mlp", runs=tmp_path / "file" / "runs", quiet=True)
+        opsin.train(tmp_path / "none", model="svm", runs=tmp_path / "file" / "runs", quiet=True)
 
 
-def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_clear_error(
+    tmp_path: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    data = opsin.load("digits")
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StorageError, match="no space left on device"):
-        opsin.train(data, model="mlp", epochs=1, runs=tmp_path, quiet=True)
+        opsin.train(digits, model="logistic", runs=tmp_path, quiet=True)
     (path,) = tmp_path.iterdir()
     assert {file.name for file in path.iterdir()} == {"log.txt", ".lock"}
 
 
 @pytest.mark.drawn
-@pytest.mark.parametrize("model", ["mlp", "logistic"])
+@pytest.mark.parametrize("model", [pytest.param("mlp", marks=torch), "logistic"])
 def test_a_test_part_of_copies_is_told_before_and_judges_nothing(
     tmp_path: Path, model: str
 ) -> None:
@@ -221,7 +256,7 @@ def test_a_failing_figure_costs_that_figure(
     for part in failing:
         monkeypatch.setattr(f"opsin.commands.report.{part}", fails)
     notes = Notes()
-    run = opsin.train("digits", model="mlp", epochs=1, runs=tmp_path, watcher=notes)
+    run = opsin.train("digits", model="logistic", runs=tmp_path, watcher=notes)
     assert run.directory.state() == ("done", None)
     for name in failing.values():
         assert any(f"{name} could not be made" in note and "no ink" in note for note in notes.notes)
@@ -229,3 +264,46 @@ def test_a_failing_figure_costs_that_figure(
     assert missing > 1 if "save" in failing else missing == 1
     assert run.directory.card.is_file() == ("model_card" not in failing)
     assert run.classifier().predict(np.zeros((8, 8), np.uint8)).label
+
+
+def test_a_fitting_cannot_be_resumed_and_says_what_to_do(forest: opsin.Run, tmp_path: Path) -> None:
+    for state in ("done", "stopped"):
+        path = tmp_path / f"run {state}"
+        shutil.copytree(forest.path, path)
+        RunDirectory(path).set_status(state)
+        with pytest.raises(RunError) as caught:
+            opsin.resume(path, quiet=True)
+        assert "fitted in one go" in caught.value.message
+        assert "opsin train digits --model forest" in caught.value.advice
+
+
+def test_answers_are_computed_where_it_is_said(
+    tmp_path: Path, digits: Dataset, stand_in: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[str] = []
+
+    def watched(file: opsin.Classifier, *rest: Any) -> float:
+        compared.append(file.device)
+        return check_parity(file, *rest)
+
+    monkeypatch.setattr(fitted_file, "check_parity", watched)
+    run = opsin.train(
+        digits, model="logistic", images=200, side=4, runs=tmp_path, quiet=True, device=stand_in
+    )
+    assert run.recipe.training.device == stand_in
+    assert run.report.training.answered_on == stand_in
+    assert run.report.training.device.endswith(f"; answers on {stand_in}")
+    assert run.classifier(device="cpu").device == "cpu"
+    figures = opsin.evaluate(run.path, "digits", device=stand_in)
+    assert figures.model_dump(mode="json", exclude_unset=True)["device"] == stand_in
+    assert compared == ["cpu"]
+
+
+def test_ctrl_c_ends_a_fitting_at_once(tmp_path: Path, digits: Dataset) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        opsin.train(digits, model="forest", trees=10_000, runs=tmp_path,
+                    watcher=Notes(interrupt_at=4))  # fmt: skip
+    (path,) = tmp_path.iterdir()
+    state, cause = RunDirectory(path).state()
+    assert state == "stopped" and "cannot be left half done" in str(cause)
+    assert not (path / "classifier.onnx").exists()

@@ -25,7 +25,7 @@ from opsin.data.corrections import read_corrections
 from opsin.data.dataset import load_recipe
 from opsin.studio.context import Studio
 from opsin.studio.datasets.album import UNSORTED, Album
-from opsin.studio.datasets.catalogue import LibraryDataset
+from opsin.studio.datasets.catalogue import AuditResult, LibraryDataset
 from opsin.studio.datasets.photo_files import Done, settled_in
 from opsin.studio.datasets.uploads import SentFile
 from opsin.studio.errors import DiskFull, NotThere, new_api
@@ -218,7 +218,7 @@ def test_a_project_is_removed_after_an_upload_into_it(
     window, begun = Window(studio, dataset), threading.Event()
     finish, removed = studio.uploads.finish, list[str]()
 
-    def slow(*given: Any, **named: Any) -> Path:
+    def slow(*given: Any, **named: Any) -> list[Path]:
         begun.set()
         removing.join(0.3)
         assert not removed
@@ -310,21 +310,19 @@ def test_thumbnails_keep_the_aspect_and_originals_the_size(studio: Studio) -> No
     assert str(root) not in get(studio, f"/thumbnails/{dataset.id}/{'0' * 16}").text
 
 
-def test_a_settled_thing_disappears_for_every_window(studio: Studio) -> None:
+def test_a_settled_thing_disappears_for_every_window(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dataset = made_here(studio)
     root = studio.sets.images_path(dataset.id)
     for name in ("square/same.png", "disc/again.png"):
         (root / name).write_bytes((root / "disc" / "0.png").read_bytes())
-    found = opsin.data.audit.audit(opsin.load(dataset.sources[0])).findings
+    data = opsin.load(dataset.sources[0])
+    look = AuditResult(images=len(data.labels), findings=opsin.data.audit.audit(data).findings)
+    monkeypatch.setattr(studio.sets, "looked", lambda _: look)
 
     def things() -> list[Thing]:
-        async def look() -> list[Thing]:
-            opened = (await studio.albums.corrections_of(dataset.id)).opened
-            opened.findings = {finding.kind: finding for finding in found}
-            album = await studio.albums.open(dataset.id)
-            return things_to_look_at(studio, album)
-
-        return asyncio.run(look())
+        return things_to_look_at(studio, asyncio.run(studio.albums.open(dataset.id)))
 
     (conflict,) = (thing for thing in things() if thing.kind == "conflicting-labels")
     folder = studio.sets.folder(dataset.id)

@@ -104,7 +104,8 @@ def test_folders_become_classes_and_what_is_around_them_is_taken_off(
     uploads: Uploads, tmp_path: Path, paths: list[str], expected: list[str]
 ) -> None:
     files = [put(uploads, "x.png", image(n), n, path) for n, path in enumerate(paths)]
-    assert laid_out(uploads.finish(files, tmp_path / "new")) == expected
+    uploads.finish(files, tmp_path / "new")
+    assert laid_out(tmp_path / "new") == expected
     assert [uploads.offset(each["key"]) for each in files] == [0] * len(files)
 
 
@@ -114,11 +115,11 @@ def test_images_without_a_folder_wait_in_the_tray_or_go_to_a_class(
     def files() -> list[SentFile]:
         return [put(uploads, "1.png", image(1), 1), put(uploads, "2.png", image(2), 2, "cat/2.png")]
 
-    moved: list[Path] = []
-    into = uploads.finish(files(), tmp_path / "images" / "new", moved=moved)
+    into, other = tmp_path / "images" / "new", tmp_path / "other" / "new"
+    moved = uploads.finish(files(), into)
     assert laid_out(into.parent) == [".not-sorted/1.png", "new/cat/2.png"]
     assert sorted(moved) == [into.parent / ".not-sorted" / "1.png", into / "cat" / "2.png"]
-    other = uploads.finish(files(), tmp_path / "other" / "new", loose=" boot ")
+    uploads.finish(files(), other, loose=" boot ")
     assert laid_out(other.parent) == ["new/boot/1.png", "new/cat/2.png"]
 
 
@@ -130,8 +131,8 @@ def test_of_many_images_with_one_name_none_is_lost(tmp_path: Path) -> None:
         path = folder / str(number)
         path.write_bytes(number.to_bytes(2))
         files[path] = "image.png"
-    root = arrange(files, tmp_path / "set", loose="cat")
-    assert len(laid_out(root)) == 2_000
+    assert len(set(arrange(files, tmp_path / "set", loose="cat"))) == 2_000
+    assert len(laid_out(tmp_path / "set")) == 2_000
 
 
 def test_more_images_are_added_and_the_same_one_is_kept_once(
@@ -142,8 +143,8 @@ def test_more_images_are_added_and_the_same_one_is_kept_once(
             put(uploads, "a.png", image(seeds[0]), 1, "cat/a.png"),
             put(uploads, "b.png", image(seeds[1]), 2, "dog/b.png"),
         ]
-        root = uploads.finish(files, tmp_path / "set")
-    again, *others = laid_out(root)
+        uploads.finish(files, tmp_path / "set")
+    again, *others = laid_out(tmp_path / "set")
     assert others == ["cat/a.png", "dog/b.png"]
     assert re.fullmatch(r"cat/a-[0-9a-f]{16}\.png", again)
 
@@ -188,7 +189,7 @@ def test_a_disk_that_refuses_leaves_everything_where_it_was(
         uploads.finish(files, tmp_path / "set")
     assert str(tmp_path) not in str(caught.value)
     assert [uploads.offset(each["key"]) for each in files] == [each["size"] for each in files]
-    assert uploads.finish(files, tmp_path / "other").is_dir()
+    assert len(uploads.finish(files, tmp_path / "other")) == 3
 
 
 def test_archives_of_class_folders_join_what_is_there(uploads: Uploads, tmp_path: Path) -> None:
@@ -198,24 +199,25 @@ def test_archives_of_class_folders_join_what_is_there(uploads: Uploads, tmp_path
         put(uploads, "pets.zip", packed(names | {"pets/readme.txt": b"x"}), 1),
         put(uploads, "more.zip", packed({"3.png": image(3), "c/4.png": image(4)}), 2),
     ]
-    assert uploads.finish(both[:1], into) == into
-    assert uploads.finish(both[1:], into) == into
+    for archive in both:
+        uploads.finish([archive], into)
     assert laid_out(into.parent) == [".not-sorted/3.png"] + [
         f"set/{name}.png" for name in ("a/0", "a/1", "b/0", "b/1", "c/4")
     ]
     assert [uploads.offset(each["key"]) for each in both] == [0, 0]
 
 
-def test_an_archive_with_parts_of_its_own_is_kept_and_joins_nothing(
-    uploads: Uploads, tmp_path: Path
-) -> None:
+def test_an_archive_with_parts_of_its_own_joins_nothing(uploads: Uploads, tmp_path: Path) -> None:
     names = {f"{part}/{label}/1.png": image(1) for part in ("train", "test") for label in "ab"}
     (tmp_path / "set").mkdir()
     with pytest.raises(SourceError, match="parts for training and test"):
         uploads.finish([put(uploads, "parts.zip", packed(names), 1)], tmp_path / "set")
     assert laid_out(tmp_path / "set") == []
-    file = put(uploads, "parts.zip", packed(names), 1)
-    assert uploads.finish([file], tmp_path / "other") == tmp_path / "other.zip"
+    uploads.finish([put(uploads, "parts.zip", packed(names), 2)], tmp_path / "other")
+    assert laid_out(tmp_path / "other") == sorted(names)
+    table = put(uploads, "table.zip", packed(names | {"labels.csv": b"path,label\n"}), 3)
+    with pytest.raises(SourceError, match=r"^table\.zip holds a table"):
+        uploads.finish([table], tmp_path / "third")
 
 
 def test_nothing_is_written_through_a_class_that_is_a_link(

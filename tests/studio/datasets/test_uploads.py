@@ -205,7 +205,7 @@ def test_nobody_waits_for_a_slow_archive(
     def sent(key: str, name: str) -> SentFile:
         return SentFile(key=key, name=name, path="", size=uploads.append(key, 0, b"x"))
 
-    monkeypatch.setattr("opsin.studio.datasets.uploads.check_archive", slow)
+    monkeypatch.setattr("opsin.studio.datasets.uploads.unpack_archive", slow)
     archive, image = sent(KEY, "a.zip"), sent(BATCH, "1.png")
     with ThreadPoolExecutor(2) as windows:
         try:

@@ -6,7 +6,6 @@ import asyncio
 import functools
 import io
 import os
-import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +17,6 @@ pytest.importorskip("nicegui")
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import SourceError
-from opsin.data.sources.archive import unpack
 from opsin.runtime.prediction import NONE_OF_THESE
 from opsin.studio.context import Studio
 from opsin.studio.datasets.uploads import SentFile
@@ -79,19 +77,6 @@ def test_pictures_come_from_the_source_and_from_nowhere_else(queue: Queue, folde
         reply = asyncio.run(fetch(api, f"/answers/{job.id}/{other}.png"))
         assert reply.status_code in (404, 422), other
         assert str(folder.parent) not in reply.text
-
-
-def test_pictures_of_an_archive_are_those_that_were_unpacked(queue: Queue, folder: Path) -> None:
-    api = new_api()
-    try_.add_routes(api, queue)
-    path = folder.parent / "photos.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.write(folder / "in/b.png", "in/b.png")
-    job = classified(queue, path, "in/b.png,cat,cat,0.5,,false,,")
-    address = f"/answers/{job.id}/0.png?small=1"
-    assert asyncio.run(fetch(api, address)).status_code == 404  # the cache may be emptied
-    unpack(path)
-    assert asyncio.run(fetch(api, address)).headers["content-type"] == "image/png"
 
 
 def test_the_table_can_be_fetched_and_no_other_file(queue: Queue, folder: Path) -> None:

@@ -31,14 +31,13 @@ def pixels(png: bytes) -> Any:
     return image.reshape(*image.shape[:2], -1)
 
 
-def set_of(*sources: str | Path, **options: Any) -> LibraryDataset:
-    places = tuple(map(str, sources))
-    return LibraryDataset(id="0" * 16, title="Mine", sources=places, options=options)
+def set_of(source: str | Path) -> LibraryDataset:
+    return LibraryDataset(id="0" * 16, title="Mine", sources=(str(source),))
 
 
 def test_images_of_a_set_are_those_that_training_sees(shapes: Path) -> None:
-    data = opsin.load(shapes, size=(20, 16))
-    here = open_set(set_of(shapes, size=[20, 16]))
+    data = opsin.load(shapes)
+    here = open_set(set_of(shapes))
     for row in (0, 7, 23):
         assert (pixels(here.png(row)) == data.images[row]).all()
         assert here.name(row) == data.names[row]
@@ -147,7 +146,7 @@ def test_a_set_is_added_for_a_run_with_what_it_was_trained_with(
     trained(data, tmp_path)
     album, places = of(studio, "one")
     the_set = album.dataset
-    assert (the_set.sources, the_set.options) == ((str(shapes),), {})
+    assert the_set.sources == (str(shapes),)
     classes = [data.classes[label] for label in data.labels]
     assert [album.class_of(at) for at in places] == classes
     by_name = {album.name(at): at for at in range(24)}
@@ -176,7 +175,7 @@ def test_a_run_at_another_size_has_its_images_by_name(
     data = opsin.load(shapes, size=(16, 16), classes=["square", "disc"])
     trained(data, tmp_path)
     album, places = of(studio, "one")
-    assert album.dataset.options["classes"] == ("square", "disc")
+    assert album.classes == ("disc", "square")  # the project's own
     row = named(data, "disc/4.png")
     asyncio.run(studio.albums.remove(album, [places[row]]))
     album, places = of(studio, "one")
@@ -190,7 +189,7 @@ def test_a_run_of_two_sources_and_one_whose_images_are_gone(
     more = write_shapes(tmp_path / "more", 4)
     trained(opsin.load(shapes, more), tmp_path, "two")
     trained(opsin.load(more), tmp_path, "gone")
-    with pytest.raises(SourceError, match="learnt from 2 sources"):
+    with pytest.raises(SourceError, match="several places"):
         of(studio, "two")
     (more / "disc" / "0.png").unlink()
     with pytest.raises(NotDecoded):

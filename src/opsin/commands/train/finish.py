@@ -10,6 +10,7 @@ import numpy as np
 from opsin._version import __version__
 from opsin.commands.evaluate import RunEvaluation, evaluate_run
 from opsin.commands.test_set_usage import count_looks, key_of, leaks_of, note_look
+from opsin.commands.train.add_to import compared
 from opsin.commands.train.calibrate import ExportedFile, calibrate, try_views
 from opsin.commands.train.learner import Learner
 from opsin.core.artifacts import run_report
@@ -67,7 +68,7 @@ def finish(
     file = made.classifier
     if file.device != CPU:  # parity is a promise of the CPU
         file = Classifier.of_content(file.path, file.content, most=None)
-    difference = learner.difference(file, dataset.images[rows])
+    difference = learner.difference(file, rows)
     if directory.predictions.is_file():  # it was evaluated, and then went on
         test_set = directory.read(DatasetRecord).test_set
         note_look(directory, test_set, len(dataset.split.test), None, watcher=watcher)
@@ -106,6 +107,7 @@ def finish(
         file=facts, looks=count_looks(directory, directory.read(DatasetRecord).test_set),
         ood=made.ood, seconds=dict(seconds), failures=failures,
     )  # fmt: skip
+    report = compared(directory, report, learner.recipe.added_to)
     with page.best_effort("the report's page", watcher):
         page.draw_run(directory, report, dataset, evaluation.predictions, watcher)
     seconds["report"] = time.perf_counter() - at

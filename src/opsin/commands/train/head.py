@@ -59,7 +59,13 @@ from opsin.core.storage import write_json
 from opsin.data.cache import digest_rows
 from opsin.data.dataset import Dataset
 from opsin.evaluation.out_of_distribution import strange_images
-from opsin.evaluation.out_of_fold import OutOfFold, folds_of, most_folds, out_of_fold
+from opsin.evaluation.out_of_fold import (
+    OutOfFold,
+    folds_of,
+    joined_folds,
+    most_folds,
+    out_of_fold,
+)
 from opsin.onnx_files.postprocessing import FEATURES
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Answers
@@ -230,6 +236,8 @@ class HeadLearner(Learner):
         seed, most = self.recipe.training.seed, most_folds(len(dataset))
         by_all = not len(dataset.split.val)
         folds = folds_of(dataset.labels, dataset.units, seed, most) if by_all else []
+        if dataset.fold is not None:
+            folds = joined_folds(dataset.fold, dataset.labels, dataset.units, seed)
         search = HeadSearch(
             BackboneFeatures(backbone, self.shape, backbone.at, views), self.features,
             labels=dataset.labels, units=dataset.units,
@@ -328,9 +336,12 @@ class HeadLearner(Learner):
         """The better file."""
         return self.exported
 
-    def difference(self, file: Classifier, images: NDArray[np.uint8]) -> float:
-        """Compare the file with scikit-learn."""
-        return fitted_file.check_parity(file, self.fitted, images)
+    def difference(self, file: Classifier, rows: NDArray[np.int64]) -> float:
+        """Compare the file with scikit-learn, or the head on the features that it was fitted to."""
+        images, known, embedding = self.dataset.images[rows], self.exported.known, None
+        if known is not None and self.exported.device == CPU:
+            embedding = self.fitted.projection.transform(known[1][rows])
+        return fitted_file.check_parity(file, self.fitted, images, embedding)
 
     def facts(self, *, interrupted: bool) -> TrainingFacts:
         """The number of images that it was fitted to."""

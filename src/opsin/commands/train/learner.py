@@ -128,8 +128,8 @@ class Learner(ABC):
         """The file of the fitted model."""
 
     @abstractmethod
-    def difference(self, file: Classifier, images: NDArray[np.uint8]) -> float | None:
-        """Compare the calibrated file with the model; raise `ParityError` if they differ."""
+    def difference(self, file: Classifier, rows: NDArray[np.int64]) -> float | None:
+        """Compare file and model on some images; raise `ParityError` if they differ."""
 
     @abstractmethod
     def facts(self, *, interrupted: bool) -> TrainingFacts:

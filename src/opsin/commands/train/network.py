@@ -212,9 +212,9 @@ class NetworkLearner(Learner):
         device = answering_device(self.recipe)
         return ExportedFile(directory.classifier, self.dataset, content, watcher, device=device)
 
-    def difference(self, file: Classifier, images: NDArray[np.uint8]) -> float:
+    def difference(self, file: Classifier, rows: NDArray[np.int64]) -> float:
         """Compare the file with PyTorch."""
-        return check_parity(file, self.network, images)
+        return check_parity(file, self.network, self.dataset.images[rows])
 
     def facts(self, *, interrupted: bool) -> TrainingFacts:
         """The epochs."""

@@ -11,6 +11,7 @@ from typing import Any, Unpack
 
 from opsin.classical.classical_recipe import FITTED
 from opsin.commands.runs import Run
+from opsin.commands.train.add_to import extend
 from opsin.commands.train.finish import finish, write_request
 from opsin.commands.train.learner import Learner, Loaded
 from opsin.commands.train.load import TRIAL_SECONDS, load_for, model_asked
@@ -33,9 +34,10 @@ from opsin.training.process_group import ALONE, ProcessGroup, joined, refuse_sev
 @checked
 def train(
     data: object, *, model: str | None = None, budget: str | float | None = None,
-    runs: str | os.PathLike[str] = "runs", name: str | None = None, watcher: Watcher | None = None,
-    observers: Sequence[Watcher] = (), track: str | Sequence[str] | None = None,
-    quiet: bool = False, offline: bool = False, **options: Unpack[TrainOptions],
+    add_to: str | os.PathLike[str] | None = None, runs: str | os.PathLike[str] = "runs",
+    name: str | None = None, watcher: Watcher | None = None, observers: Sequence[Watcher] = (),
+    track: str | Sequence[str] | None = None, quiet: bool = False, offline: bool = False,
+    **options: Unpack[TrainOptions],
 ) -> Run:  # fmt: skip
     """Train a classifier and evaluate the exported file.
 
@@ -51,6 +53,10 @@ def train(
         budget: Time for the training, in seconds or as ``10m``. A pretrained network taken by
             ``auto`` is fine-tuned in it; otherwise the epochs are chosen to fit it, after a short
             measurement.
+        add_to: A finished run: ``data`` are images of new classes, or more of known ones, and join
+            its own. These keep their parts or folds, so that nothing judged is learnt from; heads
+            are fitted again, and a trained network goes on from its weights with all images.
+            ``report.added`` compares both on the old images.
         runs: Folder for run directories.
         name: Name of the run directory (default: source and model).
         watcher: Receives the progress of the work (default: a progress display on standard error).
@@ -89,14 +95,19 @@ def train(
         begun, done = begun_before(Path(runs), group)
         if begun is not None and done:
             return Run(begun.path)
-        if model_asked(model, requested) in FITTED:
+        if add_to is not None or model_asked(model, requested) in FITTED:
             refuse_several("a model that is not a network trained from the start")
+        if add_to is not None:
+            data, model = extend(add_to, data, model, requested, watcher)
         loaded = load_for(data, model, requested, budget=budget, offline=offline, watcher=watcher)
         goes_on = requested.get("fine_tune") or loaded.model not in FITTED
         if begun is not None and begun.recipe.is_file() and goes_on:
             learner = learner_of(begun, loaded.dataset, group=group, watcher=watcher, began=began)
         else:
             learner = decide(loaded, requested, began=began, watcher=watcher)
+            if add_to is not None:
+                update = {"added_to": os.fspath(add_to)}
+                learner.recipe = learner.recipe.model_copy(update=update)
 
         def directory_of() -> RunDirectory:
             title = name or f"{loaded.dataset.recipe.title}-{learner.recipe.model.name}"
@@ -171,8 +182,8 @@ def resume(
 @checked
 def plan(
     data: object, *, model: str | None = None, budget: str | float | None = None,
-    watcher: Watcher | None = None, quiet: bool = False, offline: bool = False,
-    **options: Unpack[TrainOptions],
+    add_to: str | os.PathLike[str] | None = None, watcher: Watcher | None = None,
+    quiet: bool = False, offline: bool = False, **options: Unpack[TrainOptions],
 ) -> Plan:  # fmt: skip
     """Describe what `train` would do with the same arguments, without beginning a run.
 
@@ -182,6 +193,7 @@ def plan(
         data: A dataset, or what `opsin.load` takes: a source, an object, or a list of several.
         model: As for `train`.
         budget: As for `train`; an epoch is then measured for about a second.
+        add_to: As for `train`.
         watcher: Receives the progress of reading and measuring (default: a progress display on
             standard error).
         quiet: Show nothing.
@@ -200,6 +212,8 @@ def plan(
     notes = _Notes()
     watcher = WatcherGroup(watcher or for_people(quiet=quiet), notes)
     requested: dict[str, Any] = {**options}
+    if add_to is not None:
+        data, model = extend(add_to, data, model, requested, watcher)
     loaded = load_for(
         data, model, requested, budget=budget, offline=offline, watcher=watcher, planned=True
     )

@@ -118,6 +118,8 @@ def tell_end(watcher: Watcher, report: Report) -> None:
         f"{how} in {clock(seconds['train'])}{best} · {clock(sum(seconds.values()))} in all",
     )
     _tell_measured(watcher, report, f"optimistic: the {chosen} was chosen on them")
+    if report.added is not None:
+        watcher.fact("Added", report.added.sentence)
     watcher.fact(
         "File",
         f"classifier.onnx · {file_size(file.bytes or 0)} · same answers as {original} on "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 from typing import Annotated, ClassVar, Final, Literal, Self
 
@@ -19,7 +18,7 @@ from opsin.core.errors import RunError
 from opsin.core.files import open_regular
 from opsin.core.metadata import Count, Preparation, limited_text
 from opsin.core.storage import write_json
-from opsin.core.stored_json import JsonObject, read_json, read_json_lines
+from opsin.core.stored_json import first_fault, read_json
 
 #: Latest accepted time, in seconds since 1970: about the year 9900.
 LATEST: Final = 2.5e11
@@ -72,36 +71,18 @@ class Artifact(Stored):
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            raise damaged(file, first_of(error)) from error
+            raise damaged(file, ": ".join(first_fault(error))[:300]) from error
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, *, synced: bool = True) -> None:
         """Write the file into a folder."""
         content = self.model_dump(mode="json", exclude_unset=True)
-        write_json(folder / self.FILE, {"format": self.FORMAT} | content)
-
-
-def read_objects(file: Path, *, skip: bool = False) -> list[JsonObject]:
-    """Read a file of JSON lines up to the first that is no object; no link is followed."""
-    if not os.path.lexists(file):
-        return []
-    try:
-        with open_regular(file, follow_links=False) as stream:
-            return read_json_lines(stream, skip=skip)
-    except (OSError, ValueError) as error:
-        raise damaged(file, error) from error
+        write_json(folder / self.FILE, {"format": self.FORMAT} | content, synced=synced)
 
 
 def damaged(file: Path, why: Exception | str) -> RunError:
     """The error of a file that does not hold what Opsin writes."""
     reason = why.strerror if isinstance(why, OSError) else str(why)
     return RunError(f"{file} is damaged ({reason})", "Restore the file or train again.")
-
-
-def first_of(error: ValidationError) -> str:
-    """The first validation error, without the offending value: it is untrusted."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
-    return f"{field}: {first['msg'][:1].lower()}{first['msg'][1:]}"[:300]
 
 
 class Location(Stored):
@@ -254,16 +235,8 @@ class RunStatus(Artifact):
     figures: dict[Text, float] = Field(default_factory=dict, description="Present loss, …")
 
 
-#: Characters of a run's name and of its note, at most.
-NAME_MOST: Final = 200
-NOTE_MOST: Final = 10_000
 #: The model's name in the recipe of an imported classifier.
 IMPORTED: Final = "imported"
-
-
-def _cut(most: int) -> BeforeValidator:
-    """Cut overlong texts of other programs to the limit."""
-    return BeforeValidator(lambda text: text[:most] if isinstance(text, str) else text or "")
 
 
 class RunNotes(Artifact):
@@ -271,11 +244,11 @@ class RunNotes(Artifact):
 
     FILE: ClassVar[str] = "notes.json"
 
-    name: Annotated[str, _cut(NAME_MOST)] = Field(
-        "", description=f"Name of the run, at most {NAME_MOST} characters."
+    name: Annotated[str, limited_text(200)] = Field(
+        "", description="Name of the run, at most 200 characters."
     )
-    note: Annotated[str, _cut(NOTE_MOST)] = Field(
-        "", description=f"Note about the run, at most {NOTE_MOST:,} characters."
+    note: Annotated[str, limited_text(10_000)] = Field(
+        "", description="Note about the run, at most 10,000 characters."
     )
     number: int = Field(0, ge=0, description="Number in its project of the studio; 0 without one.")
 

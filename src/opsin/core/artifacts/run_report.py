@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Final, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field, computed_field, model_validator
 
@@ -359,6 +359,57 @@ class DeepAnalysis(Stored):
     map: MapFigures
 
 
+class AddedClass(Stored):
+    """How many of the new images of a class are right; ``None`` where none is judged."""
+
+    name: str
+    is_new: bool = Field(description="Whether the run that it was added to did not know it.")
+    images: Count = 0
+    accuracy: Share | None = None
+    low: Share | None = None
+    high: Share | None = None
+
+
+class Added(Stored):
+    """What adding images to a run did: the old images before and after, and the new ones."""
+
+    run: str
+    part: PredictedPart = Field(description="What the old images are of the run.")
+    images: Count = Field(description="Old images that both were judged by.")
+    before: Share = Field(description="Accuracy on them.")
+    after: Share
+    difference: float
+    low: float = Field(description="Lower end of the difference's 95% interval.")
+    high: float = Field(description="Upper end.")
+    p: Share = Field(description="Of the paired test.")
+    better: Literal["before", "after"] | None = Field(description="Null: none is shown to be.")
+    classes: list[AddedClass] = Field(default_factory=list, description="Of the new images.")
+    notes: list[str] = Field(default_factory=list)
+    sentence: str = ""
+
+    def words(self, images: str = "images") -> str:
+        """The result as sentences."""
+        points = 100 * abs(self.difference)
+        verdict = {
+            None: "no difference can be shown",
+            "before": f"worse by {points:.1f} points",
+            "after": f"better by {points:.1f} points",
+        }[self.better]
+        optimistic = "validation, optimistic: " if self.part == "val" else ""
+        words = (
+            f"The old classes: {optimistic}{verdict} ({self.before:.3f} before, {self.after:.3f} "
+            f"after, on {self.images:,} {images})."
+        )
+        for one in self.classes:
+            name = one.name if one.is_new else f"New {images} of {one.name}"
+            if one.accuracy is None or one.low is None or one.high is None:
+                words += f" {name}: not judged, as no image of it is among those that judge."
+                continue
+            half = max(one.high - one.accuracy, one.accuracy - one.low)
+            words += f" {name}: {one.accuracy:.2f} ± {half:.2f} of {one.images:,}."
+        return words
+
+
 class Report(Artifact):
     """Everything that was measured of a run."""
 
@@ -393,6 +444,7 @@ class Report(Artifact):
     layers: list[Layer] = Field(default_factory=list)
     seconds: dict[str, Seconds] = Field(default_factory=dict, description="Of load, train …")
     failures: Failures | None = None
+    added: Added | None = Field(None, description="Where images were added to another run's.")
     deep: DeepAnalysis | None = None
 
     @model_validator(mode="after")

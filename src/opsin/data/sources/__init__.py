@@ -69,7 +69,11 @@ def find_all(
         "", recipe.columns, recipe.follow_links, recipe.outside, watcher=watcher
     )
     held = held or {}
-    located = [held.get(name) or locate(replace(request, written=name)) for name in written]
+    located = [
+        held.get(name)
+        or locate(replace(request, written=name, joined=len(written) > 1 and name != recipe.test))
+        for name in written
+    ]
     if len(located) == 1:
         return located[0]
 

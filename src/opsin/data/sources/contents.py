@@ -205,9 +205,7 @@ def join(sources: Sequence[str], parts: Sequence[LabelledImages], *, test: bool)
         ]
         source_parts[-1] = np.full(len(parts[-1]), TEST, np.uint8)
     _check_once(sources, parts)
-    titles = [Path(source).name.split(".")[0] or source for source in sources]
-    if len(set(titles)) < len(titles):
-        titles = [f"{number}-{title}" for number, title in enumerate(titles, start=1)]
+    titles = titles_of(sources)
     groups = [group for part in parts for group in (part.groups or [""] * len(part))]
     arrays = [part.images for part in parts if isinstance(part.images, np.ndarray)]
     alike = len(arrays) == len(parts) and len({(a.shape[1:], a.dtype) for a in arrays}) == 1
@@ -219,6 +217,14 @@ def join(sources: Sequence[str], parts: Sequence[LabelledImages], *, test: bool)
         groups if any(groups) else (), all(part.mirrored for part in parts),
         add_up(part.left_out for part in parts), sum(part.repeated for part in parts),
     )  # fmt: skip
+
+
+def titles_of(sources: Sequence[str]) -> list[str]:
+    """Return what the names of each source's images begin with where several are joined."""
+    titles = [Path(source).name.split(".")[0] or source for source in sources]
+    if len(set(titles)) < len(titles):
+        titles = [f"{number}-{title}" for number, title in enumerate(titles, start=1)]
+    return titles
 
 
 def _check_once(sources: Sequence[str], parts: Sequence[LabelledImages]) -> None:

@@ -33,14 +33,21 @@ _FOLLOW = "Follow them with --follow-links, or copy the images."
 
 
 def open_folder(
-    root: Path, *, follow_links: bool = False, watcher: Watcher = SILENT
+    root: Path, *, follow_links: bool = False, joined: bool = False, watcher: Watcher = SILENT
 ) -> LabelledImages:
-    """List ``root/<class>/**/*`` or ``root/train|val|test/<class>/**/*``."""
+    """List ``root/<class>/**/*`` or ``root/train|val|test/<class>/**/*``, or a class."""
     tree, start = ImageTree(root, follow_links=follow_links), os.path.abspath(root)  # noqa: PTH100
-    rows = _rows_by_folder(
-        tree, list(tree.images()), lambda name: os.path.join(start, name), watcher  # noqa: PTH118
-    )  # fmt: skip
-    return collect(str(root), rows, tree.passed)
+    names = list(tree.images())
+
+    def reference(name: str) -> str:
+        return os.path.join(start, name)  # noqa: PTH118  a million as text
+
+    if joined and names and not tree.folders:
+        class_ = os.path.basename(start)  # noqa: PTH119
+        watcher.note(f"{root} has images and no folders: they are of one class, {class_}")
+        rows = (Row(reference(name), class_, name=name) for name in names)
+        return collect(str(root), rows, tree.passed)
+    return collect(str(root), _rows_by_folder(tree, names, reference, watcher), tree.passed)
 
 
 def _rows_by_folder(
@@ -139,7 +146,10 @@ def _locate(request: SourceRequest) -> LocatedSource:
             f"To train it further: opsin resume {written}; to classify with it: opsin predict "
             f"{written} IMAGE; to measure it: opsin evaluate {written} SOURCE.",
         )
-    contents = open_folder(request.path, follow_links=request.follow_links, watcher=request.watcher)
+    contents = open_folder(
+        request.path, follow_links=request.follow_links, joined=request.joined,
+        watcher=request.watcher,
+    )  # fmt: skip
     return contents.located_by_files()
 
 

@@ -71,6 +71,8 @@ class SourceRequest:
     outside: bool = False
     stdin: BinaryIO | None = None
     archive: AllowedFolder | None = None
+    #: Whether it is joined to others: a folder without sub-folders is then one more class.
+    joined: bool = False
     watcher: Watcher = SILENT
 
     def __post_init__(self) -> None:

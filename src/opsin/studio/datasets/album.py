@@ -28,7 +28,7 @@ from opsin.data.corrections import (
     write_corrections,
 )
 from opsin.data.image_tree import is_image_name, is_visible, natural
-from opsin.data.images import PackedImage, content_of
+from opsin.data.images import content_of
 from opsin.data.sources.named import NAMES
 from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.dataset_search import list_images
@@ -54,16 +54,14 @@ class Contents:
     classes: tuple[str, ...]  # empty ones too
     names: Sequence[str]  # paths below the source
     labels: NDArray[np.int64]  # each photograph's class in the source, or `UNSORTED`
-    files: Sequence[str | PackedImage] | None = None  # arrays have no original
-    stamps: Sequence[tuple[int, int]] = ()  # time of change and size, or the place in the one file
+    files: Sequence[str] | None = None  # images in arrays or in one file have no original
+    stamps: Sequence[tuple[int, int]] = ()  # time of change and size
 
     @cached_property
     def tokens(self) -> list[str]:
         """Each photograph's name in addresses; it differs for another content of the same name."""
-        first = next(iter(self.files or ()), None)
-        place = first.file if isinstance(first, PackedImage) else ""
         texts = (
-            f"{place}\0{name}\0{time}\0{size}".encode("utf-8", "surrogateescape")
+            f"{name}\0{time}\0{size}".encode("utf-8", "surrogateescape")
             for name, (time, size) in zip(self.names, self.stamps, strict=True)
         )
         return [hashlib.blake2s(text, digest_size=8).hexdigest() for text in texts]
@@ -81,10 +79,9 @@ class Contents:
 
     def path(self, at: int) -> Path:
         """The file of a photograph."""
-        file = self.files[at] if self.files else None
-        if not isinstance(file, str):
+        if self.files is None:
             raise SourceError("These photographs lie in one file", "Correct their classes instead.")
-        return Path(os.path.normpath(file))
+        return Path(os.path.normpath(self.files[at]))
 
 
 def read_contents(dataset: LibraryDataset) -> Contents:
@@ -95,12 +92,9 @@ def read_contents(dataset: LibraryDataset) -> Contents:
         return Contents((), (), np.zeros(0, np.int64))
     listed = list_images(dataset.recipe(), dataset.title)
     contents = Contents(tuple(listed["classes"]), listed["names"], np.array(listed["labels"]))
-    if "files" in listed:
+    if listed["files"] is not None:
         stamps = [(stamp.mtime_ns, stamp.size) for stamp in map(file_stamp, listed["files"])]
         return replace(contents, files=listed["files"], stamps=stamps)
-    if "packed" in listed:
-        packed = [PackedImage(*image) for image in listed["packed"]]
-        return replace(contents, files=packed, stamps=[(0, image.end) for image in packed])
     return contents
 
 

@@ -1,11 +1,10 @@
 """Datasets that the user added.
 
-<home>/sets/<id>/set.json          id, title, sources, options, made_here, created
+<home>/sets/<id>/set.json          id, title, sources, made_here, created
 <home>/sets/<id>/corrections.csv   corrections of its labels (`opsin.studio.datasets.album`)
 <home>/sets/<id>/changes.json      what can be undone (`opsin.studio.datasets.photo_files`)
 <home>/sets/<id>/look.json         the last check of its images: `opsin data --audit`
 <home>/sets/<id>/photos/<title>/   images of a dataset that was made here, a folder a class
-<home>/sets/<id>/photos/<title>.zip  an archive that was uploaded
 <home>/sets/.deleted/              removed datasets, for seven days
 """
 
@@ -22,12 +21,11 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from pydantic import BaseModel, Field
 
 from opsin.core.recipe import DataRecipe
-from opsin.core.recipe_options import options_of
 from opsin.core.storage import storage_errors, write_json
 from opsin.data.audit import Finding
 from opsin.data.image_tree import holds_images
@@ -50,7 +48,6 @@ class LibraryDataset(BaseModel, frozen=True):
     id: str
     title: str
     sources: tuple[str, ...] = Field(min_length=1)
-    options: dict[str, Any] = {}
     made_here: bool = False
     created: float = Field(default_factory=time.time)
 
@@ -61,20 +58,11 @@ class LibraryDataset(BaseModel, frozen=True):
 
     def words(self) -> list[str]:
         """The command-line arguments for its images, the sources last."""
-        return [*self._flags(), "--", *self.sources]
-
-    def words_to_measure(self) -> list[str]:
-        """The arguments for evaluating an imported classifier on it."""
-        return [*self._flags("size", "channels"), *(f"--data={source}" for source in self.sources)]
+        return ["--", *self.sources]
 
     def recipe(self) -> DataRecipe:
         """The recipe for reading it, without its corrections."""
-        return DataRecipe.of(*self.sources, **self.options)
-
-    def _flags(self, *without: str) -> list[str]:
-        known, options = options_of(DataRecipe), self.options.items()
-        chosen = [(known[n], v) for n, v in options if v is not None and n not in without]
-        return [option.argument(option.write(value)) for option, value in chosen]
+        return DataRecipe.of(*self.sources)
 
     @classmethod
     def read(cls, folder: Path) -> LibraryDataset:
@@ -135,17 +123,15 @@ class Library:
 
     # What is added and removed.
 
-    def add_source(
-        self, source: str, *, title: str | None = None, **options: object
-    ) -> LibraryDataset:
+    def add_source(self, source: str, *, title: str | None = None) -> LibraryDataset:
         """Add a named source, or a folder or file of this machine by its path; once."""
         require("owner")  # before anything tells which files are there
         if named.is_place(source):
             source = str(Path(source).absolute())
         name = title or Path(source).name or source
-        key_of(DataRecipe.of(source, **options), name)
-        id_ = id_of_sources((source,), options)
-        return self._known.get(id_) or self._add(id_, name, source, options=options)
+        key_of(DataRecipe.of(source), name)
+        id_ = id_of_sources((source,))
+        return self._known.get(id_) or self._add(id_, name, source)
 
     def new_place(self, title: str) -> Path:
         """A new folder for an upload; runs are named after it."""
@@ -153,17 +139,14 @@ class Library:
         return self._folder / secrets.token_hex(8) / "photos" / file_name(title)
 
     def add_upload(self, path: Path, *, title: str) -> LibraryDataset:
-        """Add an upload in a `new_place`: that folder, or an archive beside it.
-
-        With parts of its own for training and test, it is shown as it is.
-        """
-        tops = [folder for folder in path.iterdir() if folder.is_dir()] if path.is_dir() else []
+        """Add an upload in a `new_place`; with parts for training and test, it stays as it is."""
+        tops = [folder for folder in path.iterdir() if folder.is_dir()]
         parts = any(
             part_named(folder.name) == TRAIN and any(inner.is_dir() for inner in folder.iterdir())
             for folder in tops
         )
         id_ = path.relative_to(self._folder).parts[0]
-        return self._add(id_, title, str(path), made_here=path.is_dir() and not parts)
+        return self._add(id_, title, str(path), made_here=not parts)
 
     def new_empty(self, classes: Sequence[str], *, title: str = "Mine") -> LibraryDataset:
         """Add a dataset that has classes and no images yet."""
@@ -269,17 +252,13 @@ class Library:
             text = text.replace(source, places[source])
         return text
 
-    def _add(
-        self, id_: str, title: str, source: str, *, made_here: bool = False,
-        options: dict[str, object] | None = None,
-    ) -> LibraryDataset:  # fmt: skip
+    def _add(self, id_: str, title: str, source: str, *, made_here: bool = False) -> LibraryDataset:
         require("owner")
         title = title.strip()[:_TITLE_MOST] or "Upload"
         record(f"added the project {title}")
-        dataset = LibraryDataset(
-            id=id_, title=title, sources=(source,), options=options or {}, made_here=made_here
+        return self._write(
+            LibraryDataset(id=id_, title=title, sources=(source,), made_here=made_here)
         )
-        return self._write(dataset)
 
     def _write(self, dataset: LibraryDataset) -> LibraryDataset:
         with self._guard:
@@ -299,7 +278,7 @@ class Library:
                 self._known = {**self._known, name: dataset}
 
 
-def id_of_sources(sources: Sequence[str], options: dict[str, object]) -> str:
+def id_of_sources(sources: Sequence[str]) -> str:
     """The id of these sources, which is the same for the same sources."""
-    text = json.dumps([list(sources), options], sort_keys=True, default=str)
+    text = json.dumps([list(sources), {}])
     return hashlib.blake2s(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()

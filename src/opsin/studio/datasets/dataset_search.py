@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import astuple
 from pathlib import Path
 from typing import Final
 
@@ -23,10 +22,8 @@ from opsin.core.platform import limit_memory
 from opsin.core.recipe import DataRecipe
 from opsin.core.sandbox import Sandbox
 from opsin.data import sources
-from opsin.data.images import PackedImage
-from opsin.data.sources.archive import is_archive, unpack
+from opsin.data.sources.archive import unpack
 from opsin.data.sources.named import NAMES
-from opsin.data.sources.rows import SourceRequest
 
 # Most seconds for a source: a million files on a slow disk take a minute.
 _SECONDS: Final = 120.0
@@ -74,21 +71,16 @@ def find(header: Header, _: memoryview) -> tuple[Header, Sequence[bytes]]:
     if header["what"] == "key":
         return {"key": everything.key}, []
     listed = everything.open()
-    listed = listed.keep(recipe.classes)
-    answer: Header = {
+    in_files = all(isinstance(image, str) for image in listed.images)
+    return {
         "names": list(listed.names), "labels": listed.labels.tolist(),
-        "classes": list(listed.classes),
-    }  # fmt: skip
-    if all(isinstance(image, str) for image in listed.images):
-        answer["files"] = list(listed.images)
-    packed = [astuple(image) for image in listed.images if isinstance(image, PackedImage)]
-    if len(packed) == len(listed):
-        answer["packed"] = packed
-    return answer, []
+        "classes": list(listed.classes), "files": list(listed.images) if in_files else None,
+    }, []  # fmt: skip
 
 
-def check_archive(path: Path) -> None:
-    """Unpack an archive or Parquet file into the cache of `opsin data`."""
+def unpack_archive(path: Path) -> Path:
+    """Unpack an archive into the cache of `opsin data`, and return the folder of the source."""
+    # Not in the sandbox, which writes no files.
     command, seconds = module_command(__name__, str(path)), _ARCHIVE + path.stat().st_size / _SPEED
     try:
         done = subprocess.run(  # noqa: S603  the interpreter that runs this
@@ -101,21 +93,14 @@ def check_archive(path: Path) -> None:
         raise SourceError(f"{path} cannot be unpacked: {reason}", "Pack it anew.") from None
     if error:
         raise error_from(error)
-
-
-def _check(path: Path) -> list[str]:
-    """Unpack an archive or read a table; return its error's values, if any."""
-    root = path
-    try:
-        if is_archive(path):
-            root = unpack(path)  # what it holds is checked when it is read
-        else:
-            sources.locate(SourceRequest(str(path))).open()
-    except OpsinError as error:
-        return [text.replace(str(root), str(path)) for text in error_values(error)]
-    return []
+    return unpack(path)
 
 
 if __name__ == "__main__":
     limit_memory(_MEMORY)
-    print(json.dumps(_check(Path(sys.argv[1]))))  # noqa: T201  what it is for
+    said: list[str] = []
+    try:
+        unpack(Path(sys.argv[1]))
+    except OpsinError as failure:
+        said = error_values(failure)
+    print(json.dumps(said))  # noqa: T201  what it is for

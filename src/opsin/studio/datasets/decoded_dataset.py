@@ -14,7 +14,6 @@ from PIL import Image
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.recipe import DataRecipe
-from opsin.data.audit import Finding
 from opsin.data.cache import digest_names
 from opsin.data.corrections import Decoded
 from opsin.data.dataset import fingerprint_of
@@ -47,9 +46,6 @@ class DecodedDataset:
         self.has_val = False
         #: Names of the classes, in the order of their labels.
         self.classes = list(decoded.classes)
-        #: What the last check of a dataset found, by its kind, and the job of that check.
-        self.findings: dict[str, Finding] = {}
-        self.looked = ""
         self.route = "images"
         content = hashlib.blake2s(repr(decoded.images.shape).encode(), digest_size=6)
         content.update(np.ascontiguousarray(decoded.digests).data)

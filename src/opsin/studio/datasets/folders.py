@@ -8,8 +8,6 @@ from hashlib import blake2s
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from opsin.core.files import file_stamp
-from opsin.core.format import counted, file_size
 from opsin.data.image_tree import is_within, kind_of_entry, natural, readable
 from opsin.data.sources import archive, table
 from opsin.studio.errors import NotThere
@@ -21,11 +19,10 @@ _FILES: Final = (*archive.SUFFIXES, *table.SUFFIXES, ".npz")
 
 
 class FolderEntry(NamedTuple):
-    """A folder, or a file that is a source, and what it holds in words."""
+    """A folder, or a file that is a source."""
 
     id: str
     name: str
-    about: str = ""
 
 
 #: What is above all roots, where there are several.
@@ -36,10 +33,10 @@ class Listing(NamedTuple):
     """A folder's content, or the roots."""
 
     here: FolderEntry
-    above: Sequence[FolderEntry]
+    above: FolderEntry | None
     folders: Sequence[FolderEntry]
     files: Sequence[FolderEntry] = ()
-    passed_over: int = 0
+    left_out: int = 0
 
 
 class Folders:
@@ -65,44 +62,34 @@ class Folders:
     def list(self, identity: str = "") -> Listing:
         """Return a folder's content, or the roots; reads the disk, so not for the event loop."""
         require("owner")
-        start = [TOP] if len(self._roots) > 1 else []
-        if start and not identity:
-            return Listing(TOP, (), list(map(self._entry, self._roots)))
+        top = TOP if len(self._roots) > 1 else None
+        if top and not identity:
+            return Listing(TOP, None, list(map(self._entry, self._roots)))
         path = str(self.path(identity or self._entry(self._roots[0]).id))
         found: dict[str, set[str]] = {"folder": set(), "file": set()}
-        images = passed_over = 0
+        left_out = 0
         with readable(path, called=Path(path).name), os.scandir(path) as entries:
             for entry in entries:
-                kind = kind_of_entry(entry)
-                images += kind == "image"
+                kind, target = kind_of_entry(entry), os.path.realpath(entry.path)
                 if kind == "folder" or (kind == "file" and entry.name.lower().endswith(_FILES)):
-                    target = os.path.realpath(entry.path)
-                    if self.holds(target):
-                        found[kind].add(target)
-                    else:
-                        passed_over += 1
-        folders, files = (
-            sorted(sorted(paths), key=lambda path: natural(Path(path).name))
-            for paths in found.values()
-        )
-        # Of nested roots, the outermost.
-        root = min((root for root in self._roots if is_within(path, root)), key=len)
-        above = [each for each in reversed(Path(path).parents) if is_within(str(each), root)]
-        about = f"{counted(images, 'photograph')} · {counted(len(folders), 'folder')}"
-        return Listing(
-            self._entry(path, about), [*start, *(self._entry(str(each)) for each in above)],
-            list(map(self._entry, folders[:_LISTED])),
-            [self._entry(file, file_size(file_stamp(file).size)) for file in files[:_LISTED]],
-            passed_over + max(0, len(folders) - _LISTED) + max(0, len(files) - _LISTED),
-        )  # fmt: skip
+                    left_out += not self.holds(target)
+                    found[kind] |= {target} if self.holds(target) else set()
+        listed = {
+            kind: sorted(paths, key=lambda path: (natural(Path(path).name), path))
+            for kind, paths in found.items()
+        }
+        left_out += sum(max(0, len(paths) - _LISTED) for paths in listed.values())
+        folders, files = (list(map(self._entry, paths[:_LISTED])) for paths in listed.values())
+        above = top if path in self._roots else self._entry(str(Path(path).parent))
+        return Listing(self._entry(path), above, folders, files, left_out)
 
     def holds(self, path: str) -> bool:
         """Whether a path is a root or below one, links resolved."""
         real = os.path.realpath(os.path.expanduser(path))  # noqa: PTH111  never raises
         return any(is_within(real, root) for root in self._roots)
 
-    def _entry(self, path: str, about: str = "") -> FolderEntry:
+    def _entry(self, path: str) -> FolderEntry:
         # Sixteen digits of a hash: the same after a restart, and revealing nothing.
         identity = blake2s(os.fsencode(path), digest_size=8).hexdigest()
         self._known[identity] = path
-        return FolderEntry(identity, Path(path).name or path, about)
+        return FolderEntry(identity, Path(path).name or path)

@@ -34,7 +34,7 @@ from opsin.data.images import content_of
 from opsin.data.sources import archive
 from opsin.data.spelling import nfc
 from opsin.data.split import TRAIN, part_named
-from opsin.studio.datasets.dataset_search import check_archive
+from opsin.studio.datasets.dataset_search import unpack_archive
 from opsin.studio.people import Role, require
 from opsin.studio.threads import UPLOADS
 from opsin.web.refusals import BadRequest, RequestError, json_reply
@@ -162,9 +162,8 @@ class Uploads:
             self._count(key)
 
     def finish(
-        self, files: Sequence[SentFile], into: Path, *, loose: str = "", needs: Role = "labeller",
-        moved: list[Path] | None = None,
-    ) -> Path:  # fmt: skip
+        self, files: Sequence[SentFile], into: Path, *, loose: str = "", needs: Role = "labeller"
+    ) -> list[Path]:
         """Turn uploads into a source, all or none: see `arrange`; for who has a role."""
         require(needs)
         places = {self._path(file["key"]): file["path"] or file["name"] for file in files}
@@ -176,7 +175,7 @@ class Uploads:
                         "Send it again: it goes on where it stopped.",
                     )
             try:
-                source = arrange(places, into, loose, moved)
+                moved = arrange(places, into, loose)
             except StorageError as error:
                 raise _without_path(error) from error
             except SourceError:
@@ -188,7 +187,7 @@ class Uploads:
                 self._others += sum(self._sizes.get(path.name, 0) for path in places)
             for path in places:
                 self.drop(path.name)  # others than images are still here
-        return source
+        return moved
 
     @contextlib.contextmanager
     def _claimed(self, keys: set[str]) -> Iterator[None]:
@@ -296,17 +295,13 @@ def _without_path(error: StorageError) -> StorageError:
     return StorageError(f"The upload cannot be kept: {reason}", error.advice)
 
 
-def arrange(
-    files: Mapping[Path, str], into: Path, loose: str = "", moved: list[Path] | None = None
-) -> Path:
-    """Arrange files, by their names with folders, as a source: all of them, or none.
+def arrange(files: Mapping[Path, str], into: Path, loose: str = "") -> list[Path]:
+    """Move files, by their names with folders, into a source: all of them, or none.
 
     Folders, also those of archives, become classes. Images without a folder go to the class
-    ``loose``, or to the tray; ``moved`` receives the new paths of all. A new archive of anything
-    but class folders is kept as it is.
+    ``loose``, or to the tray. The new paths are returned.
     """
     packed = {path: name for path, name in files.items() if _packed(name)}
-    alone = len(packed) == len(files) == 1 and not into.exists()
     images = {
         path: names for path, name in files.items()
         if path not in packed and all(map(is_visible, names := _parts(name)))
@@ -316,56 +311,34 @@ def arrange(
         shown = ", ".join(f"{name.rpartition('/')[2]!r:.80}" for name in [*files.values()][:3])
         reason = f"No photographs or archive: {shown} …" if files else "Nothing was sent"
         raise SourceError(reason, f"Send {NAMED}; archives end in .zip or .tar.")
-    places, opened = _with_classes(images, loose), list[Path]()
+    places = _with_classes(images, loose)
     try:
         for path, name in packed.items():
-            kept = into.with_name((into.name if alone else f".{path.name}") + _packed(name))
-            inner = _unpacked(path, name, kept)
-            if inner is None and alone:
-                return kept
-            opened.append(kept)
-            if inner is None:
-                raise SourceError(
-                    f"{name!r:.80} is a table, or has parts for training and test",
-                    "Make it a project of its own: drop it on the first page.",
-                )
-            places |= _with_classes(inner, loose)
-        _place(places, into, moved)
+            places |= _with_classes(_unpacked(path, name.rpartition("/")[2]), loose)
+        if into.exists() and any(part_named(top) == TRAIN for top, *_ in places.values()):
+            raise SourceError(
+                "These have parts for training and test",
+                "Make a project of their own: drop them on the first page.",
+            )
+        return _place(places, into)
     finally:
-        for kept in opened:
-            shutil.rmtree(archive.unpacked_folder(kept), ignore_errors=True)
-            kept.unlink(missing_ok=True)
-    return into
+        for path in packed:
+            shutil.rmtree(archive.unpacked_folder(path), ignore_errors=True)
 
 
-def _unpacked(path: Path, name: str, kept: Path) -> dict[Path, _Names] | None:
-    """Move an archive, and return its images; ``None`` where it is no archive of class folders."""
-    with storage_errors(kept):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        path.rename(kept)
+def _unpacked(path: Path, name: str) -> dict[Path, _Names]:
+    """Unpack an archive, and return its images."""
     try:
-        if archive.is_archive(kept) or kept.suffix == ".parquet":
-            check_archive(kept)
-        if not archive.is_archive(kept):
-            return None
-        root = archive.unpack(kept)
-    except BaseException as error:
-        if isinstance(error, SourceError):
-            kept.unlink()
-            # Users know the archive's name, not its path here.
-            error.replace(str(kept), name.rpartition("/")[2])
-        else:
-            kept.rename(path)
-        with contextlib.suppress(OSError):  # it may be in use
-            kept.parent.rmdir()
-        raise
-    if any(
-        e.is_file() and is_visible(e.name) and not is_image_name(e.name) for e in root.iterdir()
-    ):
-        return None
-    images = {root / name: tuple(name.split("/")) for name in ImageTree(root).images()}
-    tops = {names[0] for names in images.values() if len(names) > 2}
-    return None if any(part_named(name) == TRAIN for name in tops) else images
+        root = unpack_archive(path)
+        if any(
+            e.is_file() and is_visible(e.name) and not is_image_name(e.name) for e in root.iterdir()
+        ):
+            raise SourceError(f"{path} holds a table", "Unpack it, and add it: More, Add from.")
+    except SourceError as error:
+        path.unlink()
+        # Users know the archive's name, not its path here.
+        raise error.replace(str(path), name) from None
+    return {root / name: tuple(name.split("/")) for name in ImageTree(root).images()}
 
 
 def _with_classes(files: dict[Path, _Names], loose: str) -> dict[Path, _Names]:
@@ -385,7 +358,7 @@ def _with_classes(files: dict[Path, _Names], loose: str) -> dict[Path, _Names]:
     }  # fmt: skip
 
 
-def _place(places: dict[Path, _Names], into: Path, moved: list[Path] | None) -> None:
+def _place(places: dict[Path, _Names], into: Path) -> list[Path]:
     """Move images into a source that may be new: all or none."""
     fresh, done = not into.is_dir(), dict[Path, Path]()
     with storage_errors(into):
@@ -423,8 +396,7 @@ def _place(places: dict[Path, _Names], into: Path, moved: list[Path] | None) -> 
                 with contextlib.suppress(OSError):
                     into.parent.rmdir()
             raise
-    if moved is not None:
-        moved += [Path(os.path.normpath(target)) for target in done.values()]
+    return [Path(os.path.normpath(target)) for target in done.values()]
 
 
 def common_name(files: Sequence[SentFile]) -> str:
@@ -457,8 +429,8 @@ def class_name(text: str) -> str:
 
 
 def _packed(name: str) -> str:
-    """The suffix of an archive or a table with images."""
-    known = sorted((*archive.SUFFIXES, ".npz", ".parquet"), key=len, reverse=True)
+    """The suffix of an archive."""
+    known = sorted(archive.SUFFIXES, key=len, reverse=True)
     return next((suffix for suffix in known if name.lower().endswith(suffix)), "")
 
 

@@ -26,7 +26,7 @@ from opsin.web.refusals import Error
 
 M = TypeVar("M", bound=BaseModel)
 
-Kind = Literal["train", "look", "plan", "compare", "predict", "export", "import", "find"]
+Kind = Literal["train", "look", "plan", "compare", "predict", "export", "import"]
 State = Literal["waiting", "running", "stopping", "done", "stopped", "failed"]
 
 # Files of a job's folder; the lock shows that its process is running.

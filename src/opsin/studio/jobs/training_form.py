@@ -109,15 +109,12 @@ def fault(name: str, text: str, model: str) -> str:
 
 def argv(
     images: Sequence[str], values: Mapping[str, str], *, runs: Path, labels: Path | None = None,
-    name: str = "", track: Sequence[str] = (), plan: bool = False,
+    name: str = "", plan: bool = False,
 ) -> list[str]:  # fmt: skip
     """Return the command line of a training, or of its plan."""
     words = [sys.executable, "-m", "opsin", "train", "--json", f"--runs={runs}"]
-    texts = {"name": name, "track": ",".join(track), "labels": labels}
-    if plan:
-        words += ["--plan", "--quiet", "--offline"]
-        texts = {"labels": labels}
-    words += [f"--{option}={text}" for option, text in texts.items() if text]
+    words += ["--plan", "--quiet", "--offline"] if plan else [f"--name={name}"] * bool(name)
+    words += [f"--labels={labels}"] * bool(labels)
     for key, value in values.items():
         if text := value.strip():
             words.append(OPTIONS[key].argument(text))

@@ -9,9 +9,8 @@ from typing import Final
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
-from opsin.core.format import clock, counted, day, file_size
+from opsin.core.format import clock, counted, day
 from opsin.studio.context import Studio
-from opsin.studio.pages.compare import MOST
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.verdicts import right_of, span
 from opsin.studio.people import allows
@@ -30,16 +29,15 @@ async def show(studio: Studio) -> None:
         if not rows:
             kit.empty("Your classifiers appear here.", "Your projects", "/")
             return
-        shown = table(rows, "All classifiers", hidden=("Model", "On disk"), selection=True,
+        shown = table(rows, "All classifiers", hidden=("Model",), selection=True,
                       sort="-Date")  # fmt: skip
         hint = kit.note("")
 
     def enable() -> None:
         number = len(shown.selected)
-        compare.set_enabled(2 <= number <= MOST)
+        compare.set_enabled(number == 2)
         remove_button.set_enabled(number > 0 and allows("owner"))
-        hint.set_text(f"Select 2 to {MOST} to compare them." if number < 2
-                      else f"{counted(number, 'classifier')} selected.")  # fmt: skip
+        hint.set_text(f"{counted(number, 'classifier')} selected. Select 2 to compare them.")
 
     async def remove() -> None:
         """Remove the selected ones; those that are being trained stay."""
@@ -105,5 +103,5 @@ def _row(project: Project, row: RunRow) -> TableRow:
         "Date": (day(row.started or 0), row.started or 0),
         "State": _STATES.get(row.state, row.state), "Notes": row.note,
         "Trained for": ("" if row.seconds is None else clock(row.seconds), row.seconds or 0),
-        "Model": row.model or "", "On disk": (file_size(row.disk_bytes), row.disk_bytes),
+        "Model": row.model or "",
     }  # fmt: skip

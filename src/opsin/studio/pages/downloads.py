@@ -14,6 +14,7 @@ from opsin.studio.jobs.job import JobAnswer, command
 from opsin.studio.jobs.queue import JobAction, new_output_folder
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.ui import kit
+from opsin.studio.ui.training_cards import cause_in_words
 
 _PYTHON: Final = """\
 pip install opsin
@@ -119,7 +120,7 @@ async def _zip(studio: Studio, row: RunRow, title: str) -> None:
             return
         answer, cause = await asked.answer(JobAnswer)
         if answer is None:
-            raise OpsinError(kit.without_commands(studio.sets.in_names(cause)).rstrip("."))
+            raise OpsinError(cause_in_words(studio, cause).rstrip("."))
         status.clear()
         if not place.is_deleted:
             with place:

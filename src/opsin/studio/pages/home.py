@@ -156,10 +156,10 @@ class _Home:
         """Make a project of what was sent."""
 
         def make() -> LibraryDataset:
-            sets, title = self._studio.sets, common_name(files) or self._new_title()
-            return sets.add_upload(
-                self._studio.uploads.finish(files, sets.new_place(title)), title=title
-            )
+            title = common_name(files) or self._new_title()
+            place = self._studio.sets.new_place(title)
+            self._studio.uploads.finish(files, place)
+            return self._studio.sets.add_upload(place, title=title)
 
         with self._status.errors():
             self._status.say("Sorting the photographs …")

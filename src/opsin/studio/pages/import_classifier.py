@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from pathlib import Path
 from typing import Final
@@ -10,7 +9,6 @@ from typing import Final
 from nicegui import ui
 
 from opsin.backbones.pixel_values import CHOICES
-from opsin.data.sources.named import NAMES
 from opsin.studio.context import Studio
 from opsin.studio.datasets.uploads import SentFile, file_name
 from opsin.studio.jobs.job import JobAnswer, command
@@ -51,8 +49,6 @@ class _Import:
         self._studio = studio
         self._folder: Path | None = None
         self._model: Path | None = None
-        titles = {f"set:{item.id}": safe(item.title, 60) for item in studio.sets.all()}
-        images = {"": "No photographs", **titles, **{f"name:{name}": name for name in NAMES}}
         with ui.element("div").classes("stack prose"):
             kit.note(
                 "A network saved by Keras (.keras, .h5), an ONNX file of any program, or an "
@@ -64,7 +60,6 @@ class _Import:
                    batch=_BATCH, on_all=self._take, needs="owner")  # fmt: skip
             self._classes = ui.input("Classes in the order of its answers, separated by commas")
             kit.note("Leave it empty if the file names them.")
-            self._measured = ui.select(images, label="Photographs to measure it on", value="")
             with kit.question(_EXPERT, lambda: None) as self._expert:
                 self._pixels = ui.select(_PIXELS, label="Values of the pixels", value="")
             with ui.element("div").classes("line"):
@@ -92,12 +87,9 @@ class _Import:
 
     def _words(self, model: Path) -> list[str]:
         """The command line of what the form says."""
-        kind, _, which = str(self._measured.value).partition(":")
-        words = [f"--runs={self._studio.settings.runs.absolute()}"]
-        words += self._studio.sets.get(which).words_to_measure() if kind == "set" else []
-        values = {"data": which if kind == "name" else "", "prepare": self._pixels.value,
-                  "classes": (self._classes.value or "").strip()}  # fmt: skip
-        words += [f"--{option}={value}" for option, value in values.items() if value]
+        runs, classes = self._studio.settings.runs.absolute(), (self._classes.value or "").strip()
+        values = {"runs": runs, "prepare": self._pixels.value, "classes": classes}
+        words = [f"--{option}={value}" for option, value in values.items() if value]
         return [*command("import", *words), "--", str(model.absolute())]
 
     async def _begin(self) -> None:
@@ -110,8 +102,8 @@ class _Import:
     async def _bring(self, model: Path) -> None:
         """Import it, say how far that is, and go to the classifier."""
         studio, status = self._studio, self._status
-        words = await asyncio.to_thread(self._words, model)
-        asked = await JobAction.ask(studio.jobs, "import", f"Import of {model.name}", words)
+        title = f"Import of {model.name}"
+        asked = await JobAction.ask(studio.jobs, "import", title, self._words(model))
 
         def say(line: str) -> None:
             status.say(kit.without_commands(line.removeprefix("opsin: ")))
@@ -131,5 +123,4 @@ class _Import:
         studio.changed.emit("runs")
         row = studio.runs.find(Path(answer.run).name)
         if row is not None:
-            where = "results" if row.images else "try"
-            ui.navigate.to(address(studio.projects.of_run(row.id), where, run=row.id))
+            ui.navigate.to(address(studio.projects.of_run(row.id), "try", run=row.id))

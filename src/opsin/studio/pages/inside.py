@@ -15,7 +15,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import ModelFileError, MovedError, OpsinError
-from opsin.core.format import about, count, counted
+from opsin.core.format import count, counted
 from opsin.core.glossary import term_of_layer
 from opsin.core.metadata import Layer, LayerOp
 from opsin.data.run_images import recipe_of_run
@@ -30,7 +30,7 @@ from opsin.studio.threads import IMAGES, UPLOADS
 from opsin.studio.ui import intake, kit, layout
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 from opsin.studio.ui.graph import Block, NetworkGraph, blocks_of, shape_in_words, title_of
-from opsin.studio.ui.lesson import LESSONS, lesson_view
+from opsin.studio.ui.lesson import convolution_view
 from opsin.studio.ui.maps import answer_view, bars, framed, in_percent
 from opsin.studio.ui.tables import table
 from opsin.studio.ui.waiting import Waiting
@@ -355,40 +355,27 @@ class _Inside:
         kit.facts(facts)
         if self._rows:
             kit.heading("What it looks for", 3)
-            limit = max(_FEW, int(_SHORT / self._seconds))
-            await self._look_for(ui.element("div").classes("stack"), values["size"], limit=limit)
-
-    async def _look_for(self, area: ui.element, size: tuple[int, int], **limit: int) -> None:
-        """Show the training photographs that activate a unit most, of some or of all."""
-        area.clear()
-        options = {"layer": self._shown.layer, "unit": int(self._shown.unit), **limit}
-        answer = await self.ask(area, "Looking at the training photographs", "unit", **options)
-        if answer is None:
-            return
-        with area:
-            _show_best(answer, size)
-            if (seen := answer.values["images"]) < (total := answer.values["total"]):
-                kit.note(f"The best of {count(seen)} of its {count(total)} photographs.")
-                text = f"Look at all of them (about {about(self._seconds * total)})"
-                kit.action(text, lambda: self._look_for(area, size)).classes("self-start")
+            limit, area = max(_FEW, int(_SHORT / self._seconds)), ui.element("div").classes("stack")
+            found = await self.ask(area, "Looking at the training photographs", "unit",
+                                   layer=self._shown.layer, unit=number, limit=limit)  # fmt: skip
+            if found is not None:
+                with area:
+                    _show_best(found, values["size"])
 
     async def _lesson(self, area: ui.element, block: Block, **asked: str) -> None:
-        """Show the real numbers of a layer, or else of another one of its block."""
+        """Show the real numbers of a convolution, or else of another one of its block."""
         answer = await self.ask(area, "Computing an example", "lesson", **asked)
         if answer is None:
             return
-        lesson, terms = answer.values["lesson"], answer.values["terms"]
+        lesson, known = answer.values["lesson"], answer.values["terms"].get("convolution", ())
+        others = [layer.name for layer in block.layers if layer.name in known]
         with area:
-            if lesson is not None and lesson["term"] in LESSONS:
-                lesson_view(lesson, answer.src)
-                return
-        for layer in block.layers:
-            for term in LESSONS:
-                if layer.name in terms.get(term, ()):
-                    await self._lesson(area, block, term=term, layer=layer.name)
-                    return
-        with area:
-            kit.note("There is no example for this block. Choose one with a convolution.")
+            if lesson is not None and lesson["term"] == "convolution":
+                convolution_view(lesson, answer.src)
+            elif others:
+                await self._lesson(area, block, term="convolution", layer=others[0])
+            else:
+                kit.note("There is no example for this block. Choose one with a convolution.")
 
     async def _explain(self, area: ui.element) -> None:
         """Show heat maps with their checks, and the most similar training photographs."""
@@ -437,3 +424,5 @@ def _show_best(answer: Answer, size: tuple[int, int]) -> None:
                 framed(answer.src(best["image"]), f"Photograph of {best['class']}", title, boxes)
                 if best["patch"] is not None:
                     framed(answer.src(best["patch"]), "The part that it sees")
+    if (seen := values["images"]) < values["total"]:
+        kit.note(f"The best of {count(seen)} of its {count(values['total'])} photographs.")

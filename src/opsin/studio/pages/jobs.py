@@ -15,7 +15,7 @@ from opsin.studio.ui.training_cards import JobCard
 # Finished jobs that are shown.
 _SHOWN: Final = 50
 # Short work for a page: of no interest here once it is over.
-_PASSING: Final = ("look", "plan", "compare", "find")
+_PASSING: Final = ("look", "plan", "compare")
 # By the rank of a job.
 _SECTIONS: Final = ("Running", "Waiting", "Finished")
 

@@ -14,6 +14,7 @@ from nicegui import ui
 from opsin.core.artifacts.run_report import Report, SuspectedLabel
 from opsin.core.errors import OpsinError
 from opsin.core.format import count
+from opsin.data.audit import Finding
 from opsin.data.cache import digest_names
 from opsin.studio.datasets.album import OUT, Album
 from opsin.studio.datasets.photo_files import Done, settled_in
@@ -57,7 +58,9 @@ def things_to_look_at(studio: Studio, album: Album) -> list[Thing]:
         if run := studio.projects.get(album.dataset.id).classifier():
             report = studio.runs.get(run.id).read(Report)
             suspects = report.failures.suspects if report.failures else ()
-    things = [*_of_names(album, suspects), *_of_audit(album)]
+    look = studio.sets.looked(album.dataset.id)
+    findings = look.findings if look and look.images == len(album.opened) else ()
+    things = [*_of_names(album, suspects), *_of_audit(album, findings)]
     return [thing for thing in things if thing.key not in settled]
 
 
@@ -81,10 +84,10 @@ def _of_names(album: Album, suspects: Sequence[SuspectedLabel]) -> Iterator[Thin
             yield Thing("unreadable", (name, "unreadable"), text, [at])
 
 
-def _of_audit(album: Album) -> Iterator[Thing]:
+def _of_audit(album: Album, findings: Sequence[Finding]) -> Iterator[Thing]:
     assert album.opened is not None
-    for kind, finding in (album.opened.findings or {}).items():
-        words = _FOUND.get(kind, "")
+    for finding in findings:
+        kind, words = finding.kind, _FOUND.get(finding.kind, "")
         several = "{" in words
         cases = [case.rows for case in finding.cases if several]
         for rows in cases or [(row,) for row in finding.rows.tolist() if words and not several]:

@@ -32,7 +32,8 @@ from opsin.studio.ui.gallery import (
     key_of_class,
 )
 from opsin.studio.ui.intake import Intake
-from opsin.studio.ui.layout import Frame, address, page
+from opsin.studio.ui.layout import Frame, address, offer_training, page
+from opsin.studio.ui.training_cards import cause_in_words
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:
@@ -55,12 +56,7 @@ async def photos(studio: Studio, project: str, camera: str = "") -> None:
     """Build the page; with ``camera``, the first class begins with it."""
     known = studio.projects.get(project)
     with page(studio, known.name, project=known, here="photos") as frame:
-        if known.dataset is None:
-            kit.empty(
-                "The photographs of these classifiers are not in the studio. Add them as a "
-                "project to see them here.", "See the results", address(known, "results"),
-            )  # fmt: skip
-            return
+        known = await studio.with_dataset(project)
         content = _Photos(studio, known, frame, camera=bool(camera))
     await ui.context.client.connected()
     await content.start()
@@ -199,13 +195,8 @@ class _Photos:
         gone = counted(album.gone, "correction")
         self._forget.set_text(f"Forget {gone} of photographs that are gone")
         self._forget.set_visibility(album.gone > 0)
-        self._frame.actions.clear()
-        with self._frame.actions:
-            if reason := album.why_not_trainable():
-                kit.action("Train", None, kind="primary", off=reason)
-                kit.note(reason)
-            else:
-                kit.link_button("Train", address(self._id, "train", start="1"), kind="primary")
+        few = len(album.of(UNSORTED)) < _SEVERAL
+        offer_training(self._frame, self._id, album.why_not_trainable(), main=few)
         self._show_choice()
         if self._viewer:
             self._viewer.refresh()
@@ -259,9 +250,14 @@ class _Photos:
             number = column.refresh(self._searched)
             card.set_visibility(bool(number) or may_add)
             title.set_text(f"{name} {count(number)}")
+            if sort is not None:
+                sort.set_visibility(bool(number))
+                kinds = ("primary", "plain") if number >= _SEVERAL else ("plain", "primary")
+                sort.classes(add=kinds[0], remove=kinds[1])
 
         name, words = _OTHERS[label]
         may_add = self.album.can_add and label == UNSORTED
+        sort: ui.button | None = None
         with ui.element("section").classes("stack class-column") as card:
             card.props["aria-label"] = name
             if may_add:
@@ -273,6 +269,8 @@ class _Photos:
             with ui.element("h2"):
                 title = ui.label()
             kit.note(words)
+            if may_add:
+                sort = kit.link_button("Sort them", address(self._id, "sort"), icon="auto_awesome")
             column = _Column(self, "", label)
         return show, card
 
@@ -452,6 +450,6 @@ class _Photos:
                     return
             job, self._job = self._job, None
             await self._check()
+            await self._refresh()  # with what the check has found
             if job.state == "failed" and not (self._job or self.album.why_not_trainable()):
-                cause = await asyncio.to_thread(self._studio.sets.in_names, job.cause or "")
-                self._reading.fail(kit.without_commands(cause))
+                self._reading.fail(cause_in_words(self._studio, job.cause or ""))

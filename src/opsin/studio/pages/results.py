@@ -9,7 +9,7 @@ from typing import Final
 
 from nicegui import ui
 
-from opsin.core.artifacts.records import IMPORTED
+from opsin.core.artifacts.records import IMPORTED, Epoch
 from opsin.core.artifacts.run_report import PartFigures, RecordedRecipe, Report, SuspectedLabel
 from opsin.core.errors import OpsinError
 from opsin.core.format import ago, clock, count, counted, file_size
@@ -76,8 +76,7 @@ class _Results:
             if row.note:
                 kit.note(row.note)
             if row.state == "running":
-                kit.empty("It is being trained. The results appear here when it is done.",
-                          "Watch the training", layout.address(self._project, "train"))  # fmt: skip
+                kit.empty("It is being trained. The results appear here when it is done.")
             elif row.accuracy is None:
                 self._without_figures()
             else:
@@ -97,8 +96,7 @@ class _Results:
             kit.error_line(f"Its files are damaged: {row.cause}. Remove it, and train again.")
         elif row.has_classifier and row.model == IMPORTED:
             kit.empty("It was imported without photographs to test it on, so its accuracy is not "
-                      "known. Try it, or import it once more with photographs.",
-                      "Import it with photographs", "/import")  # fmt: skip
+                      "known.", "Try it", layout.address(project, "try", run=row.id))  # fmt: skip
         else:
             cause = f" {row.cause.rstrip('.')}." if row.cause else ""
             kit.empty(f"The training ended before the classifier was tested.{safe(cause, 400)}",
@@ -306,7 +304,7 @@ class _Results:
             kit.note(f"{name}: {reason}")
         history = []
         if self._row.in_steps:
-            history = await asyncio.to_thread(images.run.read_history)
+            history = await asyncio.to_thread(images.run.lines, Epoch)
         if len(history) > 1:
             with ui.element("div").classes("columns"):
                 for title, fields in charts.CURVES.items():

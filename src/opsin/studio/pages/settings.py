@@ -65,11 +65,11 @@ PAGE = Page("/settings", settings, more="Settings")
 def _sizes(studio: Studio) -> dict[str, int]:
     """Bytes on the disk."""
     home, runs = studio.settings.home, studio.settings.runs
-    removed = size_of(home / "sets" / ".deleted")
+    removed, removed_runs = size_of(home / "sets" / ".deleted"), size_of(runs / ".deleted")
     return {
         "Free": shutil.disk_usage(home).free,
         "Your photographs": size_of(home / "sets") - removed,
-        "Your classifiers": sum(row.disk_bytes for row in studio.runs.rows()),
+        "Your classifiers": size_of(runs) - removed_runs,
         "Kept for speed": list_cache().bytes,
-        "Removed": size_of(runs / ".deleted") + removed,
+        "Removed": removed_runs + removed,
     }

@@ -5,23 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
 from typing import Annotated, Final
 
 from fastapi import Query
 from nicegui import background_tasks, ui
 
 from opsin.classical.classical_recipe import BACKBONE, ClassicalRecipe
-from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import RecordedRecipe
 from opsin.core.errors import OpsinError
 from opsin.core.format import count, counted, file_size
 from opsin.core.recipe import flat_options
-from opsin.data.run_images import recipe_of_run
 from opsin.report.training_plan import Plan
 from opsin.studio.context import Studio
-from opsin.studio.datasets.dataset_search import check_there
 from opsin.studio.jobs import training_form
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import JobAction
@@ -31,7 +26,7 @@ from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import SPLIT_OPTIONS, RunRow
 from opsin.studio.ui import kit, layout
 from opsin.studio.ui.kit import action, error_line, heading, link_button, note, question
-from opsin.studio.ui.training_cards import JobCard, LiveTraining
+from opsin.studio.ui.training_cards import JobCard, LiveTraining, cause_in_words
 from opsin.studio.ui.training_settings import TrainingSettings, levels_for, time_in_words
 from opsin.studio.words import safe
 
@@ -93,11 +88,13 @@ class _TrainPage:
 
     async def read(self, source_run: str = "") -> None:
         """Read what the form begins with."""
-        counts: dict[str, int] = {}
-        if self._project.dataset is not None:
-            with suppress(OpsinError):  # below, it is said
-                counts = (await self._studio.albums.open(self._project.id, at_once=True)).counts
-        numbers = [number for number in counts.values() if number]
+        numbers: list[int] = []
+        try:
+            self._project = await self._studio.with_dataset(self._project.id)
+            album = await self._studio.albums.open(self._project.id, at_once=True)
+            numbers = [number for number in album.counts.values() if number]
+        except OpsinError as error:
+            self._fault, self.wrong = str(error), "The photographs cannot be read."
         await asyncio.to_thread(self._read, numbers, source_run)
 
     def _read(self, numbers: list[int], source_run: str) -> None:
@@ -108,14 +105,7 @@ class _TrainPage:
             before = training_form.values_of(studio.runs.get(source_run).read(RecordedRecipe))
             if before.get("model") not in training_form.MODEL_WORDS:  # it was imported
                 before = {}
-        try:
-            if project.dataset is None:
-                recipe_of_run(self._directory())
-            else:
-                check_there(project.dataset.sources, project.name)
-        except OpsinError as error:
-            self._fault, self.wrong = str(error), "The photographs cannot be read."
-        if numbers and not self._fault:
+        if numbers:
             classes = counted(len(numbers), "class", "classes")
             self._images = f"{counted(sum(numbers), 'photograph')} in {classes}"
             if len(numbers) < 2:
@@ -127,15 +117,8 @@ class _TrainPage:
         self.wrong = self.wrong or levels[1].off
         self.settings = TrainingSettings(levels, before, self._change)
 
-    def _directory(self) -> RunDirectory:
-        """The run whose images the project has."""
-        row = self._run or self._project.runs[0]
-        return RunDirectory(self._studio.runs.root / row.folder)
-
     def _jobs(self) -> list[Job]:
-        folders = {row.folder for row in self._project.runs}
-        outside = [job for job in self._studio.progress.outside() if job.run in folders]
-        return outside + self._studio.jobs.of_project(self._project.id)
+        return self._studio.jobs.of_project(self._project.id)
 
     def build(self, frame: layout.Frame) -> None:
         """Build the page."""
@@ -178,8 +161,7 @@ class _TrainPage:
             before = self.live.card.job
             job = next((job for job in jobs if job.id == before.id), before)
             row = self._studio.runs.find(job.run) if job.run else None
-            state = job.state if job.argv else row.state if row else ""  # of one from elsewhere
-            if state in ("done", "stopped") and row is not None and row.has_classifier:
+            if job.state in ("done", "stopped") and row is not None and row.has_classifier:
                 target = layout.address(self._project, "results", run=row.id)
                 if self.before is not None:
                     target = f"/compare?runs={self.before.id},{row.id}"
@@ -207,7 +189,8 @@ class _TrainPage:
                 kind="plain" if wrong else "primary", off=wrong, needs="owner",
             )  # fmt: skip
         self._status = kit.StatusLine()
-        question("More", self._more, is_open=self._run is not None)
+        if not self._fault:
+            question("More", self._more, is_open=self._run is not None)
         self._change()
 
     def _more(self) -> None:
@@ -263,8 +246,7 @@ class _TrainPage:
                 return
             place.clear()
             if plan is None:
-                cause = await asyncio.to_thread(self._studio.sets.in_names, cause)
-                raise OpsinError(kit.without_commands(cause))
+                raise OpsinError(cause_in_words(self._studio, cause))
             self._estimating.clear()
             with place:
                 self._show_plan(plan)
@@ -305,16 +287,10 @@ class _TrainPage:
 
     def _argv(self, *, name: str = "", plan: bool = False) -> list[str]:
         """The command line of what the form says; reads small files."""
-        studio, settings, values = self._studio, self.settings, self.settings.values
-        if self._project.dataset is not None:
-            words, labels, parts = studio.projects.training_inputs(self._project.dataset)
-        else:
-            directory = self._directory()
-            recipe = recipe_of_run(directory)
-            words = [*([f"--test={recipe.test}"] if recipe.test else []), "--", *recipe.sources]
-            labels = Path(recipe.labels) if recipe.labels else None
-            parts = directory if directory.split.is_file() and recipe.fold is None else None
+        studio, values = self._studio, self.settings.values
+        assert self._project.dataset is not None
+        words, labels, parts = studio.projects.training_inputs(self._project.dataset)
         if parts is not None and not any(values.get(option) for option in SPLIT_OPTIONS):
             values = values | {"parts_of": str(parts.path)}
         return training_form.argv(words, values, runs=studio.settings.runs, labels=labels,
-                                  name=name, track=settings.track, plan=plan)  # fmt: skip
+                                  name=name, plan=plan)  # fmt: skip

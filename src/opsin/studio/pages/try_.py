@@ -15,7 +15,6 @@ from typing import NamedTuple
 from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse
 from nicegui import ui
-from nicegui.events import KeyEventArguments
 
 from opsin.core.csv_cells import read_row
 from opsin.core.errors import OpsinError, SourceError
@@ -23,7 +22,7 @@ from opsin.core.files import FileStamp, file_stamp
 from opsin.core.format import about, count, counted, percent
 from opsin.data.image_tree import is_image_name, is_within, natural
 from opsin.data.images import content_of
-from opsin.data.sources.archive import is_archive, unpacked_folder
+from opsin.data.sources.archive import is_archive
 from opsin.runtime.prediction import NONE_OF_THESE, Prediction
 from opsin.studio.context import Studio
 from opsin.studio.datasets.uploads import SentFile, class_name, common_name, file_name
@@ -32,12 +31,13 @@ from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import JobAction, Queue, new_output_folder, output_of
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.verdicts import in_short
+from opsin.studio.people import allows
 from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.runs.workers import GivenImage, png_for_pages
 from opsin.studio.threads import IMAGES, UPLOADS
 from opsin.studio.ui import kit, layout
-from opsin.studio.ui.gallery import GalleryImage, ImageGallery
+from opsin.studio.ui.gallery import GalleryImage, ImageGallery, ImageViewer
 from opsin.studio.ui.intake import Intake
 from opsin.studio.ui.maps import answer_view, framed
 from opsin.studio.ui.training_settings import levels_for
@@ -49,8 +49,8 @@ _BARS, _NAMED = 10, 50
 
 
 async def try_(
-    studio: Studio, project: str, *, run: str = "", image: str = "", job: str = "", at: str = ""
-) -> None:  # fmt: skip
+    studio: Studio, project: str, *, run: str = "", image: str = "", job: str = ""
+) -> None:
     """Build the page: of an image, or of a job that classifies many."""
     now, body = await IMAGES.run(studio.projects.get, project), None
     with layout.page(studio, "Try", project=now, here="try", guide="how-to/predict.html") as frame:
@@ -59,8 +59,7 @@ async def try_(
             words = "Show it photographs here, or hold things before a camera, once it is trained."
             kit.empty(words, "Train", layout.address(now, "train"))
             return
-        at = at if at.isascii() and at.isdigit() and len(at) < 9 else ""
-        query = {"run": chosen.id, "image": image, "job": job, "at": at}
+        query = {"run": chosen.id, "image": image, "job": job}
         body = _Try(studio, now, chosen, query, frame)
     if body is not None:  # else an error is shown in its place
         await ui.context.client.connected()
@@ -95,9 +94,8 @@ def read_answers(jobs: Queue, job_id: str) -> list[AnsweredImage]:
 def read_answered(jobs: Queue, job_id: str, place: int) -> GivenImage:
     """An image of a job's table by its place: of the job's folder or archive, and none beside."""
     images, argv = read_answers(jobs, job_id), jobs.get(job_id).argv
-    source = Path(argv[argv.index("predict") + 2])
     with contextlib.suppress(OSError, ValueError, IndexError, SourceError):
-        folder = (unpacked_folder(source) if is_archive(source) else source).resolve()
+        folder = Path(argv[argv.index("predict") + 2]).resolve()
         path = (folder / images[place].name).resolve()
         if place >= 0 and is_within(str(path), str(folder)):
             return GivenImage("", path.name, content_of(path, path.name))
@@ -132,7 +130,7 @@ class _Try:
         frame: layout.Frame,
     ) -> None:  # fmt: skip
         self._studio, self._project, self._run, self._query = studio, project, run, query
-        self._key, self._job, self._at = query["image"], query["job"], query["at"]
+        self._key, self._job = query["image"], query["job"]
         names = {row.id: " · ".join(filter(None, (safe(project.title_of(row), 60), in_short(row))))
                  for row in project.classifiers}  # fmt: skip
         ui.select(
@@ -166,18 +164,18 @@ class _Try:
             else:
                 content = await UPLOADS.run(self._studio.uploads.take, files[0]["key"], name)
                 key = self._studio.tried.put(content, name)
-            ui.navigate.to(self._address(image=key, job=job, at=""))
+            ui.navigate.to(self._address(image=key, job=job))
 
     def _classify(self, files: list[SentFile]) -> str:
         """Make a job of many images, and return its id."""
         studio, run = self._studio, self._studio.runs.get(self._run.id)
         folder = new_output_folder(studio.jobs)
         name = files[0]["name"] if len(files) == 1 else f"{count(len(files))} photographs"
-        into, table = folder / file_name(common_name(files)), folder.absolute() / "answers.csv"
+        into, table = folder.absolute() / file_name(common_name(files)), folder / "answers.csv"
         title = f"{safe(name, 60)} by {safe(self._project.title_of(self._run), 60)}"
         try:
-            source = studio.uploads.finish(files, into, loose="images", needs="viewer").absolute()
-            argv = command("predict", run.path.absolute(), source, "--out", table)
+            studio.uploads.finish(files, into, loose="images", needs="viewer")
+            argv = command("predict", run.path.absolute(), into, "--out", table.absolute())
             return studio.jobs.add("predict", title, argv, run=run.path.name).id
         except OpsinError:  # such as: too many wait
             shutil.rmtree(folder, ignore_errors=True)
@@ -199,7 +197,7 @@ class _Try:
                     kit.error_line(error)
 
     async def _answers(self) -> None:
-        """Show how far a job is, then its answers: one large, or all of them."""
+        """Show how far a job is, then its answers."""
         waited = JobAction(jobs := self._studio.jobs, jobs.get(self._job))
 
         def tell(line: str) -> None:
@@ -211,32 +209,39 @@ class _Try:
         if waited.job.state != "done":
             cause = kit.without_commands(waited.job.cause or "The work was stopped")
             raise OpsinError(cause.rstrip("."), "Start it again.")
-        images = await IMAGES.run(read_answers, jobs, self._job)
-        if self._at:
-            kept = await IMAGES.run(read_answered, jobs, self._job, int(self._at))
-            key = self._studio.tried.put(kept.content, kept.name)
-            await self._one(key, int(self._at), len(images))
-        elif not self._holder.is_deleted:
+        images, classes = await IMAGES.run(read_answers, jobs, self._job), tuple[str, ...]()
+        if self._set and allows("labeller"):
+            classes = (await self._studio.albums.open(self._set, at_once=True)).classes
+        if not self._holder.is_deleted:
             self._holder.clear()
             with self._holder:
-                self._groups(images)
+                self._groups(images, classes)
 
-    def _groups(self, images: Sequence[AnsweredImage]) -> None:
-        """Show images by their answer."""
+    def _groups(self, images: Sequence[AnsweredImage], classes: Sequence[str]) -> None:
+        """Show images by their answer; a click opens one large, with keys for its class."""
 
-        def describe(at: int) -> GalleryImage:
+        def describe(at: int, size: str = "?small=1") -> GalleryImage:
             name, answer, label, confidence, _ = images[at]
             name, other = Path(name).name, f"{label}? " if answer == NONE_OF_THESE else ""
             caption = f"{other}{percent(confidence)} · {name}"
-            src = f"/answers/{self._job}/{at}.png?small=1"
-            return GalleryImage(src, f"{name}, {_shown(answer)}", caption)
+            src = f"/answers/{self._job}/{at}.png{size}"
+            return GalleryImage(src, f"{name}, {_shown(answer)}", caption, lines=(_shown(answer),))
+
+        async def join(at: int, class_: str | None) -> None:
+            kept = await IMAGES.run(read_answered, self._studio.jobs, self._job, at)
+            await self._join(class_ or "", kept)
+
+        viewer = ImageViewer(
+            lambda: len(images), lambda at: describe(at, ""), classes, join if classes else None,
+            remove="",
+        )  # fmt: skip
 
         def show(answer: str, places: list[int]) -> None:
             kit.heading(f"{_shown(answer)} ({count(len(places))})")
             if answer:
                 ImageGallery(
                     f"Photographs answered with {answer}", places, describe,
-                    on_open=lambda at: ui.navigate.to(self._address(at=str(places[at]))),
+                    on_open=lambda at: viewer.open(places[at]),
                 )  # fmt: skip
             for at in () if answer else places[:_NAMED]:
                 kit.note(f"{Path(images[at].name).name}: {images[at].error}")
@@ -249,44 +254,28 @@ class _Try:
         for answer, group in itertools.groupby(places, lambda at: images[at].answer):
             show(answer, list(group))
 
-    async def _one(self, key: str, at: int = 0, of: int = 1) -> None:
-        """Show one image large, with its answer; arrow keys lead to the others."""
+    async def _one(self, key: str) -> None:
+        """Show one image large, with its answer."""
         answer = await self._studio.tried.answer(self._run.id, key)
         if self._holder.is_deleted:
             return
-        steps = {at - 1: "Previous", at + 1: "Next"}
-
-        def press(event: KeyEventArguments) -> None:
-            to = at + bool(event.key.arrow_right) - bool(event.key.arrow_left)
-            if event.action.keydown and to in steps and 0 <= to < of:
-                ui.navigate.to(self._address(at=str(to)))
-
         self._holder.clear()
-        with self._holder:
-            if of > 1:
-                with ui.element("div").classes("line"):
-                    kit.link_button(f"All {count(of)}", self._address(at=""), icon="apps")
-                    for to, word in steps.items():
-                        if 0 <= to < of:
-                            kit.link_button(word, self._address(at=str(to)), kind="quiet")
-                    kit.note(f"{count(at + 1)} of {count(of)}")
-                ui.keyboard(press)
-            with ui.element("div").classes("try"):
-                with ui.element("div").classes("stack"):
-                    image = ui.element("img").classes("photo")
-                    image.props.update({"src": kit.rooted(f"/kept/{key}.png"),
-                                        "alt": safe(answer.name, 60)})  # fmt: skip
-                    kit.sharpen(image)
-                    if not answer.warning:
-                        why = {"run": self._run.id, "image": key, "view": "why"}
-                        ui.link("Why this answer?", layout.address(self._project, "inside", **why))
-                        kit.question("Where does it look?", lambda: self._where(key, answer.label))
-                with ui.element("div").classes("stack"):
-                    answer_view(answer.top(_BARS), rejected=answer.rejected, warning=answer.warning)
-                    for text in answer.notes:
-                        if text != answer.warning:
-                            kit.note(f"{text[:1].upper()}{text[1:]}.")
-                    self._correct(key, answer)
+        with self._holder, ui.element("div").classes("try"):
+            with ui.element("div").classes("stack"):
+                image = ui.element("img").classes("photo")
+                image.props.update({"src": kit.rooted(f"/kept/{key}.png"),
+                                    "alt": safe(answer.name, 60)})  # fmt: skip
+                kit.sharpen(image)
+                if not answer.warning:
+                    why = {"run": self._run.id, "image": key, "view": "why"}
+                    ui.link("Why this answer?", layout.address(self._project, "inside", **why))
+                    kit.question("Where does it look?", lambda: self._where(key, answer.label))
+            with ui.element("div").classes("stack"):
+                answer_view(answer.top(_BARS), rejected=answer.rejected, warning=answer.warning)
+                for text in answer.notes:
+                    if text != answer.warning:
+                        kit.note(f"{text[:1].upper()}{text[1:]}.")
+                self._correct(key, answer)
 
     async def _where(self, key: str, label: str) -> None:
         """A heat map over the photograph."""
@@ -304,21 +293,13 @@ class _Try:
             kit.note("Is that wrong? The photographs of this project are kept elsewhere: add this "
                      "one to its class there, then train again.")  # fmt: skip
             return
-        studio, albums, status = self._studio, self._studio.albums, kit.StatusLine()
+        status = kit.StatusLine()
 
         async def join(class_: str, is_new: bool = False) -> None:
             with status.errors():
                 if is_new:
-                    await albums.add_class(self._set, class_ := class_name(class_))
-                kept = studio.tried.get(key)
-                path = await albums.keep(self._set, class_, kept.content, kept.name)
-
-                async def undo() -> None:
-                    await albums.take_out(self._set, path)
-                    studio.changed.emit(f"set:{self._set}")
-
-                self._frame.undo.offer(f"Added to your photographs of {safe(class_, 40)}.", undo)
-                studio.changed.emit(f"set:{self._set}")
+                    await self._studio.albums.add_class(self._set, class_ := class_name(class_))
+                await self._join(class_, self._studio.tried.get(key))
 
         async def ask(title: str, value: str = "") -> None:
             if name := await kit.ask_text(title, "Name of the class", value):
@@ -332,6 +313,18 @@ class _Try:
             ui.menu_item("It is a new class…", lambda: ask("A new class"))
             other = "A class for all that is none of these"
             ui.menu_item("It is none of these…", lambda: ask(other, "other"))
+
+    async def _join(self, class_: str, image: GivenImage) -> None:
+        """Add a photograph to a class of the project."""
+        albums, topic = self._studio.albums, f"set:{self._set}"
+        path = await albums.keep(self._set, class_, image.content, image.name)
+
+        async def undo() -> None:
+            await albums.take_out(self._set, path)
+            self._studio.changed.emit(topic)
+
+        self._frame.undo.offer(f"Added to your photographs of {safe(class_, 40)}.", undo)
+        self._studio.changed.emit(topic)
 
     async def _offer(self, changed: str = "") -> None:
         """Offer to train again where photographs came since the newest classifier."""

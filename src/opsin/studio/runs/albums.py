@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import SourceError, StorageError
 from opsin.core.format import counted
-from opsin.core.recipe import DataRecipe
 from opsin.core.storage import write_bytes
 from opsin.data.run_images import has_no_images, pair_up, recipe_of_run
 from opsin.data.sources.named import NAMES
@@ -48,9 +47,6 @@ _LOOK: Final = "Look at them, then try again."
 # Listings in memory, and decoded images of datasets and of runs.
 _LISTED: Final = 4
 _OPEN: Final = 2
-# Options that decide which images a dataset has, and those that it takes over from a run.
-_SAME: Final = ("test", "classes", "columns", "follow_links")
-_TAKEN_OVER: Final = (*_SAME, "size", "channels", "resize", "max_unreadable")
 
 
 class ImagePlaces:
@@ -67,7 +63,7 @@ class ImagePlaces:
         known = {*NAMES, *(source for dataset in self._sets.all() for source in dataset.sources)}
         for source in filter(None, (*recipe.sources, recipe.test, recipe.labels)):
             if not (source in known or self._folders.holds(source) or self._own.holds(source)):
-                raise NotThere(
+                raise SourceError(
                     f"The photographs of {run.path.name} are where this studio may not look",
                     "If the classifier is yours, allow that folder: opsin studio --root FOLDER",
                 )
@@ -115,9 +111,7 @@ class Albums:
         dataset = self._sets.get(set_id)
 
         def read() -> Corrections:
-            opened = open_set(dataset)
-            self._take_look(opened)
-            return Corrections(self._sets.corrections_path(set_id), opened)
+            return Corrections(self._sets.corrections_path(set_id), open_set(dataset))
 
         return await self._of_sets.get(set_id, lambda: IMAGES.run(read))
 
@@ -131,24 +125,45 @@ class Albums:
 
         return await self._of_runs.get(run_id, lambda: IMAGES.run(read))
 
+    def dataset_of_run(self, run_id: str) -> LibraryDataset:
+        """The dataset of a run's images; it is added, with the run's corrections, if it is none."""
+        directory = self._runs.get(run_id)
+        if has_no_images(directory):
+            raise SourceError("It came without photographs", "Make a project of some of your own.")
+        self._places.check(directory)
+        recipe = recipe_of_run(directory)
+        known = (item for item in self._sets.all() if item.sources == recipe.sources)
+        if (dataset := next(known, None)) is not None:
+            return dataset
+        if len(recipe.sources) > 1 or recipe.test:
+            raise SourceError(
+                "The photographs of this classifier lie in several places",
+                "Put them into one folder, then add it: More, Add from.",
+            )
+        with acting():  # images that its people see anyway
+            added = self._sets.add_source(recipe.source)
+        with self._sets.lock(added.id):
+            path = self._sets.corrections_path(added.id)
+            if directory.corrections.is_file() and not path.exists():
+                write_bytes(path, directory.corrections.read_bytes())
+        return added
+
     async def album_of_run(self, run_id: str) -> tuple[Album, NDArray[np.int64]]:
         """The photographs of a run's dataset, and where each of the run's is there, or -1."""
         opened = await self.of_run(run_id)
-        directory = await IMAGES.run(self._runs.get, run_id)
-        dataset = await IMAGES.run(_set_of_run, self._sets, opened, directory)
+        dataset = await IMAGES.run(self.dataset_of_run, run_id)
         album = await self.open(dataset.id)
         if album.opened is None:
+            await IMAGES.run(self._sets.look, dataset.id)
             raise _unread()
         rows = await IMAGES.run(_rows_in, album.opened, opened)
         at_row = await IMAGES.run(lambda: album.at_row)
         return album, np.array([at_row.get(row, -1) for row in rows.tolist()], np.int64)
 
     async def read_again(self, set_id: str) -> bool:
-        """Take in new images, and what a check has found; return whether there is any of it."""
+        """Take in new images; return whether there are any."""
         known, new = self._of_sets.kept(set_id), self._unread.pop(set_id, None) is not None
-        if known and await IMAGES.run(key_of_images, self._sets.get(set_id)) == known.opened.key:
-            new = await IMAGES.run(self._take_look, known.opened) or new
-        else:
+        if not known or await IMAGES.run(key_of_images, self._sets.get(set_id)) != known.opened.key:
             self._of_sets.forget(set_id)
             new = True
         if self._sets.get(set_id).made_here:  # elsewhere they may be away for a while
@@ -228,10 +243,9 @@ class Albums:
 
     async def add(self, set_id: str, files: Sequence[SentFile], class_: str = "") -> Done:
         """Take in uploaded files: into a class, or wherever their folders say."""
-        moved: list[Path] = []
 
         def work(own: PhotoFiles) -> Done:
-            self._uploads.finish(files, own.source, loose=class_, moved=moved)
+            moved = self._uploads.finish(files, own.source, loose=class_)
             return own.added(moved) if moved else Done("These photographs are here already")
 
         return await self._change(set_id, work, UPLOADS)
@@ -289,15 +303,6 @@ class Albums:
                 own.sweep()
                 return self._files.setdefault(set_id, own)
         return self._files[set_id]
-
-    def _take_look(self, opened: DecodedDataset) -> bool:
-        """Take in the findings of the last check, unless they are of other images."""
-        look = self._sets.looked(opened.id)
-        if not look or look.images != len(opened) or look.job == opened.looked:
-            return False
-        opened.findings = {finding.kind: finding for finding in look.findings}
-        opened.looked = look.job
-        return True
 
     def _now(self, album: Album) -> Album:
         """An album of the same decoded images, with the files and labels now."""
@@ -361,30 +366,6 @@ def _split(album: Album, chosen: Sequence[int]) -> tuple[list[int], list[int]]:
 
 def _unread() -> SourceError:
     return SourceError("These photographs are still being read", "Try again in a moment.")
-
-
-def _set_of_run(sets: Library, opened: DecodedDataset, directory: RunDirectory) -> LibraryDataset:
-    """Find the dataset of a run's images, or add it with the run's corrections."""
-    recipe = opened.recipe
-    for dataset in sets.all():
-        other = dataset.recipe()
-        if all(getattr(other, name) == getattr(recipe, name) for name in ("sources", *_SAME)):
-            return dataset
-    if len(recipe.sources) > 1:
-        raise SourceError(
-            f"This classifier learnt from {len(recipe.sources)} sources",
-            "Correct their labels with: opsin report RUN --fix labels.csv",
-        )
-    usual = DataRecipe.of(*recipe.sources)
-    options = {name: getattr(recipe, name) for name in _TAKEN_OVER
-               if getattr(recipe, name) != getattr(usual, name)}  # fmt: skip
-    with acting():  # images that its people see anyway
-        added = sets.add_source(recipe.sources[0], **options)
-    with sets.lock(added.id):
-        path = sets.corrections_path(added.id)
-        if directory.corrections.is_file() and not path.exists():
-            write_bytes(path, directory.corrections.read_bytes())
-    return added
 
 
 def _rows_in(whole: DecodedDataset, opened: DecodedDataset) -> NDArray[np.int64]:

@@ -49,7 +49,6 @@ class RunRow(RunSummary):
     number: int = 0  # of its project; 0 if it was not given one
     has_classifier: bool = False
     # Of no interest to pages that show it.
-    disk_bytes: int = field(default=0, compare=False)
     progress: RunStatus | None = field(default=None, compare=False)
     stamp: Stamp = field(default=(), compare=False)
 
@@ -78,7 +77,6 @@ def read_row(path: Path) -> RunRow:
         number = run.read_notes().number
         if run.dataset.is_file():
             places = tuple(run.location().sources) or places
-    files = (f"{folder}/{name}" for folder, _, names in os.walk(path) for name in names)
     # Pages show no paths.
     cause = (summary.cause or "").replace(f"{path}{os.sep}", "").replace(str(path), path.name)
     values = vars(summary) | {"name": summary.name or path.name, "cause": cause or None}
@@ -87,7 +85,6 @@ def read_row(path: Path) -> RunRow:
         **{name: _in_utf8(value) for name, value in values.items()},
         id=opaque(path.name), folder=path.name, given_name=_in_utf8(summary.name), number=number,
         places=_in_utf8(places), stamp=stamp,
-        disk_bytes=sum(file_stamp(file, follow_links=False).size for file in files),
         has_classifier=summary.state != "running" and run.classifier.is_file(),
         progress=read_progress(run) if summary.state == "running" else None,
     )  # fmt: skip

@@ -9,8 +9,7 @@ import itertools
 import os
 import secrets
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from fastapi import FastAPI, Request, Response
@@ -20,9 +19,9 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import ImageError, MovedError, OpsinError
 from opsin.core.files import FileStamp, file_stamp
 from opsin.core.format import file_size
-from opsin.core.platform import end_group
 from opsin.data.images import open_apart
 from opsin.runtime.prediction import Prediction
+from opsin.studio.child import Child, OnProgress
 from opsin.studio.datasets.decoded_dataset import png_of
 from opsin.studio.errors import NotThere
 from opsin.studio.people import visitor
@@ -31,9 +30,6 @@ from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.threads import IMAGES, ComputedOnce
 from opsin.studio.words import safe
 from opsin.web.refusals import BadRequest, RequestError, json_reply
-
-#: Progress callback: current work, units done, units in all (0: unknown).
-OnProgress = Callable[[str, int, int], object]
 
 # Questions that need none of the run's images, and the most seconds that they may take.
 _SHORT: Final = {"predict": 60.0, "where": 120.0}
@@ -69,54 +65,22 @@ class Answer(NamedTuple):
         return f"{self.address}/{number}.png"
 
 
-@dataclass(eq=False)
-class _Worker:
+class _Worker(Child):
     """A child process that has one run's classifier open."""
 
-    run: RunDirectory
-    stamp: FileStamp
-    process: asyncio.subprocess.Process | None = None
-    timer: asyncio.TimerHandle | None = None  # until it ends, without work
+    def __init__(self, run: RunDirectory, stamp: FileStamp, memory: int) -> None:
+        words = str(run.path.absolute()), str(memory)
+        super().__init__("opsin.commands.inspect_worker", *words)
+        self.run, self.stamp = run, stamp
+        self.timer: asyncio.TimerHandle | None = None  # until it ends, without work
 
     def fits(self, run: RunDirectory, stamp: FileStamp) -> bool:
-        alive = self.process is not None and self.process.returncode is None
-        return alive and (self.run.path, self.stamp) == (run.path, stamp)
-
-    async def ask(
-        self, question: child_process.Header, content: bytes, tell: OnProgress, memory: int
-    ) -> tuple[child_process.Header, bytes]:
-        if self.timer is not None:
-            self.timer.cancel()
-        if self.process is None:
-            words = str(self.run.path.absolute()), str(memory)
-            self.process = await asyncio.create_subprocess_exec(
-                *child_process.module_command("opsin.commands.inspect_worker", *words),
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-                env=child_process.child_environment(), start_new_session=True,
-            )  # fmt: skip
-        source, target = self.process.stdout, self.process.stdin
-        assert source is not None
-        assert target is not None
-        with contextlib.suppress(ConnectionError):  # then receiving fails below
-            target.writelines(child_process.pack(question, [content]))
-            await target.drain()
-        while (frame := await child_process.receive_async(source)) is not None:
-            if "progress" not in frame[0]:
-                return frame
-            tell(*frame[0]["progress"])
-        reason = child_process.exit_reason(await self.process.wait())
-        raise OpsinError(f"The work was ended by {reason} (too little memory?)", "Ask again.")
+        return self.alive and (self.run.path, self.stamp) == (run.path, stamp)
 
     def kill(self) -> None:
         if self.timer is not None:
             self.timer.cancel()
-        if self.process is not None and self.process.returncode is None:
-            end_group(self.process.pid)
-
-    async def end(self) -> None:
-        self.kill()
-        if self.process is not None:
-            await self.process.wait()
+        super().kill()
 
 
 class Workers:
@@ -190,13 +154,15 @@ class Workers:
         if worker is not None:
             self._idle.remove(worker)
         spare = self._idle.pop(0) if len(self._idle) + len(self._busy) >= self._most else None
-        worker = worker or _Worker(run, stamp)
+        worker = worker or _Worker(run, stamp, self._memory)
+        if worker.timer is not None:
+            worker.timer.cancel()
         self._busy.add(worker)
         try:
             if spare is not None:
                 await spare.end()
             async with asyncio.timeout(_SHORT.get(question["do"])):
-                answer = await worker.ask(question, content, tell, self._memory)
+                answer = await worker.ask(question, content, tell)
         except BaseException as error:
             await worker.end()
             if not isinstance(error, TimeoutError):
@@ -297,8 +263,8 @@ def add_routes(api: FastAPI, workers: Workers, tried: TriedImages) -> None:
         return Response(content, media_type="image/png", headers=_NEVER_REUSED)
 
     @api.get("/kept/{key}.png")
-    async def kept(key: str, small: bool = False) -> Response:
-        return await png_for_pages(tried.get(key), small=small)
+    async def kept(key: str) -> Response:
+        return await png_for_pages(tried.get(key))
 
     @api.post("/live/{run}")
     async def live(run: str, request: Request) -> Response:

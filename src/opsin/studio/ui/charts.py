@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, Final
@@ -136,29 +135,56 @@ def reliability_chart(bins: Sequence[Bin]) -> ui.echart:
     return _chart(options, label, lambda: [("Confidence", "Mean", "Right", "Answers"), *rows])
 
 
-def curve_series(curves: Mapping[str, Sequence[float | None]]) -> list[Options]:
-    """Lines by epoch, the first epoch being 1."""
-    return [
+def curves_chart(curves: Mapping[str, Sequence[float | None]], quantity: str) -> ui.echart:
+    """Curves by epoch, the first being 1, each with its name at its end."""
+    series = [
         {"type": "line", "name": safe(name, 24), "showSymbol": len(values) < 3, "sampling": "lttb",
-         "data": [[i, round(value, 4) if value is not None and math.isfinite(value) else None]
+         "data": [[i, None if value is None else round(value, 4)]
                   for i, value in enumerate(values, start=1)],
          "endLabel": {"show": True, "formatter": "{a}", "color": "inherit"},
          "labelLayout": {"moveOverlap": "shiftY"}}
         for name, values in curves.items()
     ]  # fmt: skip
-
-
-def curves_chart(curves: Mapping[str, Sequence[float | None]], quantity: str) -> ui.echart:
-    """Curves by epoch, each with its name at its end; they may grow (`curve_series`)."""
     options = {
         "xAxis": _axis("Epoch", minInterval=1, splitLine={"show": False}, min=1),
         "yAxis": _axis(quantity, scale=True, nameGap=40),
         "dataZoom": [{"type": "inside", "xAxisIndex": 0}],
-        "series": curve_series(curves),
+        "series": series,
     }
     return _chart(options, f"{quantity} by epoch", lambda: [
         ("Epoch", *curves), *((i, *row) for i, row in enumerate(zip_longest(*curves.values()), 1)),
     ])  # fmt: skip
+
+
+def map_chart(
+    points: Sequence[tuple[float, float, str]], on_choose: Callable[[list[int]], object]
+) -> ui.echart:
+    """Photographs as points with their classes (``""`` for none), chosen by drawing around them."""
+    classes = ["", *sorted({class_ for _, _, class_ in points} - {""})]
+    places = [[i for i, point in enumerate(points) if point[2] == class_] for class_ in classes]
+    hidden = {"type": "value", "show": False, "scale": True}
+    options = {
+        "grid": {"left": 8, "right": 8, "top": 40, "bottom": 8}, "xAxis": hidden, "yAxis": hidden,
+        "tooltip": {"show": False}, "legend": {"top": 0, "left": 0, "textStyle": _TEXT},
+        "toolbox": {"show": False},
+        "brush": {"throttleType": "debounce", "throttleDelay": 300, "xAxisIndex": 0},
+        "series": [
+            {"type": "scatter", "name": safe(class_, 24) or "Not sorted yet", "symbolSize": 9,
+             "data": [points[i][:2] for i in own],
+             "itemStyle": {} if class_ else {"color": "var(--muted)"}}
+            for class_, own in zip(classes, places, strict=True)
+        ],
+    }  # fmt: skip
+
+    def chosen(event: events.GenericEventArguments) -> object:
+        found = zip(places, event.args, strict=False)
+        return on_choose([own[at] for own, several in found for at in several if at < len(own)])
+
+    rows = [("Class", "x", "y"), *((class_, x, y) for x, y, class_ in points)]
+    drawn = _chart(options, "Map of the photographs: like ones are close", lambda: rows, height=480)
+    drawn.on("chart:brushselected", chosen, js_handler="(event) => event.batch[0]?.areas.length && "
+             "emit(event.batch[0].selected.map((each) => each.dataIndex))")  # fmt: skip
+    return drawn
 
 
 async def _save_png(drawn: ui.echart, label: str) -> None:

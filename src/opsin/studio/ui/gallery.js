@@ -52,11 +52,14 @@ export default {
     window.addEventListener('scroll', this.soon, { capture: true, passive: true });
     this.watcher = new ResizeObserver(this.soon);
     this.watcher.observe(this.$refs.port);
+    this.seen = new IntersectionObserver(this.soon); // what is above it may go
+    this.seen.observe(this.$refs.port);
     this.look();
   },
   beforeUnmount() {
     window.removeEventListener('scroll', this.soon, { capture: true });
     this.watcher.disconnect();
+    this.seen.disconnect();
     clearTimeout(this.timer);
   },
   methods: {

@@ -21,8 +21,8 @@ Mark = Literal["", "right", "wrong", "corrected", "left out"]
 _FIRST: Final = 24
 _MOST: Final = 600
 _CAPTION: Final = 44
-# The keys of the first classes; u undoes.
-_KEYS: Final = "123456789abcdefghijklmnopqrstvwxyz"
+# The keys of the first classes; f finds like ones, m and x set aside, u undoes.
+_KEYS: Final = "123456789abcdeghijklnopqrstvwyz"
 # Classes up to which each has a button.
 _BUTTONS: Final = 12
 
@@ -162,7 +162,7 @@ class ImageViewer:
         describe: Returns the image at a position; its caption is the title.
         classes: Classes that images can be given, by button and key.
         relabel: Gives the image at a position a class, or removes it (``None``).
-        remove: The button that removes it.
+        remove: The button that removes it; none if empty.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class ImageViewer:
         *, remove: str = "Remove", undo: Callable[[], Awaitable[object] | object] | None = None,
     ) -> None:  # fmt: skip
         self._number, self._describe, self._classes = number, describe, classes
-        self._relabel, self._undo, self._at = relabel, undo, 0
+        self._relabel, self._undo, self._remove, self._at = relabel, undo, remove, 0
         with ui.dialog().props("maximized") as self._dialog, ui.card().classes("viewer"):
             self._dialog.props["aria-label"] = "Photograph"
             with ui.element("div").classes("line no-wrap"):
@@ -190,7 +190,7 @@ class ImageViewer:
                 for at, name in enumerate(classes if len(classes) <= _BUTTONS else ()):
                     text = f"{safe(name, 30)} ({key_of_class(at).upper()})"
                     action(text, lambda name=name: self._give(name)).props("dense")
-                if relabel:
+                if relabel and remove:
                     action(f"{remove} (Delete)", lambda: self._give(None)).props("dense")
                 if undo:
                     action("Undo (U)", lambda: self._do(undo)).props("dense")
@@ -245,7 +245,7 @@ class ImageViewer:
             self._move(1 if event.key.arrow_right else -1)
         elif event.key.name == "u" and self._undo:
             await self._do(self._undo)
-        elif event.key.name == "Delete":
+        elif event.key.name == "Delete" and self._remove:
             await self._give(None)
         elif (class_ := class_of_key(event.key.name, self._classes)) is not None:
             await self._give(class_)

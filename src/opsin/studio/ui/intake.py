@@ -18,8 +18,8 @@ from opsin.studio.words import safe
 
 #: Images, as HTML's ``accept`` has them; browsers know few kinds by themselves.
 IMAGES: Final = f"image/*,{','.join(SUFFIXES)}"
-#: Archives, and tables with images.
-ARCHIVES: Final = ".zip,.tar,.tgz,.gz,.xz,.bz2,.npz,.parquet"
+#: Archives.
+ARCHIVES: Final = ".zip,.tar,.tgz,.gz,.xz,.bz2"
 _KEY: Final = re.compile(r"[0-9a-f]{16}")
 _NAME_MOST, _PATH_MOST = 1_000, 4_000
 # Characters of the names in one sending: those of 100,000 files, which are all that is taken.

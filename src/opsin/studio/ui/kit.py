@@ -16,7 +16,6 @@ from opsin.core.errors import MovedError, OpsinError
 from opsin.core.glossary import Term, find_term
 from opsin.studio.image_routes import HELP
 from opsin.studio.people import Role, why_not
-from opsin.studio.runs.run_index import opaque
 from opsin.studio.words import safe
 
 Handler = Callable[..., Awaitable[object] | object]
@@ -167,10 +166,8 @@ def error_line(error: OpsinError | str) -> ui.element:
     with ui.element("p").classes("error").props('role="alert"') as line:
         if isinstance(error, MovedError):
             names = ", ".join(Path(path).name or path for path in error.gone)
-            ui.label(f"The photographs of this classifier were moved: {safe(names)}.")
-            ui.link("Find them", f"/runs/{opaque(Path(error.run).name)}/moved")
-        else:
-            ui.label(safe(str(error), _MESSAGE_MOST))
+            error = f"The photographs of this classifier were moved: {names}. Move them back."
+        ui.label(safe(str(error), _MESSAGE_MOST))
     return line
 
 

@@ -19,7 +19,18 @@ from opsin.studio.errors import NotThere
 from opsin.studio.image_routes import HELP
 from opsin.studio.people import visitor
 from opsin.studio.projects import Project
-from opsin.studio.ui.kit import FAULT, StatusLine, UndoBar, error_line, icon_action, rooted
+from opsin.studio.ui.kit import (
+    FAULT,
+    Kind,
+    StatusLine,
+    UndoBar,
+    action,
+    error_line,
+    icon_action,
+    link_button,
+    note,
+    rooted,
+)
 from opsin.studio.words import safe
 
 #: The pages of a project in their order: key, word, icon.
@@ -127,6 +138,18 @@ def page(
             raise
         except OpsinError as error:
             error_line(error)
+
+
+def offer_training(frame: Frame, project_id: str, why_not: str, *, main: bool = True) -> None:
+    """Put *Train* beside the heading, or why it cannot be; ``main`` if it is the next step."""
+    kind: Kind = "primary" if main else "plain"
+    frame.actions.clear()
+    with frame.actions:
+        if why_not:
+            action("Train", None, kind=kind, off=why_not)
+            note(why_not)
+        else:
+            link_button("Train", address(project_id, "train", start="1"), kind=kind)
 
 
 def _working(studio: Studio) -> None:

@@ -1,4 +1,4 @@
-"""A job as a card, and a training as it goes on, with photographs as they are judged, or curves."""
+"""A job as a card, and a training as it goes on, with photographs as they are judged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from nicegui import ui
 
 from opsin.classical.classical_recipe import BACKBONE
-from opsin.core.artifacts.records import Epoch, JudgedImages
+from opsin.core.artifacts.records import JudgedImages
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError
 from opsin.core.format import ago, clock, count
@@ -22,7 +22,6 @@ from opsin.studio.jobs.queue import output_of
 from opsin.studio.people import visitor
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit
-from opsin.studio.ui.charts import CURVES, curve_series, curves_chart
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery, Mark
 from opsin.studio.ui.layout import address
 from opsin.studio.words import safe
@@ -98,8 +97,6 @@ class JobCard:
 
     def _works(self) -> dict[str, Callable[[], object]]:
         job, queue = self.job, self._studio.jobs
-        if not job.argv:  # started elsewhere
-            return {}
         if job.state == "running":
             keeps = job.training and self._studio.progress.of(job).phase == "epochs"
             words = "Stop and keep the best so far" if keeps else "Stop"
@@ -162,11 +159,6 @@ class LiveTraining:
         self.card = JobCard(studio, job, linked=False)
         kit.note("You can leave this page: the training goes on, and its results wait here.")
         self._strip = ui.element("div").classes("stack")
-        self._curves = kit.question("How is it going?", self._build_curves)
-        self._curves.set_visibility(False)
-        self._charts: dict[str, ui.echart] = {}
-        self._values: dict[str, dict[str, list[float | None]]] = {title: {} for title in CURVES}
-        self._epochs = 0
         self._judged: dict[int, bool] | None = None
         self._has_pictures, self._is_updating = True, False
 
@@ -174,16 +166,11 @@ class LiveTraining:
         """Show the training as it is now."""
         self.card.show(job)
         row = self._studio.runs.find(job.run) if job.run else None
-        if row is None or self._is_updating or self._strip.is_deleted:
+        if row is None or row.model != BACKBONE or not self._has_pictures or self._is_updating:
             return
         self._is_updating = True  # changes come quicker than files are read
-        directory = RunDirectory(self._studio.runs.root / row.folder)
         try:
-            if row.in_steps:
-                self._curves.set_visibility(True)
-                await self._draw_curves(directory)
-            elif row.model == BACKBONE and self._has_pictures:
-                await self._show_judged(row.id, directory)
+            await self._show_judged(row.id, RunDirectory(self._studio.runs.root / row.folder))
         except (OpsinError, OSError):  # unreadable now, or no pictures: the training goes on
             self._has_pictures = False
         finally:
@@ -213,21 +200,3 @@ class LiveTraining:
                 f"{count(sum(judged.values()))} of {count(len(judged))} right so far, each judged "
                 "by a classifier that had not seen it."
             )
-
-    def _build_curves(self) -> None:
-        with ui.element("div").classes("columns"):
-            self._charts = {title: curves_chart(self._values[title], title) for title in CURVES}
-
-    async def _draw_curves(self, directory: RunDirectory) -> None:
-        """Draw the epochs so far, if they are unfolded; what was zoomed stays so."""
-        if not self._curves.value or not self._charts:
-            return
-        history = await IMAGES.run(directory.lines, Epoch)
-        if len(history) <= self._epochs or self._curves.is_deleted:
-            return
-        self._epochs = len(history)
-        for title, fields in CURVES.items():
-            for name, field in fields.items():
-                self._values[title][name] = [getattr(epoch, field) for epoch in history]
-            self._charts[title].options["series"] = curve_series(self._values[title])
-            self._charts[title].update()

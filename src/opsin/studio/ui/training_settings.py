@@ -18,7 +18,6 @@ from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.training_form import CHOICES, LABELS, OPTIONS, fault, fields_for
 from opsin.studio.progress import factor_of
 from opsin.studio.ui.kit import ask_beside, heading, note
-from opsin.trackers import is_installed, trackers
 
 _SMALL, _LARGE = "efficientnet-lite0", "efficientnet-lite2"
 # Seconds of two ordinary cores for an image's features by each network.
@@ -110,10 +109,6 @@ class TrainingSettings:
         self._values, self._on_change = dict(before), on_change
         self._automatic: dict[str, str] = {}
         self._fields: dict[str, ui.input | ui.select] = {}
-        #: Trackers that the training is shown in, too.
-        self.track: list[str] = []
-        self._trackers = {name: kind.title for name, kind in trackers().items()
-                          if is_installed(kind)}  # fmt: skip
         self._networks = {"": "Automatic"} | {
             name: f"{name}: {known.suits}"
             + ("" if known.path else f", is downloaded ({file_size(known.size)}, {known.licence})")
@@ -175,9 +170,6 @@ class TrainingSettings:
             with ui.element("div").classes("fields"):
                 for option in options:
                     self._field(option.name, option)
-                if self._trackers and OPTIONS["budget"] in options:
-                    field = ui.select(self._trackers, label="Also show it in", multiple=True)
-                    field.on_value_change(lambda event: setattr(self, "track", event.value))
 
     def _field(self, name: str, option: RecipeOption) -> None:
         """A choice, or a text that is checked while it is typed; below it what it means."""

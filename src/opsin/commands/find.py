@@ -1,0 +1,182 @@
+"""The verb `find`: the photographs of a heap that are most like some."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, PlainSerializer
+
+from opsin.commands.predict.rows import Unreadable
+from opsin.commands.predict.stream import check_drawing
+from opsin.core.arguments import checked
+from opsin.core.arrays import Floats
+from opsin.core.errors import MissingExtraError, RecipeError, SourceError
+from opsin.core.events import SILENT, Watcher
+from opsin.core.format import counted
+from opsin.data.cache import as_keys
+from opsin.data.sources import open_stream
+
+try:
+    from opsin.backbones.backbone import Backbone, open_backbone
+    from opsin.backbones.feature_graph import usual_preparation
+    from opsin.data.images import read_image
+    from opsin.labelling.heap import Heap, read_heap
+    from opsin.labelling.label_file import LabelFile
+    from opsin.labelling.labelling import USUAL, usual_file
+    from opsin.labelling.search import most_similar
+except ImportError as error:
+    raise MissingExtraError("searching", "evaluate") from error
+
+# Images of a contact sheet at most.
+_DRAWN = 25
+
+
+class FoundImage(BaseModel, frozen=True):
+    """A photograph that was found, and its similarity: a cosine, at most 1."""
+
+    image: str
+    similarity: float
+
+
+class Found(BaseModel, frozen=True):
+    """The result of `find`.
+
+    Args:
+        found: The photographs, the most similar first.
+        images: Photographs that were compared, copies once.
+        unreadable: Name and reason of each file that was left out.
+        out: The contact sheet.
+    """
+
+    found: tuple[FoundImage, ...]
+    images: int
+    unreadable: Unreadable = ()
+    out: Annotated[Path | None, PlainSerializer(lambda path: path and str(path))] = None
+
+
+@checked
+def find(
+    source: str | os.PathLike[str],
+    *like: str | os.PathLike[str],
+    unlike: Sequence[str | os.PathLike[str]] = (),
+    count: int = 20,
+    out: str | os.PathLike[str] | None = None,
+    file: str | os.PathLike[str] | None = None,
+    backbone: str = USUAL,
+    columns: Mapping[str, str] | None = None,
+    follow_links: bool = False,
+    outside: bool = False,
+    watcher: Watcher = SILENT,
+) -> Found:
+    """Find the photographs of a heap that are most like some.
+
+    Features of a pretrained network are compared by their cosine, each photograph's. What the
+    query names is not found again, and copies are found once.
+
+    Args:
+        source: Photographs, with or without classes: a folder, a table, an archive.
+        *like: What to look for: names of the heap's photographs, classes of its labels (from
+            `label`), image files, or folders of these.
+        unlike: What to avoid, in the same way.
+        count: Photographs to find at most.
+        out: An image of the first 25 to write (PNG, SVG or PDF).
+        file: Where the labels are kept (default: in the account's state folder, by the source).
+        backbone: The network.
+        columns: Names of a table's columns, if not the usual ones.
+        follow_links: Enter folders through symbolic links.
+        outside: Let a table name images outside its folder.
+        watcher: Receives progress and notes.
+
+    Raises:
+        SourceError: A source is missing, or holds no image that can be read.
+        RecipeError: Nothing to look for, or an impossible option.
+        ModelFileError: The network cannot be used.
+        StorageError: The disk refuses a write.
+
+    Example:
+        >>> opsin.find("heap", "boot.jpg", unlike=["sandal.jpg"]).found[0].image  # doctest: +SKIP
+        'img_0412.jpg'
+    """
+    if not like:
+        raise RecipeError("There is nothing to look for", "Name an image, a folder, or a class.")
+    if count < 1:
+        raise RecipeError(f"The number of photographs must be 1 or more, not {count}")
+    target = None if out is None else check_drawing(out)
+    network = open_backbone(backbone, offline=True, watcher=watcher)
+    stream = open_stream(
+        source, columns=columns, follow_links=follow_links, outside=outside, watcher=watcher
+    )
+    heap = read_heap(stream, network, watcher=watcher)
+    query = _Query(heap, network, usual_file(source) if file is None else Path(file), watcher)
+    wanted, avoided = query.points_of(like), query.points_of(unlike)
+    rows = np.unique(heap.first)
+    open_rows = rows[~np.isin(as_keys(heap.digests[rows]), as_keys(np.concatenate(query.digests)))]
+    found = most_similar(heap.points, wanted, avoided, count, among=open_rows)
+    if target is not None:
+        name = os.path.basename(os.fspath(like[0])) or os.fspath(like[0])  # noqa: PTH119
+        _draw(heap, network, found.rows[:_DRAWN].tolist(), target, name)
+    return Found(
+        found=tuple(
+            FoundImage(image=heap.names[row], similarity=round(float(value), 4))
+            for row, value in zip(found.rows, found.similarities, strict=True)
+        ),
+        images=len(rows), unreadable=tuple(heap.unreadable), out=target,
+    )  # fmt: skip
+
+
+class _Query:
+    """The photographs that a query is about."""
+
+    def __init__(self, heap: Heap, network: Backbone, labels: Path, watcher: Watcher) -> None:
+        self._heap, self._network, self._watcher = heap, network, watcher
+        self._labels = LabelFile(labels).now().values() if labels.is_file() else ()
+        #: Their digests: ``uint8[M, 32]`` of each term.
+        self.digests = [np.zeros((0, 32), np.uint8)]
+
+    def points_of(self, terms: Sequence[str | os.PathLike[str]]) -> Floats:
+        """The points of all terms together, ``float32[M, D]``."""
+        parts = [np.zeros((0, self._heap.points.shape[1]), np.float32)]
+        for term in (os.fspath(term) for term in terms):
+            heap, rows = self._heap, self._rows_of(term)
+            if not rows:
+                if not os.path.lexists(os.path.expanduser(term)):  # noqa: PTH111
+                    raise SourceError(
+                        f"{term!r:.120} is no photograph of {heap.source}, no class of its labels, "
+                        "and no file",
+                        "Name an image, a folder of images, or a class.",
+                    )
+                projection, watcher = heap.projection, self._watcher
+                heap = read_heap(
+                    open_stream(term), self._network, projection=projection, watcher=watcher
+                )
+                rows = list(range(len(heap)))
+            parts.append(heap.points[rows])
+            self.digests.append(heap.digests[rows])
+        return np.concatenate(parts)
+
+    def _rows_of(self, term: str) -> list[int]:
+        """The heap's rows of this name or class."""
+        if (row := self._heap.row_named.get(term)) is not None:
+            return [row]
+        of_class = {label.image for label in self._labels if label.label == term}
+        return [row for image in of_class if (row := self._heap.row_of.get(image)) is not None]
+
+
+def _draw(heap: Heap, network: Backbone, rows: Sequence[int], path: Path, like: str) -> None:
+    """Draw a contact sheet."""
+    from opsin.report.figures.dataset_figures import draw_grid  # noqa: PLC0415  needs matplotlib
+    from opsin.report.figures.style import save, styled  # noqa: PLC0415
+
+    preparation, names = usual_preparation(network), [heap.names[row] for row in rows]
+    images = [
+        read_image(heap.images[row], preparation, name)
+        for row, name in zip(rows, names, strict=True)
+    ]
+    shown = [os.path.basename(name) for name in names]  # noqa: PTH119
+    with styled():
+        title = f"{counted(len(rows), 'photograph')} most like {like}"
+        save(draw_grid(images, shown, title), path)

@@ -1,0 +1,61 @@
+"""A process of the studio's own that answers questions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from opsin.core import child_process
+from opsin.core.errors import OpsinError
+from opsin.core.platform import end_group
+
+#: Progress callback: current work, units done, units in all (0: unknown).
+OnProgress = Callable[[str, int, int], object]
+
+
+class Child:
+    """A process that answers one question after another; it starts with the first."""
+
+    def __init__(self, module: str, *words: str, one_thread: bool = False) -> None:
+        self._command = child_process.module_command(module, *words)
+        self._environment = child_process.child_environment(one_thread=one_thread)
+        self.process: asyncio.subprocess.Process | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self.process is not None and self.process.returncode is None
+
+    async def ask(
+        self, question: child_process.Header, content: bytes, tell: OnProgress
+    ) -> tuple[child_process.Header, bytes]:
+        """Its answer; it must be ended if this fails."""
+        if self.process is None:
+            self.process = await asyncio.create_subprocess_exec(
+                *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+                env=self._environment, start_new_session=True,
+            )  # fmt: skip
+        source, target = self.process.stdout, self.process.stdin
+        assert source is not None
+        assert target is not None
+        with contextlib.suppress(ConnectionError):  # then receiving fails below
+            target.writelines(child_process.pack(question, [content]))
+            await target.drain()
+        while (frame := await child_process.receive_async(source)) is not None:
+            if "progress" not in frame[0]:
+                return frame
+            tell(*frame[0]["progress"])
+        reason = child_process.exit_reason(await self.process.wait())
+        raise OpsinError(f"The work was ended by {reason} (too little memory?)", "Ask again.")
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self.process is not None and self.process.returncode is None:
+            end_group(self.process.pid)
+
+    async def end(self) -> None:
+        """End it, and wait for that."""
+        self.kill()
+        if self.process is not None:
+            await self.process.wait()

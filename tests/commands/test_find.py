@@ -1,0 +1,76 @@
+"""`opsin find`: queries by name, file, folder and class; what is found, drawn and refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import opsin
+from opsin.core.errors import RecipeError, SourceError
+from tests.commands.test_label import NETWORK, heap  # noqa: F401  a fixture
+from tests.labelling.conftest import pictures  # noqa: F401  a fixture
+
+
+def find(heap: Path, *like: str | Path, **options: object) -> list[str]:  # noqa: F811
+    found = opsin.find(heap, *like, backbone=NETWORK, **options).found  # type: ignore[arg-type]
+    assert [one.similarity for one in found] == sorted(
+        (one.similarity for one in found), reverse=True
+    )
+    return [one.image for one in found]
+
+
+def test_queries_are_names_files_folders_and_classes(heap: Path, tmp_path: Path) -> None:  # noqa: F811
+    lines = [path.name for path in heap.glob("lines-*.png")]
+    by_name = find(heap, lines[0], count=9)
+    assert sum(name in lines for name in by_name) >= 7
+    outside = tmp_path / "elsewhere ü"
+    outside.mkdir()
+    shutil.copy(heap / lines[0], outside)
+    assert find(heap, outside / lines[0], count=9) == by_name
+    assert find(heap, outside, count=9) == by_name
+    opsin.label(heap, labels=write_answers(tmp_path, lines[0], lines[1]), backbone=NETWORK)
+    assert sum(name in lines for name in find(heap, "striped", count=8)) >= 7
+    without = find(heap, lines[0], unlike=[lines[1]], count=99)
+    assert len(without) == 28  # copies once, and not what the query names
+
+
+def write_answers(folder: Path, *names: str) -> Path:
+    path = folder / "answers.csv"
+    path.write_text("path,label\n" + "".join(f"{name},striped\n" for name in names))
+    return path
+
+
+def test_it_is_drawn_and_printed_as_json(heap: Path, tmp_path: Path) -> None:  # noqa: F811
+    words: list[str | Path] = [
+        "find",
+        heap,
+        "dots-3.png",
+        "--from",
+        NETWORK,
+        "--count",
+        "4",
+        "--json",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "opsin", *words, "--out", tmp_path / "like.png"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    answer = json.loads(done.stdout)
+    assert len(answer["found"]) == 4
+    assert answer["images"] == 30
+    assert "broken.png" in json.dumps(answer["unreadable"])
+    with Image.open(tmp_path / "like.png") as sheet:
+        assert sheet.width > 500
+
+
+def test_what_cannot_be_looked_for_is_said(heap: Path) -> None:  # noqa: F811
+    with pytest.raises(SourceError, match="no photograph of"):
+        find(heap, "nowhere.png")
+    with pytest.raises(RecipeError, match="nothing to look for"):
+        find(heap)
