@@ -21,12 +21,12 @@ FILES = sorted(path for path in (SOURCE / "opsin").rglob("*.py") if SITE not in 
 # between rooms, one row rises by as much as another falls.
 MOST_LINES = {
     "backbones": 1699,
-    "benchmarks and scripts": 8056,
+    "benchmarks and scripts": 8110,
     "classical": 1317,
     "cli": 2717,
     "commands": 11095,
     "core": 4420,
-    "data": 7270,
+    "data": 7250,
     "evaluation": 1910,
     "hub": 381,
     "importing": 2647,
@@ -42,7 +42,7 @@ MOST_LINES = {
     "stores": 410,
     "studio": 5007,
     "studio/pages, studio/ui": 6553,
-    "tests": 46672,
+    "tests": 46879,
     "trackers": 469,
     "training": 2189,
     "web": 827,

@@ -242,7 +242,6 @@ def classes_now(
 def _images_of(
     rows: Sequence[Correction], decoded: Decoded, *, trust_names: bool
 ) -> list[list[int] | None]:
-    """Return the images that each row matches; ``None`` for a row without any."""
     digests, names = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
     for image, digest in enumerate(digest_names(decoded.digests)):
         digests[digest].append(image)

@@ -204,8 +204,8 @@ def _decode(
             deepest = int(store.rows["depth"].max())
             bits = bits_needed((1 << deepest) - 1)
             if recipe.bits is None and deepest and store.bits != bits:
-                first, store = store, filled(preparation.model_copy(update={"bits": bits}))
-                for file in folder.glob(f"*-{first.bits}.*"):
+                first, store = store.bits, filled(preparation.model_copy(update={"bits": bits}))
+                for file in folder.glob(f"*-{first}.*"):
                     file.unlink()
             depths, counts = np.unique(store.rows["depth"], return_counts=True)
             reasons = sorted(store.reasons.items())

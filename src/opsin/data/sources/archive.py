@@ -296,7 +296,6 @@ def _write(member: _Member, target: Path, depth: int, path: Path) -> str:
 
 
 def _names_of_kinds() -> re.Pattern[str]:
-    """Return a pattern of the file names of all kinds of source, except images."""
     patterns = (fnmatch.translate(pattern) for kind in sources.kinds() for pattern in kind.files)
     return re.compile("|".join(patterns), re.IGNORECASE)
 

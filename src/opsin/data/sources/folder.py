@@ -204,7 +204,6 @@ def _sort_key(name: str) -> list[tuple[bool, str, str]]:
 
 
 def _open_address(request: SourceRequest) -> tuple[StoreAddress, Bucket, StoredObject | None]:
-    """Return an address with its bucket, and its table or image unless it is a prefix."""
     try:
         address = StoreAddress.read(request.written)
     except RecipeError as error:

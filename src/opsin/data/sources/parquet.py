@@ -50,7 +50,6 @@ def need_pyarrow() -> None:
 def _rows_of(
     columns: Mapping[str, str], classes: Sequence[str], values_of: Callable[[str], Iterable[Any]]
 ) -> Iterator[Row]:
-    """Yield the rows of columns: images as the content of a file, or as paths."""
     cells = {ours: values_of(theirs) for ours, theirs in columns.items()}
     for values in zip(*cells.values(), strict=True):
         row = dict(zip(cells, values, strict=True))
@@ -212,7 +211,6 @@ def _stream(request: SourceRequest, tables: _Tables) -> Stream:
 
 
 def _tables_in(request: SourceRequest) -> _Tables:
-    """Return a source's files; none if it is of another kind."""
     root = request.path
     if request.is_file_of(".parquet"):
         return [root], [""], request.allowed(root.parent)
@@ -226,14 +224,12 @@ def _tables_in(request: SourceRequest) -> _Tables:
 
 
 def _in_parts(files: list[Path], root: Path, inside: rows.AllowedFolder | None) -> _Tables:
-    """Return files with the parts in their names, such as ``train-00000-of-00002.parquet``."""
     words = (re.split(r"[-._ /\d]+", file.relative_to(root).as_posix().lower()) for file in files)
     parts = [[word for word in each if part_named(word) is not None] for each in words]
     return files, [(part or [""])[-1] for part in parts], inside
 
 
 def _from_hub(request: SourceRequest) -> _Tables:
-    """Fetch a hub data set's Parquet files, or find them in its cache."""
     need_pyarrow()
     address = _ADDRESS.fullmatch(request.written)
     name = HubName.read(address["name"]) if address else None
@@ -284,7 +280,6 @@ def _snapshot(request: SourceRequest, name: HubName, config: str | None) -> Path
 
 
 def _of_config(files: list[str], config: str | None, request: SourceRequest) -> list[str]:
-    """Return the files of one configuration, by the folder around them."""
     configs: dict[str, list[str]] = {}
     for file in files:
         around = (name for name in file.split("/")[:-1] if name != "data" and not part_named(name))
