@@ -18,6 +18,7 @@ from opsin.core.errors import ImageError, SandboxError
 from opsin.core.platform import limit_computing
 from opsin.core.sandbox import Sandbox
 
+MEMORY = 64 << 20
 HERE = "tests.core.test_sandbox:misbehave"
 
 
@@ -53,7 +54,7 @@ def _find_this_module(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def sandbox() -> object:
-    with Sandbox(HERE, seconds=1.5, memory=64 << 20) as kept:
+    with Sandbox(HERE, seconds=1.5, memory=MEMORY) as kept:
         yield kept
 
 
@@ -81,7 +82,7 @@ def test_what_kills_it_costs_one_answer(sandbox: Sandbox, header: Header, reason
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no such timer")
 def test_what_computes_for_long_is_ended_however_busy_the_machine_is() -> None:
     with (
-        Sandbox(HERE, seconds=60) as patient,
+        Sandbox(HERE, seconds=60, memory=MEMORY) as patient,
         pytest.raises(SandboxError, match="too long to compute"),
     ):
         patient.call({"do": "compute"})
@@ -103,7 +104,10 @@ def test_nothing_is_written(sandbox: Sandbox, tmp_path: Path) -> None:
 
 
 def test_several_threads_at_once() -> None:
-    with Sandbox(HERE, processes=2) as sandbox, concurrent.futures.ThreadPoolExecutor(8) as pool:
+    with (
+        Sandbox(HERE, seconds=5, memory=MEMORY, processes=2) as sandbox,
+        concurrent.futures.ThreadPoolExecutor(8) as pool,
+    ):
         sent = [str(number).encode() * 1000 for number in range(40)]
         got = list(pool.map(lambda body: sandbox.call({"do": "answer"}, body), sent))
     assert [body for _, body in got] == sent
@@ -113,7 +117,7 @@ def test_several_threads_at_once() -> None:
 def test_it_does_not_outlive_an_owner_that_is_killed() -> None:
     code = (
         "import threading, time; from opsin.core.sandbox import Sandbox\n"
-        f"sandbox = Sandbox({HERE!r}, seconds=60)\n"
+        f"sandbox = Sandbox({HERE!r}, seconds=60, memory={MEMORY})\n"
         "print(sandbox.call({'do': 'answer'})[0]['pid'], flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as owner:

@@ -22,9 +22,6 @@ from opsin.core import child_process
 from opsin.core.errors import OpsinError, SandboxError
 from opsin.core.platform import limit_computing, limit_process, prefer_as_oom_victim
 
-#: Most seconds and bytes of memory for opening one file.
-SECONDS: Final = 5.0
-MEMORY: Final = 512 << 20
 # Factor by which a call may take longer on a busy machine.
 _PATIENCE: Final = 3
 _ADVICE: Final = "Leave the file out, or save it again."
@@ -34,11 +31,9 @@ Task = Callable[[child_process.Header, memoryview], tuple[child_process.Header, 
 
 
 class Sandbox:
-    """Processes that run one task on request."""
+    """Processes that run one task on request, each in so many seconds and bytes of memory."""
 
-    def __init__(
-        self, task: str, *, seconds: float = SECONDS, memory: int = MEMORY, processes: int = 1
-    ) -> None:
+    def __init__(self, task: str, *, seconds: float, memory: int, processes: int = 1) -> None:
         self._task, self._seconds, self._memory = task, seconds, memory
         self._idle: queue.LifoQueue[_Child | None] = queue.LifoQueue()
         for _ in range(processes):

@@ -28,7 +28,7 @@ _swept: set[Path] = set()
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path, *, synced: bool = True) -> Iterator[Path]:
     """Yield a temporary path that replaces ``path`` if the block succeeds."""
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,9 +41,11 @@ def atomic_file(path: Path) -> Iterator[Path]:
     try:
         with storage_errors(path):
             yield temporary
-            sync(temporary)
+            if synced:
+                sync(temporary)
             temporary.replace(path)
-            sync(path.parent)
+            if synced:
+                sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -77,16 +79,16 @@ def publish_directory(scratch: Path, path: Path) -> None:
         sync(path.parent)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, *, synced: bool = True) -> None:
     """Write a file atomically."""
-    with atomic_file(path) as temporary:
+    with atomic_file(path, synced=synced) as temporary:
         temporary.write_bytes(content)
 
 
-def write_json(path: Path, content: Json) -> None:
+def write_json(path: Path, content: Json, *, synced: bool = True) -> None:
     """Write an indented JSON file atomically."""
     text = json_text(content, indent=2) + "\n"
-    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+    write_bytes(path, text.encode("utf-8", "backslashreplace"), synced=synced)
 
 
 @contextlib.contextmanager
@@ -96,7 +98,7 @@ def exclusive(lock: Path, wait: Callable[[], None]) -> Iterator[None]:
     held = filelock.FileLock(lock)
     try:
         try:
-            held.acquire(timeout=0)
+            held.acquire(timeout=2)  # a run's state is read with its lock held for a moment
         except filelock.Timeout:
             wait()
             held.acquire(poll_interval=0.1)

@@ -73,10 +73,10 @@ class Artifact(Stored):
         except ValidationError as error:
             raise damaged(file, ": ".join(first_fault(error))[:300]) from error
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, *, synced: bool = True) -> None:
         """Write the file into a folder."""
         content = self.model_dump(mode="json", exclude_unset=True)
-        write_json(folder / self.FILE, {"format": self.FORMAT} | content)
+        write_json(folder / self.FILE, {"format": self.FORMAT} | content, synced=synced)
 
 
 def damaged(file: Path, why: Exception | str) -> RunError:
@@ -235,16 +235,8 @@ class RunStatus(Artifact):
     figures: dict[Text, float] = Field(default_factory=dict, description="Present loss, …")
 
 
-#: Characters of a run's name and of its note, at most.
-NAME_MOST: Final = 200
-NOTE_MOST: Final = 10_000
 #: The model's name in the recipe of an imported classifier.
 IMPORTED: Final = "imported"
-
-
-def _cut(most: int) -> BeforeValidator:
-    """Cut overlong texts of other programs to the limit."""
-    return BeforeValidator(lambda text: text[:most] if isinstance(text, str) else text or "")
 
 
 class RunNotes(Artifact):
@@ -252,11 +244,11 @@ class RunNotes(Artifact):
 
     FILE: ClassVar[str] = "notes.json"
 
-    name: Annotated[str, _cut(NAME_MOST)] = Field(
-        "", description=f"Name of the run, at most {NAME_MOST} characters."
+    name: Annotated[str, limited_text(200)] = Field(
+        "", description="Name of the run, at most 200 characters."
     )
-    note: Annotated[str, _cut(NOTE_MOST)] = Field(
-        "", description=f"Note about the run, at most {NOTE_MOST:,} characters."
+    note: Annotated[str, limited_text(10_000)] = Field(
+        "", description="Note about the run, at most 10,000 characters."
     )
     number: int = Field(0, ge=0, description="Number in its project of the studio; 0 without one.")
 

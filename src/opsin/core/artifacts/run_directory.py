@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import re
 import time
@@ -18,12 +17,12 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from opsin.core.artifacts import records
-from opsin.core.errors import RunError
+from opsin.core.errors import RunError, StorageError
 from opsin.core.files import ConfinedDir, free_name, open_regular
 from opsin.core.platform import process_exists
-from opsin.core.storage import atomic_file, storage_errors, write_bytes
+from opsin.core.storage import atomic_file, exclusive, storage_errors, write_bytes
 from opsin.core.stored_arrays import StoredArrays
-from opsin.core.stored_json import read_json_lines
+from opsin.core.stored_json import first_fault, read_json_lines
 
 A = TypeVar("A", bound=records.Artifact)
 L = TypeVar("L", bound=records.Line)
@@ -122,18 +121,15 @@ class RunDirectory:
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
         """Lock the run, so that no other process trains in it or thinks it dead."""
-        lock = FileLock(self.lock)
-        with storage_errors(self.lock):
-            try:
-                # A process that only reads the state holds it for a moment.
-                lock.acquire(timeout=2)
-            except Timeout:  # inside: it is an OSError too, but not a disk error
-                pid = records.RunStatus.read(self.status).pid
-                raise RunError(f"Process {pid} is training {self.path}", "Wait for it.") from None
-        try:
+
+        def refuse() -> None:
+            pid = records.RunStatus.read(self.status).pid
+            raise RunError(f"Process {pid} is training {self.path}", "Wait for it.")
+
+        with contextlib.ExitStack() as stack:
+            with storage_errors(self.lock):
+                stack.enter_context(exclusive(self.lock, refuse))
             yield
-        finally:
-            lock.release()
 
     def _held(self) -> bool | None:
         """Whether a process works on the run; ``None`` if unknown."""
@@ -153,13 +149,8 @@ class RunDirectory:
 
     def show_progress(self, **work: Any) -> None:
         """Write the progress; not synced, since it is written every second."""
-        waiting = self.path / ".status.json.next"
-        with contextlib.suppress(OSError):
-            waiting.unlink(missing_ok=True)
-            status = self._status("running", **work).model_dump(mode="json", exclude_unset=True)
-            with waiting.open("x", encoding="utf-8") as file:  # follows no link
-                file.write(json.dumps(status))
-            waiting.replace(self.status)
+        with contextlib.suppress(StorageError):
+            self._status("running", **work).write(self.path, synced=False)
 
     def _status(self, state: records.State, **fields: object) -> records.RunStatus:
         now = time.time()
@@ -241,16 +232,15 @@ class RunDirectory:
         self, *, name: str | None = None, note: str | None = None, number: int | None = None
     ) -> None:
         """Store a name, a note or a number; the directory is not renamed."""
-        changed: dict[str, str | int] = {} if number is None else {"number": number}
-        for what, text, most in (
-            ("name", name, records.NAME_MOST),
-            ("note", note, records.NOTE_MOST),
-        ):
-            if text is not None:
-                if len(text) > most:
-                    raise RunError(f"A {what} has at most {most:,} characters, not {len(text):,}")
-                changed[what] = text.strip()
-        self.read_notes().model_copy(update=changed).write(self.path)
+        given = {"name": name and name.strip(), "note": note and note.strip(), "number": number}
+        changed = {field: value for field, value in given.items() if value is not None}
+        try:
+            notes = records.RunNotes.model_validate(
+                self.read_notes().model_dump(exclude_unset=True) | changed
+            )
+        except ValidationError as error:
+            raise RunError(f"The {': '.join(first_fault(error))}") from None
+        notes.write(self.path)
 
     def tracked_as(self, tracker: str) -> str | None:
         """A tracker's latest id of the run."""
