@@ -96,7 +96,10 @@ def change_classes(
         >>> change_classes("digits", labels="labels.csv", call={"3": "three"})  # doctest: +SKIP
         ClassChange(labels=PosixPath('labels.csv'), classes=('0', '1', '2', 'three', …
     """
-    places, before = list(map(os.fspath, inputs)), None if labels is None else Path(labels)
+    places, before = (
+        [os.fspath(place) for place in inputs],
+        None if labels is None else Path(labels),
+    )
     if len(places) == 1 and is_run(places[0]):
         recipe = recipe_of_run(RunDirectory.open(places[0])).model_copy(update=options)
     else:
@@ -122,7 +125,8 @@ def change_classes(
             )
         if (name := nfc(now.strip()) if now and list(called) == [name] else name) != old:
             new.append(Correction("", "", name, class_=old, edit=edit))
-    groups, sheet = (), None
+    groups: tuple[ClassGroup, ...] = ()
+    sheet = None
     if split is not None:
         groups, sheet = _groups_of(recipe, before, _known(split, classes), out, watcher)
         if names and len(names) != len(groups):
