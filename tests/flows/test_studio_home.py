@@ -157,7 +157,7 @@ def test_projects_are_made_renamed_removed_and_restored(
     browser.get(running.address)
     until(browser, lambda: "My photographs" in names(browser))
 
-    choose(browser, "My photographs", "Rename")
+    one(browser, ".project-name").click()
     until(browser, lambda: one(browser, field("Name")).is_displayed())
     one(browser, field("Name")).send_keys(Keys.CONTROL, "a")
     one(browser, field("Name")).send_keys(HOSTILE, Keys.ENTER)

@@ -21,6 +21,8 @@ from tests.studio_browser import (
     button,
     choose,
     complaints,
+    field,
+    one,
     requests_elsewhere,
     send,
     shown,
@@ -60,6 +62,8 @@ def test_from_a_file_of_keras_to_a_place_to_try_it(
     assert str(running.folder) not in shown(browser)
     until(browser, lambda: "Values of the pixels" in shown(browser))
     choose(browser, "Values of the pixels", "0..1")
+    names = "Classes in the order of its answers, separated by commas"
+    one(browser, field(names)).send_keys(",".join("0123456789"))
     until(browser, lambda: button(browser, "Import").is_enabled())
     button(browser, "Import").click()
     until(browser, lambda: "/try?run=" in browser.current_url, 120)

@@ -116,7 +116,7 @@ def test_from_the_link_to_an_answer_behind_a_proxy(
         assert (path, secure) == ("/opsin", True)
         # Covers, thumbnails and the addresses of links; an upload, and its answer.
         until(browser, lambda: drawn(browser))
-        one(browser, ".project-name").click()
+        one(browser, "a.project-pictures").click()
         until(browser, lambda: f"/opsin/projects/{made.id}/results" in browser.current_url)
         browser.get(f"{site}/opsin/projects/{made.id}/photos")
         until(browser, lambda: drawn(browser, 5))

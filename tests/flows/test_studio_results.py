@@ -172,10 +172,9 @@ def test_two_are_compared_one_is_removed_and_restored(
     one(browser, "body").send_keys(Keys.ESCAPE)
     until(browser, lambda: "node predict.mjs" not in shown(browser))
     name = one(browser, "h1").text
-    one(browser, field("More about this classifier")).click()
-    press(browser, "Rename")
-    until(browser, lambda: one(browser, field("Name of the classifier")).is_displayed())
-    one(browser, field("Name of the classifier")).send_keys(" of mine", Keys.ENTER)
+    one(browser, "h1 .in-place").click()
+    until(browser, lambda: one(browser, field("Name")).is_displayed())
+    one(browser, field("Name")).send_keys(" of mine", Keys.ENTER)
     until(browser, lambda: one(browser, "h1").text == f"{name} of mine")
     press(browser, "Undo")
     until(browser, lambda: one(browser, "h1").text == name)

@@ -33,8 +33,8 @@ try:
 except ImportError as error:
     raise MissingExtraError("classical models", "classical") from error
 
-# Images whose features are computed at once.
-_BATCH: Final = 8
+# Images whose features are computed at once, and whose roots are.
+_BATCH, _AT_ONCE = 8, 32
 Kind = Literal["logistic", "kernel-ridge", "nearest-mean"]
 #: Most images for the comparison of heads, each class at its share.
 COMPARED: Final = 1_500
@@ -211,10 +211,10 @@ class HeadSearch:
         first = heads[0]
         choice = HeadChoice(first, numbers.at, numbers.views, None, 0, len(val), first.mix_power)
         shown = drawn(np.arange(len(train)), labels, COMPARED, self.seed)
-        folds = folds_of(labels[shown], self.units[train[shown]], self.seed)
-        with _cores_for(train):
+        with _cores_for(train), ThreadPoolExecutor(1) as pool:  # scikit-learn is slow to import
+            cut = pool.submit(folds_of, labels[shown], self.units[train[shown]], self.seed)
             points = _Points(self._roots, self.labels, train, val, numbers)
-        if folds:
+        if folds := cut.result():
             compared = points.of_rows(train[shown])
 
             def judged(head: Head) -> JudgedHead:
@@ -277,7 +277,11 @@ def _cores_for(images: Ints) -> threadpool_limits:
 
 def _roots_of(features: Floats, numbers: BackboneFeatures) -> Floats:
     blocks = numbers.blocks
-    return rooted(features[:, :, : sum(blocks)].mean(axis=1, dtype=np.float32), blocks)
+    roots = np.empty((len(features), sum(blocks)), np.float32)
+    for start in range(0, len(features), _AT_ONCE):  # in the processor's cache
+        part = features[start : start + _AT_ONCE, :, : sum(blocks)]
+        roots[start : start + _AT_ONCE] = rooted(part.mean(axis=1, dtype=np.float32), blocks)
+    return roots
 
 
 class _Points:
@@ -307,9 +311,11 @@ class _Points:
             recipe = Logistic(c=choice.head.c)
             return Fitted(recipe, self._numbers, self._projection, estimator, labels, classes)
 
-        held_out = fit(self._train)
-        final = fit(self._every) if len(self._every) > len(self._train) else held_out
-        return ChosenHead(choice, held_out, final, calibration)
+        parts = [self._train, self._every][: 1 + (len(self._every) > len(self._train))]
+        # Side by side: of more images, their kernels would take much memory.
+        with ThreadPoolExecutor(2 if len(self._every) <= _ONE_CORE else 1) as pool:
+            held_out, *final = pool.map(fit, parts)
+        return ChosenHead(choice, held_out, final[0] if final else held_out, calibration)
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,6 @@ from opsin.data.lazy_images import Images
 
 try:
     from scipy.special import softmax
-    from sklearn.decomposition import PCA
-    from sklearn.ensemble import RandomForestClassifier
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.neighbors import KNeighborsClassifier
-    from sklearn.svm import SVC
 except ImportError as error:
     raise MissingExtraError("classical models", "classical") from error
 
@@ -125,6 +119,13 @@ def fit(
     threads: int, progress: FitProgress,
 ) -> Fitted:  # fmt: skip
     """Fit a model to rows of numbers, ``float32[N, D]``, and their classes, ``int64[N]``."""
+    from sklearn.decomposition import PCA  # noqa: PLC0415  slow, and heads need none of it
+    from sklearn.ensemble import RandomForestClassifier  # noqa: PLC0415
+    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+    from sklearn.neighbors import KNeighborsClassifier  # noqa: PLC0415
+    from sklearn.svm import SVC  # noqa: PLC0415
+
     projection = None
     if isinstance(model, Knn | Svm):
         components = min(model.components, *features.shape)

@@ -13,7 +13,7 @@ from opsin.core.arrays import Doubles, Floats, Ints
 from opsin.core.errors import MissingExtraError
 
 try:
-    from scipy.linalg import eigh, solve
+    from scipy.linalg import cho_factor, cho_solve, eigh
     from scipy.optimize import minimize
     from scipy.special import log_softmax
 except ImportError as error:
@@ -162,11 +162,12 @@ class KernelRidge:
     ) -> KernelRidge:
         """Fit it, in double precision or in single."""
         classes, precision = int(labels.max()) + 1, np.float64 if exact else np.float32
-        system = _kernel(points.astype(precision), points.astype(precision), gamma)
+        exactly = points.astype(precision)
+        system = _kernel(exactly, exactly, gamma)
         system[np.diag_indices_from(system)] += 1 / c
         targets = np.full((len(labels), classes), -_APART / classes, precision)
         targets[np.arange(len(labels)), labels] += _APART
-        solution = solve(system, targets, assume_a="pos", overwrite_a=True, overwrite_b=True)
+        solution = cho_solve(cho_factor(system.T, overwrite_a=True), targets, overwrite_b=True)
         return cls(points, solution, np.full(classes, _APART / classes), gamma)
 
     def decision_function(self, points: Floats) -> Doubles:
@@ -178,7 +179,8 @@ class KernelRidge:
 
 def _kernel(left: NDArray[Any], right: NDArray[Any], gamma: float) -> NDArray[Any]:
     """The Gaussian of the distances of rows, ``[N, M]``, as precise as these are."""
-    values: NDArray[Any] = left @ (2 * gamma * right).T
+    values: NDArray[Any] = left @ right.T  # half the work where both are one array
+    values *= 2 * gamma
     values -= gamma * np.square(left).sum(axis=1)[:, None]
     values -= gamma * np.square(right).sum(axis=1)
     np.minimum(values, 0, out=values)

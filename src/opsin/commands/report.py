@@ -28,7 +28,6 @@ from opsin.data.corrections import Correction, with_earlier, write_corrections
 from opsin.data.dataset import Dataset
 from opsin.data.run_images import Places, load_run_images
 from opsin.data.sources.table import columns_of
-from opsin.evaluation.embedding_map import map_embedding
 from opsin.evaluation.mistakes import (
     cells_of,
     check_seed,
@@ -41,7 +40,6 @@ from opsin.evaluation.mistakes import (
     typical_rows,
 )
 from opsin.evaluation.out_of_distribution import measure_synthetic_ood, strange_images
-from opsin.evaluation.robustness import robustness
 from opsin.evaluation.slices import measure_traits, slice_accuracy
 from opsin.report.card import model_card
 from opsin.report.figures import run_figures
@@ -293,6 +291,9 @@ def look_deeper(
     classifier: Classifier, dataset: Dataset, judged: PartPredictions, watcher: Watcher
 ) -> DeepAnalysis:
     """Disturb images, show strange ones, and map all of them, within a minute."""
+    from opsin.evaluation.embedding_map import map_embedding  # noqa: PLC0415  slow to import
+    from opsin.evaluation.robustness import robustness  # noqa: PLC0415  likewise
+
     weak = too_weak(judged.right, judged.labels, dataset.classes, judged.groups)
     disturbed = robustness(
         classifier.probabilities, dataset.images, dataset.labels, judged.rows,

@@ -15,12 +15,6 @@ from opsin.core.artifacts.run_report import OodFigures, StrangeKind
 from opsin.core.errors import MissingExtraError
 from opsin.evaluation.out_of_fold import OutOfFold
 
-try:
-    from sklearn.datasets import load_digits
-    from sklearn.metrics import roc_auc_score
-except ImportError as error:
-    raise MissingExtraError("evaluation", "evaluate") from error
-
 #: Share of images of the known classes that may be refused by mistake; and, where validation
 #: images are too few to promise that, at most.
 RATE, HIGHEST_RATE = 0.02, 0.05
@@ -96,6 +90,10 @@ def strange_images(
     height: int, width: int, channels: int, *, count: int = COUNT, seed: int = 0
 ) -> dict[str, Pixels]:
     """Make images of no class, always the same."""
+    try:
+        from sklearn.datasets import load_digits  # noqa: PLC0415  slow to import
+    except ImportError as error:
+        raise MissingExtraError("evaluation", "evaluate") from error
     chance = np.random.default_rng(seed)
     shape = (count, height, width, channels)
 
@@ -158,6 +156,8 @@ def measure_synthetic_ood(
     known: Floats, strange: Mapping[str, Floats], most: float | None
 ) -> list[StrangeKind]:
     """Measure how well the OOD score tells strange images from known ones."""
+    from sklearn.metrics import roc_auc_score  # noqa: PLC0415  slow to import
+
     kinds = []
     for name, values in strange.items():
         is_strange = np.repeat([0, 1], [len(known), len(values)])

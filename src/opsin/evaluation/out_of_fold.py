@@ -13,11 +13,6 @@ from opsin.core.arrays import Ints
 from opsin.core.errors import MissingExtraError
 from opsin.runtime.prediction import Answers
 
-try:
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-except ImportError as error:
-    raise MissingExtraError("evaluation", "evaluate") from error
-
 #: Rows to learn from, and rows to answer.
 Fold = tuple[Ints, Ints]
 #: Usual folds, and those that a few images are judged in, so that each model has seen nearly all.
@@ -43,6 +38,10 @@ def most_folds(images: int) -> int:
 
 def folds_of(labels: Ints, units: Ints, seed: int, most: int = USUAL) -> list[Fold]:
     """Return stratified folds that keep groups together."""
+    try:
+        from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtraError("evaluation", "evaluate") from error
     names, counts = np.unique(labels, return_counts=True)
     alone = np.isin(labels, names[counts < 2])
     single, rows = np.flatnonzero(alone), np.flatnonzero(~alone)

@@ -33,6 +33,7 @@ _SHARES: Final = TypeAdapter(dict[str, float])
 _LARGEST: Final = 10_000_000  # bytes of a file of shares
 # Training images for the classes' means, and for nearest neighbours in pretrained features.
 _KNOWN, _NEAREST = 5000, 2000
+_AT_ONCE: Final = 128  # images whose head is computed from known values
 _VIEWED: Final = 1000  # validation images that views are tried on: there are ten of each
 _LOGITS: Final = "head"
 _NAMES: Final = (_LOGITS, "embedding", "probabilities")
@@ -161,7 +162,9 @@ class ExportedFile:
         assert self.known is not None
         name = self.known[0]
         session = cpu_session(OnnxGraph(self.content).between(name, names))
-        return dict(zip(names, session.run(list(names), {name: values}), strict=True))
+        starts = range(0, max(len(values), 1), _AT_ONCE)
+        parts = [session.run(list(names), {name: values[at : at + _AT_ONCE]}) for at in starts]
+        return {key: np.concatenate(of) for key, *of in zip(names, *parts, strict=True)}
 
 
 class FileWithAnswers(NamedTuple):

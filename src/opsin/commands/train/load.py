@@ -329,13 +329,10 @@ def try_backbone(
 
 def _known_trial(dataset: Dataset, backbone: Backbone, seed: int) -> BackboneTrial | None:
     """The result of an earlier trial; with too few images for one, features are taken."""
-    _, folds = _tried(dataset, seed)
-    if not folds or len(folds[0][1]) < _ENOUGH:
-        return BackboneTrial()
-    try:
+    with contextlib.suppress(OSError, ValidationError):
         return BackboneTrial.model_validate_json(_trial_file(dataset, backbone, seed).read_bytes())
-    except (OSError, ValidationError):
-        return None
+    _, folds = _tried(dataset, seed)
+    return None if folds and len(folds[0][1]) >= _ENOUGH else BackboneTrial()
 
 
 def _trial_file(dataset: Dataset, backbone: Backbone, seed: int) -> Path:

@@ -120,7 +120,8 @@ class _Home:
         name = safe(project.name, 60)
         with ui.element("article").classes("card project") as card:
             card.props["aria-label"] = name
-            with ui.element("div").classes("project-pictures"):
+            with ui.link(target=address(project)).classes("project-pictures") as link:
+                link.props["aria-label"] = f"Open {name}"
                 for number in range(COVERS):
                     picture = ui.element("img").props("loading=lazy")
                     picture.props["src"] = kit.rooted(f"/covers/{project.id}/{number}")
@@ -128,11 +129,13 @@ class _Home:
                     kit.sharpen(picture, below=100)
                     picture.on("error", js_handler="(event) => event.target.remove()")
             with ui.element("div").classes("line no-wrap"):
-                ui.link(name, address(project)).classes("project-name col ellipsis")
+                title = ui.label(name).classes("project-name ellipsis")
                 if allows("owner"):
+                    if project.dataset is not None:
+                        rename = partial(self._rename, project, undo=project.name)
+                        kit.rename_in_place(title, lambda: project.name, rename)
+                    ui.space()
                     with kit.icon_action("more_horiz", f"More about {name}"), ui.menu():
-                        if project.dataset is not None:
-                            ui.menu_item("Rename", partial(self._ask_name, project))
                         ui.menu_item("Remove", partial(self._remove, project))
             kit.note(_in_words(project))
             links = {"Photographs": "photos", "Train": "train"}
@@ -203,15 +206,11 @@ class _Home:
         names = ["My photographs", *(f"My photographs {n}" for n in range(2, len(taken) + 2))]
         return next(name for name in names if name not in taken)
 
-    async def _ask_name(self, project: Project) -> None:
-        if name := await kit.ask_text("Rename the project", "Name", project.name):
-            await self._rename(project, name)
-            undo = partial(self._rename, project, project.name)
-            self._frame.undo.offer(f"Renamed to {name}", undo)
-
-    async def _rename(self, project: Project, name: str) -> None:
+    async def _rename(self, project: Project, name: str, undo: str = "") -> None:
         await asyncio.to_thread(self._studio.sets.rename, project.id, name)
         self._studio.changed.emit("sets")
+        if undo:
+            self._frame.undo.offer(f"Renamed to {name}", partial(self._rename, project, undo))
 
     async def _remove(self, project: Project) -> None:
         with self._status.errors():

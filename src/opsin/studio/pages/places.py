@@ -43,7 +43,7 @@ def add_from(studio: Studio) -> None:
             raise SourceError("There is no collection of this name", "Copy it from its page.")
         return text if text in NAMES else f"{PREFIX}{text}"
 
-    with page(studio, "Add from", guide="how-to/data.html"):
+    with page(studio, "Add from", guide="how-to/data.html"), ui.element("div").classes("stack"):
         kit.note(
             "A project whose photographs stay where they are. The studio shows them, trains with "
             "them and keeps your corrections beside them. It never changes them."

@@ -163,21 +163,17 @@ class _Results:
                             icon="photo_camera")  # fmt: skip
             download_menu(self._studio, row, title, files)
         with kit.icon_action("more_horiz", "More about this classifier"), ui.menu(), ui.list():
-            if allows("owner"):
-                ui.menu_item("Rename", self._rename)
             ui.menu_item("Compare or remove", lambda: ui.navigate.to("/classifiers"))
+        if allows("owner"):
+            heading = self._frame.heading
+            kit.rename_in_place(heading, lambda: project.title_of(self._row), self._rename)
 
-    async def _rename(self) -> None:
-        before = self._frame.heading.text
-        if name := await kit.ask_text("Rename", "Name of the classifier", before):
-            await self._write(name)
-
-    async def _write(self, name: str) -> None:
+    async def _rename(self, name: str) -> None:
         """Store a name, and offer to take that back."""
         before = self._row.given_name
         await asyncio.to_thread(self._studio.runs.rename, self._row.id, name)
         self._studio.changed.emit("runs")
-        self._frame.undo.offer("The name was changed", lambda: self._write(before))
+        self._frame.undo.offer("The name was changed", lambda: self._rename(before))
 
     def _heard(self, topic: str) -> None:
         """Load the page anew when it was removed, or has ended."""

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
-from nicegui import Client, ui
+from nicegui import Client, events, ui
 
 from opsin.core.errors import MovedError, OpsinError
 from opsin.core.glossary import Term, find_term
@@ -105,6 +105,41 @@ def heading(text: str, level: Literal[1, 2, 3] = 2) -> ui.element:
     with ui.element(f"h{level}") as element:
         word(text)
     return element
+
+
+def rename_in_place(
+    label: ui.label, name: Callable[[], str], rename: Callable[[str], Awaitable[object]]
+) -> None:
+    """Let a click on a label edit the name: Enter keeps it, Escape does not."""
+    assert label.parent_slot is not None
+    with label.parent_slot:
+        field = ui.input().props("dense maxlength=200").classes("col")
+    field.props["aria-label"] = "Name"
+    field.set_visibility(False)
+    label.classes("in-place").props('role="button" tabindex="0" title="Rename"')
+
+    def show(is_edited: bool) -> None:
+        label.set_visibility(not is_edited)
+        field.set_visibility(is_edited)
+
+    def edit() -> None:
+        field.set_value(name())
+        show(is_edited=True)
+        field.run_method("focus")
+
+    async def keep(event: events.GenericEventArguments) -> None:
+        show(is_edited=False)
+        if (text := str(event.args or "").strip()) and text != name():
+            await rename(text)
+
+    for key in ("click", "keydown.enter"):
+        label.on(key, edit)
+    # The value at that moment: what was typed last may still be on its way.
+    field.on("blur", keep, js_handler="(event) => emit(event.target.value)")
+    field.on("keydown.enter", js_handler="(event) => event.target.blur()")
+    field.on(
+        "keydown.escape", js_handler="(event) => { event.target.value = ''; event.target.blur() }"
+    )
 
 
 def note(text: str) -> ui.label:
