@@ -87,8 +87,8 @@ def data(
     expect(sources, "a source", "SOURCE")
     if merge or rename or remove or split:
         _change_classes(
-            sources, _new_names(merge, rename, remove), split, out if draw else None, fields,
-            quiet=quiet, as_json=as_json,
+            sources, _new_names(merge, rename, remove), split, out if draw else None,
+            quiet=quiet, as_json=as_json, **fields,
         )  # fmt: skip
         return
     watcher = for_people(quiet=quiet)
@@ -135,7 +135,7 @@ def _new_names(
 
 def _change_classes(
     sources: list[str], call: dict[str, str | None], split: str | None, out: Path | None,
-    fields: dict[str, Any], *, quiet: bool, as_json: bool,
+    *, quiet: bool, as_json: bool, **fields: Any,
 ) -> None:  # fmt: skip
     """Change classes in a table, or show the groups inside one."""
     from opsin.commands.classes import change_classes  # noqa: PLC0415  few change classes
