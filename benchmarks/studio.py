@@ -1,12 +1,13 @@
 """The path through the studio in real Chromium with real photographs: actions and seconds.
 
-    python -m benchmarks.studio TRASHNET [--only folders zip loose camera correct]
+    python -m benchmarks.studio TRASHNET [--only folders zip loose camera correct heap]
 
 TRASHNET has a folder of photographs for each class. Of cardboard, glass and metal, 40 each are
 given to a new studio as folders, as a zip, loose, and by a fake camera; 40 others each are asked
 about. An action is a click, files that are chosen, a text that is typed, or a button that is held;
 time runs from the printed link to the answer to another photograph. ``correct`` corrects a wrong
-answer, trains again, and compares.
+answer, trains again, and compares. ``heap`` gives 300 of the three classes in one folder: groups
+are named by what most of them are, then 40 questions are answered by keys.
 """
 
 from __future__ import annotations
@@ -22,14 +23,25 @@ from typing import Any, Final
 from selenium.webdriver.common.by import By
 from tests.browser import chromium
 from tests.studio_browser import StudioProcess, studio
-from tests.studio_visit import FAKE, Visit, column, film, name_classes
+from tests.studio_visit import (
+    FAKE,
+    Visit,
+    answer_questions,
+    asked,
+    column,
+    film,
+    name_classes,
+    name_groups,
+)
 
 from opsin.runtime.classifier import Classifier
 
 CLASSES: Final = ("cardboard", "glass", "metal")
 COUNT: Final = 40
+#: Photographs of each class in the heap, groups that are named, and questions that are answered.
+HEAP, GROUPS, QUESTIONS = 100, 10, 40
 #: Actions that we aim at, beside 60 seconds, 0.92 right, and 5 answers a second of a camera.
-AIMS: Final = {"folders": 5, "zip": 5, "loose": 12, "camera": 16, "correct": 5}
+AIMS: Final = {"folders": 5, "zip": 5, "loose": 12, "camera": 16, "correct": 5, "heap": 80}
 Figures = dict[str, Any]
 
 
@@ -102,6 +114,35 @@ def correct(visit: Visit, others: Path) -> Figures:
     return {"actions": visit.actions, "seconds": visit.seconds, "sentence": sentence}
 
 
+def sort_heap(visit: Visit, photos: Path, new: Path) -> Figures:
+    """Sort a heap by groups and questions."""
+    visit.open()
+    visit.give(*sorted(photos.iterdir()))
+    visit.reach("/photos")
+    visit.click("Sort them")
+    visit.reach("/sort")
+    classes = name_groups(visit, class_of, GROUPS)
+    figures: Figures = {"groups": visit.actions, "groups, seconds": visit.seconds}
+    visit.click("Questions", "//*[contains(@class, 'views')]")
+    visit.until(lambda: asked(visit.browser))
+    figures["slowest question"] = answer_questions(visit, class_of, classes, QUESTIONS)
+    visit.until(lambda: "% right" in visit.find("//body").text or "more random" in
+                visit.find("//body").text)  # fmt: skip
+    figures["said"] = visit.find("//*[@class='views']/following::*[@role='status'][1]").text
+    (tray,) = visit.running.home.rglob(".not-sorted")
+    placed = [path for path in tray.parent.glob("*/*/*.jpg") if tray not in path.parents]
+    figures["sorted"] = len(placed)
+    figures["sorted rightly"] = round(
+        sum(class_of(path.name) == path.parent.name for path in placed) / len(placed), 3
+    )
+    return figures | train_and_try(visit, new)
+
+
+def class_of(name: str) -> str:
+    """The class of a photograph of the heap, by the first digit of its number."""
+    return CLASSES[int(name.partition("img-")[2][0])]
+
+
 def newest(running: StudioProcess) -> Path:
     """The run of the newest classifier."""
     return max(running.runs.glob("*/classifier.onnx"), key=lambda path: path.stat().st_mtime).parent
@@ -129,6 +170,21 @@ def divide(source: Path, folder: Path) -> tuple[Path, Path]:
     return folder / "waste", folder / "others"
 
 
+def pile(source: Path, folder: Path, others: Path) -> Path:
+    """Copy photographs of each class into one folder, none of them among the others."""
+    heap = folder / "heap-photos"
+    heap.mkdir()
+    for number, name in enumerate(CLASSES):
+        kept = {photo.name for photo in (others / name).iterdir()}
+        photos = [
+            photo for photo in sorted((source / name).glob("*.jpg")) if photo.name not in kept
+        ]
+        random.Random(0).shuffle(photos)  # noqa: S311  the same each time
+        for place, photo in enumerate(photos[:HEAP]):
+            shutil.copy(photo, heap / f"img-{number}{place:03}.jpg")
+    return heap
+
+
 def walk(path: str, folder: Path, photos: Path, others: Path) -> Figures:
     """Walk one path in a new studio."""
     folder.mkdir()
@@ -138,7 +194,9 @@ def walk(path: str, folder: Path, photos: Path, others: Path) -> Figures:
             return record(running, folder, photos, new) | {"right": right(running, others)}
         with chromium(folder / "profile") as browser:
             visit = Visit(running, browser)
-            if path == "loose":
+            if path == "heap":
+                figures = sort_heap(visit, photos, new)
+            elif path == "loose":
                 figures = give_loose(visit, photos, new)
             else:
                 figures = give_whole(visit, photos, new, path)
@@ -156,7 +214,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         photos, others = divide(options.photographs, Path(name))
         for path in options.only:
-            figures = walk(path, Path(name) / path, photos, others)
+            given = pile(options.photographs, Path(name), others) if path == "heap" else photos
+            figures = walk(path, Path(name) / path, given, others)
             print(f"{path:<10}{figures}, aim: {AIMS[path]} actions", flush=True)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -118,6 +119,86 @@ def name_classes(visit: Visit, classes: Sequence[str]) -> None:
         visit.write(name, f"//input[@aria-label='Name of the class Class {number}']")
     visit.click("Add class")
     visit.write(classes[2], "//div[@role='dialog']//input")
+
+
+#: The group of photographs that keys name, on the page for sorting.
+ACTIVE: Final = "//*[contains(@class, 'groups')]//*[contains(@class, 'active')]"
+
+
+def group(browser: webdriver.Chrome) -> list[str]:
+    """The photographs of that group that are shown."""
+    found = browser.find_elements(By.CSS_SELECTOR, ".groups .active .gallery-item")
+    return [str(each.get_attribute("aria-label")) for each in found]
+
+
+def asked(browser: webdriver.Chrome) -> str:
+    """The photograph that is asked about."""
+    return str(browser.find_element(By.CSS_SELECTOR, ".photo").get_attribute("alt"))
+
+
+def name_groups(visit: Visit, kind: Callable[[str], str], count: int) -> list[str]:
+    """Name groups by what most are, and take others out; return the classes.
+
+    The first group of a class is named by typing, others by its key.
+    """
+    names: list[str] = []
+    for _ in range(count):
+        visit.until(lambda: group(visit.browser))
+        shown_now = group(visit.browser)
+        kinds = [kind(photo) for photo in shown_now]
+        name = max(kinds, key=kinds.count)
+        for odd in [photo for photo in shown_now if kind(photo) != name]:
+            visit.until(partial(_taken_out, visit.browser, odd))
+            visit.actions += 1
+        first = group(visit.browser)[0]
+        if name in names:
+            ActionChains(visit.browser).send_keys(str(sorted(names).index(name) + 1)).perform()
+            visit.actions += 1
+        else:
+            visit.write(name, f"{ACTIVE}//input")
+            names.append(name)
+            visit.browser.execute_script("document.activeElement.blur()")
+        visit.until(partial(_is_away, visit.browser, first))
+    return sorted(names)
+
+
+def _taken_out(browser: webdriver.Chrome, photo: str) -> bool:
+    for each in browser.find_elements(By.CSS_SELECTOR, ".groups .active .gallery-item"):
+        if each.get_attribute("aria-label") == photo:
+            each.click()
+            return False
+    return True
+
+
+def _is_away(browser: webdriver.Chrome, photo: str) -> bool:
+    return photo not in group(browser)
+
+
+def answer_questions(
+    visit: Visit, kind: Callable[[str], str], classes: Sequence[str], count: int
+) -> float:
+    """Answer by keys, and take one answer back; return the slowest one's seconds.
+
+    A photograph of no class that has a name is one of none of the classes.
+    """
+    slowest, keys = 0.0, ActionChains(visit.browser)
+    for number in range(count):
+        name = asked(visit.browser)
+        key = str(classes.index(kind(name)) + 1) if kind(name) in classes else "x"
+        began = time.monotonic()
+        keys.send_keys(key).perform()
+        while asked(visit.browser) == name:
+            assert time.monotonic() < began + 60
+        slowest = max(slowest, time.monotonic() - began)
+        visit.actions += 1
+        if number == 3:
+            keys.send_keys("u").perform()
+            visit.until(partial(_is_asked, visit.browser, name))
+    return round(slowest, 3)
+
+
+def _is_asked(browser: webdriver.Chrome, name: str) -> bool:
+    return asked(browser) == name
 
 
 def film(photos: Path) -> str:

@@ -39,25 +39,18 @@ def test_names_are_those_that_an_unknown_model_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("forest", {"epochs": 3}), ("svm", {"augment": "photos"}), ("knn", {"trees": 10}),
-        ("logistic", {"budget": "10m"}),
-    ],
+    ("model", "option", "value", "words"),
+    [("forest", "epochs", 3, "--model forest has no option epochs"),
+     ("svm", "augment", "photos", "--model svm has no option augment"),
+     ("knn", "trees", 10, "has no option trees"), ("logistic", "budget", "10m", "has no option"),
+     ("forest", "trees", 0, "trees"), ("svm", "c", 0.0, "c cannot"),
+     ("knn", "neighbours", 0, "neighbours"),
+     ("logistic", "seed", -1, "seed"), ("logistic", "side", 2, "side"),
+     ("forest", "images", 1, "images")],
 )  # fmt: skip
-def test_what_makes_no_sense_for_a_model_is_refused(name: str, options: dict[str, Any]) -> None:
-    with pytest.raises(RecipeError, match=f"--model {name} has no option {next(iter(options))}"):
-        resolve_classical(DATA, model=name, **options)
-
-
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [("forest", {"trees": 0}), ("svm", {"c": 0.0}), ("knn", {"neighbours": 0}),
-     ("logistic", {"seed": -1}), ("logistic", {"side": 2}), ("forest", {"images": 1})],
-)  # fmt: skip
-def test_impossible_values_are_refused_by_name(name: str, options: dict[str, Any]) -> None:
-    with pytest.raises(RecipeError, match=next(iter(options))):
-        resolve_classical(DATA, model=name, **options)
+def test_what_cannot_be_is_refused_by_name(model: str, option: str, value: Any, words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        resolve_classical(DATA, model=model, **{option: value})
 
 
 def test_a_file_with_anothers_options_is_no_recipe() -> None:

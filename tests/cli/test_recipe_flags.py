@@ -40,19 +40,12 @@ def test_a_damaged_recipe_file_is_named(tmp_path: Path, content: str) -> None:
 
 
 def test_what_is_given_wins_over_the_file_and_contradictions_are_refused() -> None:
-    file = {
-        "model": "mlp",
-        "hidden": [9],
-        "depth": 1,
-        "epochs": 4,
-        "sources": ["x"],
-        "size": [8, 8],
-    }
+    file = {"model": "mlp", "hidden": [9], "depth": 1, "epochs": 4, "sources": ["x"], "size": [8]}
     assert merge_options(file, {"hidden": [64, 32]}) == {
-        "model": "mlp", "hidden": [64, 32], "epochs": 4, "size": [8, 8],
+        "model": "mlp", "hidden": [64, 32], "epochs": 4, "size": [8],
     }  # fmt: skip
     # Another network does not take over sizes and rates that were meant for the first.
-    assert merge_options(file, {"model": "cnn"}) == {"size": [8, 8], "model": "cnn"}
+    assert merge_options(file, {"model": "cnn"}) == {"size": [8], "model": "cnn"}
     with pytest.raises(RecipeError, match="as many sizes"):
         resolve(DATA, hidden=(8, 8), depth=1)
     with pytest.raises(RecipeError, match="runs"):

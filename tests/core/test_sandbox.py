@@ -22,7 +22,7 @@ MEMORY = 64 << 20
 HERE = "tests.core.test_sandbox:misbehave"
 
 
-def misbehave(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
+def misbehave(header: Header, body: bytes) -> tuple[Header, Sequence[bytes]]:
     match header["do"]:
         case "loop":
             while True:
@@ -44,7 +44,7 @@ def misbehave(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]
                 Path(header["path"]).write_text("outside", encoding="utf-8")
             except OSError as error:
                 return {"refused": error.strerror}, []
-    return {"pid": os.getpid()}, [bytes(body)]
+    return {"pid": os.getpid()}, [body]
 
 
 @pytest.fixture(autouse=True)

@@ -41,7 +41,8 @@ class Project:
 
     def ask(self, do: str, **asked: Any) -> Any:
         """What is answered, as over pipes."""
-        question = io.BytesIO(b"".join(pack({"do": do, "with": {"who": "a"} | asked})))
+        who = asked.pop("who", "a")
+        question = io.BytesIO(b"".join(pack({"do": do, "who": who, "asked": asked})))
         answers = io.BytesIO()
         label_worker.answer_frames(self.worker, question, answers)
         answers.seek(0)
@@ -72,7 +73,7 @@ def test_what_is_sorted_is_followed_whoever_sorts_it(project: Project) -> None:
     groups = project.ask("groups", number=3, reserved=0)
     assert sum(len(group["photos"]) for group in groups["groups"]) == 30
     state = project.ask("state")
-    assert (state["waiting"], state["unreadable"], state["labelled"]) == (30, 1, 0)
+    assert (state["unreadable"], state["labelled"]) == (1, 0)
     asked = project.ask("next", count=12)
     assert len({one["names"][0] for one in asked}) == 12
     copied = next(
@@ -83,7 +84,7 @@ def test_what_is_sorted_is_followed_whoever_sorts_it(project: Project) -> None:
         project.move(one["names"], kind(one["names"]))
         project.ask("label", names=one["names"], answer=kind(one["names"]), how=one["why"])
     state = project.ask("state")
-    assert (state["waiting"], state["labelled"]) == (18, 12)
+    assert (len(project.worker._waiting), state["labelled"]) == (18, 12)
     assert {how for _, how in project.said().values()} <= {"typical", "random", "doubtful"}
 
     # Moved by hand, to and fro: the folders are the truth.
@@ -101,7 +102,10 @@ def test_what_is_set_aside_stays_and_is_not_asked_again(project: Project) -> Non
     one, other = project.ask("next", count=2)
     project.ask("label", names=one["names"], answer="unclear", how="question")
     project.ask("label", names=other["names"], answer="none of the classes", how="question")
-    assert {photo[0] for photo in project.ask("aside")} == {one["names"][0], other["names"][0]}
+    assert {photo["names"][0] for photo in project.ask("aside")} == {
+        one["names"][0],
+        other["names"][0],
+    }
     asked = {each["names"][0] for each in project.ask("next", count=40)}
     assert len(asked) == 28
     assert one["names"][0] not in asked
@@ -124,9 +128,9 @@ def test_views_of_the_heap(project: Project) -> None:
         project.move(one["names"], kind(one["names"]))
     names = project.ask("next", count=1)[0]["names"]
     like = project.ask("like", name=names[0])
-    assert like[0] == names
+    assert like[0]["names"] == names
     assert len(like) == 18
-    thought = [photo[0] for name in ("dots", "lines", "plain")
+    thought = [photo["names"][0] for name in ("dots", "lines", "plain")
                for photo in project.ask("thought", class_=name)]  # fmt: skip
     assert len(set(thought)) == 18
     wrong = next(project.root.glob("dots/*"))
@@ -135,6 +139,6 @@ def test_views_of_the_heap(project: Project) -> None:
     assert wrong.name in {Path(doubt["names"][0]).name for doubt in doubts}
     places = project.ask("map")
     assert len(places) == 30
-    assert {place["class"] for place in places} == {"", "dots", "lines", "plain"}
+    assert {place["words"] for place in places} == {"", "dots", "lines", "plain"}
     gone = project.ask("like", name="../.not-sorted/none.png")
     assert gone[0] == "SourceError"

@@ -47,7 +47,7 @@ def test_a_broken_file_is_named_as_the_user_knows_it(plain: Path) -> None:
         "device": "cpu",
     }
     with pytest.raises(ModelFileError, match=r"classifier\.onnx is no classifier that Opsin wrote"):
-        load(memoryview(b"nothing"), header)
+        load(b"nothing", header)
     # One that ONNX Runtime opens and cannot compute: it wants a column that is not there.
     network = onnx.load_model(plain)
     places = numpy_helper.from_array(np.array([0, 1, 999], np.int64), "places")
@@ -57,8 +57,8 @@ def test_a_broken_file_is_named_as_the_user_knows_it(plain: Path) -> None:
     network.graph.node.insert(len(network.graph.node) - 1, pick)
     softmax.input[0] = "picked"
     with pytest.raises(ModelFileError, match=r"classifier\.onnx gives no sound answers"):
-        load(memoryview(network.SerializeToString()), header)
-    model, known = load(memoryview(plain.read_bytes()), header)
+        load(network.SerializeToString(), header)
+    model, known = load(plain.read_bytes(), header)
     assert known["embedding"] == 16
     assert known["metadata"]["classes"] == ["class 0", "class 1", "class 2"]
     assert model.classifier.classes == ("class 0", "class 1", "class 2")
@@ -70,7 +70,7 @@ def test_only_the_cpu_is_asked_for_the_same_bits_in_any_batch(
 ) -> None:
     leaning = write_leaning(tmp_path / "leaning.onnx", 1e-4).read_bytes()
     header = {"path": "it", "batch": 16, "batch_invariant": None, "max_batch": None}
-    _, exact = load(memoryview(leaning), header | {"device": "cpu"})
+    _, exact = load(leaning, header | {"device": "cpu"})
     assert (exact["device"], exact["batch_invariant"]) == ("cpu", False)
     for provider, device in (("AzureExecutionProvider", "openvino"), ("Nothing", "cpu")):
         if provider == "Nothing":  # it is said to be there, and cannot be used
@@ -81,7 +81,7 @@ def test_only_the_cpu_is_asked_for_the_same_bits_in_any_batch(
         monkeypatch.setitem(
             providers._PROVIDERS, "openvino", providers._Provider(provider, "install it", {})
         )
-        _, known = load(memoryview(leaning), header | {"device": "auto"})
+        _, known = load(leaning, header | {"device": "auto"})
         assert (known["device"], known["batch_invariant"]) == (device, device != "cpu")
     assert [record.message[:30] for record in caplog.records] == ["openvino cannot be used (Speci"]
 
@@ -93,7 +93,7 @@ def test_an_unsound_answer_costs_one_image(tmp_path: Path) -> None:
     steps = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
     sent = [png(pixels) for pixels in (steps, np.full((8, 8), 7, np.uint8), steps.T)]
     images = [[len(image), None, False, True, False] for image in sent]
-    reply, parts = answer(model, {"max_pixels": 64, "images": images}, memoryview(b"".join(sent)))
+    reply, parts = answer(model, {"max_pixels": 64, "images": images}, b"".join(sent))
     errors = [outcome.get("error", [None])[0] for outcome in reply["outcomes"]]
     assert errors == [None, "ModelFileError", None]
     assert reply["arrays"]["embedding"] == (2, 64)
@@ -101,7 +101,7 @@ def test_an_unsound_answer_costs_one_image(tmp_path: Path) -> None:
     assert rows.sum(axis=1) == pytest.approx(1)
     for image, arrays in ((sent[0], {"probabilities", "embedding", "heat"}), (sent[1], set())):
         header = {"max_pixels": 64, "images": [[len(image), None, False, True, True]]}
-        reply, _ = answer(model, header, memoryview(image))
+        reply, _ = answer(model, header, image)
         assert set(reply["arrays"]) == arrays
 
 

@@ -94,12 +94,12 @@ def probed_network(content: bytes, name: str, side: int | None) -> tuple[Probed,
     return Probed.model_validate(facts), form
 
 
-def probe(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
+def probe(header: Header, body: bytes) -> tuple[Header, Sequence[bytes]]:
     """Look into a file and bring it into one form; what `opsin.core.sandbox` runs."""
     name = header["name"]
     limit_computing(header["seconds"])
     try:
-        model = onnx.load_model_from_string(bytes(body))
+        model = onnx.load_model_from_string(body)
     except Exception as error:
         raise refused(name, printable(error) or type(error).__name__) from error
     probed, model = probe_model(model, name, header["side"])

@@ -24,7 +24,7 @@ from opsin.runtime.cluster import is_elsewhere
 
 
 @recipe_flags.takes(*recipe_flags.VARYING, after="empty")
-@recipe_flags.takes(*recipe_flags.DATA, after="empty")
+@recipe_flags.takes(*DATA_OPTIONS, after="empty")
 def data(
     source: options.AnySources = None,
     *,

@@ -10,10 +10,11 @@ import typer
 from opsin.cli import options, recipe_flags
 from opsin.cli.output import print_json, say
 from opsin.cli.train import show_run
+from opsin.core.recipe import DATA_OPTIONS
 
 
 @recipe_flags.takes(
-    *(name for name in recipe_flags.DATA if name not in ("size", "channels")),
+    *(name for name in DATA_OPTIONS if name not in ("size", "channels")),
     after="runs",
     most_used=("classes",),
 )

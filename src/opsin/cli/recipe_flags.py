@@ -17,13 +17,13 @@ from opsin.cli.options import MOST_USED, Verb, parser_of
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import (
     AUGMENTATION,
+    DATA_OPTIONS,
     SOURCE,
-    DataRecipe,
     flat_options,
     override,
     refuse_unknown,
 )
-from opsin.core.recipe_options import RecipeOption, options_of
+from opsin.core.recipe_options import RecipeOption
 from opsin.core.stored_json import JsonObject
 from opsin.trackers import trackers
 
@@ -38,13 +38,12 @@ Track = Annotated[
     ),
 ]
 
-#: Options of the data, and of model and training.
-DATA: Final = tuple(options_of(DataRecipe))
-TRAINING: Final = tuple(name for name in TRAIN_OPTIONS if name not in DATA)
+#: Options of model and training.
+TRAINING: Final = tuple(name for name in TRAIN_OPTIONS if name not in DATA_OPTIONS)
 #: Augmentation options.
 VARYING: Final = tuple(n for n, option in TRAIN_OPTIONS.items() if option.group == AUGMENTATION)
 #: Options for reading a source, without those for its split.
-READING: Final = tuple(n for n in DATA if TRAIN_OPTIONS[n].group == SOURCE and n != "test")
+READING: Final = tuple(n for n in DATA_OPTIONS if TRAIN_OPTIONS[n].group == SOURCE and n != "test")
 
 
 def takes(*fields: str, after: str, most_used: Sequence[str] = ()) -> Callable[[Verb], Verb]:

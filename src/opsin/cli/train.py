@@ -18,6 +18,7 @@ from opsin.commands.runs import Run
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RecipeError
 from opsin.core.format import clock, plus_minus
+from opsin.core.recipe import DATA_OPTIONS
 from opsin.models.architectures import MODELS as NETWORKS
 from opsin.report.terminal import Terminal, class_table, labels_grounds, printable
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @recipe_flags.takes(*recipe_flags.TRAINING, after="add_to", most_used=("epochs", "augment"))
-@recipe_flags.takes(*recipe_flags.DATA, after="add_to", most_used=("test", "classes", "size"))
+@recipe_flags.takes(*DATA_OPTIONS, after="add_to", most_used=("test", "classes", "size"))
 def train(
     source: options.Sources,
     *,

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from opsin.commands.inspect_model import Inspection, nearest_if_any
 from opsin.core.arrays import Floats, Pixels
-from opsin.core.child_process import Header, error_values, pack, receive, take_output, whole
+from opsin.core.child_process import Header, error_values, pack, receive, take_output
 from opsin.core.errors import ModelFileError, OpsinError, RecipeError
 from opsin.core.events import Watcher
 from opsin.core.metadata import Preparation, Resize
@@ -299,7 +299,7 @@ def answer_frames(
     """Answer questions until there are no more, one frame each."""
     worker = _Worker(model, target, memory)
     while (frame := receive(source)) is not None:
-        worker.answer(frame[0], whole(frame[1]))
+        worker.answer(*frame)
 
 
 if __name__ == "__main__":

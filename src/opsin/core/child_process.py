@@ -106,7 +106,7 @@ class Unpacker:
             yield header, content
 
 
-def receive(stream: BinaryIO) -> tuple[Header, memoryview] | None:
+def receive(stream: BinaryIO) -> tuple[Header, bytes] | None:
     """Wait for a frame from a buffered pipe or socket; ``None`` if the other side has closed."""
     lengths = stream.read(_LENGTHS.size)
     if len(lengths) < _LENGTHS.size:
@@ -115,7 +115,7 @@ def receive(stream: BinaryIO) -> tuple[Header, memoryview] | None:
     header, content = stream.read(head), stream.read(body)
     if len(header) < head or len(content) < body:
         return None
-    return json.loads(header), memoryview(content)
+    return json.loads(header), content
 
 
 async def receive_async(stream: asyncio.StreamReader) -> tuple[Header, bytes] | None:
@@ -125,12 +125,6 @@ async def receive_async(stream: asyncio.StreamReader) -> tuple[Header, bytes] | 
         return json.loads(await stream.readexactly(head)), await stream.readexactly(body)
     except EOFError:  # asyncio.IncompleteReadError
         return None
-
-
-def whole(view: memoryview) -> bytes:
-    """A frame's body as bytes, without a copy if possible."""
-    base = view.obj
-    return base if isinstance(base, bytes) and len(base) == len(view) else bytes(view)
 
 
 T = TypeVar("T")

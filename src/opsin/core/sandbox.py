@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import BinaryIO, Final, cast
 
 from opsin.core import child_process
+from opsin.core.child_process import Header
 from opsin.core.errors import OpsinError, SandboxError
 from opsin.core.platform import limit_computing, limit_process, prefer_as_oom_victim
 
@@ -27,7 +28,7 @@ _PATIENCE: Final = 3
 _ADVICE: Final = "Leave the file out, or save it again."
 
 #: The function inside: from header and body to header and parts of a body.
-Task = Callable[[child_process.Header, memoryview], tuple[child_process.Header, Sequence[bytes]]]
+Task = Callable[[Header, bytes], tuple[Header, Sequence[bytes]]]
 
 
 class Sandbox:
@@ -46,9 +47,7 @@ class Sandbox:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def call(
-        self, header: child_process.Header, body: bytes | memoryview = b""
-    ) -> tuple[child_process.Header, bytes]:
+    def call(self, header: Header, body: bytes = b"") -> tuple[Header, bytes]:
         """Run the task and return the header and the body of its answer."""
         child = self._idle.get()
         try:
@@ -114,9 +113,7 @@ class _Child:
     def usable(self) -> bool:
         return self.owner == os.getpid() and self.process.poll() is None
 
-    def ask(
-        self, header: child_process.Header, body: bytes | memoryview
-    ) -> tuple[child_process.Header, bytes]:
+    def ask(self, header: Header, body: bytes) -> tuple[Header, bytes]:
         late = threading.Event()
 
         def end() -> None:
@@ -130,14 +127,14 @@ class _Child:
         answer = None
         try:
             with contextlib.suppress(OSError):
-                for part in child_process.pack(header, [cast(bytes, body)]):
+                for part in child_process.pack(header, [body]):
                     self.input.write(part)
                 self.input.flush()
                 answer = child_process.receive(self.output)
         finally:
             timer.cancel()
         if answer is not None:
-            return answer[0], child_process.whole(answer[1])
+            return answer
         ended = child_process.exit_reason(self.process.wait())
         if late.is_set() or ended == "SIGPROF":
             raise SandboxError("it takes too long to compute", _ADVICE)
@@ -171,7 +168,7 @@ def main() -> None:
             limit_computing(float(seconds))
             answer, parts = task(*frame)
             limit_computing(0)
-            reply: child_process.Header = {"answer": answer}
+            reply: Header = {"answer": answer}
         except OpsinError as error:
             reply = {"error": child_process.error_values(error)}
         except MemoryError:

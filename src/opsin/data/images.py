@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from opsin.core.child_process import Header, whole
+from opsin.core.child_process import Header
 from opsin.core.errors import ImageError, SandboxError
 from opsin.core.files import open_regular
 from opsin.core.metadata import Bits, Preparation
@@ -138,14 +138,14 @@ def _sandbox(owner: int) -> Sandbox:  # noqa: ARG001  a fork must not share lock
     return Sandbox(task, seconds=_SECONDS, memory=_MEMORY, processes=min(8, cores()))
 
 
-def decode_apart(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
+def decode_apart(header: Header, content: bytes) -> tuple[Header, Sequence[bytes]]:
     """Prepare a file, open it, or read its header, in the sandbox's process."""
     from PIL import AvifImagePlugin  # noqa: PLC0415  its setting is for this process alone
 
     # Each thread would reserve memory beyond this process's limit.
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     Image.register_decoder("ppm", formats.PnmDecoder)
-    content, name = whole(body), header["name"]
+    name = header["name"]
     if header["do"] == "prepare":
         preparation = Preparation.model_validate(header["preparation"])
         pixels, *rest = prepare_here(content, preparation, name, match=header["match"])

@@ -90,7 +90,7 @@ def _digest(path: Path) -> tuple[str, int]:
         raise ModelFileError(f"{path} cannot be read: {reason}") from error
 
 
-def read(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:  # noqa: ARG001
+def read(header: Header, body: bytes) -> tuple[Header, Sequence[bytes]]:  # noqa: ARG001
     """Read a file and bring it into one form; what `opsin.core.sandbox` runs."""
     path = Path(header["path"])
     limit_computing(header["seconds"])

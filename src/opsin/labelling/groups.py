@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from opsin.core.arrays import Floats, Ints
 from opsin.core.errors import MissingExtraError
-from opsin.labelling.learner import nearest
 
 try:
     from sklearn.cluster import MiniBatchKMeans
 except ImportError as error:
     raise MissingExtraError("labelling", "evaluate") from error
 
-# Nearest neighbours that tell how pure a group is.
-_NEIGHBOURS: Final = 8
+# Nearest neighbours that tell how pure a group is, and members whose neighbours are looked for.
+_NEIGHBOURS, _ASKED = 8, 64
 
 
 class Group(NamedTuple):
@@ -47,18 +46,21 @@ def groups_of(points: Floats, rows: Ints, number: int) -> list[Group]:
     shown = points[rows]
     means = MiniBatchKMeans(min(number, len(rows)), n_init=3, random_state=0, batch_size=4096)
     of = means.fit_predict(shown)
-    same = _share_of_same(shown, of)
     found = []
     for label in np.unique(of):
         members = np.flatnonzero(of == label)
+        unity = _share_of_same(shown, of, members[:: 1 + len(members) // _ASKED])
         nearness = shown[members] @ means.cluster_centers_[label].astype(np.float32)
-        found.append(Group(rows[members[np.argsort(-nearness)]], float(same[members].mean())))
+        found.append(Group(rows[members[np.argsort(-nearness)]], unity))
     return sorted(found, key=lambda group: (-round(group.unity, 2), -len(group.rows)))
 
 
-def _share_of_same(points: Floats, of: Ints) -> Floats:
-    """The share of each image's nearest neighbours that have its own number, ``float32[N]``."""
+def _share_of_same(points: Floats, of: Ints, members: Ints) -> float:
+    """The share of members' nearest neighbours that are in their group."""
     near = min(_NEIGHBOURS, len(points) - 1)
     if not near:
-        return np.ones(len(points), np.float32)
-    return np.asarray((of[nearest(points, near)[0]] == of[:, None]).mean(axis=1), np.float32)
+        return 1.0
+    likeness = points[members] @ points.T
+    likeness[np.arange(len(members)), members] = -np.inf
+    nearest = np.argpartition(-likeness, near - 1, axis=1)[:, :near]
+    return float((of[nearest] == of[members][:, None]).mean())

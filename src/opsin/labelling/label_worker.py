@@ -12,11 +12,12 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple, cast
 
+import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
@@ -55,12 +56,12 @@ class _LabelWorker(Watcher):
 
     def __init__(self, folder: Path, tray: Path, corrections: Path, labels: Path) -> None:
         self._folder, self._tray, self._corrections = folder, tray, corrections
-        self._labels = labels
+        self._labels, self._file = labels, cast("LabelFile", None)  # opened at the first question
         self._network: Backbone | None = None
         self._labelling: Labelling | None = None
         self._unreadable: set[str] = set()
         self._key_of: dict[str, str] = {}  # by each name that a file has had
-        self._names: dict[int, list[str]] = {}  # of a photograph's files, those in the tray first
+        self._names: dict[int, list[str]] = {}  # of a photograph's files; in the tray, those there
         self._waiting: set[int] = set()  # photographs in the tray
         self._spelt: dict[str, str] = {}  # each class of the labels as its folder is written
         self._stamps: object = None
@@ -68,103 +69,98 @@ class _LabelWorker(Watcher):
         self._what, self._total, self._sent = "", 0, 0.0
         self.say: Callable[[Header], object] = bool  # where progress goes
 
-    @cached_property
-    def _file(self) -> LabelFile:
-        return LabelFile(self._labels)
-
-    def answer(self, do: str, asked: Header) -> object:
-        """What a question of the studio's is answered."""
+    def answer(self, do: str, who: str, asked: Header) -> object:
+        """What somebody's question is answered."""
         known: dict[str, Callable[..., object]] = {
             "groups": self._groups, "next": self._next, "label": self._label, "state": self._state,
             "thought": self._thought, "doubts": self._doubts, "like": self._like,
             "map": self._on_map, "aside": self._aside,
         }  # fmt: skip
+        self._file = self._file or LabelFile(self._labels)
         if do == "leave":
-            self._file.release(asked["who"])
-            return None
+            return self._file.release(who)  # type: ignore[func-returns-value]
         labelling = self._look()
-        labelling.who = asked.pop("who", "")
+        labelling.who = who
         return known[do](labelling, **asked)
 
     def _groups(self, labelling: Labelling, number: int | None, reserved: int) -> Header:
-        waiting = len(self._waiting)
-        groups = labelling.groups(number or usual_number(waiting))
-        asked = [
-            labelling.heap.digests[row].tobytes() for one in groups[:reserved] for row in one.rows
-        ]
-        labelling.file.ask(asked, labelling.who)
-        return {"number": number or usual_number(waiting), "all": len(groups), "groups": [
-            {"photos": self._photos(group.rows), "guess": self._guess(labelling, group.rows)}
+        number = number or usual_number(len(self._waiting))
+        groups = labelling.groups(number)
+        rows = [row for group in groups[:reserved] for row in group.rows]
+        self._file.ask((labelling.heap.digests[row].tobytes() for row in rows), labelling.who)
+        return {"number": number, "all": len(groups), "groups": [
+            {"photos": [self._names[row] for row in group.rows.tolist()],
+             "guess": self._guess(labelling, group.rows)}
             for group in groups[:_GROUPS]
         ]}  # fmt: skip
-
-    def _next(self, labelling: Labelling, count: int) -> list[Header]:
-        asked = labelling.next(count)
-        return [
-            {"names": names[0], "why": one.why, "probability": one.probability,
-             "guess": self._spelt.get(one.guess or "", "")}
-            for one in asked if (names := self._photos([labelling.row_called(one.image)]))
-        ]  # fmt: skip
-
-    def _label(self, labelling: Labelling, names: Sequence[str], answer: str, how: str) -> None:
-        """Keep an answer; ``""`` takes one back that left the photograph in the tray."""
-        kind: Answer = _ANSWERS.get(answer, "label")
-        class_ = self._file.add_class(answer) if kind == "label" else None
-        keys = [(name, self._key_of.get(name, "")) for name in names]
-        heap = labelling.heap
-        said = {heap.digests[heap.row_named[key]].tobytes(): name
-                for name, key in keys if key in heap.row_named}  # fmt: skip
-        put = [(image, name, kind, class_) for image, name in said.items()]
-        self._file.put(put, who=labelling.who, how=how)
-        self._stamps = None
-
-    def _state(self, labelling: Labelling) -> Header:
-        progress = labelling.progress()
-        return progress.model_dump() | {
-            "waiting": len(self._waiting), "unreadable": len(self._unreadable),
-            "missing": max(0, FEWEST - progress.judged),
-        }  # fmt: skip
-
-    def _thought(self, labelling: Labelling, class_: str) -> list[list[str]]:
-        return self._photos(labelling.thought_to_be(self._file.add_class(class_)))
-
-    def _doubts(self, labelling: Labelling) -> list[Header]:
-        return [
-            {"names": self._names[doubt.row], "label": doubt.label,
-             "guess": self._spelt.get(doubt.guess, doubt.guess)}
-            for doubt in labelling.doubts() if doubt.row in self._names
-        ]  # fmt: skip
-
-    def _like(self, labelling: Labelling, name: str) -> list[list[str]]:
-        key = self._key_of.get(name)
-        if key is None:
-            raise SourceError("This photograph is not there any more", "Choose another one.")
-        return self._photos(labelling.like(labelling.row_called(key))[:_LIKE])
-
-    def _aside(self, labelling: Labelling) -> list[list[str]]:
-        return self._photos(labelling.set_aside())
-
-    def _on_map(self, labelling: Labelling) -> list[Header]:
-        """Places of photographs such that like ones are close, with their classes."""
-        heap = labelling.heap
-        rows = heap.random_rows[:_MAPPED]
-        if self._map[0] is not heap:
-            self.begin("The map", 0, "")
-            self._map = heap, _places(heap.points[rows])
-        labels = labelling.labels()
-        return [
-            {"names": self._names[row], "at": at, "class": labels.get(heap.names[row], "")}
-            for row, at in zip(rows.tolist(), self._map[1], strict=True) if row in self._names
-        ]  # fmt: skip
 
     def _guess(self, labelling: Labelling, rows: Ints) -> str:
         """The class that most of a group's photographs seem to be of."""
         names = [name for name, _ in labelling.guesses(rows[:20]) if name]
-        return self._spelt.get(max(set(names), key=names.count), "") if names else ""
+        return self._spelt.get(max(names, key=names.count, default=""), "")
 
-    def _photos(self, rows: Sequence[int] | Ints) -> list[list[str]]:
+    def _next(self, labelling: Labelling, count: int) -> list[Header]:
+        return [
+            {"names": self._names[labelling.row_called(one.image)], "why": one.why,
+             "probability": one.probability, "guess": self._spelt.get(one.guess or "", "")}
+            for one in labelling.next(count)
+        ]  # fmt: skip
+
+    def _label(self, labelling: Labelling, names: Sequence[str], answer: str, how: str) -> None:
+        """Keep an answer; ``""`` takes one back that left the photograph in the tray."""
+        kind, heap = _ANSWERS.get(answer, "label"), labelling.heap
+        class_ = self._file.add_class(answer) if kind == "label" else None
+        rows = {name: heap.row_named.get(self._key_of.get(name, "")) for name in names}
+        put = {heap.digests[row].tobytes(): name for name, row in rows.items() if row is not None}
+        said = [(image, name, kind, class_) for image, name in put.items()]
+        self._file.put(said, who=labelling.who, how=how)
+        self._stamps = None
+
+    def _state(self, labelling: Labelling) -> Header:
+        now = labelling.progress()
+        missing = max(0, FEWEST - now.judged)
+        return now.model_dump() | {"missing": missing, "unreadable": len(self._unreadable)}
+
+    # Photographs to look through, each with words about it.
+
+    def _thought(self, labelling: Labelling, class_: str) -> list[Header]:
+        return self._photos(labelling.thought_to_be(self._file.add_class(class_)))
+
+    def _like(self, labelling: Labelling, name: str) -> list[Header]:
+        if name not in self._key_of:
+            raise SourceError("This photograph is not there any more", "Choose another one.")
+        row = labelling.row_called(self._key_of[name])
+        return self._photos(labelling.like(row)[:_LIKE])
+
+    def _aside(self, labelling: Labelling) -> list[Header]:
+        return self._photos(labelling.set_aside())
+
+    def _doubts(self, labelling: Labelling) -> list[Header]:
+        doubts = {
+            doubt.row: f"{doubt.label}; probably {self._spelt.get(doubt.guess, doubt.guess)}"
+            for doubt in labelling.doubts()
+        }
+        return self._photos(doubts, doubts)
+
+    def _on_map(self, labelling: Labelling) -> list[Header]:
+        """Places of photographs such that like ones are close, with their classes."""
+        heap, labels = labelling.heap, labelling.labels()
+        rows = heap.random_rows[:_MAPPED].tolist()
+        if self._map[0] is not heap:
+            self.begin("The map", 0, "")
+            self._map = heap, _places(heap.points[rows])
+        places = dict(zip(rows, self._map[1], strict=True))
+        found = self._photos(rows, {row: labels.get(heap.names[row], "") for row in rows})
+        return [one | {"at": places[one["row"]]} for one in found]
+
+    def _photos(
+        self, rows: Iterable[int] | Ints, words: Mapping[int, str] | None = None
+    ) -> list[Header]:
         """The files of photographs that are still there."""
-        return [self._names[int(row)] for row in rows if int(row) in self._names]
+        return [
+            {"row": row, "names": self._names[row], "words": (words or {}).get(row, "")}
+            for row in map(int, rows) if row in self._names
+        ]  # fmt: skip
 
     # What there is.
 
@@ -173,66 +169,61 @@ class _LabelWorker(Watcher):
         folders = [path for path in self._folder.iterdir() if path.is_dir()]
         places = sorted([*folders, self._folder, self._tray, self._corrections])
         stamps = [(path, file_stamp(path).mtime_ns) for path in places]
-        if self._labelling is not None and stamps == self._stamps:
-            return self._labelling
-        files = {file.key: file for file in self._files()}
-        self._key_of |= {file.name: file.key for file in files.values()}
         labelling = self._labelling
-        if labelling is None or {*labelling.heap.names, *self._unreadable} != files.keys():
-            labelling = self._labelling = self._read(list(files.values()))
-        self._follow(labelling, files)
-        self._stamps = stamps
+        if labelling is None or stamps != self._stamps:
+            files = {file.key: file for file in self._files()}
+            self._key_of |= {file.name: file.key for file in files.values()}
+            if labelling is None or {*labelling.heap.names, *self._unreadable} != files.keys():
+                labelling = self._labelling = self._read([*files.values()])
+            self._follow(labelling, files)
+            self._stamps = stamps
         return labelling
 
     def _files(self) -> Iterator[_File]:
         corrected = dict[str, str]()
         if self._corrections.is_file():
             corrected = {row.name: row.label for row in read_corrections(self._corrections)}
-        tops = [(path.name, path) for path in self._folder.iterdir() if is_visible(path.name)]
-        for class_, top in [*sorted(tops), ("", self._tray)]:
-            for folder, inner, names in os.walk(top) if not top.is_symlink() else ():
+        folders = sorted(path.name for path in self._folder.iterdir() if is_visible(path.name))
+        for class_, top in [*((name, name) for name in folders), ("", f"../{self._tray.name}")]:
+            root = f"{self._folder}/{top}"
+            for folder, inner, names in os.walk(root) if not Path(root).is_symlink() else ():
                 inner[:] = filter(is_visible, inner)
-                for each in filter(is_image_name, filter(is_visible, names)):
-                    path = f"{folder}/{each}"
-                    state, name = os.lstat(path), os.path.relpath(path, self._folder)
-                    left_out = corrected.get(name) in ("", LEFT_OUT)
-                    if stat.S_ISREG(state.st_mode) and not left_out:
+                for path in (f"{folder}/{name}" for name in names if is_visible(name)):
+                    state, name = os.lstat(path), path.removeprefix(f"{self._folder}/")
+                    kept = is_image_name(path) and corrected.get(name) not in ("", LEFT_OUT)
+                    if kept and stat.S_ISREG(state.st_mode):
                         key = f"{state.st_ino}-{state.st_mtime_ns}-{state.st_size}"
                         yield _File(key, name, corrected.get(name, class_))
 
     def _read(self, files: Sequence[_File]) -> Labelling:
         self._network = self._network or open_backbone(USUAL, offline=True, watcher=self)
         images = [ListedImage(file.key, f"{self._folder}/{file.name}") for file in files]
-        heap = read_heap(
-            Stream(str(self._folder), "list", lambda: iter(images)), self._network, watcher=self
-        )
+        stream = Stream(str(self._folder), "list", lambda: iter(images))
+        heap = read_heap(stream, self._network, watcher=self)
         self._unreadable = {name for name, _ in heap.unreadable}
         return Labelling(heap, self._file)
 
-    def _follow(self, labelling: Labelling, files: dict[str, _File]) -> None:
-        """Let the labels say what the folders say; copies of what is in the tray are in it, too."""
+    def _follow(self, labelling: Labelling, files: Mapping[str, _File]) -> None:
+        """Let the labels say what the folders say; what has a copy in the tray is in the tray."""
         heap, held = labelling.heap, self._file.now()
-        classes_now = sorted({file.class_ for file in files.values()} - {""})
-        self._spelt = {self._file.add_class(name): name for name in classes_now}
-        written = {name: label for label, name in self._spelt.items()}
-        self._names, self._waiting, classes = {}, set(), dict[int, str]()
-        for row, first in enumerate(heap.first.tolist()):
-            file = files[heap.names[row]]
-            if file.class_ == "" and first not in self._waiting:
-                self._waiting.add(first)
-                self._names[first] = []
-            if file.class_ == "" or first not in self._waiting:
-                self._names.setdefault(first, []).append(file.name)
-                classes[first] = written.get(file.class_, "")
-        changes: dict[str, list[tuple[bytes, str, Answer, str | None]]] = {}
-        for row, class_ in classes.items():
+        classes = sorted({file.class_ for file in files.values()} - {""})
+        written = {name: self._file.add_class(name) for name in classes}
+        self._spelt = {label: name for name, label in written.items()}
+        pairs = [(int(first), files[heap.names[row]]) for row, first in enumerate(heap.first)]
+        self._waiting, self._names = {row for row, file in pairs if not file.class_}, {}
+        label = dict[int, str]()
+        for row, file in pairs:
+            if not file.class_ or row not in self._waiting:
+                self._names.setdefault(row, []).append(file.name)
+                label[row] = written.get(file.class_, "")
+        changes = defaultdict[str, list[tuple[bytes, str, Answer, str | None]]](list)
+        for row, class_ in label.items():
             image, name = heap.digests[row].tobytes(), self._names[row][0]
-            known = held.get(image)
-            how = known.how if known and known.answer == "label" else FOLDERS
-            if class_ and (known is None or known.label != class_):
-                changes.setdefault(how, []).append((image, name, "label", class_))
-            elif not class_ and known and known.answer == "label":
-                changes.setdefault(FOLDERS, []).append((image, name, "open", None))
+            was = held[image] if image in held and held[image].answer == "label" else None
+            if class_ and (was is None or was.label != class_):
+                changes[was.how if was else FOLDERS].append((image, name, "label", class_))
+            elif was and not class_:
+                changes[FOLDERS].append((image, name, "open", None))
         for how, several in changes.items():
             self._file.put(several, how=how)
         labelling.reload()
@@ -250,14 +241,12 @@ class _LabelWorker(Watcher):
 
 
 def _places(points: Floats) -> list[list[float]]:
-    """Points in two dimensions by t-SNE; by principal components where they are few."""
-    if len(points) < 10:
-        flat = PCA(min(2, len(points))).fit_transform(points)
-        return [[*map(float, row), 0.0][:2] for row in flat]
-    some = PCA(min(30, len(points))).fit_transform(points)
-    near = min(30.0, len(points) / 4)
-    flat = TSNE(2, perplexity=near, init="pca", random_state=0, max_iter=500).fit_transform(some)
-    return [[round(float(value), 3) for value in row] for row in flat]
+    """Points in two dimensions, by t-SNE."""
+    if len(points) < 4:
+        return [[float(at), 0.0] for at in range(len(points))]
+    some = PCA(min(30, *points.shape)).fit_transform(points)
+    near = TSNE(perplexity=min(30, len(points) / 4), init="pca", random_state=0, max_iter=500)
+    return np.round(near.fit_transform(some), 3).tolist()  # type: ignore[no-any-return]
 
 
 def answer_frames(worker: _LabelWorker, source: BinaryIO, target: BinaryIO) -> None:
@@ -270,7 +259,7 @@ def answer_frames(worker: _LabelWorker, source: BinaryIO, target: BinaryIO) -> N
     worker.say = say
     while (frame := receive(source)) is not None:
         try:
-            say({"said": worker.answer(frame[0]["do"], frame[0]["with"])})
+            say({"said": worker.answer(**frame[0])})
         except OpsinError as error:
             say({"error": error_values(error)})
         except (OSError, MemoryError) as error:

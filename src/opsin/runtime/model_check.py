@@ -122,11 +122,10 @@ def _remember(path: Path, most: int | None) -> None:
         make_own(path)
 
 
-def try_out(header: Header, body: memoryview) -> tuple[Header, Sequence[bytes]]:
+def try_out(header: Header, content: bytes) -> tuple[Header, Sequence[bytes]]:
     """Scan, load and ask a file; what `opsin.core.sandbox` runs."""
     name, memory = header["name"], header["memory"]
     limit_memory(memory)
-    content = bytes(body)
     scan(content, name)
     session, metadata = open_session(content, name, threads=1)
     preparation = metadata.preparation

@@ -80,11 +80,11 @@ def _joined(parts: Sequence[Answers]) -> Answers:
     return Answers(of("probabilities"), of("ood_score"), of("embedding"))
 
 
-def load(content: memoryview, header: Header) -> tuple[LoadedModel, Header]:
+def load(content: bytes, header: Header) -> tuple[LoadedModel, Header]:
     """Load a classifier from its file's content and describe it, or raise `OpsinError`."""
     classifier = Classifier.of_content(
         Path(header["path"]),
-        bytes(content),
+        content,
         most=header["max_batch"],
         threads=1,
         device=header["device"],
@@ -191,7 +191,7 @@ def prepare(
         ) from error
 
 
-def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header, list[bytes]]:
+def answer(model: LoadedModel, header: Header, body: bytes) -> tuple[Header, list[bytes]]:
     """Answer a batch.
 
     Args:
@@ -212,7 +212,7 @@ def answer(model: LoadedModel, header: Header, body: memoryview) -> tuple[Header
     outcomes: list[Header] = []
     images = header["images"]
     for index, (size, media_type, as_is, *_) in enumerate(images):
-        content = body[start : start + size]
+        content = memoryview(body)[start : start + size]
         start += size
         try:
             image = prepare(
@@ -254,7 +254,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     connection = socket.socket(fileno=0)
-    frames: queue.SimpleQueue[tuple[Header, memoryview]] = queue.SimpleQueue()
+    frames: queue.SimpleQueue[tuple[Header, bytes]] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(connection, frames), daemon=True).start()
     models: dict[str, LoadedModel] = {}
     while True:
@@ -274,9 +274,7 @@ def main() -> None:
         connection.sendall(b"".join(pack(reply, parts)))
 
 
-def _receive(
-    connection: socket.socket, frames: queue.SimpleQueue[tuple[Header, memoryview]]
-) -> None:
+def _receive(connection: socket.socket, frames: queue.SimpleQueue[tuple[Header, bytes]]) -> None:
     """Fetch the next frame while one is computed; exit when the connection closes."""
     stream = connection.makefile("rb")
     while True:

@@ -138,7 +138,7 @@ def _block(number: int, batch: Any, schema: TableSchema) -> tuple[Header, list[b
 _reading: Iterator[tuple[Header, Sequence[bytes]]] = iter(())
 
 
-def read(header: Header, _: memoryview) -> tuple[Header, Sequence[bytes]]:
+def read(header: Header, _: bytes) -> tuple[Header, Sequence[bytes]]:
     """Begin with files, or read on: `opsin.core.sandbox` runs this."""
     global _reading  # noqa: PLW0603  one process reads one source
     if header:

@@ -64,7 +64,7 @@ def _ask(recipe: DataRecipe, what: str, name: str) -> Header:
         raise error.replace(recipe.sources[0], name or recipe.sources[0]) from None
 
 
-def find(header: Header, _: memoryview) -> tuple[Header, Sequence[bytes]]:
+def find(header: Header, _: bytes) -> tuple[Header, Sequence[bytes]]:
     """Find a recipe's sources, and list their images where that is asked, in the sandbox."""
     recipe = DataRecipe.model_validate(header["recipe"])
     everything = sources.find_all(recipe)

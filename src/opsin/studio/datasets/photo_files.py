@@ -128,11 +128,19 @@ class PhotoFiles:
         people.record(f"{text} in {self._title()}")
         return change.when
 
-    def undo(self, only: float | None = None) -> str:
-        """Take back the last change, if it is ``only`` that of this time; return its words."""
+    def undo(self, only: float | None = None, *, earlier: bool = False) -> str:
+        """Take back the last change, if it is ``only`` that of this time; return its words.
+
+        An ``earlier`` one, of files alone, is taken back as far as they are where it put them.
+        """
         changes = self.changes()
         if only is not None and only not in [change.when for change in changes[-1:]]:
-            raise SourceError("Something else was changed since", "Use Undo on Photos.")
+            meant = next((one for one in changes if one.when == only and not one.labels), None)
+            if not earlier or meant is None:
+                raise SourceError("Something else was changed since", "Use Undo on Photos.")
+            moves = [(new, old) for old, new in meant.moves if old and self._path(new).exists()]
+            self.make(f"Undid: {meant.text}", moves)
+            return meant.text
         if not changes:
             return ""
         last, removed = changes.pop(), self._removed_now()

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from pathlib import Path
 from typing import Any, Final
 
 from opsin.core.child_process import error_from
+from opsin.core.errors import OpsinError
+from opsin.labelling.label_file import LabelFile
 from opsin.studio.child import Child, OnProgress
-from opsin.studio.datasets.catalogue import Library, LibraryDataset
+from opsin.studio.datasets.catalogue import Library
 from opsin.studio.datasets.uploads import TRAY
 
 # Most processes, and seconds without a question after which one ends.
 _MOST: Final = 2
 _IDLE: Final = 900.0
+
+
+def labels_of(sets: Library, set_id: str) -> Path:
+    """The file of who said what about a dataset's photographs."""
+    return sets.folder(set_id) / "labels.sqlite"
+
+
+def set_aside(labels: Path) -> dict[str, str]:
+    """What was said instead of a class about photographs, by their names."""
+    if not labels.is_file():
+        return {}
+    with contextlib.closing(LabelFile(labels)) as file:
+        words = {"none": "none of the classes", "unclear": "unclear"}
+        held = file.now().values()
+    return {one.name: words[one.answer] for one in held if one.answer in words}
 
 
 class _Sorter(Child):
@@ -37,40 +56,44 @@ class Sorting:
         self._sorters: dict[str, _Sorter] = {}  # the least recently used first
 
     async def ask(
-        self, set_id: str, do: str, *, on_progress: OnProgress = lambda *_: None, **options: object
-    ) -> Any:
-        """The answer to a question; all who wait hear how far the work is."""
-        sorter = self._sorter(self._sets.get(set_id))
+        self, set_id: str, do: str, who: str, *, on_progress: OnProgress = lambda *_: None,
+        **asked: object,
+    ) -> Any:  # fmt: skip
+        """The answer to somebody's question; all who wait hear how far the work is."""
+        sorter, place = self._sorter(set_id), str(self._sets.get(set_id).place)
         sorter.waiting.append(on_progress)
         try:
             async with sorter.turn:
                 if sorter.timer is not None:
                     sorter.timer.cancel()
-                try:
-                    answer, _ = await sorter.ask({"do": do, "with": options}, b"", sorter.tell)
-                except BaseException:
-                    sorter.kill()
-                    raise
+                question = {"do": do, "who": who, "asked": asked}
+                answer, _ = await sorter.ask(question, b"", sorter.tell)
                 sorter.timer = asyncio.get_running_loop().call_later(_IDLE, sorter.kill)
+        except BaseException:
+            sorter.kill()  # its next answer would be to this question
+            raise
         finally:
             sorter.waiting.remove(on_progress)
-        if "error" in answer:
-            place = str(self._sets.get(set_id).place)  # no page shows a path
+        if "error" in answer:  # no page shows a path
             raise error_from([part.replace(place, "the project") for part in answer["error"]])
         return answer["said"]
 
-    def _sorter(self, dataset: LibraryDataset) -> _Sorter:
-        sorter = self._sorters.pop(dataset.id, None)
+    async def leave(self, set_id: str, who: str) -> None:
+        """Let others be asked what somebody was asked."""
+        if set_id in self._sorters and self._sorters[set_id].alive:
+            with contextlib.suppress(OpsinError):
+                await self.ask(set_id, "leave", who)
+
+    def _sorter(self, set_id: str) -> _Sorter:
+        dataset, sorter = self._sets.get(set_id), self._sorters.pop(set_id, None)
         if sorter is None or not (sorter.alive or sorter.process is None):
-            folder = self._sets.folder(dataset.id)
-            files = self._sets.corrections_path(dataset.id), folder / "labels.sqlite"
-            sorter = _Sorter(
-                [str(path) for path in (dataset.place, dataset.place.parent / TRAY, *files)]
-            )
-        self._sorters[dataset.id] = sorter
-        for id_ in [*self._sorters][:-_MOST]:
-            if not self._sorters[id_].turn.locked():
-                self._sorters.pop(id_).kill()
+            tray, corrections = dataset.place.parent / TRAY, self._sets.corrections_path(set_id)
+            files = dataset.place, tray, corrections, labels_of(self._sets, set_id)
+            sorter = _Sorter([*map(str, files)])
+        self._sorters[set_id] = sorter
+        for other in [*self._sorters][:-_MOST]:
+            if not self._sorters[other].turn.locked():
+                self._sorters.pop(other).kill()
         return sorter
 
     async def stop(self) -> None:

@@ -16,6 +16,7 @@ from opsin.data.image_tree import left_out_in_words
 from opsin.studio.context import Studio
 from opsin.studio.datasets.album import OUT, UNSORTED, Album
 from opsin.studio.datasets.photo_files import Done
+from opsin.studio.datasets.sorting import labels_of, set_aside
 from opsin.studio.datasets.uploads import SentFile
 from opsin.studio.errors import NotThere
 from opsin.studio.pages.class_groups import ask_groups, groups_in
@@ -28,6 +29,7 @@ from opsin.studio.ui.gallery import (
     GalleryImage,
     ImageGallery,
     ImageViewer,
+    Mark,
     class_of_key,
     class_select,
     key_of_class,
@@ -104,7 +106,10 @@ class _Column:
         """A photograph by its place in the column."""
         album, photo = self._page.album, self.photos[at]
         title, source = album.name(photo).rpartition("/")[2], album.address(photo, large=large)
-        return GalleryImage(source, f"{title}, {self.words}", title, lines=(self.words,))
+        said = self._page.aside.get(album.name(photo), "") if self.label == UNSORTED else ""
+        words = f"{self.words}: {said}" if said else self.words
+        mark: Mark = "left out" if said else ""
+        return GalleryImage(source, f"{title}, {words}", title, mark, lines=(words,))
 
 
 class _Photos:
@@ -120,6 +125,7 @@ class _Photos:
         self._viewer: ImageViewer | None = None
         self._things: list[Thing] = []
         self._searched, self._due = "", False
+        self.aside = dict[str, str]()  # what was said of photographs instead of a class
         self._checked: object = None  # the listing of files that was checked last
         self._job: Job | None = None
         self._arrived: dict[str, list[SentFile]] = {}
@@ -180,6 +186,8 @@ class _Photos:
                 self._status.fail(error)
 
     async def _show(self, album: Album) -> None:
+        labels = labels_of(self._studio.sets, self._id)
+        self.aside = await IMAGES.run(set_aside, labels)
         if self._place.is_deleted:
             return
         self.album = album

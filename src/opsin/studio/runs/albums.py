@@ -297,9 +297,11 @@ class Albums:
         """Add an empty class."""
         return await self._change(set_id, lambda own: own.add_class(name))
 
-    async def undo(self, set_id: str, only: float | None = None) -> Done:
+    async def undo(
+        self, set_id: str, only: float | None = None, *, earlier: bool = False
+    ) -> Done:  # fmt: skip
         """Take back the last change, whosever, or only if it is that of a time."""
-        return await self._change(set_id, lambda own: Done(own.undo(only)))
+        return await self._change(set_id, lambda own: Done(own.undo(only, earlier=earlier)))
 
     def sweep(self, older: float) -> None:
         """Delete photographs for good that were removed so many seconds ago."""

@@ -164,10 +164,14 @@ def map_chart(
     places = [[i for i, point in enumerate(points) if point[2] == class_] for class_ in classes]
     hidden = {"type": "value", "show": False, "scale": True}
     options = {
-        "grid": {"left": 8, "right": 8, "top": 40, "bottom": 8}, "xAxis": hidden, "yAxis": hidden,
-        "tooltip": {"show": False}, "legend": {"top": 0, "left": 0, "textStyle": _TEXT},
-        "toolbox": {"show": False},
-        "brush": {"throttleType": "debounce", "throttleDelay": 300, "xAxisIndex": 0},
+        "grid": {"left": 8, "right": 8, "top": 40, "bottom": 32}, "xAxis": hidden, "yAxis": hidden,
+        "tooltip": {"show": False},
+        "legend": {"top": 0, "left": 0, "right": 96, "itemGap": 24, "textStyle": _TEXT},
+        "toolbox": {
+            "left": 0, "bottom": 0, "feature": {"brush": {"type": ["polygon", "rect", "clear"]}},
+            "iconStyle": {"borderColor": "var(--ink)"},
+        },
+        "brush": {"throttleType": "debounce", "throttleDelay": 300},
         "series": [
             {"type": "scatter", "name": safe(class_, 24) or "Not sorted yet", "symbolSize": 9,
              "data": [points[i][:2] for i in own],
@@ -184,6 +188,9 @@ def map_chart(
     drawn = _chart(options, "Map of the photographs: like ones are close", lambda: rows, height=480)
     drawn.on("chart:brushselected", chosen, js_handler="(event) => event.batch[0]?.areas.length && "
              "emit(event.batch[0].selected.map((each) => each.dataIndex))")  # fmt: skip
+    # The lasso is at hand at once.
+    lasso = {"type": "takeGlobalCursor", "key": "brush", "brushOption": {"brushType": "polygon"}}
+    ui.timer(1, lambda: drawn.run_chart_method("dispatchAction", lasso), once=True)
     return drawn
 
 

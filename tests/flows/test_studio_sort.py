@@ -1,0 +1,119 @@
+"""A heap of 300 is dropped, its groups are named, it is asked about by keys only, and trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("nicegui")
+pytest.importorskip("selenium")
+pytest.importorskip("sklearn")
+
+from PIL import Image
+from selenium import webdriver
+
+from opsin.labelling.label_file import FOLDERS, LabelFile
+from tests.accessibility import needs_axe, prefer, violations
+from tests.browser import needs_chromium, resize
+from tests.studio_browser import (
+    StudioProcess,
+    complaints,
+    requests_elsewhere,
+    shown,
+    sideways,
+    studio,
+)  # fmt: skip
+from tests.studio_visit import ACTIVE, Visit, answer_questions, asked, name_groups
+
+pytestmark = [needs_chromium, needs_axe]
+
+KINDS = ("dots", "lines", "rings")
+COUNT = 300
+
+
+@pytest.fixture(scope="module")
+def heap(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made photographs of three kinds in one folder; their names do not tell which."""
+    folder, random = tmp_path_factory.mktemp("heap") / "heap", np.random.default_rng(0)
+    folder.mkdir()
+    down, across = np.mgrid[:96, :96]
+    for number in range(COUNT + 1):
+        pixels = np.empty((96, 96, 3), np.uint8)
+        pixels[:] = random.integers(150, 255, 3)
+        ink, size = random.integers(0, 90, 3), int(random.integers(6, 12))
+        if number % 3 == 0:
+            drawn = ((down % (2 * size) - size) ** 2 + (across % (2 * size) - size) ** 2) < size * 2
+        elif number % 3 == 1:
+            drawn = down % (2 * size) < size
+        else:
+            drawn = np.hypot(down - 48, across - 48) % (2 * size) < size
+        pixels[drawn] = ink
+        Image.fromarray(pixels).save(folder / f"img-{number:03}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioProcess]:
+    with studio(tmp_path_factory.mktemp("studio")) as process:
+        yield process
+        assert "Traceback" not in process.said()
+
+
+def kind(name: str) -> str:
+    return KINDS[int(name.partition("img-")[2][:3]) % 3]
+
+
+def said(labels: Path) -> set[str]:
+    """Return how the photographs got their labels."""
+    file = LabelFile(labels)
+    how = {label.how for label in file.now().values()}
+    file.close()
+    return how
+
+
+def test_a_heap_becomes_a_classifier(
+    browser: webdriver.Chrome, running: StudioProcess, heap: Path
+) -> None:
+    visit = Visit(running, browser)
+    visit.open()
+    visit.give(*sorted(heap.glob("*.png"))[:COUNT])
+    visit.reach("/photos")
+    visit.click("Sort them")
+    visit.reach("/sort")
+    visit.see(f"{ACTIVE}//*[contains(@class, 'gallery-item')]")
+    assert violations(browser) == []
+    classes = name_groups(visit, kind, 6)
+    assert len(classes) > 1
+    visit.click("Questions", "//*[contains(@class, 'views')]")
+    visit.until(lambda: "Enter" in shown(browser) and asked(browser))
+    slowest = answer_questions(visit, kind, classes, 40)
+    visit.until(lambda: "% right" in shown(browser) or "more random" in shown(browser))
+    for scheme in ("light", "dark"):
+        prefer(browser, scheme)
+        assert violations(browser) == []
+    prefer(browser, "light")
+    resize(browser, 400)
+    visit.until(lambda: sideways(browser) == 0)
+    resize(browser, 1280)
+
+    # What was said is in the folders, and how it was said in the file.
+    (labels,) = running.home.rglob("labels.sqlite")
+    sorted_ones = list(labels.parent.glob("photos/[!.]*/*/*.png"))
+    right = sum(path.parent.name == kind(path.name) for path in sorted_ones)
+    assert right / len(sorted_ones) > 0.8
+    visit.until(lambda: FOLDERS not in said(labels))
+    assert {"group", "random"} <= said(labels) <= {"group", "random", "typical", "doubtful"}
+
+    visit.click("Train", "//*[contains(@class, 'page-head')]")
+    visit.reach("/results")
+    visit.click("Try it", "//*[contains(@class, 'page-head')]")
+    visit.reach("/try")
+    visit.give(heap / f"img-{COUNT:03}.png")
+    visit.see("//*[@class='try']//*[contains(@class, 'headline')]")
+    print(f"{visit.actions} actions, {visit.seconds} s; slowest question {slowest:.2f} s")
+    assert visit.actions < 80
+    assert complaints(browser) == []
+    assert requests_elsewhere(browser, running.address) == []
