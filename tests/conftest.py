@@ -127,6 +127,15 @@ def write_shapes(root: Path, count: int = 12, kinds: tuple[str, ...] = ("disc", 
     return root
 
 
+def write_digits(root: Path, digits: Dataset, count: int, *, folders: int = 3) -> Path:
+    """Write the first digits, dealt out to so many folders."""
+    for number in range(count):
+        path = root / f"{number % folders}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.asarray(digits.images[number, :, :, 0])).save(path)
+    return root
+
+
 @contextlib.contextmanager
 def without_drawing() -> Iterator[None]:
     """Train without figures and page, where nobody looks at them: they take most of the time."""

@@ -84,59 +84,24 @@ def write_run(
     return directory.path
 
 
-def copies(root: Path, run: Path, count: int, *, seed: int = 0) -> list[Path]:
-    """Fill a folder with runs that resemble one that is finished, each with figures of its own.
+def copies(root: Path, run: Path, count: int) -> list[Path]:
+    """Fill a folder with runs like one that is finished, which share what is large with it.
 
-    What is large is linked, not copied; what a run is listed by is written anew. Of twenty, one
-    failed and one was stopped.
+    Each has an accuracy of its own, some a name; of twenty, one failed and one was stopped.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    random = np.random.default_rng(seed)
-    source = RunDirectory(run)
-    recipe, report, status = (
-        json.loads(file.read_text(encoding="utf-8"))
-        for file in (source.recipe, source.report, source.status)
-    )
-    part = report["split"]
+    report = json.loads(RunDirectory(run).report.read_text(encoding="utf-8"))
     made = []
     for number in range(count):
         directory = RunDirectory(root / f"2026-11-{1 + number % 28:02d}-{run.name}-{number:03d}")
-        anew = shutil.ignore_patterns(
-            "recipe.json", "report.json", "status.json", "history.jsonl", "notes.json", ".lock"
-        )
+        anew = shutil.ignore_patterns("report.json", "status.json", "notes.json", ".lock")
         shutil.copytree(run, directory.path, ignore=anew, copy_function=os.link)
-        accuracy = float(random.uniform(0.6, 0.99))
-        figures = report["figures"][part] | {
-            "accuracy": accuracy, "low": accuracy - 0.01, "high": accuracy + 0.01,
-        }  # fmt: skip
-        seconds = {"train": float(random.uniform(5, 4000))}
-        _plain(directory.report, report | {
-            "figures": report["figures"] | {part: figures},
-            "seconds": report["seconds"] | seconds,
-        })  # fmt: skip
-        _plain(directory.recipe, recipe)
-        epochs = int(random.integers(3, 40))
-        curve = accuracy * (1 - 0.6 * np.exp(-np.arange(1, epochs + 1) / 4))
-        event = {"epochs": epochs, "step": 1, "best": True, "learning_rate": 0.01}
-        event |= {"images_per_second": 9000.0, "seconds": seconds["train"] / epochs}
-        lines = [
-            event | {"epoch": epoch, "val_accuracy": each, "val_loss": 1 - each,
-                     "train_accuracy": each, "train_loss": 1 - each}
-            for epoch, each in enumerate(curve.tolist(), 1)
-        ]  # fmt: skip
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        directory.history.write_text(text, encoding="utf-8")
-        state = {7: "failed", 13: "stopped"}.get(number % 20, "done")
-        cause = {"failed": "the disk is full", "stopped": "Ctrl-C"}.get(state)
-        started = status["started"] - 3600.0 * number
-        _plain(directory.status, status | {"state": state, "cause": cause, "started": started})
+        accuracy = 0.6 + 0.39 * number / count
+        bounds = {"accuracy": accuracy, "low": accuracy - 0.01, "high": accuracy + 0.01}
+        figures = report["figures"] | {report["split"]: report["figures"][report["split"]] | bounds}
+        write_json(directory.report, report | {"figures": figures})
+        state: Any = {7: "failed", 13: "stopped"}.get(number % 20, "done")
+        directory.set_status(state, cause=None if state == "done" else "the disk is full")
         if number % 3 == 0:
-            note = {"name": f"Trial {number}", "note": f"With rate {random.uniform(0, 1):.3f}"}
-            _plain(directory.notes, note)
+            directory.write_notes(name=f"Trial {number}", note="With another rate")
         made.append(directory.path)
     return made
-
-
-def _plain(file: Path, content: Any) -> None:
-    """Write JSON without waiting for the disk, which thousands of times takes minutes."""
-    file.write_text(json.dumps(content), encoding="utf-8")

@@ -73,10 +73,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(*words: str | Path, files: int | None = None, folder: Path) -> Iterator[Server]:
+def serving(*words: str | Path, folder: Path) -> Iterator[Server]:
     """Run `opsin serve` with these words on a port that is free."""
-    limited = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"] if files else []
-    command = [*limited, *START, *map(str, words), "--port", "0", "--json"]
+    command = [*START, *map(str, words), "--port", "0", "--json"]
     with (folder / "stderr").open("w+b") as errors:
         process = subprocess.Popen(
             command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
@@ -212,7 +211,3 @@ def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
     while not what():
         assert time.monotonic() < until, "it did not come to hold"
         time.sleep(0.02)
-
-
-def kill(process: int) -> None:
-    os.kill(process, signal.SIGKILL)

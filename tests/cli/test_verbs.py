@@ -38,3 +38,18 @@ def test_one_process_tells_an_error(
     assert bool(said) == speaks
     if speaks:
         assert json.loads("{" + said)["error"]["message"] == "One of the 2 processes ended"
+
+
+def test_an_interrupted_verb_says_so_in_one_object(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def application(*_: object, **__: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(output, "DOCUMENT_BEGUN", threading.Event())
+    monkeypatch.setattr(sys, "argv", ["opsin", "data", "photos", "--json"])
+    monkeypatch.setattr(verbs, "_application", lambda _: application)
+    assert verbs.run() == 130
+    said = capsys.readouterr()
+    assert json.loads(said.out)["error"]["message"] == "Interrupted"
+    assert "opsin: Interrupted" in said.err

@@ -228,17 +228,6 @@ def test_a_run_judged_by_all_is_compared_on_the_test_images_of_another(
         opsin.compare(judged, optimistic)
 
 
-def test_a_run_without_a_size_is_not_the_smallest(make: Make) -> None:
-    runs = [make("a", 0.7), make("b", 0.7)]
-    file = runs[0] / "report.json"
-    report = json.loads(file.read_text(encoding="utf-8"))
-    report["file"]["bytes"] = None
-    file.write_text(json.dumps(report), encoding="utf-8")
-    found = opsin.compare(*runs)
-    assert [row.bytes for row in found.runs] == [None, 5000]
-    assert [row.best for row in found.runs] == [[], []]
-
-
 def test_sizes_are_compared_by_name_where_the_source_names_its_test_part(
     make: Make, tmp_path: Path
 ) -> None:
@@ -404,17 +393,3 @@ def test_both_are_judged_by_the_corrected_labels(
         (note,) = found.notes
         assert f"before is judged by the corrected labels: 13 of the {count:,} test labels" in note
         assert found.pairs[0].better is None
-
-
-def test_corrections_that_contradict_each_other_are_refused(
-    make: Make, digits: Dataset, relabelled: tuple[Dataset, list[int]], tmp_path: Path
-) -> None:
-    corrected, rows = relabelled
-    one = make("one", 0.9, corrected)
-    text = (tmp_path / "labels.csv").read_text(encoding="utf-8").splitlines()
-    digest = text[1].partition(",")[0]
-    third = digits.classes[(digits.labels[rows[0]] + 2) % 10]
-    (tmp_path / "labels.csv").write_text(f"digest,label\n{digest},{third}\n", encoding="utf-8")
-    other = make("other", 0.9, opsin.load("digits", labels=tmp_path / "labels.csv"))
-    with pytest.raises(RunError, match=r"1 of the .* no corrections tell"):
-        opsin.compare(one, other)

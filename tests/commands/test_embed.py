@@ -27,16 +27,6 @@ from opsin.data.cache import digest_rows
 from tests.conftest import Cli, Notes, only_json, shape_image
 
 
-class Interrupting(Notes):
-    def __init__(self, after: int) -> None:
-        super().__init__()
-        self.after = after
-
-    def advance(self, done: int, **figures: float) -> None:
-        if done >= self.after:
-            raise KeyboardInterrupt
-
-
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     asked: list[int] = []
@@ -143,7 +133,7 @@ def test_a_stopped_command_resumes(
     plain = arrays_of(opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz").out)
     assert [path.name for path in tmp_path.glob("*a.npz*")] == ["a.npz"]
     monkeypatch.setattr("opsin.commands.embed._BATCH", 5)
-    out, watch = tmp_path / "b.npz", Interrupting(after=12)
+    out, watch = tmp_path / "b.npz", Notes(interrupt_at=12)
     with pytest.raises(KeyboardInterrupt):
         opsin.embed(shapes, backbone=backbone, out=out, watcher=watch)
     assert "12 images are done and kept" in watch.notes[-1]

@@ -240,16 +240,3 @@ def test_one_number_is_the_second_of_two_classes(tmp_path: Path) -> None:
     found = run.classifier().predict(pixels)
     assert found.probabilities["yes"] == pytest.approx(share, abs=1e-5)
     assert [row.name for row in run.classifier().metadata.layers] == ["flatten", "one"]
-
-
-@pytest.mark.torch
-def test_its_network_is_a_module_of_pytorch(digits_file: Path, learnt: Any, tmp_path: Path) -> None:
-    import torch
-
-    run = opsin.import_model(
-        digits_file, classes=CLASSES, prepare="0..1", runs=tmp_path / "runs", quiet=True
-    )
-    images = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 1), np.uint8)
-    weight, bias = learnt
-    found = run.network()(torch.from_numpy(images)).numpy()
-    np.testing.assert_allclose(found, images.reshape(5, 64) / 255 @ weight + bias, atol=1e-4)

@@ -1,4 +1,4 @@
-"""What an inspection refuses, and the pages it writes to."""
+"""What an inspection refuses, the pages it writes to, and how a known image is named."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from PIL import Image
 
 import opsin
 from opsin.commands.inspect_model import Inspection
-from opsin.core.errors import ModelFileError
+from opsin.commands.known_images import known_images
+from opsin.core.errors import ImageError, ModelFileError, SourceError
 from opsin.data.dataset import Dataset
+from opsin.data.lazy_images import ReferenceSet
 from opsin.runtime.model_check import write_classifier
 
 
@@ -51,3 +53,44 @@ def test_a_network_that_ran_away_is_refused_in_a_line(nearest_mean: Path, tmp_pa
     write_classifier(file, model.SerializeToString())
     with pytest.raises(ModelFileError, match=r"weight in .* no finite numbers"):
         Inspection(file).weights()
+
+
+def known() -> ReferenceSet:
+    """Four images, one of which is called as another one's place is."""
+    return ReferenceSet(
+        images=np.zeros((4, 2, 2, 1), np.uint8), labels=np.arange(4),
+        names=["a.png", "test/0", "b.png", "c.png"], train=np.array([0, 1]), val=np.array([3]),
+        source="made", test=np.array([2]),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("a.png", 0), ("train/1", 1), ("val/0", 3), ("test/0", 1),  # its own name counts first
+        ("test/1", None), ("test/-1", None), ("test/²", None), ("test/", None), ("test", None),
+        ("other/0", None), ("", None),
+    ],
+)  # fmt: skip
+def test_names_and_places(name: str, row: int | None) -> None:
+    assert known().row_called(name) == row
+
+
+def test_a_file_without_a_run_asks_for_images_of_its_classes(
+    nearest_mean: Path, shapes: Path
+) -> None:
+    classifier = opsin.Classifier(nearest_mean)
+    with pytest.raises(SourceError, match="--data SOURCE"):
+        known_images(classifier)
+    with pytest.raises(SourceError, match="also has disc, square"):
+        known_images(classifier, [shapes])
+    given = known_images(classifier, ["digits"])
+    assert len(given.images) == 1797
+    assert sum(map(len, (given.train, given.val, given.test))) == 1797
+
+
+def test_a_name_that_nobody_knows(nearest_mean: Path) -> None:
+    look = Inspection(nearest_mean, data="digits")
+    assert look.actual(look.predict("test/3")) is not None
+    with pytest.raises(ImageError, match="by part and number"):
+        look.predict("tset/3")

@@ -16,7 +16,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import MovedError, RecipeError, RunError, SourceError
 from opsin.data.run_images import is_moved, load_run_images, recipe_of_run
 from tests.commands.export import shipped
-from tests.conftest import Cli, Notes, write_shapes
+from tests.conftest import Notes, write_shapes
 from tests.made_runs import answers_right, write_run
 
 
@@ -103,15 +103,6 @@ def trained(tmp_path: Path, shapes: Path) -> opsin.Run:
     run = opsin.train(shapes, model="mlp", epochs=1, runs=tmp_path / "runs", quiet=True)
     shapes.rename(tmp_path / "moved")
     return run
-
-
-@pytest.mark.torch
-def test_every_verb_names_the_option(cli: Cli, trained: opsin.Run, shapes: Path) -> None:
-    for verb, *words in (("report",), ("resume", "--epochs", "2"), ("inspect", "train/0"),
-                         ("inspect", "--layer", "head"), ("export",)):  # fmt: skip
-        done = cli(verb, trained.path, *words)
-        assert done.returncode == 1, done.stderr
-        assert str(shapes) in done.stderr and "--data NEW" in done.stderr
 
 
 @pytest.mark.torch

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,35 +18,24 @@ import opsin
 from opsin.commands.repeats import summarise
 from opsin.core.artifacts.records import Epoch
 from opsin.core.errors import RecipeError, StorageError
-from opsin.core.events import Watcher
 from opsin.core.storage import write_json
 from opsin.data.cache import short_digest
 from opsin.data.corrections import read_corrections
 from opsin.evaluation.intervals import wilson
-from tests.conftest import without_drawing
+from tests.conftest import Cli, Notes, only_json, without_drawing
 
 
-class AtRun(Watcher):
-    """Does something when a run of a series starts, or at its first epoch's end."""
+class AtRun(Notes):
+    """Does something once the first epoch of that run of a series has ended."""
 
-    def __init__(self, number: int) -> None:
-        self.number, self.now = number, False
-        self.facts: list[tuple[str, str]] = []
-
-    def fact(self, name: str, text: str) -> None:
-        self.facts.append((name, text))
-        if name in ("Repeat", "Fold"):
-            self.now = text.startswith(f"{self.number} of ")
-            if self.now:
-                self.started()
+    def __init__(self, number: int, do: Callable[[], object]) -> None:
+        super().__init__()
+        self.number, self.do = f"{number} of ", do
 
     def epoch(self, epoch: Epoch) -> None:
-        if self.now:
-            self.trained()
-
-    def started(self) -> None: ...
-
-    def trained(self) -> None: ...
+        if (self.facts.get("Repeat") or self.facts["Fold"]).startswith(self.number):
+            self.number = "done"
+            self.do()
 
 
 @pytest.fixture(scope="module")
@@ -86,24 +76,6 @@ def test_repeats_differ_in_their_seeds_only_and_are_averaged(repeats: opsin.Repe
     assert [row.accuracy for row in summary.runs] == accuracies
     assert all(row.low < row.accuracy < row.high for row in summary.runs)
     assert summary.pooled is None and not repeats.stopped
-
-
-@pytest.mark.slow
-@pytest.mark.torch
-def test_every_image_is_tested_once_and_pooled(folds: opsin.Repeats, digits: opsin.Dataset) -> None:
-    kept = [run.directory.load_arrays(run.directory.predictions) for run in folds.runs]
-    rows = np.concatenate([one["test_rows"] for one in kept])
-    assert sorted(rows) == list(range(len(digits)))
-    answers = np.concatenate([one["test_probabilities"] for one in kept]).argmax(axis=1)
-    correct = answers == digits.labels[rows]
-    pooled = folds.summary.pooled
-    assert pooled and pooled.images == len(digits)
-    assert pooled.accuracy == pytest.approx(correct.mean())
-    assert (pooled.low, pooled.high) == wilson(int(correct.sum()), len(digits))
-    for label, entry in enumerate(pooled.classes):
-        assert entry.recall == pytest.approx(correct[digits.labels[rows] == label].mean())
-    # The mean weighs folds of different sizes alike.
-    assert folds.accuracy == pytest.approx(np.mean([row.accuracy for row in folds.summary.runs]))
 
 
 @pytest.mark.torch
@@ -158,14 +130,9 @@ def test_runs_that_were_stopped_are_shown_and_not_averaged(
 @pytest.mark.torch
 @pytest.mark.skipif(os.name == "nt", reason="sends signals as a Unix terminal does")
 def test_ctrl_c_ends_the_run_in_hand_and_starts_no_other(tmp_path: Path) -> None:
-    class Interrupt(AtRun):
-        def trained(self) -> None:
-            if ("sent", "") not in self.facts:
-                self.facts.append(("sent", ""))
-                os.kill(os.getpid(), signal.SIGINT)
-
+    interrupt = AtRun(2, lambda: os.kill(os.getpid(), signal.SIGINT))
     found = opsin.train_folds("digits", folds=3, model="mlp", epochs=3, runs=tmp_path,
-                              watcher=Interrupt(2))  # fmt: skip
+                              watcher=interrupt)  # fmt: skip
     assert found.stopped
     assert [run.row()["state"] for run in found.runs] == ["done", "stopped"]
     assert found.summary.asked == 3
@@ -184,18 +151,14 @@ def test_an_error_is_raised_after_what_is_done_was_told(
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    class Fill(AtRun):
-        def started(self) -> None:
-            monkeypatch.setattr(os, "fsync", full)
-
-    watcher = Fill(2)
+    watcher = AtRun(2, lambda: monkeypatch.setattr(os, "fsync", full))
     with pytest.raises(StorageError, match="no space left on device"):
         opsin.train_repeats(digits, repeats=3, model="mlp", epochs=1, runs=tmp_path,
                             watcher=watcher)  # fmt: skip
     (file,) = tmp_path.glob("*-repeats.json")
     (row,) = json.loads(file.read_text(encoding="utf-8"))["runs"]
-    ((_, told),) = [fact for fact in watcher.facts if fact[0] == "Done"]
-    assert row["run"] in told and f"{row['accuracy']:.4f}" in told
+    assert row["run"] in watcher.facts["Done"]
+    assert f"{row['accuracy']:.4f}" in watcher.facts["Done"]
 
 
 @pytest.mark.torch
@@ -216,3 +179,29 @@ def test_impossible_series_leave_nothing(
     with pytest.raises(RecipeError, match=match):
         verb("digits", model="mlp", epochs=1, runs=tmp_path / "runs", quiet=True, **options)  # type: ignore[arg-type]
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.torch
+def test_the_command_prints_folds_as_one_object_and_repeats_as_a_table(
+    cli: Cli, tmp_path: Path
+) -> None:
+    words = ("train", "digits", "--model", "mlp", "--epochs", "2", "--classes", "0,1,2")
+    done = cli(*words, "--folds", "2", "--quiet", "--json")
+    found = only_json(done)
+    assert done.stderr == ""
+    labels = (tmp_path / found.pop("labels")).read_text(encoding="utf-8")
+    assert labels.startswith("digest,name,label,suggested,score\n")
+    assert json.loads((tmp_path / found.pop("file")).read_text(encoding="utf-8")) == found
+    assert [row["fold"] for row in found["runs"]] == ["1/2", "2/2"]
+    pooled = found["pooled"]
+    assert pooled["images"] == sum(row["images"] for row in found["runs"]) == 537
+    right = sum(round(row["accuracy"] * row["images"]) for row in found["runs"])
+    assert pooled["accuracy"] == pytest.approx(right / 537)
+    assert (pooled["low"], pooled["high"]) == pytest.approx(wilson(right, 537))
+    done = cli(*words, "--repeats", "2", "--seed", "7")
+    assert "2 of 2 · seed 8" in done.stderr
+    assert "standard deviation between seeds" in done.stdout
+    (file,) = (tmp_path / "runs").glob("*-repeats.json")
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    mean = f"{kept['mean']['accuracy']:.4f} ± {kept['deviation']['accuracy']:.4f}"
+    assert "Mean ± deviation" in done.stdout and mean in done.stdout

@@ -16,7 +16,6 @@ from opsin.core.errors import MissingExtraError, RecipeError
 from opsin.core.recipe import AUGMENTATIONS
 from opsin.data.dataset import Dataset
 from opsin.models.resolve import resolve
-from tests.conftest import Cli, only_json
 
 
 @pytest.mark.torch
@@ -39,21 +38,6 @@ def test_every_policy_is_drawn_and_is_the_one_that_training_uses(
 def test_an_impossible_request_is_refused_before_anything_is_read(options: dict[str, Any]) -> None:
     with pytest.raises(RecipeError):
         check_varying(**options)
-
-
-@pytest.mark.slow
-@pytest.mark.torch
-def test_a_policy_is_drawn_and_said_in_words(cli: Cli, shapes: Path, tmp_path: Path) -> None:
-    done = cli("data", shapes, "--augment", "photos", "--erase", "0.5", "--out", "look")
-    assert done.returncode == 0, done.stderr
-    assert "mirrored, moved by up to 2 pixels, a square of 12 × 12 put out (photos)" in done.stdout
-    assert str(Path("look", "augment.png")) in done.stdout
-    assert (tmp_path / "look" / "augment.png").stat().st_size > 5000
-
-    answer = only_json(cli("data", shapes, "--augment", "none", "--rotate", "20", "--json"))
-    assert answer["augment"]["words"] == "turned by up to 20°"
-    assert answer["augment"]["image"] == answer["figures"][-1]
-    assert (tmp_path / answer["figures"][-1]).is_file()
 
 
 def test_without_pytorch_the_error_says_what_to_install(

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from opsin.data.dataset import Dataset
+from tests.conftest import write_digits
 from tests.ray_cluster import RayCluster, why_not
 from tests.served import Server, serving
+
+#: Without these, the studio has no pages, or nobody to look at them.
+if not (find_spec("nicegui") and find_spec("selenium")):
+    collect_ignore_glob = ["test_studio_*.py"]
 
 if TYPE_CHECKING:  # both need Selenium
     from selenium import webdriver
@@ -67,10 +71,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
 @pytest.fixture(scope="session")
 def cluster_images(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> Path:
     """Many images in a folder for each class, and one file that is none."""
-    folder = tmp_path_factory.mktemp("images") / "photos"
-    for number in range(600):
-        path = folder / f"{number % 3}" / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.asarray(digits.images[number, :, :, 0])).save(path)
+    folder = write_digits(tmp_path_factory.mktemp("images") / "photos", digits, 600)
     (folder / "0" / "300.png").write_bytes(b"no image")
     return folder

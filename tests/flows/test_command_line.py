@@ -83,37 +83,6 @@ def test_a_training_prints_facts_epochs_and_classes(cli: Cli, tmp_path: Path) ->
     only_json(quiet)
 
 
-@pytest.mark.torch
-def test_a_recipe_file_gives_options_and_the_command_line_wins(cli: Cli, tmp_path: Path) -> None:
-    (tmp_path / "r.toml").write_text('model = "mlp"\nepochs = 3\nhidden = [7]\n')
-    done = only_json(cli("train", "digits", "--recipe", "r.toml", "--epochs", "1", "--json"))
-    recipe = json.loads((tmp_path / str(done["run"]) / "recipe.json").read_text())
-    assert recipe["training"]["epochs"] == 1
-    assert recipe["model"]["hidden"] == [7]
-    own = tmp_path / str(done["run"]) / "recipe.json"
-    again = only_json(cli("train", "digits", "--recipe", own, "--json"))
-    assert again["figures"] == done["figures"]
-
-
-def test_names_on_standard_input_and_several_images(
-    cli: Cli, tmp_path: Path, nearest_mean: Path, digits: Any
-) -> None:
-    names = []
-    for row in range(3):
-        names.append(tmp_path / f"{row}.png")
-        Image.fromarray(digits.images[row, :, :, 0]).save(names[-1])
-    many = only_json(cli("predict", nearest_mean, *names, "--json"))
-    labels = [entry["label"] for entry in many["predictions"]]
-    classifier = opsin.Classifier(nearest_mean)
-    assert labels == [classifier.predict(digits.images[row]).label for row in range(3)]
-    command = [sys.executable, "-m", "opsin", "predict", str(nearest_mean), "-", "--json"]
-    listed = "".join(f"{name}\n" for name in names).encode()
-    done = subprocess.run(command, input=listed, capture_output=True, check=True)
-    assert [entry["label"] for entry in json.loads(done.stdout)["predictions"]] == labels
-    assert cli("predict", nearest_mean, *names, "--plot", "p.png").returncode == 0
-    assert {path.name for path in tmp_path.glob("p-*.png")} == {"p-1.png", "p-2.png", "p-3.png"}
-
-
 def test_one_bad_image_among_good_ones(
     cli: Cli, tmp_path: Path, nearest_mean: Path, digits: Any
 ) -> None:
@@ -124,6 +93,8 @@ def test_one_bad_image_among_good_ones(
     content = only_json(done)
     assert (len(content["predictions"]), len(content["errors"])) == (1, 2)
     assert "bad.png" in done.stderr and "missing.png" in done.stderr
+    assert cli("predict", nearest_mean, "good.png", "good.png", "--plot", "p.png").returncode == 0
+    assert {path.name for path in tmp_path.glob("p-*.png")} == {"p-1.png", "p-2.png"}
 
 
 def _mistakes(tmp_path: Path) -> None:
@@ -315,24 +286,3 @@ def test_a_training_begins_with_the_audit_in_one_line(cli: Cli, tmp_path: Path) 
     found = json.loads((run / "dataset.json").read_text(encoding="utf-8"))["findings"]
     assert found["exact-duplicates"] == 2
     assert "Images that are there more than once" in (run / "report.html").read_text("utf-8")
-
-
-def test_ctrl_c_while_reading_is_told_and_keeps_what_is_done(tmp_path: Path) -> None:
-    folder = write_shapes(tmp_path / "photos", count=2000, kinds=("disc", "square"))
-    command = [sys.executable, "-m", "opsin", "data", str(folder), "--no-draw", "--size", "400",
-               "--json"]  # fmt: skip
-    own = {**os.environ, "OPSIN_CACHE": str(tmp_path / "cache")}
-    with subprocess.Popen(command, env=own, text=True, cwd=tmp_path, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE) as process:  # fmt: skip
-        try:
-            while not list((tmp_path / "cache" / "decoded").glob("*/images-16.npy")):
-                assert process.poll() is None
-                time.sleep(0.02)
-            process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=60)
-        finally:
-            process.kill()
-    assert process.returncode == 130, err
-    assert json.loads(out)["error"]["message"] == "Interrupted"
-    assert "opsin: Interrupted" in err
-    assert "Traceback" not in err

@@ -20,7 +20,6 @@ from opsin.core.errors import ModelFileError, RunError
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from tests.backbones.small_networks import network
 from tests.conftest import Cli, cli_without
-from tests.variants import a_few
 
 CLASSES = ("0", "1", "2", "3", "8", "9")
 OPTIONS: dict[str, Any] = {
@@ -136,24 +135,6 @@ def test_another_network_in_its_place_is_refused(backbone: Path, tmp_path: Path)
     with pytest.raises(RunError, match="Train anew"):
         opsin.resume(run, epochs=9, quiet=True)
     assert opsin.resume(run, quiet=True).row()["state"] == "done"
-
-
-@pytest.mark.torch
-@pytest.mark.parametrize(
-    "form",
-    a_few(
-        [{"constants": True}, {"channels_last": True}, {"reshape": "shape"},
-         {"inside": "scaling", "bgr": True}, {"batch": 1, "reshape": "constant"}, {"head": "conv"}],
-        2,
-    ),
-)  # fmt: skip
-def test_other_forms_of_a_network_are_tuned_as_well(form: dict[str, Any], tmp_path: Path) -> None:
-    backbone = tmp_path / "form.onnx"
-    backbone.write_bytes(network(**form))
-    prepare = "0..255" if form.get("inside") else "-1..1"
-    run = tuned(backbone, tmp_path, epochs=2, classes=("0", "1", "2"), prepare=prepare)
-    assert (run.report.file.difference or 0) < 1e-4
-    assert len(run.history) == 2
 
 
 @pytest.mark.torch

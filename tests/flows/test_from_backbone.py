@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -76,20 +75,6 @@ def test_judged_by_all_it_says_how_sure_that_is_and_how_it_knows_the_unknown(
     assert "for a class left out (lowest: " in run.directory.page.read_text(encoding="utf-8")
 
 
-def test_a_second_training_computes_no_features(
-    shapes: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options: dict[str, Any] = {"backbone": backbone, "prepare": "0..1", "runs": tmp_path}
-    first = opsin.train(shapes, quiet=True, **options)
-
-    def refuse(*_: object) -> None:
-        raise AssertionError("features were computed again")
-
-    monkeypatch.setattr("opsin.backbones.features.Extractor.rows_of", refuse)
-    second = opsin.train(shapes, split_seed=3, head="logistic", quiet=True, **options)
-    assert first.recipe.model.name == second.recipe.model.name == "backbone"
-
-
 def test_of_many_images_only_the_last_features_are_computed(
     shapes: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,12 +85,3 @@ def test_of_many_images_only_the_last_features_are_computed(
     assert facts is not None and facts.at == ("flat",)
     kept = list((tmp_path / "cache" / "features").glob("*/about.json"))
     assert kept and all("16 numbers" in file.read_text() for file in kept)
-
-
-def test_what_is_missing_is_said_before_anything_is_read(
-    cli: Cli, backbone: Path, tmp_path: Path
-) -> None:
-    process = cli("train", "nowhere", "--from", backbone, "--json")
-    assert process.returncode == 1
-    assert "--prepare with one of imagenet, -1..1" in process.stderr + process.stdout
-    assert not (tmp_path / "runs").exists()

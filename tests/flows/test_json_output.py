@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 import opsin
+from tests.conftest import Cli, only_json, write_digits
 
 OPSIN = [sys.executable, "-W", "error", "-m", "opsin"]
 unix = pytest.mark.skipif(sys.platform == "win32", reason="sends signals, closes descriptors")
@@ -95,3 +97,20 @@ def test_closed_standard_streams_end_in_no_traceback(tmp_path: Path, closed: str
     done = subprocess.run(words, check=True, capture_output=True, cwd=tmp_path)
     assert done.stderr == b""
     assert done.stdout == (b"" if ">&- " in closed or closed == ">&-" else b'{"runs": []}\n')
+
+
+def test_a_torn_archive_leaves_one_whole_object(
+    cli: Cli, tmp_path: Path, nearest_mean: Path, digits: opsin.Dataset
+) -> None:
+    source = write_digits(tmp_path / "source", digits, 9)
+    with tarfile.open(tmp_path / "torn.tar", "w", format=tarfile.USTAR_FORMAT) as archive:
+        for path in sorted(source.rglob("*.png")):
+            archive.add(path, path.name)
+    content = (tmp_path / "torn.tar").read_bytes()
+    (tmp_path / "torn.tar").write_bytes(content[: 5 * 1024 - 500])
+    done = cli("predict", nearest_mean, "torn.tar", "--json")
+    only_json(done)
+    assert done.returncode == 1 and "cut short" in done.stdout
+    (tmp_path / "torn.tar").write_bytes(content[:100])
+    refused = only_json(cli("predict", nearest_mean, "torn.tar", "--json"))
+    assert "cut short" in refused["error"]["message"]

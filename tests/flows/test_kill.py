@@ -1,4 +1,4 @@
-"""Killed at any moment, a run can be listed, opened and resumed to the same end."""
+"""Killed at any moment, a training and a prediction go on to the same end."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import opsin
-from tests.conftest import Cli
+from tests.conftest import Cli, write_digits
 from tests.warm import Warm
 
-pytestmark = pytest.mark.torch
+torch = pytest.mark.torch
 
 TRAIN = ("train", "digits", "--model", "mlp", "--epochs", "2", "--batch-size", "256",
          "--checkpoint-every", "0", "--quiet")  # fmt: skip
@@ -30,6 +30,7 @@ def proved(run: opsin.Run) -> tuple[bytes, list[float], str]:
     )
 
 
+@torch
 @pytest.mark.slow
 @pytest.mark.timeout(5400)
 @pytest.mark.parametrize("count", [3, 300])
@@ -56,6 +57,7 @@ def test_killed_at_random_moments(count: int, warm: Warm, tmp_path: Path) -> Non
             assert proved(run) == reference
 
 
+@torch
 def test_a_full_disk_is_told_and_resumed_from(cli: Cli, cold_cli: Cli, tmp_path: Path) -> None:
     options = ["--model", "mlp", "--hidden", "512", "--epochs", "2"]
     full = cold_cli("train", "digits", *options, largest_file=200_000)
@@ -68,3 +70,32 @@ def test_a_full_disk_is_told_and_resumed_from(cli: Cli, cold_cli: Cli, tmp_path:
     done = cli("resume", run.path, "--quiet", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["training"]["epochs"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("count", [4, 200])
+def test_a_prediction_killed_at_random_moments_goes_on(
+    count: int, warm: Warm, tmp_path: Path, nearest_mean: Path, digits: opsin.Dataset
+) -> None:
+    write_digits(tmp_path / "source", digits, 1500)
+    words = ["predict", str(nearest_mean), "source", "--quiet", "--out"]
+    forms, usual = ("csv", "jsonl"), []
+    warm.run(["--version"], cwd=tmp_path)  # from now on, what is killed is the work
+    for form in forms:
+        began = time.perf_counter()
+        assert warm.run([*words, f"whole.{form}"], cwd=tmp_path).returncode == 0
+        usual.append(time.perf_counter() - began)
+    chance, stopped = random.Random(0), 0
+    for number in range(count):
+        out = f"{number}.{forms[number // 2 % 2]}"
+        for _ in range(1 + number % 2):
+            try:
+                warm.run([*words, out], cwd=tmp_path, timeout=chance.uniform(0, min(usual)))
+            except subprocess.TimeoutExpired:
+                stopped += 1
+        done = warm.run([*words, out], cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        whole = (tmp_path / "whole").with_suffix(Path(out).suffix)
+        assert (tmp_path / out).read_bytes() == whole.read_bytes()
+    assert stopped >= count / 4  # on a busy machine, others take longer

@@ -215,21 +215,6 @@ def test_trouble_in_the_middle_costs_nothing(
     assert (photos.parent / "answers.csv").read_bytes() == plain
 
 
-@pytest.mark.slow
-def test_a_store_that_cannot_be_written_keeps_the_answers(
-    cli: Cli, nearest_mean: Path, photos: Path, store: ObjectStore
-) -> None:
-    out = f"s3://{BUCKET}/answers.csv"
-    words = ("predict", nearest_mean, PHOTOS, "--out", out, "--json")
-    store.faults = [Fault("expired", method="PUT")]
-    assert f"credentials for {out} have expired" in failed(cli(*words))
-    assert store.keys("answers") == []
-    store.faults, store.asked = [], []
-    assert only_json(cli(*words))["resumed"] == 62
-    assert store.fetched("") == []
-    assert len(store.content("answers.csv").splitlines()) == 63
-
-
 @pytest.mark.parametrize("verb", a_few(["predict", "embed"], 1))
 def test_of_two_commands_on_one_object_the_second_is_refused(
     nearest_mean: Path, backbone: Path, photos: Path, store: ObjectStore, verb: str

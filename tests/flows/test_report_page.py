@@ -1,6 +1,8 @@
-"""The report in a real browser: whole, narrow and wide, by keyboard, and asking nobody."""
+"""Reports and inspections in a real browser: whole, narrow and wide, and asking nobody."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -86,3 +88,36 @@ def test_the_page_is_light_enough_to_send_and_report_json_has_its_figures(
     assert {each.name for each in report.deep.strangers or ()} >= {"blank", "noise", "text"}
     assert len(report.deep.map.points) == report.figures["test"].images
     assert finished.directory.card.read_text(encoding="utf-8").startswith("---\nlibrary_name:")
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Every kind of page, of a network with maps, in colour, with names that need care."""
+    pytest.importorskip("torch")
+    random = np.random.default_rng(0)
+    images = random.integers(0, 120, (300, 16, 16, 3), np.uint8)
+    labels = np.arange(300) % 3
+    images[labels == 1, 4:12, 4:12] += 100
+    images[labels == 2, :6] += 100
+    classes = ["a", "<img src=x onerror=alert(1)>, a very long class name indeed", "漢字"]
+    folder = tmp_path_factory.mktemp("runs")
+    np.savez(folder / "made up.npz", images=images, labels=labels, classes=np.array(classes))
+    with without_drawing():
+        run = opsin.train(folder / "made up.npz", model="resnet", hidden=(8, 16), epochs=2,
+                          runs=folder, quiet=True)  # fmt: skip
+    layer = "stage2.gelu"
+    found = [
+        opsin.inspect(run),
+        opsin.inspect(run, images[1], explain=True),
+        opsin.inspect(run, layers=[layer], ablate=True, label="漢字"),
+    ]
+    return [each.page for each in found if each.page is not None]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [1280, 400])
+def test_of_pages_of_an_inspection_nothing_is_cut_either(
+    pages: list[Path], browser: webdriver.Chrome, width: int
+) -> None:
+    for page in pages:
+        assert check_page(browser, page, width)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import http.client
 import io
 import json
+import signal
+import socket
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,13 +18,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from opsin.core.errors import RecipeError
+from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
+from opsin.server import ServerSettings, serve
 from tests.conftest import Cli
-from tests.served import Server, ask_all, encoded, image, request, wait_for
+from tests.data.test_formats import chunk, png
+from tests.served import Server, ask_all, encoded, image, load, request, serving, wait_for
 
 pytest.importorskip("fastapi")
 httpx = pytest.importorskip("httpx")
@@ -109,18 +118,6 @@ def client(server: Server) -> Iterator[Any]:
         yield opened
 
 
-def chunk(kind: bytes, content: bytes) -> bytes:
-    check = struct.pack(">I", zlib.crc32(kind + content))
-    return struct.pack(">I", len(content)) + kind + content + check
-
-
-def png(width: int, height: int, depth: int, colour: int, data: bytes) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
-    )
-
-
 def hostile() -> list[bytes]:
     good = encoded(np.arange(300, dtype=np.uint8).reshape(10, 10, 3))
     jpeg = encoded(np.arange(300, dtype=np.uint8).reshape(10, 10, 3), "JPEG")
@@ -138,9 +135,9 @@ def hostile() -> list[bytes]:
         # Bombs: 2^31 pixels a side, or 4 GB behind a few bytes.
         png(2**31 - 1, 2**31 - 1, 8, 2, b""),
         png(0, 0, 8, 2, b""),
-        png(40_000, 40_000, 1, 0, zlib.compress(bytes(5001 * 1000), 9)),
-        png(10, 10, 8, 2, zlib.compress(bytes(50_000_000), 9)),
-        png(10, 10, 3, 9, zlib.compress(bytes(400))),
+        png(40_000, 40_000, 1, 0, bytes(5001 * 1000)),
+        png(10, 10, 8, 2, bytes(50_000_000)),
+        png(10, 10, 3, 9, bytes(400)),
         good[:33] + chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(30_000_000), 9)) + good[33:],
         frames.getvalue(),
         frames.getvalue()[:-100],
@@ -179,3 +176,99 @@ def test_any_bytes_in_any_wrapping_get_an_answer(client: Any, data: st.DataObjec
     assert ("predictions" in body) == (reply.status_code == 200)
     if reply.status_code != 200:
         assert set(body["error"]) == {"kind", "message", "advice"}
+
+
+@pytest.mark.slow
+def test_every_operation_keeps_to_its_description(server: Server) -> None:
+    schemathesis = pytest.importorskip("schemathesis")
+    from schemathesis.checks import not_a_server_error
+    from schemathesis.generation import GenerationMode
+    from schemathesis.specs.openapi.checks import (
+        content_type_conformance,
+        response_schema_conformance,
+        status_code_conformance,
+    )
+
+    checks = [not_a_server_error, status_code_conformance, content_type_conformance,
+              response_schema_conformance]  # fmt: skip
+    schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+    served = {"model": "digits", "version": "1"}
+    operations = [result.ok() for result in schema.get_all_operations()]
+    assert len(operations) > 5
+    for operation in operations:
+        # What it should understand, about a model that is there and any other, and what it
+        # should refuse, where there is more than an address to get wrong.
+        strategy = operation.as_strategy()
+        if "{" in operation.path:
+            strategy |= operation.as_strategy(path_parameters=served)
+        if operation.body:
+            strategy |= operation.as_strategy(GenerationMode.NEGATIVE, path_parameters=served)
+
+        @given(case=strategy)
+        @settings(max_examples=8, suppress_health_check=list(HealthCheck))
+        def keeps(case: Any) -> None:
+            response = case.call(base_url=server.url, timeout=30)
+            case.validate_response(response, checks=checks)
+
+        keeps()
+
+
+def test_a_request_under_way_is_answered(
+    nearest_mean: Path, digits: Dataset, tmp_path: Path
+) -> None:
+    content = encoded(digits.images[0][:, :, 0])
+    with serving(f"digits={nearest_mean}", "--workers", "1", folder=tmp_path) as server:
+        ready, slow = (http.client.HTTPConnection("127.0.0.1", server.port, 20) for _ in range(2))
+        ready.request("GET", "/v2/health/ready")
+        assert ready.getresponse().read() == b'{"ready":true}'
+        slow.putrequest("POST", "/predict")
+        slow.putheader("Content-Type", "image/png")
+        slow.putheader("Content-Length", str(len(content)))
+        slow.endheaders(content[:20])
+        time.sleep(0.2)
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: "requests that were accepted are answered" in server.said())
+        wait_for(lambda: not listens(server.port))
+        slow.send(content[20:])
+        reply = slow.getresponse()
+        assert (reply.status, reply.headers["connection"]) == (200, "close")
+        assert b'"label":"0"' in reply.read()
+        assert server.process.wait(20) == 0
+        slow.close()
+        ready.close()
+        first, last = server.said().splitlines()[0], server.said().splitlines()[-1]
+        assert first.split(maxsplit=1) == ["Serves", "digits · 10 classes · 8×8 grey"]
+        assert last.split()[0] == "Stops"
+
+
+def listens(port: int) -> bool:
+    with contextlib.suppress(ConnectionError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
+
+
+def test_ctrl_c_and_a_port_in_use(nearest_mean: Path, tmp_path: Path) -> None:
+    with serving(nearest_mean, "--workers", "1", "--access-log", folder=tmp_path) as server:
+        server.figure("opsin_images_waiting")
+        assert server.said().splitlines()[-1].endswith('"GET /metrics HTTP/1.1" 200')
+        with pytest.raises(RecipeError) as caught:
+            serve({"second": nearest_mean}, ServerSettings(port=server.port, workers=1))
+        assert f"Port {server.port} of 127.0.0.1 is in use" in str(caught.value)
+        assert server.stop(signal.SIGINT) == 130
+        assert server.said().splitlines()[-1].split()[0] == "Stops"
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_does_not_wait_for_answers(nearest_mean: Path, tmp_path: Path) -> None:
+    # Ten minutes: far more than the test waits for the server's end.
+    words = ("--workers", "1", "--deadline", "600")
+    with serving(nearest_mean, *words, folder=tmp_path) as server:
+        half = socket.create_connection(("127.0.0.1", server.port))
+        half.sendall(request(server.port, image(2))[:-10])
+        with half, server.halted():
+            # More than its worker is given at once: the others wait.
+            with load(server.port, [request(server.port, image(1))], connections=64) as replies:
+                wait_for(lambda: server.figure("opsin_images_waiting") > 0)
+                assert server.stop(signal.SIGINT, signal.SIGINT) == 130
+            assert {each.status for each in replies} <= {0, 503}
+        assert "Traceback" not in server.said()

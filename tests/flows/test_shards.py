@@ -9,12 +9,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import opsin
-from tests.conftest import Cli, only_json
+from tests.conftest import Cli, only_json, write_digits
 from tests.documented import fenced
 from tests.variants import a_few
 
@@ -25,10 +23,7 @@ PAGE = (ROOT / "docs" / "how-to" / "many-machines.md").read_text(encoding="utf-8
 @pytest.fixture
 def folder(tmp_path: Path, digits: opsin.Dataset, nearest_mean: Path) -> Path:
     """What the page's commands find where they run: photos, a model, and the command itself."""
-    for number in range(60):
-        path = tmp_path / "photos" / f"{number % 3}" / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.asarray(digits.images[number, :, :, 0])).save(path)
+    write_digits(tmp_path / "photos", digits, 60)
     (tmp_path / "boots").symlink_to(nearest_mean)
     command = tmp_path / "bin" / "opsin"
     command.parent.mkdir()

@@ -7,9 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("nicegui")
-
 from PIL import Image
 
 from tests.firefox import firefox, needs_firefox

@@ -10,10 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("nicegui")
-pytest.importorskip("selenium")
-
 from PIL import Image
 from selenium import webdriver
 from selenium.common.exceptions import TimeoutException

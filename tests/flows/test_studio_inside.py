@@ -8,10 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("nicegui")
-pytest.importorskip("selenium")
-
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
@@ -103,16 +99,3 @@ def test_a_learner_looks_inside(running: StudioProcess, browser: webdriver.Chrom
     calm(running, browser)
     browser.refresh()
     until(browser, lambda: drawn(browser, ".maps img"))
-
-
-@pytest.mark.slow
-def test_heat_maps_say_whether_they_can_be_trusted(
-    running: StudioProcess, browser: webdriver.Chrome
-) -> None:
-    browser.get(page(running, "good"))
-    until(browser, lambda: one(browser, ".answer"))
-    press(browser, "Why this answer?")
-    until(browser, lambda: drawn(browser, ".heat img"), 60)
-    assert "check" in shown(browser) or "Not to be trusted" in shown(browser)
-    assert "training photographs most like it" in shown(browser)
-    calm(running, browser)

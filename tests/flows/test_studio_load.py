@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
-
-pytest.importorskip("nicegui")
-pytest.importorskip("selenium")
-
 from selenium import webdriver
 
 import opsin
@@ -24,8 +19,6 @@ pytestmark = [pytest.mark.torch, needs_chromium]
 RUNS = 500
 #: Bytes that the studio's process may hold.
 MOST = 500_000_000
-#: Seconds until a page stands still.
-MOST_SECONDS = 0.5
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +48,6 @@ def test_every_page_answers_and_memory_stays_small(
         memory[name] = running.memory()
         if complaints(browser) or "Opsin" not in shown(browser):
             faults[name] = shown(browser)[:300]
-    # A page that has been there stands in half a second, where nothing else is at work.
-    busy = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-    seconds = {name: usable(browser, running.address + path) for name, path in addresses.items()}
-    print({name: round(value, 2) for name, value in seconds.items()}, f"load {busy:.1f}")
-    slow = {name: value for name, value in seconds.items() if value > MOST_SECONDS * busy}
-    assert (faults, slow) == ({}, {})
+    assert faults == {}
     assert max(memory.values()) < MOST, memory
     assert "Traceback" not in running.said()

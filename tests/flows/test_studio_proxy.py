@@ -9,12 +9,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-pytest.importorskip("nicegui")
-pytest.importorskip("selenium")
-
 import httpx
+import pytest
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By

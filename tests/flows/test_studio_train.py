@@ -8,10 +8,6 @@ import re
 import signal
 
 import pytest
-
-pytest.importorskip("nicegui")
-pytest.importorskip("selenium")
-
 from selenium import webdriver
 from selenium.common.exceptions import ElementNotInteractableException
 from selenium.webdriver.common.by import By

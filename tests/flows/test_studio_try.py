@@ -6,10 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("nicegui")
-pytest.importorskip("selenium")
-
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.by import By
@@ -70,6 +66,19 @@ def named(browser: webdriver.Chrome, words: str) -> WebElement:
     return browser.find_element(By.XPATH, f"//*[{parts}][contains(normalize-space(.), '{words}')]")
 
 
+def correct(browser: webdriver.Chrome) -> None:
+    """Say that an answer is wrong, and which class is right."""
+    until(browser, lambda: named(browser, "That is wrong"))
+    named(browser, "That is wrong").click()
+    until(browser, lambda: named(browser, "It is 7").is_displayed())
+    named(browser, "It is 7").click()
+
+
+def look(browser: webdriver.Chrome) -> None:
+    named(browser, "Use the camera").click()
+    until(browser, lambda: "answers a second" in shown(browser))
+
+
 def gallery(browser: webdriver.Chrome) -> list[WebElement]:
     return browser.find_elements(By.CSS_SELECTOR, ".gallery-item")
 
@@ -92,9 +101,7 @@ def test_a_photograph_is_answered_explained_and_corrected(
 
     # It joins another class, which is taken back.
     home = running.folder / "home"
-    named(browser, "That is wrong").click()
-    until(browser, lambda: named(browser, "It is 7").is_displayed())
-    named(browser, "It is 7").click()
+    correct(browser)
     until(browser, lambda: "Added to your photographs of 7" in shown(browser))
     assert len(list(home.glob("sets/*/photos/*/7/0-*.png"))) == 1
     until(browser, lambda: "1 new photograph" in shown(browser))
@@ -146,19 +153,16 @@ def test_the_camera_is_answered_while_it_looks(running: StudioProcess, tmp_path:
         resize(browser, 1200)
         browser.get(page(running))
         until(browser, lambda: named(browser, "Use the camera"))
-        named(browser, "Use the camera").click()
-        until(browser, lambda: "answers a second" in shown(browser))
+        look(browser)
         assert len(browser.find_elements(By.CSS_SELECTOR, ".live .bars dt")) == 10
         named(browser, "Stop").click()
         until(browser, lambda: not browser.find_elements(By.TAG_NAME, "video"))
-        named(browser, "Use the camera").click()
-        until(browser, lambda: "answers a second" in shown(browser))
+        look(browser)
         # It is taken away.
         script = "document.querySelector('video').srcObject.getVideoTracks()[0].onended()"
         browser.execute_script(script)
         until(browser, lambda: "The camera is gone" in shown(browser))
-        named(browser, "Use the camera").click()
-        until(browser, lambda: "answers a second" in shown(browser))
+        look(browser)
         named(browser, "Keep this photograph").click()
         until(browser, lambda: "image=" in browser.current_url)
         until(browser, lambda: one(browser, ".bars"))
@@ -180,10 +184,7 @@ def test_a_training_with_a_correction_starts_once_and_knows_what_it_is_compared_
 ) -> None:
     browser.get(page(running, f"?run={opaque('second')}"))
     send(browser, running.folder / "new" / "1.png")
-    until(browser, lambda: named(browser, "That is wrong"))
-    named(browser, "That is wrong").click()
-    until(browser, lambda: named(browser, "It is 7").is_displayed())
-    named(browser, "It is 7").click()
+    correct(browser)
     until(browser, lambda: named(browser, "Train again"))
     named(browser, "Train again").click()
     until(browser, lambda: browser.current_url.endswith(f"/train?compare={opaque('second')}"))

@@ -6,10 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("nicegui")
-pytest.importorskip("selenium")
-
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import json
 import re
@@ -93,18 +92,6 @@ def test_faults_are_told_to_the_log_alone(
         assert reply.headers["x-content-type-options"] == "nosniff"
 
 
-def test_the_lifespan_starts_the_engine(nearest_mean: Path) -> None:
-    async def life() -> tuple[bool, bool, bool]:
-        engine = Engine({"digits": nearest_mean}, ServerSettings(workers=1))
-        app = Application(engine, ServerSettings())
-        before = engine.ready
-        async with app.router.lifespan_context(app):
-            during = engine.ready
-        return before, during, engine.ready
-
-    assert asyncio.run(life()) == (False, True, False)
-
-
 def test_the_description_is_whole(asks: Asks) -> None:
     schema = asks.get("/openapi.json").json()
     names = schema["components"]["schemas"]
@@ -164,21 +151,6 @@ def test_friends_pass_everywhere(guarded: Asks) -> None:
         answer = guarded.run(first_message(app, [HOST, BEARER], path=path, method=method))
         assert answer["status"] not in (401, 403, 405, 421), path
     assert any(isinstance(route, APIRoute) for route in app.routes)
-
-
-def test_what_replies_carry(guarded: Asks) -> None:
-    refused = guarded.get("/v1/models")
-    assert refused.status_code == 401
-    assert refused.headers["www-authenticate"].startswith("Basic ")
-    assert set(refused.json()["error"]) == {"kind", "message", "advice"}
-    answered = guarded.get("/v1/models", headers={"authorization": f"Bearer {TOKEN}"})
-    assert answered.status_code == 200
-    for reply in (refused, answered):
-        assert reply.headers["x-content-type-options"] == "nosniff"
-        assert reply.headers["cache-control"] == "no-store"
-        assert reply.headers["referrer-policy"] == "no-referrer"
-        assert "frame-ancestors 'none'" in reply.headers["content-security-policy"]
-        assert not [name for name in reply.headers if name.startswith("access-control")]
 
 
 def test_the_token_is_told_nowhere(guarded: Asks, caplog: pytest.LogCaptureFixture) -> None:

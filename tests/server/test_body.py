@@ -226,18 +226,6 @@ def test_forms_that_are_none(body: bytes) -> None:
             read(Pieces(body), f"multipart/form-data{boundary}", settings=ROOMY)
 
 
-@given(st.binary(max_size=200), st.sampled_from(
-    ["image/png", "application/json", "multipart/form-data; boundary=x", "multipart/form-data",
-     "", ";", "multipart/form-data; boundary=" + "x" * 300]))  # fmt: skip
-def test_any_body(content: bytes, kind: str) -> None:
-    for pieces in ([content], [bytes([byte]) for byte in content] or [b""]):
-        try:
-            uploads = read(Pieces(*pieces), kind)
-        except RequestError:
-            continue
-        assert uploads
-
-
 async def gone() -> dict[str, Any]:
     await asyncio.sleep(0.05)
     return {"type": "http.disconnect"}

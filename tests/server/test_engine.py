@@ -305,26 +305,6 @@ async def test_a_worker_that_is_stuck_is_replaced(
 
 
 @on_the_runner
-async def test_a_worker_that_cannot_start_is_tried_less_and_less_often(
-    nearest_mean: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(workers, "_LONGEST_PAUSE", 0.5)
-    tried: list[float] = []
-
-    def start(_: object) -> None:
-        tried.append(time.monotonic())
-        raise OSError
-
-    async with running({"m": nearest_mean}) as engine:
-        with monkeypatch.context() as broken:
-            broken.setattr(workers, "_start", start)
-            os.kill(pids(engine)[0], signal.SIGKILL)
-            await until(lambda: len(tried) == 4)
-        assert (np.diff(tried) >= [0.2, 0.4, 0.5]).all()
-        await until(lambda: engine.ready)
-
-
-@on_the_runner
 async def test_a_model_whose_answers_depend_on_the_batch_is_asked_one_by_one(
     tmp_path: Path,
 ) -> None:
@@ -520,21 +500,6 @@ def one(model: str = "m", size: int = 1, *, alone: bool = False) -> Entry:
 
 def queue(*entries: Entry) -> Queue:
     return Queue.fromkeys(entries)
-
-
-@pytest.mark.parametrize(
-    ("count", "among", "share"), [(10, 2, 5), (3, 2, 2), (1, 4, 1), (99, 2, 8)]
-)
-def test_what_waits_is_shared_out_evenly(count: int, among: int, share: int) -> None:
-    waiting = queue(*(one() for _ in range(count)))
-    assert len(next_batch(waiting, 8, among=among)) == share
-
-
-def test_a_batch_that_could_still_grow_is_left_to_grow() -> None:
-    waiting = queue(*(one() for _ in range(7)))
-    assert next_batch(waiting, 8, least=8) == []
-    waiting[one()] = None
-    assert len(next_batch(waiting, 8, least=8)) == 8
 
 
 def test_large_images_do_not_hold_up_each_other() -> None:

@@ -17,9 +17,8 @@ from PIL import Image
 from opsin.core.errors import ImageError, ModelFileError
 from opsin.runtime import providers
 from opsin.runtime.classifier import Classifier
-from opsin.server.worker import LoadedModel, answer, batch_invariant, load, prepare, size_of
-from tests.made_classifier import unsound_for_sevens
-from tests.server.made_engine import png, write_leaning
+from opsin.server.worker import batch_invariant, load, prepare, size_of
+from tests.server.made_engine import write_leaning
 
 
 @pytest.fixture
@@ -84,25 +83,6 @@ def test_only_the_cpu_is_asked_for_the_same_bits_in_any_batch(
         _, known = load(leaning, header | {"device": "auto"})
         assert (known["device"], known["batch_invariant"]) == (device, device != "cpu")
     assert [record.message[:30] for record in caplog.records] == ["openvino cannot be used (Speci"]
-
-
-def test_an_unsound_answer_costs_one_image(tmp_path: Path) -> None:
-    path = tmp_path / "theirs.onnx"
-    path.write_bytes(unsound_for_sevens())
-    model = LoadedModel(Classifier(path, threads=1))
-    steps = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
-    sent = [png(pixels) for pixels in (steps, np.full((8, 8), 7, np.uint8), steps.T)]
-    images = [[len(image), None, False, True, False] for image in sent]
-    reply, parts = answer(model, {"max_pixels": 64, "images": images}, b"".join(sent))
-    errors = [outcome.get("error", [None])[0] for outcome in reply["outcomes"]]
-    assert errors == [None, "ModelFileError", None]
-    assert reply["arrays"]["embedding"] == (2, 64)
-    rows = np.frombuffer(parts[0], np.float32).reshape(2, 3)
-    assert rows.sum(axis=1) == pytest.approx(1)
-    for image, arrays in ((sent[0], {"probabilities", "embedding", "heat"}), (sent[1], set())):
-        header = {"max_pixels": 64, "images": [[len(image), None, False, True, True]]}
-        reply, _ = answer(model, header, image)
-        assert set(reply["arrays"]) == arrays
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])

@@ -46,25 +46,10 @@ def rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
 
 
-class Watch(Notes):
-    def __init__(self, interrupt: bool = False) -> None:
-        super().__init__()
-        self.facts: dict[str, str] = {}
-        self.interrupt, self.last = interrupt, 0
-
-    def fact(self, name: str, text: str) -> None:
-        self.facts[name] = text
-
-    def advance(self, done: int, **figures: float) -> None:
-        self.last = done
-        if self.interrupt:
-            raise KeyboardInterrupt
-
-
 def test_each_image_is_a_row_and_answered_once(
     tmp_path: Path, nearest_mean: Path, images: Path, digits: opsin.Dataset
 ) -> None:
-    out, watch = tmp_path / "answers.jsonl", Watch()
+    out, watch = tmp_path / "answers.jsonl", Notes()
     done = classify(nearest_mean, images, out=out, top=3, watcher=watch)
     found = {row["image"]: row for row in rows(out)}
     assert len(found) == 21
@@ -78,13 +63,13 @@ def test_each_image_is_a_row_and_answered_once(
         ]
     assert found["broken.png"]["error"] == "no image of a known format"
     assert found["broken.png"]["answer"] is None
-    assert watch.last == 21
+    assert watch.done[-1] == 21
     assert (done.images, done.answered, done.unreadable, done.refused) == (21, 20, 1, 0)
     assert (done.resumed, done.left_out, sum(done.answers.values())) == (0, 0, 21)
 
     before = out.read_bytes()
     add(images, digits, range(20, 25))
-    watch = Watch()
+    watch = Notes()
     again = classify(nearest_mean, images, out=out, top=3, watcher=watch)
     assert (again.resumed, again.images, again.unreadable) == (21, 26, 1)
     assert watch.facts["Resumed"] == "21 images were done before"
@@ -98,7 +83,7 @@ def test_ctrl_c_keeps_what_is_done(
     monkeypatch.setattr("opsin.commands.predict.predict._BATCH", 8)
     whole, out = tmp_path / "whole.csv", tmp_path / "answers.csv"
     classify(nearest_mean, images, out=whole)
-    watch = Watch(interrupt=True)
+    watch = Notes(interrupt_at=1)
     with pytest.raises(KeyboardInterrupt):
         classify(nearest_mean, images, out=out, watcher=watch)
     assert watch.notes[-1] == "8 images are done and kept; the same command goes on there"
@@ -190,7 +175,7 @@ def test_images_are_sorted_and_taken_back(
 def test_sorted_images_are_not_found_again(
     tmp_path: Path, nearest_mean: Path, images: Path
 ) -> None:
-    folder, names, watch = tmp_path / "sorted", tmp_path / "names.csv", Watch()
+    folder, names, watch = tmp_path / "sorted", tmp_path / "names.csv", Notes()
     (images / "back").symlink_to(folder)
     done = classify(nearest_mean, images, sort_into=folder, follow_links=True)
     again = classify(nearest_mean, images, sort_into=folder, follow_links=True, watcher=watch)

@@ -197,26 +197,19 @@ def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("own_state")
 @pytest.mark.parametrize("by", WAYS)
-def test_a_full_disk_is_gone_on_from(tmp_path: Path, by: By) -> None:
+@pytest.mark.parametrize("go_on", [True, False])
+def test_what_a_full_disk_left_is_gone_on_from_and_taken_back(
+    tmp_path: Path, by: By, go_on: bool
+) -> None:
     source, folder = write_source(tmp_path / "source", 90), tmp_path / "sorted"
     before = contents(source)
     on_a_full_disk(lambda: work(source, folder, by))
     assert is_torn(folder / SORTED)
     assert 0 < len(contents(folder)) < 90
-    work(source, folder, by)
-    check_sorted(source, folder, before, by)
-    on_a_full_disk(lambda: undo(folder), limit=4000)
-    assert undo(folder).left == ()
-    assert contents(source) == before
-
-
-@pytest.mark.usefixtures("own_state")
-@pytest.mark.parametrize("by", WAYS)
-def test_what_a_full_disk_left_can_be_taken_back(tmp_path: Path, by: By) -> None:
-    source, folder = write_source(tmp_path / "source", 90), tmp_path / "sorted"
-    before = contents(source)
-    on_a_full_disk(lambda: work(source, folder, by))
-    assert is_torn(folder / SORTED)
+    if go_on:
+        work(source, folder, by)
+        check_sorted(source, folder, before, by)
+        on_a_full_disk(lambda: undo(folder), limit=4000)
     assert undo(folder).left == ()
     assert (contents(source), folder.exists()) == (before, False)
 

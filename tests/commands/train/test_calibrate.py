@@ -1,22 +1,30 @@
-"""A run's file is calibrated on validation images and refuses what it never saw."""
+"""A run's file is calibrated on validation images alone, for a mix, and refuses strangers."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 import opsin
+from opsin.commands.train.calibrate import assumed_mix, try_views
+from opsin.core.errors import RecipeError
+from opsin.core.events import SILENT
+from opsin.core.metadata import Views
+from opsin.data.dataset import Dataset
 from opsin.evaluation.out_of_distribution import strange_images
-from opsin.runtime.prediction import CANNOT_TELL, NONE_OF_THESE
+from opsin.runtime.classifier import Classifier
+from opsin.runtime.prediction import CANNOT_TELL, NONE_OF_THESE, Answers
 from tests.conftest import Cli, only_json
 
-pytestmark = pytest.mark.torch
 
-
+@pytest.mark.torch
 def test_what_the_report_says_is_in_the_file(run: opsin.Run) -> None:
     metadata, report = run.classifier().metadata, run.report
     assert metadata.calibration and metadata.reject and report.calibration and report.reject
@@ -32,6 +40,7 @@ def test_what_the_report_says_is_in_the_file(run: opsin.Run) -> None:
     assert figures.uncalibrated.log_loss == pytest.approx(before, rel=0.05)
 
 
+@pytest.mark.torch
 def test_strange_images_are_refused_at_every_door_and_known_ones_seldom(
     run: opsin.Run, cli: Cli, tmp_path: Path
 ) -> None:
@@ -55,6 +64,7 @@ def test_strange_images_are_refused_at_every_door_and_known_ones_seldom(
     assert "none of these   looks unlike" in cli("predict", run.path, grey).stdout
 
 
+@pytest.mark.torch
 @pytest.mark.drawn
 def test_without_a_threshold_no_door_speaks_of_similarity(cli: Cli, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
@@ -83,3 +93,128 @@ def test_without_a_threshold_no_door_speaks_of_similarity(cli: Cli, tmp_path: Pa
     cli("report", small.path)
     assert "has no threshold" in small.directory.page.read_text("utf-8")
     assert "there is no threshold" in small.directory.card.read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def overlapping() -> Dataset:
+    return opsin.from_arrays(*tones(3000, 0.05, seed=0), ("ok", "bad"))
+
+
+def tones(count: int, rare: float, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return images whose tone is drawn from the Gaussian of their class."""
+    random = np.random.default_rng(seed)
+    labels = (random.random(count) < rare).astype(np.int64)
+    tone = 128 + 25 * random.normal(np.where(labels == 1, 0.72, -0.72))
+    noise = random.normal(0, 1, (count, 8, 8, 3))
+    return (tone[:, None, None, None] + noise).round().clip(0, 255).astype(np.uint8), labels
+
+
+BALANCES = [
+    {"model": "mlp", "epochs": 10, "balance": how} for how in ("none", "weights", "sampling")
+]
+CLASSICAL = [
+    {"model": "logistic"}, {"model": "forest", "trees": 50}, {"model": "knn", "neighbours": 50},
+    {"model": "svm"},
+]  # fmt: skip
+BACKBONE = [{"head": head} for head in ("auto", "nearest-mean", "logistic")]
+
+
+@pytest.mark.parametrize(("asked", "rare"), [("as-trained", 0.05), ("even", 0.5)])
+@pytest.mark.parametrize(
+    "options",
+    [*CLASSICAL, *(pytest.param(each, marks=pytest.mark.torch) for each in BALANCES), *BACKBONE],
+    ids=str,
+)
+def test_the_mix_that_is_stated_is_applied(
+    options: dict[str, Any], asked: str, rare: float, overlapping: Dataset, tmp_path: Path,
+    backbone: Path,
+) -> None:  # fmt: skip
+    """It is the one of the answers to images of that mix."""
+    if "head" in options:
+        options = {**options, "backbone": backbone, "prepare": "-1..1"}
+    run = opsin.train(overlapping, runs=tmp_path, quiet=True, class_mix=asked, **options)
+    file = run.classifier()
+    assert file.metadata.class_mix is not None
+    assert file.metadata.class_mix == run.report.class_mix
+    assert file.metadata.class_mix.assumed[1] == pytest.approx(rare, abs=0.01)
+    images, labels = tones(4000, rare, seed=1)
+    found = file.probabilities(images)
+    assert found[:, 1].mean() == pytest.approx(rare, abs=min(0.2, rare / 2))
+    if asked == "as-trained":  # 0.951 by the Gaussians themselves
+        assert (found.argmax(axis=1) == labels).mean() > 0.94
+
+
+def test_an_even_mix_is_one_step_of_bayes_from_that_of_the_training_images(
+    overlapping: Dataset, tmp_path: Path
+) -> None:
+    plain, even = (
+        opsin.train(overlapping, model="logistic", class_mix=mix, runs=tmp_path, quiet=True)
+        .classifier() for mix in ("as-trained", "even")
+    )  # fmt: skip
+    images, mix = tones(60, 0.5, seed=1)[0], even.metadata.class_mix
+    assert mix is not None
+    expected = plain.probabilities(images) * np.array(mix.assumed) / np.array(mix.learnt)
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(even.probabilities(images), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[1, 2]", '{"0": 1, "1": 1}', '{"0": 1, "1": 1, "7": 0}',
+     '{"0": 1, "1": 1, "7": 1, "8": 1}', '{"0": 1, "1": 1, "7": "many"}'],
+)  # fmt: skip
+def test_a_file_that_says_something_else_is_refused(content: str, tmp_path: Path) -> None:
+    digits, shares = opsin.load("digits", classes=("0", "1", "7")), tmp_path / "mix.json"
+    shares.write_text(content)
+    with pytest.raises(RecipeError, match=r"shares? above 0"):
+        assumed_mix(str(shares), digits)
+    with pytest.raises(RecipeError, match="no JSON of"):
+        assumed_mix("evn", digits)
+
+
+def test_validation_images_of_another_mix_do_not_move_the_temperature(tmp_path: Path) -> None:
+    uneven, even = tones(2000, 0.05, seed=0), tones(800, 0.5, seed=1)
+    images, labels = np.concatenate([uneven[0], even[0]]), np.concatenate([uneven[1], even[1]])
+    data = opsin.from_arrays(images, labels, ("ok", "bad"))
+    rows = np.arange(len(labels))
+    split = replace(data.split, train=rows[:2000], val=rows[2000:2400], test=rows[2400:])
+    run = opsin.train(replace(data, split=split), model="logistic", runs=tmp_path, quiet=True)
+    calibration = run.classifier().metadata.calibration
+    assert calibration is not None
+    assert calibration.temperature == pytest.approx(1, abs=0.2)
+
+
+def answered(classifier: Classifier, dataset: Dataset) -> Answers:
+    return Answers(classifier.probabilities(dataset.images[dataset.split.val]), None)
+
+
+def test_views_that_put_more_wrong_are_not_used(nearest_mean: Path, digits: Dataset) -> None:
+    classifier = Classifier(nearest_mean)
+    alone = answered(classifier, digits)
+    found = try_views(classifier, alone, digits, Views(flip=True, shift=1), SILENT)
+    assert (found.images, found.helped) == (len(digits.split.val), False)
+    assert found.lost > found.gained
+    labels, images = digits.labels[digits.split.val], digits.images[digits.split.val]
+    mean = alone.probabilities + classifier.probabilities(images[:, :, ::-1])
+    gained = (mean.argmax(axis=1) == labels).sum()
+    assert found.gained - found.lost == gained - (alone.probabilities.argmax(1) == labels).sum()
+
+
+def test_views_that_put_more_right_beyond_chance_are_used(
+    nearest_mean: Path, digits: Dataset
+) -> None:
+    classifier = Classifier(nearest_mean)
+    # As if each image alone were told by a coin: anything is better.
+    unsure = Answers(np.roll(answered(classifier, digits).probabilities, 1, axis=1), None)
+    found = try_views(classifier, unsure, digits, Views(flip=True, shift=0), SILENT)
+    assert found.gained > found.lost
+    assert found.helped
+    assert "help this classifier on its" in found.words
+
+
+@pytest.mark.parametrize("shift", [0, 2])
+def test_what_was_not_varied_is_not_tried(nearest_mean: Path, digits: Dataset, shift: int) -> None:
+    classifier = Classifier(nearest_mean)
+    validation = answered(classifier, digits)
+    found = try_views(classifier, validation, digits, Views(flip=False, shift=shift), SILENT)
+    assert (found.images, found.helped) == (0, False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
 
@@ -59,23 +58,6 @@ def test_images_that_are_judged_are_kept_until_all_are(directory: RunDirectory) 
         0: True,
         2: True,
     }
-
-
-def test_it_is_written_at_most_once_a_second(
-    directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = [100.0]
-    monkeypatch.setattr("opsin.commands.train.recorder.time.monotonic", lambda: now[0])
-    shown: list[float] = []
-    with recorded(directory, Watcher()) as recorder:
-        monkeypatch.setattr(directory, "show_progress", lambda **_: shown.append(now[0]))
-        recorder.begin("1/1", 1_000, "images")
-        for done in range(1_000):
-            now[0] += 0.01
-            recorder.advance(done)
-            recorder.doing("a training step")
-    assert len(shown) == 10
-    assert min(after - before for before, after in itertools.pairwise(shown)) >= 1.0
 
 
 def test_a_full_disk_does_not_end_the_work_for_a_sign_of_life(directory: RunDirectory) -> None:

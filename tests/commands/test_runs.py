@@ -1,16 +1,19 @@
-"""The table of runs names them as people did."""
+"""The table of runs names them as people did, and a run's history is a frame."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
 from opsin.cli.runs import runs
+from opsin.commands.runs import History
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RecipeError, RunError
 from opsin.core.storage import write_json
+from tests.made_epochs import made_epoch
 
 
 @pytest.fixture
@@ -37,3 +40,23 @@ def test_a_name_needs_its_run(tmp_path: Path) -> None:
         runs(name="Boots")
     with pytest.raises(RunError, match="does not exist"):
         runs(tmp_path / "none", name="Boots")
+
+
+def test_a_frame_has_a_row_for_each_epoch() -> None:
+    pd = pytest.importorskip("pandas")
+    history = History(
+        [
+            made_epoch(1, norms={"conv1": 2.0}, val_accuracy=0.25),
+            made_epoch(2, norms={"conv1": 2.5}, val_loss=math.nan, learning_rate=1e-4),
+            made_epoch(3, norms={"conv1": 2.5, "head": 1.0}, best=False),
+        ]
+    )
+    frame = history.frame()
+    assert isinstance(frame, pd.DataFrame)
+    assert (frame.index.name, frame.index.tolist()) == ("epoch", [1, 2, 3])
+    assert frame.val_accuracy.tolist() == [0.25, 0.5, 0.5]
+    assert frame.val_loss.isna().tolist() == [False, True, False]
+    assert frame["norms.conv1"].tolist() == [2.0, 2.5, 2.5]
+    assert math.isnan(frame["norms.head"][1])
+    assert frame.best.dtype == bool
+    assert list(History().frame().columns) == list(frame.columns[:-2])
