@@ -237,7 +237,7 @@ def _groups_of(
         group = np.zeros(len(of), np.int64)
         for label, found in enumerate(groups_of(points, every, number)):
             group[found.rows] = label
-        several = len(np.unique(group[some])) > 1
+        several = len(np.unique(group[some])) > 1 and np.bincount(group).min() > 1
         return float(silhouette_score(points[some], group[some])) if several else -1.0
 
     found = groups_of(points, every, max(_GROUPS, key=apart))
