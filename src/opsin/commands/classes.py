@@ -6,10 +6,9 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import numpy as np
-from pydantic import BaseModel, PlainSerializer
 
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -30,36 +29,12 @@ from opsin.data.image_tree import is_run
 from opsin.data.lazy_images import subset
 from opsin.data.run_images import recipe_of_run
 from opsin.data.spelling import nfc
+from opsin.report.class_change import ClassChange, ClassGroup
 
 # Groups that a class is offered in, images of a group on the sheet, and images that tell how many.
 _GROUPS, _SHOWN, _TOLD = (2, 3, 4), 5, 2_000
 #: The network that tells images of a class apart.
 NETWORK: Final = "efficientnet-lite2"
-
-
-class ClassGroup(BaseModel, frozen=True):
-    """Images of a class that are alike, the most typical first."""
-
-    images: int
-    names: tuple[str, ...]
-
-
-class ClassChange(BaseModel, frozen=True):
-    """The result of `change_classes`.
-
-    Args:
-        labels: The table, or ``None`` where groups are only shown.
-        classes: The classes now.
-        groups: The groups of the class that is split.
-        sheet: Their contact sheet.
-        command: What trains on the classes now.
-    """
-
-    labels: Annotated[Path | None, PlainSerializer(lambda path: path and str(path))]
-    classes: tuple[str, ...]
-    groups: tuple[ClassGroup, ...] = ()
-    sheet: Annotated[Path | None, PlainSerializer(lambda path: path and str(path))] = None
-    command: str = ""
 
 
 @checked

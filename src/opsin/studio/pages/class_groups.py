@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from nicegui import ui
 
-from opsin.commands.classes import ClassChange
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.format import counted
+from opsin.report.class_change import ClassChange
 from opsin.studio.datasets.album import Album
 from opsin.studio.jobs.queue import JobAction
 from opsin.studio.ui import kit

@@ -14,6 +14,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import SourceError, StorageError
 from opsin.core.format import counted
 from opsin.core.storage import write_bytes
+from opsin.data.corrections import read_corrections
 from opsin.data.run_images import has_no_images, pair_up, recipe_of_run
 from opsin.data.sources.named import NAMES
 from opsin.studio.datasets.album import (
@@ -140,12 +141,18 @@ class Albums:
                 "The photographs of this classifier lie in several places",
                 "Put them into one folder, then add it: More, Add from.",
             )
+        table = directory.corrections
+        if table.is_file() and any(row.class_ for row in read_corrections(table)):
+            raise SourceError(
+                "This classifier learnt from other classes than its folder has",
+                "Change them where you did: opsin data.",
+            )
         with acting():  # images that its people see anyway
             added = self._sets.add_source(recipe.source)
         with self._sets.lock(added.id):
             path = self._sets.corrections_path(added.id)
-            if directory.corrections.is_file() and not path.exists():
-                write_bytes(path, directory.corrections.read_bytes())
+            if table.is_file() and not path.exists():
+                write_bytes(path, table.read_bytes())
         return added
 
     async def album_of_run(self, run_id: str) -> tuple[Album, NDArray[np.int64]]:
