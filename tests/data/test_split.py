@@ -229,7 +229,7 @@ CODES = {"train": TRAIN, "val": VAL, "test": TEST}
 
 
 @given(
-    sizes=st.lists(st.integers(5, 60), min_size=2, max_size=4),
+    sizes=st.lists(st.integers(9, 60), min_size=2, max_size=4),
     more=st.lists(st.integers(0, 60), min_size=4, max_size=4),
     gone=st.integers(0, 5),
     together=st.sampled_from([1, 4]),
