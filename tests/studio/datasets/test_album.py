@@ -513,6 +513,20 @@ def test_only_the_change_that_was_meant_is_undone(studio: Studio) -> None:
     assert window.counts() == {"disc": 4, "square": 4}
 
 
+def test_an_earlier_change_of_files_is_taken_back_where_that_is_asked_for(studio: Studio) -> None:
+    window = Window(studio, made_here(studio))
+    mine = window.done(lambda albums, album: albums.move(album, [0], "square"))
+    window.done(lambda albums, album: albums.move(album, [1], "square"))
+    assert window.counts() == {"disc": 2, "square": 6}
+    back = window.done(lambda albums, album: albums.undo(album.dataset.id, mine.when, earlier=True))
+    assert (back.text, window.counts()) == (
+        "1 photograph moved to square",
+        {"disc": 3, "square": 5},
+    )
+    assert window.undo() == "Undid: 1 photograph moved to square"  # it is a change, too
+    assert window.counts() == {"disc": 2, "square": 6}
+
+
 @pytest.mark.parametrize("changed", ["files", "labels"])
 @pytest.mark.parametrize("new", ["", "block"])
 def test_a_class_that_others_changed_since_is_not_removed(

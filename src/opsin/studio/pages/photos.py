@@ -355,6 +355,10 @@ class _Photos:
         self._to.clear()
         with self._to:
             class_select(self.album.classes if number else (), self._move)
+            if number == 1 and self._active and self.album.can_add:
+                of = self.album.contents.tokens[self._active.photos[self._active.gallery.chosen[0]]]
+                like = address(self._id, "sort", view="like", of=of)
+                kit.link_button("Find like this", like, kind="quiet").props("dense")
 
     def open(self, column: _Column, at: int) -> None:
         """Show a photograph large, with keys for its class."""
