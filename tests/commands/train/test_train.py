@@ -246,7 +246,7 @@ def fails(*_: Any, **__: Any) -> Any:
     "failing",
     [
         {"run_figures.draw_reliability": "the figure calibration", "model_card": "the model card"},
-        {"save": "the figure confusion"},
+        {"svg_of": "the figure calibration"},
     ],
     ids=" and ".join,
 )
@@ -261,7 +261,7 @@ def test_a_failing_figure_costs_that_figure(
     for name in failing.values():
         assert any(f"{name} could not be made" in note and "no ink" in note for note in notes.notes)
     missing = run.directory.page.read_text("utf-8").count("This figure could not be drawn.")
-    assert missing > 1 if "save" in failing else missing == 1
+    assert missing > 1 if "svg_of" in failing else missing == 1
     assert run.directory.card.is_file() == ("model_card" not in failing)
     assert run.classifier().predict(np.zeros((8, 8), np.uint8)).label
 
