@@ -11,11 +11,14 @@ import sys
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -24,18 +27,26 @@ from opsin.core.errors import ImageError
 from opsin.core.metadata import Preparation
 from opsin.data import images
 from opsin.data.dataset import Dataset
-from opsin.data.formats import FORMATS, open_header
+from opsin.data.formats import FORMATS, exif_orientation, open_header, orientation_of, plain
 from opsin.data.images import open_image
 from opsin.data.network_pixels import to_pixels
 from opsin.runtime.classifier import Classifier
 from tests.conftest import Cli, shape_image, write_shapes
-from tests.data.test_plain_headers import oriented
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
+
+
+def oriented(number: int, **more: Any) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = number
+    exif[0x010F] = "A camera"
+    for tag, value in more.items():
+        exif[int(tag[1:])] = value
+    return exif
 
 
 def gradient(height: int = 12, width: int = 18) -> NDArray[np.uint8]:
@@ -80,12 +91,15 @@ def with_alpha(mode: str) -> Image.Image:
     return Image.fromarray(pixels).convert(mode)
 
 
-def tiff(*entries: tuple[int, int, int], data: bytes = b"") -> bytes:
-    """Write a little-endian TIFF by hand from its entries: tag, type (3 short, 4 long), value."""
+def tiff(*entries: tuple[int, ...], data: bytes = b"") -> bytes:
+    """Write a little-endian TIFF of entries: tag, type (3 short, 4 long), value, and their number.
+
+    A value of -1 is the place of the data, -7 the sixth byte from there.
+    """
     start = 8 + 2 + 12 * len(entries) + 4
     body = b"".join(
-        struct.pack("<HHII", tag, kind, 1, start if value == -1 else value)
-        for tag, kind, value in entries
+        struct.pack("<HHII", tag, kind, *(more or [1]), start - 1 - value if value < 0 else value)
+        for tag, kind, value, *more in entries
     )
     return b"II*\0" + struct.pack("<IH", 8, len(entries)) + body + bytes(4) + data
 
@@ -357,3 +371,67 @@ def test_rarer_formats_are_read(kind: str, mode: str) -> None:
     read = np.asarray(open_image(content).convert("RGB")).astype(int)
     off = 20 if kind == "MPO" else 0  # JPEG, which blurs colours
     assert np.abs(read - np.asarray(original.convert("RGB"))).mean() <= off
+
+
+LIKE = Preparation(height=16, width=16, channels=3, resize="fit")
+
+
+def noisy(kind: str = "JPEG", size: tuple[int, int] = (40, 30), **options: Any) -> bytes:
+    noise = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    return encoded(Image.fromarray(noise), kind, **options)
+
+
+XMP = b'<rdf:Description tiff:Orientation="6"/>'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        noisy(), noisy(progressive=True), noisy(exif=oriented(6)),
+        noisy(exif=oriented(3), xmp=XMP, comment=b"of a boot", icc_profile=bytes(200_000)),
+        noisy("PNG"), noisy("PNG", exif=oriented(8), icc_profile=bytes(3000)),
+    ],
+)  # fmt: skip
+def test_what_cameras_and_editors_write_is_plain(content: bytes) -> None:
+    stated = plain(content)
+    assert stated is not None
+    assert (stated.width, stated.height) == (30, 40)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        noisy("WEBP"), noisy("GIF"), noisy(xmp=XMP), noisy(exif=oriented(6).tobytes()[:-9]),
+        noisy()[:300], noisy("PNG")[:-20], b"\xff\xd8" + b"\xff\xfe\0\2" * 100 + noisy()[2:],
+        b"\xff\xd8" + (b"\xff\xe1\0\x0aExif\0\0II" * 2) + noisy()[2:],
+    ],
+)  # fmt: skip
+def test_what_is_unusual_is_not(content: bytes) -> None:
+    assert plain(content) is None
+
+
+@given(damage=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=6))
+def test_an_orientation_is_that_which_pillow_finds(damage: list[tuple[int, int]]) -> None:
+    exif = bytearray(oriented(6, t256=40, t282=72.5, t306="2026").tobytes())
+    for place, value in damage:
+        exif[6 + place % (len(exif) - 6)] = value
+    stated = exif_orientation(bytes(exif[6:]))
+    image = Image.new("L", (2, 2))
+    image.info["exif"] = bytes(exif)
+    if stated is not None:
+        assert (stated if 1 <= stated <= 8 else 1) == orientation_of(image)
+
+
+@given(damage=st.lists(st.tuples(st.integers(0, 900), st.integers(0, 255)), max_size=3))
+def test_damaged_files_are_read_the_same_in_either_process(damage: list[tuple[int, int]]) -> None:
+    content = bytearray(noisy(exif=oriented(6), quality=30))
+    for place, value in damage:
+        content[place % len(content)] = value
+    here: list[bytes] = []
+    apart: list[bytes] = []
+    for kept, read in ((here, images.prepare), (apart, partial(images.prepare_here, match=False))):
+        try:
+            kept.append(read(bytes(content), LIKE, "x").pixels.tobytes())
+        except ImageError:
+            kept.append(b"refused")
+    assert apart in (here, [b"refused"])

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from opsin.core.metadata import Background, Preparation
-from tests.data.test_formats import chunk
+from tests.data.test_formats import chunk, tiff
 from tests.data.test_formats import png as png_of_rows
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs RLIMIT_AS")
@@ -131,14 +131,8 @@ def gif(*extensions: bytes) -> bytes:
     return b"".join((content[:start], *extensions, content[start:]))
 
 
-def tiff_of(*entries: tuple[int, int, int, int], data: bytes = b"") -> bytes:
-    """Write a TIFF: entries (tag, type, count, value), and data behind them."""
-    body = b"".join(struct.pack("<HHII", *entry) for entry in entries)
-    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(entries)) + body + bytes(4) + data
-
-
 _EXIF = b"Exif\0\0II*\0\x08\0\0\0"
-_GREY = ((256, 4, 1, 8), (257, 4, 1, 8), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1))
+_GREY = ((256, 4, 8), (257, 4, 8), (258, 3, 8), (259, 3, 1), (262, 3, 1))
 
 FILES: dict[str, Callable[[], bytes]] = {
     "JPEG of EXIF segments": lambda: jpeg(*[segment(0xE1, _EXIF + bytes(65_000))] * 700),
@@ -174,16 +168,16 @@ FILES: dict[str, Callable[[], bytes]] = {
     "PNM of bits as text": lambda: b"P1 7000 7000\n" + b"1" * 49_000_000,
     "BMP of short runs": lambda: bmp_of_runs(8000, 8000, b"\1\1" * 20_000_000),
     "BMP of jumps": lambda: bmp_of_runs(8000, 8000, b"\0\2\xff\xff" * 2_000_000),
-    "TIFF of long tags": lambda: tiff_of(
-        *_GREY, *[(40_000 + number, 2, 30_000_000, 8) for number in range(60)],
+    "TIFF of long tags": lambda: tiff(
+        *_GREY, *[(40_000 + number, 2, 8, 30_000_000) for number in range(60)],
         data=bytes(30_000_000),
     ),
-    "TIFF of many strips": lambda: tiff_of(
-        *_GREY, (273, 4, 12_000_000, 134), (278, 4, 1, 1), (279, 4, 12_000_000, 134),
+    "TIFF of many strips": lambda: tiff(
+        *_GREY, (273, 4, -1, 12_000_000), (278, 4, 1), (279, 4, -1, 12_000_000),
         data=bytes(48_000_000),
     ),
-    "TIFF of fractions": lambda: tiff_of(
-        *_GREY, (282, 5, 6_000_000, 134), (273, 4, 1, 8), data=b"\1\0\0\0" * 12_000_000
+    "TIFF of fractions": lambda: tiff(
+        *_GREY, (282, 5, -1, 6_000_000), (273, 4, 8), data=b"\1\0\0\0" * 12_000_000
     ),
 }  # fmt: skip
 

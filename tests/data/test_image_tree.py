@@ -72,14 +72,6 @@ def test_every_image_comes_exactly_once(places: set[tuple[str, ...]]) -> None:
         assert all(Path(p.path or "").samefile(root / p.name) for p in open_stream(root))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
-def test_names_that_are_no_unicode_come_through(tmp_path: Path) -> None:
-    Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png")).touch()
-    (image,) = open_stream(tmp_path)
-    assert os.fsencode(image.name) == b"caf\xe9.png"
-    assert Path(str(image.image)).is_file()
-
-
 def test_large_folders_come_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_tree, "SORTED", 3)
     names = [f"{folder}{number}.png" for folder in ("", "a/", "b/c/") for number in range(9)]

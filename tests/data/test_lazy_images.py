@@ -16,19 +16,6 @@ from opsin.data.lazy_images import decode_lazily, subset
 from tests.conftest import write_shapes
 
 LIKE = Preparation(height=20, width=24, channels=3, resize="fit")
-ROWS = st.one_of(
-    st.integers(-34, 33),
-    st.slices(34),
-    st.lists(st.integers(-34, 33), max_size=50).map(lambda rows: np.array(rows, np.int64)),
-    st.lists(st.booleans(), min_size=34, max_size=34).map(np.array),
-)
-
-
-@given(rows=ROWS)
-def test_rows_are_taken_as_from_an_array(rows: Any) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (34, 20, 24, 3), np.uint8)
-    lazy = decode_lazily(pixels, [str(row) for row in range(34)], LIKE)
-    assert np.array_equal(lazy[rows], pixels[rows])
 
 
 def test_an_image_that_is_gone_is_named(tmp_path: Path) -> None:

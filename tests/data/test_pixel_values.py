@@ -48,15 +48,12 @@ def tiff(pixels: Deep) -> bytes:
 
 def strip_tiff(content: bytes, side: int, bits: int, channels: int) -> bytes:
     """Write a TIFF of one strip, the lower byte first; Pillow writes neither of both."""
-    after = 8 + len(content)
-    entries = (
-        (256, 3, 1, side), (257, 3, 1, side), (258, 3, channels, after if channels == 3 else bits),
-        (259, 3, 1, 1), (262, 3, 1, 2 if channels == 3 else 1), (273, 4, 1, 8),
-        (277, 3, 1, channels), (278, 3, 1, side), (279, 4, 1, len(content)),
+    colour = channels == 3
+    return test_formats.tiff(
+        (256, 3, side), (257, 3, side), (258, 3, -1 if colour else bits, channels), (259, 3, 1),
+        (262, 3, 2 if colour else 1), (273, 4, -7), (277, 3, channels), (278, 3, side),
+        (279, 4, len(content)), data=struct.pack("<3H", bits, bits, bits) + content,
     )  # fmt: skip
-    directory = b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
-    head = struct.pack("<2sHI", b"II", 42, after + 6)
-    return head + content + struct.pack("<3HH", bits, bits, bits, len(entries)) + directory
 
 
 def colour_tiff(pixels: Deep) -> bytes:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from opsin.commands.predict.stream import open_streams
 from opsin.core.errors import RecipeError, SourceError
-from opsin.data.image_stream import ListedImage, Shard, whole_file
+from opsin.data.image_stream import ListedImage, Shard, shard_of_file
 
 
 @given(total=st.integers(0, 10**12), count=st.integers(1, 5000))
@@ -30,7 +30,7 @@ def test_shards_have_each_image_once_and_are_of_one_size(total: int, count: int)
 def test_a_shards_file_tells_of_which_file_it_is(number: int, more: int) -> None:
     shard = Shard(number, min(number + more, 999_999))
     out = Path("of") / "answers-00001-of-00002.parquet"
-    assert whole_file(shard.file(out)) == out
+    assert shard_of_file(shard.file(out)) == (out, shard)
     assert Shard.parse(str(shard)) == shard
 
 

@@ -13,7 +13,6 @@ pytest.importorskip("nicegui")
 
 from opsin.core.errors import OpsinError, SourceError
 from opsin.studio.context import Studio
-from opsin.studio.datasets.uploads import Uploads, UploadTooLarge
 from opsin.studio.jobs.queue import Queue, TooManyJobs
 from opsin.studio.people import NotAllowed, People, Role, acting
 from tests.conftest import write_shapes
@@ -133,13 +132,3 @@ def test_the_queue_has_room_for_everybody(tmp_path: Path) -> None:
         queue.add("train", "one more", ["x"])
     queue.add("look", "short ones have room", ["x"])
     assert len(Queue(tmp_path).jobs()) == 7
-
-
-def test_uploads_end_where_the_studio_may_keep_no_more(tmp_path: Path) -> None:
-    (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures" / "a.png").write_bytes(bytes(700))
-    uploads = Uploads(tmp_path, most_disk=1000)
-    uploads.append(KEY, 0, bytes(200))
-    with pytest.raises(UploadTooLarge, match="no room"):
-        uploads.append(KEY, 200, bytes(101))
-    assert uploads.append(KEY, 200, bytes(100)) == 300

@@ -24,8 +24,7 @@ from opsin.core.events import Watcher
 from opsin.core.format import plus_minus
 from opsin.core.storage import write_json
 from opsin.data.corrections import Correction, read_corrections, with_earlier, write_corrections
-from opsin.data.dataset import Dataset
-from opsin.data.folds import cut_into_folds
+from opsin.data.dataset import Dataset, cut_into_folds
 from opsin.data.run_images import read_images
 from opsin.models.resolve import resolve
 from opsin.report.terminal import for_people

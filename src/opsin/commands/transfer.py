@@ -265,7 +265,7 @@ def _images_of(dataset: Dataset) -> UnpreparedImages | None:
 
 def _file_name(image: object, name: str) -> str:
     if isinstance(image, str | StoredObject):
-        return image.name if isinstance(image, StoredObject) else Path(image).name
+        return image.address.name if isinstance(image, StoredObject) else Path(image).name
     base = name.rpartition("/")[2]
     image = content_of(image, name) if isinstance(image, PackedImage) else image
     if not isinstance(image, bytes):

@@ -10,8 +10,8 @@ import os
 import stat
 import zipfile
 from array import array
-from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from bisect import bisect_left, insort
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -80,8 +80,7 @@ def new_array(path: Path, dtype: type[np.generic] | np.dtype[Any], shape: tuple[
         try:
             os.posix_fallocate(file.fileno(), 0, end)
         except (OSError, AttributeError) as error:
-            cannot = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
-            if isinstance(error, OSError) and error.errno not in cannot:
+            if getattr(error, "errno", None) not in (None, errno.EINVAL, errno.EOPNOTSUPP):
                 raise
             for start in range(file.tell(), end, 1 << 22):
                 file.write(bytes(min(1 << 22, end - start)))
@@ -119,26 +118,14 @@ class DigestSet:
     def __init__(self) -> None:
         self._buckets = [array("Q") for _ in range(1 << (64 - _SHIFT))]
 
-    def __len__(self) -> int:
-        return sum(map(len, self._buckets))
-
-    def _place(self, digest: int) -> tuple[array[int], int, bool]:
+    def __contains__(self, digest: int) -> bool:
         bucket = self._buckets[digest >> _SHIFT]
         index = bisect_left(bucket, digest)
-        return bucket, index, index < len(bucket) and bucket[index] == digest
-
-    def __contains__(self, digest: int) -> bool:
-        return self._place(digest)[2]
+        return index < len(bucket) and bucket[index] == digest
 
     def add(self, digest: int) -> bool:
         """Add a digest; tell whether it is new."""
-        bucket, index, there = self._place(digest)
-        if not there:
-            bucket.insert(index, digest)
-        return not there
-
-    def update(self, digests: Iterable[int]) -> None:
-        """Add many digests."""
-        for digest in digests:
-            self._buckets[digest >> _SHIFT].append(digest)
-        self._buckets = [array("Q", sorted(set(bucket))) for bucket in self._buckets]
+        new = digest not in self
+        if new:
+            insort(self._buckets[digest >> _SHIFT], digest)
+        return new

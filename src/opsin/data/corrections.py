@@ -236,29 +236,29 @@ def classes_now(
         else:
             out = not new or (new == LEFT_OUT and LEFT_OUT not in now)
             now |= dict.fromkeys(here, None if out else row.label)
+            now.setdefault(old, now[here[0]])  # rows about images may say it
     return now
 
 
 def _images_of(
     rows: Sequence[Correction], decoded: Decoded, *, trust_names: bool
 ) -> list[list[int] | None]:
-    """Return the images that each row matches; ``None`` for a row without any."""
     digests, names = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
     for image, digest in enumerate(digest_names(decoded.digests)):
         digests[digest].append(image)
         names[nfc(as_written(decoded.names[image]))].append(image)
     unreadable = {nfc(as_written(name)) for name, _ in decoded.unreadable}
-    matches: list[list[int] | None] = []
-    for row in rows:
+
+    def match(row: Correction) -> list[int] | None:
         same, named = digests.get(row.digest, []), names.get(nfc(row.name), [])
         if same:
-            matches.append(sorted({*same} & {*named}) or same)
-        elif named and (not row.digest or (trust_names and not row.name.isdigit())):
-            # Other pixels under the same name are another image, and numbers may have moved.
-            matches.append(named)
-        else:
-            matches.append([] if nfc(row.name) in unreadable else None)
-    return matches
+            return sorted({*same} & {*named}) or same
+        # Other pixels under the same name are another image, and numbers may have moved.
+        if named and (not row.digest or (trust_names and not row.name.isdigit())):
+            return named
+        return [] if nfc(row.name) in unreadable else None
+
+    return list(map(match, rows))
 
 
 def _wanted_labels(

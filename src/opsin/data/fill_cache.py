@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import itertools
 import math
-import os
 import shutil
 import time
 from collections import deque
@@ -29,6 +28,7 @@ from opsin.core.errors import ImageError, SourceError, StorageError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
 from opsin.core.metadata import Bits, Preparation
+from opsin.core.platform import sync
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import exclusive, storage_errors
 from opsin.data import cache, formats, sources
@@ -176,14 +176,11 @@ def _decode(
     remote: RemoteReader | None,
 ) -> Decoded:  # fmt: skip
     preparation, folder = choose_preparation(contents, recipe), _folder_of(key, recipe.bits)
-
-    def wait() -> None:
-        watcher.note("another Opsin is reading the same images; waiting for it to finish")
+    waiting = "another Opsin is reading the same images; waiting for it to finish"
 
     def filled(preparation: Preparation) -> _Store:
         store = _Store(folder, len(contents), preparation.shape, preparation.bits or 16)
-        with contextlib.closing(store):
-            _fill(store, contents, preparation, watcher, remote)
+        _fill(store, contents, preparation, watcher, remote)
         return store
 
     for lock in folder.parent.glob("*.lock"):  # unfinished sets go after a week
@@ -194,7 +191,10 @@ def _decode(
                 with filelock.FileLock(lock, timeout=0):
                     shutil.rmtree(old)
     elsewhere = "set OPSIN_CACHE to another folder"
-    with storage_errors(folder, elsewhere), exclusive(folder.with_suffix(".lock"), wait):
+    with (
+        storage_errors(folder, elsewhere),
+        exclusive(folder.with_suffix(".lock"), lambda: watcher.note(waiting)),
+    ):
         # Another process may have done the work meanwhile.
         decoded = look_up(key, recipe)
         if decoded is None:
@@ -204,10 +204,16 @@ def _decode(
             deepest = int(store.rows["depth"].max())
             bits = bits_needed((1 << deepest) - 1)
             if recipe.bits is None and deepest and store.bits != bits:
-                first, store = store, filled(preparation.model_copy(update={"bits": bits}))
-                for file in folder.glob(f"*-{first.bits}.*"):
+                first, store = store.bits, filled(preparation.model_copy(update={"bits": bits}))
+                for file in folder.glob(f"*-{first}.*"):
                     file.unlink()
-            _complete(store, contents)
+            depths, counts = np.unique(store.rows["depth"], return_counts=True)
+            reasons = sorted(store.reasons.items())
+            write_facts(
+                folder, contents, arrays={}, assumed=store.bits,
+                depths={str(d): int(n) for d, n in zip(depths, counts, strict=True) if d},
+                unreadable=[(str(contents.names[row]), why) for row, why in reasons],
+            )  # fmt: skip
             decoded = look_up(key, recipe)
     if decoded is None:
         problem = f"The cache at {cache.cache_root()} does not keep what is written there"
@@ -228,27 +234,23 @@ class _Store:
     """A set that is being decoded; an earlier process's rows are reused if they fit."""
 
     def __init__(self, folder: Path, count: int, shape: tuple[int, int, int], bits: Bits) -> None:
-        self.folder, self.count, self.shape, self.bits = folder, count, shape, bits
+        self.count, self.shape, self.bits = count, shape, bits
         #: Why images cannot be read, by their rows.
         self.reasons: dict[int, str] = {}
         self._unsaved: list[_Chunk] = []
+        files = {name: folder / f"{name}-{bits}.npy" for name in ("rows", "images")}
         arrays = {"rows": (_ROW, (count,)), "images": (np.dtype(np.uint8), (count, *shape))}
-        files = {name: folder / f"{name}-{bits}.npy" for name in arrays}
-        try:
-            if not all(_holds(files[name], *wanted) for name, wanted in arrays.items()):
-                raise ValueError("arrays of another shape")
-            self.rows = np.load(files["rows"], allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+        self._images = files["images"]
+        if not all(_holds(file, *arrays[name]) for name, file in files.items()):
             folder.mkdir(parents=True, exist_ok=True)
             try:
-                for name, wanted in arrays.items():
-                    cache.new_array(files[name], *wanted)
+                for name, file in files.items():
+                    cache.new_array(file, *arrays[name])
             except OSError:
                 # Free the space that was allocated already.
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
-            self.rows = np.zeros(count, _ROW)
-        self._files = {name: file.open("r+b") for name, file in files.items()}
+        self.rows = _mapped(files["rows"])
 
     def pending(self, step: int) -> list[range]:
         """Return the missing rows, in pieces of at most ``step``."""
@@ -262,52 +264,31 @@ class _Store:
 
     def put(self, chunk: _Chunk) -> None:
         """Add a chunk; it counts as done after the next `save`."""
-        self._write("images", chunk.start, chunk.images)
+        # A map of its own: one for all would count as memory of this process.
+        _mapped(self._images)[chunk.start : chunk.start + len(chunk.images)] = chunk.images
         self._unsaved.append(chunk)
 
     def save(self) -> None:
         """Write all pixels to the disk, and only then mark their rows as done."""
         if self._unsaved:
-            self._sync("images")
+            sync(self._images)
             for chunk in self._unsaved:
                 self.rows[chunk.start : chunk.start + len(chunk.rows)] = chunk.rows
-                self._write("rows", chunk.start, chunk.rows)
                 self.reasons |= chunk.reasons
-            self._sync("rows")
+            self.rows.flush()
             self._unsaved.clear()
-
-    def _write(self, name: str, start: int, rows: NDArray[np.generic]) -> None:
-        file = self._files[name]
-        # A file's end is where its last row ends, whatever its header takes.
-        file.seek((start - self.count) * (rows.nbytes // len(rows)), os.SEEK_END)
-        file.write(rows.tobytes())
-
-    def _sync(self, name: str) -> None:
-        self._files[name].flush()
-        os.fsync(self._files[name].fileno())
-
-    def close(self) -> None:
-        """Close the files: some systems cannot remove an open one."""
-        for file in self._files.values():
-            with contextlib.suppress(OSError):
-                file.close()
 
 
 def _holds(file: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
-    # In its own function, so that the map is closed before the file is rewritten.
-    array = np.load(file, mmap_mode="r", allow_pickle=False)
-    whole = array.offset + array.nbytes == file.stat().st_size
-    return bool(whole and array.dtype == dtype and array.shape == shape)
+    try:
+        array = _mapped(file)
+    except (OSError, ValueError, EOFError):
+        return False
+    return bool(array.dtype == dtype and array.shape == shape)
 
 
-def _complete(store: _Store, contents: LabelledImages) -> None:
-    """Describe a set once all rows are done, so that `look_up` finds it."""
-    depths, counts = np.unique(store.rows["depth"], return_counts=True)
-    write_facts(
-        store.folder, contents, arrays={}, assumed=store.bits,
-        depths={str(d): int(n) for d, n in zip(depths, counts, strict=True) if d},
-        unreadable=[(str(contents.names[row]), why) for row, why in sorted(store.reasons.items())],
-    )  # fmt: skip
+def _mapped(file: Path) -> Any:
+    return np.load(file, mmap_mode="r+", allow_pickle=False)
 
 
 def rows_at_once(shape: Sequence[int]) -> int:

@@ -27,7 +27,7 @@ _NAMED: Final = re.compile(r"(?P<stem>.+)-(?P<number>\d{5,6})-of-(?P<count>\d{5,
 _AHEAD, _WAITING, _USUAL = 4 * CONNECTIONS, 32 << 20, 1 << 20
 
 #: A file, an object of a store, a file's bytes, or an array.
-Listed = str | StoredObject | bytes | NDArray[np.uint8]
+Listed = str | StoredObject | PackedImage | bytes | NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,17 @@ class ListedImage:
     @classmethod
     def at(cls, row: int, names: Sequence[str], images: Any) -> Self:
         """Return the image of a row, or with the problem of reading it."""
-        name, image = str(names[row]), images[row]
+        listed = cls(str(names[row]), images[row])
+        return listed.with_content() if isinstance(listed.image, PackedImage) else listed
+
+    def with_content(self) -> Self:
+        """Return it with the bytes of its file, or with the problem of reading them."""
+        if isinstance(self.image, np.ndarray):
+            return self
         try:
-            return cls(name, content_of(image, name) if isinstance(image, PackedImage) else image)
+            return replace(self, image=content_of(self.image, self.name))
         except ImageError as error:
-            return cls(name, b"", problem=error)
+            return replace(self, image=b"", problem=error)
 
     @property
     def path(self) -> str | None:
@@ -100,22 +106,12 @@ class Shard:
         return out.with_stem(f"{out.stem}-{self.number:05}-of-{self.count:05}")
 
 
-def named_shard(part: Path) -> Shard | None:
-    """Return the shard in a file's name, if any."""
+def shard_of_file(part: Path) -> tuple[Path, Shard] | None:
+    """Return the whole file of a shard's file and the shard, by its name; the reverse of `file`."""
     match = _NAMED.fullmatch(part.stem)
-    number, count = (int(match["number"]), int(match["count"])) if match else (0, 0)
-    return Shard(number, count) if 1 <= number <= count else None
-
-
-def whole_file(part: Path) -> Path | None:
-    """Return the whole file of a shard's file, by its name, if it is one."""
-    match = _NAMED.fullmatch(part.stem)
-    return None if match is None else part.with_stem(match["stem"])
-
-
-def counted_name(name: str) -> bytes:
-    """Encode a name for the fingerprint of a source's images."""
-    return name.encode("utf-8", "surrogatepass") + b"\0"
+    if match is None or not 1 <= int(match["number"]) <= int(match["count"]):
+        return None
+    return part.with_stem(match["stem"]), Shard(int(match["number"]), int(match["count"]))
 
 
 @dataclass(frozen=True)
@@ -131,7 +127,7 @@ class ShardInputs:
         """Count and hash names, or other identities of images, in order."""
         digest, images = hashlib.sha256(), 0
         for name in names:
-            digest.update(counted_name(name))
+            digest.update(name.encode("utf-8", "surrogatepass") + b"\0")
             images += 1
         return cls(shard, images, digest.hexdigest())
 
@@ -234,7 +230,7 @@ def cut_stream(stream: Stream, shard: Shard, again: Stream) -> Stream:
         for row, image in enumerate(named(again)):
             if row in rows:
                 yield image
-            digest.update(counted_name(image.name))
+            digest.update(image.name.encode("utf-8", "surrogatepass") + b"\0")
         if digest.hexdigest() != inputs.fingerprint:
             problem = f"Images of {stream.source} were added, removed or renamed meanwhile"
             raise SourceError(problem, "Begin anew with another file.")
@@ -257,7 +253,7 @@ def read_ahead(images: Iterable[ListedImage]) -> Generator[ListedImage]:
             future, cost = None, 0
             if isinstance(image.image, StoredObject) and image.problem is None:
                 pool = pool or ThreadPoolExecutor(CONNECTIONS, "opsin-store")
-                future = pool.submit(_with_content, image, image.image)
+                future = pool.submit(image.with_content)
                 cost = image.image.size if image.image.size >= 0 else _USUAL
             waiting.append((image, cost, future))
             held += cost
@@ -269,10 +265,3 @@ def read_ahead(images: Iterable[ListedImage]) -> Generator[ListedImage]:
     finally:
         if pool is not None:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _with_content(image: ListedImage, stored: StoredObject) -> ListedImage:
-    try:
-        return replace(image, image=content_of(stored, image.name))
-    except ImageError as error:
-        return replace(image, problem=error)

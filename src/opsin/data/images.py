@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import io
-import math
 import os
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -25,10 +22,9 @@ from opsin.core.metadata import Bits, Preparation
 from opsin.core.platform import cores
 from opsin.core.sandbox import Sandbox
 from opsin.data import formats, network_pixels
-from opsin.data.formats import MAX_BYTES, MAX_PIXELS
+from opsin.data.formats import MAX_BYTES, MAX_PIXELS, PlainFile, plain
 from opsin.data.network_pixels import Upright, lies_on_other_side
 from opsin.data.pixel_values import bits_needed, image_from_array, load_bytes
-from opsin.data.plain_headers import PlainFile, plain
 from opsin.stores.bucket import StoredObject
 
 if TYPE_CHECKING:
@@ -67,10 +63,6 @@ _LARGE, _one_large = 8_000_000, threading.RLock()
 _PIECE, _ROWS = 1 << 20, 8 << 20
 # Limits of the sandbox: a file costs less than five seconds in all, and below 512 MB.
 _SECONDS, _MEMORY = 3.0, 440 << 20
-# Files refused for time, memory or a crash: why, and when. The machine may have been busy, so an
-# entry expires after this many seconds; beyond the limit all are dropped.
-_REMEMBERED, _MOST = 300.0, 10_000
-_refused: dict[bytes, tuple[str, float]] = {}
 
 
 class _DamagedError(Exception):
@@ -116,20 +108,11 @@ def open_apart(
 
 
 def _ask(header: Header, content: bytes) -> tuple[Header, bytes]:
-    # A file is read more than once, but refused only once.
-    digest = hashlib.blake2b(content, digest_size=16).digest()
-    reason, since = _refused.get(digest, ("", -math.inf))
-    if time.monotonic() - since > _REMEMBERED:
-        try:
-            return _sandbox(os.getpid()).call(header, content)
-        except SandboxError as error:
-            reason = error.message
-        if len(_refused) >= _MOST:
-            _refused.clear()
-        _refused[digest] = reason, time.monotonic()
-    raise ImageError(
-        f"{header['name']}: {reason}", "Leave it out, or save it again with another program."
-    )
+    try:
+        return _sandbox(os.getpid()).call(header, content)
+    except SandboxError as error:
+        problem = f"{header['name']}: {error.message}"
+        raise ImageError(problem, "Leave it out, or save it again with another program.") from error
 
 
 @functools.cache

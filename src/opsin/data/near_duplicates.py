@@ -113,7 +113,7 @@ def find_near_duplicates(
         asker, other = pairs[block].T
         wanted = np.where(turned[block, None], _mirrored(spectra[other]), spectra[other])
         for crop in _FINE:
-            nearer = _distances(_spectra(grey[asker], crop), wanted)
+            nearer = 1 - np.einsum("nd,nd->n", _spectra(grey[asker], crop), wanted)
             away[block] = np.minimum(away[block], nearer)
     near = np.flatnonzero(away <= _RATIO * usual[pairs].min(axis=1))
     # The most alike first, and each pair once, in either direction.
@@ -140,7 +140,7 @@ def _candidates(
         asking = _spectra(grey, crop)
         asking = _mirrored(asking) if turned else asking
         for column in search.kneighbors(space.transform(asking), return_distance=False).T:
-            near = np.flatnonzero(_distances(asking, spectra[column]) <= usual)
+            near = np.flatnonzero(1 - np.einsum("nd,nd->n", asking, spectra[column]) <= usual)
             candidates.append(np.stack([near, column[near], np.full(len(near), turned)], axis=1))
         watcher.advance(number * len(grey))
     watcher.end()
@@ -203,8 +203,3 @@ def _mirrored(spectra: Floats) -> Floats:
     """Return the spectra of mirror images: odd frequencies across change their sign."""
     signs: Floats = (-1) ** (np.arange(1, _FREQUENCIES**2, dtype=np.float32) % _FREQUENCIES)
     return spectra * signs
-
-
-def _distances(ones: Floats, others: Floats) -> Floats:
-    distances: Floats = 1 - np.einsum("nd,nd->n", ones, others)
-    return distances

@@ -124,7 +124,8 @@ class _LabelWorker(Watcher):
     # Photographs to look through, each with words about it.
 
     def _thought(self, labelling: Labelling, class_: str) -> list[Header]:
-        return self._photos(labelling.thought_to_be(self._file.add_class(class_)))
+        label = next((one for one, name in self._spelt.items() if name == class_), "")
+        return self._photos(labelling.thought_to_be(label))
 
     def _like(self, labelling: Labelling, name: str) -> list[Header]:
         if name not in self._key_of:

@@ -20,8 +20,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, get_args
 
-from pydantic import HttpUrl, ValidationError
-
 from opsin.core.child_process import call_in_thread
 from opsin.core.errors import MissingExtraError, OpsinError, RecipeError, SourceError, StorageError
 from opsin.core.storage import atomic_file, storage_errors
@@ -45,7 +43,10 @@ AZURE_ACCOUNT: Final = "AZURE_STORAGE_ACCOUNT_NAME"
 UNKNOWN_SIZE: Final = -1
 # A `Path` turns two slashes into one.
 _ADDRESS: Final = re.compile(r"(s3|gs|az|abfss?):/{1,2}([^/]*)(?:/(.*))?", re.DOTALL)
-_ADDRESS_TEXT: Final = re.compile(r"((?![@?#\\])[!-~])+")
+# Others make obstore panic, or hold a login.
+_ENDPOINT: Final = re.compile(
+    r"https?://(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::(\d+))?(?:/[^@?#\\\s]*)?"
+)
 _BUCKET: Final = re.compile(r"[A-Za-z0-9$_][A-Za-z0-9._-]*")
 #: Concurrent requests; each takes some ten milliseconds.
 CONNECTIONS: Final = 16
@@ -144,9 +145,7 @@ class StoreAddress(os.PathLike[str]):
     def __str__(self) -> str:
         return f"{self.store}://{self.bucket}/{self.key}"
 
-    def __fspath__(self) -> str:
-        """Return it as the user writes it, for functions that take sources or paths."""
-        return str(self)
+    __fspath__ = __str__
 
     @property
     def name(self) -> str:
@@ -178,11 +177,6 @@ class StoredObject:
         """Its address."""
         return StoreAddress(self.bucket, self.key, self.store)
 
-    @property
-    def name(self) -> str:
-        """What follows the key's last slash."""
-        return self.address.name
-
 
 def open_bucket(where: StoreAddress | StoredObject) -> Bucket:
     """Return the bucket of an address, cached in the process; sends no request."""
@@ -205,13 +199,9 @@ class Bucket:
 
     def _connect(self, **timeouts: timedelta) -> Any:
         for variable in ADDRESSES[self.store]:
-            # At others, obstore would panic.
             written = os.environ.get(variable, "")
-            try:
-                sound = not written or bool(_ADDRESS_TEXT.fullmatch(written) and HttpUrl(written))
-            except ValidationError:
-                sound = False
-            if not sound:
+            match = _ENDPOINT.fullmatch(written)
+            if written and (match is None or int(match[1] or 0) > 65535):
                 raise SourceError(f"{variable} is no address like http://127.0.0.1:9000 (no login)")
         name = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore"}[self.store]
         kind: Any = getattr(self._obstore.store, name)
@@ -224,22 +214,20 @@ class Bucket:
         """Return the address of a key."""
         return StoreAddress(self.name, key, self.store)
 
-    def stored(self, key: str, size: int = UNKNOWN_SIZE, version: str = "") -> StoredObject:
+    def stored(self, key: str, size: int = UNKNOWN_SIZE, tag: str | None = None) -> StoredObject:
         """Return an object; by its key alone, without a lookup."""
-        return StoredObject(self.name, key, size, version, self.store)
+        # Azure's lists omit the quotation marks of an ETag.
+        return StoredObject(self.name, key, size, (tag or "").strip('"'), self.store)
 
     def _of(self, meta: ObjectMeta) -> StoredObject:
-        return self.stored(meta["path"], meta["size"], _version(meta["e_tag"]))
+        return self.stored(meta["path"], meta["size"], meta["e_tag"])
 
     def objects(self, folder: str = "") -> Iterator[StoredObject]:
         """Yield the objects whose keys begin with ``folder``, in the store's order."""
         with store_errors(self.address(folder)):
             pages = self._obstore.list(self._client, folder or None)
-        page: Any = True
-        while page:
-            with store_errors(self.address(folder)):
-                page = _wait_for(lambda: next(pages, None))
-            yield from (self._of(one) for one in page or () if one["path"].startswith(folder))
+            while page := _wait_for(lambda: next(pages, None)):
+                yield from (self._of(one) for one in page if one["path"].startswith(folder))
 
     def find(self, key: str) -> StoredObject | None:
         """Return the object of a key, if any."""
@@ -329,8 +317,7 @@ class Bucket:
                 raise self._obstore.exceptions.PreconditionError from error
             if self._of(there).version != replaces.version:
                 raise self._obstore.exceptions.PreconditionError
-            known = ("e_tag", "version")
-            mode = {name: there[name] for name in known if there[name] is not None}
+            mode = {name: there[name] for name in ("e_tag", "version") if there[name] is not None}
         # The answer comes only after the whole upload.
         client = self._connect(timeout=timedelta(seconds=PATIENCE + size / SLOWEST))
         with file.open("rb") as stream:
@@ -342,7 +329,7 @@ class Bucket:
                     use_multipart=False,
                 )
             )  # fmt: skip
-        return self.stored(key, size, _version(result["e_tag"]))
+        return self.stored(key, size, result["e_tag"])
 
     def sent(self, key: str, digest: str) -> StoredObject | None:
         """Return the object if `write` made it from content with this SHA-256."""
@@ -352,11 +339,6 @@ class Bucket:
 
 
 _opened = functools.lru_cache(maxsize=8)(lambda store, name, _settings: Bucket(store, name))
-
-
-def _version(tag: str | None) -> str:
-    """Return an ETag without quotation marks, which Azure's lists omit."""
-    return (tag or "").strip('"')
 
 
 def _wait_for(call: Callable[[], T]) -> T:

@@ -422,22 +422,6 @@ def test_a_list_of_more_members_than_a_file_holds_is_not_read(tmp_path: Path) ->
     refused(path, "more members than any honest one")
 
 
-FILES = {
-    "cat/2.png": b"b", "cat/1.png": b"a", "./deep/er/x.JPG": b"c", ".hidden.png": b"h",
-    "__MACOSX/cat/1.png": b"m", "notes.txt": b"n", "table.csv": b"path\n",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("suffix", KINDS)
-def test_each_kind_is_read_in_the_order_of_a_folder(tmp_path: Path, suffix: str) -> None:
-    stream = open_stream(pack(tmp_path / f"set{suffix}", FILES))
-    assert stream.kind == "archive"
-    assert [(p.name, p.image, p.path) for p in stream] == [
-        ("cat/1.png", b"a", None), ("cat/2.png", b"b", None), ("deep/er/x.JPG", b"c", None),
-    ]  # fmt: skip
-    assert {path.name for path in tmp_path.iterdir()} == {"cache", f"set{suffix}"}
-
-
 def test_a_member_too_large_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "MAX_BYTES", 1_000_000)
     path = pack(tmp_path / "a.zip", {"1.png": b"a", "2.png": bytes(3_000_000), "3.png": b"c"})

@@ -113,13 +113,10 @@ WHOLE = idx(np.zeros((4, 5, 4), np.uint8))
     ("content", "words"),
     [
         pytest.param(WHOLE[:-1], "another number of values than the 80 stated", id="cut"),
-        pytest.param(WHOLE + b"x", "another number of values", id="too long"),
-        pytest.param(WHOLE[:9], "impossible size", id="cut header"),
         pytest.param(b"", "no IDX header", id="empty"),
         pytest.param(b"\0\0\x0d\x03" + WHOLE[4:], "no IDX header of bytes", id="floats"),
         pytest.param(bytes((0, 0, 8, 3)) + b"\xff" * 12, "expands to more", id="huge"),
         pytest.param(bytes((0, 0, 8, 0)) + b"x", "impossible size", id="no dimensions"),
-        pytest.param(gzip.compress(WHOLE)[:-9], "idx3", id="cut gzip"),
         pytest.param(b"\x1f\x8b" + b"x" * 30, "idx3", id="damaged gzip"),
     ],
 )

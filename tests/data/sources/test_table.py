@@ -19,7 +19,6 @@ from opsin.core.recipe import DataRecipe
 from opsin.data import sources
 from opsin.data.dataset import load
 from opsin.data.sources import open_stream
-from opsin.data.sources import table as tables
 from opsin.data.sources.contents import LabelledImages
 from opsin.data.sources.rows import AllowedFolder, SourceRequest
 from opsin.data.sources.table import columns_of
@@ -80,16 +79,6 @@ def test_columns_have_other_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "code"),
-    [("Train", TRAIN), ("dev", VAL), ("EVAL", TEST), (" ", UNASSIGNED), ("train set", TRAIN),
-     ("hold-out", TEST), ("VALIDATION-SET", VAL)],
-)  # fmt: skip
-def test_parts_of_the_split_by_all_their_names(tmp_path: Path, written: str, code: int) -> None:
-    contents = open_table(table(tmp_path, f"path,label,split\na.png,cat,{written}\n"))
-    assert contents.source_parts.tolist() == [code]
-
-
-@pytest.mark.parametrize(
     ("content", "words"),
     [
         (b"", "has no column path and no column label"), (HEAD, "has no images with classes"),
@@ -143,16 +132,6 @@ def test_a_path_that_does_not_exist_is_unreadable(tmp_path: Path) -> None:
     rows = [f"{kind}/{row}.png,{kind}" for row in range(12) for kind in ("disc", "square")]
     path = table(tmp_path, "\n".join(["path,label", "", 'none.png,"disc"', *rows]))
     assert load(path).unreadable == [("none.png", "no such file or directory")]
-
-
-@pytest.mark.parametrize("size", [0, 1, 2, 3])
-def test_lines_end_alike_everywhere(
-    tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tables, "_LONGEST", 20 + size)
-    text = "".join(f"{row:03}\r\n{row:04}\r{row:05}\n\n" for row in range(40))
-    path = table(tmp_path, text)
-    assert list(tables._lines_of(path)) == text.splitlines(keepends=True)
 
 
 @pytest.mark.parametrize("name", ["../a.png", "/etc/passwd", "b/../../a.png", ".",

@@ -145,14 +145,6 @@ def test_classes_are_added_renamed_and_removed_without_losing_a_label(studio: St
     assert dict(zip(trained.classes, numbers.tolist(), strict=True)) == window.counts()
 
 
-@pytest.mark.parametrize("name", ["", "..", "a/b", ".hidden", "x" * 300, "nul\0"])
-def test_names_that_no_folder_can_have_are_refused(studio: Studio, name: str) -> None:
-    window = Window(studio, made_here(studio))
-    with pytest.raises(SourceError, match="class"):
-        window.do(lambda albums, album: albums.add_class(album.dataset.id, name))
-    assert window.counts() == {"disc": 4, "square": 4}
-
-
 def sent(studio: Studio, name: str, content: bytes, path: str = "") -> SentFile:
     key = f"{abs(hash((name, path))) % 16**16:016x}"
     studio.uploads.append(key, 0, content)
@@ -467,21 +459,6 @@ def test_a_photograph_that_was_tried_joins_a_class_once(studio: Studio) -> None:
     assert window.counts() == {"disc": 4, "square": 4}
 
 
-def test_what_labels_moved_comes_back_with_the_name_of_a_class(studio: Studio) -> None:
-    dataset = made_here(studio)
-    read(studio, dataset)
-    window = Window(studio, dataset)
-    chosen = window.album().of(0)[:2].tolist()
-    window.do(lambda albums, album: albums.move(album, chosen, "square"))
-    window.do(lambda albums, album: albums.change_class(album, "square", "block"))
-    assert window.counts() == {"block": 6, "disc": 2}
-    assert window.undo() == "Renamed square to block"
-    read(studio, dataset)
-    assert window.counts() == {"disc": 2, "square": 6}
-    assert window.undo() == "2 photographs moved to square"
-    assert window.counts() == {"disc": 4, "square": 4}
-
-
 def test_corrections_of_photographs_that_are_gone_hinder_no_training(studio: Studio) -> None:
     dataset = made_here(studio)
     read(studio, dataset)
@@ -536,6 +513,20 @@ def test_only_the_change_that_was_meant_is_undone(studio: Studio) -> None:
     assert window.counts() == {"disc": 4, "square": 4}
 
 
+def test_an_earlier_change_of_files_is_taken_back_where_that_is_asked_for(studio: Studio) -> None:
+    window = Window(studio, made_here(studio))
+    mine = window.done(lambda albums, album: albums.move(album, [0], "square"))
+    window.done(lambda albums, album: albums.move(album, [1], "square"))
+    assert window.counts() == {"disc": 2, "square": 6}
+    back = window.done(lambda albums, album: albums.undo(album.dataset.id, mine.when, earlier=True))
+    assert (back.text, window.counts()) == (
+        "1 photograph moved to square",
+        {"disc": 3, "square": 5},
+    )
+    assert window.undo() == "Undid: 1 photograph moved to square"  # it is a change, too
+    assert window.counts() == {"disc": 2, "square": 6}
+
+
 @pytest.mark.parametrize("changed", ["files", "labels"])
 @pytest.mark.parametrize("new", ["", "block"])
 def test_a_class_that_others_changed_since_is_not_removed(
@@ -553,3 +544,29 @@ def test_a_class_that_others_changed_since_is_not_removed(
     assert (sorted(root.rglob("*")), window.counts()) == (before, {"disc": 5, "square": 3})
     window.do(lambda albums, album: albums.change_class(album, "square", new))
     assert sum(window.counts().values()) == (8 if new else 5)
+
+
+def test_a_class_is_merged_into_another_and_comes_back(studio: Studio) -> None:
+    dataset = made_here(studio)
+    read(studio, dataset)
+    window, root = Window(studio, dataset), studio.sets.images_path(dataset.id)
+    window.do(lambda albums, album: albums.move(album, album.of(0)[:1].tolist(), "square"))
+    window.do(lambda albums, album: albums.change_class(album, "disc", into="square"))
+    assert window.album().counts == {"square": 8}
+    assert len(list((root / "square").iterdir())) == 8
+    assert not (root / "disc").exists()
+    assert window.undo()
+    assert window.counts() == {"disc": 3, "square": 5}
+
+
+def test_a_class_is_split_and_comes_back(studio: Studio) -> None:
+    dataset = made_here(studio)
+    read(studio, dataset)
+    window = Window(studio, dataset)
+    first, *others = window.album().of(0).tolist()
+    groups = {"star": [first], "square": others[:1]}
+    done = window.do(lambda albums, album: albums.split_class(album, groups))
+    assert done == "Split into star, square"
+    assert window.album().counts == {"disc": 2, "square": 5, "star": 1}
+    assert window.undo()
+    assert window.album().counts == {"disc": 4, "square": 4}

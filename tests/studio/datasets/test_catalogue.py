@@ -145,26 +145,6 @@ def test_a_removed_set_comes_back_after_a_late_write(
     assert sets.removed() == []
 
 
-def test_images_of_a_removed_set_go_and_come_with_it(sets: Library) -> None:
-    made = sets.new_empty([HOSTILE, " cat "], title=HOSTILE)
-    assert (made.title, made.made_here) == (HOSTILE, True)
-    assert sorted(path.name for path in sets.images_path(made.id).iterdir()) == [HOSTILE, "cat"]
-    assert sets.look(made.id) is None  # there is nothing to see
-    path = sets.images_path(made.id) / "cat" / "1.png"
-    path.write_bytes(png(shape_image("disc", 1)))
-    token = sets.remove(made.id)
-    sets.sweep()
-    assert not path.exists()
-    sets.restore(token)
-    sets.sweep(older=-1)
-    assert path.is_file()
-    sets.remove(made.id)
-    sets.sweep(older=-1)
-    assert not path.exists()
-    with pytest.raises(NotThere):
-        sets.restore(token)
-
-
 @pytest.mark.parametrize(
     "classes",
     [["cat", "  "], ["cat", "../dog"], ["cat", "a/b"], ["a", ".b"],

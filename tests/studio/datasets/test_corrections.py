@@ -125,18 +125,6 @@ def test_what_is_shown_is_what_training_does_after_any_steps(
         assert len(window.files.changes()) == len(states) - 1
 
 
-def test_many_windows_at_the_same_moment_lose_nothing(tmp_path: Path) -> None:
-    window = Window(tmp_path, opened(range(16), [0] * 16))
-    threads = [threading.Thread(target=window.put, args=([row], "bag")) for row in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    last = Window(tmp_path, window.here)
-    assert last.changed() == dict.fromkeys(range(8), "bag")
-    assert len(last.files.changes()) == 8
-
-
 def refuse(*_: object) -> None:
     raise StorageError("There is no room on the disk", "Make some.")
 

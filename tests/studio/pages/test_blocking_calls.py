@@ -26,7 +26,7 @@ def test_no_page_reads_the_disk_on_the_event_loop(
     sets = Library(tmp_path / "home", jobs)
     made = sets.new_empty(["cat", "dog"])
     pages = addresses("good", "better", sets.add_source("digits").id)
-    further = [f"/projects/{made.id}/photos"]
+    further = [f"/projects/{made.id}/photos", f"/projects/{made.id}/sort"]
     script = Path(__file__).with_name("blocking_calls.py")
     folders = [tmp_path / "runs", tmp_path / "home"]
     done = subprocess.run(

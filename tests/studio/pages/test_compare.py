@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -21,12 +22,12 @@ A, B, OTHER = map(opaque, ("good", "better", "other"))
 
 
 @pytest.fixture
-def looking(studio: Studio, digits: Dataset) -> Studio:
+def looking(studio: Studio, digits: Dataset, shapes: Path) -> Studio:
     runs = studio.settings.runs
     write_run(runs, "good", digits, answers_right(digits, 0.7))
     write_run(runs, "better", digits, answers_right(digits, 0.95, seed=1))
-    few = load("digits", classes=["0", "1"])
-    write_run(runs, "other", few, answers_right(few, 0.9))
+    others = load(shapes)
+    write_run(runs, "other", others, answers_right(others, 0.9))
     studio.runs.scan()
     return studio
 
@@ -48,7 +49,7 @@ def test_a_winner_is_found_on_the_same_images(looking: Studio) -> None:
 
 
 def test_other_images_are_refused_in_one_line_of_names(looking: Studio) -> None:
-    with pytest.raises(OpsinError, match="only good knows 2, 3, 4") as refused:
+    with pytest.raises(OpsinError, match="only better knows disc, square") as refused:
         asyncio.run(ask(looking, A, OTHER))
     for absent in (str(looking.settings.runs), "\n", "--"):
         assert absent not in str(refused.value)

@@ -15,7 +15,6 @@ pytest.importorskip("nicegui")
 
 from opsin.core.errors import ModelFileError, OpsinError
 from opsin.data.dataset import Dataset
-from opsin.runtime.classifier import Classifier
 from opsin.studio.context import Studio
 from opsin.studio.datasets.decoded_dataset import png_of
 from opsin.studio.errors import NotThere, new_api
@@ -86,17 +85,6 @@ def test_one_process_answers_and_is_asked_nothing_twice(looking: Studio) -> None
         assert inside.image(again.address.replace(RUN, "0" * 16), "0") is None
 
     within(work(), looking.inside)
-
-
-def test_answers_are_the_classifiers(looking: Studio, digits: Dataset) -> None:
-    async def work() -> None:
-        here = Classifier(looking.runs.get(RUN).classifier)
-        for row in range(3):
-            content = png_of(digits.images[row])
-            key = looking.tried.put(content, f"{row}")
-            assert await looking.tried.answer(RUN, key) == here.predict(content, name=f"{row}")
-
-    within(work(), looking.tried.workers)
 
 
 def test_a_heat_map_of_a_strangers_image_is_made_within_limits(
@@ -238,17 +226,5 @@ def test_images_have_addresses_of_their_own_and_no_others(looking: Studio) -> No
                   f"/inside/{RUN}/..%2f..%2fqueue/0.png"]  # fmt: skip
         for other in (*others, *(f"/inside/{RUN}/{key}/{name}" for name in names)):
             assert (await fetch(api, other)).status_code == 404
-
-    within(work(), looking.inside)
-
-
-def test_old_answers_make_room(looking: Studio) -> None:
-    looking.inside._answers._most = workers._LEAST
-
-    async def work() -> None:
-        first = await looking.inside.ask(RUN, "maps", layer="input", image="test/1")
-        second = await looking.inside.ask(RUN, "maps", layer="input", image="test/2")
-        assert looking.inside.image(first.address, "0") is None
-        assert looking.inside.image(second.address, "0") == second.images[0]
 
     within(work(), looking.inside)

@@ -110,8 +110,8 @@ class AnswersFile:
                 self._key = bytes.fromhex(self.about.key)
                 #: How many images were done before.
                 self.resumed = self.counts()[0].total()
-                names = self.db.execute("SELECT image FROM answers")
-                self._digests.update(self._digest(name) for (name,) in names)
+                for (name,) in self.db.execute("SELECT image FROM answers"):
+                    self._digests.add(self._digest(name))
             self._check_output()
             self._stack = stack.pop_all()
 

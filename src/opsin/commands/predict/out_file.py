@@ -31,7 +31,7 @@ from opsin.core.format import counted
 from opsin.core.metadata import MAX_CLASSES
 from opsin.core.storage import atomic_file, check_new_file, storage_errors, write_json
 from opsin.core.stored_json import JsonObject
-from opsin.data.image_stream import Shard, ShardInputs, named_shard, whole_file
+from opsin.data.image_stream import Shard, ShardInputs, shard_of_file
 from opsin.data.split import UNASSIGNED
 from opsin.stores.bucket import (
     ADDRESSES,
@@ -192,7 +192,7 @@ def merge(
             raise RecipeError(f"{name} is no file of this machine", "Copy all shards here.")
     whole = Path(whole)
     if whole.suffix == SHARD:  # the name of a shard, completed by a shell
-        whole = whole_file(whole.with_suffix("")) or whole
+        whole = (shard_of_file(whole.with_suffix("")) or [whole])[0]
     target, shards = Path(out or whole), _shards_of(whole)
     about, rows = shards[0].about, sum(shard.about.rows or 0 for shard in shards)
     is_embedding = "units" in about.begun
@@ -232,8 +232,8 @@ def _shards_of(whole: Path) -> list[_Shard]:
         names = sorted(entry.name for entry in os.scandir(whole.parent))
     by_part: dict[Shard, _Shard] = {}
     for file in (whole.parent / name for name in names if name.endswith(SHARD)):
-        part = named_shard(file.with_suffix(""))
-        if part is None or OutFile.read(whole, part).path != file:
+        found = shard_of_file(file.with_suffix(""))
+        if found is None or OutFile.read(whole, found[1]).path != file:
             continue
         if file.is_symlink() or file.lstat().st_nlink > 1:
             raise RecipeError(f"{file} is a link", "Copy the shard itself here.")
@@ -253,9 +253,9 @@ def _shards_of(whole: Path) -> list[_Shard]:
                 f"{file.name} was made with another {difference} than {first.file.name}",
                 "Make those anew that are wrong, or move them away.",
             )
-        if about.begun.get(_PART) != str(part):
+        if about.begun.get(_PART) != str(found[1]):
             raise _changed(file)
-        by_part[part] = _Shard(file, about)
+        by_part[found[1]] = _Shard(file, about)
     if not by_part:
         name = OutFile.read(whole, Shard(1, 3)).path.name
         raise RecipeError(f"{whole} has no shards, which are called {name} and so on")

@@ -23,7 +23,7 @@ from opsin.core.storage import write_json
 from opsin.data.audit import Audit
 from opsin.data.cache import short_digest
 from opsin.data.corrections import write_corrections
-from opsin.data.folds import thin_parts
+from opsin.data.dataset import thin_parts
 from opsin.data.run_images import write_images
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.model_check import write_classifier

@@ -14,8 +14,7 @@ from opsin.core.events import Watcher
 from opsin.core.format import about, clock, counted, file_size, millions, plus_minus, repeats
 from opsin.core.recipe import Recipe, TrainingRecipe
 from opsin.data.audit import Audit
-from opsin.data.dataset import Dataset
-from opsin.data.folds import thin_parts
+from opsin.data.dataset import Dataset, thin_parts
 from opsin.data.image_tree import left_out_in_words
 from opsin.evaluation.metric_table import summary_of
 from opsin.report import terminal

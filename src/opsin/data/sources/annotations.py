@@ -40,7 +40,6 @@ def _read_coco(content: Json) -> _Annotations | None:
 
 
 def _read_label_studio(content: Json) -> _Annotations | None:
-    """Read the choices in a JSON export of Label Studio, short or full."""
     if not isinstance(content, list) or not content:
         return None
     read = []
@@ -86,7 +85,6 @@ def _annotations_in(path: Path) -> _Annotations:
 
 
 def _files_of(request: SourceRequest) -> list[tuple[Path, str]]:
-    """Return the exports in a source, with the part of each."""
     path = request.path
     if request.is_file:
         return [(path, "")] if path.suffix.lower() == ".json" else []

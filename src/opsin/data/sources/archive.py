@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any, Final, Literal, NamedTuple, Self
 
 from opsin.core.artifacts.records import LeftOut
-from opsin.core.errors import ImageError, SourceError
+from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.platform import sync_all
 from opsin.core.storage import publish_directory, scratch_directory
@@ -31,7 +31,6 @@ from opsin.data import image_tree, sources
 from opsin.data.cache import cache_root
 from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.image_tree import LEFT_OUT_FILE, is_image_name, is_visible
-from opsin.data.images import content_of
 from opsin.data.sources import arrays, table
 from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
 from opsin.data.sources.folder import folder_stream, note_left_out
@@ -135,7 +134,6 @@ def _zip_members(file: IO[bytes], budget: _Budget) -> Iterator[_Member]:
         listed = file.read(size + 76).count(b"PK\1\2")
         budget.take(0, members=listed)
         budget.members += listed  # each is taken again as it comes
-    position = 0
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
             if info.flag_bits & 0x1:
@@ -149,14 +147,13 @@ def _zip_members(file: IO[bytes], budget: _Budget) -> Iterator[_Member]:
             mode = stat.S_IFMT(info.external_attr >> 16) if info.create_system == 3 else 0
             # Other methods return a whole decompressed block.
             steady = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-            position += info.compress_size
             budget.take(info.file_size)
             yield _Member(
                 name.replace("\\", "/"),
                 "folder" if name.endswith(("/", "\\")) or mode == stat.S_IFDIR
                 else "link" if mode == stat.S_IFLNK
                 else "file" if mode in (0, stat.S_IFREG) else "special",
-                info.file_size, functools.partial(archive.open, info), position,
+                info.file_size, functools.partial(archive.open, info), file.tell(),
                 _CHUNK if steady else 4096,
             )  # fmt: skip
 
@@ -246,7 +243,12 @@ def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
             if member.kind == "link":
                 passed.add("link in the archive", member.name)
                 continue
-            _check_name(member, path)
+            outside = re.match(r"[/\\]|[A-Za-z]:", member.name) or "\0" in member.name
+            if outside or ".." in re.split(r"[/\\]", member.name) or member.kind == "special":
+                pipe = member.kind == "special"
+                what = "a device or pipe" if pipe else "a name that leads out of it"
+                problem = f"{path} has {what}: {member.name!r:.120}"
+                raise SourceError(problem, "Do not trust it; ask its maker.")
             if member.kind != "file" or not parts:
                 continue
             name = "/".join(parts)
@@ -269,15 +271,6 @@ def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:
         raise SourceError(what, "Archives within it are not opened: unpack those first.")
     about = [entry.model_dump() for entry in passed.listed()]
     (folder / LEFT_OUT_FILE).write_text(json.dumps(about), encoding="utf-8")
-
-
-def _check_name(member: _Member, path: Path) -> None:
-    outside = re.match(r"[/\\]|[A-Za-z]:", member.name) or ".." in re.split(r"[/\\]", member.name)
-    if outside or "\0" in member.name or member.kind == "special":
-        what = "a device or pipe" if member.kind == "special" else "a name that leads out of it"
-        raise SourceError(
-            f"{path} has {what}: {member.name!r:.120}", "Do not trust it; ask its maker."
-        )
 
 
 def _write(member: _Member, target: Path, depth: int, path: Path) -> str:
@@ -303,7 +296,6 @@ def _write(member: _Member, target: Path, depth: int, path: Path) -> str:
 
 
 def _names_of_kinds() -> re.Pattern[str]:
-    """Return a pattern of the file names of all kinds of source, except images."""
     patterns = (fnmatch.translate(pattern) for kind in sources.kinds() for pattern in kind.files)
     return re.compile("|".join(patterns), re.IGNORECASE)
 
@@ -371,10 +363,7 @@ def _iter_unlabelled(request: SourceRequest) -> Stream:
         with _unpacked(request) as (_, left_out):
             folder = unpacked_folder(request.path)
             for image in folder_stream(replace(request, written=str(folder), follow_links=False)):
-                try:  # now, for its file belongs to the cache
-                    yield replace(image, image=content_of(str(image.image), image.name))
-                except ImageError as error:
-                    yield replace(image, image=b"", problem=error)
+                yield image.with_content()  # now, for its file belongs to the cache
         note_left_out(left_out, request.watcher)
 
     return Stream(request.written, "archive", images)

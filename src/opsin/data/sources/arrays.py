@@ -8,7 +8,7 @@ import io
 import math
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -38,13 +38,14 @@ def from_arrays(
     images: NDArray[Any], labels: NDArray[Any] | Sequence[int],
     classes: Sequence[str] | None = None, *, source: str = "arrays",
     test: tuple[NDArray[Any], NDArray[Any] | Sequence[int]] | None = None, mirrored: bool = True,
+    note: Callable[[str], None] | None = None,
 ) -> LabelledImages:  # fmt: skip
-    """Check arrays and return them as a source."""
-    images, labels = _checked(images, labels, source)
+    """Check arrays and return them as a source; scaled ones are refused, or told to ``note``."""
+    images, labels = _checked(images, labels, source, note)
     source_parts = np.full(labels.size, TRAIN if test else UNASSIGNED, np.uint8)
     names = [f"train/{i}" if test else str(i) for i in range(labels.size)]
     if test:
-        test_images, test_labels = _checked(*test, f"{source} (test)")
+        test_images, test_labels = _checked(*test, f"{source} (test)", note)
         if test_images.shape[1:] != images.shape[1:]:
             raise SourceError(
                 f"{source} has test images {list(test_images.shape[1:])}, and others "
@@ -89,8 +90,9 @@ def open_npz(path: Path) -> LabelledImages:
 
 
 def _checked(
-    images: NDArray[Any], labels: NDArray[Any] | Sequence[int], source: str
-) -> tuple[NDArray[np.uint8 | np.uint16], NDArray[np.int64]]:
+    images: NDArray[Any], labels: NDArray[Any] | Sequence[int], source: str,
+    note: Callable[[str], None] | None,
+) -> tuple[NDArray[np.uint8 | np.uint16], NDArray[np.int64]]:  # fmt: skip
     images, labels = as_array(images, f"{source} (images)"), as_array(labels, f"{source} (labels)")
     if labels.ndim == 2 and labels.shape[1] == 1:  # as CIFAR-10 has them in Keras
         labels = labels[:, 0]
@@ -101,9 +103,15 @@ def _checked(
             f"{source} has {images.dtype}{list(images.shape)}; uint8[N, H, W] or "
             "uint8[N, H, W, 3] from 0 to 255 is expected"
         )
-    images, note = to_bytes_or_deep(images, source)
-    if note:
-        problem = f"{source} has {note.partition(' taken')[0]}, and not 0 (black) to 255 (white)"
+    scaled, whole = None, images.dtype.kind in "iu" and images.size
+    if whole and images.min() >= 0 and 255 < images.max() < 1 << 16:
+        images = images.astype(np.uint16)  # for `fill_cache` to scale
+    else:
+        images, scaled = to_bytes(images, source)
+    if scaled and note:
+        note(f"{source}: {scaled}")
+    elif scaled:
+        problem = f"{source} has {scaled.partition(' taken')[0]}, and not 0 (black) to 255 (white)"
         raise SourceError(problem, "Scale them: (255.0 * images).round().astype('uint8')")
     if labels.ndim != 1 or labels.size != images.shape[0] or labels.size == 0:
         raise SourceError(
@@ -119,16 +127,6 @@ def _checked(
             "Number the classes from 0 and give their names as classes.",
         )
     return images, labels.astype(np.int64)
-
-
-def to_bytes_or_deep(
-    images: NDArray[Any], source: str
-) -> tuple[NDArray[np.uint8 | np.uint16], str | None]:
-    """Run `to_bytes`, but leave integers of up to 16 bits for `fill_cache` to scale."""
-    whole = images.dtype.kind in "iu" and images.size > 0
-    if whole and images.min() >= 0 and 255 < images.max() < 1 << 16:
-        return images.astype(np.uint16), None
-    return to_bytes(images, source)
 
 
 def as_array(value: Any, name: str) -> NDArray[Any]:
@@ -171,10 +169,6 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
         raise SourceError(f"{path} is no IDX file: {error}", "Fetch it again.") from error
 
 
-def _is_idx_images(path: Path) -> bool:
-    return bool(re.search(r"idx3|images.*ubyte", path.name))
-
-
 def _labels_of(images: Path) -> Path:
     stem = images.name.replace("images", "labels").replace("idx3", "idx1").removesuffix(".gz")
     for path in (images.with_name(stem), images.with_name(f"{stem}.gz")):
@@ -185,48 +179,40 @@ def _labels_of(images: Path) -> Path:
     )
 
 
-def _find_idx(folder: Path, prefix: str) -> Path | None:
-    return next(filter(_is_idx_images, sorted(folder.glob(f"{prefix}*"))), None)
+def _idx_images(request: SourceRequest) -> list[Path]:
+    """Return a file of images, or a folder's to train and to test."""
 
+    def named(start: str) -> list[Path]:
+        files = [request.path] if request.is_file else sorted(request.path.glob(f"{start}*"))
+        return [file for file in files if re.search(r"idx3|images.*ubyte", file.name)][:1]
 
-def _is_idx(request: SourceRequest) -> bool:
-    if request.is_folder:
-        return _find_idx(request.path, "train") is not None
-    return request.is_file and _is_idx_images(request.path)
+    if request.is_folder and (train := named("train")):
+        return train + (named("t10k") or named("test"))
+    return named("") if request.is_file else []
 
 
 def _locate_idx(request: SourceRequest) -> LocatedSource:
-    path, test = request.path, None
-    if request.is_folder:
-        images = _find_idx(path, "train") or path
-        test = _find_idx(path, "t10k") or _find_idx(path, "test")
-        files = sorted(path.glob("*ubyte*"))
-    else:
-        images, files = path, [path, _labels_of(path)]
+    train, *test = _idx_images(request)
+    files = [file for images in (train, *test) for file in (images, _labels_of(images))]
 
     def read() -> LabelledImages:
-        pairs = [(read_idx(file), read_idx(_labels_of(file))) for file in (images, test) if file]
-        return from_arrays(*pairs[0], source=str(path), test=pairs[1] if test else None)
+        arrays = list(map(read_idx, files))
+        pair = (arrays[2], arrays[3]) if test else None
+        return from_arrays(arrays[0], arrays[1], source=str(request.path), test=pair)
 
     return LocatedSource(key_of_files(*files), read)
 
 
 #: A folder with ``train-images-idx3-ubyte`` and its like, or one images file.
 IDX = SourceKind(
-    "an IDX file of images", _is_idx, _locate_idx, rank=1,
-    match_packed=lambda request: _is_idx_images(request.path), files=("*idx[13]*", "*ubyte*"),
+    "an IDX file of images", lambda request: bool(_idx_images(request)), _locate_idx, rank=1,
+    match_packed=lambda request: bool(_idx_images(request)), files=("*idx[13]*", "*ubyte*"),
 )  # fmt: skip
-
-
-def _is_npz(request: SourceRequest) -> bool:
-    return request.is_file_of(".npz")
-
-
-def _locate_npz(request: SourceRequest) -> LocatedSource:
-    return LocatedSource(key_of_files(request.path), lambda: open_npz(request.path))
-
-
 KINDS = (
-    SourceKind("an .npz file", _is_npz, _locate_npz, match_packed=_is_npz, files=("*.npz",)),
+    SourceKind(
+        "an .npz file", lambda request: request.is_file_of(".npz"),
+        lambda request: LocatedSource(key_of_files(request.path), lambda: open_npz(request.path)),
+        match_packed=lambda request: request.is_file_of(".npz"), files=("*.npz",),
+    ),
     IDX,
-)
+)  # fmt: skip

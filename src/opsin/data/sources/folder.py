@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import itertools
 import os
@@ -153,9 +155,9 @@ def _locate(request: SourceRequest) -> LocatedSource:
 
 def folder_stream(request: SourceRequest) -> Stream:
     """Return the images below a folder."""
-
-    def walk() -> ImageTree:
-        return ImageTree(request.path, follow_links=request.follow_links, stream=True)
+    walk = functools.partial(
+        ImageTree, request.path, follow_links=request.follow_links, stream=True
+    )
 
     def images() -> Iterator[ListedImage]:
         tree = walk()
@@ -163,10 +165,9 @@ def folder_stream(request: SourceRequest) -> Stream:
         return _stream_of_walk(tree, listed, request.watcher)
 
     def count() -> int | None:
-        try:
+        with contextlib.suppress(SourceError):
             return sum(1 for _ in walk().images())
-        except SourceError:
-            return None
+        return None
 
     return Stream(request.written, "folder", images, count)
 
@@ -203,14 +204,13 @@ def _sort_key(name: str) -> list[tuple[bool, str, str]]:
 
 
 def _open_address(request: SourceRequest) -> tuple[StoreAddress, Bucket, StoredObject | None]:
-    """Return an address with its bucket, and its table or image unless it is a prefix."""
     try:
         address = StoreAddress.read(request.written)
     except RecipeError as error:
         raise SourceError(error.message, error.advice) from error
     bucket, key = open_bucket(address), address.key
     stored = bucket.find(key) if key and not key.endswith("/") else None
-    if stored and not (is_image_name(key) or table.is_table(Path(stored.name))):
+    if stored and not (is_image_name(key) or table.is_table(Path(key))):
         advice = f"Fetch archives and arrays first; for a folder, write {address}/ with a slash."
         raise SourceError(f"{address} is no image or table", advice)
     return address, bucket, stored
@@ -242,7 +242,7 @@ def _rows_of_table(
 ) -> Iterator[Row]:
     """Yield the rows of a table, fetched once for each version; images lie beside or below it."""
     version = hashlib.sha256(repr(stored).encode()).hexdigest()[:32]
-    file = cache_root() / "objects" / version / legal_name(stored.name)
+    file = cache_root() / "objects" / version / legal_name(stored.address.name)
     if not file.is_file():
         request.watcher.note(f"{stored.address} is fetched into the cache")
         bucket.fetch(stored, file)
@@ -267,16 +267,14 @@ def _iter_stored(request: SourceRequest) -> Stream:
     if stored:
         return stream_of_table(written, lambda: _rows_of_table(stored, bucket, request, ("path",)))
 
+    def listed(walk: Walk) -> Iterator[tuple[str, StoredObject]]:
+        return _images_below(bucket, address, walk, stream=True)
+
     def images() -> Iterator[ListedImage]:
         walk = Walk(written.rstrip("/"))
-        return _stream_of_walk(
-            walk, _images_below(bucket, address, walk, stream=True), request.watcher
-        )
+        return _stream_of_walk(walk, listed(walk), request.watcher)
 
-    def count() -> int:
-        return sum(1 for _ in _images_below(bucket, address, Walk(""), stream=True))
-
-    return Stream(written, "store", images, count)
+    return Stream(written, "store", images, lambda: sum(1 for _ in listed(Walk(""))))
 
 
 KINDS = (

@@ -50,18 +50,18 @@ class Published:
     system: Path | None = None
     package: str | None = None
 
-    def is_whole(self, folder: Path) -> bool:
-        """Tell whether a folder has all files, intact."""
-        return all(self.is_one(folder / name, name) for name in self.files)
-
-    def is_one(self, file: Path, name: str) -> bool:
-        """Tell whether a file exists with the published content of a name."""
+    def is_in(self, folder: Path, *names: str) -> bool:
+        """Tell whether a folder has some files, or all, as they were published."""
         try:
-            with open_regular(file) if self.packed else opened_plain(file) as stream:
-                digest = hashlib.file_digest(cast(BufferedIOBase, stream), "sha256")
+            for name in names or self.files:
+                file = folder / name
+                with open_regular(file) if self.packed else opened_plain(file) as stream:
+                    digest = hashlib.file_digest(cast(BufferedIOBase, stream), "sha256")
+                if digest.hexdigest() != self.files[name]:
+                    return False
         except (OSError, EOFError, zlib.error):
             return False
-        return digest.hexdigest() == self.files[name]
+        return True
 
 
 # The files of MNIST and its replacements.
@@ -188,14 +188,11 @@ def locate_files(name: str, published: Published, watcher: Watcher) -> Path:
     kept = cache_root() / "sources"
     cached = kept / name
     for folder in filter(None, (cached, published.system)):
-        if published.is_whole(folder):
+        if published.is_in(folder):
             return folder
-
-    def wait() -> None:
-        watcher.note(f"Another process is fetching {name}; this one waits for it.")
-
-    with storage_errors(kept), exclusive(kept / f"{name}.lock", wait):
-        if published.is_whole(cached):  # that process has
+    waiting = f"Another process is fetching {name}; this one waits for it."
+    with storage_errors(kept), exclusive(kept / f"{name}.lock", lambda: watcher.note(waiting)):
+        if published.is_in(cached):  # that process has
             return cached
         reasons = []
         for fetch_all in (_from_upstream, *([_from_debian] if published.package else [])):
@@ -240,7 +237,7 @@ def _from_upstream(folder: Path, published: Published, watcher: Watcher) -> None
             raise DownloadError(f"{url} sends more than {limit:,} bytes", "Report this.")
         if expected and expected != done:
             raise DownloadError(f"{url} ended after {done:,} of {expected:,} bytes", "Try again.")
-        if not published.is_one(folder / name, name):
+        if not published.is_in(folder, name):
             raise DownloadError(f"{name} is not what was published (its SHA-256 differs)")
         before += done
     watcher.end()
@@ -262,11 +259,11 @@ def _from_debian(folder: Path, published: Published, _: Watcher) -> None:
         said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip()
         reason = (said or str(error)).splitlines()[-1]
         raise DownloadError(f"Debian's package {package}: {reason}") from error
+    files = unpacked / system.relative_to("/")
+    if not published.is_in(files):
+        raise DownloadError(f"The files of {package} are not what was published")
     for name in published.files:
-        file = unpacked / system.relative_to("/") / name
-        if not published.is_one(file, name):
-            raise DownloadError(f"{name} of {package} is not what was published")
-        file.rename(folder / name)
+        (files / name).rename(folder / name)
     shutil.rmtree(unpacked)
 
 

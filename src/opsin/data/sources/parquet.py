@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +21,7 @@ from opsin.data.sources import rows
 from opsin.data.sources.archive import MAX_RATIO, SPARE_BYTES
 from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
 from opsin.data.sources.rows import COLUMNS, Row, SourceKind, SourceRequest
-from opsin.data.sources.table import USUAL, TableSchema, is_missing, name_of, text_of
+from opsin.data.sources.table import USUAL, columns_in, is_missing, name_of, text_of
 from opsin.data.split import part_named
 from opsin.hub.hub_fetch import asking, connect, download, is_offline, listed
 from opsin.hub.hub_name import PREFIX, HubName, commit_of, snapshot_of
@@ -47,12 +47,13 @@ def need_pyarrow() -> None:
         raise errors.MissingExtraError("reading Parquet", "parquet")
 
 
-def _rows_of(schema: TableSchema, cells: Mapping[str, Iterable[Any]]) -> Iterator[Row]:
-    """Yield the rows of columns: images as the content of a file, or as paths."""
-    classes = schema.classes or ()
+def _rows_of(
+    columns: Mapping[str, str], classes: Sequence[str], values_of: Callable[[str], Iterable[Any]]
+) -> Iterator[Row]:
+    cells = {ours: values_of(theirs) for ours, theirs in columns.items()}
     for values in zip(*cells.values(), strict=True):
         row = dict(zip(cells, values, strict=True))
-        image, name = _image_of(row.pop("path"), schema.columns["path"])
+        image, name = _image_of(row.pop("path"), columns["path"])
         label, split, group = (text_of(row.get(n), n).strip() for n in COLUMNS[1:])
         if classes and label not in classes and label.lstrip("-").isdecimal():
             if int(label) not in range(-1, len(classes)):
@@ -92,16 +93,16 @@ def _blocks(header: Header) -> Iterator[tuple[Header, Sequence[bytes]]]:
     files = [Path(name) for name in header["files"]]
     path = files[0]
 
-    def schema_of(file: Any) -> TableSchema:
+    def columns_of(file: Any) -> tuple[dict[str, str], tuple[str, ...]]:
         schema = file.schema_arrow
-        return TableSchema.of(
+        return columns_in(
             schema.names, header["columns"], path.name, usual=_USUAL,
             needed=COLUMNS[: 1 + header["labelled"]], metadata=schema.metadata,
         )  # fmt: skip
 
     try:
         with pq.ParquetFile(path) as first:
-            classes = schema_of(first).classes
+            _, classes = columns_of(first)
         total = 0
         for path in files:
             total += pq.read_metadata(path).num_rows
@@ -109,24 +110,25 @@ def _blocks(header: Header) -> Iterator[tuple[Header, Sequence[bytes]]]:
         for number, path in enumerate(files):
             # In pieces: a row group may be as large as the file.
             with pq.ParquetFile(path, buffer_size=_BLOCK, pre_buffer=False) as file:
-                schema, about = schema_of(file), file.metadata
+                (columns, own), about = columns_of(file), file.metadata
                 groups = range(about.num_row_groups)
                 size = max(1, sum(about.row_group(group).total_byte_size for group in groups))
                 step = max(1, min(_MOST_ROWS, _BLOCK * about.num_rows // size))
                 for batch in file.iter_batches(batch_size=step, use_threads=False):
                     few = max(1, min(_MOST_ROWS, _BLOCK * batch.num_rows // (batch.nbytes or 1)))
                     for start in range(0, batch.num_rows, few):
-                        yield _block(number, batch.slice(start, few), schema)
+                        yield _block(number, batch.slice(start, few), columns, own)
     except (pa.ArrowException, OSError, ValueError, EOFError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
         raise SourceError(f"{path.name} is no whole Parquet file: {reason}") from error
     yield {"rows": []}, []
 
 
-def _block(number: int, batch: Any, schema: TableSchema) -> tuple[Header, list[bytes]]:
-    cells = {ours: batch.column(theirs).to_pylist() for ours, theirs in schema.columns.items()}
+def _block(
+    number: int, batch: Any, columns: Mapping[str, str], classes: Sequence[str]
+) -> tuple[Header, list[bytes]]:
     listed, contents = [], []
-    for row in _rows_of(schema, cells):
+    for row in _rows_of(columns, classes, lambda theirs: batch.column(theirs).to_pylist()):
         about: Header = {name: getattr(row, name) for name in ("label", "split", "group", "name")}
         if isinstance(row.reference, bytes):
             about["size"] = len(row.reference)
@@ -209,11 +211,10 @@ def _stream(request: SourceRequest, tables: _Tables) -> Stream:
 
 
 def _tables_in(request: SourceRequest) -> _Tables:
-    """Return a source's files; none if it is of another kind."""
     root = request.path
     if request.is_file_of(".parquet"):
         return [root], [""], request.allowed(root.parent)
-    if not request.is_folder or request.holds_images:  # a table among images is another kind
+    if not request.is_folder or holds_images(root):  # a table among images is another kind
         return [], [], None
     files = [
         file for pattern in ("*.parquet", "*/*.parquet", "*/*/*.parquet")
@@ -223,14 +224,12 @@ def _tables_in(request: SourceRequest) -> _Tables:
 
 
 def _in_parts(files: list[Path], root: Path, inside: rows.AllowedFolder | None) -> _Tables:
-    """Return files with the parts in their names, such as ``train-00000-of-00002.parquet``."""
     words = (re.split(r"[-._ /\d]+", file.relative_to(root).as_posix().lower()) for file in files)
     parts = [[word for word in each if part_named(word) is not None] for each in words]
     return files, [(part or [""])[-1] for part in parts], inside
 
 
 def _from_hub(request: SourceRequest) -> _Tables:
-    """Fetch a hub data set's Parquet files, or find them in its cache."""
     need_pyarrow()
     address = _ADDRESS.fullmatch(request.written)
     name = HubName.read(address["name"]) if address else None
@@ -281,7 +280,6 @@ def _snapshot(request: SourceRequest, name: HubName, config: str | None) -> Path
 
 
 def _of_config(files: list[str], config: str | None, request: SourceRequest) -> list[str]:
-    """Return the files of one configuration, by the folder around them."""
     configs: dict[str, list[str]] = {}
     for file in files:
         around = (name for name in file.split("/")[:-1] if name != "data" and not part_named(name))
@@ -312,12 +310,11 @@ def located_frame(
         advice = "Give arrays to opsin.from_arrays, a data set of Hugging Face by data.to_parquet."
         raise SourceError(f"A {title_of(frame)} is no source and no data frame", advice)
     names = [str(name) for name in frame.columns]
-    schema = TableSchema.of(names, columns, title, usual=_USUAL)
-    cells = {ours: frame[theirs].to_list() for ours, theirs in schema.columns.items()}
+    found, classes = columns_in(names, columns, title, usual=_USUAL)
     listed = (
         row if isinstance(row.reference, bytes)
         else row._replace(reference=os.path.expanduser(str(row.reference)))  # noqa: PTH111
-        for row in _rows_of(schema, cells)
+        for row in _rows_of(found, classes, lambda theirs: frame[theirs].to_list())
     )  # fmt: skip
     return rows.collect(title, listed, total=len(frame), watcher=watcher).located()
 

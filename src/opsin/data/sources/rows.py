@@ -23,7 +23,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import publish_directory, scratch_directory
 from opsin.data.cache import ABOUT, DigestSet, cache_root
 from opsin.data.image_stream import ListedImage, Stream
-from opsin.data.image_tree import LeftOutCounts, holds_images, is_within, left_out_in_words, natural
+from opsin.data.image_tree import LeftOutCounts, is_within, left_out_in_words, natural
 from opsin.data.images import PackedImage
 from opsin.data.sources.contents import LabelledImages, LocatedSource, read_facts, write_facts
 from opsin.data.spelling import nfc, places_among
@@ -90,11 +90,6 @@ class SourceRequest:
     def is_folder(self) -> bool:
         """Whether it is a folder."""
         return os.path.isdir(self.path)  # noqa: PTH112
-
-    @cached_property
-    def holds_images(self) -> bool:
-        """Whether it is a folder with an image in it or below."""
-        return self.is_folder and holds_images(self.path)
 
     @cached_property
     def is_file(self) -> bool:

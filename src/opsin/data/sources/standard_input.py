@@ -72,7 +72,6 @@ def _open_piped(request: SourceRequest) -> Stream:
 
 
 def _is_image_file(request: SourceRequest) -> bool:
-    """Tell whether a source is an image, by its name or its first bytes."""
     if not request.is_file or is_image_name(request.path.name):
         return request.is_file
     with readable(request.path), open_regular(request.path) as file:

@@ -10,7 +10,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,47 +48,39 @@ _METADATA: Final = ("metadata.csv", "metadata.jsonl")
 _LONGEST: Final = 1 << 20
 
 
-@dataclass(frozen=True)
-class TableSchema:
-    """A table's own names of our columns, and its list of classes."""
-
-    columns: Mapping[str, str]
-    classes: tuple[str, ...] | None
-
-    @classmethod
-    def of(
-        cls, there: Sequence[str], asked: Mapping[str, str] | None, source: object, *,
-        needed: Sequence[str] = COLUMNS[:2], usual: Mapping[str, Sequence[str]] = USUAL,
-        metadata: Mapping[bytes, bytes] | None = None,
-    ) -> TableSchema:  # fmt: skip
-        """Find the columns: as requested, by Hugging Face's features, or by name."""
-        features, columns, asked = dict[str, Any](), dict[str, str](), asked or {}
-        with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
-            stated = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
-            features = {name: about for name, about in stated.items() if isinstance(about, dict)}
-        missing = []
-        for ours in COLUMNS:
-            named = [name for name in usual[ours] if name in there]
-            typed = [name for name, about in features.items()
-                     if ours in _TYPES and about.get("_type") == _TYPES[ours]]  # fmt: skip
-            both = [name for name in named if name in typed]
-            guesses = (both, named[:1], typed)
-            theirs = asked.get(ours) or next((g[0] for g in guesses if len(g) == 1), None)
-            if theirs is not None and there.count(theirs) > 1:
-                raise SourceError(f"{source} has the column {theirs} more than once")
-            if theirs is not None and theirs in there:
-                columns[ours] = theirs
-            elif ours in asked or ours in needed:
-                missing.append(theirs or ours)
-        if missing:
-            raise SourceError(
-                f"{source} has no column {' and no column '.join(missing)}, but "
-                f"{', '.join(filter(None, there[:20])) or 'none at all'}",
-                "Say which is which with --columns, such as path=file,label=species.",
-            )
-        names = features.get(columns.get("label", ""), {}).get("names")
-        listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
-        return cls(columns, tuple(names) if names and listed else None)
+def columns_in(
+    there: Sequence[str], asked: Mapping[str, str] | None, source: object, *,
+    needed: Sequence[str] = COLUMNS[:2], usual: Mapping[str, Sequence[str]] = USUAL,
+    metadata: Mapping[bytes, bytes] | None = None,
+) -> tuple[dict[str, str], tuple[str, ...]]:  # fmt: skip
+    """Find our columns: as requested, by Hugging Face's features, or by name; and any classes."""
+    features, columns, asked = dict[str, Any](), dict[str, str](), asked or {}
+    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+        stated = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+        features = {name: about for name, about in stated.items() if isinstance(about, dict)}
+    missing = []
+    for ours in COLUMNS:
+        named = [name for name in usual[ours] if name in there]
+        typed = [name for name, about in features.items()
+                 if ours in _TYPES and about.get("_type") == _TYPES[ours]]  # fmt: skip
+        both = [name for name in named if name in typed]
+        guesses = (both, named[:1], typed)
+        theirs = asked.get(ours) or next((g[0] for g in guesses if len(g) == 1), None)
+        if theirs is not None and there.count(theirs) > 1:
+            raise SourceError(f"{source} has the column {theirs} more than once")
+        if theirs is not None and theirs in there:
+            columns[ours] = theirs
+        elif ours in asked or ours in needed:
+            missing.append(theirs or ours)
+    if missing:
+        raise SourceError(
+            f"{source} has no column {' and no column '.join(missing)}, but "
+            f"{', '.join(filter(None, there[:20])) or 'none at all'}",
+            "Say which is which with --columns, such as path=file,label=species.",
+        )
+    names = features.get(columns.get("label", ""), {}).get("names")
+    listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return columns, tuple(names) if names and listed else ()
 
 
 def is_missing(value: Any) -> bool:
@@ -126,9 +118,9 @@ def rows_of(
 ) -> Iterator[Row]:
     """Yield a table's rows, named by their paths; columns not ``needed`` may be empty."""
     head, listed = records(path)
-    schema = TableSchema.of(head, columns, path, needed=needed)
+    theirs, _ = columns_in(head, columns, path, needed=needed)
     # In JSON lines, later rows may have more than the first.
-    names = [schema.columns.get(ours, ours) for ours in COLUMNS]
+    names = [theirs.get(ours, ours) for ours in COLUMNS]
     for line, values in listed:
         where = f"line {line:,} of {path} has"
         name, *rest = (text_of(values.get(name), name, where) for name in names)
@@ -261,7 +253,7 @@ def columns_of(
 
 def _other_columns(path: Path, columns: Mapping[str, str] | None) -> dict[str, dict[str, str]]:
     head, listed = records(path)
-    used = TableSchema.of(head, columns, path).columns
+    used, _ = columns_in(head, columns, path)
     others = {name: dict[str, str]() for name in head if name not in ("", *used.values())}
     for line, values in listed:
         name = name_of(text_of(values.get(used["path"]), "path"), path, line)
@@ -279,7 +271,7 @@ def metadata_tables(root: Path, columns: Mapping[str, str] | None) -> list[Path]
     def metadata_in(folder: Path) -> Path | None:
         for table in (folder / name for name in _METADATA):
             if table.is_file() and "label" in {*records(table)[0], *(columns or ())}:
-                TableSchema.of(records(table)[0], columns, table)
+                columns_in(records(table)[0], columns, table)
                 return table
         return None
 
@@ -349,10 +341,10 @@ def _iter_unlabelled(request: SourceRequest) -> Stream:
 
 
 def _is_usable(request: SourceRequest) -> bool:
+    path, usable = request.path, False
     with contextlib.suppress(SourceError):
-        path = request.path
-        return is_table(path) and bool(TableSchema.of(records(path)[0], request.columns, path))
-    return False
+        usable = is_table(path) and bool(columns_in(records(path)[0], request.columns, path))
+    return usable
 
 
 #: A folder whose metadata files name the classes, as Hugging Face lays it out.

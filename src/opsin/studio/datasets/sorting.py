@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,13 +26,13 @@ def labels_of(sets: Library, set_id: str) -> Path:
 
 
 def set_aside(labels: Path) -> dict[str, str]:
-    """What was said instead of a class about photographs, by their names."""
-    if not labels.is_file():
-        return {}
-    with contextlib.closing(LabelFile(labels)) as file:
-        words = {"none": "none of the classes", "unclear": "unclear"}
-        held = file.now().values()
-    return {one.name: words[one.answer] for one in held if one.answer in words}
+    """What was said instead of a class about photographs, by their names; none if damaged."""
+    words = {"none": "none of the classes", "unclear": "unclear"}
+    if labels.is_file():
+        with contextlib.suppress(OpsinError), contextlib.closing(LabelFile(labels)) as file:
+            held = file.now().values()
+            return {one.name: words[one.answer] for one in held if one.answer in words}
+    return {}
 
 
 class _Sorter(Child):
@@ -60,7 +61,7 @@ class Sorting:
         **asked: object,
     ) -> Any:  # fmt: skip
         """The answer to somebody's question; all who wait hear how far the work is."""
-        sorter, place = self._sorter(set_id), str(self._sets.get(set_id).place)
+        sorter, place = self._sorter(set_id), f"{self._sets.folder(set_id)}{os.sep}"
         sorter.waiting.append(on_progress)
         try:
             async with sorter.turn:
@@ -75,7 +76,7 @@ class Sorting:
         finally:
             sorter.waiting.remove(on_progress)
         if "error" in answer:  # no page shows a path
-            raise error_from([part.replace(place, "the project") for part in answer["error"]])
+            raise error_from([part.replace(place, "") for part in answer["error"]])
         return answer["said"]
 
     async def leave(self, set_id: str, who: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import re
 import secrets
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from opsin.report.inside.layer_sections import figure
 from opsin.studio.context import Studio
 from opsin.studio.datasets.uploads import SentFile
 from opsin.studio.pages.page import Page
+from opsin.studio.pages.verdicts import classifier_select
 from opsin.studio.projects import Project
 from opsin.studio.runs.workers import Answer
 from opsin.studio.threads import IMAGES, UPLOADS
@@ -32,7 +32,6 @@ from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 from opsin.studio.ui.graph import Block, NetworkGraph, blocks_of, shape_in_words, title_of
 from opsin.studio.ui.lesson import convolution_view
 from opsin.studio.ui.maps import answer_view, bars, framed, in_percent
-from opsin.studio.ui.tables import table
 from opsin.studio.ui.waiting import Waiting
 from opsin.studio.words import safe
 
@@ -100,11 +99,8 @@ async def inside(
             kit.error_line(error)
         except OpsinError:
             pass
-        names = {row.id: safe(now.title_of(row), 60) for row in now.classifiers}
         with frame.actions:
-            field = ui.select(names, value=row.id, label="Classifier")
-        there = functools.partial(layout.address, now, "inside")
-        field.on_value_change(lambda event: ui.navigate.to(there(run=event.value)))
+            classifier_select(now, row, now.classifiers, "inside")
         shown = _Shown(image, layer, unit if _PLACE.fullmatch(unit) else "")
         body = _Inside(studio, now, row.id, rows, shown,
                        unfolded={_WHY} if view == "why" else set())  # fmt: skip
@@ -281,14 +277,6 @@ class _Inside:
         ask("How does this block compute?",
             lambda area: self._lesson(area, block, layer=layer.name))  # fmt: skip
         ask(_WHY, self._explain)
-        rows = [
-            {"id": layer.name, "Block": block.title, "Layer": title_of(layer), "Name": layer.name,
-             "Gives": shape_in_words(layer), "Parameters": layer.parameters,
-             "Multiply-adds": layer.multiply_adds}
-            for block in self._blocks for layer in block.layers
-        ]  # fmt: skip
-        ask("How is the network built?",
-            lambda _: table(rows, "Layers of the network", hidden=("Name",)))  # fmt: skip
 
     def _add_units(
         self, answer: Answer, area: ui.element, more: ui.element, first: int = 0

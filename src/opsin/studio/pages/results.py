@@ -12,7 +12,7 @@ from nicegui import ui
 from opsin.core.artifacts.records import IMPORTED, Epoch
 from opsin.core.artifacts.run_report import PartFigures, RecordedRecipe, Report, SuspectedLabel
 from opsin.core.errors import OpsinError
-from opsin.core.format import ago, clock, count, counted, file_size
+from opsin.core.format import clock, count, counted, file_size
 from opsin.core.recipe import without_folders
 from opsin.evaluation.metric_table import known_metrics
 from opsin.report.terminal import labels_grounds, over_classes
@@ -23,7 +23,15 @@ from opsin.studio.jobs.training_form import CHOICES, LABELS, values_of
 from opsin.studio.pages.downloads import download_menu
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.result_images import ResultImages
-from opsin.studio.pages.verdicts import in_short, judged_by, limits, share, span, weakest
+from opsin.studio.pages.verdicts import (
+    classifier_select,
+    in_short,
+    judged_by,
+    limits,
+    share,
+    span,
+    weakest,
+)
 from opsin.studio.people import allows
 from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import RunRow
@@ -84,6 +92,8 @@ class _Results:
                 images = ResultImages(studio, directory, report, self._frame.undo)
                 ui.label(in_short(report.judged)).classes("headline")
                 _prose(judged_by(report))
+                if report.added is not None:
+                    _prose(safe(report.added.words("photographs"), 600))
                 for line in limits(report):
                     ui.label(safe(line, 600)).classes("warning prose")
                 with ui.element("div").classes("stack") as place:
@@ -151,13 +161,8 @@ class _Results:
     def _tools(self, files: Collection[str]) -> None:
         project, row = self._project, self._row
         title = project.title_of(row)
-        names = {item.id: f"{safe(project.title_of(item), 60)} · {ago(item.started or 0)}"
-                 for item in project.runs}  # fmt: skip
-        if len(names) > 1:
-            ui.select(
-                names, value=row.id, label="Classifier", with_input=len(names) > 12,
-                on_change=lambda e: ui.navigate.to(layout.address(project, "results", run=e.value)),
-            ).style("width: 240px; max-width: 100%")  # fmt: skip
+        if len(project.runs) > 1:
+            classifier_select(project, row, project.runs, "results")
         if row.has_classifier:
             kit.link_button("Try it", layout.address(project, "try", run=row.id), kind="primary",
                             icon="photo_camera")  # fmt: skip
@@ -269,9 +274,6 @@ class _Results:
             kit.note("All of them are settled.")
 
     def _looks(self, images: ResultImages) -> None:
-        if not self._row.has_layers:
-            kit.note("Drop a photograph on Try, and let it show where it looks.")
-            return
         kit.note("Heat maps show what decided, and whether you can trust them.")
         right = images.answers.right
         with ui.element("div").classes("columns"):

@@ -573,8 +573,8 @@ class _Grid:
         await self._page.give(photos, answer, self._kind)
         await self._page.judge()
 
-    async def _press(self, key: str, at: int, class_: str | None = None) -> None:
-        class_ = class_ or gallery.class_of_key(key, self._page.album.classes)
+    async def _press(self, key: str, at: int) -> None:
+        class_ = gallery.class_of_key(key, self._page.album.classes)
         if key == "f":
             self._page.go("like", self._photos[at][0])
         elif answer := class_ or {"x": ASIDE[0], "m": ASIDE[1]}.get(key):
@@ -583,12 +583,15 @@ class _Grid:
             await self._give(answer)
 
     def _open(self, at: int) -> None:
+        async def give(at: int, class_: str | None) -> None:
+            self._gallery.choose([at])
+            await self._give(class_ or ASIDE[0])
+
         self._large.clear()
         with self._large:
+            # The page's own key undoes.
             gallery.ImageViewer(
                 lambda: len(self._photos),
                 lambda at: self._page.image(self._photos[at], large=True),
-                self._page.album.classes,
-                lambda at, class_: self._press("" if class_ else "x", at, class_),
-                remove="None of the classes", undo=self._page.undo,
+                self._page.album.classes, give, remove="None of the classes",
             ).open(at)  # fmt: skip

@@ -30,7 +30,7 @@ from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import JobAction, Queue, new_output_folder, output_of
 from opsin.studio.pages.page import Page
-from opsin.studio.pages.verdicts import in_short
+from opsin.studio.pages.verdicts import classifier_select
 from opsin.studio.people import allows
 from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import RunRow
@@ -131,12 +131,7 @@ class _Try:
     ) -> None:  # fmt: skip
         self._studio, self._project, self._run, self._query = studio, project, run, query
         self._key, self._job = query["image"], query["job"]
-        names = {row.id: " · ".join(filter(None, (safe(project.title_of(row), 60), in_short(row))))
-                 for row in project.classifiers}  # fmt: skip
-        ui.select(
-            names, value=run.id, label="Classifier", with_input=len(names) > 12,
-            on_change=lambda event: ui.navigate.to(self._address(run=event.value)),
-        ).style("width: min(100%, 420px)")  # fmt: skip
+        classifier_select(project, run, project.classifiers, "try", **query)
         dataset, self._frame = project.dataset, frame
         self._set = dataset.id if dataset is not None and dataset.made_here else ""
         self._holder = ui.element("div").classes("stack").style("margin: 16px 0")

@@ -1,14 +1,20 @@
-"""How good a classifier is, in sentences."""
+"""How good a classifier is, in sentences, and a field to choose one by that."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
+
+from nicegui import ui
 
 from opsin.core.artifacts.run_predictions import PredictedPart
 from opsin.core.artifacts.run_report import Accuracy, PartFigures, Report
 from opsin.core.format import count, counted
 from opsin.report.terminal import corrected_in_words, leaks_in_words
+from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import RunRow
+from opsin.studio.ui.layout import address
+from opsin.studio.words import safe
 
 # From this width of an interval on, whole percents say enough.
 _WIDE: Final = 0.03
@@ -102,3 +108,17 @@ def _in_words(text: str) -> str:
 def confidence_of(probability: float) -> str:
     """A confidence in whole percents; never 100%, which no classifier knows."""
     return ">99%" if probability > 0.995 else share(probability)
+
+
+def classifier_select(
+    project: Project, row: RunRow, rows: Sequence[RunRow], page: str, **query: str
+) -> None:
+    """A field with some of a project's classifiers, which leads to the same page of another."""
+    names = {
+        item.id: " · ".join(filter(None, (safe(project.title_of(item), 60), in_short(item))))
+        for item in rows
+    }
+    ui.select(
+        names, value=row.id, label="Classifier", with_input=len(names) > 12,
+        on_change=lambda e: ui.navigate.to(address(project, page, **query | {"run": e.value})),
+    ).style("width: min(100%, 420px)")  # fmt: skip

@@ -62,11 +62,6 @@ class RunRow(RunSummary):
         """Whether it is trained in steps, and so can be resumed."""
         return self.model is not None and self.model not in _IN_ONE_GO
 
-    @property
-    def has_layers(self) -> bool:
-        """Whether it has a network to inspect."""
-        return self.in_steps or self.model in ("backbone", IMPORTED)
-
 
 def read_row(path: Path) -> RunRow:
     """Read a run's row; damaged files give the state `damaged` and a cause."""

@@ -11,13 +11,12 @@ from nicegui import ui
 from opsin.backbones.named_backbones import NAMED
 from opsin.classical.classical_recipe import BACKBONE
 from opsin.core.format import counted, file_size
-from opsin.core.glossary import find_term
 from opsin.core.recipe import DATA_OPTIONS, override
 from opsin.core.recipe_options import RecipeOption
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.training_form import CHOICES, LABELS, OPTIONS, fault, fields_for
 from opsin.studio.progress import factor_of
-from opsin.studio.ui.kit import ask_beside, heading, note
+from opsin.studio.ui.kit import heading, note
 
 _SMALL, _LARGE = "efficientnet-lite0", "efficientnet-lite2"
 # Seconds of two ordinary cores for an image's features by each network.
@@ -196,7 +195,6 @@ class TrainingSettings:
                 field.props("stack-label hide-bottom-space")
             self._fields[name] = field
             field.on_value_change(lambda event: self._set(name, event.value or ""))
-            ask_beside(field, find_term(option.flag))
             if text:
                 note(text)
 
