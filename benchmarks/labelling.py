@@ -21,9 +21,9 @@ from typing import Any, Final
 import numpy as np
 
 from opsin.backbones.backbone import open_backbone
-from opsin.core.arrays import Floats, Ints
+from opsin.core.arrays import Bools, Floats, Ints
 from opsin.data.sources import open_stream
-from opsin.labelling.estimate import figure_of, judge, promise_of
+from opsin.labelling.estimate import estimate_of, judge
 from opsin.labelling.groups import groups_of, usual_number
 from opsin.labelling.heap import read_heap
 from opsin.labelling.learner import FittedLearner, HeapLearner, margins
@@ -45,7 +45,7 @@ class Session:
         self.truth, self.how, self.tests = truth, how, order[: len(truth) // 5]
         self.heap = order[len(truth) // 5 :]
         self.learner, self.rows, self.random = HeapLearner(points), np.zeros(0, np.int64), random
-        self.slowest = 0.0
+        self.slowest, self.spreads = 0.0, False
 
     def label(self, count: int) -> None:
         """Ask until there are so many labels."""
@@ -59,15 +59,15 @@ class Session:
     def _next(self, count: int) -> Ints:
         left = np.setdiff1d(self.heap, self.rows)
         known = len(np.unique(self.truth[self.rows]))
-        answers = self.fitted().of(left) if known > 1 else None
         if self.how == "as asked":
             asked = next_rows(
-                self.learner, answers, labelled=self.rows, open_rows=left, random_rows=self.heap,
-                count=count, classes=known,
+                self.learner, self.fitted() if known > 1 else None, labelled=self.rows,
+                open_rows=left, random_rows=self.heap, count=count,
             )  # fmt: skip
             return np.array([question.row for question in asked], np.int64)
-        if self.how == "random" or answers is None or len(self.rows) < 2 * known:
+        if self.how == "random" or known < 2 or len(self.rows) < 2 * known:
             return self.heap[~np.isin(self.heap, self.rows)][:count]
+        answers = self.fitted().of(left)
         if self.how == "margin":
             return np.asarray(left[np.argsort(margins(answers))[:count]], np.int64)
         entropy = -(answers * np.log(answers + 1e-9)).sum(axis=1)
@@ -82,7 +82,18 @@ class Session:
         """What the labels teach; with the heap's help where it asks as Opsin does."""
         present, labels = self.present()
         hidden = self.tests if self.how == "as asked" else np.arange(len(self.truth))
-        return self.learner.fit(self.rows, labels, len(present), without=hidden)
+        return self.learner.fit(
+            self.rows, labels, len(present), without=hidden, spread=self.spreads
+        )
+
+    def judge(self) -> Bools:
+        """Which random photographs are right; this decides whether labels spread from now on."""
+        answered = np.isin(self.heap, self.rows)
+        first = len(answered) if answered.all() else int(np.argmin(answered))
+        present, labels = self.present()
+        judges = np.isin(self.rows, self.heap[:first])
+        right, self.spreads = judge(self.learner, self.rows, labels, judges, len(present))
+        return right
 
     def accuracy(self) -> float:
         """The share of test photographs answered rightly."""
@@ -100,6 +111,8 @@ def labels_needed(points: Floats, truth: Ints, seeds: Sequence[int]) -> dict[str
             session = Session(points, truth, seed, how)
             for step in steps:
                 session.label(round(step * classes))
+                if how == "as asked":
+                    session.judge()
                 found.setdefault(how, {}).setdefault(step, []).append(session.accuracy())
             slowest = max(slowest, session.slowest if how == "as asked" else 0.0)
     means = {how: {n: float(np.mean(a)) for n, a in of.items()} for how, of in found.items()}
@@ -116,21 +129,17 @@ def honesty(points: Floats, truth: Ints, sessions: int) -> dict[str, float]:
     for seed in range(sessions):
         session = Session(points, truth, 1_000 + seed, "as asked")
         session.label((80, 120, 160, 200)[seed % 4])
-        answered = np.isin(session.heap, session.rows)
-        first = len(answered) if answered.all() else int(np.argmin(answered))
-        present, labels = session.present()
-        judges = np.isin(session.rows, session.heap[:first])
-        figure = figure_of(judge(session.learner, session.rows, labels, judges, len(present)))
-        if figure is None:
+        estimate = estimate_of(session.judge(), len(session.rows))
+        if estimate.interval is None:
             continue
         now = session.accuracy()
-        covered.append(figure.interval[0] <= now <= figure.interval[1])
-        if promise := promise_of(figure, len(session.rows)):
-            session.label(len(session.rows) + promise.labels)
+        covered.append(estimate.interval[0] <= now <= estimate.interval[1])
+        if estimate.more and estimate.gain and estimate.gain_interval:
+            session.label(len(session.rows) + estimate.more)
             # The test says how many more are right to within its own error.
-            error = 1.64 * np.sqrt(promise.gain / len(session.tests))
-            gain = session.accuracy() - now
-            kept.append(promise.interval[0] - error <= gain <= promise.interval[1] + error)
+            error = 1.64 * np.sqrt(estimate.gain / len(session.tests))
+            low, high = estimate.gain_interval
+            kept.append(low - error <= session.accuracy() - now <= high + error)
     return {
         "figures": len(covered), "covered": sum(covered) / max(1, len(covered)),
         "promises": len(kept), "kept": sum(kept) / max(1, len(kept)),

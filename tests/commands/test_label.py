@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import opsin
 from opsin.core.errors import RecipeError, SourceError, StorageError
@@ -67,6 +68,39 @@ def test_the_command_line_says_one_json_object(heap: Path) -> None:
     said = json.loads(done.stdout)
     assert said["progress"]["counts"] == {"dots": 0, "lines": 0}
     assert {"image", "guess", "probability", "why"} == set(said["next"][0])
+
+
+def test_a_photograph_vanishes_or_changes_while_it_is_asked(heap: Path, tmp_path: Path) -> None:
+    asked = opsin.label(heap, next=30, backbone=NETWORK).next
+    table = {question.image: kind_of(question.image) for question in asked}
+    opsin.label(heap, labels=write_answers(tmp_path / "1.csv", table), backbone=NETWORK)
+    (heap / "lines-1.png").unlink()
+    shutil.copy(heap / "broken.png", heap / "lines-4.png")
+    Image.new("RGB", (48, 48), "red").save(heap / "plain-2.png")
+    done = opsin.label(heap, write="folders", out=tmp_path / "out", next=5, backbone=NETWORK)
+    assert (done.progress.labelled, done.progress.images) == (27, 28)
+    assert {path.name for path in (tmp_path / "out").glob("*/*.png")} >= {"lines-7.png"}
+    assert not list((tmp_path / "out").glob("*/plain-2.png"))
+    assert [question.image for question in done.next] == ["plain-2.png"]  # another photograph
+    with pytest.raises(SourceError, match="no photograph 'lines-"):
+        opsin.label(heap, labels=tmp_path / "1.csv", backbone=NETWORK)
+
+
+def test_two_people_agree(heap: Path, tmp_path: Path) -> None:
+    for who in ("ada", "bob"):
+        for _ in range(3):
+            asked = opsin.label(heap, next=30, who=who, overlap=1.0, backbone=NETWORK).next
+            table = {question.image: kind_of(question.image) for question in asked}
+            write_answers(tmp_path / "answers.csv", table)
+            labels = tmp_path / "answers.csv"
+            done = opsin.label(heap, labels=labels, who=who, overlap=1.0, backbone=NETWORK)
+    (found,) = done.progress.agreements
+    assert (found.who, found.photographs, found.same) == (("ada", "bob"), 30, 30)
+    assert found.kappa == 1
+    words = ["label", str(heap), "--who", "ada", "--overlap", "1", "--from", NETWORK]
+    command = [sys.executable, "-m", "opsin", *words]
+    said = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    assert "ada and bob on 30 of 30: Cohen's kappa 1.00" in said
 
 
 def test_bad_answers_change_nothing(heap: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.labelling.estimate import FEWEST, RunningFigure, figure_of, judge, promise_of
+from opsin.labelling.estimate import FEWEST, estimate_of, judge
 from opsin.labelling.learner import HeapLearner
 from tests.labelling.conftest import clouds
 
@@ -17,31 +17,32 @@ def test_a_label_never_judges_itself() -> None:
     random = np.random.default_rng(3)
     wrong = random.integers(0, 3, 60)  # labels that mean nothing
     rows = random.permutation(200)[:60]
-    right = judge(HeapLearner(points), rows, wrong, np.ones(60, bool), 3)
+    right, _ = judge(HeapLearner(points), rows, wrong, np.ones(60, bool), 3)
     assert 0.1 < right.mean() < 0.6  # a third by chance; 1 if each were judged by itself
-    right = judge(HeapLearner(points), rows, truth[rows], np.ones(60, bool), 3)
+    right, _ = judge(HeapLearner(points), rows, truth[rows], np.ones(60, bool), 3)
     assert right.mean() > 0.95
 
 
 @given(st.lists(st.booleans(), max_size=200))
 def test_the_figure_lies_in_its_interval_and_few_are_none(right: list[bool]) -> None:
-    figure = figure_of(np.array(right, bool))
-    assert (figure is None) == (len(right) < FEWEST)
-    if figure is not None:
-        low, high = figure.interval
-        assert 0 <= low <= figure.value <= high <= 1
+    now = estimate_of(np.array(right, bool), 200)
+    assert (now.accuracy is None) == (now.interval is None) == (len(right) < FEWEST)
+    if now.accuracy is not None and now.interval is not None:
+        low, high = now.interval
+        assert 0 <= low <= now.accuracy <= high <= 1
 
 
 @pytest.mark.parametrize(("right", "labels"), [(40, 60), (45, 200), (25, 100)])
 def test_what_more_labels_bring_is_less_than_what_is_wrong(right: int, labels: int) -> None:
-    figure = RunningFigure(right, 50, (0.0, 1.0))
-    promise = promise_of(figure, labels)
-    assert promise is not None
-    assert 0.02 <= promise.gain < 1 - figure.value
-    assert promise.interval[0] < promise.gain < promise.interval[1]
-    later = promise_of(figure, 4 * labels)
-    assert later is None or later.labels > promise.labels
+    now, later = (estimate_of(np.arange(50) < right, count) for count in (labels, 4 * labels))
+    assert now.accuracy is not None
+    assert now.gain is not None
+    assert now.gain_interval is not None
+    assert 0.02 <= now.gain < 1 - now.accuracy
+    assert now.gain_interval[0] < now.gain < now.gain_interval[1]
+    assert now.more is not None
+    assert later.more is None or later.more > now.more
 
 
 def test_nothing_is_promised_where_nothing_is_wrong() -> None:
-    assert promise_of(RunningFigure(400, 400, (0.99, 1.0)), 400) is None
+    assert estimate_of(np.ones(400, bool), 400).more is None

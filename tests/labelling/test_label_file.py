@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -122,8 +123,48 @@ def test_what_is_shown_as_saved_survives_a_kill(kills: int, tmp_path: Path) -> N
         file.close()
 
 
+_TWO = """
+import resource, signal, sys
+from pathlib import Path
+from opsin.core.errors import StorageError
+from opsin.labelling.label_file import LabelFile
+first, most = map(int, sys.argv[2:])
+file = LabelFile(Path(sys.argv[1]), ["a"])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+try:
+    for number in range(first, first + 60):
+        file.put([(number.to_bytes(32), "x" * 5_000, "label", "a")])
+        print(number, flush=True)
+except StorageError as error:
+    sys.exit(error.message)
+"""
+
+
+def _write(path: Path, first: int, most: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", _TWO, str(path), str(first), str(most)]
+    return subprocess.Popen(command, stdout=-1, stderr=-1, text=True)
+
+
+def test_two_processes_write_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "labels.sqlite"
+    with _write(path, 0, 1 << 30) as one, _write(path, 100, 1 << 30) as other:
+        assert [one.wait(), other.wait()] == [0, 0]
+    assert said(LabelFile(path)).keys() == {*range(60), *range(100, 160)}
+
+
+def test_a_full_disk_is_said_and_what_was_saved_stays(tmp_path: Path) -> None:
+    path = tmp_path / "labels.sqlite"
+    with _write(path, 0, 200_000) as writer:
+        saved, why = writer.communicate()
+    assert writer.returncode == 1
+    assert str(path) in why
+    assert 0 < len(saved.split()) < 60
+    assert said(LabelFile(path)).keys() == set(map(int, saved.split()))
+
+
 def _trigger(path: Path) -> None:
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("CREATE TRIGGER t AFTER INSERT ON labels BEGIN DELETE FROM classes; END")
 
 
@@ -132,16 +173,19 @@ def _link(path: Path) -> None:
     path.symlink_to("elsewhere")
 
 
-def _answer(path: Path) -> None:
-    with sqlite3.connect(path) as db:
-        db.execute(
-            "INSERT INTO labels VALUES (9, 9, 'no digest', x'00', 'label', 7, '', '', 'x', 0)"
-        )
+def _row(step: object, image: bytes, name: bytes) -> Callable[[Path], object]:
+    def harm(path: Path) -> None:
+        with closing(sqlite3.connect(path, isolation_level=None)) as db:
+            values = (9, step, image, name, "label", "a", "", "", 1.0, None)
+            db.execute("INSERT INTO labels VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+
+    return harm
 
 
 @pytest.mark.parametrize(
     "harm", [
-        _trigger, _link, _answer, lambda path: path.write_bytes(b"SQLite format 3\0" * 99),
+        _trigger, _link, _row(9, b"no digest", b"x"), _row(9, image(9), b"\xff"),
+        _row("last", image(9), b"x"), lambda path: path.write_bytes(b"SQLite format 3\0" * 99),
         lambda path: path.write_bytes(path.read_bytes()[:5000]),
         lambda path: path.with_name(path.name + "-journal").write_bytes(b"replay me"),
     ]

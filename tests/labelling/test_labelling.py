@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from opsin.core.errors import SourceError
+from opsin.core.errors import RecipeError, SourceError
 from opsin.labelling.label_file import LabelFile
 from opsin.labelling.labelling import NONE, UNCLEAR, Labelling, usual_file
+from opsin.labelling.learner import HeapLearner
 from tests.labelling.conftest import clouds, heap_of
 
 POINTS, TRUTH = clouds(300)
@@ -89,6 +91,65 @@ def test_two_people_on_one_heap(tmp_path: Path) -> None:
     bob.reload()
     assert bob.progress().labelled == 50
     assert not {question.image for question in bob.next(250)} & asked[0]
+
+
+def test_an_overlap_is_asked_of_both_without_a_guess(tmp_path: Path) -> None:
+    path = tmp_path / "labels.sqlite"
+    ada, bob = (
+        Labelling(heap_of(POINTS), LabelFile(path, NAMES), who=who, overlap=0.25)
+        for who in ("ada", "bob")
+    )
+    answer(ada, 120)
+    bob.reload()
+    twice = []
+    for _ in range(12):
+        asked = bob.next(10)
+        twice += [one.image for one in asked if one.why == "overlap"]
+        assert all(one.guess is None for one in asked if one.why == "overlap")
+        bob.label({
+            one.image: NAMES[0] if len(twice) % 5 == 0 else true_name(one.image) for one in asked
+        })  # fmt: skip
+    assert 20 <= len(twice) == len(set(twice)) <= 31
+    (found,) = bob.progress().agreements
+    assert (found.who, found.photographs) == (("ada", "bob"), len(twice))
+    assert found.kappa is not None
+    assert 0 < found.kappa < 1
+    bob.label({twice[0]: NAMES[1], twice[1]: NAMES[1]})  # whoever looks again is no judge
+    assert bob.progress().agreements == (found,)
+    with pytest.raises(RecipeError, match="--who"):
+        Labelling(heap_of(POINTS), LabelFile(path), overlap=0.1)
+
+
+def test_the_next_question_waits_for_no_fit(heap: Labelling, monkeypatch: Any) -> None:
+    answer(heap, 60)
+    heap.learn()
+    monkeypatch.setattr(HeapLearner, "fit", lambda *_, **__: pytest.fail("it is fitted"))
+    for _ in range(5):
+        (asked,) = heap.next(1)
+        assert asked.guess is not None
+        assert [asked] == heap.next(1)  # until it is answered
+        heap.label({asked.image: true_name(asked.image)})
+
+
+def test_many_corrections_are_learnt_at_once(heap: Labelling) -> None:
+    answer(heap, 60)
+    before = heap.progress().accuracy, [one.guess for one in heap.next(10)]
+    heap.label({image: "cat" for image, name in heap.labels().items() if name == "dog"})
+    heap.learn()
+    assert "dog" not in {one.guess for one in heap.next(10)}
+    heap.undo()
+    heap.learn()
+    assert (heap.progress().accuracy, [one.guess for one in heap.next(10)]) == before
+
+
+def test_five_hundred_classes(tmp_path: Path) -> None:
+    points, _ = clouds(1_500, spread=2.0)
+    names = [f"種 {number}" for number in range(500)]
+    heap = Labelling(heap_of(points), LabelFile(tmp_path / "labels.sqlite", names))
+    heap.label({str(row): names[row % 500] for row in range(1_000)})
+    assert {one.guess for one in heap.next(20)} <= {*names}
+    assert sum(heap.progress().counts.values()) == 1_000
+    assert len(heap.doubts(5)) == 5
 
 
 def test_copies_are_asked_about_once(tmp_path: Path) -> None:

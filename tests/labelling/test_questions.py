@@ -8,22 +8,20 @@ from hypothesis import strategies as st
 
 from opsin.core.arrays import Ints
 from opsin.labelling.learner import HeapLearner, margins
-from opsin.labelling.questions import RANDOM_EVERY, Question, next_rows
+from opsin.labelling.questions import RANDOM_EVERY, Asked, next_rows
 from tests.labelling.conftest import clouds
 
 POINTS, TRUTH = clouds(240)
 ORDER = np.random.default_rng(1).permutation(240)
 
 
-def ask(labelled: Ints, count: int) -> list[Question]:
-    learner = HeapLearner(POINTS)
-    open_rows = np.setdiff1d(np.arange(240), labelled)
-    answers = None
+def ask(labelled: Ints, count: int) -> list[Asked]:
+    learner, fitted = HeapLearner(POINTS), None
     if len(np.unique(TRUTH[labelled])) > 1:
-        answers = learner.fit(labelled, TRUTH[labelled], 3).of(open_rows)
+        fitted = learner.fit(labelled, TRUTH[labelled], 3)
     return next_rows(
-        learner, answers, labelled=labelled, open_rows=open_rows, random_rows=ORDER, count=count,
-        classes=len(np.unique(TRUTH[labelled])),
+        learner, fitted, labelled=labelled, open_rows=np.setdiff1d(np.arange(240), labelled),
+        random_rows=ORDER, count=count,
     )  # fmt: skip
 
 
@@ -56,3 +54,26 @@ def test_one_in_five_is_random_in_any_order_of_asking() -> None:
     assert whys.count("random") == len(whys) // RANDOM_EVERY
     drawn = [row for row, why in zip(known.tolist(), whys, strict=True) if why == "random"]
     assert drawn == [row for row in ORDER.tolist() if row in drawn]
+
+
+def test_questions_ask_about_each_cloud_and_not_twice_the_same() -> None:
+    random = np.random.default_rng(0)
+    twins = np.repeat(clouds(30)[0], 8, axis=0)  # eight of each, all but the same
+    twins += random.normal(0, 1e-3, twins.shape).astype(np.float32)
+    rows = np.arange(len(twins))
+    asked = next_rows(
+        HeapLearner(twins), None, labelled=rows[:8], open_rows=rows[8:], random_rows=rows, count=20,
+    )  # fmt: skip
+    covering = [one.row // 8 for one in asked if one.why != "random"]
+    assert len(covering) == len(set(covering)) == 16
+    assert 0 not in covering  # its twin has a label
+
+
+def test_a_large_heap_keeps_its_random_order() -> None:
+    points = np.tile(clouds(300)[0], (20, 1))
+    order = np.random.default_rng(0).permutation(len(points))
+    asked = next_rows(
+        HeapLearner(points), None, labelled=order[:100], open_rows=order[100:], random_rows=order,
+        count=20,
+    )  # fmt: skip
+    assert [one.row for one in asked if one.why == "random"] == order[100:104].tolist()

@@ -20,6 +20,8 @@ def label(
     next: int = 0,  # noqa: A002
     labels: str | None = None,
     undo: bool = False,
+    who: str = "",
+    overlap: float = 0.0,
     write: Literal["folders", "csv"] | None = None,
     out: str | None = None,
     move: bool = False,
@@ -35,6 +37,8 @@ def label(
 
     Example: opsin label heap --labels answers.csv --next 20 --json
 
+    Example: opsin label heap --who ada --overlap 0.1 --next 20 --json
+
     Example: opsin label heap --write folders --out sorted
 
     Options:
@@ -43,6 +47,8 @@ def label(
         next (COUNT): Photographs to ask about now.
         labels (FILE): Take the answers of this table first: columns path and label.
         undo: Take back the last answers.
+        who (NAME): Whose answers these are: no photograph is asked of two people.
+        overlap (SHARE): Ask this share of the questions of everybody, to see how far you agree.
         write (FORM): Write what is labelled: photographs into a folder for each class, or a table.
         out (PLACE): The new folder or table.
         move: Move photographs into the folders instead of copying them; undone by opsin undo.
@@ -55,8 +61,9 @@ def label(
     if backbone is not None:
         fields["backbone"] = backbone
     done = workflow(
-        source, classes=names, next=next, labels=labels, undo=undo, write=write, out=out,
-        by="move" if move else "copy", file=file, watcher=for_people(quiet=quiet), **fields,
+        source, classes=names, next=next, labels=labels, undo=undo, who=who, overlap=overlap,
+        write=write, out=out, by="move" if move else "copy", file=file,
+        watcher=for_people(quiet=quiet), **fields,
     )  # fmt: skip
     if as_json:
         print_json(done.model_dump(mode="json"))
@@ -81,6 +88,15 @@ def label(
         screen.print(
             f"[bold]Further[/]   about {now.more} more labels for {100 * now.gain:.0f} points "
             f"({low} to {high})"
+        )
+    for pair in now.agreements:
+        first, second = (plain(name) or "somebody" for name in pair.who)
+        kappa = "too few for kappa"
+        if pair.kappa is not None and pair.interval is not None:
+            low, high = pair.interval
+            kappa = f"Cohen's kappa {pair.kappa:.2f} ({low:.2f} to {high:.2f})"
+        screen.print(
+            f"[bold]Agreed[/]    {first} and {second} on {pair.same} of {pair.photographs}: {kappa}"
         )
     if done.out is not None:
         screen.print(

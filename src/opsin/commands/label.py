@@ -60,6 +60,8 @@ def label(
     next: int = 0,  # noqa: A002  as the flag
     labels: str | os.PathLike[str] | None = None,
     undo: bool = False,
+    who: str = "",
+    overlap: float = 0.0,
     write: Literal["folders", "csv"] | None = None,
     out: str | os.PathLike[str] | None = None,
     by: By = "copy",
@@ -83,6 +85,8 @@ def label(
         labels: A table (CSV) of answers to take first: columns ``path`` and ``label``; a label may
             be ``none of the classes`` or ``unclear``.
         undo: Take back the last answers.
+        who: Whose answers these are: no photograph is asked of two people, but for the overlap.
+        overlap: The share of questions that is asked of everybody, for Cohen's kappa.
         write: Write the labelled photographs into a folder for each class, or their names into a
             table, which `train` takes.
         out: The new folder or table to write.
@@ -111,8 +115,8 @@ def label(
     if write == "folders" and out is not None and os.path.lexists(out):
         raise RecipeError(f"{out} is there already", "Give another folder.")
     labelling = Labelling.open(
-        source, classes=classes, file=file, backbone=backbone, columns=columns,
-        follow_links=follow_links, outside=outside, watcher=watcher,
+        source, classes=classes, file=file, backbone=backbone, who=who, overlap=overlap,
+        columns=columns, follow_links=follow_links, outside=outside, watcher=watcher,
     )  # fmt: skip
     taken = undone = written = 0
     if labels is not None:
@@ -127,8 +131,9 @@ def label(
             if by_class
             else _to_table(labelling, target)
         )
+    progress = labelling.progress()  # first: it tells how to choose questions
     return Labelled(
-        next=tuple(labelling.next(next)) if next else (), progress=labelling.progress(),
+        next=tuple(labelling.next(next)) if next else (), progress=progress,
         taken=taken, undone=undone, unreadable=tuple(labelling.heap.unreadable), out=target,
         written=written,
     )  # fmt: skip

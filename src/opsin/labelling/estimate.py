@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
+from pydantic import BaseModel
 
 from opsin.core.arrays import Bools, Floats, Ints
 from opsin.evaluation.intervals import Interval, widened, wilson
@@ -24,29 +25,27 @@ _STEPS: Final = (10, 20, 40, 60, 80, 100, 150, 200, 300, 500)
 _WORTH: Final = 0.02
 
 
-class RunningFigure(NamedTuple):
-    """The share of random photographs answered rightly by what their own labels did not teach."""
+class Estimate(BaseModel, frozen=True):
+    """How good what the labels teach is by now, and what more of them would bring."""
 
-    right: int
-    judged: int
-    interval: Interval
-
-    @property
-    def value(self) -> float:
-        """The share."""
-        return self.right / self.judged
-
-
-class Promise(NamedTuple):
-    """What further labels would probably bring."""
-
-    labels: int
-    gain: float  # accuracy, in parts of 1
-    interval: Interval  # of the gain, 90%
+    # Random photographs with a label, and the share of them that is answered rightly by what their
+    # own labels did not teach; ``None`` with too few.
+    judged: int = 0
+    accuracy: float | None = None
+    interval: Interval | None = None
+    # Further labels, and the gain they would probably bring, with its 90% interval.
+    more: int | None = None
+    gain: float | None = None
+    gain_interval: Interval | None = None
 
 
-def judge(learner: HeapLearner, rows: Ints, labels: Ints, judges: Bools, classes: int) -> Bools:
+def judge(
+    learner: HeapLearner, rows: Ints, labels: Ints, judges: Bools, classes: int
+) -> tuple[Bools, bool]:
     """Whether each judging photograph is answered rightly without its own label, ``bool[J]``.
+
+    And whether labels should spread over neighbours: where more of these photographs are right by
+    it. For each, the others decide that.
 
     Args:
         learner: The heap's learner.
@@ -56,14 +55,23 @@ def judge(learner: HeapLearner, rows: Ints, labels: Ints, judges: Bools, classes
         classes: Number of classes.
     """
     judging = np.flatnonzero(judges)
-    right = np.zeros(len(judging), bool)
-    for part, answers in answers_without_own(learner, rows, labels, judging, classes):
-        right[part] = answers.argmax(axis=1) == labels[judging[part]]
-    return right
+    choices = (False, True) if len(judging) >= FEWEST and learner.can_spread(classes) else (False,)
+    right = np.zeros((len(choices), len(judging)), bool)
+    for spread in choices:
+        for part, answers in answers_without_own(
+            learner, rows, labels, judging, classes, spread=spread
+        ):
+            right[int(spread), part] = answers.argmax(axis=1) == labels[judging[part]]
+    if len(choices) == 1:
+        return right[0], False
+    gains = right[1].astype(np.int64) - right[0]
+    fold = np.arange(len(judging)) % _FOLDS
+    of_others = gains.sum() - np.bincount(fold, gains, _FOLDS)[fold]
+    return np.where(of_others > 0, right[1], right[0]), bool(gains.sum() > 0)
 
 
 def answers_without_own(
-    learner: HeapLearner, rows: Ints, labels: Ints, asked: Ints, classes: int
+    learner: HeapLearner, rows: Ints, labels: Ints, asked: Ints, classes: int, *, spread: bool
 ) -> Iterator[tuple[Ints, Floats]]:
     """Places in ``asked``, and the answers to these that their own labels did not teach."""
     for number in range(_FOLDS):
@@ -71,33 +79,29 @@ def answers_without_own(
         taught = np.setdiff1d(np.arange(len(rows)), asked[part])
         if len(taught) and len(part):
             own = rows[asked[part]]
-            fitted = learner.fit(rows[taught], labels[taught], classes, without=own)
+            fitted = learner.fit(rows[taught], labels[taught], classes, without=own, spread=spread)
             yield part, fitted.of(own)
 
 
-def figure_of(right: Bools) -> RunningFigure | None:
-    """The running figure; ``None`` where too few random photographs have a label."""
-    if len(right) < FEWEST:
-        return None
-    count = int(right.sum())
-    ends = widened(count / len(right), wilson(count, len(right)))
-    return RunningFigure(count, len(right), ends)
-
-
-def promise_of(figure: RunningFigure, labels: int) -> Promise | None:
-    """The fewest further labels that bring two points; ``None`` if not even 500 do.
+def estimate_of(right: Bools, labels: int) -> Estimate:
+    """The share of random photographs that are right, and how many more labels bring two points.
 
     Error falls as a power of the number of labels (J. Hestness et al., "Deep learning scaling is
     predictable, empirically", 2017). A few random photographs say little about how fast: that is
-    assumed, the level is the figure's.
+    assumed, the level is theirs.
     """
+    if len(right) < FEWEST:
+        return Estimate(judged=len(right))
+    count = int(right.sum())
+    share, ends = count / len(right), wilson(count, len(right))
+    now = Estimate(judged=len(right), accuracy=share, interval=widened(share, ends))
     random = np.random.default_rng(0)
-    wrong = figure.judged - figure.right
-    error = random.beta(wrong + 0.5, figure.right + 0.5, _DRAWS)
+    error = random.beta(len(right) - count + 0.5, count + 0.5, _DRAWS)
     fall = np.maximum(random.normal(_FALL, _FALL_SPREAD, _DRAWS), 0)
     for more in _STEPS:
         gains = error * (1 - (labels / (labels + more)) ** fall)
         if gains.mean() >= _WORTH:
-            low, high = np.quantile(gains, [0.05, 0.95])
-            return Promise(more, float(gains.mean()), (float(low), float(high)))
-    return None
+            low, high = np.quantile(gains, [0.05, 0.95]).tolist()
+            promise = {"more": more, "gain": float(gains.mean()), "gain_interval": (low, high)}
+            return now.model_copy(update=promise)
+    return now

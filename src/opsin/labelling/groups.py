@@ -8,14 +8,15 @@ import numpy as np
 
 from opsin.core.arrays import Floats, Ints
 from opsin.core.errors import MissingExtraError
+from opsin.labelling.learner import nearest
 
 try:
     from sklearn.cluster import MiniBatchKMeans
 except ImportError as error:
     raise MissingExtraError("labelling", "evaluate") from error
 
-# Nearest neighbours that tell how pure a group is, and members whose neighbours are looked for.
-_NEIGHBOURS, _ASKED = 8, 64
+# Nearest neighbours that tell how pure a group is, and photographs that are compared at most.
+_NEIGHBOURS, _COMPARED = 8, 3_000
 
 
 class Group(NamedTuple):
@@ -43,24 +44,23 @@ def groups_of(points: Floats, rows: Ints, number: int) -> list[Group]:
     """
     if not len(rows):
         return []
-    shown = points[rows]
-    means = MiniBatchKMeans(min(number, len(rows)), n_init=3, random_state=0, batch_size=4096)
-    of = means.fit_predict(shown)
+    some = np.random.default_rng(0).permutation(rows)[:_COMPARED]
+    means = MiniBatchKMeans(min(number, len(some)), n_init=1, random_state=0)
+    same = _share_of_same(points[some], of_some := means.fit_predict(points[some]))
+    of = means.predict(points[rows])
     found = []
     for label in np.unique(of):
-        members = np.flatnonzero(of == label)
-        unity = _share_of_same(shown, of, members[:: 1 + len(members) // _ASKED])
-        nearness = shown[members] @ means.cluster_centers_[label].astype(np.float32)
-        found.append(Group(rows[members[np.argsort(-nearness)]], unity))
+        members = rows[of == label]
+        nearness = points[members] @ means.cluster_centers_[label].astype(np.float32)
+        compared = same[of_some == label]
+        unity = float(compared.mean()) if len(compared) else 0.0
+        found.append(Group(members[np.argsort(-nearness)], unity))
     return sorted(found, key=lambda group: (-round(group.unity, 2), -len(group.rows)))
 
 
-def _share_of_same(points: Floats, of: Ints, members: Ints) -> float:
-    """The share of members' nearest neighbours that are in their group."""
+def _share_of_same(points: Floats, of: Ints) -> Floats:
+    """The share of each image's nearest neighbours that have its own number, ``float32[N]``."""
     near = min(_NEIGHBOURS, len(points) - 1)
     if not near:
-        return 1.0
-    likeness = points[members] @ points.T
-    likeness[np.arange(len(members)), members] = -np.inf
-    nearest = np.argpartition(-likeness, near - 1, axis=1)[:, :near]
-    return float((of[nearest] == of[members][:, None]).mean())
+        return np.ones(len(points), np.float32)
+    return np.asarray((of[nearest(points, near)[0]] == of[:, None]).mean(axis=1), np.float32)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 from opsin.core.database import database_errors, open_database, write_database
 from opsin.core.errors import RecipeError
@@ -47,6 +47,15 @@ class Label(NamedTuple):
     at: float  # seconds since 1970
 
 
+class _Row(NamedTuple):
+    """A row of the file."""
+
+    id: int
+    step: int
+    undoes: int | None
+    label: Label
+
+
 class LabelFile:
     """Labels, each kept before it is shown as saved; several processes may use one file."""
 
@@ -60,6 +69,7 @@ class LabelFile:
             about = [("INSERT INTO about VALUES (?)", (json.dumps({"format": 1}),))]
             write_database(path, _TABLES, _APPLICATION, about)
         self._db = open_database(path, _TABLES, _APPLICATION, shared=True, damaged=_damaged)
+        self._read, self._labels = 0, dict[bytes, Label]()  # rows, and what they said last
         for name in classes:
             self.add_class(name)
 
@@ -108,8 +118,18 @@ class LabelFile:
 
     def now(self) -> dict[bytes, Label]:
         """What holds about each photograph, by its digest."""
-        labels = {label.image: label for _, label in self._rows()}
-        return {image: label for image, label in labels.items() if label.answer != "open"}
+        for row in self._rows(after=self._read):
+            self._read, self._labels[row.label.image] = row.id, row.label
+        return {image: label for image, label in self._labels.items() if label.answer != "open"}
+
+    def by_person(self) -> dict[str, dict[bytes, Label]]:
+        """What each person has said first about each photograph, and has not taken back."""
+        rows, said = list(self._rows()), dict[str, dict[bytes, Label]]()
+        undone = {row.undoes for row in rows}
+        for row in rows:
+            if row.undoes is None and row.step not in undone:
+                said.setdefault(row.label.who, {}).setdefault(row.label.image, row.label)
+        return said
 
     def undo(self, who: str = "") -> int:
         """Take back the last step of a person; return how many photographs it was about."""
@@ -122,7 +142,7 @@ class LabelFile:
             if last is None:
                 return 0
             before, taken = dict[bytes, Label](), dict[bytes, str]()
-            for step, label in self._rows():
+            for _, step, _, label in self._rows():
                 if step < last:
                     before[label.image] = label
                 elif step == last:
@@ -164,18 +184,28 @@ class LabelFile:
         """Close the file."""
         self._db.close()
 
-    def _rows(self) -> Iterator[tuple[int, Label]]:
-        """Each step's answers, in order."""
-        query = "SELECT step, image, name, answer, class, who, how, at FROM labels ORDER BY id"
+    def _rows(self, after: int = 0) -> Iterator[_Row]:
+        """The rows after one of them, in order."""
+        query = (
+            "SELECT id, step, undoes, image, name, answer, class, who, how, at FROM labels "
+            "WHERE id > ? ORDER BY id"
+        )
         with self._errors():
-            for step, image, name, answer, label, who, how, at in self._db.execute(query):
+            for row, step, undoes, image, name, answer, label, who, how, at in self._db.execute(
+                query, (after,)
+            ):
                 sound = isinstance(image, bytes) and len(image) == 32 and isinstance(name, bytes)
-                if not sound or answer not in ("label", "none", "unclear", "open"):
+                sound &= answer in get_args(Answer) and (answer == "label") == isinstance(
+                    label, str
+                )
+                if not (sound and isinstance(step, int) and isinstance(at, float)):
                     raise _damaged(self.path)
-                if (answer == "label") != isinstance(label, str) or not isinstance(at, float):
-                    raise _damaged(self.path)
-                text = name.decode("utf-8", "surrogatepass")
-                yield int(step), Label(image, text, answer, label, str(who), str(how), at)
+                try:
+                    text = name.decode("utf-8", "surrogatepass")
+                except UnicodeDecodeError as error:
+                    raise _damaged(self.path) from error
+                said = Label(image, text, answer, label, str(who), str(how), at)
+                yield _Row(row, step, undoes, said)
 
     @contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:

@@ -20,16 +20,16 @@ from opsin.core.errors import RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.files import state_root
 from opsin.data.sources import open_stream
-from opsin.evaluation.intervals import Interval
-from opsin.labelling.estimate import answers_without_own, figure_of, judge, promise_of
+from opsin.labelling.agreement import Agreement, agreements
+from opsin.labelling.estimate import Estimate, answers_without_own, estimate_of, judge
 from opsin.labelling.groups import Group, groups_of, usual_number
 from opsin.labelling.heap import Heap, read_heap
-from opsin.labelling.label_file import FOLDERS, Answer, LabelFile
+from opsin.labelling.label_file import FOLDERS, Answer, Label, LabelFile
 from opsin.labelling.learner import FittedLearner, HeapLearner
-from opsin.labelling.questions import Why, next_rows
+from opsin.labelling.questions import Asked, Why, next_rows
 
-# Photographs without a label whose answers are compared for the next question, at most.
-_COMPARED: Final = 5_000
+# Questions that are chosen ahead, so that the next one need not wait for a fit.
+_AHEAD: Final = 10
 #: The network whose features tell photographs apart.
 USUAL: Final = "efficientnet-lite2"
 #: What is said of a photograph instead of a class.
@@ -52,20 +52,14 @@ class Question(BaseModel, frozen=True):
     why: Why
 
 
-class Progress(BaseModel, frozen=True):
+class Progress(Estimate, frozen=True):
     """How far the labels are, and how good what they teach is."""
 
     images: int
     labelled: int
     counts: dict[str, int]
-    # Of the random share, each photograph judged without its own label; ``None`` with too few.
-    accuracy: float | None = None
-    interval: Interval | None = None
-    judged: int = 0
-    # Further labels, and the gain they would probably bring, with its 90% interval.
-    more: int | None = None
-    gain: float | None = None
-    gain_interval: Interval | None = None
+    # Of each two people, about photographs that both were asked about.
+    agreements: tuple[Agreement, ...] = ()
 
 
 class Doubt(NamedTuple):
@@ -77,21 +71,38 @@ class Doubt(NamedTuple):
     margin: float  # how much likelier the guess is
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Known:
     """The labels now, by rows of the heap; copies once."""
 
     classes: list[str]
-    rows: Ints
-    labels: Ints
+    label_of: Ints  # each photograph's, or -1: ``int64[N]``
     others: Ints  # rows that are unclear, or of no class
     by_hand: Ints  # rows that were sorted into folders, and not asked about
 
     @cached_property
+    def rows(self) -> Ints:
+        """The photographs that have a label."""
+        return np.flatnonzero(self.label_of >= 0)
+
+    @cached_property
     def present(self) -> tuple[Ints, Ints]:
         """The classes that have labels, and each label among them."""
-        present, labels = np.unique(self.labels, return_inverse=True)
+        present, labels = np.unique(self.label_of[self.rows], return_inverse=True)
         return present, labels.ravel().astype(np.int64)
+
+    def is_news_to(self, earlier: _Known) -> bool:
+        """Whether more than a tenth of the labels has changed."""
+        changed = int((self.label_of != earlier.label_of).sum())
+        return changed > len(earlier.rows) // 10
+
+
+class _Taught(NamedTuple):
+    """What labels taught."""
+
+    known: _Known
+    spread: bool
+    fitted: FittedLearner | None  # without two classes
 
 
 @checked
@@ -101,7 +112,12 @@ class Labelling:
     Args:
         heap: The photographs; `Labelling.open` reads them.
         file: Where labels are kept.
-        who: Whose answers these are: no photograph is asked of two people.
+        who: Whose answers these are: no photograph is asked of two people, but for an overlap.
+        overlap: The share of questions that is asked of everybody, without a guess, so that
+            `progress` can tell how far people agree.
+
+    Raises:
+        RecipeError: The overlap is no share, or nobody is named.
 
     Example:
         >>> heap = opsin.Labelling.open("photographs", classes=["paper", "metal"])  # doctest: +SKIP
@@ -112,19 +128,28 @@ class Labelling:
         0.87
     """
 
-    def __init__(self, heap: Heap, file: LabelFile, *, who: str = "") -> None:
-        self.heap, self.file, self.who = heap, file, who
+    def __init__(
+        self, heap: Heap, file: LabelFile, *, who: str = "", overlap: float = 0.0
+    ) -> None:  # fmt: skip
+        if not 0 <= overlap <= 1:
+            raise RecipeError(f"The overlap must be a share from 0 to 1, not {overlap}")
+        if overlap and not who:
+            raise RecipeError("An overlap needs to know who answers", "Give a name: --who NAME.")
+        self.heap, self.file, self.who, self.overlap = heap, file, who, overlap
         self._learner = HeapLearner(heap.points)
         self._known: _Known | None = None
-        self._taught: tuple[_Known, FittedLearner | None] | None = None
+        self._taught: _Taught | None = None
+        self._judged: tuple[_Known, Estimate] | None = None
+        self._spreads = False  # whether the random share says that spreading labels helps
+        self._ahead: list[Asked] = []
         self._grouped: tuple[int | None, list[Group]] = None, []
 
     @classmethod
     def open(
         cls, source: str | os.PathLike[str], *, classes: Sequence[str] = (),
         file: str | os.PathLike[str] | None = None, backbone: str = USUAL, who: str = "",
-        columns: Mapping[str, str] | None = None, follow_links: bool = False,
-        outside: bool = False, watcher: Watcher = SILENT,
+        overlap: float = 0.0, columns: Mapping[str, str] | None = None,
+        follow_links: bool = False, outside: bool = False, watcher: Watcher = SILENT,
     ) -> Labelling:  # fmt: skip
         """Read a heap's photographs, and its labels so far.
 
@@ -135,6 +160,7 @@ class Labelling:
             file: Where labels are kept (default: in the account's state folder, by the source).
             backbone: A pretrained network whose features tell photographs apart.
             who: Whose answers these are.
+            overlap: The share of questions that is asked of everybody.
             columns: Names of a table's columns, if not the usual ones.
             follow_links: Enter folders through symbolic links.
             outside: Let a table name images outside its folder.
@@ -152,7 +178,7 @@ class Labelling:
         network = open_backbone(backbone, offline=True, watcher=watcher)
         heap = read_heap(stream, network, watcher=watcher)
         path = usual_file(source) if file is None else Path(file)
-        return cls(heap, LabelFile(path, classes), who=who)
+        return cls(heap, LabelFile(path, classes), who=who, overlap=overlap)
 
     # What is said.
 
@@ -189,36 +215,85 @@ class Labelling:
     # What is asked.
 
     def next(self, count: int = 20) -> list[Question]:
-        """The next photographs to ask about, reserved for this person for five minutes."""
+        """The next photographs to ask about, reserved for this person for five minutes.
+
+        They are chosen ahead; a program that calls `learn` after an answer waits for nothing else.
+        """
         if count < 0:
             raise RecipeError(f"The number of questions must be 0 or more, not {count}")
-        known = self._now
-        open_rows = self._open(known)
-        if len(open_rows) > _COMPARED:
-            random = np.random.default_rng(len(known.rows))
-            open_rows = np.sort(random.permutation(open_rows)[:_COMPARED])
-        fitted, present = self._fitted, known.present[0]
-        answers = None if fitted is None else fitted.of(open_rows)
-        chosen = next_rows(
-            self._learner, answers, labelled=known.rows, open_rows=open_rows,
-            random_rows=self.heap.random_rows, count=count, classes=len(present),
-        )  # fmt: skip
+        chosen = self._asked_again(count)
+        wanted = count - len(chosen)
+        if len(self._waiting) < wanted:
+            self._choose(wanted)
+        chosen += self._waiting[:wanted]
         free = set(self.file.ask((self._image(one.row) for one in chosen), self.who))
         asked = [one for one in chosen if self._image(one.row) in free]
-        rows = np.array([one.row for one in asked], np.int64)
-        guesses = self.guesses(rows)
+        guesses = self.guesses(np.array([one.row for one in asked], np.int64))
         return [
-            Question(image=self.heap.names[one.row], guess=name, probability=share, why=one.why)
+            # In the overlap, a guess would repeat what somebody else has answered.
+            Question(image=self.heap.names[one.row], why=one.why)
+            if one.why == "overlap"
+            else Question(
+                image=self.heap.names[one.row], guess=name, probability=share, why=one.why
+            )
             for one, (name, share) in zip(asked, guesses, strict=True)
         ]
 
+    def learn(self) -> None:
+        """Fit again where more than a tenth of the labels has changed, and choose questions ahead.
+
+        This takes longer than an answer: do it while somebody looks at a photograph.
+        """
+        if self._is_stale or len(self._waiting) < _AHEAD // 2:
+            self._choose(_AHEAD)
+
+    def _choose(self, count: int) -> None:
+        """Choose questions ahead: while labels are few, only few."""
+        rows = self._now.rows
+        self._ahead = next_rows(
+            self._learner, self._fitted, labelled=rows, open_rows=self._open(),
+            random_rows=self.heap.random_rows, count=max(count, min(len(rows) // 4, _AHEAD)),
+        )  # fmt: skip
+
+    @property
+    def _waiting(self) -> list[Asked]:
+        """Questions that were chosen ahead and are still open."""
+        still = set(self._open().tolist())
+        return [one for one in self._ahead if one.row in still]
+
+    def _asked_again(self, count: int) -> list[Asked]:
+        """Photographs of the overlap that others have answered, as many as are due."""
+        if not self.overlap:
+            return []
+        said = self.file.by_person()
+        answered = len(said.get(self.who, ()))
+        shared = self._overlap_of(said)
+        mine = shared.pop(self.who, {})
+        images = dict.fromkeys(image for one in shared.values() for image in one)
+        due = int(self.overlap * (answered + count)) - len(mine.keys() & images.keys())
+        rows = [self.heap.row_of[image] for image in images if image not in mine]
+        return [Asked(row, "overlap") for row in rows[: max(0, due)]]
+
+    def _overlap_of(self, said: Mapping[str, Mapping[bytes, Label]]) -> dict[str, dict[bytes, str]]:
+        """Answers about photographs that are asked of everybody: the same ones, whoever asks."""
+        below = round(self.overlap * 2**64)
+        return {
+            who: {
+                image: label.label or label.answer
+                for image, label in answers.items()
+                if image in self.heap.row_of
+                and int.from_bytes(hashlib.blake2b(image, digest_size=8).digest()) < below
+            }
+            for who, answers in said.items()
+        }
+
     def guesses(self, rows: Ints) -> list[tuple[str | None, float | None]]:
         """The likeliest class of photographs and its probability; nothing without two classes."""
-        if self._fitted is None or not len(rows):
+        fitted = self._fitted
+        if self._taught is None or fitted is None or not len(rows):
             return [(None, None)] * len(rows)
-        answers, present = self._fitted.of(rows), self._now.present[0]
-        best = answers.argmax(axis=1)
-        names = [self._now.classes[present[label]] for label in best]
+        known, answers = self._taught.known, fitted.of(rows)
+        names = [known.classes[known.present[0][label]] for label in answers.argmax(axis=1)]
         return list(zip(names, answers.max(axis=1).tolist(), strict=True))
 
     def groups(self, number: int | None = None) -> list[Group]:
@@ -228,7 +303,7 @@ class Labelling:
         """
         if number is not None and number < 1:
             raise RecipeError(f"The number of groups must be 1 or more, not {number}")
-        rows = self._open(self._now)
+        rows = self._open()
         asked, groups = self._grouped
         every = np.concatenate([np.zeros(0, np.int64), *(group.rows for group in groups)])
         if asked != number or 2 * len(rows) <= len(every) or len(np.setdiff1d(rows, every)):
@@ -239,7 +314,7 @@ class Labelling:
 
     def like(self, row: int) -> Ints:
         """The photographs without a label, those most like one first."""
-        rows, points = self._open(self._now), self.heap.points
+        rows, points = self._open(), self.heap.points
         return rows[np.argsort(-(points[rows] @ points[row]), kind="stable")]
 
     def set_aside(self) -> Ints:
@@ -248,12 +323,11 @@ class Labelling:
 
     def thought_to_be(self, label: str) -> Ints:
         """The photographs without a label that are probably of a class, the least sure first."""
-        rows = self._open(self._now)
-        if self._fitted is None or label not in self.file.classes:
+        rows, fitted = self._open(), self._fitted
+        if self._taught is None or fitted is None or label not in self._taught.known.classes:
             return np.zeros(0, np.int64)
-        present = self._now.present[0]
-        answers = self._fitted.of(rows)
-        here = present[answers.argmax(axis=1)] == self._now.classes.index(label)
+        known, answers = self._taught.known, fitted.of(rows)
+        here = known.present[0][answers.argmax(axis=1)] == known.classes.index(label)
         return np.asarray(rows[here][np.argsort(answers[here].max(axis=1))], np.int64)
 
     def doubts(self, most: int = 12) -> list[Doubt]:
@@ -264,7 +338,7 @@ class Labelling:
             return []
         found, every = [], np.arange(len(labels))
         for part, answers in answers_without_own(
-            self._learner, known.rows, labels, every, len(present)
+            self._learner, known.rows, labels, every, len(present), spread=self._spreads
         ):
             if len(np.unique(np.delete(labels, part))) < 2:
                 continue
@@ -277,28 +351,26 @@ class Labelling:
         return sorted(found, key=lambda doubt: -doubt.margin)[:most]
 
     def progress(self) -> Progress:
-        """How far it is, how good, and what more labels would bring."""
+        """How far it is, how good, and what more labels would bring.
+
+        The figures are computed again where more than a tenth of the labels has changed.
+        """
         known = self._now
-        present, labels = known.present
-        counts = dict.fromkeys(known.classes, 0)
-        for label in known.labels.tolist():
-            counts[known.classes[label]] += 1
-        facts = Progress(images=len(self.heap.random_rows), labelled=len(known.rows), counts=counts)
-        if len(present) < 2:
-            return facts
-        judges = self._judges(known)
-        right = judge(self._learner, known.rows, labels, judges, len(present))
-        figure = figure_of(right)
-        if figure is None:
-            return facts.model_copy(update={"judged": len(right)})
-        found: dict[str, object] = {
-            "accuracy": figure.value, "interval": figure.interval, "judged": figure.judged,
-        }  # fmt: skip
-        if promise := promise_of(figure, len(known.rows)):
-            found |= {
-                "more": promise.labels, "gain": promise.gain, "gain_interval": promise.interval,
-            }  # fmt: skip
-        return facts.model_copy(update=found)
+        if self._judged is None or known.is_news_to(self._judged[0]):
+            present, labels = known.present
+            right = np.zeros(0, bool)
+            if len(present) > 1:
+                right, self._spreads = judge(
+                    self._learner, known.rows, labels, self._judges(known), len(present)
+                )
+            self._judged = known, estimate_of(right, len(labels))
+        counts = np.bincount(known.label_of[known.rows], minlength=len(known.classes)).tolist()
+        said = self._overlap_of(self.file.by_person()) if self.overlap else {}
+        return Progress(
+            images=len(self.heap.random_rows), labelled=len(known.rows),
+            counts=dict(zip(known.classes, counts, strict=True)), agreements=agreements(said),
+            **dict(self._judged[1]),
+        )  # fmt: skip
 
     def _judges(self, known: _Known) -> Bools:
         """Which labelled photographs are of the random share: the first in the random order."""
@@ -315,11 +387,11 @@ class Labelling:
     def labels(self) -> dict[str, str]:
         """Each labelled photograph's class by its name, copies included."""
         known = self._now
-        of = dict(zip(known.rows.tolist(), known.labels.tolist(), strict=True))
+        label_of = known.label_of[self.heap.first].tolist()
         return {
-            name: known.classes[of[first]]
-            for name, first in zip(self.heap.names, self.heap.first.tolist(), strict=True)
-            if first in of
+            name: known.classes[label]
+            for name, label in zip(self.heap.names, label_of, strict=True)
+            if label >= 0
         }
 
     def row_called(self, name: str) -> int:
@@ -337,42 +409,46 @@ class Labelling:
         if self._known is None:
             classes, given = self.file.classes, self.file.now()
             number = {name: label for label, name in enumerate(classes)}
-            rows, labels, others = list[int](), list[int](), list[int]()
-            by_hand = list[int]()
+            label_of, others, by_hand = np.full(len(self.heap), -1), list[int](), list[int]()
             for image, label in given.items():
                 row = self.heap.row_of.get(image)
                 if row is None:
                     continue  # it is gone from the heap
                 if label.label in number:
-                    rows.append(row)
-                    labels.append(number[label.label])
+                    label_of[row] = number[label.label]
                     by_hand += [row] if label.how == FOLDERS else []
                 else:
                     others.append(row)
             self._known = _Known(
-                classes, np.array(rows, np.int64), np.array(labels, np.int64),
-                np.array(others, np.int64), np.array(by_hand, np.int64),
-            )  # fmt: skip
+                classes, label_of, np.array(others, np.int64), np.array(by_hand, np.int64)
+            )
         return self._known
 
     @property
-    def _fitted(self) -> FittedLearner | None:
-        """What the labels now teach; ``None`` without two classes."""
-        known = self._now
-        if self._taught is None or self._taught[0] is not known:
-            present, labels = known.present
-            fitted = None
-            if len(present) > 1:
-                fitted = self._learner.fit(known.rows, labels, len(present))
-            self._taught = known, fitted
-        return self._taught[1]
+    def _is_stale(self) -> bool:
+        """Whether the labels would teach something else by now."""
+        taught = self._taught
+        return (
+            taught is None or self._spreads != taught.spread or self._now.is_news_to(taught.known)
+        )
 
-    def _open(self, known: _Known) -> Ints:
+    @property
+    def _fitted(self) -> FittedLearner | None:
+        """What the labels teach; ``None`` without two classes."""
+        if self._taught is None or self._is_stale:
+            known, fitted = self._now, None
+            present, labels = known.present
+            if len(present) > 1:
+                fitted = self._learner.fit(known.rows, labels, len(present), spread=self._spreads)
+            self._taught = _Taught(known, self._spreads, fitted)
+        return self._taught.fitted
+
+    def _open(self) -> Ints:
         """Photographs without an answer that nobody else is asked about, copies once."""
         is_open = np.zeros(len(self.heap), bool)
         is_open[self.heap.random_rows] = True
-        is_open[known.rows] = False
-        is_open[known.others] = False
+        is_open[self._now.rows] = False
+        is_open[self._now.others] = False
         for image in self.file.asked_of_others(self.who):
             if (row := self.heap.row_of.get(image)) is not None:
                 is_open[row] = False

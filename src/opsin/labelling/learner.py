@@ -51,14 +51,16 @@ class HeapLearner:
 
     def __init__(self, points: Floats, seed: int = 0) -> None:
         self.points, self._seed = points, seed
-        self._gamma = 1 / max(2 * float(points.var(axis=0).sum()), 1e-6)
+        self.gamma = 1 / max(2 * float(points.var(axis=0).sum()), 1e-6)
 
     def fit(
-        self, rows: Ints, labels: Ints, classes: int, *, without: Ints | None = None
-    ) -> FittedLearner:
+        self, rows: Ints, labels: Ints, classes: int, *, without: Ints | None = None,
+        spread: bool = False,
+    ) -> FittedLearner:  # fmt: skip
         """Fit it to labels, ``int64[L]`` below ``classes``, of the images at ``rows``.
 
-        ``without`` are images that must not teach, since they are to judge.
+        ``without`` are images that must not teach, since they are to judge. ``spread`` lets labels
+        spread over neighbours, where the heap is not too large for that.
         """
         random = np.random.default_rng(self._seed)
         teaching = np.ones(len(self.points), bool)
@@ -67,13 +69,14 @@ class HeapLearner:
             teaching[without] = False
         others = random.permutation(np.flatnonzero(teaching))[:_TAUGHT]
         fitted = self._fitted(rows, labels, np.ones(len(rows), np.float32), classes, random)
-        if not len(others) or len(np.unique(labels)) < 2:
+        enough = len(rows) >= _CENTRES  # the heap adds nothing that could be measured
+        if not len(others) or len(np.unique(labels)) < 2 or enough:
             return fitted
-        spread = self._spread(rows, labels, classes)
+        shares = self._spread(rows, labels, classes) if spread else None
         for number in range(_ROUNDS):
             answers = fitted.of(others)
-            if spread is not None:
-                answers = (answers + spread[others]) / 2
+            if shares is not None:
+                answers = (answers + shares[others]) / 2
             sure = _surest(answers, _TRUSTED * (number + 1) / _ROUNDS)
             learnt = np.concatenate([rows, others[sure]])
             known = np.concatenate([labels, answers[sure].argmax(axis=1)])
@@ -85,27 +88,27 @@ class HeapLearner:
     def _fitted(
         self, rows: Ints, labels: Ints, weights: Floats, classes: int, random: np.random.Generator
     ) -> FittedLearner:
-        some = np.concatenate([
-            np.flatnonzero(weights == 1)[:_CENTRES],
-            random.permutation(np.flatnonzero(weights < 1)),
-        ])  # fmt: skip
-        some = some[: max(_OWN_CENTRES, min(int((weights == 1).sum()), _CENTRES))]
+        labelled, taught = np.flatnonzero(weights == 1), np.flatnonzero(weights < 1)
+        some = np.concatenate([random.permutation(labelled), random.permutation(taught)])
+        some = some[: max(_OWN_CENTRES, min(len(labelled), _CENTRES))]
         centres = self.points[rows[some]]
-        kernel = _kernel(self.points[rows], centres, self._gamma)
+        kernel = likeness(self.points[rows], centres, self.gamma)
         targets = np.full((len(rows), classes), -_APART / classes, np.float32)
         targets[np.arange(len(rows)), labels] += _APART
         weighted = (kernel * weights[:, None]).T
         system = (weighted @ kernel + kernel[some] / np.float32(_STRENGTH)).astype(np.float64)
         system[np.diag_indices_from(system)] += _ROUNDING * np.trace(system) / len(system)
         coefficients = solve(system, weighted @ targets, assume_a="pos", check_finite=False)
-        return FittedLearner(
-            self.points, self._gamma, centres, np.asarray(coefficients, np.float32)
-        )
+        return FittedLearner(self.points, self.gamma, centres, np.asarray(coefficients, np.float32))
+
+    def can_spread(self, classes: int) -> bool:
+        """Whether labels of so many classes spread over neighbours in reasonable time."""
+        return len(self.points) <= _CONNECTED and classes <= _SPREAD_CLASSES
 
     def _spread(self, rows: Ints, labels: Ints, classes: int) -> Floats | None:
         """Each image's share of what spreads from the labels of each class, ``float32[N, K]``."""
-        graph = self._graph
-        if graph is None or classes > _SPREAD_CLASSES:
+        graph = self._graph if self.can_spread(classes) else None
+        if graph is None:
             return None
         known = np.zeros((len(self.points), classes), np.float32)
         known[rows, labels] = 1
@@ -117,10 +120,10 @@ class HeapLearner:
 
     @cached_property
     def _graph(self) -> Any:
-        """The weights of nearest neighbours, normalised on both sides; ``None`` for huge heaps."""
+        """The weights of nearest neighbours, normalised on both sides."""
         count = len(self.points)
         near = min(_NEIGHBOURS, count - 1)
-        if count > _CONNECTED or near < 1:
+        if near < 1:
             return None
         places, values = nearest(self.points, near)
         weights = np.maximum(values, 0) ** 4
@@ -146,7 +149,7 @@ class FittedLearner:
         for start in range(0, len(rows), _BLOCK):
             points = self.points[rows[start : start + _BLOCK]]
             parts.append(
-                softmax(_kernel(points, self.centres, self.gamma) @ self.coefficients, axis=1)
+                softmax(likeness(points, self.centres, self.gamma) @ self.coefficients, axis=1)
             )
         return np.concatenate(parts)
 
@@ -181,7 +184,7 @@ def _surest(answers: Floats, part: float) -> Bools:
     return sure
 
 
-def _kernel(left: Floats, right: Floats, gamma: float) -> Floats:
+def likeness(left: Floats, right: Floats, gamma: float) -> Floats:
     """The Gaussian of the distances of directions, ``float32[N, M]``."""
     values = left @ right.T
     values -= 1

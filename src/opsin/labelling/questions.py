@@ -7,25 +7,19 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 
 from opsin.core.arrays import Floats, Ints
-from opsin.core.errors import MissingExtraError
-from opsin.labelling.learner import HeapLearner, margins
+from opsin.labelling.learner import FittedLearner, HeapLearner, likeness, margins
 
-try:
-    from sklearn.cluster import MiniBatchKMeans
-except ImportError as error:
-    raise MissingExtraError("labelling", "evaluate") from error
-
-Why = Literal["typical", "doubtful", "random"]
+Why = Literal["typical", "doubtful", "random", "overlap"]
 
 #: One question in so many is about a random photograph: the honest measure.
 RANDOM_EVERY: Final = 5
-# Labels a class below which typical photographs are asked about.
-_FEW: Final = 2
-# Clusters, neighbours that make a photograph typical, and photographs looked at, at most.
-_CLUSTERS, _NEIGHBOURS, _LOOKED_AT = 400, 20, 5_000
+# Photographs without a label, and with one, that are compared at most.
+_COMPARED: Final = 2_500
+# How much narrower the surroundings of a photograph are here than the learner's kernel.
+_NARROWER: Final = 8
 
 
-class Question(NamedTuple):
+class Asked(NamedTuple):
     """A photograph to ask about, and why."""
 
     row: int
@@ -33,65 +27,59 @@ class Question(NamedTuple):
 
 
 def next_rows(
-    learner: HeapLearner, answers: Floats | None, *, labelled: Ints, open_rows: Ints,
-    random_rows: Ints, count: int, classes: int,
-) -> list[Question]:  # fmt: skip
+    learner: HeapLearner, fitted: FittedLearner | None, *, labelled: Ints, open_rows: Ints,
+    random_rows: Ints, count: int,
+) -> list[Asked]:  # fmt: skip
     """The next questions.
 
-    While labels are few, the most typical photographs of the largest groups without a label
-    (G. Hacohen, A. Dekel and D. Weinshall, "Active learning on a budget", ICML 2022); then those
-    between two classes (T. Scheffer et al., "Active hidden Markov models", 2001); always a share at
-    random.
+    Those whose surroundings hold most doubt that no label and no question before is near to: what
+    is learnt about one is learnt about many, and no two ask the same (facility location; K. Wei,
+    R. Iyer and J. Bilmes, "Submodularity in data subset selection and active learning", ICML 2015).
+    While nothing is known, all is in doubt: these are the most typical photographs (G. Hacohen, A.
+    Dekel and D. Weinshall, "Active learning on a budget", ICML 2022). Always a share is random.
 
     Args:
         learner: The heap's learner.
-        answers: Its answers to ``open_rows``, ``float32[M, K]``; ``None`` without labels.
+        fitted: What the labels taught it; ``None`` without two classes.
         labelled: Photographs with a label, ``int64[L]``.
         open_rows: Those that may be asked about, ``int64[M]``.
         random_rows: All photographs in their random order, ``int64[N]``.
         count: Number of questions.
-        classes: Number of classes so far.
     """
     due = (len(labelled) + count) // RANDOM_EVERY - len(labelled) // RANDOM_EVERY
-    is_open = np.zeros(len(learner.points), bool)
-    is_open[open_rows] = True
-    drawn = random_rows[is_open[random_rows]][:due]
-    is_open[drawn] = False
-    wanted = min(count - len(drawn), int(is_open.sum()))
-    kind: Why = "doubtful"
-    if answers is None or len(labelled) < _FEW * max(2, classes):
-        chosen, kind = (
-            _typical(learner.points, labelled, np.flatnonzero(is_open), wanted),
-            "typical",
-        )
-    else:
-        margin = np.where(is_open[open_rows], margins(answers), np.inf)
-        chosen = open_rows[np.argsort(margin, kind="stable")[:wanted]]
-    asked = [Question(int(row), kind) for row in chosen]
+    drawn = random_rows[np.isin(random_rows, open_rows)][:due]
+    random = np.random.default_rng(len(labelled))
+    left = random.permutation(np.setdiff1d(open_rows, drawn))
+    some = left[:_COMPARED]
+    doubt = np.ones(len(some), np.float32) if fitted is None else 1 - margins(fitted.of(some))
+    asked_before = np.concatenate([random.permutation(labelled)[:_COMPARED], drawn])
+    points, gamma = learner.points, _NARROWER * learner.gamma
+    covered = np.zeros(len(some), np.float32)
+    if len(asked_before):
+        covered = likeness(points[some], points[asked_before], gamma).max(axis=1)
+    wanted = count - len(drawn)
+    chosen = _covering(likeness(points[some], points[some], gamma), doubt, covered, wanted)
+    rows = np.concatenate([some[chosen], left[_COMPARED:]])[:wanted]
+    asked = [Asked(int(row), "typical" if fitted is None else "doubtful") for row in rows]
     # Spread evenly, so that whoever stops early has answered some of both.
     for at, row in enumerate(drawn):
-        asked.insert((at + 1) * RANDOM_EVERY - 1, Question(int(row), "random"))
+        asked.insert((at + 1) * RANDOM_EVERY - 1, Asked(int(row), "random"))
     return asked
 
 
-def _typical(points: Floats, labelled: Ints, open_rows: Ints, count: int) -> Ints:
-    """The densest photograph of each of the largest clusters without a label."""
-    if not count:
-        return np.zeros(0, np.int64)
-    random = np.random.default_rng(len(labelled))
-    some = np.sort(random.permutation(open_rows)[:_LOOKED_AT])
-    every = np.concatenate([some, labelled])
-    clusters = min(len(labelled) + count, _CLUSTERS, len(every))
-    means = MiniBatchKMeans(clusters, n_init=1, random_state=0, batch_size=2048)
-    of = means.fit_predict(points[every])
-    covered = np.bincount(of[len(some) :], minlength=clusters)
-    order = np.lexsort((-np.bincount(of, minlength=clusters), covered))
+def _covering(near: Floats, doubt: Floats, covered: Floats, count: int) -> list[int]:
+    """Places that cover most doubt, one after another, ``near`` being symmetric.
+
+    What one would add only falls as others are chosen, so that only those are counted again whose
+    last sum is the largest (M. Minoux, "Accelerated greedy algorithms", 1978).
+    """
+    most = np.maximum(near - covered, 0) @ doubt
     chosen = list[int]()
-    for number in order:
-        rows = some[of[: len(some)] == number]
-        if len(rows) and len(chosen) < count:
-            near = points[rows] @ points[rows].T
-            density = np.sort(near, axis=1)[:, -_NEIGHBOURS - 1 :].mean(axis=1)
-            chosen.append(int(rows[density.argmax()]))
-    rest = np.setdiff1d(some, chosen)[: count - len(chosen)]
-    return np.concatenate([np.array(chosen, np.int64), rest])
+    while len(chosen) < min(count, len(near)):
+        at = int(most.argmax())
+        most[at] = np.maximum(near[at] - covered, 0) @ doubt
+        if most.argmax() == at:
+            chosen.append(at)
+            covered = np.maximum(covered, near[at])
+            most[at] = -1
+    return chosen
