@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         list_backbones,
     )
     from opsin.commands.bench import Benchmark, ImageRate, bench
+    from opsin.commands.classes import change_classes, undo_classes
     from opsin.commands.compare import compare
     from opsin.commands.data import draw_data, write_audit
     from opsin.commands.decoding import decode
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
     from opsin.data.cache_contents import CacheContents, empty_cache, list_cache
     from opsin.data.dataset import Dataset, from_arrays, load, look_at
     from opsin.labelling.labelling import Labelling, Progress, Question
+    from opsin.report.class_change import ClassChange, ClassGroup
     from opsin.report.side_by_side import Comparison
     from opsin.runtime.classifier import Classifier
     from opsin.runtime.prediction import Prediction
@@ -81,19 +83,19 @@ if TYPE_CHECKING:
     from opsin.studio import open_studio
 
 __all__ = [
-    "Audit", "Benchmark", "CacheContents", "Classified", "Classifier", "Comparison", "Dataset",
-    "DownloadError", "Embedded", "Epoch", "Explained", "Exported", "FeatureValue", "Finding",
-    "Found", "FoundImage", "HubExport", "ImageError", "ImageRate", "InputError", "Insight",
-    "Inspection", "KnownBackbone", "Labelled", "Labelling", "ListedBackbone", "LoadOptions",
-    "Merged", "MissingExtraError", "ModelFileError", "MovedError", "OpsinError", "ParityError",
-    "Prediction", "Progress", "Question", "Recipe", "RecipeError", "Repeats", "Run", "RunError",
-    "SandboxError", "Shipped", "SourceError", "StorageError", "TrainOptions", "Undone",
-    "Watcher", "__version__", "audit", "bench", "classify", "compare", "decode",
-    "describe_backbone", "draw_data", "draw_prediction", "embed", "empty_cache", "evaluate",
-    "explain", "export_data", "export_model", "find", "from_arrays", "import_model", "inspect",
-    "label", "list_backbones", "list_cache", "list_runs", "load", "look_at", "merge",
-    "open_docs", "open_studio", "plan", "predict_each", "resume", "serve", "train",
-    "train_folds", "train_repeats", "undo", "write_audit", "write_report",
+    "Audit", "Benchmark", "CacheContents", "ClassChange", "ClassGroup", "Classified", "Classifier",
+    "Comparison", "Dataset", "DownloadError", "Embedded", "Epoch", "Explained", "Exported",
+    "FeatureValue", "Finding", "Found", "FoundImage", "HubExport", "ImageError", "ImageRate",
+    "InputError", "Insight", "Inspection", "KnownBackbone", "Labelled", "Labelling",
+    "ListedBackbone", "LoadOptions", "Merged", "MissingExtraError", "ModelFileError", "MovedError",
+    "OpsinError", "ParityError", "Prediction", "Progress", "Question", "Recipe", "RecipeError",
+    "Repeats", "Run", "RunError", "SandboxError", "Shipped", "SourceError", "StorageError",
+    "TrainOptions", "Undone", "Watcher", "__version__", "audit", "bench", "change_classes",
+    "classify", "compare", "decode", "describe_backbone", "draw_data", "draw_prediction", "embed",
+    "empty_cache", "evaluate", "explain", "export_data", "export_model", "find", "from_arrays",
+    "import_model", "inspect", "label", "list_backbones", "list_cache", "list_runs", "load",
+    "look_at", "merge", "open_docs", "open_studio", "plan", "predict_each", "resume", "serve",
+    "train", "train_folds", "train_repeats", "undo", "undo_classes", "write_audit", "write_report",
 ]  # fmt: skip
 
 # What each module defines; all other names are errors. It is imported when one of them is first
@@ -102,6 +104,7 @@ _DEFINED = {
     "commands.backbones": "FeatureValue KnownBackbone ListedBackbone describe_backbone "
     "list_backbones",
     "commands.bench": "Benchmark ImageRate bench",
+    "commands.classes": "change_classes undo_classes",
     "commands.compare": "compare",
     "commands.data": "draw_data write_audit",
     "commands.decoding": "decode",
@@ -133,6 +136,7 @@ _DEFINED = {
     "data.cache_contents": "CacheContents empty_cache list_cache",
     "data.dataset": "Dataset from_arrays load look_at",
     "labelling.labelling": "Labelling Progress Question",
+    "report.class_change": "ClassChange ClassGroup",
     "report.side_by_side": "Comparison",
     "runtime.classifier": "Classifier Prediction",
     "server": "serve",

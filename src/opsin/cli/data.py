@@ -33,6 +33,10 @@ def data(
     seed: options.Seed = 0,
     audit: bool = False,
     export: Path | None = None,
+    merge: list[str] | None = None,
+    rename: list[str] | None = None,
+    remove: list[str] | None = None,
+    split: str | None = None,
     cache: bool = False,
     empty: list[str] | None = None,
     on: str = "local",
@@ -52,6 +56,8 @@ def data(
 
     Example: opsin data photos --audit --on ray
 
+    Example: opsin data photos --labels labels.csv --merge tins,foil=metal
+
     Example: opsin data --cache --empty features
 
     Options:
@@ -61,6 +67,13 @@ def data(
             audit.html and audit.json.
         export (PATH): Write the images into a new folder, with a table of their classes and parts,
             or into one .npz file, to be moved to another machine or tool; draw nothing.
+        merge (A,B=C): Make classes one. This and the next three change classes in the table that
+            --labels names, never images; training with --labels takes them so, and opsin undo
+            takes the last change back. Of a run, its sources and corrections are taken.
+        rename (OLD=NEW): Call a class another name.
+        remove (A,B): Leave the images of classes out.
+        split (CLASS[=A,B]): Show the groups of images inside a class; with names, the largest
+            first, each becomes a class.
         cache: Show how much Opsin's cache holds: decoded images, features, fetched sources.
         empty (PART): With --cache: remove sources, datasets, features, models or all; they are made
             again when they are needed.
@@ -72,6 +85,12 @@ def data(
         return
     sources = source or []
     expect(sources, "a source", "SOURCE")
+    if merge or rename or remove or split:
+        _change_classes(
+            sources, _new_names(merge, rename, remove), split, out if draw else None,
+            quiet=quiet, as_json=as_json, **fields,
+        )  # fmt: skip
+        return
     watcher = for_people(quiet=quiet)
     reading = {name: value for name, value in fields.items() if name in DATA_OPTIONS}
     varying = {name: value for name, value in fields.items() if name not in DATA_OPTIONS}
@@ -99,6 +118,47 @@ def data(
         return
     say(f"{counted(written.images, 'image')}, {file_size(written.bytes)}  {written.path}")
     say(f"Train on them with: {written.command}")
+
+
+def _new_names(
+    merge: list[str] | None, rename: list[str] | None, remove: list[str] | None
+) -> dict[str, str | None]:
+    """The new names of classes by the present ones; ``None`` for those that are left out."""
+    call: dict[str, str | None] = {}
+    for option, texts in (("--merge", merge), ("--rename", rename)):
+        for text in texts or ():
+            olds, equals, new = text.partition("=")
+            expect(equals and olds and new, "names such as old=new", option)
+            call |= dict.fromkeys(olds.split(",") if option == "--merge" else [olds], new)
+    return call | {name: None for text in remove or () for name in text.split(",")}
+
+
+def _change_classes(
+    sources: list[str], call: dict[str, str | None], split: str | None, out: Path | None,
+    *, quiet: bool, as_json: bool, **fields: Any,
+) -> None:  # fmt: skip
+    """Change classes in a table, or show the groups inside one."""
+    from opsin.commands.classes import change_classes  # noqa: PLC0415  few change classes
+
+    class_, _, names = (split or "").partition("=")
+    done = change_classes(
+        *sources, call=call, split=class_ or None, names=names.split(",") if names else (),
+        out=out if split else None, watcher=for_people(quiet=quiet), **fields,
+    )  # fmt: skip
+    if as_json:
+        print_json(done.model_dump(mode="json"))
+        return
+    for number, group in enumerate(done.groups, start=1):
+        say(f"Group {number}   {counted(group.images, 'image')}, such as {group.names[0]}")
+    if done.sheet is not None:
+        say(f"Sheet     {done.sheet}")
+    if done.labels is None and split:
+        names = ",".join("ABCD"[: len(done.groups)])
+        say(f"Name them opsin data … --labels labels.csv --split {class_}={names}")
+    elif done.labels is not None:
+        say(f"Classes   {', '.join(done.classes)}")
+        say(f"Train     {done.command}")
+        say(f"Undo      opsin undo {done.labels}")
 
 
 def _show(

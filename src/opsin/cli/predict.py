@@ -267,16 +267,28 @@ def merge(
 
 
 def undo(folder: Path, *, quiet: bool = False, as_json: bool = False) -> None:
-    """Undo what `opsin predict --sort-into FOLDER` did.
+    """Undo what `opsin predict --sort-into FOLDER` did, or the last change of classes in a table.
 
     Images that were moved go back to where they came from; copies are removed, if they have not
     changed since. What cannot be taken back stays, and is listed.
 
     Example: opsin undo sorted
 
+    Example: opsin undo labels.csv
+
     Options:
-        folder (FOLDER): The folder that was given to --sort-into.
+        folder (FOLDER): The folder that was given to --sort-into, or the table (.csv) in which
+            `opsin data` changed classes.
     """
+    if folder.is_file():
+        from opsin.commands.classes import undo_classes  # noqa: PLC0415
+
+        rows = undo_classes(folder)
+        if as_json:
+            print_json({"labels": str(folder), "rows": rows})
+        else:
+            say(f"Took back {counted(rows, 'row')} of {folder}")
+        return
     from opsin.commands.predict.undo import undo as take_back  # noqa: PLC0415
 
     done = take_back(folder, watcher=for_people(quiet=quiet))

@@ -236,6 +236,7 @@ def classes_now(
         else:
             out = not new or (new == LEFT_OUT and LEFT_OUT not in now)
             now |= dict.fromkeys(here, None if out else row.label)
+            now.setdefault(old, now[here[0]])  # rows about images may say it
     return now
 
 

@@ -8,6 +8,7 @@ labels says who sorted what, how and when, and follows them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import sys
@@ -39,6 +40,8 @@ from opsin.labelling.labelling import NONE, UNCLEAR, USUAL, Labelling
 _ANSWERS: Final[dict[str, Answer]] = {NONE: "none", UNCLEAR: "unclear", "": "open"}
 # Groups of an answer; photographs that are like one, and on the map, at most.
 _GROUPS, _LIKE, _MAPPED = 24, 300, 1_500
+# Photographs that may be gone before what is known is read again.
+_MISSED: Final = 20
 # Seconds between two frames about the progress of the same work.
 _EVERY: Final = 0.2
 
@@ -89,10 +92,13 @@ class _LabelWorker(Watcher):
         rows = [row for group in groups[:reserved] for row in group.rows]
         self._file.ask((labelling.heap.digests[row].tobytes() for row in rows), labelling.who)
         return {"number": number, "all": len(groups), "groups": [
-            {"photos": [self._names[row] for row in group.rows.tolist()],
-             "guess": self._guess(labelling, group.rows)}
-            for group in groups[:_GROUPS]
+            {"photos": photos, "guess": self._guess(labelling, group.rows)}
+            for group in groups[:_GROUPS] if (photos := self._files_of(group.rows))
         ]}  # fmt: skip
+
+    def _files_of(self, rows: Iterable[int] | Ints) -> list[list[str]]:
+        """The files of photographs that are still there."""
+        return [self._names[row] for row in map(int, rows) if row in self._names]
 
     def _guess(self, labelling: Labelling, rows: Ints) -> str:
         """The class that most of a group's photographs seem to be of."""
@@ -101,9 +107,10 @@ class _LabelWorker(Watcher):
 
     def _next(self, labelling: Labelling, count: int) -> list[Header]:
         return [
-            {"names": self._names[labelling.row_called(one.image)], "why": one.why,
-             "probability": one.probability, "guess": self._spelt.get(one.guess or "", "")}
+            {"names": names, "why": one.why, "probability": one.probability,
+             "guess": self._spelt.get(one.guess or "", "")}
             for one in labelling.next(count)
+            for names in self._files_of([labelling.row_called(one.image)])
         ]  # fmt: skip
 
     def _label(self, labelling: Labelling, names: Sequence[str], answer: str, how: str) -> None:
@@ -174,7 +181,9 @@ class _LabelWorker(Watcher):
         if labelling is None or stamps != self._stamps:
             files = {file.key: file for file in self._files()}
             self._key_of |= {file.name: file.key for file in files.values()}
-            if labelling is None or {*labelling.heap.names, *self._unreadable} != files.keys():
+            known = set() if labelling is None else {*labelling.heap.names, *self._unreadable}
+            # What is just being moved may be missed, and is there the next time.
+            if labelling is None or files.keys() - known or len(known - files.keys()) > _MISSED:
                 labelling = self._labelling = self._read([*files.values()])
             self._follow(labelling, files)
             self._stamps = stamps
@@ -190,11 +199,13 @@ class _LabelWorker(Watcher):
             for folder, inner, names in os.walk(root) if not Path(root).is_symlink() else ():
                 inner[:] = filter(is_visible, inner)
                 for path in (f"{folder}/{name}" for name in names if is_visible(name)):
-                    state, name = os.lstat(path), path.removeprefix(f"{self._folder}/")
+                    name = path.removeprefix(f"{self._folder}/")
                     kept = is_image_name(path) and corrected.get(name) not in ("", LEFT_OUT)
-                    if kept and stat.S_ISREG(state.st_mode):
-                        key = f"{state.st_ino}-{state.st_mtime_ns}-{state.st_size}"
-                        yield _File(key, name, corrected.get(name, class_))
+                    with contextlib.suppress(OSError):  # it is just being moved
+                        state = os.lstat(path)
+                        if kept and stat.S_ISREG(state.st_mode):
+                            key = f"{state.st_ino}-{state.st_mtime_ns}-{state.st_size}"
+                            yield _File(key, name, corrected.get(name, class_))
 
     def _read(self, files: Sequence[_File]) -> Labelling:
         self._network = self._network or open_backbone(USUAL, offline=True, watcher=self)
@@ -210,7 +221,8 @@ class _LabelWorker(Watcher):
         classes = sorted({file.class_ for file in files.values()} - {""})
         written = {name: self._file.add_class(name) for name in classes}
         self._spelt = {label: name for name, label in written.items()}
-        pairs = [(int(first), files[heap.names[row]]) for row, first in enumerate(heap.first)]
+        rows = zip(heap.first.tolist(), heap.names, strict=True)
+        pairs = [(first, files[name]) for first, name in rows if name in files]
         self._waiting, self._names = {row for row, file in pairs if not file.class_}, {}
         label = dict[int, str]()
         for row, file in pairs:

@@ -544,3 +544,29 @@ def test_a_class_that_others_changed_since_is_not_removed(
     assert (sorted(root.rglob("*")), window.counts()) == (before, {"disc": 5, "square": 3})
     window.do(lambda albums, album: albums.change_class(album, "square", new))
     assert sum(window.counts().values()) == (8 if new else 5)
+
+
+def test_a_class_is_merged_into_another_and_comes_back(studio: Studio) -> None:
+    dataset = made_here(studio)
+    read(studio, dataset)
+    window, root = Window(studio, dataset), studio.sets.images_path(dataset.id)
+    window.do(lambda albums, album: albums.move(album, album.of(0)[:1].tolist(), "square"))
+    window.do(lambda albums, album: albums.change_class(album, "disc", into="square"))
+    assert window.album().counts == {"square": 8}
+    assert len(list((root / "square").iterdir())) == 8
+    assert not (root / "disc").exists()
+    assert window.undo()
+    assert window.counts() == {"disc": 3, "square": 5}
+
+
+def test_a_class_is_split_and_comes_back(studio: Studio) -> None:
+    dataset = made_here(studio)
+    read(studio, dataset)
+    window = Window(studio, dataset)
+    first, *others = window.album().of(0).tolist()
+    groups = {"star": [first], "square": others[:1]}
+    done = window.do(lambda albums, album: albums.split_class(album, groups))
+    assert done == "Split into star, square"
+    assert window.album().counts == {"disc": 2, "square": 5, "star": 1}
+    assert window.undo()
+    assert window.album().counts == {"disc": 4, "square": 4}

@@ -21,6 +21,7 @@ from opsin.data.dataset import Dataset
 from opsin.studio.pages.train import _TrainPage, asked_here
 from opsin.studio.ui.training_cards import cause_in_words
 from opsin.studio.ui.training_settings import time_in_words
+from tests.conftest import write_shapes
 from tests.made_runs import answers_right, write_run
 
 if TYPE_CHECKING:
@@ -107,6 +108,25 @@ def test_images_that_were_trained_on_keep_their_parts(
     # Who asks for another split gets one.
     page.settings._values["split_seed"] = "7"
     assert not [word for word in page._argv() if word.startswith("--parts-of")]
+
+
+def test_a_class_more_is_added_to_the_last_classifier(studio: Studio, shapes: Path) -> None:
+    """Its parts stay; other settings, or a class that is gone, make a training of its own."""
+    dataset = studio.sets.new_empty(["disc", "square"], title="Shapes")
+    shutil.copytree(shapes, dataset.place, dirs_exist_ok=True)
+    run = opsin.train(dataset.place, model="knn", runs=studio.settings.runs, quiet=True)
+    studio.runs.scan()
+    assert not [word for word in opened(studio, dataset.id)._argv() if "--add-to" in word]
+    write_shapes(dataset.place, kinds=("cross",))
+    page = opened(studio, dataset.id)
+    words = page._argv()
+    assert f"--add-to={run.path}" in words
+    assert not [word for word in words if word.startswith("--parts-of")]
+    assert page._more_classes == ["cross"]
+    page.settings._values["model"] = "svm"
+    assert not [word for word in page._argv() if word.startswith("--add-to")]
+    shutil.rmtree(dataset.place / "disc")
+    assert not [word for word in opened(studio, dataset.id)._argv() if "--add-to" in word]
 
 
 def test_levels_are_options_and_say_their_time(studio: Studio, project: str) -> None:

@@ -112,9 +112,10 @@ def _read_folder(root: Path) -> Contents:
             folders[:] = filter(is_visible, folders)
             for name in filter(is_image_name, filter(is_visible, names)):
                 path = f"{folder}/{name}"
-                state = os.lstat(path)  # a Path takes ten times as long
-                if stat.S_ISREG(state.st_mode):
-                    found.append((label, -state.st_mtime_ns, path, state.st_size))
+                with contextlib.suppress(FileNotFoundError):  # it is just being moved
+                    state = os.lstat(path)  # a Path takes ten times as long
+                    if stat.S_ISREG(state.st_mode):
+                        found.append((label, -state.st_mtime_ns, path, state.st_size))
     found.sort()
     names, labels = [path[len(f"{root}/") :] for _, _, path, _ in found], [of[0] for of in found]
     stamps = [(-time, size) for _, time, _, size in found]

@@ -19,6 +19,7 @@ from opsin.studio.datasets.photo_files import Done
 from opsin.studio.datasets.sorting import labels_of, set_aside
 from opsin.studio.datasets.uploads import SentFile
 from opsin.studio.errors import NotThere
+from opsin.studio.pages.class_groups import ask_groups, groups_in
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.photo_things import Thing, show_thing, things_to_look_at
 from opsin.studio.people import allows
@@ -314,8 +315,7 @@ class _Photos:
                         ui.label(safe(class_, 80))
                 number = ui.label().classes("note")
                 if self.album.can_add:
-                    remove = partial(self._rename, class_)
-                    kit.icon_action("delete_outline", f"Remove the class {class_}", remove)
+                    self._class_menu(class_)
             if self.album.can_add:
                 Intake(
                     f"Photographs of {class_}", batch=f"{self._id} {safe(class_)}", small=True,
@@ -325,6 +325,29 @@ class _Photos:
             column = _Column(self, class_)
             more = kit.action("Show all", show_all, kind="quiet").props("dense")
         return show, card
+
+    def _class_menu(self, class_: str) -> None:
+        async def merge() -> None:
+            others = [name for name in self.album.classes if name != class_]
+            with kit.dialog(f"Merge {safe(class_, 60)} into") as asked:
+                kit.note("Its photographs join the class that you choose. Undo takes that back.")
+                class_select(others, asked.submit, "Class")
+            if into := await asked:
+                await self._do(self._studio.albums.change_class(self.album, class_, into=str(into)))
+
+        with kit.icon_action("more_horiz", f"More about {safe(class_, 60)}"), ui.menu(), ui.list():
+            ui.menu_item("Merge into …", merge)
+            ui.menu_item("Split …", partial(self._split, class_))
+            ui.menu_item("Remove", partial(self._rename, class_))
+
+    async def _split(self, class_: str) -> None:
+        """Offer the groups of photographs inside a class, to be named."""
+        self._reading.say(f"Looking for groups in {safe(class_, 60)} …")
+        with self._reading.errors():
+            groups = await groups_in(self._studio, self.album, class_)
+            self._reading.clear()
+            if named := await ask_groups(self.album, class_, groups):
+                await self._do(self._studio.albums.split_class(self.album, named))
 
     def _name_field(self, class_: str) -> None:
         field = ui.input(value=class_).props("borderless dense maxlength=120")

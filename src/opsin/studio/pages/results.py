@@ -92,6 +92,8 @@ class _Results:
                 images = ResultImages(studio, directory, report, self._frame.undo)
                 ui.label(in_short(report.judged)).classes("headline")
                 _prose(judged_by(report))
+                if report.added is not None:
+                    _prose(safe(report.added.words("photographs"), 600))
                 for line in limits(report):
                     ui.label(safe(line, 600)).classes("warning prose")
                 with ui.element("div").classes("stack") as place:

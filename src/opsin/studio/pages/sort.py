@@ -33,7 +33,7 @@ ASIDE: Final = ("none of the classes", "unclear")
 # Groups in sight, those of them that nobody else is asked about, and photographs of each.
 _CARDS, _RESERVED, _THUMBNAILS = 12, 3, 12
 # Questions that are fetched, and how few are left then.
-_FETCHED, _LEFT = 10, 5
+_FETCHED, _LEFT = 20, 10
 # Classes up to which each has a button, and photographs of each that are enough to train on.
 _BUTTONS, _ENOUGH = 12, 10
 _WHY: Final = {
@@ -164,6 +164,8 @@ class _Sort:
     async def give(self, photos: Sequence[Photo], answer: str, how: str) -> None:
         """Move photographs to a class, a new one too; or set them aside, where they are."""
         names = [name for photo in photos for name in photo if name in self.tokens]
+        if not names:
+            return
         ask = partial(self.ask, "label", names=names, how=how, who=visitor.get().name)
         try:
             async with self._saving:
@@ -174,13 +176,19 @@ class _Sort:
                     text, when = await self._move(names, answer)
                     undo = partial(self._studio.albums.undo, self.id, when, earlier=True)
                     self._done.append((undo, photos))
-            said = asyncio.ensure_future(ask(answer=answer))  # before the change is heard of
-            self._frame.undo.offer(text, self.undo)
-            self._studio.changed.emit(f"set:{self.id}")
-            await said
         except OpsinError as error:
             self._status.fail(error)
             await self._view.back(photos)
+            return
+        said = asyncio.ensure_future(ask(answer=answer))  # before the change is heard of
+        self._frame.undo.offer(text, self.undo)
+        self._studio.changed.emit(f"set:{self.id}")
+        try:
+            await said
+        except OpsinError as error:
+            self._status.fail(error)
+            if answer in ASIDE:  # others have moved, and the folders are the truth
+                await self._view.back(photos)
 
     async def _move(self, names: Sequence[str], class_: str) -> tuple[str, float]:
         albums = self._studio.albums

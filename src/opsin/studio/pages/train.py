@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Annotated, Final
@@ -11,6 +12,7 @@ from fastapi import Query
 from nicegui import background_tasks, ui
 
 from opsin.classical.classical_recipe import BACKBONE, ClassicalRecipe
+from opsin.core.artifacts.records import IMPORTED, DatasetRecord
 from opsin.core.artifacts.run_report import RecordedRecipe
 from opsin.core.errors import OpsinError
 from opsin.core.format import count, counted, file_size
@@ -85,6 +87,8 @@ class _TrainPage:
         self.before: RunRow | None = None
         #: Why no training can start, however it is set.
         self.wrong = ""
+        self._extended: RunRow | None = None  # the classifier that gets more classes
+        self._more_classes: list[str] = []
 
     async def read(self, source_run: str = "") -> None:
         """Read what the form begins with."""
@@ -93,6 +97,8 @@ class _TrainPage:
             self._project = await self._studio.with_dataset(self._project.id)
             album = await self._studio.albums.open(self._project.id, at_once=True)
             numbers = [number for number in album.counts.values() if number]
+            if not source_run:
+                await asyncio.to_thread(self._read_new_classes, album.counts)
         except OpsinError as error:
             self._fault, self.wrong = str(error), "The photographs cannot be read."
         await asyncio.to_thread(self._read, numbers, source_run)
@@ -116,6 +122,17 @@ class _TrainPage:
         levels = levels_for(sum(numbers), studio.jobs.jobs(), known=max(heads, default=0))
         self.wrong = self.wrong or levels[1].off
         self.settings = TrainingSettings(levels, before, self._change)
+
+    def _read_new_classes(self, counts: Mapping[str, int]) -> None:
+        """Find the classes that the last classifier of these photographs does not know."""
+        dataset, last = self._project.dataset, self._project.classifier()
+        if dataset is None or not dataset.made_here or last is None or last.accuracy is None:
+            return
+        with contextlib.suppress(OpsinError):  # it is damaged
+            known = self._studio.runs.get(last.id).read(DatasetRecord).classes
+            if last.model != IMPORTED and all(counts.get(name) for name in known):
+                self._more_classes = [name for name in counts if name not in known and counts[name]]
+                self._extended = last if self._more_classes else None
 
     def _jobs(self) -> list[Job]:
         return self._studio.jobs.of_project(self._project.id)
@@ -212,6 +229,10 @@ class _TrainPage:
         self._button.set_enabled(not faults and not self.wrong and allows("owner"))
         self._planned = {}
         promise = f"{level.words[:1].upper()}{level.words[1:]}." if level else ""
+        if self._extended is not None and level is not None and not self.settings.values:
+            names = ", ".join(safe(name, 40) for name in self._more_classes[:5])
+            time = f": {time_in_words(level.seconds)}" if level.seconds else ""
+            promise = f"Adds {names} to {self._project.title_of(self._extended)}{time}."
         why_not = self.wrong or " ".join(f"{fault.rstrip('.')}." for fault in faults)
         self._promise.set_text(why_not or promise)
         self._promise.classes(replace="warning" if why_not else "note prose")
@@ -290,6 +311,9 @@ class _TrainPage:
         studio, values = self._studio, self.settings.values
         assert self._project.dataset is not None
         words, labels, parts = studio.projects.training_inputs(self._project.dataset)
+        if self._extended is not None and not values:
+            before = self._studio.runs.root / self._extended.folder
+            words, parts = [f"--add-to={before}", *words], None
         if parts is not None and not any(values.get(option) for option in SPLIT_OPTIONS):
             values = values | {"parts_of": str(parts.path)}
         return training_form.argv(words, values, runs=studio.settings.runs, labels=labels,

@@ -121,4 +121,4 @@ def classifier_select(
     ui.select(
         names, value=row.id, label="Classifier", with_input=len(names) > 12,
         on_change=lambda e: ui.navigate.to(address(project, page, **query | {"run": e.value})),
-    ).style("width: min(100%, 420px)")  # fmt: skip
+    ).style("width: 300px; max-width: 100%")  # fmt: skip

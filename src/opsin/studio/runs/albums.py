@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -14,6 +14,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import SourceError, StorageError
 from opsin.core.format import counted
 from opsin.core.storage import write_bytes
+from opsin.data.corrections import read_corrections
 from opsin.data.run_images import has_no_images, pair_up, recipe_of_run
 from opsin.data.sources.named import NAMES
 from opsin.studio.datasets.album import (
@@ -140,12 +141,18 @@ class Albums:
                 "The photographs of this classifier lie in several places",
                 "Put them into one folder, then add it: More, Add from.",
             )
+        table = directory.corrections
+        if table.is_file() and any(row.class_ for row in read_corrections(table)):
+            raise SourceError(
+                "This classifier learnt from other classes than its folder has",
+                "Change them where you did: opsin data.",
+            )
         with acting():  # images that its people see anyway
             added = self._sets.add_source(recipe.source)
         with self._sets.lock(added.id):
             path = self._sets.corrections_path(added.id)
-            if directory.corrections.is_file() and not path.exists():
-                write_bytes(path, directory.corrections.read_bytes())
+            if table.is_file() and not path.exists():
+                write_bytes(path, table.read_bytes())
         return added
 
     async def album_of_run(self, run_id: str) -> tuple[Album, NDArray[np.int64]]:
@@ -208,15 +215,18 @@ class Albums:
 
         return await self._change(set_id, work)
 
-    async def change_class(self, album: Album, class_: str, new: str = "") -> Done:
-        """Rename a class, or remove it (no new name); return what was done, in words.
+    async def change_class(
+        self, album: Album, class_: str, new: str = "", *, into: str = ""
+    ) -> Done:
+        """Rename a class, merge it ``into`` another, or remove it; return what was done, in words.
 
         Files first go where their labels are, so that none is lost with the folder.
         """
-        if new == class_:
+        if class_ in (new, into):
             return Done("")
-        if class_ not in album.classes:
-            raise no_class(class_)
+        for name in filter(None, (class_, into)):
+            if name not in album.classes:
+                raise no_class(name)
         label, labels = album.classes.index(class_), album.labels
         here, there = album.contents.labels == label, labels == label
         away = np.flatnonzero((here != there) & (labels != OUT)).tolist()
@@ -226,6 +236,9 @@ class Albums:
             raise _unread()
         known = await self._corrections(album, rows)
         text = f"Renamed {class_} to {new}" if new else f"Removed the class {class_}"
+        if into:
+            text = f"Merged {class_} into {into}"
+            away = np.flatnonzero((here | there) & (labels != OUT)).tolist()
 
         def work(own: PhotoFiles) -> Done:
             root, now = own.source, self._now(album)
@@ -233,10 +246,30 @@ class Albums:
                 raise SourceError("The photographs are others by now", _LOOK)
             moves = [
                 move for at in away
-                for move in own.to_class([album.contents.path(at)], album.class_of(at))
+                for move in own.to_class(
+                    [album.contents.path(at)], into if into and there[at] else album.class_of(at)
+                )
             ]  # fmt: skip
             moves += own.renamed(class_, new) if new else own.to_trash([root / class_])
             relabelled = known.changes(rows, None) if known else ()
+            return Done(text, own.make(text, moves, relabelled, known))
+
+        return await self._change(album.dataset.id, work)
+
+    async def split_class(self, album: Album, groups: Mapping[str, Sequence[int]]) -> Done:
+        """Give groups of a class's photographs classes, new ones or those that are there."""
+        rows = [int(album.rows[at]) for photos in groups.values() for at in photos]
+        moved = [row for row in rows if row >= 0]
+        known = await self._corrections(album, moved)
+        text = f"Split into {', '.join(groups)}"
+
+        def work(own: PhotoFiles) -> Done:
+            moves = [
+                move
+                for name, photos in groups.items()
+                for move in own.to_class_or_new(map(album.contents.path, photos), name)
+            ]
+            relabelled = known.changes(moved, None) if known else ()
             return Done(text, own.make(text, moves, relabelled, known))
 
         return await self._change(album.dataset.id, work)

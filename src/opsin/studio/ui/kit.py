@@ -99,7 +99,7 @@ def rename_in_place(
     """Let a click on a label edit the name: Enter keeps it, Escape does not."""
     assert label.parent_slot is not None
     with label.parent_slot:
-        field = ui.input().props("dense maxlength=200").classes("col")
+        field = ui.input().props("dense maxlength=200").style("width: 240px; max-width: 100%")
     field.props["aria-label"] = "Name"
     field.set_visibility(False)
     label.classes("in-place").props('role="button" tabindex="0" title="Rename"')
