@@ -158,25 +158,3 @@ def test_without_scikit_learn_it_is_said(tmp_path: Path, monkeypatch: pytest.Mon
     assert not len(kept(arrays(scenes(20), 32), notes))
     assert "opsin[evaluate]" in notes.notes[0]
     assert not (tmp_path / "near").exists()
-
-
-def test_what_was_kept_for_other_images_is_found_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path))
-    photos = scenes(12)
-    images = np.stack([np.asarray(photo) for photo in [*photos, ImageOps.mirror(photos[0])]])
-
-    def pairs() -> NDArray[np.int64]:
-        found = near_duplicates.near_duplicates(
-            images, digest_rows(images), mirrored=True, watcher=SILENT
-        )
-        return found.pairs
-
-    first = pairs()
-    assert first.tolist() == [[0, 12]]
-    (kept,) = (tmp_path / "near").iterdir()
-    np.savez(kept, pairs=first + 99, likeness=np.ones(1), mirrored=np.ones(1, bool))
-    assert pairs().tolist() == first.tolist()
-    np.savez(kept, likeness=np.ones(1))
-    assert pairs().tolist() == first.tolist()
