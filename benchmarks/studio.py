@@ -39,7 +39,7 @@ from opsin.runtime.classifier import Classifier
 CLASSES: Final = ("cardboard", "glass", "metal")
 COUNT: Final = 40
 #: Photographs of each class in the heap, groups that are named, and questions that are answered.
-HEAP, GROUPS, QUESTIONS = 100, 10, 40
+HEAP, GROUPS, QUESTIONS = 100, 8, 40
 #: Actions that we aim at, beside 60 seconds, 0.92 right, and 5 answers a second of a camera.
 AIMS: Final = {"folders": 5, "zip": 5, "loose": 12, "camera": 16, "correct": 5, "heap": 80}
 Figures = dict[str, Any]

@@ -179,7 +179,8 @@ def answer_questions(
 ) -> float:
     """Answer by keys, and take one answer back; return the slowest one's seconds.
 
-    A photograph of no class that has a name is one of none of the classes.
+    A photograph of no class that has a name is one of none of the classes. It ends early where
+    all are answered.
     """
     slowest = 0.0
     for number in range(count):
@@ -188,7 +189,9 @@ def answer_questions(
         began = time.monotonic()
         ActionChains(visit.browser).send_keys(key).perform()
         while asked(visit.browser) == name:
-            assert time.monotonic() < began + 60
+            if time.monotonic() > began + 10 and "nothing to ask" in shown(visit.browser):
+                return round(slowest, 3)
+            assert time.monotonic() < began + 60, shown(visit.browser)
         slowest = max(slowest, time.monotonic() - began)
         visit.actions += 1
         if number == 3:

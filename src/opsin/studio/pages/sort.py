@@ -490,7 +490,10 @@ class _Questions:
             image = self.page.image(one.names, large=True)
             element.props.update({"src": kit.rooted(image.src)})
         self._place.set_visibility(bool(shown))
-        self._end.set_text("" if shown else "There is nothing to ask about now.")
+        nothing = (
+            "Looking for questions …" if self._fetching.locked() else "There is nothing to ask."
+        )
+        self._end.set_text("" if shown else nothing)
         if shown:
             one, title = shown[0], shown[0].names[0].rpartition("/")[2]
             self._image.props["alt"] = title
