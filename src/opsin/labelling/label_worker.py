@@ -86,6 +86,12 @@ class _LabelWorker(Watcher):
         labelling.who = who
         return known[do](labelling, **asked)
 
+    def learn(self) -> None:
+        """Fit to the latest labels, and choose the questions after those that were asked."""
+        if self._labelling is not None:
+            with contextlib.suppress(OpsinError):  # the next question meets it
+                self._labelling.learn()
+
     def _groups(self, labelling: Labelling, number: int | None, reserved: int) -> Header:
         number = number or usual_number(len(self._waiting))
         groups = labelling.groups(number)
@@ -273,6 +279,8 @@ def answer_frames(worker: _LabelWorker, source: BinaryIO, target: BinaryIO) -> N
     while (frame := receive(source)) is not None:
         try:
             say({"said": worker.answer(**frame[0])})
+            if frame[0]["do"] == "next":  # while somebody looks at the first of them
+                worker.learn()
         except OpsinError as error:
             say({"error": error_values(error)})
         except (OSError, MemoryError) as error:
