@@ -108,7 +108,11 @@ class _LabelWorker(Watcher):
 
     def _guess(self, labelling: Labelling, rows: Ints) -> str:
         """The class that most of a group's photographs seem to be of."""
-        names = [name for name, _ in labelling.guesses(rows[:20]) if name]
+        names = [
+            name
+            for name, _ in labelling.guesses([labelling.heap.names[row] for row in rows[:20]])
+            if name
+        ]
         return self._spelt.get(max(names, key=names.count, default=""), "")
 
     def _next(self, labelling: Labelling, count: int) -> list[Header]:
@@ -143,8 +147,7 @@ class _LabelWorker(Watcher):
     def _like(self, labelling: Labelling, name: str) -> list[Header]:
         if name not in self._key_of:
             raise SourceError("This photograph is not there any more", "Choose another one.")
-        row = labelling.row_called(self._key_of[name])
-        return self._photos(labelling.like(row)[:_LIKE])
+        return self._photos(labelling.like(self._key_of[name], _LIKE))
 
     def _aside(self, labelling: Labelling) -> list[Header]:
         return self._photos(labelling.set_aside())
