@@ -32,7 +32,7 @@ from opsin.data.corrections import LEFT_OUT, read_corrections
 from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.image_tree import is_image_name, is_visible
 from opsin.labelling.estimate import FEWEST
-from opsin.labelling.groups import usual_number
+from opsin.labelling.groups import PARTS, groups_of, usual_number
 from opsin.labelling.heap import read_heap
 from opsin.labelling.label_file import FOLDERS, Answer, LabelFile
 from opsin.labelling.labelling import NONE, UNCLEAR, USUAL, Labelling
@@ -86,19 +86,30 @@ class _LabelWorker(Watcher):
         labelling.who = who
         return known[do](labelling, **asked)
 
-    def _groups(self, labelling: Labelling, number: int | None, reserved: int) -> Header:
-        number = number or usual_number(len(self._waiting))
-        groups = labelling.groups(number)
+    def _groups(
+        self, labelling: Labelling, number: int | None, reserved: int, class_: str = ""
+    ) -> Header:
+        """Groups of the tray, or inside a class."""
+        number = number or (PARTS if class_ else usual_number(len(self._waiting)))
+        if class_:
+            of, label = labelling.labels(), self._label_of(class_)
+            inside = [row for row in self._names if of.get(labelling.heap.names[row]) == label]
+            groups = groups_of(labelling.heap.points, np.array(inside, np.int64), number)
+        else:
+            groups = labelling.groups(number)
         rows = [row for group in groups[:reserved] for row in group.rows]
         self._file.ask((labelling.heap.digests[row].tobytes() for row in rows), labelling.who)
         return {"number": number, "all": len(groups), "groups": [
-            {"photos": photos, "guess": self._guess(labelling, group.rows)}
+            {"photos": photos, "guess": "" if class_ else self._guess(labelling, group.rows)}
             for group in groups[:_GROUPS] if (photos := self._files_of(group.rows))
         ]}  # fmt: skip
 
     def _files_of(self, rows: Iterable[int] | Ints) -> list[list[str]]:
         """The files of photographs that are still there."""
         return [self._names[row] for row in map(int, rows) if row in self._names]
+
+    def _label_of(self, class_: str) -> str:
+        return next((label for label, name in self._spelt.items() if name == class_), "")
 
     def _guess(self, labelling: Labelling, rows: Ints) -> str:
         """The class that most of a group's photographs seem to be of."""
@@ -131,8 +142,7 @@ class _LabelWorker(Watcher):
     # Photographs to look through, each with words about it.
 
     def _thought(self, labelling: Labelling, class_: str) -> list[Header]:
-        label = next((one for one, name in self._spelt.items() if name == class_), "")
-        return self._photos(labelling.thought_to_be(label))
+        return self._photos(labelling.thought_to_be(self._label_of(class_)))
 
     def _like(self, labelling: Labelling, name: str) -> list[Header]:
         if name not in self._key_of:
