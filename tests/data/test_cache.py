@@ -29,14 +29,24 @@ def test_arrays_are_computed_once_unless_their_file_is_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPSIN_CACHE", str(tmp_path))
-    numbers = iter(range(3))
-    values = [
-        cache.kept_arrays("kind", key, lambda: {"it": np.array([next(numbers)])})["it"].tolist()
-        for key in ("a", "a", "b")
-    ]
-    (tmp_path / "kind" / "a.npz").write_bytes(b"PK\3\4 no more")
-    again = cache.kept_arrays("kind", "a", lambda: {"it": np.array([next(numbers)])})
-    assert (values, again["it"].tolist()) == ([[0], [0], [1]], [2])
+    numbers, rows = iter(range(9)), np.arange(5)
+
+    def number(key: str) -> int:
+        return cache.kept_arrays(
+            "kind",
+            key,
+            lambda: {"at": np.array([next(numbers)])},
+            lambda it: int(rows[it["at"]][0]),
+        )
+
+    assert [number(key) for key in ("a", "a", "b")] == [0, 0, 1]
+    file = tmp_path / "kind" / "a.npz"
+    file.write_bytes(b"PK\3\4 no more")
+    assert number("a") == 2
+    for other in ({"at": np.array([99])}, {"by": np.array([0])}):
+        np.savez(file, allow_pickle=False, **other)
+        assert number("a") == number("a")
+        assert np.load(file)["at"] < 5
 
 
 @given(data=st.binary(min_size=48, max_size=48))

@@ -222,8 +222,11 @@ def audit(dataset: Dataset, *, watcher: Watcher = SILENT) -> Audit:
         watcher: Receives the progress of the work.
     """
     images, key = dataset.images, index_key("looks 1", dataset.digests.tobytes())
-    looks = kept_arrays("looks", key, lambda: measure(images, watcher=watcher)._asdict())
-    odd = _odd_images(QualityMeasures(**looks), dataset.sizes)
+    looks = kept_arrays(
+        "looks", key, lambda: measure(images, watcher=watcher)._asdict(),
+        lambda kept: QualityMeasures(**kept),
+    )  # fmt: skip
+    odd = _odd_images(looks, dataset.sizes)
     cases_by_kind = _copies(dataset) | _files(dataset) | _classes(dataset) | {
         kind: (len(cases), cases) for kind, cases in odd.items()
     }  # fmt: skip

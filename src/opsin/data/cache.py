@@ -11,9 +11,9 @@ import stat
 import zipfile
 from array import array
 from bisect import bisect_left, insort
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import platformdirs
@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from opsin.core.errors import StorageError
 from opsin.core.platform import only_we_write
 from opsin.core.storage import atomic_file
+
+Made = TypeVar("Made")
 
 #: File that describes the contents of its folder.
 ABOUT: Final = "about.json"
@@ -53,19 +55,20 @@ def index_key(*parts: object) -> str:
 
 
 def kept_arrays(
-    kind: str, key: str, compute: Callable[[], dict[str, NDArray[Any]]]
-) -> dict[str, NDArray[Any]]:
-    """Return what was computed for a key before, or is now."""
+    kind: str, key: str, compute: Callable[[], dict[str, NDArray[Any]]],
+    made_of: Callable[[Mapping[str, NDArray[Any]]], Made],
+) -> Made:  # fmt: skip
+    """Return what is made of arrays that were computed for a key before, or are now."""
     file = cache_root() / kind / f"{key[:32]}.npz"
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
-            return dict(kept)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            return made_of(kept)
+    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile):
         arrays = compute()
     # A failed write costs only time the next time.
     with contextlib.suppress(StorageError), atomic_file(file) as new, new.open("wb") as target:
         np.savez(target, allow_pickle=False, **arrays)
-    return arrays
+    return made_of(arrays)
 
 
 def new_array(path: Path, dtype: type[np.generic] | np.dtype[Any], shape: tuple[int, ...]) -> None:

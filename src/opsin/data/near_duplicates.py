@@ -7,6 +7,7 @@ than unrelated images are (a ratio test, Lowe, IJCV 2004): all trousers of Fashi
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -84,13 +85,15 @@ def near_duplicates(
         index[rows] = np.arange(len(rows))
         return vars(found) | {"pairs": index[found.pairs]}
 
+    def made_of(kept: Mapping[str, NDArray[Any]]) -> NearDuplicates:
+        pairs = np.sort(rows[kept["pairs"]], axis=1)
+        return NearDuplicates(pairs, kept["likeness"], kept["mirrored"])
+
     try:
-        kept = cache.kept_arrays("near", key, search)
+        return cache.kept_arrays("near", key, search, made_of)
     except ImportError:
         watcher.note("only exact copies are found; for near ones: pip install 'opsin[evaluate]'")
         return NO_PAIRS
-    pairs = np.sort(rows[kept["pairs"]], axis=1)
-    return NearDuplicates(pairs, kept["likeness"], kept["mirrored"])
 
 
 def find_near_duplicates(
