@@ -92,8 +92,10 @@ class _LabelWorker(Watcher):
         """Groups of the tray, or inside a class."""
         number = number or (PARTS if class_ else usual_number(len(self._waiting)))
         if class_:
-            of, label = labelling.labels(), self._label_of(class_)
-            inside = [row for row in self._names if of.get(labelling.heap.names[row]) == label]
+            of, names = labelling.labels(), labelling.heap.names
+            inside = [
+                row for row in self._names if self._spelt.get(of.get(names[row], "")) == class_
+            ]
             groups = groups_of(labelling.heap.points, np.array(inside, np.int64), number)
         else:
             groups = labelling.groups(number)
@@ -101,15 +103,9 @@ class _LabelWorker(Watcher):
         self._file.ask((labelling.heap.digests[row].tobytes() for row in rows), labelling.who)
         return {"number": number, "all": len(groups), "groups": [
             {"photos": photos, "guess": "" if class_ else self._guess(labelling, group.rows)}
-            for group in groups[:_GROUPS] if (photos := self._files_of(group.rows))
+            for group in groups[:_GROUPS]
+            if (photos := [self._names[row] for row in group.rows.tolist() if row in self._names])
         ]}  # fmt: skip
-
-    def _files_of(self, rows: Iterable[int] | Ints) -> list[list[str]]:
-        """The files of photographs that are still there."""
-        return [self._names[row] for row in map(int, rows) if row in self._names]
-
-    def _label_of(self, class_: str) -> str:
-        return next((label for label, name in self._spelt.items() if name == class_), "")
 
     def _guess(self, labelling: Labelling, rows: Ints) -> str:
         """The class that most of a group's photographs seem to be of."""
@@ -118,10 +114,10 @@ class _LabelWorker(Watcher):
 
     def _next(self, labelling: Labelling, count: int) -> list[Header]:
         return [
-            {"names": names, "why": one.why, "probability": one.probability,
+            {"names": self._names[row], "why": one.why, "probability": one.probability,
              "guess": self._spelt.get(one.guess or "", "")}
             for one in labelling.next(count)
-            for names in self._files_of([labelling.row_called(one.image)])
+            if (row := labelling.row_called(one.image)) in self._names
         ]  # fmt: skip
 
     def _label(self, labelling: Labelling, names: Sequence[str], answer: str, how: str) -> None:
@@ -142,13 +138,13 @@ class _LabelWorker(Watcher):
     # Photographs to look through, each with words about it.
 
     def _thought(self, labelling: Labelling, class_: str) -> list[Header]:
-        return self._photos(labelling.thought_to_be(self._label_of(class_)))
+        label = next((one for one, name in self._spelt.items() if name == class_), "")
+        return self._photos(labelling.thought_to_be(label))
 
     def _like(self, labelling: Labelling, name: str) -> list[Header]:
         if name not in self._key_of:
             raise SourceError("This photograph is not there any more", "Choose another one.")
-        row = labelling.row_called(self._key_of[name])
-        return self._photos(labelling.like(row)[:_LIKE])
+        return self._photos(labelling.like(labelling.row_called(self._key_of[name]))[:_LIKE])
 
     def _aside(self, labelling: Labelling) -> list[Header]:
         return self._photos(labelling.set_aside())
