@@ -119,46 +119,18 @@ def _load(
         recipe = recipe.model_copy(update={"classes": (*old.classes, *more)})
 
     def prove(decoded: Decoded) -> Decoded:
-        """Leave out copies of images of the run, and call a class in other letters as there."""
         table = given.get("labels") or old.labels
         rows = read_corrections(str(table)) if table else []
         if "labels" not in given and len(titles) > 1 == len(old.sources) and not old.test:
             # Names began without a title when the source was the only one.
             rows = [row._replace(name=row.name and f"{titles[0]}/{row.name}") for row in rows]
-        edit = max((row.edit for row in rows), default=0) + 1
-        known = set(map(nfc, directory.read(DatasetRecord).classes))
-        rows += [Correction("", "", there, class_=name, edit=edit)
-                 for name in decoded.classes if nfc(name) not in known
-                 for there in known if there.casefold() == nfc(name).casefold()]  # fmt: skip
-        late, contents = is_new(decoded.names), as_keys(decoded.source_digests)
-        # A source's own copies count, as in training.
-        copies = np.flatnonzero(late & np.isin(contents, contents[~late])).tolist()
-        digests = digest_names(decoded.digests)
-        copied = {digests[row] for row in copies}
-        if not set(digests) - set(digest_names(kept["digests"])) - copied:
+        proven = _proven(directory, decoded, is_new(decoded.names), rows, watcher)
+        if not set(digest_names(proven.digests)) - set(digest_names(kept["digests"])):
             raise SourceError(
                 f"{' and '.join(places)} has no image that {directory.path} does not know",
                 "Give new ones.",
             )
-        rows += [Correction(digests[row], decoded.names[row], LEFT_OUT, edit=edit)
-                 for row in copies]  # fmt: skip
-        done = correct(decoded, directory.corrections, rows, missing_ok=True) if rows else decoded
-        if not copies or done.corrected is None:
-            return done
-        watcher.note(
-            f"{directory.path.name} knows {counted(len(copies), 'image')} of these already, which "
-            "stay what they are there"
-        )
-        # They are no corrections of the user's.
-        counts = done.corrected.counts
-        counts = counts.model_copy(update={"left_out": counts.left_out - len(copies)})
-        kind = f"image that {directory.path.name} knows"
-        names = [decoded.names[row] for row in copies[:5]]
-        left_out = LeftOut(kind=kind, count=len(copies), examples=names)
-        return replace(
-            done, corrected=replace(done.corrected, counts=counts),
-            left_out=(*done.left_out, left_out),
-        )  # fmt: skip
+        return proven
 
     dataset = load_recipe(recipe, located=located, watcher=watcher, prove=prove)
     dataset = replace(dataset, held=None)
@@ -179,6 +151,40 @@ def _load(
     none = np.zeros(0, np.int64)
     split = Split(np.arange(len(dataset)), none, none)
     return replace(dataset, fold=np.array(folds, np.int64), split=split)
+
+
+def _proven(
+    directory: RunDirectory, decoded: Decoded, new: NDArray[np.bool_], rows: list[Correction],
+    watcher: Watcher,
+) -> Decoded:  # fmt: skip
+    """Images without copies of those of the run, in its classes where letters alone differ."""
+    edit = max((row.edit for row in rows), default=0) + 1
+    known = set(map(nfc, directory.read(DatasetRecord).classes))
+    rows += [Correction("", "", there, class_=name, edit=edit)
+             for name in decoded.classes if nfc(name) not in known
+             for there in known if there.casefold() == nfc(name).casefold()]  # fmt: skip
+    contents, digests = as_keys(decoded.source_digests), digest_names(decoded.digests)
+    # A source's own copies count, as in training.
+    copies = np.flatnonzero(new & np.isin(contents, contents[~new])).tolist()
+    names = [decoded.names[row] for row in copies]
+    rows += [Correction(digests[row], name, LEFT_OUT, edit=edit)
+             for row, name in zip(copies, names, strict=True)]  # fmt: skip
+    done = correct(decoded, directory.corrections, rows, missing_ok=True) if rows else decoded
+    if not copies or done.corrected is None:
+        return done
+    watcher.note(
+        f"{directory.path.name} knows {counted(len(copies), 'image')} of these already, which "
+        "stay what they are there"
+    )
+    # They are no corrections of the user's.
+    counts = done.corrected.counts
+    counts = counts.model_copy(update={"left_out": counts.left_out - len(copies)})
+    kind = f"image that {directory.path.name} knows"
+    left_out = LeftOut(kind=kind, count=len(copies), examples=names[:5])
+    return replace(
+        done, corrected=replace(done.corrected, counts=counts),
+        left_out=(*done.left_out, left_out),
+    )  # fmt: skip
 
 
 def _lies_in(place: str, known: Sequence[str]) -> bool:
