@@ -19,7 +19,7 @@ GROUPS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
         (
             "load", "look_at", "decode", "from_arrays", "Dataset", "LoadOptions", "audit", "Audit",
             "Finding", "draw_data", "write_audit", "export_data", "Exported",
-            "change_classes", "ClassChange", "ClassGroup", "undo_classes",
+            "change_classes", "ClassChange", "undo_classes",
         ),
     ),
     "training": (

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         list_backbones,
     )
     from opsin.commands.bench import Benchmark, ImageRate, bench
-    from opsin.commands.classes import change_classes, undo_classes
+    from opsin.commands.classes import ClassChange, change_classes, undo_classes
     from opsin.commands.compare import compare
     from opsin.commands.data import draw_data, write_audit
     from opsin.commands.decoding import decode
@@ -75,7 +75,6 @@ if TYPE_CHECKING:
     from opsin.data.cache_contents import CacheContents, empty_cache, list_cache
     from opsin.data.dataset import Dataset, from_arrays, load, look_at
     from opsin.labelling.labelling import Labelling, Progress, Question
-    from opsin.report.class_change import ClassChange, ClassGroup
     from opsin.report.side_by_side import Comparison
     from opsin.runtime.classifier import Classifier
     from opsin.runtime.prediction import Prediction
@@ -83,7 +82,7 @@ if TYPE_CHECKING:
     from opsin.studio import open_studio
 
 __all__ = [
-    "Audit", "Benchmark", "CacheContents", "ClassChange", "ClassGroup", "Classified", "Classifier",
+    "Audit", "Benchmark", "CacheContents", "ClassChange", "Classified", "Classifier",
     "Comparison", "Dataset", "DownloadError", "Embedded", "Epoch", "Explained", "Exported",
     "FeatureValue", "Finding", "Found", "FoundImage", "HubExport", "ImageError", "ImageRate",
     "InputError", "Insight", "Inspection", "KnownBackbone", "Labelled", "Labelling",
@@ -104,7 +103,7 @@ _DEFINED = {
     "commands.backbones": "FeatureValue KnownBackbone ListedBackbone describe_backbone "
     "list_backbones",
     "commands.bench": "Benchmark ImageRate bench",
-    "commands.classes": "change_classes undo_classes",
+    "commands.classes": "ClassChange change_classes undo_classes",
     "commands.compare": "compare",
     "commands.data": "draw_data write_audit",
     "commands.decoding": "decode",
@@ -136,7 +135,6 @@ _DEFINED = {
     "data.cache_contents": "CacheContents empty_cache list_cache",
     "data.dataset": "Dataset from_arrays load look_at",
     "labelling.labelling": "Labelling Progress Question",
-    "report.class_change": "ClassChange ClassGroup",
     "report.side_by_side": "Comparison",
     "runtime.classifier": "Classifier Prediction",
     "server": "serve",

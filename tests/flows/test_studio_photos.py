@@ -120,3 +120,36 @@ def test_photographs_are_sorted_corrected_and_all_of_it_is_undone(
     resize(browser, 1280)
     assert complaints(browser) == []
     assert requests_elsewhere(browser, process.address) == []
+
+
+def test_a_class_is_split_on_the_page_that_groups_photographs(
+    browser: webdriver.Chrome, tmp_path: Path
+) -> None:
+    sets = Library(tmp_path / "home", Queue(tmp_path / "home"))
+    made = sets.new_empty(["disc", "shape"], title="Shapes")
+    root = write_shapes(sets.images_path(made.id), 6)
+    for path in (root / "square").iterdir():
+        path.rename(root / "shape" / path.name)
+    (root / "square").rmdir()
+    with studio(tmp_path) as process:
+        browser.get(f"{process.address}/projects/{made.id}/photos")
+        until(browser, lambda: counts(browser) == {"disc": "6", "shape": "6"}, 60)
+        one(browser, '[aria-label="More about shape"]').click()
+        until(browser, lambda: "Split …" in shown(browser))
+        browser.find_element(
+            By.XPATH, "//*[contains(@class, 'q-item')][contains(., 'Split')]"
+        ).click()
+        until(browser, lambda: "6 photographs of shape" in shown(browser), 60)
+        until(
+            browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".groups .new-class input"), 60
+        )
+        first = one(browser, ".groups .card")
+        many = int(first.find_element(By.CSS_SELECTOR, "h2").text.split()[0])
+        field = first.find_element(By.CSS_SELECTOR, ".new-class input")
+        field.send_keys("star", Keys.ENTER)
+        until(browser, lambda: f"{6 - many} photographs of shape" in shown(browser))
+        assert len(list((root / "star").glob("*.png"))) == many
+        press(browser, "Undo")
+        until(browser, lambda: "6 photographs of shape" in shown(browser))
+        assert len(list((root / "shape").rglob("*.png"))) == 6
+        assert complaints(browser) == []

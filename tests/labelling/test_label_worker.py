@@ -87,6 +87,12 @@ def test_what_is_sorted_is_followed_whoever_sorts_it(project: Project) -> None:
     assert (len(project.worker._waiting), state["labelled"]) == (18, 12)
     assert {how for _, how in project.said().values()} <= {"typical", "random", "doubtful"}
 
+    # A class in groups, to split it: the tray's stay out.
+    inside = project.ask("groups", number=2, reserved=0, class_="dots")
+    names = {one[0] for group in inside["groups"] for one in group["photos"]}
+    assert names == {f"dots/{path.name}" for path in (project.root / "dots").glob("dots-*")}
+    assert project.ask("groups", number=None, reserved=0, class_="none")["groups"] == []
+
     # Moved by hand, to and fro: the folders are the truth.
     (name,) = asked[0]["names"][:1]
     here = project.root / kind(asked[0]["names"]) / Path(name).name

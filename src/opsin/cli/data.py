@@ -72,7 +72,7 @@ def data(
             takes the last change back. Of a run, its sources and corrections are taken.
         rename (OLD=NEW): Call a class another name.
         remove (A,B): Leave the images of classes out.
-        split (CLASS[=A,B]): Show the groups of images inside a class; with names, the largest
+        split (CLASS[=A,B,C,D]): Show the groups of images inside a class; with names, the largest
             first, each becomes a class.
         cache: Show how much Opsin's cache holds: decoded images, features, fetched sources.
         empty (PART): With --cache: remove sources, datasets, features, models or all; they are made
@@ -149,7 +149,7 @@ def _change_classes(
         print_json(done.model_dump(mode="json"))
         return
     for number, group in enumerate(done.groups, start=1):
-        say(f"Group {number}   {counted(group.images, 'image')}, such as {group.names[0]}")
+        say(f"Group {number}   {counted(len(group), 'image')}, such as {group[0]}")
     if done.sheet is not None:
         say(f"Sheet     {done.sheet}")
     if done.labels is None and split:

@@ -6,9 +6,10 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
+from pydantic import BaseModel, PlainSerializer
 
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -24,17 +25,33 @@ from opsin.data.corrections import (
     read_corrections,
     write_corrections,
 )
-from opsin.data.dataset import Dataset, load_recipe
+from opsin.data.dataset import load_recipe
 from opsin.data.image_tree import is_run
 from opsin.data.lazy_images import subset
 from opsin.data.run_images import recipe_of_run
 from opsin.data.spelling import nfc
-from opsin.report.class_change import ClassChange, ClassGroup
 
-# Groups that a class is offered in, images of a group on the sheet, and images that tell how many.
-_GROUPS, _SHOWN, _TOLD = (2, 3, 4), 5, 2_000
-#: The network that tells images of a class apart.
-NETWORK: Final = "efficientnet-lite2"
+# Images of a group on the sheet.
+_SHOWN: Final = 5
+
+
+class ClassChange(BaseModel, frozen=True):
+    """The result of `change_classes`.
+
+    Args:
+        labels: The table, or ``None`` where groups are only shown.
+        classes: The classes now.
+        groups: Names of the images in each group of the class that is split, the most typical
+            first.
+        sheet: Their contact sheet.
+        command: What trains on the classes now.
+    """
+
+    labels: Annotated[Path | None, PlainSerializer(lambda path: path and str(path))]
+    classes: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...] = ()
+    sheet: Annotated[Path | None, PlainSerializer(lambda path: path and str(path))] = None
+    command: str = ""
 
 
 @checked
@@ -71,39 +88,28 @@ def change_classes(
         >>> change_classes("digits", labels="labels.csv", call={"3": "three"})  # doctest: +SKIP
         ClassChange(labels=PosixPath('labels.csv'), classes=('0', '1', '2', 'three', …
     """
-    places, before = (
-        [os.fspath(place) for place in inputs],
-        None if labels is None else Path(labels),
-    )
-    if len(places) == 1 and is_run(places[0]):
-        recipe = recipe_of_run(RunDirectory.open(places[0])).model_copy(update=options)
+    table = None if labels is None else Path(labels)
+    if len(inputs) == 1 and is_run(os.fspath(inputs[0])):
+        recipe = recipe_of_run(RunDirectory.open(inputs[0])).model_copy(update=options)
     else:
-        recipe = DataRecipe.of(*places, **options)
-    if before is not None:
-        _check_own(before)
-        check_writable(before)
+        recipe = DataRecipe.of(*(os.fspath(place) for place in inputs), **options)
+    if table is not None:
+        _check_own(table)
+        check_writable(table)
+        if table.is_file():
+            recipe = recipe.model_copy(update={"labels": str(table)})
     elif call or names:
         raise RecipeError("Changes of classes are kept in a table", "Name it: --labels FILE.csv.")
-    if before is None or not before.is_file():
-        before = Path(recipe.labels) if recipe.labels else None
-    rows = [] if before is None else read_corrections(before)
+    rows = read_corrections(recipe.labels) if recipe.labels else []
     own = sources.find_all(recipe, watcher=watcher).open().keep(recipe.classes).classes
-    classes, new = _present(before, rows, own), list[Correction]()
+    classes = _present(recipe.labels, rows, own)
     edit = max((row.edit for row in rows), default=0) + 1
-    called = {_known(old, classes): now for old, now in (call or {}).items()}
-    for old, now in called.items():
-        name = LEFT_OUT if now is None else _spelt(now, classes)
-        if name in classes and name not in called:
-            raise RecipeError(
-                f"There is a class {name!r} already",
-                f"To make them one: --merge {','.join([*called, name])}={name}",
-            )
-        if (name := nfc(now.strip()) if now and list(called) == [name] else name) != old:
-            new.append(Correction("", "", name, class_=old, edit=edit))
-    groups: tuple[ClassGroup, ...] = ()
+    new = [Correction("", "", name, class_=old, edit=edit)
+           for old, name in _called(call or {}, classes).items() if name != old]  # fmt: skip
+    groups: tuple[tuple[str, ...], ...] = ()
     sheet = None
     if split is not None:
-        groups, sheet = _groups_of(recipe, before, _known(split, classes), out, watcher)
+        groups, sheet = _groups_of(recipe, _known(split, classes), out, watcher)
         if names and len(names) != len(groups):
             raise RecipeError(
                 f"{split} falls into {len(groups)} groups, and {len(names)} names are given",
@@ -112,13 +118,13 @@ def change_classes(
         for group, name in zip(groups, names, strict=False):
             class_ = _spelt(name, [*classes, *(row.class_ for row in new)])
             new.append(Correction("", "", class_, class_=class_, edit=edit))
-            new += [Correction("", image, class_, edit=edit) for image in group.names]
-    if labels is not None and new:
-        write_corrections(labels, [*rows, *new])
-    words = [*recipe.sources, *(["--labels", os.fspath(labels)] if labels else [])]
+            new += [Correction("", image, class_, edit=edit) for image in group]
+    words = list(recipe.sources)
+    if table is not None and new:
+        write_corrections(table, [*rows, *new])
+        words += ["--labels", str(table)]
     return ClassChange(
-        labels=Path(labels) if labels and new else None,
-        classes=_present(before, [*rows, *new], own),
+        labels=table if new else None, classes=_present(recipe.labels, [*rows, *new], own),
         groups=groups, sheet=sheet, command=f"opsin train {shlex.join(words)}",
     )  # fmt: skip
 
@@ -149,11 +155,27 @@ def _check_own(table: Path) -> None:
 
 
 def _present(
-    table: Path | None, rows: Sequence[Correction], classes: Sequence[str]
+    table: str | None, rows: Sequence[Correction], classes: Sequence[str]
 ) -> tuple[str, ...]:
     """The classes that a table leaves or makes of a source's."""
     called = classes_now(table or "the table", rows, classes).values()
     return tuple(dict.fromkeys(name for name in called if name is not None))
+
+
+def _called(call: Mapping[str, str | None], classes: Sequence[str]) -> dict[str, str]:
+    """New names by present ones, both as they are written."""
+    wanted = {_known(old, classes): name for old, name in call.items()}
+    others = [name for name in classes if name not in wanted]
+    called = {
+        old: LEFT_OUT if name is None else _spelt(name, others) for old, name in wanted.items()
+    }
+    for name in called.values():
+        if name in classes and called.get(name) != name:
+            raise RecipeError(
+                f"There is a class {name!r} already",
+                f"To make them one: --merge {','.join(dict.fromkeys([*called, name]))}={name}",
+            )
+    return called
 
 
 def _spelt(name: str, classes: Sequence[str]) -> str:
@@ -174,62 +196,40 @@ def _known(name: str, classes: Sequence[str]) -> str:
 
 
 def _groups_of(
-    recipe: DataRecipe, table: Path | None, class_: str, out: str | os.PathLike[str] | None,
-    watcher: Watcher,
-) -> tuple[tuple[ClassGroup, ...], Path | None]:  # fmt: skip
-    """The groups inside a class, the largest first, and the sheet that shows them."""
+    recipe: DataRecipe, class_: str, out: str | os.PathLike[str] | None, watcher: Watcher
+) -> tuple[tuple[tuple[str, ...], ...], Path | None]:
+    """The names in each group inside a class, the largest first, and the sheet that shows them."""
     try:
-        from sklearn.metrics import silhouette_score  # noqa: PLC0415  few split a class
-
-        from opsin.backbones.backbone import open_backbone  # noqa: PLC0415
+        from opsin.backbones.backbone import open_backbone  # noqa: PLC0415  few split a class
         from opsin.backbones.feature_graph import usual_preparation  # noqa: PLC0415
         from opsin.backbones.features import compute  # noqa: PLC0415
         from opsin.classical.heads import rooted  # noqa: PLC0415
-        from opsin.labelling.groups import groups_of  # noqa: PLC0415
+        from opsin.labelling.groups import PARTS, groups_of  # noqa: PLC0415
+        from opsin.labelling.labelling import USUAL  # noqa: PLC0415
     except ImportError as error:
         raise MissingExtraError("splitting a class", "evaluate") from error
 
-    backbone = open_backbone(NETWORK, offline=True, watcher=watcher)
+    backbone = open_backbone(USUAL, offline=True, watcher=watcher)
     usual = usual_preparation(backbone)
-    dataset = load_recipe(
-        recipe.model_copy(update={
-            "size": (usual.height, usual.width), "channels": usual.channels,
-            "resize": usual.resize, "labels": None if table is None else os.fspath(table),
-        }),
-        watcher=watcher, for_training=False,
-    )  # fmt: skip
+    size = {"size": (usual.height, usual.width), "channels": usual.channels, "resize": usual.resize}
+    dataset = load_recipe(recipe.model_copy(update=size), watcher=watcher, for_training=False)
     of = np.flatnonzero(dataset.labels == list(map(nfc, dataset.classes)).index(nfc(class_)))
-    if len(of) <= max(_GROUPS):
+    if len(of) <= PARTS:
         raise RecipeError(f"{class_} has {len(of)} images, which are too few to split")
     features = compute(
         backbone, subset(dataset.images, of), dataset.digests[of], ("whole",), watcher=watcher
     )
-    points = rooted(features[:, 0], backbone.units)
-    every = np.arange(len(of))
-    some = np.random.default_rng(0).permutation(every)[:_TOLD]
-
-    def apart(number: int) -> float:
-        group = np.zeros(len(of), np.int64)
-        for label, found in enumerate(groups_of(points, every, number)):
-            group[found.rows] = label
-        several = len(np.unique(group[some])) > 1 and np.bincount(group).min() > 1
-        return float(silhouette_score(points[some], group[some])) if several else -1.0
-
-    found = groups_of(points, every, max(_GROUPS, key=apart))
-    found.sort(key=lambda group: -len(group.rows))
-    groups = tuple(
-        ClassGroup(images=len(one.rows), names=tuple(dataset.names[of[row]] for row in one.rows))
-        for one in found
-    )
-    shown = [of[one.rows[:_SHOWN]] for one in found]
-    return groups, None if out is None else _draw(dataset, class_, shown, Path(out))
-
-
-def _draw(dataset: Dataset, class_: str, shown: Sequence[Any], out: Path) -> Path:
+    found = groups_of(rooted(features[:, 0], backbone.units), np.arange(len(of)), PARTS)
+    rows = sorted((of[group.rows].tolist() for group in found), key=len, reverse=True)
+    groups = tuple(tuple(dataset.names[row] for row in group) for group in rows)
+    if out is None:
+        return groups, None
     from opsin.report.figures.dataset_figures import draw_grid  # noqa: PLC0415  matplotlib
     from opsin.report.figures.style import save, styled  # noqa: PLC0415
 
-    images = [dataset.images[int(row)] for rows in shown for row in rows]
-    names = [f"group {number}" for number, rows in enumerate(shown, 1) for _ in rows]
+    shown = [(f"group {number}", row) for number, group in enumerate(rows, 1)
+             for row in group[:_SHOWN]]  # fmt: skip
+    images, titles = [dataset.images[row] for _, row in shown], [title for title, _ in shown]
     with styled():
-        return save(draw_grid(images, names, f"{class_} in {len(shown)} groups"), out / "split.png")
+        grid = draw_grid(images, titles, f"{class_} in {len(groups)} groups")
+        return groups, save(grid, Path(out) / "split.png")

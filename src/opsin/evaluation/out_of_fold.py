@@ -70,21 +70,17 @@ def joined_folds(fold: Ints, labels: Ints, units: Ints, seed: int) -> list[Fold]
 
     A new image goes where its unit is. A class of one unit is in no fold, as in `folds_of`.
     """
-    count, classes = int(fold.max()) + 1, int(labels.max()) + 1
     _, unit = np.unique(units, return_inverse=True)
-    place = np.full(int(unit.max()) + 1, count)  # of each unit; `count` is open
-    np.minimum.at(place, unit[fold >= 0], fold[fold >= 0])
-    have = np.zeros((classes, count), np.int64)
-    np.add.at(have, (labels[fold >= 0], fold[fold >= 0]), 1)
-    for one in np.random.default_rng(seed).permutation(np.flatnonzero(place == count)):
-        members = labels[unit == one]
-        place[one] = np.lexsort((have.sum(axis=0), have[members].sum(axis=0)))[0]
-        np.add.at(have, (members, place[one]), 1)
+    place = np.full(int(unit.max()) + 1, -1)
+    np.maximum.at(place, unit, fold)
+    count, rows = int(fold.max()) + 1, np.flatnonzero(place[unit] < 0)
     of_class = np.unique(np.stack([labels, unit]), axis=1)[0]
-    alone = np.flatnonzero(np.bincount(of_class) == 1)
-    number = np.where(np.isin(labels, alone), -1, place[unit])
+    several = np.isin(labels, np.flatnonzero(np.bincount(of_class) > 1))
+    rows = rows[several[rows]]
+    for at, (_, test) in enumerate(folds_of(labels[rows], units[rows], seed, count)):
+        place[unit[rows[test]]] = at
+    number, whole = np.where(several, place[unit], -1), len(np.unique(labels))
     folds = [(np.flatnonzero(number != n), np.flatnonzero(number == n)) for n in range(count)]
-    whole = len(np.unique(labels))
     return [(train, test) for train, test in folds
             if len(test) and len(np.unique(labels[train])) == whole]  # fmt: skip
 

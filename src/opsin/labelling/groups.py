@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,8 @@ try:
 except ImportError as error:
     raise MissingExtraError("labelling", "evaluate") from error
 
+#: Groups that a class is offered in, to split it.
+PARTS: Final = 4
 # Nearest neighbours that tell how pure a group is, and photographs that are compared at most.
 _NEIGHBOURS, _COMPARED = 8, 3_000
 

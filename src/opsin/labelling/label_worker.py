@@ -32,7 +32,7 @@ from opsin.data.corrections import LEFT_OUT, read_corrections
 from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.image_tree import is_image_name, is_visible
 from opsin.labelling.estimate import FEWEST
-from opsin.labelling.groups import usual_number
+from opsin.labelling.groups import PARTS, groups_of, usual_number
 from opsin.labelling.heap import read_heap
 from opsin.labelling.label_file import FOLDERS, Answer, LabelFile
 from opsin.labelling.labelling import NONE, UNCLEAR, USUAL, Labelling
@@ -86,6 +86,7 @@ class _LabelWorker(Watcher):
         labelling.who = who
         return known[do](labelling, **asked)
 
+<<<<<<< HEAD
     def learn(self) -> None:
         """Fit to the latest labels, and choose the questions after those that were asked."""
         if self._labelling is not None:
@@ -95,16 +96,28 @@ class _LabelWorker(Watcher):
     def _groups(self, labelling: Labelling, number: int | None, reserved: int) -> Header:
         number = number or usual_number(len(self._waiting))
         groups = labelling.groups(number)
+=======
+    def _groups(
+        self, labelling: Labelling, number: int | None, reserved: int, class_: str = ""
+    ) -> Header:
+        """Groups of the tray, or inside a class."""
+        number = number or (PARTS if class_ else usual_number(len(self._waiting)))
+        if class_:
+            of, names = labelling.labels(), labelling.heap.names
+            inside = [
+                row for row in self._names if self._spelt.get(of.get(names[row], "")) == class_
+            ]
+            groups = groups_of(labelling.heap.points, np.array(inside, np.int64), number)
+        else:
+            groups = labelling.groups(number)
+>>>>>>> trunk
         rows = [row for group in groups[:reserved] for row in group.rows]
         self._file.ask((labelling.heap.digests[row].tobytes() for row in rows), labelling.who)
         return {"number": number, "all": len(groups), "groups": [
-            {"photos": photos, "guess": self._guess(labelling, group.rows)}
-            for group in groups[:_GROUPS] if (photos := self._files_of(group.rows))
+            {"photos": photos, "guess": "" if class_ else self._guess(labelling, group.rows)}
+            for group in groups[:_GROUPS]
+            if (photos := [self._names[row] for row in group.rows.tolist() if row in self._names])
         ]}  # fmt: skip
-
-    def _files_of(self, rows: Iterable[int] | Ints) -> list[list[str]]:
-        """The files of photographs that are still there."""
-        return [self._names[row] for row in map(int, rows) if row in self._names]
 
     def _guess(self, labelling: Labelling, rows: Ints) -> str:
         """The class that most of a group's photographs seem to be of."""
@@ -117,10 +130,10 @@ class _LabelWorker(Watcher):
 
     def _next(self, labelling: Labelling, count: int) -> list[Header]:
         return [
-            {"names": names, "why": one.why, "probability": one.probability,
+            {"names": self._names[row], "why": one.why, "probability": one.probability,
              "guess": self._spelt.get(one.guess or "", "")}
             for one in labelling.next(count)
-            for names in self._files_of([labelling.row_called(one.image)])
+            if (row := labelling.row_called(one.image)) in self._names
         ]  # fmt: skip
 
     def _label(self, labelling: Labelling, names: Sequence[str], answer: str, how: str) -> None:
@@ -147,7 +160,11 @@ class _LabelWorker(Watcher):
     def _like(self, labelling: Labelling, name: str) -> list[Header]:
         if name not in self._key_of:
             raise SourceError("This photograph is not there any more", "Choose another one.")
+<<<<<<< HEAD
         return self._photos(labelling.like(self._key_of[name], _LIKE))
+=======
+        return self._photos(labelling.like(labelling.row_called(self._key_of[name]))[:_LIKE])
+>>>>>>> trunk
 
     def _aside(self, labelling: Labelling) -> list[Header]:
         return self._photos(labelling.set_aside())

@@ -94,8 +94,7 @@ class _Known:
 
     def is_news_to(self, earlier: _Known) -> bool:
         """Whether more than a tenth of the labels has changed."""
-        changed = int((self.label_of != earlier.label_of).sum())
-        return changed > len(earlier.rows) // 10
+        return int((self.label_of != earlier.label_of).sum()) > len(earlier.rows) // 10
 
 
 class _Taught(NamedTuple):
@@ -415,8 +414,7 @@ class Labelling:
             number = {name: label for label, name in enumerate(classes)}
             label_of, others, by_hand = np.full(len(self.heap), -1), list[int](), list[int]()
             for image, label in given.items():
-                row = self.heap.row_of.get(image)
-                if row is None:
+                if (row := self.heap.row_of.get(image)) is None:
                     continue  # it is gone from the heap
                 if label.label in number:
                     label_of[row] = number[label.label]
@@ -453,7 +451,6 @@ class Labelling:
         is_open[self.heap.random_rows] = True
         is_open[self._now.rows] = False
         is_open[self._now.others] = False
-        for image in self.file.asked_of_others(self.who):
-            if (row := self.heap.row_of.get(image)) is not None:
-                is_open[row] = False
+        asked = map(self.heap.row_of.get, self.file.asked_of_others(self.who))
+        is_open[[row for row in asked if row is not None]] = False
         return np.flatnonzero(is_open)

@@ -557,16 +557,3 @@ def test_a_class_is_merged_into_another_and_comes_back(studio: Studio) -> None:
     assert not (root / "disc").exists()
     assert window.undo()
     assert window.counts() == {"disc": 3, "square": 5}
-
-
-def test_a_class_is_split_and_comes_back(studio: Studio) -> None:
-    dataset = made_here(studio)
-    read(studio, dataset)
-    window = Window(studio, dataset)
-    first, *others = window.album().of(0).tolist()
-    groups = {"star": [first], "square": others[:1]}
-    done = window.do(lambda albums, album: albums.split_class(album, groups))
-    assert done == "Split into star, square"
-    assert window.album().counts == {"disc": 2, "square": 5, "star": 1}
-    assert window.undo()
-    assert window.album().counts == {"disc": 4, "square": 4}

@@ -15,7 +15,7 @@ from opsin.commands.compare import compare
 from opsin.commands.evaluate import accuracy_of
 from opsin.commands.runs import AnyRecipe, ImportRecipe, Run
 from opsin.commands.train.learner import can_train_networks
-from opsin.core.artifacts.records import DatasetRecord
+from opsin.core.artifacts.records import DatasetRecord, LeftOut
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.artifacts.run_report import Added, AddedClass, Report
@@ -24,7 +24,7 @@ from opsin.core.events import Watcher
 from opsin.core.format import counted
 from opsin.core.recipe import AUGMENTATIONS, DATA_OPTIONS, DataRecipe, flat_options
 from opsin.data import sources
-from opsin.data.cache import digest_names, short_digest
+from opsin.data.cache import as_keys, digest_names, short_digest
 from opsin.data.corrections import LEFT_OUT, Correction, Decoded, correct, read_corrections
 from opsin.data.dataset import Dataset, load_recipe
 from opsin.data.image_tree import is_within
@@ -98,44 +98,39 @@ def _load(
     """The images of a run and new ones, which the run does not know."""
     old, kept = recipe_of_run(directory), directory.load_arrays(directory.split)
     new = [place for place in places if not _lies_in(place, old.sources)]
-    in_folds = "fold" in kept
     update = {name: given[name] for name in _READING if name in given} | {
         "sources": (*old.sources, *new), "labels": None, "fold": None,
-        "parts_of": None if in_folds else str(directory.path),
+        "parts_of": None if "fold" in kept else str(directory.path),
     }  # fmt: skip
     recipe = DataRecipe.model_validate(old.model_dump(exclude_unset=True) | update)
     located = sources.find_all(recipe, watcher=watcher)
-    written = [*recipe.sources, *([recipe.test] if recipe.test else [])]
-    titles = titles_of(written)[len(old.sources) : len(recipe.sources)]
+    titles = titles_of([*recipe.sources, *([recipe.test] if recipe.test else [])])
 
     def is_new(names: Sequence[str]) -> NDArray[np.bool_]:
-        return np.array([not new or name.partition("/")[0] in titles for name in names], bool)
+        added = titles[len(old.sources) : len(recipe.sources)]
+        return np.array([not new or name.partition("/")[0] in added for name in names], bool)
 
     if old.classes is not None:
-        contents = located.open()
-        there = set(contents.labels[is_new(contents.names)].tolist())
-        listed = set(map(nfc, old.classes))
-        more = (name for label, name in enumerate(contents.classes)
-                if label in there and nfc(name) not in listed)  # fmt: skip
+        contents, listed = located.open(), set(map(nfc, old.classes))
+        there = np.unique(contents.labels[is_new(contents.names)]).tolist()
+        more = [
+            name for name in map(contents.classes.__getitem__, there) if nfc(name) not in listed
+        ]
         recipe = recipe.model_copy(update={"classes": (*old.classes, *more)})
 
     def prove(decoded: Decoded) -> Decoded:
-        rows = _earlier(old, recipe, given.get("labels"))
-        more = _corrections(directory, decoded, is_new(decoded.names), rows, whole=not new)
-        copies = {row.digest for row in more if row.digest}
-        unknown = set(digest_names(decoded.digests)) - set(digest_names(kept["digests"]))
-        if not unknown - copies:
+        table = given.get("labels") or old.labels
+        rows = read_corrections(str(table)) if table else []
+        if "labels" not in given and len(titles) > 1 == len(old.sources) and not old.test:
+            # Names began without a title when the source was the only one.
+            rows = [row._replace(name=row.name and f"{titles[0]}/{row.name}") for row in rows]
+        proven = _proven(directory, decoded, is_new(decoded.names), rows, watcher)
+        if not set(digest_names(proven.digests)) - set(digest_names(kept["digests"])):
             raise SourceError(
                 f"{' and '.join(places)} has no image that {directory.path} does not know",
                 "Give new ones.",
             )
-        if copies:
-            watcher.note(
-                f"{directory.path.name} knows {counted(len(copies), 'image')} of these already, "
-                "which stay what they are there"
-            )
-        rows += more
-        return correct(decoded, directory.corrections, rows, missing_ok=True) if rows else decoded
+        return proven
 
     dataset = load_recipe(recipe, located=located, watcher=watcher, prove=prove)
     dataset = replace(dataset, held=None)
@@ -158,6 +153,40 @@ def _load(
     return replace(dataset, fold=np.array(folds, np.int64), split=split)
 
 
+def _proven(
+    directory: RunDirectory, decoded: Decoded, new: NDArray[np.bool_], rows: list[Correction],
+    watcher: Watcher,
+) -> Decoded:  # fmt: skip
+    """Images without copies of those of the run, in its classes where letters alone differ."""
+    edit = max((row.edit for row in rows), default=0) + 1
+    known = set(map(nfc, directory.read(DatasetRecord).classes))
+    rows += [Correction("", "", there, class_=name, edit=edit)
+             for name in decoded.classes if nfc(name) not in known
+             for there in known if there.casefold() == nfc(name).casefold()]  # fmt: skip
+    contents, digests = as_keys(decoded.source_digests), digest_names(decoded.digests)
+    # A source's own copies count, as in training.
+    copies = np.flatnonzero(new & np.isin(contents, contents[~new])).tolist()
+    names = [decoded.names[row] for row in copies]
+    rows += [Correction(digests[row], name, LEFT_OUT, edit=edit)
+             for row, name in zip(copies, names, strict=True)]  # fmt: skip
+    done = correct(decoded, directory.corrections, rows, missing_ok=True) if rows else decoded
+    if not copies or done.corrected is None:
+        return done
+    watcher.note(
+        f"{directory.path.name} knows {counted(len(copies), 'image')} of these already, which "
+        "stay what they are there"
+    )
+    # They are no corrections of the user's.
+    counts = done.corrected.counts
+    counts = counts.model_copy(update={"left_out": counts.left_out - len(copies)})
+    kind = f"image that {directory.path.name} knows"
+    left_out = LeftOut(kind=kind, count=len(copies), examples=names[:5])
+    return replace(
+        done, corrected=replace(done.corrected, counts=counts),
+        left_out=(*done.left_out, left_out),
+    )  # fmt: skip
+
+
 def _lies_in(place: str, known: Sequence[str]) -> bool:
     """Whether a place is one of some sources, or a folder in one."""
     if not is_place(place):
@@ -167,65 +196,28 @@ def _lies_in(place: str, known: Sequence[str]) -> bool:
     return any(is_within(real, folder) for folder in folders)
 
 
-def _earlier(old: DataRecipe, recipe: DataRecipe, labels: object) -> list[Correction]:
-    """The corrections that the run was trained with, or those that are given now."""
-    table = labels or old.labels
-    rows = read_corrections(str(table)) if table else []
-    written = [*recipe.sources, *([recipe.test] if recipe.test else [])]
-    if labels or len(written) == 1 or len(old.sources) > 1 or old.test:
-        return rows
-    title = titles_of(written)[0]  # names began without it when the source was the only one
-    return [row._replace(name=f"{title}/{row.name}") if row.name else row for row in rows]
-
-
-def _corrections(
-    directory: RunDirectory, decoded: Decoded, new: NDArray[np.bool_],
-    earlier: Sequence[Correction], *, whole: bool,
-) -> list[Correction]:  # fmt: skip
-    """What leaves out copies of images of the run, and calls a class in other letters as there."""
-    edit = max((row.edit for row in earlier), default=0) + 1
-    known = {nfc(name): name for name in directory.read(DatasetRecord).classes}
-    alike = {name.casefold(): written for name, written in known.items()}
-    rows = [
-        Correction("", "", alike[nfc(name).casefold()], class_=name, edit=edit)
-        for name in decoded.classes
-        if nfc(name) not in known and nfc(name).casefold() in alike
-    ]
-    if whole:  # a source's own copies count, as in training
-        return rows
-    seen, digests = set(map(bytes, decoded.source_digests[~new])), digest_names(decoded.digests)
-    return rows + [
-        Correction(digests[row], decoded.names[row], LEFT_OUT, edit=edit)
-        for row in np.flatnonzero(new).tolist()
-        if bytes(decoded.source_digests[row]) in seen
-    ]
-
-
-def compared(directory: RunDirectory, report: Report, run: str | None) -> Report:
-    """A report with the old images before and after, and the new ones, unless the run is gone."""
-    if run is None:
-        return report
+def compared(directory: RunDirectory, report: Report, run: str, watcher: Watcher) -> Report:
+    """A report with the old images before and after, and the new ones."""
     report.write(directory.path)  # it is compared
     try:
         pair = compare(run, directory.path)
-        before = RunDirectory.open(run)
-        known = set(map(bytes, before.load_arrays(before.split)["digests"]))
-        earlier = before.read(DatasetRecord).classes
-    except OpsinError:
+    except OpsinError as error:
+        watcher.note(f"What became of {run} is not told: {error}")
         return report
+    before = RunDirectory.open(run)
+    known = set(map(bytes, before.load_arrays(before.split)["digests"]))
+    earlier = set(map(nfc, before.read(DatasetRecord).classes))
     predicted = RunPredictions.read(directory).of(report.split)
     digests = directory.load_arrays(directory.split)["digests"][predicted.rows]
     new = np.array([bytes(digest) not in known for digest in digests], bool)
     classes = []
     for label, name in enumerate(directory.read(DatasetRecord).classes):
         rows = np.flatnonzero(new & (predicted.labels == label))
-        is_new = nfc(name) not in map(nfc, earlier)
-        if len(rows):
-            groups = None if predicted.groups is None else predicted.groups[rows]
-            figures = accuracy_of(predicted.right[rows], groups)
-            classes.append(AddedClass(name=name, is_new=is_new, **dict(figures)))
-        elif is_new:
-            classes.append(AddedClass(name=name, is_new=True))
+        is_new = nfc(name) not in earlier
+        groups = None if predicted.groups is None else predicted.groups[rows]
+        figures = dict(accuracy_of(predicted.right[rows], groups)) if len(rows) else {}
+        if is_new or len(rows):
+            classes.append(AddedClass(name=name, is_new=is_new, **figures))
     test, (one, other) = pair.pairs[0], pair.runs
     added = Added(
         run=before.path.name, part=pair.part, images=pair.images, before=one.accuracy,

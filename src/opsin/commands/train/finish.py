@@ -107,7 +107,8 @@ def finish(
         file=facts, looks=count_looks(directory, directory.read(DatasetRecord).test_set),
         ood=made.ood, seconds=dict(seconds), failures=failures,
     )  # fmt: skip
-    report = compared(directory, report, learner.recipe.added_to)
+    if learner.recipe.added_to is not None:
+        report = compared(directory, report, learner.recipe.added_to, watcher)
     with page.best_effort("the report's page", watcher):
         page.draw_run(directory, report, dataset, evaluation.predictions, watcher)
     seconds["report"] = time.perf_counter() - at

@@ -174,14 +174,6 @@ class PhotoFiles:
         away = [file for file in files if file.parent != folder]
         return [(self._short(file), self._short(folder / file.name)) for file in away]
 
-    def to_class_or_new(self, files: Iterable[Path], class_: str) -> Moves:
-        """The moves of files into a class, which is made if it is not there."""
-        if class_ in {path.name for path in self.source.iterdir()}:
-            return self.to_class(files, class_)
-        folder = self.source / self._new_name(class_)
-        moves = [(self._short(file), self._short(folder / file.name)) for file in files]
-        return [("", self._short(folder)), *moves]
-
     def to_trash(self, files: Iterable[Path]) -> Moves:
         """The moves of files or folders that are removed."""
         removed = self._removed_now()

@@ -19,7 +19,6 @@ from opsin.studio.datasets.photo_files import Done
 from opsin.studio.datasets.sorting import labels_of, set_aside
 from opsin.studio.datasets.uploads import SentFile
 from opsin.studio.errors import NotThere
-from opsin.studio.pages.class_groups import ask_groups, groups_in
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.photo_things import Thing, show_thing, things_to_look_at
 from opsin.studio.people import allows
@@ -337,17 +336,9 @@ class _Photos:
 
         with kit.icon_action("more_horiz", f"More about {safe(class_, 60)}"), ui.menu(), ui.list():
             ui.menu_item("Merge into …", merge)
-            ui.menu_item("Split …", partial(self._split, class_))
+            split = address(self._id, "sort", of=class_)
+            ui.menu_item("Split …", partial(ui.navigate.to, split))
             ui.menu_item("Remove", partial(self._rename, class_))
-
-    async def _split(self, class_: str) -> None:
-        """Offer the groups of photographs inside a class, to be named."""
-        self._reading.say(f"Looking for groups in {safe(class_, 60)} …")
-        with self._reading.errors():
-            groups = await groups_in(self._studio, self.album, class_)
-            self._reading.clear()
-            if named := await ask_groups(self.album, class_, groups):
-                await self._do(self._studio.albums.split_class(self.album, named))
 
     def _name_field(self, class_: str) -> None:
         field = ui.input(value=class_).props("borderless dense maxlength=120")

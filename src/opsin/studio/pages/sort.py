@@ -12,7 +12,7 @@ from nicegui import events, ui
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.format import count, counted
 from opsin.studio.context import Studio
-from opsin.studio.datasets.album import UNSORTED, Album
+from opsin.studio.datasets.album import OUT, UNSORTED, Album
 from opsin.studio.errors import NotThere
 from opsin.studio.pages.page import Page
 from opsin.studio.people import require, visitor
@@ -51,7 +51,10 @@ _GRIDS: Final = {
 
 
 async def sort(studio: Studio, project: str, view: str = "groups", of: str = "") -> None:
-    """Build the page with one of its views; ``of`` is the class or photograph that it is about."""
+    """Build the page with one of its views; ``of`` is the class or photograph that it is about.
+
+    Groups are of the tray, or of a class to split.
+    """
     known = studio.projects.get(project)
     with page(studio, known.name, project=known, here="photos") as frame:
         require("labeller")
@@ -75,6 +78,7 @@ class _Sort:
 
     def __init__(self, studio: Studio, project: Project, frame: Frame, view: str, of: str) -> None:
         self._studio, self.id, self._frame, self._here = studio, project.id, frame, view
+        self.splits = of if view == "groups" else ""  # a class; else the tray is sorted
         self._window = f"{visitor.get().id}/{ui.context.client.id}"
         self.tokens, self.waiting = dict[str, str](), set[str]()
         # How to take back what was done here, and the photographs that it was about.
@@ -115,14 +119,18 @@ class _Sort:
             return
         self.album, names = album, album.contents.names
         self.tokens = dict(zip(names, album.contents.tokens, strict=True))
-        self.waiting = {names[at] for at in album.of(UNSORTED).tolist()}
+        label = UNSORTED
+        if self.splits:
+            label = album.classes.index(self.splits) if self.splits in album.classes else OUT
+        self.waiting = {names[at] for at in album.of(label).tolist()}
         enough = len(album.classes) > 1 and min(album.counts.values()) >= _ENOUGH
         offer_training(self._frame, self.id, album.why_not_trainable(), main=enough)
         self._nav.clear()
         with self._nav:
             for view in ("groups", "questions"):
                 link = ui.link(view.capitalize(), address(self.id, "sort", view=view))
-                link.props('aria-current="page"' if view == self._here else "")
+                here = view == self._here and not self.splits
+                link.props('aria-current="page"' if here else "")
             with (
                 kit.action("More views", None, kind="quiet").props("icon-right=expand_more"),
                 ui.menu(),
@@ -131,7 +139,8 @@ class _Sort:
                     ui.menu_item(_GRIDS[view][0], partial(self.go, view))
                 for name in album.classes[:_BUTTONS]:
                     ui.menu_item(f"Probably {safe(name, 40)}", partial(self.go, "thought", name))
-            kit.note(f"{counted(len(self.waiting), 'photograph')} to sort")
+            to = f"of {safe(self.splits, 40)}" if self.splits else "to sort"
+            kit.note(f"{counted(len(self.waiting), 'photograph')} {to}")
 
     def go(self, view: str, of: str = "") -> None:
         """Go to another view, of a class or a photograph."""
@@ -192,10 +201,11 @@ class _Sort:
 
     async def _move(self, names: Sequence[str], class_: str) -> tuple[str, float]:
         albums = self._studio.albums
-        album = await albums.open(self.id, at_once=self.waiting.issuperset(names))
+        at_once = not self.splits and self.waiting.issuperset(names)
+        album = await albums.open(self.id, at_once=at_once)
         if class_ not in album.classes:
             await albums.add_class(self.id, class_)
-            album = await albums.open(self.id, at_once=True)
+            album = await albums.open(self.id, at_once=at_once)
         place = {name: at for at, name in enumerate(album.contents.names)}
         return await albums.move(album, [place[name] for name in names if name in place], class_)
 
@@ -319,6 +329,8 @@ class _Groups:
         self.page, self._cards = page, list[_Card]()
         self._number: int | None = None
         self._active: _Card | None = None
+        if page.splits:
+            kit.heading(f"Split {safe(page.splits, 40)}")
         kit.note("A click on a class, or its key, names a group; a click on a photograph takes it "
                  "out. Space: next group. U: undo.")  # fmt: skip
         with ui.element("div").classes("line no-wrap"):
@@ -331,7 +343,11 @@ class _Groups:
 
     async def show(self) -> None:
         """Fetch groups, and show as many as are in sight."""
-        answer = await self.page.ask("groups", number=self._number, reserved=_RESERVED)
+        class_ = self.page.splits
+        reserved = 0 if class_ else _RESERVED
+        answer = await self.page.ask(
+            "groups", number=self._number, reserved=reserved, class_=class_
+        )
         if self._number is None:
             self._number = answer["number"]
             self._slider.props["max"] = max(4, min(4 * self._number, 240))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -252,24 +252,6 @@ class Albums:
             ]  # fmt: skip
             moves += own.renamed(class_, new) if new else own.to_trash([root / class_])
             relabelled = known.changes(rows, None) if known else ()
-            return Done(text, own.make(text, moves, relabelled, known))
-
-        return await self._change(album.dataset.id, work)
-
-    async def split_class(self, album: Album, groups: Mapping[str, Sequence[int]]) -> Done:
-        """Give groups of a class's photographs classes, new ones or those that are there."""
-        rows = [int(album.rows[at]) for photos in groups.values() for at in photos]
-        moved = [row for row in rows if row >= 0]
-        known = await self._corrections(album, moved)
-        text = f"Split into {', '.join(groups)}"
-
-        def work(own: PhotoFiles) -> Done:
-            moves = [
-                move
-                for name, photos in groups.items()
-                for move in own.to_class_or_new(map(album.contents.path, photos), name)
-            ]
-            relabelled = known.changes(moved, None) if known else ()
             return Done(text, own.make(text, moves, relabelled, known))
 
         return await self._change(album.dataset.id, work)
