@@ -31,7 +31,7 @@ MOST_LINES = {
     "hub": 381,
     "importing": 2647,
     "inspection": 2497,
-    "labelling": 1882,
+    "labelling": 1872,
     "models": 1292,
     "onnx_files": 1597,
     "opsin": 507,

@@ -86,17 +86,12 @@ class _LabelWorker(Watcher):
         labelling.who = who
         return known[do](labelling, **asked)
 
-<<<<<<< HEAD
     def learn(self) -> None:
         """Fit to the latest labels, and choose the questions after those that were asked."""
         if self._labelling is not None:
             with contextlib.suppress(OpsinError):  # the next question meets it
                 self._labelling.learn()
 
-    def _groups(self, labelling: Labelling, number: int | None, reserved: int) -> Header:
-        number = number or usual_number(len(self._waiting))
-        groups = labelling.groups(number)
-=======
     def _groups(
         self, labelling: Labelling, number: int | None, reserved: int, class_: str = ""
     ) -> Header:
@@ -110,7 +105,6 @@ class _LabelWorker(Watcher):
             groups = groups_of(labelling.heap.points, np.array(inside, np.int64), number)
         else:
             groups = labelling.groups(number)
->>>>>>> trunk
         rows = [row for group in groups[:reserved] for row in group.rows]
         self._file.ask((labelling.heap.digests[row].tobytes() for row in rows), labelling.who)
         return {"number": number, "all": len(groups), "groups": [
@@ -160,11 +154,7 @@ class _LabelWorker(Watcher):
     def _like(self, labelling: Labelling, name: str) -> list[Header]:
         if name not in self._key_of:
             raise SourceError("This photograph is not there any more", "Choose another one.")
-<<<<<<< HEAD
         return self._photos(labelling.like(self._key_of[name], _LIKE))
-=======
-        return self._photos(labelling.like(labelling.row_called(self._key_of[name]))[:_LIKE])
->>>>>>> trunk
 
     def _aside(self, labelling: Labelling) -> list[Header]:
         return self._photos(labelling.set_aside())
