@@ -38,6 +38,9 @@ TRIED_LATER: Final = (
 )
 # Ratio of the largest share to the smallest below which classes are about equally common.
 _EVEN: Final = 1.2
+# Seconds that a training of heads takes beside features and heads, on two cores: imports, reading,
+# figures and page (6 to 8 for 120 and for 2,527 photographs).
+_BESIDE_HEADS: Final = 7.0
 
 
 def tell_start(watcher: Watcher, directory: RunDirectory, learner: Learner, audit: Audit) -> None:
@@ -188,7 +191,7 @@ def plan_in_words(planned: Plan) -> list[tuple[str, str]]:
             time = f"at most about {about(seconds)}"
         lines.append(("Time", time))
     elif planned.seconds is not None:
-        lines.append(("Time", f"about {about(planned.seconds)} for features and head"))
+        lines.append(("Time", f"about {about(planned.seconds + _BESIDE_HEADS)} in all"))
     if isinstance(recipe, Recipe):
         # Two digits: more would say more than is known.
         lines.append(("Memory", f"about {file_size(planned.memory or 0)} beside the images"))
