@@ -44,6 +44,7 @@ BENCHMARKS: Final = {
     "classical": Benchmark("published figures", "30 min", "logistic --source digits"),
     "cluster": Benchmark("", "10 min", "RUN --images 40 --repeats 1 --memory 100"),
     "duplicates": Benchmark("", "20 min", "--made 50 --plant 5 --sizes 50 100"),
+    "find": Benchmark("scikit-learn", "5 min", "--images 2000 --width 32 --repeats 2"),
     "first_layer": Benchmark("", "1 min", ""),
     "heat_maps": Benchmark("", "3 min a run", "RUN --images 2"),
     "importing": Benchmark("", "1 min", "--megabytes 1 --repeats 1"),
@@ -52,6 +53,7 @@ BENCHMARKS: Final = {
         "", "30 min", "--source digits --images 300 --seeds 1 --folds 2 --epochs 1"
     ),
     "labelling": Benchmark("", "20 min", "FOLDER --network RUN --seeds 1 --sessions 4"),
+    "one_class_more": Benchmark("", "2 min", "FOLDER --hold 3"),
     "out_of_fold": Benchmark(
         "", "15 min", "FOLDER --network RUN --images 4 --draws 1 --planted 2 --of 8 --plantings 1"
     ),

@@ -42,7 +42,8 @@ def main() -> None:
             assert added is not None
             found[held] = {
                 "seconds": seconds, "core_seconds": of_cores, "steps": run.report.seconds,
-                "network": run.report.reasons["Backbone"], "added": added.model_dump(mode="json"),
+                "network": run.report.reasons.get("Backbone"),
+                "added": added.model_dump(mode="json"),
             }  # fmt: skip
             print(f"{held}: {seconds:.1f} s ({of_cores:.1f} s of cores) · {added.sentence}")
     if given.out:

@@ -28,7 +28,7 @@ def report(
     """Analyse a finished run in depth, and write its report again.
 
     A training writes the page at its end; this adds the answers to disturbed and strange images,
-    a map of all images, and the figures as PNG.
+    and a map of all images.
 
     Example: opsin report runs/2026-11-21-fashion-mnist-cnn --open
 

@@ -117,7 +117,7 @@ def write_report(
         ]
         earlier = images.corrected.rows if images.corrected else ()
         write_corrections(fix, with_earlier(rows, earlier))
-    draw_run(directory, report, images, predictions, watcher, seed=seed, files=True)
+    draw_run(directory, report, images, predictions, watcher, seed=seed)
     return directory.page
 
 
@@ -146,9 +146,9 @@ def without_page() -> Iterator[None]:
 
 def draw_run(
     directory: RunDirectory, report: Report, dataset: Dataset, predictions: RunPredictions,
-    watcher: Watcher, *, seed: int = 0, files: bool = False,
+    watcher: Watcher, *, seed: int = 0,
 ) -> None:  # fmt: skip
-    """Write page and model card, and ``figures/``, for which a training has not been asked yet."""
+    """Write ``figures/``, ``report.html`` and ``README.md`` from the run's files and images."""
     if not _page_wanted.get():
         return
     recipe, history = Run(directory.path).recipe, directory.lines(Epoch)
@@ -158,16 +158,14 @@ def draw_run(
         for kind in ("png", "svg"):
             with contextlib.suppress(OSError):
                 (directory.figures / f"{name}.{kind}").unlink()
-    wanted = [name for name in drawings if files or name not in _BESIDE_THE_PAGE]
-    watcher.begin("Report", len(wanted) + 1, "figures")
+    watcher.begin("Report", len(drawings) + 1, "figures")
     drawn: dict[str, str] = {}
     with styled():
-        for done, name in enumerate(wanted):
+        for done, (name, draw) in enumerate(drawings.items()):
             watcher.advance(done)
             with best_effort(f"the figure {name}", watcher):
-                figure = drawings[name]()
-                if files:
-                    save(figure, directory.figures / f"{name}.png")
+                figure = draw()
+                save(figure, directory.figures / f"{name}.png")
                 if name not in _BESIDE_THE_PAGE:
                     drawn[name] = svg_of(figure)
     name = directory.path.name

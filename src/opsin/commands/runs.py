@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import html
 import os
 from dataclasses import asdict, replace
@@ -210,16 +209,10 @@ class Run:
             for key, value in row.items()
             if value is not None and key != "started"
         )
-        image = ""
-        # Without matplotlib, or from a damaged history, there is no picture.
-        with contextlib.suppress(OpsinError, ValueError):
-            from opsin.report.figures import run_figures, style  # noqa: PLC0415  matplotlib
-
-            if len(history := self.history) > 1:
-                with style.styled():
-                    figure = run_figures.draw_curves(history, self.report.training.unit)
-                    data = base64.b64encode(style.svg_of(figure).encode()).decode("ascii")
-                image = f"<img width=640 alt='Curves' src='data:image/svg+xml;base64,{data}'>"
+        curves, image = self.directory.figures / "curves.png", ""
+        if row["state"] != "damaged" and curves.is_file():
+            data = base64.b64encode(curves.read_bytes()).decode("ascii")
+            image = f"<img width=640 alt='Curves' src='data:image/png;base64,{data}'>"
         return f"<table>{cells}</table>{image}"
 
 

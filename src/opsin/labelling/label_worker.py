@@ -86,6 +86,12 @@ class _LabelWorker(Watcher):
         labelling.who = who
         return known[do](labelling, **asked)
 
+    def learn(self) -> None:
+        """Fit to the latest labels, and choose the questions after those that were asked."""
+        if self._labelling is not None:
+            with contextlib.suppress(OpsinError):  # the next question meets it
+                self._labelling.learn()
+
     def _groups(
         self, labelling: Labelling, number: int | None, reserved: int, class_: str = ""
     ) -> Header:
@@ -109,7 +115,11 @@ class _LabelWorker(Watcher):
 
     def _guess(self, labelling: Labelling, rows: Ints) -> str:
         """The class that most of a group's photographs seem to be of."""
-        names = [name for name, _ in labelling.guesses(rows[:20]) if name]
+        names = [
+            name
+            for name, _ in labelling.guesses([labelling.heap.names[row] for row in rows[:20]])
+            if name
+        ]
         return self._spelt.get(max(names, key=names.count, default=""), "")
 
     def _next(self, labelling: Labelling, count: int) -> list[Header]:
@@ -144,7 +154,7 @@ class _LabelWorker(Watcher):
     def _like(self, labelling: Labelling, name: str) -> list[Header]:
         if name not in self._key_of:
             raise SourceError("This photograph is not there any more", "Choose another one.")
-        return self._photos(labelling.like(labelling.row_called(self._key_of[name]))[:_LIKE])
+        return self._photos(labelling.like(self._key_of[name], _LIKE))
 
     def _aside(self, labelling: Labelling) -> list[Header]:
         return self._photos(labelling.set_aside())
@@ -279,6 +289,8 @@ def answer_frames(worker: _LabelWorker, source: BinaryIO, target: BinaryIO) -> N
     while (frame := receive(source)) is not None:
         try:
             say({"said": worker.answer(**frame[0])})
+            if frame[0]["do"] == "next":  # while somebody looks at the first of them
+                worker.learn()
         except OpsinError as error:
             say({"error": error_values(error)})
         except (OSError, MemoryError) as error:

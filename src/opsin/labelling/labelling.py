@@ -27,6 +27,7 @@ from opsin.labelling.heap import Heap, read_heap
 from opsin.labelling.label_file import FOLDERS, Answer, Label, LabelFile
 from opsin.labelling.learner import FittedLearner, HeapLearner
 from opsin.labelling.questions import Asked, Why, next_rows
+from opsin.labelling.search import most_similar
 
 # Questions that are chosen ahead, so that the next one need not wait for a fit.
 _AHEAD: Final = 10
@@ -227,7 +228,7 @@ class Labelling:
         chosen += self._waiting[:wanted]
         free = set(self.file.ask((self._image(one.row) for one in chosen), self.who))
         asked = [one for one in chosen if self._image(one.row) in free]
-        guesses = self.guesses(np.array([one.row for one in asked], np.int64))
+        guesses = self._guesses(np.array([one.row for one in asked], np.int64))
         return [
             # In the overlap, a guess would repeat what somebody else has answered.
             Question(image=self.heap.names[one.row], why=one.why)
@@ -286,8 +287,11 @@ class Labelling:
             for who, answers in said.items()
         }
 
-    def guesses(self, rows: Ints) -> list[tuple[str | None, float | None]]:
+    def guesses(self, names: Sequence[str]) -> list[tuple[str | None, float | None]]:
         """The likeliest class of photographs and its probability; nothing without two classes."""
+        return self._guesses(np.array([self.row_called(name) for name in names], np.int64))
+
+    def _guesses(self, rows: Ints) -> list[tuple[str | None, float | None]]:
         fitted = self._fitted
         if self._taught is None or fitted is None or not len(rows):
             return [(None, None)] * len(rows)
@@ -311,10 +315,10 @@ class Labelling:
         left = [group._replace(rows=group.rows[np.isin(group.rows, rows)]) for group in groups]
         return [group for group in left if len(group.rows)]
 
-    def like(self, row: int) -> Ints:
-        """The photographs without a label, those most like one first."""
-        rows, points = self._open(), self.heap.points
-        return rows[np.argsort(-(points[rows] @ points[row]), kind="stable")]
+    def like(self, name: str, count: int = 20) -> Ints:
+        """The photographs without a label that are most like one, the likest first."""
+        query, rows = self.heap.points[[self.row_called(name)]], self._open()
+        return most_similar(self.heap.points, query, query[:0], count, among=rows).rows
 
     def set_aside(self) -> Ints:
         """The photographs that are unclear, or of none of the classes."""

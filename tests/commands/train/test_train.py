@@ -55,12 +55,13 @@ def test_a_finished_run_is_whole(made: opsin.Run) -> None:
     for file in ("recipe", "status", "dataset", "split", "history", "classifier", "predictions",
                  "report", "page", "card", "log"):  # fmt: skip
         assert getattr(directory, file).stat().st_size > 0, file
-    assert not directory.figures.exists()  # `opsin report` draws them
+    figures = {"curves", "confusion", "answers", "mistakes", "calibration", "roc", "slices"}
+    assert {path.stem for path in directory.figures.iterdir()} >= figures - {"curves"}
     assert directory.state() == ("done", None)
     assert list(directory.path.rglob(".*")) == [directory.lock]  # no scratch left
     assert len(made.history) == (3 if network else 1)
     assert directory.checkpoints.exists() == network
-    assert ("data:image/svg+xml" in made._repr_html_()) == network  # its curves
+    assert ("data:image/png" in made._repr_html_()) == network  # its curves
 
 
 def test_the_figures_are_those_of_the_file(made: opsin.Run, digits: Dataset) -> None:
