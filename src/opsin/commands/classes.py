@@ -6,10 +6,10 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import numpy as np
-from pydantic import BaseModel, PlainSerializer
+from pydantic import BaseModel
 
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -29,7 +29,7 @@ from opsin.data.dataset import load_recipe
 from opsin.data.image_tree import is_run
 from opsin.data.lazy_images import subset
 from opsin.data.run_images import recipe_of_run
-from opsin.data.spelling import nfc
+from opsin.data.spelling import check_choices, nfc, places_among
 
 # Images of a group on the sheet.
 _SHOWN: Final = 5
@@ -47,10 +47,10 @@ class ClassChange(BaseModel, frozen=True):
         command: What trains on the classes now.
     """
 
-    labels: Annotated[Path | None, PlainSerializer(lambda path: path and str(path))]
+    labels: Path | None
     classes: tuple[str, ...]
     groups: tuple[tuple[str, ...], ...] = ()
-    sheet: Annotated[Path | None, PlainSerializer(lambda path: path and str(path))] = None
+    sheet: Path | None = None
     command: str = ""
 
 
@@ -119,10 +119,9 @@ def change_classes(
             class_ = _spelt(name, [*classes, *(row.class_ for row in new)])
             new.append(Correction("", "", class_, class_=class_, edit=edit))
             new += [Correction("", image, class_, edit=edit) for image in group]
-    words = list(recipe.sources)
     if table is not None and new:
         write_corrections(table, [*rows, *new])
-        words += ["--labels", str(table)]
+    words = [*recipe.sources, *(["--labels", str(table)] if table else [])]
     return ClassChange(
         labels=table if new else None, classes=_present(recipe.labels, [*rows, *new], own),
         groups=groups, sheet=sheet, command=f"opsin train {shlex.join(words)}",
@@ -189,9 +188,8 @@ def _spelt(name: str, classes: Sequence[str]) -> str:
 
 def _known(name: str, classes: Sequence[str]) -> str:
     """The class of a name, which must be there."""
-    if (class_ := _spelt(name, classes)) not in classes:
-        there = ", ".join(classes[:30])
-        raise RecipeError(f"There is no class {name!r:.80}", f"There are {there}.")
+    class_ = _spelt(name, classes)
+    check_choices("class", [class_], classes)
     return class_
 
 
@@ -213,7 +211,7 @@ def _groups_of(
     usual = usual_preparation(backbone)
     size = {"size": (usual.height, usual.width), "channels": usual.channels, "resize": usual.resize}
     dataset = load_recipe(recipe.model_copy(update=size), watcher=watcher, for_training=False)
-    of = np.flatnonzero(dataset.labels == list(map(nfc, dataset.classes)).index(nfc(class_)))
+    of = np.flatnonzero(dataset.labels == places_among([class_], dataset.classes))
     if len(of) <= PARTS:
         raise RecipeError(f"{class_} has {len(of)} images, which are too few to split")
     features = compute(

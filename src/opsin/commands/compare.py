@@ -236,26 +236,22 @@ def _join_classes(every: Sequence[_RunAnswers]) -> dict[str, list[_RunAnswers]]:
 
     A run's answers may lack a class that was added later; other differences are refused.
     """
-    first, *others = every
-    joined = list(first.classes)
-    for other in others:
-        more = [name for name in other.classes if places_among([name], joined)[0] < 0]
-        less = [name for name in joined if places_among([name], other.classes)[0] < 0]
-        if more and less:
-            alone = []
-            for run, names in ((first, less), (other, more)):
-                further = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
-                alone.append(f"only {run.path} knows {', '.join(names[:5])}{further}")
+    joined, knowing = list[str](), dict[str, list[_RunAnswers]]()
+    for run in every:
+        more = [name for name in run.classes if places_among([name], joined)[0] < 0]
+        less = [name for name in joined if places_among([name], run.classes)[0] < 0]
+        if joined and more and less:
+            alone = [f"only {knows.path} knows {', '.join(names[:5])}{' …' if names[5:] else ''}"
+                     for knows, names in ((every[0], less), (run, more))]  # fmt: skip
             raise RunError(
                 f"The runs have different classes: {' and '.join(alone)}",
                 "Train both on the same ones: --classes A,B,C.",
             )
         joined += more
-    knowing: dict[str, list[_RunAnswers]] = {name: [] for name in joined}
     for run in every:
         places = places_among(run.classes, joined)
         for place in places:
-            knowing[joined[place]].append(run)
+            knowing.setdefault(joined[place], []).append(run)
         run.labels = np.array(places, np.int64)[run.labels]
         probabilities = np.zeros((len(run.labels), len(joined)), run.probabilities.dtype)
         probabilities[:, places] = run.probabilities

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, PlainSerializer
+from pydantic import BaseModel
 
 from opsin.commands.predict.rows import Unreadable
 from opsin.commands.predict.stream import check_drawing
 from opsin.core.arguments import checked
-from opsin.core.arrays import Floats
+from opsin.core.arrays import Floats, Pixels
 from opsin.core.errors import MissingExtraError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
@@ -55,7 +54,7 @@ class Found(BaseModel, frozen=True):
     found: tuple[FoundImage, ...]
     images: int
     unreadable: Unreadable = ()
-    out: Annotated[Path | None, PlainSerializer(lambda path: path and str(path))] = None
+    out: Path | None = None
 
 
 @checked
@@ -111,10 +110,12 @@ def find(
         source, columns=columns, follow_links=follow_links, outside=outside, watcher=watcher
     )
     heap = read_heap(stream, network, watcher=watcher)
-    query = _Query(heap, network, usual_file(source) if file is None else Path(file), watcher)
-    wanted, avoided = query.points_of(like), query.points_of(unlike)
+    labels = LabelFile(path) if (path := Path(file or usual_file(source))).is_file() else None
+    (wanted, one), (avoided, other) = (
+        _points_of(terms, heap, network, labels, watcher) for terms in (like, unlike)
+    )
     rows = np.unique(heap.first)
-    open_rows = rows[~np.isin(as_keys(heap.digests[rows]), as_keys(np.concatenate(query.digests)))]
+    open_rows = rows[~np.isin(as_keys(heap.digests[rows]), as_keys(np.concatenate([one, other])))]
     found = most_similar(heap.points, wanted, avoided, count, among=open_rows)
     if target is not None:
         name = os.path.basename(os.fspath(like[0])) or os.fspath(like[0])  # noqa: PTH119
@@ -128,42 +129,32 @@ def find(
     )  # fmt: skip
 
 
-class _Query:
-    """The photographs that a query is about."""
-
-    def __init__(self, heap: Heap, network: Backbone, labels: Path, watcher: Watcher) -> None:
-        self._heap, self._network, self._watcher = heap, network, watcher
-        self._labels = LabelFile(labels).now().values() if labels.is_file() else ()
-        #: Their digests: ``uint8[M, 32]`` of each term.
-        self.digests = [np.zeros((0, 32), np.uint8)]
-
-    def points_of(self, terms: Sequence[str | os.PathLike[str]]) -> Floats:
-        """The points of all terms together, ``float32[M, D]``."""
-        parts = [np.zeros((0, self._heap.points.shape[1]), np.float32)]
-        for term in (os.fspath(term) for term in terms):
-            heap, rows = self._heap, self._rows_of(term)
-            if not rows:
-                if not os.path.lexists(os.path.expanduser(term)):  # noqa: PTH111
-                    raise SourceError(
-                        f"{term!r:.120} is no photograph of {heap.source}, no class of its labels, "
-                        "and no file",
-                        "Name an image, a folder of images, or a class.",
-                    )
-                projection, watcher = heap.projection, self._watcher
-                heap = read_heap(
-                    open_stream(term), self._network, projection=projection, watcher=watcher
+def _points_of(
+    terms: Sequence[str | os.PathLike[str]], heap: Heap, network: Backbone,
+    labels: LabelFile | None, watcher: Watcher,
+) -> tuple[Floats, Pixels]:  # fmt: skip
+    """The points of what a query names, ``float32[M, D]``, and their digests."""
+    points, digests = [heap.points[:0]], [heap.digests[:0]]
+    for term in (os.fspath(term) for term in terms):
+        named, there = heap, heap.row_named.get(term)
+        rows = [] if there is None else [there]
+        if there is None and labels is not None:
+            of_class = {image for image, one in labels.now().items() if one.label == term}
+            rows = [heap.row_of[image] for image in of_class if image in heap.row_of]
+        if not rows:
+            if not os.path.lexists(os.path.expanduser(term)):  # noqa: PTH111
+                raise SourceError(
+                    f"{term!r:.120} is no photograph of {heap.source}, no class of its labels, "
+                    "and no file",
+                    "Name an image, a folder of images, or a class.",
                 )
-                rows = list(range(len(heap)))
-            parts.append(heap.points[rows])
-            self.digests.append(heap.digests[rows])
-        return np.concatenate(parts)
-
-    def _rows_of(self, term: str) -> list[int]:
-        """The heap's rows of this name or class."""
-        if (row := self._heap.row_named.get(term)) is not None:
-            return [row]
-        of_class = {label.image for label in self._labels if label.label == term}
-        return [row for image in of_class if (row := self._heap.row_of.get(image)) is not None]
+            named = read_heap(
+                open_stream(term), network, projection=heap.projection, watcher=watcher
+            )
+            rows = list(range(len(named)))
+        points.append(named.points[rows])
+        digests.append(named.digests[rows])
+    return np.concatenate(points), np.concatenate(digests)
 
 
 def _draw(heap: Heap, network: Backbone, rows: Sequence[int], path: Path, like: str) -> None:

@@ -7,9 +7,9 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
-from pydantic import BaseModel, PlainSerializer
+from pydantic import BaseModel
 
 from opsin.commands.predict.answers_file import Answer, AnswersFile
 from opsin.commands.predict.rows import Unreadable
@@ -48,7 +48,7 @@ class Labelled(BaseModel, frozen=True):
     taken: int = 0
     undone: int = 0
     unreadable: Unreadable = ()
-    out: Annotated[Path | None, PlainSerializer(lambda path: path and str(path))] = None
+    out: Path | None = None
     written: int = 0
 
 

@@ -85,6 +85,9 @@ def test_its_images_are_read_again(old: tuple[Path, Path], tmp_path: Path, digit
     report, data = run.report, load_run_images(run.directory)
     assert data.classes == ("drei", "eins", "null", "zwei")
     assert len(data) == 120 + 10 + 40
+    assert report.judged.corrected is None, "copies are no corrections"
+    (copies,) = report.left_out
+    assert (copies.kind, copies.count) == (f"image that {before.name} knows", 5)
     assert report.added is not None
     assert [(one.name, one.is_new) for one in report.added.classes] == [
         ("drei", True), ("eins", False)
@@ -92,6 +95,19 @@ def test_its_images_are_read_again(old: tuple[Path, Path], tmp_path: Path, digit
     assert "New images of eins: " in report.added.sentence
     labels = run.directory.corrections
     assert opsin.evaluate(run, source, new, labels=labels).images == 17  # its own test
+
+
+def test_classes_that_change_as_well_are_said_to_hinder_the_comparison(
+    old: tuple[Path, Path], tmp_path: Path, digits: Dataset
+) -> None:
+    source, before = old
+    table, watcher = tmp_path / "labels.csv", Notes()
+    opsin.change_classes(source, labels=table, call={"eins": "one"})
+    run = opsin.train(_write(tmp_path, digits, 3), add_to=before, labels=table, watcher=watcher,
+                      runs=tmp_path / "runs")  # fmt: skip
+    assert run.classifier().classes == ("drei", "one", "null", "zwei")
+    assert run.report.added is None
+    assert f"{before} is not told: The runs have different classes" in str(watcher.notes)
 
 
 def test_the_same_source_that_has_grown(tmp_path: Path, digits: Dataset) -> None:

@@ -31,7 +31,7 @@ from opsin.data.image_tree import is_within
 from opsin.data.run_images import recipe_of_run
 from opsin.data.sources.contents import titles_of
 from opsin.data.sources.named import is_place
-from opsin.data.spelling import nfc
+from opsin.data.spelling import nfc, places_among
 from opsin.data.split import UNASSIGNED, Split, make_split
 
 # Options of reading that may be given beside a run, which decides all others of the data.
@@ -159,10 +159,11 @@ def _proven(
 ) -> Decoded:  # fmt: skip
     """Images without copies of those of the run, in its classes where letters alone differ."""
     edit = max((row.edit for row in rows), default=0) + 1
-    known = set(map(nfc, directory.read(DatasetRecord).classes))
-    rows += [Correction("", "", there, class_=name, edit=edit)
-             for name in decoded.classes if nfc(name) not in known
-             for there in known if there.casefold() == nfc(name).casefold()]  # fmt: skip
+    known = directory.read(DatasetRecord).classes
+    alike = {nfc(name).casefold(): name for name in known}
+    rows += [Correction("", "", alike[nfc(name).casefold()], class_=name, edit=edit)
+             for name in decoded.classes
+             if places_among([name], known)[0] < 0 and nfc(name).casefold() in alike]  # fmt: skip
     contents, digests = as_keys(decoded.source_digests), digest_names(decoded.digests)
     # A source's own copies count, as in training.
     copies = np.flatnonzero(new & np.isin(contents, contents[~new])).tolist()
@@ -206,14 +207,14 @@ def compared(directory: RunDirectory, report: Report, run: str, watcher: Watcher
         return report
     before = RunDirectory.open(run)
     known = set(map(bytes, before.load_arrays(before.split)["digests"]))
-    earlier = set(map(nfc, before.read(DatasetRecord).classes))
+    earlier = before.read(DatasetRecord).classes
     predicted = RunPredictions.read(directory).of(report.split)
     digests = directory.load_arrays(directory.split)["digests"][predicted.rows]
     new = np.array([bytes(digest) not in known for digest in digests], bool)
     classes = []
     for label, name in enumerate(directory.read(DatasetRecord).classes):
         rows = np.flatnonzero(new & (predicted.labels == label))
-        is_new = nfc(name) not in earlier
+        is_new = places_among([name], earlier)[0] < 0
         groups = None if predicted.groups is None else predicted.groups[rows]
         figures = dict(accuracy_of(predicted.right[rows], groups)) if len(rows) else {}
         if is_new or len(rows):
