@@ -192,9 +192,9 @@ def _lies_in(place: str, known: Sequence[str]) -> bool:
     """Whether a place is one of some sources, or a folder in one."""
     if not is_place(place):
         return place in known
-    real = os.path.realpath(os.path.expanduser(place))  # noqa: PTH111  never raises
-    folders = (os.path.realpath(os.path.expanduser(one)) for one in known if is_place(one))  # noqa: PTH111
-    return any(is_within(real, folder) for folder in folders)
+    folders = [place, *filter(is_place, known)]
+    real, *others = (os.path.realpath(os.path.expanduser(one)) for one in folders)  # noqa: PTH111
+    return any(is_within(real, folder) for folder in others)
 
 
 def compared(directory: RunDirectory, report: Report, run: str, watcher: Watcher) -> Report:

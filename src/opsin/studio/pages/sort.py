@@ -306,8 +306,9 @@ class _Card:
 
     async def name(self, class_: str) -> None:
         self._view.remove(self)
-        await self._page.give(self.photos, class_, "group")
-        await self._page.judge()
+        if class_ != self._page.splits:  # which they have
+            await self._page.give(self.photos, class_, "group")
+            await self._page.judge()
 
     def _take_out(self, at: int) -> None:
         del self.photos[at]
