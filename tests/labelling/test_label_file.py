@@ -11,12 +11,15 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from threading import Event, Thread
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.core.errors import RecipeError
+from opsin.labelling import label_file
 from opsin.labelling.label_file import LabelFile
 
 
@@ -200,3 +203,33 @@ def test_a_strangers_file_is_refused_whole(harm: Callable[[Path], object], tmp_p
     with pytest.raises(RecipeError, match=r"damaged|link"):
         LabelFile(path).now()
     assert path.read_bytes() == before
+
+
+def test_two_who_begin_one_file_at_once_lose_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, write, begun, go = tmp_path / "labels.sqlite", label_file.write_database, Event(), Event()
+
+    def write_late(*args: Any) -> None:
+        if not begun.is_set():
+            begun.set()
+            go.wait(60)
+        write(*args)
+
+    def answer(number: int) -> None:
+        file = LabelFile(path)
+        file.put([(image(number), "name", "unclear", None)])
+        file.close()
+
+    monkeypatch.setattr(label_file, "write_database", write_late)
+    first, second = (Thread(target=answer, args=(number,)) for number in range(2))
+    first.start()
+    assert begun.wait(60)
+    second.start()
+    second.join(0.5)  # it has finished by now only if nothing holds it back
+    go.set()
+    first.join()
+    second.join()
+    file = LabelFile(path)
+    assert said(file) == {0: "unclear", 1: "unclear"}
+    file.close()

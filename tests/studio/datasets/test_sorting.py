@@ -95,3 +95,19 @@ def test_errors_name_no_place(sets: Library, project: str) -> None:
     assert set_aside(labels_of(sets, project)) == {}
     LabelFile(labels_of(sets, project)).close()
     assert set_aside(labels_of(sets, project)) == {}
+
+
+def test_who_stops_waiting_ends_nobody_elses_question(sets: Library, project: str) -> None:
+    sorting = Sorting(sets)
+
+    async def work() -> None:
+        await sorting.ask(project, "state", "me")
+        mine = asyncio.create_task(sorting.ask(project, "next", "me", count=1))
+        yours = asyncio.create_task(sorting.ask(project, "state", "you"))
+        await asyncio.sleep(0)
+        yours.cancel()
+        assert len(await mine) == 1
+        with pytest.raises(asyncio.CancelledError):
+            await yours
+
+    run(work(), sorting)
