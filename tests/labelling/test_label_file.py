@@ -217,9 +217,8 @@ def test_two_who_begin_one_file_at_once_lose_nothing(
         write(*args)
 
     def answer(number: int) -> None:
-        file = LabelFile(path)
-        file.put([(image(number), "name", "unclear", None)])
-        file.close()
+        with closing(LabelFile(path)) as file:
+            file.put([(image(number), "name", "unclear", None)])
 
     monkeypatch.setattr(label_file, "write_database", write_late)
     first, second = (Thread(target=answer, args=(number,)) for number in range(2))
@@ -228,8 +227,7 @@ def test_two_who_begin_one_file_at_once_lose_nothing(
     second.start()
     second.join(0.5)  # it has finished by now only if nothing holds it back
     go.set()
-    first.join()
-    second.join()
-    file = LabelFile(path)
-    assert said(file) == {0: "unclear", 1: "unclear"}
-    file.close()
+    for one in (first, second):
+        one.join()
+    with closing(LabelFile(path)) as file:
+        assert said(file) == {0: "unclear", 1: "unclear"}
