@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opsin.core.database import write_database
 from opsin.core.errors import RecipeError
 from opsin.labelling import label_file
 from opsin.labelling.label_file import LabelFile
@@ -208,13 +209,13 @@ def test_a_strangers_file_is_refused_whole(harm: Callable[[Path], object], tmp_p
 def test_two_who_begin_one_file_at_once_lose_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, write, begun, go = tmp_path / "labels.sqlite", label_file.write_database, Event(), Event()
+    path, begun, go = tmp_path / "labels.sqlite", Event(), Event()
 
     def write_late(*args: Any) -> None:
         if not begun.is_set():
             begun.set()
             go.wait(60)
-        write(*args)
+        write_database(*args)
 
     def answer(number: int) -> None:
         with closing(LabelFile(path)) as file:
