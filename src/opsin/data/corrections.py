@@ -228,7 +228,8 @@ def classes_now(
         old, new = nfc(row.class_), nfc(row.label)
         here = [name for name, called in now.items() if called is not None and nfc(called) == old]
         if old == new:
-            now.setdefault(new, row.label)
+            if not here:  # a class that has another name now, or is left out, may have had it
+                now[f"{new}\0{row.edit}" if new in now else new] = row.label
         elif not here:
             problem = f"{path} changes the class {row.class_!r} in line {row.line:,}, and there is"
             there = ", ".join(filter(None, list(now.values())[:20]))

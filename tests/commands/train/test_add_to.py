@@ -145,6 +145,16 @@ def test_given_parts_leave_a_new_class_its_share(tmp_path: Path, digits: Dataset
     assert (run.report.added.images, run.report.added.classes[0].images) == (20, 4)
 
 
+def test_a_class_of_other_letters_since_is_the_same(tmp_path: Path, digits: Dataset) -> None:
+    source, table = _write(tmp_path / "photos", digits, 0).parent, tmp_path / "labels.csv"
+    _write(source.parent / "photos", digits, 1)
+    opsin.change_classes(source, labels=table, call={"null": "NULL"})
+    before = opsin.train(source, labels=table, model="logistic", quiet=True, runs=tmp_path / "runs")
+    run = opsin.train(_write(tmp_path, digits, 2), add_to=before, quiet=True,
+                      runs=tmp_path / "runs")  # fmt: skip
+    assert set(load_run_images(run.directory).classes) == {"NULL", "eins", "zwei"}
+
+
 def test_folds_stay(tmp_path: Path, backbone: Path) -> None:
     """Each old image is judged in the fold where it was judged before."""
     source = write_shapes(tmp_path / "shapes", 20)
@@ -179,6 +189,8 @@ def test_what_cannot_be_added(old: tuple[Path, Path], tmp_path: Path, digits: Da
     refused(SourceError, "is empty", tmp_path / "empty")
     refused(SourceError, "no image that", _write(tmp_path / "copies", digits, 0).parent / "null")
     refused(RunError, "does not exist", run=tmp_path / "nowhere")
+    (tmp_path / "labels.csv").write_text("name,label\nnowhere.png,null\n", encoding="utf-8")
+    refused(SourceError, "are not here", labels=tmp_path / "labels.csv")
     refused(RecipeError, "decides the size", size=16)
     refused(RecipeError, "decides the model", model="forest")
     copy = tmp_path / "copy"
