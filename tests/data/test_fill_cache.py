@@ -173,11 +173,9 @@ def test_a_damaged_set_is_begun_anew(
 
 
 def test_pixels_that_were_cut_off_are_read_again(tmp_path: Path) -> None:
-    """A map for writing would fill up the file: black images that count as read."""
     store = fill_cache._Store(tmp_path, 8, (4, 4, 1), 8)
     store.rows["done"] = True
-    store.rows.flush()
-    os.truncate(file := tmp_path / "images-8.npy", file.stat().st_size - 16)
+    os.truncate(tmp_path / "images-8.npy", 200)
     assert fill_cache._Store(tmp_path, 8, (4, 4, 1), 8).pending(8) == [range(8)]
 
 

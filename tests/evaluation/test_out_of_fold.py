@@ -34,11 +34,8 @@ def test_each_image_is_tested_once(sizes: list[int], together: int, most: int, s
 
 
 def test_no_head_sees_the_group_of_what_it_judges_when_images_join() -> None:
-    """The only image of a new class is of an old image's group."""
     labels, units = np.array([0, 0, 0, 0, 0, 1]), np.array([0, 1, 2, 3, 4, 4])
-    folds = joined_folds(np.array([0, 1, 0, 2, 1, -1]), labels, units, 0)
-    assert [test.tolist() for _, test in folds] == [[0, 2], [3]], "the other knows one class only"
-    for train, test in folds:
+    for train, test in joined_folds(np.array([0, 1, 0, 2, 1, -1]), labels, units, 0):
         assert not set(units[train]) & set(units[test])
 
 

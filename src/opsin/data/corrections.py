@@ -162,10 +162,8 @@ def correct(
     missing_ok: bool = False, watcher: Watcher = SILENT,
 ) -> Decoded:  # fmt: skip
     """Return images with their labels corrected; all corrections are applied, or none."""
-    every, known = (
-        read_corrections(path) if rows is None else rows,
-        set(digest_names(decoded.digests)),
-    )
+    every = read_corrections(path) if rows is None else rows
+    known = set(digest_names(decoded.digests))
     rows = sorted((row for row in every if not row.class_), key=lambda row: row.edit)
     by_digest = any(row.digest in known for row in rows)
     if not by_digest and any(row.digest for row in rows):
