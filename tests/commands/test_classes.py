@@ -42,8 +42,9 @@ def test_labels_of_images_keep_their_meaning(tmp_path: Path) -> None:
     """A correction by hand, written before or after, goes with its class's name."""
     table, data = tmp_path / "labels.csv", opsin.load("digits")
     two = [data.digests[row].tobytes().hex()[:32] for row in np.flatnonzero(data.labels == 2)[:2]]
-    write_corrections(table, [Correction(two[0], "", "3")])
+    write_corrections(table, [Correction(two[0], "", "3", "5", 0.93)])
     opsin.change_classes("digits", labels=table, call={"3": "three"})
+    assert read_corrections(table)[0][2:5] == ("3", "5", 0.93), "the other columns stay"
     rows = read_corrections(table)
     write_corrections(table, [*rows, Correction(two[1], "", "three")])
     assert _counts("digits", table)["three"] == 183 + 2

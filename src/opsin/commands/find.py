@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from opsin.commands.predict.rows import Unreadable
 from opsin.commands.predict.stream import check_drawing
 from opsin.core.arguments import checked
 from opsin.core.arrays import Floats, Pixels
-from opsin.core.errors import MissingExtraError, RecipeError, SourceError
+from opsin.core.errors import ImageError, MissingExtraError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
 from opsin.data.cache import as_keys
@@ -162,12 +163,11 @@ def _draw(heap: Heap, network: Backbone, rows: Sequence[int], path: Path, like: 
     from opsin.report.figures.dataset_figures import draw_grid  # noqa: PLC0415  needs matplotlib
     from opsin.report.figures.style import save, styled  # noqa: PLC0415
 
-    preparation, names = usual_preparation(network), [heap.names[row] for row in rows]
-    images = [
-        read_image(heap.images[row], preparation, name)
-        for row, name in zip(rows, names, strict=True)
-    ]
-    shown = [os.path.basename(name) for name in names]  # noqa: PTH119
+    preparation, names, images = usual_preparation(network), list[str](), list[Pixels]()
+    for row in rows:
+        with contextlib.suppress(ImageError):  # it vanished since it was read
+            images.append(read_image(heap.images[row], preparation, heap.names[row]))
+            names.append(os.path.basename(heap.names[row]))  # noqa: PTH119
     with styled():
         title = f"{counted(len(rows), 'photograph')} most like {like}"
-        save(draw_grid(images, shown, title), path)
+        save(draw_grid(images, names, title), path)

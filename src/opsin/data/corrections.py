@@ -145,10 +145,14 @@ def read_corrections(path: str | os.PathLike[str]) -> list[Correction]:
         if bool(class_) == bool(digest or name):
             what = "an image and a class" if class_ else "neither digest nor name"
             raise SourceError(f"{where} has {what}", "Name the image.")
-        label = cell.get("label", "")
-        corrections.append(
-            Correction(digest[:32], name, label, line=line, class_=class_, edit=int(edit))
-        )
+        try:
+            score = float(cell.get("score", ""))
+        except ValueError:
+            score = math.nan
+        corrections.append(Correction(
+            digest[:32], name, cell.get("label", ""), cell.get("suggested", ""), score, line,
+            class_, int(edit),
+        ))  # fmt: skip
     return corrections
 
 

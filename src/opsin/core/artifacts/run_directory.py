@@ -150,7 +150,8 @@ class RunDirectory:
     def show_progress(self, **work: Any) -> None:
         """Write the progress; not synced, since it is written every second."""
         with contextlib.suppress(StorageError):
-            self._status("running", **work).write(self.path, synced=False)
+            if self.path.is_dir():  # one that was removed stays so
+                self._status("running", **work).write(self.path, synced=False)
 
     def _status(self, state: records.State, **fields: object) -> records.RunStatus:
         now = time.time()
