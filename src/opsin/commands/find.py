@@ -168,6 +168,8 @@ def _draw(heap: Heap, network: Backbone, rows: Sequence[int], path: Path, like: 
         with contextlib.suppress(ImageError):  # it vanished since it was read
             images.append(read_image(heap.images[row], preparation, heap.names[row]))
             names.append(os.path.basename(heap.names[row]))  # noqa: PTH119
+    if not images:
+        raise SourceError("There is nothing to draw", "Give a heap of more photographs.")
     with styled():
-        title = f"{counted(len(rows), 'photograph')} most like {like}"
+        title = f"{counted(len(images), 'photograph')} most like {like}"
         save(draw_grid(images, names, title), path)
