@@ -75,4 +75,4 @@ def test_what_cannot_be_looked_for_is_said(heap: Path) -> None:  # noqa: F811
     with pytest.raises(RecipeError, match="nothing to look for"):
         find(heap)
     with pytest.raises(SourceError, match="nothing to draw"):
-        find(heap / "dots-0.png", "dots-0.png", out=heap.parent / "none.png")
+        find(heap / "dots-0.png", heap / "dots-0.png", out=heap.parent / "none.png")

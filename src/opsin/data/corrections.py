@@ -6,6 +6,7 @@ the class ``label`` then (``-``: left out). A class row of one name only adds a 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import math
 import os
@@ -134,7 +135,7 @@ def read_corrections(path: str | os.PathLike[str]) -> list[Correction]:
         cell = {name.lower(): text_of(text, name) for name, text in row.items()}
         if not any(map(str.strip, cell.values())):
             continue  # as spreadsheets leave them
-        digest, name = cell.get("digest", "").strip().lower(), cell.get("name", "")
+        digest, name, score = cell.get("digest", "").strip().lower(), cell.get("name", ""), math.nan
         where = f"Line {line:,} of {table}"
         if digest and not _DIGEST.fullmatch(digest):
             problem = f"{where} has {digest!r:.70}, no digest of 32 or 64 hexadecimal digits"
@@ -145,14 +146,10 @@ def read_corrections(path: str | os.PathLike[str]) -> list[Correction]:
         if bool(class_) == bool(digest or name):
             what = "an image and a class" if class_ else "neither digest nor name"
             raise SourceError(f"{where} has {what}", "Name the image.")
-        try:
+        with contextlib.suppress(ValueError):
             score = float(cell.get("score", ""))
-        except ValueError:
-            score = math.nan
-        corrections.append(Correction(
-            digest[:32], name, cell.get("label", ""), cell.get("suggested", ""), score, line,
-            class_, int(edit),
-        ))  # fmt: skip
+        cells = cell.get("label", ""), cell.get("suggested", ""), score
+        corrections.append(Correction(digest[:32], name, *cells, line, class_, int(edit)))
     return corrections
 
 
