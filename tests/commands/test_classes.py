@@ -52,6 +52,9 @@ def test_labels_of_images_keep_their_meaning(tmp_path: Path) -> None:
     assert corrected.counts.relabelled == 2, "a new name is no correction of a label"
     opsin.change_classes("digits", labels=table, call={"three": None})
     assert "three" not in _counts("digits", table)
+    free = [Correction("", "", "3", class_="3", edit=9), Correction(two[0], "", "3", edit=9)]
+    write_corrections(table, [*read_corrections(table), *free])
+    assert _counts("digits", table)["3"] == 1, "no class has this name any more"
 
 
 def test_training_takes_them_and_a_run_can_be_changed(tmp_path: Path) -> None:

@@ -16,14 +16,7 @@ from sklearn.linear_model import LogisticRegression
 import opsin
 from opsin.core.errors import RecipeError, RunError
 from tests.conftest import Notes
-from tests.importing.made_keras import (
-    drawn,
-    image,
-    layer,
-    sequential,
-    write_h5,
-    write_keras,
-)
+from tests.importing.made_keras import drawn, image, layer, sequential, write_h5, write_keras
 from tests.variants import a_few
 
 CLASSES = tuple("0123456789")

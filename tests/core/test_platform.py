@@ -11,13 +11,7 @@ from pathlib import Path
 import pytest
 
 from opsin.core.child_process import exit_reason
-from opsin.core.platform import (
-    end_group,
-    inheritable_lock,
-    is_locked,
-    memory_left,
-    process_exists,
-)
+from opsin.core.platform import end_group, inheritable_lock, is_locked, memory_left, process_exists
 
 unix = pytest.mark.skipif(sys.platform == "win32", reason="needs Unix")
 

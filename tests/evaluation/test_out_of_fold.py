@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opsin.evaluation.intervals import widened, wilson
-from opsin.evaluation.out_of_fold import MANY, folds_of, out_of_fold
+from opsin.evaluation.out_of_fold import MANY, folds_of, joined_folds, out_of_fold
 from opsin.runtime.prediction import Answers
 
 
@@ -31,6 +31,12 @@ def test_each_image_is_tested_once(sizes: list[int], together: int, most: int, s
         several = np.flatnonzero(np.array(sizes)[labels] > 1)
         assert sorted(tested) == several.tolist()
         assert len(folds) == min([most, *(size for size in sizes if size > 1)])
+
+
+def test_no_head_sees_the_group_of_what_it_judges_when_images_join() -> None:
+    labels, units = np.array([0, 0, 0, 0, 0, 1]), np.array([0, 1, 2, 3, 4, 4])
+    for train, test in joined_folds(np.array([0, 1, 0, 2, 1, -1]), labels, units, 0):
+        assert not set(units[train]) & set(units[test])
 
 
 @pytest.mark.parametrize("sizes", [[1, 1, 1], [1, 1]])

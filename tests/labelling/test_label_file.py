@@ -11,12 +11,16 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from threading import Event, Thread
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opsin.core.database import write_database
 from opsin.core.errors import RecipeError
+from opsin.labelling import label_file
 from opsin.labelling.label_file import LabelFile
 
 
@@ -200,3 +204,31 @@ def test_a_strangers_file_is_refused_whole(harm: Callable[[Path], object], tmp_p
     with pytest.raises(RecipeError, match=r"damaged|link"):
         LabelFile(path).now()
     assert path.read_bytes() == before
+
+
+def test_two_who_begin_one_file_at_once_lose_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, begun, go = tmp_path / "labels.sqlite", Event(), Event()
+
+    def write_late(*args: Any) -> None:
+        if not begun.is_set():
+            begun.set()
+            go.wait(60)
+        write_database(*args)
+
+    def answer(number: int) -> None:
+        with closing(LabelFile(path)) as file:
+            file.put([(image(number), "name", "unclear", None)])
+
+    monkeypatch.setattr(label_file, "write_database", write_late)
+    first, second = (Thread(target=answer, args=(number,)) for number in range(2))
+    first.start()
+    assert begun.wait(60)
+    second.start()
+    second.join(0.5)  # it has finished by now only if nothing holds it back
+    go.set()
+    for one in (first, second):
+        one.join()
+    with closing(LabelFile(path)) as file:
+        assert said(file) == {0: "unclear", 1: "unclear"}

@@ -12,6 +12,7 @@ import pytest
 from opsin.core.child_process import pack, receive
 from opsin.labelling import label_worker
 from opsin.labelling.label_file import FOLDERS, LabelFile
+from opsin.labelling.labelling import Labelling
 
 
 @pytest.fixture(scope="module")
@@ -148,3 +149,13 @@ def test_views_of_the_heap(project: Project) -> None:
     assert {place["words"] for place in places} == {"", "dots", "lines", "plain"}
     gone = project.ask("like", name="../.not-sorted/none.png")
     assert gone[0] == "SourceError"
+
+
+def test_a_question_has_one_answer_where_learning_fails(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def learn(_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Labelling, "learn", learn)
+    assert project.ask("next", count=1)[0]["why"] == "typical"

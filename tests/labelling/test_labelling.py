@@ -100,6 +100,9 @@ def test_an_overlap_is_asked_of_both_without_a_guess(tmp_path: Path) -> None:
         for who in ("ada", "bob")
     )
     answer(ada, 120)
+    some = [one.guess is None for one in ada.next(40)]  # who is the first to be asked as well
+    assert 0 < sum(some) < 40
+    ada.file.release("ada")
     bob.reload()
     twice = []
     for _ in range(12):

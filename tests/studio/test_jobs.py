@@ -21,16 +21,7 @@ from pydantic import BaseModel
 from opsin.core.errors import OpsinError, RunError, StorageError
 from opsin.core.platform import is_locked
 from opsin.studio.errors import NotThere
-from opsin.studio.jobs.job import (
-    LOCK,
-    LOG,
-    Job,
-    State,
-    command,
-    last_lines,
-    read_job,
-    write_job,
-)
+from opsin.studio.jobs.job import LOCK, LOG, Job, State, command, last_lines, read_job, write_job
 from opsin.studio.jobs.queue import BESIDE, Queue, new_output_folder
 from tests.studio.made_jobs import TRAINS, WAITS, python, until
 

@@ -12,14 +12,7 @@ import pytest
 pytest.importorskip("nicegui")
 
 from opsin.core.errors import RecipeError
-from opsin.studio.people import (
-    NotAllowed,
-    People,
-    TooManyTries,
-    record,
-    require,
-    visitor,
-)
+from opsin.studio.people import NotAllowed, People, TooManyTries, record, require, visitor
 
 
 @pytest.fixture

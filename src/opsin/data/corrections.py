@@ -162,10 +162,8 @@ def correct(
     missing_ok: bool = False, watcher: Watcher = SILENT,
 ) -> Decoded:  # fmt: skip
     """Return images with their labels corrected; all corrections are applied, or none."""
-    every, known = (
-        read_corrections(path) if rows is None else rows,
-        set(digest_names(decoded.digests)),
-    )
+    every = read_corrections(path) if rows is None else rows
+    known = set(digest_names(decoded.digests))
     rows = sorted((row for row in every if not row.class_), key=lambda row: row.edit)
     by_digest = any(row.digest in known for row in rows)
     if not by_digest and any(row.digest for row in rows):
@@ -228,7 +226,8 @@ def classes_now(
         old, new = nfc(row.class_), nfc(row.label)
         here = [name for name, called in now.items() if called is not None and nfc(called) == old]
         if old == new:
-            now.setdefault(new, row.label)
+            if not here:  # a class that has another name now, or is left out, may have had it
+                now[f"{new}\0{row.edit}" if new in now else new] = row.label
         elif not here:
             problem = f"{path} changes the class {row.class_!r} in line {row.line:,}, and there is"
             there = ", ".join(filter(None, list(now.values())[:20]))

@@ -281,7 +281,7 @@ class _Store:
 
 def _holds(file: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
     try:
-        array = _mapped(file)
+        array = np.load(file, mmap_mode="r", allow_pickle=False)  # "r+" would fill up a cut file
     except (OSError, ValueError, EOFError):
         return False
     return bool(array.dtype == dtype and array.shape == shape)

@@ -79,8 +79,10 @@ def joined_folds(fold: Ints, labels: Ints, units: Ints, seed: int) -> list[Fold]
     rows = rows[several[rows]]
     for at, (_, test) in enumerate(folds_of(labels[rows], units[rows], seed, count)):
         place[unit[rows[test]]] = at
-    number, whole = np.where(several, place[unit], -1), len(np.unique(labels))
-    folds = [(np.flatnonzero(number != n), np.flatnonzero(number == n)) for n in range(count)]
+    number, whole = place[unit], len(np.unique(labels))
+    folds = [
+        (np.flatnonzero(number != n), np.flatnonzero(several & (number == n))) for n in range(count)
+    ]
     return [(train, test) for train, test in folds
             if len(test) and len(np.unique(labels[train])) == whole]  # fmt: skip
 

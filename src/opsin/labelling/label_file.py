@@ -13,7 +13,7 @@ from typing import Final, Literal, NamedTuple, get_args
 
 from opsin.core.database import database_errors, open_database, write_database
 from opsin.core.errors import RecipeError
-from opsin.core.storage import storage_errors
+from opsin.core.storage import exclusive, storage_errors
 from opsin.data.spelling import nfc
 
 _APPLICATION: Final = int.from_bytes(b"OpsL")
@@ -63,11 +63,12 @@ class LabelFile:
         self.path = path
         if path.is_dir() or not path.name:
             raise RecipeError(f"{path} is a folder", "Give a file for the labels.")
-        with storage_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
         if not os.path.lexists(path):
             about = [("INSERT INTO about VALUES (?)", (json.dumps({"format": 1}),))]
-            write_database(path, _TABLES, _APPLICATION, about)
+            lock = path.with_name(f".{path.name}.lock")
+            with storage_errors(path), exclusive(lock, lambda: None):
+                if not os.path.lexists(path):  # or it would replace what another has begun
+                    write_database(path, _TABLES, _APPLICATION, about)
         self._db = open_database(path, _TABLES, _APPLICATION, shared=True, damaged=_damaged)
         self._read, self._labels = 0, dict[bytes, Label]()  # rows, and what they said last
         for name in classes:

@@ -89,7 +89,8 @@ class _LabelWorker(Watcher):
     def learn(self) -> None:
         """Fit to the latest labels, and choose the questions after those that were asked."""
         if self._labelling is not None:
-            with contextlib.suppress(OpsinError):  # the next question meets it
+            # The next question meets it; an answer would be taken for that one's.
+            with contextlib.suppress(OpsinError, OSError, MemoryError):
                 self._labelling.learn()
 
     def _groups(

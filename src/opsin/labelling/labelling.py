@@ -230,9 +230,9 @@ class Labelling:
         asked = [one for one in chosen if self._image(one.row) in free]
         guesses = self._guesses(np.array([one.row for one in asked], np.int64))
         return [
-            # In the overlap, a guess would repeat what somebody else has answered.
+            # In the overlap, people would agree with the guess, not with each other.
             Question(image=self.heap.names[one.row], why=one.why)
-            if one.why == "overlap"
+            if self._is_shared(self._image(one.row))
             else Question(
                 image=self.heap.names[one.row], guess=name, probability=share, why=one.why
             )
@@ -274,15 +274,18 @@ class Labelling:
         rows = [self.heap.row_of[image] for image in images if image not in mine]
         return [Asked(row, "overlap") for row in rows[: max(0, due)]]
 
+    def _is_shared(self, image: bytes) -> bool:
+        """Whether everybody is asked about a photograph: the same ones, whoever asks."""
+        drawn = int.from_bytes(hashlib.blake2b(image, digest_size=8).digest())
+        return drawn < round(self.overlap * 2**64)
+
     def _overlap_of(self, said: Mapping[str, Mapping[bytes, Label]]) -> dict[str, dict[bytes, str]]:
-        """Answers about photographs that are asked of everybody: the same ones, whoever asks."""
-        below = round(self.overlap * 2**64)
+        """Answers about photographs that are asked of everybody."""
         return {
             who: {
                 image: label.label or label.answer
                 for image, label in answers.items()
-                if image in self.heap.row_of
-                and int.from_bytes(hashlib.blake2b(image, digest_size=8).digest()) < below
+                if image in self.heap.row_of and self._is_shared(image)
             }
             for who, answers in said.items()
         }

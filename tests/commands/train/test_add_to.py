@@ -126,11 +126,13 @@ def test_the_same_source_that_has_grown(tmp_path: Path, digits: Dataset) -> None
 def test_a_subset_of_classes_is_extended(tmp_path: Path, digits: Dataset) -> None:
     for label in (0, 1, 2, 3):
         _write(tmp_path / "photos", digits, label)
-    before = opsin.train(tmp_path / "photos", classes=["zwei", "null"], model="logistic",
-                         quiet=True, runs=tmp_path / "runs")  # fmt: skip
+    table = tmp_path / "labels.csv"  # other letters do not make another class of it
+    opsin.change_classes(tmp_path / "photos", labels=table, call={"null": "Null"})
+    before = opsin.train(tmp_path / "photos", classes=["zwei", "null"], labels=table,
+                         model="logistic", quiet=True, runs=tmp_path / "runs")  # fmt: skip
     run = opsin.train(_write(tmp_path, digits, 4), add_to=before, quiet=True,
                       runs=tmp_path / "runs")  # fmt: skip
-    assert load_run_images(run.directory).classes == ("zwei", "null", "vier")
+    assert load_run_images(run.directory).classes == ("zwei", "Null", "vier")
 
 
 def test_given_parts_leave_a_new_class_its_share(tmp_path: Path, digits: Dataset) -> None:
@@ -179,6 +181,8 @@ def test_what_cannot_be_added(old: tuple[Path, Path], tmp_path: Path, digits: Da
     refused(SourceError, "is empty", tmp_path / "empty")
     refused(SourceError, "no image that", _write(tmp_path / "copies", digits, 0).parent / "null")
     refused(RunError, "does not exist", run=tmp_path / "nowhere")
+    (tmp_path / "labels.csv").write_text("name,label\nnowhere.png,null\n", encoding="utf-8")
+    refused(SourceError, "are not here", labels=tmp_path / "labels.csv")
     refused(RecipeError, "decides the size", size=16)
     refused(RecipeError, "decides the model", model="forest")
     copy = tmp_path / "copy"

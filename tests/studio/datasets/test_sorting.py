@@ -67,6 +67,12 @@ def test_all_windows_ask_one_process_and_hear_how_far_it_is(sets: Library, proje
         assert name.startswith(f"../{TRAY}/")
         first = sorting._sorters[project].process
         assert first is not None
+        state, aside = (
+            asyncio.create_task(sorting.ask(project, do, "me")) for do in ("state", "aside")
+        )
+        await asyncio.sleep(0)
+        aside.cancel()  # who stops waiting ends nobody else's question
+        assert (await state)["images"] == 12
         await sorting.ask(project, "label", "me", names=[name], answer="unclear", how="question")
         assert set_aside(labels_of(sets, project)) == {name: "unclear"}
         os.killpg(first.pid, signal.SIGKILL)

@@ -25,7 +25,14 @@ from opsin.core.format import counted
 from opsin.core.recipe import AUGMENTATIONS, DATA_OPTIONS, DataRecipe, flat_options
 from opsin.data import sources
 from opsin.data.cache import as_keys, digest_names, short_digest
-from opsin.data.corrections import LEFT_OUT, Correction, Decoded, correct, read_corrections
+from opsin.data.corrections import (
+    LEFT_OUT,
+    Correction,
+    Decoded,
+    classes_now,
+    correct,
+    read_corrections,
+)
 from opsin.data.dataset import Dataset, load_recipe
 from opsin.data.image_tree import is_within
 from opsin.data.run_images import recipe_of_run
@@ -119,12 +126,14 @@ def _load(
         recipe = recipe.model_copy(update={"classes": (*old.classes, *more)})
 
     def prove(decoded: Decoded) -> Decoded:
-        table = given.get("labels") or old.labels
-        rows = read_corrections(str(table)) if table else []
-        if "labels" not in given and len(titles) > 1 == len(old.sources) and not old.test:
+        table = given.get("labels")
+        rows = read_corrections(str(table or old.labels)) if table or old.labels else []
+        if table is None and len(titles) > 1 == len(old.sources) and not old.test:
             # Names began without a title when the source was the only one.
             rows = [row._replace(name=row.name and f"{titles[0]}/{row.name}") for row in rows]
-        proven = _proven(directory, decoded, is_new(decoded.names), rows, watcher)
+        proven = _proven(
+            directory, decoded, is_new(decoded.names), rows, table=table, watcher=watcher
+        )
         if not set(digest_names(proven.digests)) - set(digest_names(kept["digests"])):
             raise SourceError(
                 f"{' and '.join(places)} has no image that {directory.path} does not know",
@@ -154,15 +163,16 @@ def _load(
 
 
 def _proven(
-    directory: RunDirectory, decoded: Decoded, new: NDArray[np.bool_], rows: list[Correction],
-    watcher: Watcher,
+    directory: RunDirectory, decoded: Decoded, new: NDArray[np.bool_], rows: list[Correction], *,
+    table: str | None, watcher: Watcher,
 ) -> Decoded:  # fmt: skip
     """Images without copies of those of the run, in its classes where letters alone differ."""
     edit = max((row.edit for row in rows), default=0) + 1
-    known = directory.read(DatasetRecord).classes
+    known, path = directory.read(DatasetRecord).classes, table or directory.corrections
     alike = {nfc(name).casefold(): name for name in known}
+    present = classes_now(path, rows, decoded.classes).values()
     rows += [Correction("", "", alike[nfc(name).casefold()], class_=name, edit=edit)
-             for name in decoded.classes
+             for name in dict.fromkeys(filter(None, present))
              if places_among([name], known)[0] < 0 and nfc(name).casefold() in alike]  # fmt: skip
     contents, digests = as_keys(decoded.source_digests), digest_names(decoded.digests)
     # A source's own copies count, as in training.
@@ -170,7 +180,8 @@ def _proven(
     names = [decoded.names[row] for row in copies]
     rows += [Correction(digests[row], name, LEFT_OUT, edit=edit)
              for row, name in zip(copies, names, strict=True)]  # fmt: skip
-    done = correct(decoded, directory.corrections, rows, missing_ok=True) if rows else decoded
+    # Images of the run may be gone since.
+    done = correct(decoded, path, rows, missing_ok=table is None) if rows else decoded
     if not copies or done.corrected is None:
         return done
     watcher.note(

@@ -59,13 +59,7 @@ from opsin.core.storage import write_json
 from opsin.data.cache import digest_rows
 from opsin.data.dataset import Dataset
 from opsin.evaluation.out_of_distribution import strange_images
-from opsin.evaluation.out_of_fold import (
-    OutOfFold,
-    folds_of,
-    joined_folds,
-    most_folds,
-    out_of_fold,
-)
+from opsin.evaluation.out_of_fold import OutOfFold, folds_of, joined_folds, most_folds, out_of_fold
 from opsin.onnx_files.postprocessing import FEATURES
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Answers

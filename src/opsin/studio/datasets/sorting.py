@@ -68,11 +68,12 @@ class Sorting:
                 if sorter.timer is not None:
                     sorter.timer.cancel()
                 question = {"do": do, "who": who, "asked": asked}
-                answer, _ = await sorter.ask(question, b"", sorter.tell)
+                try:
+                    answer, _ = await sorter.ask(question, b"", sorter.tell)
+                except BaseException:
+                    sorter.kill()  # its next answer would be to this question
+                    raise
                 sorter.timer = asyncio.get_running_loop().call_later(_IDLE, sorter.kill)
-        except BaseException:
-            sorter.kill()  # its next answer would be to this question
-            raise
         finally:
             sorter.waiting.remove(on_progress)
         if "error" in answer:  # no page shows a path
@@ -93,7 +94,7 @@ class Sorting:
             sorter = _Sorter([*map(str, files)])
         self._sorters[set_id] = sorter
         for other in [*self._sorters][:-_MOST]:
-            if not self._sorters[other].turn.locked():
+            if not self._sorters[other].waiting:
                 self._sorters.pop(other).kill()
         return sorter
 

@@ -179,6 +179,12 @@ class _Sort:
         try:
             async with self._saving:
                 if answer in ASIDE:
+                    if not self.waiting.issuperset(names):  # the folders are the truth
+                        raise SourceError(
+                            "A photograph of a class cannot be set aside",
+                            "Remove it on the page of the photographs.",
+                        )
+                    await ask(answer=answer)
                     text = f"{counted(len(photos), 'photograph')}: {answer}"
                     self._done.append((partial(ask, answer=""), photos))
                 else:
@@ -189,15 +195,13 @@ class _Sort:
             self._status.fail(error)
             await self._view.back(photos)
             return
-        said = asyncio.ensure_future(ask(answer=answer))  # before the change is heard of
+        # Who said it, before the change is heard of; the photographs have moved already.
+        said = None if answer in ASIDE else asyncio.ensure_future(ask(answer=answer))
         self._frame.undo.offer(text, self.undo)
         self._studio.changed.emit(f"set:{self.id}")
-        try:
-            await said
-        except OpsinError as error:
-            self._status.fail(error)
-            if answer in ASIDE:  # others have moved, and the folders are the truth
-                await self._view.back(photos)
+        with self._status.errors():
+            if said is not None:
+                await said
 
     async def _move(self, names: Sequence[str], class_: str) -> tuple[str, float]:
         albums = self._studio.albums
@@ -447,7 +451,8 @@ class _Questions:
     async def show(self) -> None:
         """Fetch questions, and keep the one in sight."""
         async with self._fetching:
-            fetched = await self.page.ask("next", count=_FETCHED + len(self._past))
+            unsaved = len(self._past.keys() & self.page.waiting)
+            fetched = await self.page.ask("next", count=_FETCHED + unsaved)
             kept = self._queue[self._at : self._at + 1]
             held = {*self._past, *(one.names[0] for one in kept)}
             new = [_Asked(**one) for one in fetched if one["names"][0] not in held]
@@ -581,7 +586,7 @@ class _Grid:
             kit.action("Choose all", self._choose_all)
             if chosen:
                 self._page.class_buttons(self._give, self._of if self._kind == "thought" else "")
-                for answer in ASIDE if self._kind != "aside" else ():
+                for answer in ASIDE if self._kind not in ("aside", "doubts") else ():
                     kit.action(answer.capitalize(), partial(self._give, answer), kind="quiet")
             if chosen == 1:
                 like = partial(self._page.go, "like", self._photos[self._gallery.chosen[0]][0])
