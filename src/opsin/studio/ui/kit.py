@@ -100,8 +100,7 @@ def rename_in_place(
     assert label.parent_slot is not None
     with label.parent_slot:
         field = ui.input().props("dense maxlength=200").style("width: 240px; max-width: 100%")
-    field.props["aria-label"] = "Name"
-    field.set_visibility(False)
+    field.props("aria-label=Name").set_visibility(False)
     label.classes("in-place").props('role="button" tabindex="0" title="Rename"')
 
     def show(is_edited: bool) -> None:
