@@ -210,7 +210,9 @@ class _Home:
         await asyncio.to_thread(self._studio.sets.rename, project.id, name)
         self._studio.changed.emit("sets")
         if undo:
-            self._frame.undo.offer(f"Renamed to {name}", partial(self._rename, project, undo))
+            self._frame.undo.offer(
+                f"Renamed to {safe(name, 40)}", partial(self._rename, project, undo)
+            )
 
     async def _remove(self, project: Project) -> None:
         with self._status.errors():

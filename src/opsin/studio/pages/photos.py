@@ -56,12 +56,13 @@ _OTHERS: Final = {
 
 async def photos(studio: Studio, project: str, camera: str = "") -> None:
     """Build the page; with ``camera``, the first class begins with it."""
-    known = studio.projects.get(project)
+    known, content = studio.projects.get(project), None
     with page(studio, known.name, project=known, here="photos") as frame:
         known = await studio.with_dataset(project)
         content = _Photos(studio, known, frame, camera=bool(camera))
-    await ui.context.client.connected()
-    await content.start()
+    if content is not None:  # else an error is shown in its place
+        await ui.context.client.connected()
+        await content.start()
 
 
 PAGE = Page("/projects/{project}/photos", photos)

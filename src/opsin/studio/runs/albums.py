@@ -66,7 +66,7 @@ class ImagePlaces:
             if not (source in known or self._folders.holds(source) or self._own.holds(source)):
                 raise SourceError(
                     f"The photographs of {run.path.name} are where this studio may not look",
-                    "If the classifier is yours, allow that folder: opsin studio --root FOLDER",
+                    "If the classifier is yours, start the studio with that folder allowed",
                 )
 
 
@@ -145,7 +145,7 @@ class Albums:
         if table.is_file() and any(row.class_ for row in read_corrections(table)):
             raise SourceError(
                 "This classifier learnt from other classes than its folder has",
-                "Change them where you did: opsin data.",
+                "Train again where you changed them.",
             )
         with acting():  # images that its people see anyway
             added = self._sets.add_source(recipe.source)

@@ -100,8 +100,7 @@ def rename_in_place(
     assert label.parent_slot is not None
     with label.parent_slot:
         field = ui.input().props("dense maxlength=200").style("width: 240px; max-width: 100%")
-    field.props["aria-label"] = "Name"
-    field.set_visibility(False)
+    field.props("aria-label=Name").set_visibility(False)
     label.classes("in-place").props('role="button" tabindex="0" title="Rename"')
 
     def show(is_edited: bool) -> None:
@@ -114,18 +113,20 @@ def rename_in_place(
         field.run_method("focus")
 
     async def keep(event: events.GenericEventArguments) -> None:
+        text, key = event.args
         show(is_edited=False)
-        if (text := str(event.args or "").strip()) and text != name():
+        if key:  # a click has the focus where it was
+            label.run_method("focus")
+        if key != "Escape" and (text := text.strip()) and text != name():
             await rename(text)
 
-    for key in ("click", "keydown.enter"):
+    for key in ("click", "keydown.enter", "keydown.space.prevent"):
         label.on(key, edit)
     # The value at that moment: what was typed last may still be on its way.
-    field.on("blur", keep, js_handler="(event) => emit(event.target.value)")
-    field.on("keydown.enter", js_handler="(event) => event.target.blur()")
-    field.on(
-        "keydown.escape", js_handler="(event) => { event.target.value = ''; event.target.blur() }"
-    )
+    field.on("blur", keep, js_handler="({target}) => { emit([target.value, target.dataset.key ?? ''"
+             "]); delete target.dataset.key }")  # fmt: skip
+    for key in ("keydown.enter", "keydown.escape"):
+        field.on(key, js_handler="({target, key}) => { target.dataset.key = key; target.blur() }")
 
 
 def note(text: str) -> ui.label:
