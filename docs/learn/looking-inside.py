@@ -81,8 +81,8 @@ plt.show()
 
 # %% [markdown]
 # The loss on validation images is the lower one here: while it learns, the network works with a
-# random half of its units (dropout), and when it answers, with all of them. In the studio you
-# watch these curves while they grow, and you can stop at any time.
+# random half of its units (dropout), and when it answers, with all of them. The studio shows
+# these curves on *Results*, under *How was it trained?*
 #
 # ## An image through every layer
 # Everything from here on comes from the run's `classifier.onnx`, the file that answers.
