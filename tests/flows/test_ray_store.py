@@ -7,7 +7,9 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import opsin
 from tests import object_store
@@ -35,8 +37,19 @@ sys.stdin.read()
 
 
 @pytest.fixture
+def images(tmp_path: Path, digits: opsin.Dataset) -> Path:
+    folder = tmp_path / "photos"
+    for number in range(100):
+        path = folder / f"{number % 3}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.asarray(digits.images[number, :, :, 0])).save(path)
+    (folder / "0" / "30.png").write_bytes(b"no image")
+    return folder
+
+
+@pytest.fixture
 def cluster(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    tmp_path_factory: pytest.TempPathFactory, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[RayCluster]:
     if reason := why_not():
         assert not os.environ.get("CI"), reason
@@ -50,15 +63,15 @@ def cluster(
 
 
 def test_nodes_read_from_a_store(
-    cluster: RayCluster, nearest_mean: Path, cluster_images: Path, tmp_path: Path,
+    cluster: RayCluster, nearest_mean: Path, images: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    opsin.classify(nearest_mean, cluster_images, out=tmp_path / "plain.csv")
+    opsin.classify(nearest_mean, images, out=tmp_path / "plain.csv")
     words = ["opsin", "predict", str(nearest_mean), "s3://photos/photos", "--on", "ray"]
     script = tmp_path / "serve_store.py"
     script.write_text(_SERVE)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    with cluster.start(["serve_store", cluster_images], stdin=subprocess.PIPE) as store:
+    with cluster.start(["serve_store", images], stdin=subprocess.PIPE) as store:
         assert store.stdout is not None
         assert store.stdout.readline() == "ready\n"
         done = cluster.run([*words, "--out", "s3://photos/answers.csv"], cwd=tmp_path)
