@@ -11,9 +11,20 @@ from PIL import Image
 
 import opsin
 from opsin.core.errors import RecipeError, SourceError
+from opsin.core.events import Watcher
 from opsin.data.corrections import Correction, read_corrections, write_corrections
 from opsin.data.run_images import load_run_images
 from tests.conftest import Cli, only_json, write_shapes
+
+
+class Notes(Watcher):
+    """The numbers of what was worked on."""
+
+    def __init__(self) -> None:
+        self.totals = set[int]()
+
+    def begin(self, what: str, total: int, unit: str) -> None:  # noqa: ARG002  of the hook
+        self.totals.add(total)
 
 
 def _counts(source: object, table: Path) -> dict[str, int]:
@@ -81,6 +92,7 @@ def test_training_takes_them_and_a_run_can_be_changed(tmp_path: Path) -> None:
         ({"1": "2"}, "There is a class '2' already"),
         ({"1": "2", "2": None}, "There is a class '2' already"),
         ({"1": "-"}, "cannot be a class's name"),
+        ({"1": "a", " 1": None}, "each once"),
         ({"1": " "}, "cannot be a class's name"),
         ({"1": "a\nb"}, "cannot be a class's name"),
     ],
@@ -117,15 +129,18 @@ def test_a_class_is_split_by_what_is_in_it(cli: Cli, tmp_path: Path) -> None:
             image = Image.open(file)
             image.paste(colour, (0, 0, 24, 6))  # what tells them apart
             image.save(tmp_path / "photos" / "shape" / f"{kind}-{file.name}")
+    notes = Notes()
+    opsin.change_classes(tmp_path / "photos", split="shape", watcher=notes)
+    assert notes.totals == {24}, "others are not read"
     shown = only_json(cli("data", "photos", "--split", "shape", "--json"))
     assert shown["labels"] is None
     assert (tmp_path / shown["sheet"]).stat().st_size > 1000
     assert sum(map(len, shown["groups"])) == 24
     assert not (tmp_path / "labels.csv").exists()
     names = ["one", "two", "three", "four"][: len(shown["groups"])]
-    done = only_json(cli("data", "photos", "--labels", "labels.csv", "--json",
-                         "--split", f"shape={','.join(names)}"))  # fmt: skip
-    assert done["classes"] == ["cross", "shape", *names]
+    named = only_json(cli("data", "photos", "--labels", "labels.csv", "--json",
+                          "--split", f"shape={','.join(names)}"))  # fmt: skip
+    assert named["classes"] == ["cross", "shape", *names]
     counts = _counts(tmp_path / "photos", tmp_path / "labels.csv")
     sizes = list(map(len, shown["groups"]))
     assert counts == {"cross": 12, **dict(zip(names, sizes, strict=True))}
@@ -143,4 +158,6 @@ def test_the_command_line_merges_renames_and_removes(cli: Cli, tmp_path: Path) -
     assert "opsin undo labels.csv" in done.stdout
     assert set(_counts("digits", tmp_path / "labels.csv")) == {"zero", "odd", *"24567"}
     assert cli("data", "digits", "--merge", "1,3=odd").returncode == 1
+    twice = cli("data", "digits", "--labels", "x.csv", "--remove", "1", "--rename", "1=a")
+    assert (twice.returncode, "each class once" in twice.stderr) == (2, True)
     assert cli("data", "digits", "--labels", "x.csv", "--rename", "1").returncode == 2

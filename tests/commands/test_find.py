@@ -36,6 +36,7 @@ def test_queries_are_names_files_folders_and_classes(heap: Path, tmp_path: Path)
     assert find(heap, outside, count=9) == by_name
     opsin.label(heap, labels=write_answers(tmp_path, lines[0], lines[1]), backbone=NETWORK)
     assert sum(name in lines for name in find(heap, "striped", count=8)) >= 7
+    assert find(heap, "STRIPED", count=8) == find(heap, "striped", count=8)
     without = find(heap, lines[0], unlike=[lines[1]], count=99)
     assert len(without) == 28  # copies once, and not what the query names
 

@@ -74,6 +74,19 @@ def test_each_undoes_their_own(tmp_path: Path) -> None:
     bob.put([(image(1), "1", "none", None)], who="bob")
     assert ada.undo("ada") == 1  # what somebody else has answered since stays
     assert said(bob) == {1: "none", 2: "unclear"}
+    assert bob.undo("bob") == 1  # and what was taken back comes not again
+    assert said(bob) == {2: "unclear"}
+
+
+def test_what_others_have_answered_since_hides_no_earlier_step(tmp_path: Path) -> None:
+    file = LabelFile(tmp_path / "labels.sqlite", ["x"])
+    for who, number in (("ada", 1), ("ada", 2), ("bob", 2)):
+        file.put([(image(number), str(number), "label", "x")], who=who)
+    assert [file.undo("ada"), file.undo("ada"), file.undo("ada")] == [0, 1, 0]
+    assert said(file) == {2: "x"}
+    assert file.undo("bob") == 1
+    assert said(file) == {}
+    file.close()
 
 
 def test_no_photograph_is_asked_of_two(tmp_path: Path) -> None:

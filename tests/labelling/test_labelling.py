@@ -63,6 +63,16 @@ def test_a_group_is_named_at_once_and_taken_back(heap: Labelling) -> None:
     assert heap.labels() == {}
 
 
+def test_two_people_look_at_the_same_groups(tmp_path: Path) -> None:
+    heap = Labelling(heap_of(clouds(300, spread=3.0)[0]), LabelFile(tmp_path / "labels.sqlite"))
+    heap.file.ask((heap.heap.digests[row].tobytes() for row in range(0, 300, 3)), "bob")
+    mine = [set(group.rows.tolist()) for group in heap.groups(12)]
+    assert sum(map(len, mine)) == 200
+    heap.who = "bob"
+    his = [set(group.rows.tolist()) for group in heap.groups(12)]
+    assert all(any(group <= other for other in his) for group in mine)
+
+
 def test_wrong_labels_are_doubted(heap: Labelling) -> None:
     answer(heap, 90)
     labelled = list(heap.labels())

@@ -124,13 +124,16 @@ def _new_names(
     merge: list[str] | None, rename: list[str] | None, remove: list[str] | None
 ) -> dict[str, str | None]:
     """The new names of classes by the present ones; ``None`` for those that are left out."""
-    call: dict[str, str | None] = {}
+    asked = list[tuple[str, str | None]]()
     for option, texts in (("--merge", merge), ("--rename", rename)):
         for text in texts or ():
             olds, equals, new = text.partition("=")
             expect(equals and olds and new, "names such as old=new", option)
-            call |= dict.fromkeys(olds.split(",") if option == "--merge" else [olds], new)
-    return call | {name: None for text in remove or () for name in text.split(",")}
+            asked += dict.fromkeys(olds.split(",") if option == "--merge" else [olds], new).items()
+    asked += [(name, None) for text in remove or () for name in text.split(",")]
+    call = dict(asked)
+    expect(len(call) == len(asked), "each class once: merge, rename or remove it", "--rename")
+    return call
 
 
 def _change_classes(

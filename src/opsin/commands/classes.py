@@ -25,7 +25,7 @@ from opsin.data.corrections import (
     read_corrections,
     write_corrections,
 )
-from opsin.data.dataset import load_recipe
+from opsin.data.dataset import read_corrected
 from opsin.data.image_tree import is_run
 from opsin.data.lazy_images import subset
 from opsin.data.run_images import recipe_of_run
@@ -109,7 +109,11 @@ def change_classes(
     groups: tuple[tuple[str, ...], ...] = ()
     sheet = None
     if split is not None:
-        groups, sheet = _groups_of(recipe, _known(split, classes), out, watcher)
+        class_, called = _known(split, classes), classes_now(recipe.labels or "", rows, own)
+        among = [name for name in own if called[nfc(name)] == class_]
+        if any(not row.class_ for row in rows) or not among:
+            among = []  # images may be of it whatever their class in the source
+        groups, sheet = _groups_of(recipe, class_, among, out, watcher)
         if names and len(names) != len(groups):
             raise RecipeError(
                 f"{split} falls into {len(groups)} groups, and {len(names)} names are given",
@@ -164,6 +168,8 @@ def _present(
 def _called(call: Mapping[str, str | None], classes: Sequence[str]) -> dict[str, str]:
     """New names by present ones, both as they are written."""
     wanted = {_known(old, classes): name for old, name in call.items()}
+    if len(wanted) < len(call):
+        raise RecipeError("One class is named twice", "Merge, rename or remove each once.")
     others = [name for name in classes if name not in wanted]
     called = {
         old: LEFT_OUT if name is None else _spelt(name, others) for old, name in wanted.items()
@@ -194,9 +200,14 @@ def _known(name: str, classes: Sequence[str]) -> str:
 
 
 def _groups_of(
-    recipe: DataRecipe, class_: str, out: str | os.PathLike[str] | None, watcher: Watcher
-) -> tuple[tuple[tuple[str, ...], ...], Path | None]:
-    """The names in each group inside a class, the largest first, and the sheet that shows them."""
+    recipe: DataRecipe, class_: str, among: Sequence[str], out: str | os.PathLike[str] | None,
+    watcher: Watcher,
+) -> tuple[tuple[tuple[str, ...], ...], Path | None]:  # fmt: skip
+    """The names in each group inside a class, the largest first, and the sheet that shows them.
+
+    The class is that of all images of some classes of the source, ``among``; with none it is that
+    of those that the table says.
+    """
     try:
         from opsin.backbones.backbone import open_backbone  # noqa: PLC0415  few split a class
         from opsin.backbones.feature_graph import usual_preparation  # noqa: PLC0415
@@ -209,9 +220,14 @@ def _groups_of(
 
     backbone = open_backbone(USUAL, offline=True, watcher=watcher)
     usual = usual_preparation(backbone)
-    size = {"size": (usual.height, usual.width), "channels": usual.channels, "resize": usual.resize}
-    dataset = load_recipe(recipe.model_copy(update=size), watcher=watcher, for_training=False)
-    of = np.flatnonzero(dataset.labels == places_among([class_], dataset.classes))
+    size: dict[str, Any] = {"size": (usual.height, usual.width), "channels": usual.channels, "resize": usual.resize}
+    if among:
+        size |= {"classes": tuple(among), "labels": None}
+    recipe = recipe.model_copy(update=size)
+    _, dataset = read_corrected(recipe, watcher=watcher, for_training=False)
+    of = np.arange(len(dataset.labels))
+    if not among:
+        of = np.flatnonzero(dataset.labels == places_among([class_], dataset.classes))
     if len(of) <= PARTS:
         raise RecipeError(f"{class_} has {len(of)} images, which are too few to split")
     features = compute(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
 from opsin.data.cache import as_keys
 from opsin.data.sources import open_stream
+from opsin.data.spelling import nfc
 
 try:
     from opsin.backbones.backbone import Backbone, open_backbone
@@ -111,9 +113,9 @@ def find(
         source, columns=columns, follow_links=follow_links, outside=outside, watcher=watcher
     )
     heap = read_heap(stream, network, watcher=watcher)
-    labels = LabelFile(path) if (path := Path(file or usual_file(source))).is_file() else None
+    of_class = _rows_by_class(Path(file or usual_file(source)), heap)
     (wanted, one), (avoided, other) = (
-        _points_of(terms, heap, network, labels, watcher) for terms in (like, unlike)
+        _points_of(terms, heap, network, of_class, watcher) for terms in (like, unlike)
     )
     rows = np.unique(heap.first)
     open_rows = rows[~np.isin(as_keys(heap.digests[rows]), as_keys(np.concatenate([one, other])))]
@@ -130,18 +132,26 @@ def find(
     )  # fmt: skip
 
 
+def _rows_by_class(labels: Path, heap: Heap) -> dict[str, list[int]]:
+    """The rows of each class of the labels, whose names are compared in any letters."""
+    rows = defaultdict[str, list[int]](list)
+    if labels.is_file():
+        with contextlib.closing(LabelFile(labels)) as file:
+            for image, one in file.now().items():
+                if one.label is not None and image in heap.row_of:
+                    rows[one.label.casefold()].append(heap.row_of[image])
+    return rows
+
+
 def _points_of(
     terms: Sequence[str | os.PathLike[str]], heap: Heap, network: Backbone,
-    labels: LabelFile | None, watcher: Watcher,
+    of_class: Mapping[str, list[int]], watcher: Watcher,
 ) -> tuple[Floats, Pixels]:  # fmt: skip
     """The points of what a query names, ``float32[M, D]``, and their digests."""
     points, digests = [heap.points[:0]], [heap.digests[:0]]
     for term in (os.fspath(term) for term in terms):
         named, there = heap, heap.row_named.get(term)
-        rows = [] if there is None else [there]
-        if there is None and labels is not None:
-            of_class = {image for image, one in labels.now().items() if one.label == term}
-            rows = [heap.row_of[image] for image in of_class if image in heap.row_of]
+        rows = of_class.get(nfc(term).casefold(), []) if there is None else [there]
         if not rows:
             if not os.path.lexists(os.path.expanduser(term)):  # noqa: PTH111
                 raise SourceError(

@@ -142,21 +142,22 @@ class LabelFile:
             (last,) = db.execute(query, (who,)).fetchone()
             if last is None:
                 return 0
-            before, taken = dict[bytes, Label](), dict[bytes, str]()
-            for _, step, _, label in self._rows():
-                if step < last:
-                    before[label.image] = label
-                elif step == last:
-                    taken[label.image] = label.name
-                elif label.who != who:  # somebody else has answered since
-                    taken.pop(label.image, None)
+            rows = list(self._rows())
+            undone = {row.undoes for row in rows}
+            names = {row.label.image: row.label.name for row in rows if row.step == last}
+            stood, stands = dict[bytes, int](), dict[bytes, Label]()
+            for row in rows:  # somebody else may have answered since
+                if row.undoes is None and row.step not in undone:
+                    stood[row.label.image] = row.step
+                    if row.step != last:
+                        stands[row.label.image] = row.label
             back: list[tuple[bytes, str, Answer, str | None]] = [
-                (image, name, before[image].answer, before[image].label)
-                if image in before else (image, name, "open", None)
-                for image, name in taken.items()
+                (image, name, stands[image].answer, stands[image].label)
+                if image in stands else (image, name, "open", None)
+                for image, name in names.items()
             ]  # fmt: skip
             self.put(back, who=who, how="undo", undoes=last)
-        return len(taken)
+        return sum(stood[image] == last for image in names)
 
     def ask(self, images: Iterable[bytes], who: str) -> list[bytes]:
         """Reserve photographs for a person; return those that nobody else was asked about."""

@@ -29,8 +29,10 @@ from opsin.labelling.learner import FittedLearner, HeapLearner
 from opsin.labelling.questions import Asked, Why, next_rows
 from opsin.labelling.search import most_similar
 
-# Questions that are chosen ahead, so that the next one need not wait for a fit.
+# Questions that are chosen ahead, so that the next one need not wait for a fit; numbers of groups
+# that are remembered, one for each window of a few.
 _AHEAD: Final = 10
+_REMEMBERED: Final = 4
 #: The network whose features tell photographs apart.
 USUAL: Final = "efficientnet-lite2"
 #: What is said of a photograph instead of a class.
@@ -142,7 +144,7 @@ class Labelling:
         self._judged: tuple[_Known, Estimate] | None = None
         self._spreads = False  # whether the random share says that spreading labels helps
         self._ahead: list[Asked] = []
-        self._grouped: tuple[int | None, list[Group]] = None, []
+        self._grouped: dict[int | None, list[Group]] = {}  # by their number
 
     @classmethod
     def open(
@@ -309,13 +311,15 @@ class Labelling:
         """
         if number is not None and number < 1:
             raise RecipeError(f"The number of groups must be 1 or more, not {number}")
-        rows = self._open()
-        asked, groups = self._grouped
+        rows, groups = np.flatnonzero(self._unanswered), self._grouped.pop(number, [])
         every = np.concatenate([np.zeros(0, np.int64), *(group.rows for group in groups)])
-        if asked != number or 2 * len(rows) <= len(every) or len(np.setdiff1d(rows, every)):
+        if 2 * len(rows) <= len(every) or len(np.setdiff1d(rows, every)):
             groups = groups_of(self.heap.points, rows, number or usual_number(len(rows)))
-            self._grouped = number, groups
-        left = [group._replace(rows=group.rows[np.isin(group.rows, rows)]) for group in groups]
+        self._grouped[number] = groups
+        for oldest in [*self._grouped][:-_REMEMBERED]:
+            del self._grouped[oldest]
+        mine = self._open()
+        left = [group._replace(rows=group.rows[np.isin(group.rows, mine)]) for group in groups]
         return [group for group in left if len(group.rows)]
 
     def like(self, name: str, count: int = 20) -> Ints:
@@ -448,12 +452,18 @@ class Labelling:
             self._taught = _Taught(known, self._spreads, fitted)
         return self._taught.fitted
 
-    def _open(self) -> Ints:
-        """Photographs without an answer that nobody else is asked about, copies once."""
+    @property
+    def _unanswered(self) -> Bools:
+        """Which photographs have no answer, copies once: ``bool[N]``."""
         is_open = np.zeros(len(self.heap), bool)
         is_open[self.heap.random_rows] = True
         is_open[self._now.rows] = False
         is_open[self._now.others] = False
+        return is_open
+
+    def _open(self) -> Ints:
+        """Photographs without an answer that nobody else is asked about."""
+        is_open = self._unanswered
         asked = map(self.heap.row_of.get, self.file.asked_of_others(self.who))
         is_open[[row for row in asked if row is not None]] = False
         return np.flatnonzero(is_open)

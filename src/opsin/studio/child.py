@@ -15,23 +15,25 @@ OnProgress = Callable[[str, int, int], object]
 
 
 class Child:
-    """A process that answers one question after another; it starts with the first."""
+    """A process that answers one question after another; it starts with one where it is not."""
 
     def __init__(self, module: str, *words: str, one_thread: bool = False) -> None:
         self._command = child_process.module_command(module, *words)
         self._environment = child_process.child_environment(one_thread=one_thread)
         self.process: asyncio.subprocess.Process | None = None
+        self._killed = False  # the system says so a moment later
 
     @property
     def alive(self) -> bool:
         """Whether it was started and has not ended."""
-        return self.process is not None and self.process.returncode is None
+        return self.process is not None and self.process.returncode is None and not self._killed
 
     async def ask(
         self, question: child_process.Header, content: bytes, tell: OnProgress
     ) -> tuple[child_process.Header, bytes]:
         """Its answer; it must be ended if this fails."""
-        if self.process is None:
+        if self.process is None or not self.alive:
+            self._killed = False
             self.process = await asyncio.create_subprocess_exec(
                 *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
                 env=self._environment, start_new_session=True,
@@ -52,6 +54,7 @@ class Child:
     def kill(self) -> None:
         """End it at once."""
         if self.process is not None and self.process.returncode is None:
+            self._killed = True
             end_group(self.process.pid)
 
     async def end(self) -> None:

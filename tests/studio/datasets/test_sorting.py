@@ -73,6 +73,12 @@ def test_all_windows_ask_one_process_and_hear_how_far_it_is(sets: Library, proje
         await asyncio.sleep(0)
         aside.cancel()  # who stops waiting ends nobody else's question
         assert (await state)["images"] == 12
+        asked, waits = (asyncio.create_task(sorting.ask(project, "state", who)) for who in "ab")
+        while not sorting._sorters[project].turn.locked():
+            await asyncio.sleep(0)
+        asked.cancel()  # the process is ended by this, and another answers who waits
+        assert (await waits)["images"] == 12
+        first = sorting._sorters[project].process
         await sorting.ask(project, "label", "me", names=[name], answer="unclear", how="question")
         assert set_aside(labels_of(sets, project)) == {name: "unclear"}
         os.killpg(first.pid, signal.SIGKILL)

@@ -88,7 +88,7 @@ class Sorting:
 
     def _sorter(self, set_id: str) -> _Sorter:
         dataset, sorter = self._sets.get(set_id), self._sorters.pop(set_id, None)
-        if sorter is None or not (sorter.alive or sorter.process is None):
+        if sorter is None:
             tray, corrections = dataset.place.parent / TRAY, self._sets.corrections_path(set_id)
             files = dataset.place, tray, corrections, labels_of(self._sets, set_id)
             sorter = _Sorter([*map(str, files)])
