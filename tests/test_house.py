@@ -20,12 +20,12 @@ FILES = sorted(path for path in (SOURCE / "opsin").rglob("*.py") if SITE not in 
 # Most lines of each room, docstrings and blank lines included. A row only falls; where lines move
 # between rooms, one row rises by as much as another falls.
 MOST_LINES = {
-    "backbones": 1699,
-    "benchmarks and scripts": 8181,
+    "backbones": 1698,
+    "benchmarks and scripts": 8123,
     "classical": 1317,
     "cli": 2778,
-    "commands": 11308,
-    "core": 4340,
+    "commands": 11248,
+    "core": 4269,
     "data": 7250,
     "evaluation": 1910,
     "hub": 381,
@@ -33,8 +33,8 @@ MOST_LINES = {
     "inspection": 2497,
     "labelling": 1872,
     "models": 1292,
-    "onnx_files": 1597,
-    "opsin": 507,
+    "onnx_files": 1580,
+    "opsin": 506,
     "other text in src": 3701,
     "report": 3263,
     "runtime": 1724,

@@ -227,7 +227,7 @@ def test_every_option_is_a_parameter_that_can_be_searched_over() -> None:
         "model", "image_shape", "value_range", "budget", "random_state", "runs",
     }  # fmt: skip
     with pytest.raises(RecipeError, match="no option nonsense"):
-        ImageClassifier(nonsense=1)  # type: ignore[call-arg]
+        ImageClassifier(nonsense=1)
 
 
 @pytest.mark.slow

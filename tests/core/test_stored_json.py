@@ -48,7 +48,7 @@ def test_five_gigabytes_are_not_begun_with(tmp_path: Path, read: object) -> None
         read(file)  # type: ignore[operator]
 
 
-def test_lines_that_hold_no_object_are_passed_over(tmp_path: Path) -> None:
+def test_broken_lines_are_none(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"a": 1}\n{"a": NaN}\n{"a": 3}\n')
     with (tmp_path / "a.jsonl").open("rb") as file:
-        assert read_json_lines(file) == [{"a": 1}, {"a": 3}]
+        assert read_json_lines(file) == [{"a": 1}, None, {"a": 3}]

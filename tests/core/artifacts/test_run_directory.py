@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.core.artifacts.records import Epoch, RunNotes, RunStatus
+from opsin.core.artifacts.records import Epoch, LoggedEvaluation, RunNotes, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory, find_classifier
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RunError
@@ -64,6 +64,23 @@ def test_a_history_line_cut_by_a_crash_is_left_out(tmp_path: Path, end: str) -> 
     with run.history.open("a") as file:
         file.write(end)
     assert [event.epoch for event in run.lines(Epoch)] == [1, 2]
+
+
+@pytest.mark.parametrize("middle", ['{"epoch": 2, "tr', "{}", ""])
+def test_a_damaged_line_within_a_history_is_told(tmp_path: Path, middle: str) -> None:
+    run = started(tmp_path)
+    run.append(made_epoch(1))
+    with run.history.open("a") as file:
+        file.write(f"{middle}\n")
+    run.append(made_epoch(3))
+    with pytest.raises(RunError, match=r"history.jsonl is damaged \(line 2\)"):
+        run.lines(Epoch)
+    # Several processes write down looks, so that one is cut, and another follows.
+    run.append(LoggedEvaluation(test_set="a"))
+    with run.looks.open("a") as file:
+        file.write(f"{middle}\n")
+    run.append(LoggedEvaluation(test_set="b"))
+    assert [look.test_set for look in run.lines(LoggedEvaluation)] == ["a", "b"]
 
 
 def test_a_file_of_arrays_that_states_too_much_is_damaged(tmp_path: Path) -> None:
