@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("nicegui")
-
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import MovedError, RunError, SourceError

@@ -15,8 +15,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-pytest.importorskip("nicegui")
-
 from opsin.core.platform import is_our_connection
 from opsin.studio import door as door_module
 from opsin.studio.door import Door, sign_in_page

@@ -10,13 +10,9 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
-
-pytest.importorskip("nicegui")
-
-import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from PIL import Image
 
 import opsin
 from opsin.studio.context import Studio

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("nicegui")
-
 from opsin.core.errors import RecipeError
 from opsin.studio.people import NotAllowed, People, TooManyTries, record, require, visitor
 

@@ -10,8 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("filelock")
-
 from opsin.core.artifacts.records import RunStatus
 from opsin.studio.jobs.job import Job
 from opsin.studio.progress import SOON, TrainingProgress, factor_of, time_left

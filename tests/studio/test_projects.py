@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("nicegui")
-
 from opsin.core.errors import RunError
 from opsin.data.dataset import Dataset
 from opsin.studio.context import Studio

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("nicegui")
-
 from opsin.core.errors import OpsinError, SourceError
 from opsin.studio.context import Studio
 from opsin.studio.jobs.queue import Queue, TooManyJobs

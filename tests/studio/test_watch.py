@@ -13,17 +13,13 @@ import httpx
 import numpy as np
 import pytest
 
-from opsin.studio.errors import new_api
-
-pytest.importorskip("nicegui")
-
-
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.studio import image_routes
 from opsin.studio.context import Studio
 from opsin.studio.datasets import uploads as uploading
 from opsin.studio.datasets.uploads import Uploads
+from opsin.studio.errors import new_api
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytest.importorskip("nicegui")
 import opsin
 from opsin.core.errors import ImageError, SourceError, StorageError
 from opsin.data.corrections import read_corrections

@@ -11,9 +11,6 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("nicegui")
-pytest.importorskip("sklearn")
-
 from opsin.core.errors import OpsinError
 from opsin.labelling.label_file import LabelFile
 from opsin.studio.datasets.catalogue import Library

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("fastapi")
 from opsin.core.errors import SourceError, StorageError
 from opsin.studio.datasets.uploads import SentFile, Uploads, arrange
 from tests.conftest import shape_image

@@ -12,10 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-pytest.importorskip("fastapi")
 import httpx
+import pytest
 
 from opsin.core.errors import SourceError
 from opsin.studio.datasets.uploads import PART_MOST, SentFile, Uploads, UploadTooLarge, add_routes

@@ -7,10 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-pytest.importorskip("nicegui")
-
 from opsin.data.dataset import Dataset
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.queue import Queue

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("nicegui")
-
 from opsin.core.errors import OpsinError
 from opsin.data.dataset import Dataset, load
 from opsin.report.side_by_side import ComparedPair, Comparison

@@ -5,16 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from types import SimpleNamespace as Namespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-pytest.importorskip("nicegui")
-
+from opsin.studio.context import Studio
 from opsin.studio.pages.home import _Home
-
-if TYPE_CHECKING:
-    from opsin.studio.context import Studio
 
 
 def test_pages_of_classifiers_hear_that_a_project_went_and_came(

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("nicegui")
-
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import RunPredictions

@@ -13,8 +13,6 @@ from typing import Any
 import pytest
 from PIL import Image
 
-pytest.importorskip("nicegui")
-
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import SourceError
 from opsin.runtime.prediction import NONE_OF_THESE

@@ -5,20 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from types import SimpleNamespace as Namespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 
-pytest.importorskip("nicegui")
-
 from opsin.core.errors import SourceError
+from opsin.studio.context import Studio
 from opsin.studio.pages.photos import _Photos
 from opsin.studio.pages.result_images import ResultImages
 from tests.conftest import write_shapes
-
-if TYPE_CHECKING:
-    from opsin.studio.context import Studio
 
 
 class Bar:

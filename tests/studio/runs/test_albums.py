@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from PIL import Image
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import SourceError
+from opsin.studio.context import Studio
 from opsin.studio.datasets.album import OUT, Album
 from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.decoded_dataset import NotDecoded, open_run, open_set
@@ -21,9 +22,6 @@ from opsin.studio.errors import NotThere
 from opsin.studio.runs.run_index import opaque
 from tests.conftest import write_shapes
 from tests.made_runs import answers_right, write_run
-
-if TYPE_CHECKING:
-    from opsin.studio.context import Studio
 
 
 def pixels(png: bytes) -> Any:

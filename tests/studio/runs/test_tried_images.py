@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pytest.importorskip("nicegui")
-
 from opsin.core.errors import ImageError
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier

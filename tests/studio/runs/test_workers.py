@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("nicegui")
-
 from opsin.core.errors import ModelFileError, OpsinError
 from opsin.data.dataset import Dataset
 from opsin.studio.context import Studio

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import itertools
 
-import pytest
-
-pytest.importorskip("nicegui")
-
 from hypothesis import given
 from hypothesis import strategies as st
 

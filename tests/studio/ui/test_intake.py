@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-pytest.importorskip("nicegui")
 from opsin.core.errors import SourceError
 from opsin.studio.ui import intake
 from opsin.studio.ui.intake import Intake, _sent
