@@ -1,7 +1,5 @@
 """What axe-core finds wrong on a page: https://github.com/dequelabs/axe-core."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

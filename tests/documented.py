@@ -1,7 +1,5 @@
 """The commands that pages show, run in a folder with small data."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 import shlex

@@ -1,7 +1,5 @@
 """A real Firefox, spoken to by WebDriver BiDi: Debian has no geckodriver."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import json

@@ -1,7 +1,5 @@
 """Classifiers that nobody trained: sound ones, and such as a stranger might send."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

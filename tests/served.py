@@ -1,7 +1,5 @@
 """`opsin serve` as a process of its own, and a client that asks much at once."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import io

@@ -1,7 +1,5 @@
 """`opsin studio` as a process of its own, and the browser that looks at it."""
 
-from __future__ import annotations
-
 import contextlib
 import http.client
 import json

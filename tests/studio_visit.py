@@ -1,7 +1,5 @@
 """What somebody does in the studio, in real Chromium, with every action counted."""
 
-from __future__ import annotations
-
 import io
 import time
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Every command and block of Python on a page runs, in the page's order, in a fresh folder."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import re

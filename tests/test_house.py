@@ -1,7 +1,5 @@
 """The rules of the house: its rooms only shrink, and none leads back to itself."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import re

@@ -3,8 +3,6 @@
 The first cell of a row holds the other tool's code, the second Opsin's.
 """
 
-from __future__ import annotations
-
 import ast
 import gzip
 import os

@@ -4,8 +4,6 @@ The calls are made from the signatures of what `opsin.__all__` names, so that a 
 tried by itself; `base` may need to know what its required arguments are called.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 import math

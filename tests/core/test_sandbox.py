@@ -1,7 +1,5 @@
 """A process that may die, and what its owner sees of that."""
 
-from __future__ import annotations
-
 import concurrent.futures
 import os
 import signal

@@ -1,7 +1,5 @@
 """The audit finds what was planted, and little else."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

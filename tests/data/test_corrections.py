@@ -1,7 +1,5 @@
 """Corrections: applied whole or not at all, to the images they mean, and to no source."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Reading goes on where it was ended, whatever ended it, and one process does the work."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

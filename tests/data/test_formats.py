@@ -1,7 +1,5 @@
 """Each kind of image is read, or refused with a reason, by a dataset and a classifier alike."""
 
-from __future__ import annotations
-
 import base64
 import io
 import os

@@ -1,7 +1,5 @@
 """Folders in any layout: each image once, in an order, and no more memory for more of them."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import os

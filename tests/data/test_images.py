@@ -1,7 +1,5 @@
 """Bytes become the same upright pixels everywhere, or a reason why not."""
 
-from __future__ import annotations
-
 import concurrent.futures
 import io
 import subprocess

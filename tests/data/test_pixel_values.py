@@ -1,7 +1,5 @@
 """Values become bytes: one white for a dataset, its classifier and its predictions."""
 
-from __future__ import annotations
-
 import io
 import struct
 from collections.abc import Callable

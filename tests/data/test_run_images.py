@@ -1,7 +1,5 @@
 """A run keeps its own images, rows and parts, whatever their names and however Opsin cuts now."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections import Counter

@@ -1,7 +1,5 @@
 """Splits never overlap, keep together what belongs together, and follow content alone."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """A heap whose classes are known: three clouds of directions, or small pictures of three kinds."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

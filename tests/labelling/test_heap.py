@@ -1,7 +1,5 @@
 """A heap is read once: what is new, changed, copied, broken or gone."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A heap is labelled: what is asked, guessed, grouped, doubted, measured, and taken back."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

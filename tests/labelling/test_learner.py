@@ -1,7 +1,5 @@
 """Few labels and the heap itself tell classes apart."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

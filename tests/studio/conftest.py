@@ -1,7 +1,5 @@
 """A studio's state without a window, and its queue."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A value is computed once for all who wait, and an error is nobody's for long."""
 
-from __future__ import annotations
-
 import asyncio
 from functools import partial
 

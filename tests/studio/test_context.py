@@ -1,7 +1,5 @@
 """One studio at a time has a home, and the second one is told where the first is."""
 
-from __future__ import annotations
-
 import asyncio
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The studio's door: who gets in and stays in; pages run no script from a name."""
 
-from __future__ import annotations
-
 import asyncio
 import functools
 import os

@@ -1,7 +1,5 @@
 """Routes of images: the right bytes for ids that are known, one shape of error for all else."""
 
-from __future__ import annotations
-
 import asyncio
 import io
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Jobs are files and a lock: their states stay true whatever dies."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

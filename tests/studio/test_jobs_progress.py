@@ -1,7 +1,5 @@
 """How far a training is: one bar and one time, whoever shows it."""
 
-from __future__ import annotations
-
 import io
 import json
 import tempfile

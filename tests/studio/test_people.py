@@ -1,7 +1,5 @@
 """Invitations: used once, hashed, expiring, revoked."""
 
-from __future__ import annotations
-
 import json
 import time
 from contextvars import copy_context

@@ -1,7 +1,5 @@
 """One bar and one time left for a whole training: neither jumps, and both end where it ends."""
 
-from __future__ import annotations
-
 import copy
 import math
 from typing import Any

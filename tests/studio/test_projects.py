@@ -1,7 +1,5 @@
 """A project is its images with its classifiers: renamed, removed and restored as one."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

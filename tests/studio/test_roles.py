@@ -1,7 +1,5 @@
 """What each role may change, where it is changed; limits on disk and queue."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

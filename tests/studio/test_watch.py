@@ -1,7 +1,5 @@
 """The watcher tells all windows what changed, and outlives what fails."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json

@@ -1,7 +1,5 @@
 """What a tracker is given of a run, and in which order."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The run directory: whole files, a true state, and clear errors."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """A server on loopback that can misbehave, and what it told a watcher."""
 
-from __future__ import annotations
-
 import http.server
 import threading
 import time

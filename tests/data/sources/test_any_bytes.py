@@ -1,7 +1,5 @@
 """Whatever bytes a source has, it is a collection or an explained error, in little memory."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

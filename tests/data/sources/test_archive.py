@@ -1,7 +1,5 @@
 """Archives: every kind, any wrapping, and nothing that a hostile one can do."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import random

@@ -1,7 +1,5 @@
 """Folders: one class each, with or without given parts."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Parquet files and data frames: images in any form, parts, limits."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import os

@@ -1,7 +1,5 @@
 """Tables: every form in which people write them, and every way in which they break."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

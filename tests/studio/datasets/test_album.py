@@ -1,7 +1,5 @@
 """Photographs are given classes, removed and added, and every change can be undone."""
 
-from __future__ import annotations
-
 import asyncio
 import io
 import json

@@ -1,7 +1,5 @@
 """Sets are small files that survive anything; looks are repeated only where files changed."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import sys

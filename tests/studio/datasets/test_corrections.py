@@ -1,7 +1,5 @@
 """Corrections in the studio: what is shown is what training does, and all of it can be undone."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path

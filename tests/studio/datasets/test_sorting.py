@@ -1,7 +1,5 @@
 """A project's process sorts for all windows, starts again where it died, ends with the studio."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

@@ -1,7 +1,5 @@
 """What was uploaded becomes a source, whole or not at all, and within its place."""
 
-from __future__ import annotations
-
 import io
 import os
 import re

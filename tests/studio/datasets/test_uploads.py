@@ -1,7 +1,5 @@
 """Uploads go on where they stopped, stay within their limits, and become sources."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import resource

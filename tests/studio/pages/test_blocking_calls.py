@@ -1,7 +1,5 @@
 """No page keeps the event loop, which all windows share, waiting for the disk."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

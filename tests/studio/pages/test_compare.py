@@ -1,7 +1,5 @@
 """A comparison is in words and names, and refused without naming a place."""
 
-from __future__ import annotations
-
 import asyncio
 from pathlib import Path
 

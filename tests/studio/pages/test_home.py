@@ -1,7 +1,5 @@
 """What is removed and restored on the first page is told to all pages."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from types import SimpleNamespace as Namespace

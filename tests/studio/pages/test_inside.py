@@ -1,7 +1,5 @@
 """What an address of Look inside names, and what a run has to show."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

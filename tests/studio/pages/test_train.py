@@ -1,7 +1,5 @@
 """The page Train: what it asks for, and what it says when that is not possible."""
 
-from __future__ import annotations
-
 import asyncio
 import shutil
 from dataclasses import replace

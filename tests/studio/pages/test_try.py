@@ -1,7 +1,5 @@
 """Answers to many images have an order, a table, and pictures that lie in the source alone."""
 
-from __future__ import annotations
-
 import asyncio
 import functools
 import io

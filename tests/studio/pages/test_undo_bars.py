@@ -1,7 +1,5 @@
 """An undo bar takes back the change that it names, and no other person's."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from types import SimpleNamespace as Namespace

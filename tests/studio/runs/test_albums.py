@@ -1,7 +1,5 @@
 """Open sets: the images of the cache, by rows that mean the same everywhere."""
 
-from __future__ import annotations
-
 import asyncio
 import io
 from pathlib import Path

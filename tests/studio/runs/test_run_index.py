@@ -1,7 +1,5 @@
 """The table of runs: true, quick, and never thrown by what lies in a folder."""
 
-from __future__ import annotations
-
 import json
 import os
 import time

@@ -1,7 +1,5 @@
 """Images that somebody gave are answered as the classifier answers, and found by key alone."""
 
-from __future__ import annotations
-
 import asyncio
 import io
 

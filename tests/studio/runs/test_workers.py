@@ -1,7 +1,5 @@
 """Workers answer as the classifier does, start again where they died, and end with the studio."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 from collections.abc import Coroutine

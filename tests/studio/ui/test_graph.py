@@ -1,7 +1,5 @@
 """Networks of any kind become a few blocks with names that people read."""
 
-from __future__ import annotations
-
 import itertools
 
 from hypothesis import given

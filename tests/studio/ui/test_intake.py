@@ -1,7 +1,5 @@
 """What a browser says of a file is believed only where it is what ours say."""
 
-from __future__ import annotations
-
 from unittest.mock import Mock
 
 import pytest
