@@ -17,7 +17,6 @@ axe.run(document, {resultTypes: ["violations"]}).then(found => done(found.violat
 
 
 def prefer(browser: webdriver.Chrome, scheme: str) -> None:
-    """Let the reader prefer a light or a dark page."""
     wanted = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", wanted)
 

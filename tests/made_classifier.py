@@ -47,7 +47,6 @@ def classifier(
     about: Metadata | None = None,
     changed: Callable[[onnx.ModelProto], object] = lambda _: None,
 ) -> bytes:
-    """Return a classifier.onnx."""
     size = int(np.prod([side for side in images if isinstance(side, int)]))
     own: dict[str, NDArray[Any]] = {
         "scale": np.array(1 / 255, np.float32),

@@ -119,7 +119,6 @@ class Reader:
 
     @functools.cached_property
     def _port(self) -> int:
-        """Where what the page serves is served."""
         return self._stack.enter_context(serving("boots=runs/boots", folder=self._folder)).port
 
     def python(self, block: str) -> None:

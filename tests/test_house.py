@@ -48,7 +48,6 @@ MOST_LINES = {
 
 
 def room_of(file: Path) -> str:
-    """Return the row that a file counts in."""
     parts = file.relative_to(ROOT).parts
     if parts[0] != "src":
         return "tests" if parts[0] == "tests" else "benchmarks and scripts"
@@ -75,14 +74,12 @@ def test_a_room_only_shrinks() -> None:
 
 
 def module_of(file: Path) -> str:
-    """Return a file's dotted name."""
     parts = file.relative_to(SOURCE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 @functools.cache
 def modules() -> dict[str, ast.Module]:
-    """Return each module, parsed, by its name."""
     return {module_of(file): ast.parse(file.read_text(encoding="utf-8")) for file in FILES}
 
 

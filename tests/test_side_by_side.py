@@ -41,7 +41,6 @@ pytestmark = pytest.mark.torch
 
 
 def rows(page: str) -> list[tuple[Blocks, Blocks]]:
-    """Return the blocks of code in the left and in the right cell of each row of a page."""
     text = (ROOT / "docs" / "how-to" / page).read_text(encoding="utf-8")
     cells = re.findall(r"<tr><td>\n\n(.*?)\n\n</td><td>\n\n(.*?)\n\n</td></tr>\n", text, re.DOTALL)
     assert len(cells) == text.count("<td>") / 2 > 0, "a row is written otherwise"

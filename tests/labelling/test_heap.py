@@ -15,8 +15,6 @@ from opsin.labelling.heap import Heap, read_heap
 
 
 class Counted(Watcher):
-    """How many photographs were read."""
-
     read = 0
 
     def begin(self, what: str, total: int, unit: str) -> None:

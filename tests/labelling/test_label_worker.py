@@ -43,13 +43,11 @@ class Project:
         return frames[-1].get("said", frames[-1].get("error"))
 
     def move(self, names: list[str], class_: str) -> None:
-        """Move photographs as the studio does."""
         (self.root / class_).mkdir(exist_ok=True)
         for name in names:
             (self.root / name).rename(self.root / class_ / Path(name).name)
 
     def said(self) -> dict[str, tuple[str | None, str]]:
-        """Each photograph's label, and how it came."""
         file = LabelFile(self.labels)
         now = {Path(one.name).name: (one.label, one.how) for one in file.now().values()}
         file.close()

@@ -22,8 +22,6 @@ from tests.studio.made_jobs import fetch
 
 
 class Routes:
-    """An application with these routes alone."""
-
     def __init__(self, studio: Studio) -> None:
         self.runs, self.sets, self.albums = studio.runs, studio.sets, studio.albums
         self.api = new_api()

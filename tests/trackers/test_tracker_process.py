@@ -19,8 +19,6 @@ from tests.tracker_stores import tensorboard_events
 
 
 class Noting(Tracker):
-    """Keeps what it is given."""
-
     name = "noting"
 
     def __init__(self) -> None:

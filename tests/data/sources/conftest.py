@@ -18,8 +18,6 @@ from opsin.data.sources.contents import LabelledImages
 
 @dataclass
 class Server:
-    """What a server on loopback has, how it behaves, and what it was asked for."""
-
     files: dict[str, bytes] = field(default_factory=dict)
     manner: str = "good"
     asked: list[str] = field(default_factory=list)

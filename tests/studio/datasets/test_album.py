@@ -37,7 +37,6 @@ from tests.studio.made_jobs import fetch
 
 
 def made_here(studio: Studio, count: int = 4) -> LibraryDataset:
-    """A project of two classes, made in the studio."""
     dataset = studio.sets.new_empty(["disc", "square"], title="Shapes")
     write_shapes(studio.sets.images_path(dataset.id), count)
     return dataset

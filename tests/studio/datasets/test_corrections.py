@@ -64,7 +64,6 @@ class Window:
         return bool(changes)
 
     def undo(self) -> bool:
-        """Take back a change, if there is one."""
         noted = bool(self.files.changes())
         self.files.undo()
         return noted

@@ -28,7 +28,6 @@ HEADER = "image,answer,label,confidence,ood_score,rejected,notes,error\n"
 
 
 def classified(queue: Queue, source: Path, *rows: str) -> Job:
-    """A job that answered the images of a source."""
     table = queue.home / f"{source.name}.csv"
     table.write_text(HEADER + "".join(f"{row}\n" for row in rows), encoding="utf-8")
     return queue.add("predict", "x", command("predict", "run", source, "--out", table))

@@ -16,8 +16,6 @@ from tests.conftest import write_shapes
 
 
 class Bar:
-    """An undo bar that keeps what it is offered."""
-
     def __init__(self) -> None:
         self.offered: list[tuple[str, Any]] = []
 
