@@ -170,13 +170,6 @@ def test_a_damaged_set_is_begun_anew(
     assert notes.totals == [COUNT]
 
 
-def test_pixels_that_were_cut_off_are_read_again(tmp_path: Path) -> None:
-    store = fill_cache._Store(tmp_path, 8, (4, 4, 1), 8)
-    store.rows["done"] = True
-    os.truncate(tmp_path / "images-8.npy", 200)
-    assert fill_cache._Store(tmp_path, 8, (4, 4, 1), 8).pending(8) == [range(8)]
-
-
 @pytest.mark.parametrize("content", ["half", "flipped", "empty", "no parts"])
 def test_damaged_columns_are_read_anew(content: str, shapes: Path, own_cache: Path) -> None:
     before = load(shapes).fingerprint

@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 import tempfile
-import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from opsin.data.dataset import look_at
 from opsin.data.sources import open_stream
 from tests.conftest import Cli, Notes, only_json, write_shapes
 from tests.data.sources.conftest import put
+from tests.limits import peak_of
 
 
 def names_in(root: Path, *, follow_links: bool = False) -> list[str]:
@@ -123,16 +123,6 @@ def test_deep_trees_end(tmp_path: Path) -> None:
     assert [len(name) for name in names] == [2 * depth + 5]
 
 
-def peak_of_listing(root: Path) -> int:
-    tracemalloc.start()
-    try:
-        for _ in open_stream(root):
-            pass
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
 def test_more_images_take_the_same_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_tree, "SORTED", 400)
     peaks = []
@@ -143,7 +133,7 @@ def test_more_images_take_the_same_memory(tmp_path: Path, monkeypatch: pytest.Mo
             os.close(os.open(root / f"{number}.png", os.O_CREAT))
             (root / str(number % 20)).mkdir(exist_ok=True)
             os.close(os.open(root / str(number % 20) / f"{number}.png", os.O_CREAT))
-        peaks.append(peak_of_listing(root))
+        peaks.append(peak_of(lambda root=root: sum(1 for _ in open_stream(root))))
     assert peaks[1] < 1.1 * peaks[0] + 10_000
 
 
