@@ -168,7 +168,7 @@ def expected(*, folders: bool) -> dict[str, int]:
     return found
 
 
-def test_a_folder_says_what_it_leaves_out(mixed: Path) -> None:
+def test_a_folder_says_what_it_leaves_out_as_it_is_now(mixed: Path) -> None:
     for name in ("empty", ".git"):
         (mixed / name).mkdir()
     data = look_at(mixed)
@@ -180,9 +180,6 @@ def test_a_folder_says_what_it_leaves_out(mixed: Path) -> None:
     (finding,) = [each for each in audit(data).findings if each.kind == "left-out"]
     assert finding.count == sum(expected(folders=True).values())
     assert "1 video (disc/film.mp4)" in finding.elsewhere
-
-
-def test_what_is_left_out_is_as_it_is_now_though_the_pixels_are_kept(mixed: Path) -> None:
     before = counts(look_at(mixed).left_out)
     (mixed / "square" / "new.txt").touch()
     assert counts(look_at(mixed).left_out) == before | {"text file": 2}
