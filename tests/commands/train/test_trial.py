@@ -92,9 +92,7 @@ def test_what_takes_too_long_takes_the_quicker_network_or_none(
     assert network({"lite0": 800.0, "lite2": 1600.0}, slowed=4.0) == "efficientnet-lite2"
 
 
-def test_a_cost_of_another_day_is_measured_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_old_cost_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPSIN_CACHE", str(tmp_path))
     busy = measured_backbone("efficientnet-lite0").model_copy(update={"milliseconds": 1e9})
     (file,) = (tmp_path / "backbones").iterdir()

@@ -73,8 +73,4 @@ def test_names_of_images_stay_when_a_source_is_added() -> None:
     assert with_test[:2] + with_test[-1:] == before
     assert len(set(titles)) == len(titles)
     assert len(set(with_test)) == len(with_test)
-
-
-def test_a_name_begins_with_a_folder_not_with_the_way_to_it() -> None:
-    titles = titles_of(["..", ".", "~", "a/.."], test=False)
-    assert not {"..", ".", "~", ""} & set(titles)
+    assert not {"..", ".", "~", ""} & set(titles_of(["..", ".", "~", "a/.."], test=False))
