@@ -56,10 +56,6 @@ class Graph:
                       for _ in range(4)]  # fmt: skip
         return self.node("BatchNormalization", value, *statistics)
 
-    def clip(self, value: str) -> str:
-        ends = [self.constant(np.float32(end)) for end in (0, 6)]
-        return self.node("Clip", value, *ends)
-
     def silu(self, value: str) -> str:
         return self.node("Mul", value, self.node("Sigmoid", value))
 
