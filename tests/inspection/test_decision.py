@@ -11,7 +11,6 @@ import pytest
 from numpy.typing import NDArray
 
 from opsin.commands.inspect_model import gradient_maps
-from opsin.core.metadata import Layer
 from opsin.core.stored_json import plain_data
 from opsin.data.dataset import Dataset
 from opsin.inspection.decision import (
@@ -28,6 +27,7 @@ from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.report.inside.decision_sections import decision_sections
 from opsin.runtime.classifier import Classifier
 from tests.classical.test_fitted_file import content_of, fitted
+from tests.made_classifier import made_layer
 from tests.onnx_files.made_files import SHAPE, made
 
 #: As `Inspection.explain` asks.
@@ -201,11 +201,7 @@ def test_each_layer_s_weights_are_drawn_anew_with_their_mean_and_deviation() -> 
     from tests.models.test_onnx_network import written
 
     content, names = written("cnn", hidden=(4, 6))
-    layers = [
-        Layer(name=name, kind="", shape=(1,), parameters=0, trainable=0, multiply_adds=0)
-        for name in names
-    ]
-    network = OnnxGraph(content, layers)
+    network = OnnxGraph(content, [made_layer(name) for name in names])
     drawn = random_weights(network, seed=3)
     assert drawn is not None and drawn == random_weights(network, seed=3)
     assert drawn != random_weights(network, seed=4)
