@@ -26,7 +26,7 @@ from opsin.core.errors import ImageError
 from opsin.core.metadata import Preparation
 from opsin.data import images
 from opsin.data.dataset import Dataset
-from opsin.data.formats import FORMATS, exif_orientation, open_header, orientation_of, plain
+from opsin.data.formats import FORMATS, exif_orientation, orientation_of, plain
 from opsin.data.images import open_image
 from opsin.data.network_pixels import to_pixels
 from opsin.runtime.classifier import Classifier
@@ -307,13 +307,6 @@ def test_heic_is_turned_once_by_its_own_rotation(brand: bytes) -> None:
     assert quarters == [0, 2]
     assert pixels[36, 24].min() > 200
     assert images.read_header(HEIC) == (48, 32, True)
-
-
-def test_heic_without_its_reader_says_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pi_heif", None)
-    with pytest.raises(ImageError, match=r"pip install pi-heif") as refused:
-        open_header(HEIC, "IMG_0042.heic")
-    assert "IMG_0042.heic: HEIC needs pi-heif" in refused.value.message
 
 
 def test_a_class_of_heic_alone_is_read_or_said_to_need_its_reader(

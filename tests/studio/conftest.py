@@ -11,6 +11,11 @@ from opsin.studio.settings import StudioSettings
 
 
 @pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
 def studio(tmp_path: Path) -> Studio:
     """A studio whose runs lie in ``tmp_path/runs``, its own files in ``tmp_path/home``."""
     (tmp_path / "home").mkdir(exist_ok=True)

@@ -7,7 +7,7 @@ import pytest
 
 from opsin.studio.threads import ComputedOnce
 
-pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
+pytestmark = pytest.mark.anyio
 
 
 async def value(text: str, begun: list[str], end: asyncio.Event | None = None) -> str:
