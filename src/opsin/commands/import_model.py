@@ -44,9 +44,14 @@ class ImportedLearner(Learner):
     recipe: ImportRecipe
 
     def __init__(
-        self, dataset: Dataset, recipe: ImportRecipe, *, content: bytes, layers: Sequence[Layer],
+        self,
+        dataset: Dataset,
+        recipe: ImportRecipe,
+        *,
+        content: bytes,
+        layers: Sequence[Layer],
         record: ImportRecord,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.dataset, self.recipe, self.layers = dataset, recipe, list(layers)
         self.content, self.record = content, record
 
@@ -75,15 +80,24 @@ class ImportedLearner(Learner):
 
 @checked
 def import_model(
-    file: str | os.PathLike[str], *,
+    file: str | os.PathLike[str],
+    *,
     data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
-    classes: Sequence[str] | None = None, classes_from: str | os.PathLike[str] | None = None,
-    prepare: str | None = None, size: int | None = None, output: str | None = None,
-    architecture: Architecture | None = None, graph: str | os.PathLike[str] | None = None,
-    licence: str | None = None, runs: str | os.PathLike[str] = "runs", name: str | None = None,
-    watcher: Watcher | None = None, observers: Sequence[Watcher] = (), quiet: bool = False,
+    classes: Sequence[str] | None = None,
+    classes_from: str | os.PathLike[str] | None = None,
+    prepare: str | None = None,
+    size: int | None = None,
+    output: str | None = None,
+    architecture: Architecture | None = None,
+    graph: str | os.PathLike[str] | None = None,
+    licence: str | None = None,
+    runs: str | os.PathLike[str] = "runs",
+    name: str | None = None,
+    watcher: Watcher | None = None,
+    observers: Sequence[Watcher] = (),
+    quiet: bool = False,
     **options: Any,
-) -> Run:  # fmt: skip
+) -> Run:
     """Import a classifier saved by another program.
 
     The file is read in a sandbox, and no code in it is run. Its answers stay the same: nothing is
@@ -140,9 +154,12 @@ def import_model(
     watcher = watcher_of_run(watcher, observers, quiet=quiet)
     path = Path(file)
     network = read_foreign(
-        path, side=size, output=output, architecture=architecture,
+        path,
+        side=size,
+        output=output,
+        architecture=architecture,
         graph=None if graph is None else Path(graph),
-    )  # fmt: skip
+    )
     pixels = _pixels(network, prepare)
     names, stated = _classes(network, classes, classes_from)
     _check_differ(names or (), path.name)
@@ -158,18 +175,26 @@ def import_model(
             names, stated = dataset.classes, f"in the order of {dataset.recipe.source_names}"
     names = _checked_names(network, names, stated)
     content, metadata, record = _make_file(
-        network, pixels, names, stated, licence=licence or licence_in(path.parent),
-        dataset=dataset, resize=resize,
-    )  # fmt: skip
+        network,
+        pixels,
+        names,
+        stated,
+        licence=licence or licence_in(path.parent),
+        dataset=dataset,
+        resize=resize,
+    )
     recipe = ImportRecipe(
         data=DataRecipe.of(str(path)) if dataset is None else dataset.recipe,
         model=ImportedModel(
-            file=str(path), prepare=prepare, output=output, architecture=architecture,
+            file=str(path),
+            prepare=prepare,
+            output=output,
+            architecture=architecture,
             graph=None if graph is None else os.fspath(graph),
         ),
         reasons=_reasons(record, len(names), measured=dataset is not None),
         versions=versions("onnx", "onnxruntime", "numpy", "pillow"),
-    )  # fmt: skip
+    )
 
     def directory_of() -> RunDirectory:
         return RunDirectory.create(Path(runs), name or f"{path.stem}-{IMPORTED}")
@@ -177,7 +202,7 @@ def import_model(
     if dataset is not None:
         learner = ImportedLearner(
             dataset, recipe, content=content, layers=metadata.layers, record=record
-        )  # fmt: skip
+        )
         return run_training(learner, directory_of, watcher=watcher, began=began)
     directory = directory_of()
     with recorded(directory, watcher) as recorder:
@@ -194,27 +219,39 @@ def import_model(
 
 
 def _make_file(
-    network: ForeignNetwork, pixels: PixelValues, classes: tuple[str, ...], stated: str, *,
-    licence: str, dataset: Dataset | None, resize: str,
-) -> tuple[bytes, Metadata, ImportRecord]:  # fmt: skip
+    network: ForeignNetwork,
+    pixels: PixelValues,
+    classes: tuple[str, ...],
+    stated: str,
+    *,
+    licence: str,
+    dataset: Dataset | None,
+    resize: str,
+) -> tuple[bytes, Metadata, ImportRecord]:
     imported = ImportedFile(network, pixels, licence)
     (height, width), channels = network.probed.side, network.probed.channels
     prepared = {"height": height, "width": width, "channels": channels, "resize": resize}
     metadata = Metadata(
-        opsin=__version__, model=IMPORTED, classes=classes,
+        opsin=__version__,
+        model=IMPORTED,
+        classes=classes,
         preparation=Preparation.model_validate(prepared)
         if dataset is None
         else dataset.preparation,
         layers=tuple(imported.layers),
         source=network.path.name if dataset is None else dataset.recipe.source_names,
         fingerprint="" if dataset is None else dataset.fingerprint,
-    )  # fmt: skip
+    )
     record = ImportRecord(
-        file=network.path.name, sha256=network.digest, maker=network.maker,
+        file=network.path.name,
+        sha256=network.digest,
+        maker=network.maker,
         network=network.network,
         pixels=pixels.words.replace("RGB", "grey", 1) if channels == 1 else pixels.words,
-        answers=network.answers.words, classes_from=stated, licence=licence,
-    )  # fmt: skip
+        answers=network.answers.words,
+        classes_from=stated,
+        licence=licence,
+    )
     return imported.content(metadata), metadata, record
 
 
