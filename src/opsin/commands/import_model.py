@@ -153,12 +153,9 @@ def import_model(
     began = time.perf_counter()
     watcher = watcher_of_run(watcher, observers, quiet=quiet)
     path = Path(file)
+    skeleton = None if graph is None else Path(graph)
     network = read_foreign(
-        path,
-        side=size,
-        output=output,
-        architecture=architecture,
-        graph=None if graph is None else Path(graph),
+        path, side=size, output=output, architecture=architecture, graph=skeleton
     )
     pixels = _pixels(network, prepare)
     names, stated = _classes(network, classes, classes_from)
@@ -183,15 +180,13 @@ def import_model(
         dataset=dataset,
         resize=resize,
     )
+    graph = None if graph is None else os.fspath(graph)
+    model = ImportedModel(
+        file=str(path), prepare=prepare, output=output, architecture=architecture, graph=graph
+    )
     recipe = ImportRecipe(
         data=DataRecipe.of(str(path)) if dataset is None else dataset.recipe,
-        model=ImportedModel(
-            file=str(path),
-            prepare=prepare,
-            output=output,
-            architecture=architecture,
-            graph=None if graph is None else os.fspath(graph),
-        ),
+        model=model,
         reasons=_reasons(record, len(names), measured=dataset is not None),
         versions=versions("onnx", "onnxruntime", "numpy", "pillow"),
     )
@@ -206,16 +201,28 @@ def import_model(
         return run_training(learner, directory_of, watcher=watcher, began=began)
     directory = directory_of()
     with recorded(directory, watcher) as recorder:
-        recorder.run_started(directory.path)
-        for heading, words in recipe.reasons.items():
-            recorder.fact(heading, words)
-        record.write(directory.path)
-        write_json(directory.recipe, recipe.model_dump(mode="json"))
-        recorder.layers(metadata.layers)
-        write_classifier(directory.classifier, content)
-        recorder.fact("File", f"classifier.onnx · {file_size(len(content))}")
-        recorder.fact("Run", str(directory.path))
+        _write_unmeasured(directory, recipe, record, metadata, content, recorder=recorder)
     return Run(directory.path)
+
+
+def _write_unmeasured(
+    directory: RunDirectory,
+    recipe: ImportRecipe,
+    record: ImportRecord,
+    metadata: Metadata,
+    content: bytes,
+    *,
+    recorder: Watcher,
+) -> None:
+    recorder.run_started(directory.path)
+    for heading, words in recipe.reasons.items():
+        recorder.fact(heading, words)
+    record.write(directory.path)
+    write_json(directory.recipe, recipe.model_dump(mode="json"))
+    recorder.layers(metadata.layers)
+    write_classifier(directory.classifier, content)
+    recorder.fact("File", f"classifier.onnx · {file_size(len(content))}")
+    recorder.fact("Run", str(directory.path))
 
 
 def _make_file(
