@@ -35,9 +35,12 @@ class Child:
         if self.process is None or not self.alive:
             self._killed = False
             self.process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-                env=self._environment, start_new_session=True,
-            )  # fmt: skip
+                *self._command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env=self._environment,
+                start_new_session=True,
+            )
         source, target = self.process.stdout, self.process.stdin
         assert source is not None
         assert target is not None
