@@ -40,7 +40,7 @@ MOST_LINES = {
     "runtime": 1724,
     "server": 3008,
     "stores": 412,
-    "studio": 4916,
+    "studio": 4907,
     "studio/pages, studio/ui": 6274,
     "tests": 46616,
     "trackers": 469,

@@ -32,7 +32,6 @@ from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 from opsin.studio.ui.graph import Block, NetworkGraph, blocks_of, shape_in_words, title_of
 from opsin.studio.ui.lesson import convolution_view
 from opsin.studio.ui.maps import answer_view, bars, framed, in_percent
-from opsin.studio.ui.waiting import Waiting
 from opsin.studio.words import safe
 
 _PLACE: Final = re.compile(r"[0-9]{1,9}")
@@ -200,7 +199,7 @@ class _Inside:
 
         asked = asyncio.create_task(answer())
         with area:
-            waiting = Waiting(text, asked.cancel)
+            waiting = kit.Waiting(text, asked.cancel)
         waiting.element.move(area, target_index=0)
         await asyncio.wait([asked])
         waiting.delete()

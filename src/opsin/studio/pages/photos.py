@@ -133,7 +133,8 @@ class _Photos:
         with ui.element("div").classes("line"):
             self._summary = kit.note("Looking at the photographs …")
             if allows("labeller"):
-                kit.action("Undo", self._undo, kind="quiet", icon="undo")
+                with kit.action("Undo", self._undo, kind="quiet", icon="undo") as self._undoes:
+                    self._last = ui.tooltip()
             self._forget = kit.action(
                 "", lambda: self._do(studio.albums.forget_gone(self._id)), needs="labeller"
             )
@@ -191,6 +192,10 @@ class _Photos:
         if self._place.is_deleted:
             return
         self.album = album
+        if allows("labeller"):
+            last = await IMAGES.run(self._studio.albums.last_change, self._id)
+            self._undoes.set_enabled(bool(last))
+            self._last.set_text(safe(last) or "Nothing was changed yet")
         self._frame.retitle(album.dataset.title)
         self._search.set_visibility(True)
         self._show_columns()

@@ -41,7 +41,6 @@ from opsin.studio.ui.gallery import GalleryImage, ImageGallery, ImageViewer
 from opsin.studio.ui.intake import Intake
 from opsin.studio.ui.maps import answer_view, framed
 from opsin.studio.ui.training_settings import levels_for
-from opsin.studio.ui.waiting import Waiting
 from opsin.studio.words import safe
 
 # Classes with a bar, and images that are named because they cannot be read.
@@ -274,7 +273,7 @@ class _Try:
 
     async def _where(self, key: str, label: str) -> None:
         """A heat map over the photograph."""
-        waiting = Waiting("Hiding one part after another")
+        waiting = kit.Waiting("Hiding one part after another")
         try:
             heat = await self._studio.tried.where(self._run.id, key)
         finally:
