@@ -1,7 +1,5 @@
 """Real images, real runs and a classifier that needs no PyTorch."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """Classifiers that nobody trained: sound ones, and such as a stranger might send."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -49,7 +47,6 @@ def classifier(
     about: Metadata | None = None,
     changed: Callable[[onnx.ModelProto], object] = lambda _: None,
 ) -> bytes:
-    """Return a classifier.onnx."""
     size = int(np.prod([side for side in images if isinstance(side, int)]))
     own: dict[str, NDArray[Any]] = {
         "scale": np.array(1 / 255, np.float32),

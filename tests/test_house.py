@@ -1,7 +1,5 @@
 """The rules of the house: its rooms only shrink, and none leads back to itself."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import re
@@ -42,7 +40,7 @@ MOST_LINES = {
     "stores": 412,
     "studio": 4907,
     "studio/pages, studio/ui": 6274,
-    "tests": 46616,
+    "tests": 45783,
     "trackers": 469,
     "training": 2189,
     "web": 827,
@@ -50,7 +48,6 @@ MOST_LINES = {
 
 
 def room_of(file: Path) -> str:
-    """Return the row that a file counts in."""
     parts = file.relative_to(ROOT).parts
     if parts[0] != "src":
         return "tests" if parts[0] == "tests" else "benchmarks and scripts"
@@ -77,14 +74,12 @@ def test_a_room_only_shrinks() -> None:
 
 
 def module_of(file: Path) -> str:
-    """Return a file's dotted name."""
     parts = file.relative_to(SOURCE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 @functools.cache
 def modules() -> dict[str, ast.Module]:
-    """Return each module, parsed, by its name."""
     return {module_of(file): ast.parse(file.read_text(encoding="utf-8")) for file in FILES}
 
 

@@ -264,6 +264,7 @@ class _Photos:
             number = column.refresh(self._searched)
             card.set_visibility(bool(number) or may_add)
             title.set_text(f"{name} {count(number)}")
+            hint.set_visibility(bool(number))
             if sort is not None:
                 sort.set_visibility(bool(number))
                 kinds = ("primary", "plain") if number >= _SEVERAL else ("plain", "primary")
@@ -282,7 +283,7 @@ class _Photos:
                 )  # fmt: skip
             with ui.element("h2"):
                 title = ui.label()
-            kit.note(words)
+            hint = kit.note(words)
             if may_add:
                 sort = kit.link_button("Sort them", address(self._id, "sort"), icon="auto_awesome")
             column = _Column(self, "", label)

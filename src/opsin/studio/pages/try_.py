@@ -19,7 +19,7 @@ from nicegui import ui
 from opsin.core.csv_cells import read_row
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.files import FileStamp, file_stamp
-from opsin.core.format import about, count, counted, percent
+from opsin.core.format import about, count, counted
 from opsin.data.image_tree import is_image_name, is_within, natural
 from opsin.data.images import content_of
 from opsin.data.sources.archive import is_archive
@@ -30,7 +30,7 @@ from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import JobAction, Queue, new_output_folder, output_of
 from opsin.studio.pages.page import Page
-from opsin.studio.pages.verdicts import classifier_select
+from opsin.studio.pages.verdicts import classifier_select, confidence_of
 from opsin.studio.people import allows
 from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import RunRow
@@ -217,7 +217,7 @@ class _Try:
         def describe(at: int, size: str = "?small=1") -> GalleryImage:
             name, answer, label, confidence, _ = images[at]
             name, other = Path(name).name, f"{label}? " if answer == NONE_OF_THESE else ""
-            caption = f"{other}{percent(confidence)} · {name}"
+            caption = f"{other}{confidence_of(confidence)} · {name}"
             src = f"/answers/{self._job}/{at}.png{size}"
             return GalleryImage(src, f"{name}, {_shown(answer)}", caption, lines=(_shown(answer),))
 
@@ -299,7 +299,7 @@ class _Try:
             if name := await kit.ask_text(title, "Name of the class", value):
                 await join(name, is_new=True)
 
-        with kit.action("That is wrong", str, icon="flag", needs="labeller"), ui.menu():
+        with kit.action("That is wrong", lambda: None, icon="flag", needs="labeller"), ui.menu():
             for name in answer.probabilities:
                 if name != answer.label or answer.rejected:
                     ui.menu_item(f"It is {safe(name, 60)}", lambda name=name: join(name))
