@@ -51,14 +51,12 @@ def test_other_images_are_refused_in_one_line_of_names(looking: Studio) -> None:
         assert absent not in str(refused.value)
 
 
-@pytest.mark.parametrize(("file", "content"), [("report.json", "{"), ("predictions.npz", None)])
+@pytest.mark.parametrize(("file", "content"), [("report.json", "{"), ("predictions.npz", "")])
 def test_damaged_files_are_said_by_name_and_not_by_file(
-    looking: Studio, file: str, content: str | None
+    looking: Studio, file: str, content: str
 ) -> None:
     damaged = looking.settings.runs / "better" / file
-    damaged.unlink()
-    if content is not None:
-        damaged.write_text(content)
+    damaged.write_text(content) if content else damaged.unlink()
     with pytest.raises(OpsinError, match="Files of Waste 4 are damaged or missing"):
         asyncio.run(ask(looking, A, B, names=("Waste 3", "Waste 4")))
 

@@ -67,7 +67,8 @@ def test_what_limits_the_verdict_is_said_and_nothing_else() -> None:
     )  # fmt: skip
     text = " ".join(lines)
     for words in ("judged 3 classifiers", "only 12 groups", "photograph has a near duplicate",
-                  "9 of 120 test labels corrected", "0.9000 ±", "left out"):  # fmt: skip
+                  "9 of 120 labels were corrected", "labels: right for 108 of 120",
+                  "1 photograph was left out"):  # fmt: skip
         assert words in text
     assert not limits(report("out_of_fold", looks=3))
 

@@ -109,7 +109,6 @@ PAGE = Page("/compare", show)
 
 
 def _figures(comparison: Comparison, names: Sequence[str]) -> None:
-    """A table with a row for each classifier."""
     cells = []
     for run, name in zip(comparison.runs, names, strict=True):
         cells.append({
@@ -124,7 +123,6 @@ def _figures(comparison: Comparison, names: Sequence[str]) -> None:
 
 
 async def _pictures(studio: Studio, first: str, pair: ComparedPair, names: Sequence[str]) -> None:
-    """Show the photographs to which the two gave different answers."""
     opened = await studio.albums.of_run(first)
     rows = {digest: row for row, digest in enumerate(digest_names(opened.decoded.digests))}
     called = dict(zip(pair.letters, names, strict=True))

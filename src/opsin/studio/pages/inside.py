@@ -131,7 +131,6 @@ class _Inside:
             self._result = ui.element("section").classes("stack").props('aria-label="Maps"')
 
     async def start(self) -> None:
-        """Show the network, and what the address names."""
         answer = await self.ask(self._result, "Opening the network", "layers")
         if answer is None:
             return
@@ -144,7 +143,6 @@ class _Inside:
         await self.show()
 
     async def _take(self, files: list[SentFile]) -> None:
-        """Show a photograph of one's own."""
         with self._status.errors():
             tried, name = self._studio.tried, files[0]["name"]
             key = tried.put(await UPLOADS.run(self._studio.uploads.take, files[0]["key"]), name)
@@ -152,7 +150,6 @@ class _Inside:
             await self.show(image=key)
 
     async def show(self, **changes: str) -> None:
-        """Show another photograph, layer or unit."""
         self._shown = self._shown._replace(**changes)
         image, layer, unit = self._shown
         if changes:
@@ -232,7 +229,6 @@ class _Inside:
                 kit.note(f"{count(at + 1)} of {count(total)}, mistakes first")
 
     def _steps(self, name: str, what: str, at: int, total: int) -> None:
-        """Buttons for the photograph or the unit before and after."""
         for which, icon, to in (("Previous", "left", at - 1), ("Next", "right", at + 1)):
             kit.icon_action(
                 f"chevron_{icon}", f"{which} {what}", lambda to=to: self.show(**{name: str(to)})

@@ -103,7 +103,6 @@ class _Column:
         return len(shown)
 
     def image(self, at: int, *, large: bool = False) -> GalleryImage:
-        """A photograph by its place in the column."""
         album, photo = self._page.album, self.photos[at]
         title, source = album.name(photo).rpartition("/")[2], album.address(photo, large=large)
         said = self._page.aside.get(album.name(photo), "") if self.label == UNSORTED else ""
@@ -290,7 +289,6 @@ class _Photos:
         return show, card
 
     def _class_column(self, class_: str) -> tuple[Callable[[], None], ui.element]:
-        """A class: its name, number, photographs, and places for more."""
 
         def show() -> None:
             many, classes = column.refresh(self._searched), self.album.classes
@@ -382,7 +380,6 @@ class _Photos:
                 kit.link_button("Find like this", like, kind="quiet").props("dense")
 
     def open(self, column: _Column, at: int) -> None:
-        """Show a photograph large, with keys for its class."""
         may = allows("labeller")
         self._large.clear()
         with self._large:

@@ -146,7 +146,6 @@ class _Try:
         self._status = kit.StatusLine()
 
     def _address(self, **changed: str) -> str:
-        """The page's address, changed."""
         return layout.address(self._project, "try", **(self._query | changed))
 
     async def _take(self, files: list[SentFile]) -> None:
@@ -212,7 +211,6 @@ class _Try:
                 self._groups(images, classes)
 
     def _groups(self, images: Sequence[AnsweredImage], classes: Sequence[str]) -> None:
-        """Show images by their answer; a click opens one large, with keys for its class."""
 
         def describe(at: int, size: str = "?small=1") -> GalleryImage:
             name, answer, label, confidence, _ = images[at]
@@ -249,7 +247,6 @@ class _Try:
             show(answer, list(group))
 
     async def _one(self, key: str) -> None:
-        """Show one image large, with its answer."""
         answer = await self._studio.tried.answer(self._run.id, key)
         if self._holder.is_deleted:
             return
@@ -261,8 +258,6 @@ class _Try:
                                     "alt": safe(answer.name, 60)})  # fmt: skip
                 kit.sharpen(image)
                 if not answer.warning:
-                    why = {"run": self._run.id, "image": key, "view": "why"}
-                    ui.link("Why this answer?", layout.address(self._project, "inside", **why))
                     kit.question("Where does it look?", lambda: self._where(key, answer.label))
             with ui.element("div").classes("stack"):
                 answer_view(answer.top(_BARS), rejected=answer.rejected, warning=answer.warning)
@@ -272,7 +267,6 @@ class _Try:
                 self._correct(key, answer)
 
     async def _where(self, key: str, label: str) -> None:
-        """A heat map over the photograph."""
         waiting = kit.Waiting("Hiding one part after another")
         try:
             heat = await self._studio.tried.where(self._run.id, key)
@@ -280,6 +274,10 @@ class _Try:
             waiting.delete()
         words = f"Bright: hiding this makes {label} less probable."
         framed(heat.src(heat.values["image"]), f"Heat map. {words}", words)
+        why = {"run": self._run.id, "image": key, "view": "why"}
+        ui.link(
+            "Other heat maps, with their checks", layout.address(self._project, "inside", **why)
+        )
 
     def _correct(self, key: str, answer: Prediction) -> None:
         """Let people say that an answer is wrong: the photograph joins the class that is right."""
@@ -309,7 +307,6 @@ class _Try:
             ui.menu_item("It is none of these…", lambda: ask(other, "other"))
 
     async def _join(self, class_: str, image: GivenImage) -> None:
-        """Add a photograph to a class of the project."""
         albums, topic = self._studio.albums, f"set:{self._set}"
         path = await albums.keep(self._set, class_, image.content, image.name)
 
@@ -350,7 +347,6 @@ def newer_images(folder: Path, since: float) -> tuple[int, int]:
 
 
 def _shown(answer: str) -> str:
-    """An answer as a heading."""
     return {NONE_OF_THESE: "None of these", "": "Could not be read"}.get(answer, answer)
 
 

@@ -308,7 +308,6 @@ class Albums:
         return await self._contents.get(set_id, lambda: IMAGES.run(read))
 
     def _own(self, set_id: str) -> PhotoFiles:
-        """The files of a dataset, and what can be undone."""
         dataset = self._sets.get(set_id)  # it may have been removed in another window
         if set_id not in self._files:
             place = dataset.place if dataset.made_here else None

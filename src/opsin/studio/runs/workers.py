@@ -66,8 +66,6 @@ class Answer(NamedTuple):
 
 
 class _Worker(Child):
-    """A child process that has one run's classifier open."""
-
     def __init__(self, run: RunDirectory, stamp: FileStamp, memory: int) -> None:
         words = str(run.path.absolute()), str(memory)
         super().__init__("opsin.commands.inspect_worker", *words)

@@ -55,7 +55,6 @@ def _chart(
 
 
 def _axis(name: str, **more: Any) -> Options:
-    """An axis with its quantity, light lines and muted numbers."""
     return {
         "type": "value", "name": name, "nameLocation": "middle", "nameGap": 28,
         "nameTextStyle": _TEXT, "axisLabel": _TEXT, "splitLine": _LINE, "axisLine": _LINE,
