@@ -132,7 +132,8 @@ async def _pictures(studio: Studio, first: str, pair: ComparedPair, names: Seque
             f"{safe(name, 24)}: {safe(answer.label, 24)} {confidence_of(answer.confidence)}"
             for name, answer in zip(names, image.answers, strict=True)
         ))  # fmt: skip
-        caption = f"{safe(image.actual, 16)}: {' or '.join(a.label[:16] for a in image.answers)}"
+        wrong = [safe(a.label, 16) for a in image.answers if a.label != image.actual]
+        caption = f"{safe(image.actual, 16)}, not {' or '.join(wrong)}"
         address = opened.address(rows[image.digest]) if image.digest in rows else ""
         return GalleryImage(address, ", ".join(lines), caption, lines=lines)
 

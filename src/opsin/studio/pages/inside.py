@@ -221,7 +221,7 @@ class _Inside:
         if actual is not None and not short["rejected"]:
             label.classes("right" if actual == nearest else "wrong")
         if actual not in (None, nearest):
-            kit.note(f"You sorted it as {safe(actual, 60)}.")
+            kit.note(f"Its label is {safe(actual, 60)}.")
         if not _KEPT.fullmatch(self._shown.image):
             at, total = int(self._shown.image), len(self._rows)
             with ui.element("div").classes("line"):
@@ -377,7 +377,9 @@ class _Inside:
                         kit.word(method.title)
                         verdict = ui.label(safe(heat["verdict"].capitalize()))
                         verdict.classes("right" if heat["trusted"] else "wrong")
-                        kit.note(" ".join([method.what, *heat["notes"]]))
+                        kit.note(
+                            " ".join([method.what, *heat["notes"]]).replace("image", "photograph")
+                        )
                 if "without" in values:
                     framed(answer.src(values["without"]), values["part"], values["part"])
             if "part" in values and "without" not in values:

@@ -272,12 +272,12 @@ class _Try:
             heat = await self._studio.tried.where(self._run.id, key)
         finally:
             waiting.delete()
-        words = f"Bright: hiding this makes {label} less probable."
-        framed(heat.src(heat.values["image"]), f"Heat map. {words}", words)
         why = {"run": self._run.id, "image": key, "view": "why"}
         ui.link(
             "Other heat maps, with their checks", layout.address(self._project, "inside", **why)
         )
+        words = f"Bright: hiding this makes {label} less probable."
+        framed(heat.src(heat.values["image"]), f"Heat map. {words}", words)
 
     def _correct(self, key: str, answer: Prediction) -> None:
         """Let people say that an answer is wrong: the photograph joins the class that is right."""
