@@ -145,14 +145,6 @@ async def _pictures(studio: Studio, first: str, pair: ComparedPair, names: Seque
     called = dict(zip(pair.letters, names, strict=True))
 
     def describe(image: DifferentAnswers) -> GalleryImage:
-<<<<<<< HEAD
-        lines = (image.name, f"It is labelled {safe(image.actual, 60)}", *(
-            f"{safe(name, 24)}: {safe(answer.label, 24)} {confidence_of(answer.confidence)}"
-            for name, answer in zip(names, image.answers, strict=True)
-        ))  # fmt: skip
-        wrong = [safe(a.label, 16) for a in image.answers if a.label != image.actual]
-        caption = f"{safe(image.actual, 16)}, not {' or '.join(wrong)}"
-=======
         lines = (
             image.name,
             f"It is labelled {safe(image.actual, 60)}",
@@ -161,8 +153,8 @@ async def _pictures(studio: Studio, first: str, pair: ComparedPair, names: Seque
                 for name, answer in zip(names, image.answers, strict=True)
             ),
         )
-        caption = f"{safe(image.actual, 16)}: {' or '.join(a.label[:16] for a in image.answers)}"
->>>>>>> trunk
+        wrong = [safe(a.label, 16) for a in image.answers if a.label != image.actual]
+        caption = f"{safe(image.actual, 16)}, not {' or '.join(wrong)}"
         address = opened.address(rows[image.digest]) if image.digest in rows else ""
         return GalleryImage(address, ", ".join(lines), caption, lines=lines)
 

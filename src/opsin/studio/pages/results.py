@@ -269,16 +269,10 @@ class _Results:
         failures = images.report.failures
         grounds = (failures.suspected, failures.labels) if failures else (0, None)
         if images.suspects:
-<<<<<<< HEAD
-            kit.note("The classifier disagrees with these labels. Nothing changes unless you say "
-                     "so.")  # fmt: skip
-        _prose(labels_grounds(*grounds).replace("image", "photograph"))
-=======
             kit.note(
                 "The classifier disagrees with these labels. Nothing changes unless you say so."
             )
-        _prose(labels_grounds(*grounds))
->>>>>>> trunk
+        _prose(labels_grounds(*grounds).replace("image", "photograph"))
         if images.fixed:
             kit.note(images.fixed)
         self._suspects(images)
