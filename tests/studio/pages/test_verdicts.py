@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from opsin.core.artifacts.run_report import PartFigures, Report
+from opsin.core.artifacts.run_report import Report
 from opsin.studio.pages.verdicts import (
     confidence_of,
     in_short,
@@ -55,18 +55,8 @@ def test_it_says_which_photographs_judge(part: str, training: dict[str, bool], w
 def test_the_weakest_class_is_named_with_what_it_is_taken_for() -> None:
     worst = weakest(report().judged)
     assert worst == (1, "Weakest: glass, 35 of 40 right, 4 times taken for metal")
-    right = PartFigures.model_validate(
-        {
-            "accuracy": 1,
-            "low": 0.9,
-            "high": 1,
-            "confusion": [[3, 0], [0, 0]],
-            "classes": [
-                {"name": n, "precision": 1, "recall": 1, "f1": 1, "count": 3} for n in "ab"
-            ],
-        }
-    )
-    assert weakest(right) is None
+    right = report(of={"confusion": [[40, 0, 0], [0, 40, 0], [0, 0, 0]]})
+    assert weakest(right.judged) is None
 
 
 def test_what_limits_the_verdict_is_said_and_nothing_else() -> None:
