@@ -23,7 +23,7 @@ class Notes(Watcher):
     def __init__(self) -> None:
         self.totals = set[int]()
 
-    def begin(self, what: str, total: int, unit: str) -> None:  # noqa: ARG002  of the hook
+    def begin(self, what: str, total: int, unit: str) -> None:
         self.totals.add(total)
 
 

@@ -210,9 +210,12 @@ def _known(name: str, classes: Sequence[str]) -> str:
 
 
 def _groups_of(
-    recipe: DataRecipe, class_: str, among: Sequence[str], out: str | os.PathLike[str] | None,
+    recipe: DataRecipe,
+    class_: str,
+    among: Sequence[str],
+    out: str | os.PathLike[str] | None,
     watcher: Watcher,
-) -> tuple[tuple[tuple[str, ...], ...], Path | None]:  # fmt: skip
+) -> tuple[tuple[tuple[str, ...], ...], Path | None]:
     """The names in each group inside a class, the largest first, and the sheet that shows them.
 
     The class is that of all images of some classes of the source, ``among``; with none it is that
