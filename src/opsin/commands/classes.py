@@ -233,14 +233,15 @@ def _groups_of(
 
     backbone = open_backbone(USUAL, offline=True, watcher=watcher)
     usual = usual_preparation(backbone)
-    size: dict[str, Any] = {
-        "size": (usual.height, usual.width),
-        "channels": usual.channels,
-        "resize": usual.resize,
-    }
-    if among:
-        size |= {"classes": tuple(among), "labels": None}
-    recipe = recipe.model_copy(update=size)
+    recipe = recipe.model_copy(
+        update={
+            "size": (usual.height, usual.width),
+            "channels": usual.channels,
+            "resize": usual.resize,
+            "classes": tuple(among) or recipe.classes,
+            "labels": None if among else recipe.labels,
+        }
+    )
     _, dataset = read_corrected(recipe, watcher=watcher, for_training=False)
     of = np.arange(len(dataset.labels))
     if not among:

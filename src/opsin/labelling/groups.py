@@ -48,15 +48,19 @@ def groups_of(points: Floats, rows: Ints, number: int) -> list[Group]:
         return []
     some = np.random.default_rng(0).permutation(rows)[:_COMPARED]
     means = MiniBatchKMeans(min(number, len(some)), n_init=1, random_state=0)
-    same = _share_of_same(points[some], of_some := means.fit_predict(points[some]))
-    of = means.predict(points[rows])
+    # Of float32, scikit-learn makes float64 again and again.
+    of_some = means.fit_predict(points[some].astype(np.float64))
+    centres = np.asarray(means.cluster_centers_, np.float32)
+    nearness = points[rows] @ centres.T
+    of = np.argmax(nearness - (centres**2).sum(axis=1) / 2, axis=1)
+    same = _share_of_same(points[some], of_some)
     found = []
     for label in np.unique(of):
-        members = rows[of == label]
-        nearness = points[members] @ means.cluster_centers_[label].astype(np.float32)
+        inside = np.flatnonzero(of == label)
+        members = rows[inside[np.argsort(-nearness[inside, label])]]
         compared = same[of_some == label]
         unity = float(compared.mean()) if len(compared) else 0.0
-        found.append(Group(members[np.argsort(-nearness)], unity))
+        found.append(Group(members, unity))
     return sorted(found, key=lambda group: (-round(group.unity, 2), -len(group.rows)))
 
 

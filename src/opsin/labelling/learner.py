@@ -33,6 +33,8 @@ _ROUNDING: Final = 1e-5
 _NEIGHBOURS, _SPREAD, _STEPS = 8, 0.95, 30
 _CONNECTED, _SPREAD_CLASSES = 20_000, 100
 _BLOCK: Final = 1_024
+# Cells of directions that are searched for neighbours; directions each is compared with at least.
+_CELLS, _COMPARED = 100, 3_000
 
 
 class HeapLearner:
@@ -160,15 +162,27 @@ class FittedLearner:
 
 
 def nearest(points: Floats, count: int) -> tuple[Ints, Floats]:
-    """The nearest other directions of each, ``int64[N, count]``, and their cosines."""
+    """The nearest other directions of each, ``int64[N, count]``, and their cosines.
+
+    Of very many, each is compared with those in the cells about its own (as an inverted file does;
+    H. Jégou, M. Douze and C. Schmid, "Product quantization for nearest neighbor search", 2011).
+    """
     places = np.empty((len(points), count), np.int64)
     values = np.empty((len(points), count), np.float32)
-    for start in range(0, len(points), _BLOCK):
-        part = points[start : start + _BLOCK] @ points.T
-        part[np.arange(len(part)), np.arange(start, start + len(part))] = -np.inf
-        places[start : start + _BLOCK] = np.argpartition(-part, count - 1, axis=1)[:, :count]
-        own = places[start : start + _BLOCK]
-        values[start : start + _BLOCK] = np.take_along_axis(part, own, axis=1)
+    centres = points[:: max(1, len(points) // _CELLS)] if len(points) > _COMPARED else points[:1]
+    cell = (points @ centres.T).argmax(axis=1)
+    sizes = np.bincount(cell, minlength=len(centres))
+    for number, around in enumerate(np.argsort(-(centres @ centres.T), axis=1)):
+        enough = int(np.searchsorted(np.cumsum(sizes[around]), _COMPARED)) + 1
+        others = np.flatnonzero(np.isin(cell, around[:enough]))
+        compared, own = points[others], np.flatnonzero(cell == number)
+        for start in range(0, len(own), _BLOCK):
+            rows = own[start : start + _BLOCK]
+            part = points[rows] @ compared.T
+            part[np.arange(len(rows)), np.searchsorted(others, rows)] = -np.inf
+            found = np.argpartition(part, -count, axis=1)[:, -count:]
+            places[rows] = others[found]
+            values[rows] = np.take_along_axis(part, found, axis=1)
     return places, values
 
 
