@@ -48,22 +48,9 @@ def write_answers(folder: Path, *names: str) -> Path:
 
 
 def test_it_is_drawn_and_printed_as_json(heap: Path, tmp_path: Path) -> None:  # noqa: F811
-    words: list[str | Path] = [
-        "find",
-        heap,
-        "dots-3.png",
-        "--from",
-        NETWORK,
-        "--count",
-        "4",
-        "--json",
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", "opsin", *words, "--out", tmp_path / "like.png"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    words = [*["--count", "4", "--json", "--from"], NETWORK, "--out", str(tmp_path / "like.png")]
+    command = [sys.executable, "-m", "opsin", "find", str(heap), "dots-3.png", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     answer = json.loads(done.stdout)
     assert len(answer["found"]) == 4
     assert answer["images"] == 30

@@ -117,10 +117,9 @@ def change_classes(
     sheet = None
     if split is not None:
         class_, called = _known(split, classes), classes_now(recipe.labels or "", rows, own)
-        among = [name for name in own if called[nfc(name)] == class_]
-        if any(not row.class_ for row in rows) or not among:
-            among = []  # images may be of it whatever their class in the source
-        groups, sheet = _groups_of(recipe, class_, among, out, watcher)
+        among = tuple(name for name in own if called[nfc(name)] == class_)
+        whole = {"classes": among, "labels": None} if all(row.class_ for row in rows) else {}
+        groups, sheet = _groups_of(recipe.model_copy(update=whole), class_, out, watcher)
         if names and len(names) != len(groups):
             raise RecipeError(
                 f"{split} falls into {len(groups)} groups, and {len(names)} names are given",
@@ -210,16 +209,11 @@ def _known(name: str, classes: Sequence[str]) -> str:
 
 
 def _groups_of(
-    recipe: DataRecipe,
-    class_: str,
-    among: Sequence[str],
-    out: str | os.PathLike[str] | None,
-    watcher: Watcher,
+    recipe: DataRecipe, class_: str, out: str | os.PathLike[str] | None, watcher: Watcher
 ) -> tuple[tuple[tuple[str, ...], ...], Path | None]:
     """The names in each group inside a class, the largest first, and the sheet that shows them.
 
-    The class is that of all images of some classes of the source, ``among``; with none it is that
-    of those that the table says.
+    A recipe without corrections is one of images of this class alone.
     """
     try:
         from opsin.backbones.backbone import open_backbone  # noqa: PLC0415  few split a class
@@ -233,18 +227,15 @@ def _groups_of(
 
     backbone = open_backbone(USUAL, offline=True, watcher=watcher)
     usual = usual_preparation(backbone)
-    recipe = recipe.model_copy(
-        update={
-            "size": (usual.height, usual.width),
-            "channels": usual.channels,
-            "resize": usual.resize,
-            "classes": tuple(among) or recipe.classes,
-            "labels": None if among else recipe.labels,
-        }
-    )
+    size = {
+        "size": (usual.height, usual.width),
+        "channels": usual.channels,
+        "resize": usual.resize,
+    }
+    recipe = recipe.model_copy(update=size)
     _, dataset = read_corrected(recipe, watcher=watcher, for_training=False)
     of = np.arange(len(dataset.labels))
-    if not among:
+    if recipe.labels is not None:
         of = np.flatnonzero(dataset.labels == places_among([class_], dataset.classes))
     if len(of) <= PARTS:
         raise RecipeError(f"{class_} has {len(of)} images, which are too few to split")

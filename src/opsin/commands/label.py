@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import closing
 from pathlib import Path
 from typing import Final, Literal
 
@@ -126,19 +126,12 @@ def label(
         outside=outside,
         watcher=watcher,
     )
-    taken = undone = written = 0
-    if labels is not None:
-        taken = labelling.label(_read_labels(Path(labels)), how="file")
-    if undo:
-        undone = labelling.undo()
-    target = None if out is None else Path(out)
-    if target is not None:
-        by_class = write == "folders"
-        written = (
-            _to_folders(labelling, target, by, watcher)
-            if by_class
-            else _to_table(labelling, target)
-        )
+    taken = 0 if labels is None else labelling.label(_read_labels(Path(labels)), how="file")
+    undone, written = labelling.undo() if undo else 0, 0
+    if out is not None and write == "folders":
+        written = _to_folders(labelling, Path(out), by, watcher)
+    elif out is not None:
+        written = _to_table(labelling, Path(out))
     progress = labelling.progress()  # first: it tells how to choose questions
     return Labelled(
         next=tuple(labelling.next(next)) if next else (),
@@ -146,7 +139,7 @@ def label(
         taken=taken,
         undone=undone,
         unreadable=tuple(labelling.heap.unreadable),
-        out=target,
+        out=None if out is None else Path(out),
         written=written,
     )
 
@@ -184,26 +177,23 @@ def _to_table(labelling: Labelling, out: Path) -> int:
 
 def _to_folders(labelling: Labelling, out: Path, by: By, watcher: Watcher) -> int:
     """Copy or move photographs into folders, as `opsin predict --sort-into` does."""
-    labels, classes = list(labelling.labels().items()), labelling.file.classes
-    heap = labelling.heap
-    with ExitStack() as stack:
-        with storage_errors(out):
-            out.mkdir(parents=True)
-        begun: JsonObject = {"the labels": str(labelling.file.path)}
-        answers = AnswersFile(out / SORTED, out / RESULTS, begun, kinds=len(classes))
-        stack.enter_context(answers)
-        sorter = Sorter(out, by, classes, answers, watcher)
-        stack.callback(sorter.close)
+    heap, classes = labelling.heap, labelling.file.classes
+    labels = [
+        (ListedImage(name, heap.images[heap.row_named[name]]), answer)
+        for name, answer in labelling.labels().items()
+    ]
+    with storage_errors(out):
+        out.mkdir(parents=True)
+    begun: JsonObject = {"the labels": str(labelling.file.path)}
+    with (
+        AnswersFile(out / SORTED, out / RESULTS, begun, kinds=len(classes)) as answers,
+        closing(Sorter(out, by, classes, answers, watcher)) as sorter,
+    ):
         watcher.begin("Write", len(labels), "images")
         for start in range(0, len(labels), _BATCH):
             part = labels[start : start + _BATCH]
-            sorter.place(
-                [
-                    (ListedImage(name, heap.images[heap.row_named[name]]), answer)
-                    for name, answer in part
-                ],
-                [Answer(name, classes.index(answer), None) for name, answer in part],
-            )
+            said = [Answer(image.name, classes.index(answer), None) for image, answer in part]
+            sorter.place(part, said)
             watcher.advance(start + len(part))
         watcher.end()
         return sorter.placed

@@ -79,7 +79,10 @@ class LabelFile:
         """Names of the classes, in the order in which they came."""
         with self._errors():
             query = "SELECT name FROM classes ORDER BY position"
-            return [_text(name, self.path) for (name,) in self._db.execute(query)]
+            names = [name for (name,) in self._db.execute(query)]
+        if not all(isinstance(name, str) for name in names):
+            raise _damaged(self.path)
+        return names
 
     def add_class(self, name: str) -> str:
         """Add a class; return its name, as it is written if it is there in other letters."""
@@ -241,12 +244,6 @@ class LabelFile:
 
     def _errors(self) -> AbstractContextManager[None]:
         return database_errors(self.path, self.path, _damaged)
-
-
-def _text(value: object, path: Path) -> str:
-    if not isinstance(value, str):
-        raise _damaged(path)
-    return value
 
 
 def _damaged(path: Path, why: str = "") -> RecipeError:

@@ -35,9 +35,8 @@ from opsin.labelling.estimate import FEWEST
 from opsin.labelling.groups import PARTS, groups_of, usual_number
 from opsin.labelling.heap import read_heap
 from opsin.labelling.label_file import FOLDERS, Answer, LabelFile
-from opsin.labelling.labelling import NONE, UNCLEAR, USUAL, Labelling
+from opsin.labelling.labelling import ASIDE, USUAL, Labelling
 
-_ANSWERS: Final[dict[str, Answer]] = {NONE: "none", UNCLEAR: "unclear", "": "open"}
 # Groups of an answer; photographs that are like one, and on the map, at most.
 _GROUPS, _LIKE, _MAPPED = 24, 300, 1_500
 # Photographs that may be gone before what is known is read again.
@@ -151,7 +150,8 @@ class _LabelWorker(Watcher):
 
     def _label(self, labelling: Labelling, names: Sequence[str], answer: str, how: str) -> None:
         """Keep an answer; ``""`` takes one back that left the photograph in the tray."""
-        kind, heap = _ANSWERS.get(answer, "label"), labelling.heap
+        heap = labelling.heap
+        kind = ASIDE.get(answer, "label") if answer else "open"
         class_ = self._file.add_class(answer) if kind == "label" else None
         rows = {name: heap.row_named.get(self._key_of.get(name, "")) for name in names}
         put = {heap.digests[row].tobytes(): name for name, row in rows.items() if row is not None}

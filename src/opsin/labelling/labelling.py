@@ -37,6 +37,7 @@ _REMEMBERED: Final = 4
 USUAL: Final = "efficientnet-lite2"
 #: What is said of a photograph instead of a class.
 NONE, UNCLEAR = "none of the classes", "unclear"
+ASIDE: Final[dict[str, Answer]] = {NONE: "none", UNCLEAR: "unclear"}
 
 
 def usual_file(source: str | os.PathLike[str]) -> Path:
@@ -197,16 +198,15 @@ class Labelling:
         copies included.
         """
         rows = [self.row_called(name) for name in answers]
-        said = set(answers.values()) - {NONE, UNCLEAR}
         classes = {
             answer: self.file.add_class(answer)
             for answer in dict.fromkeys(answers.values())
-            if answer in said
+            if answer not in ASIDE
         }
-        put: list[tuple[bytes, str, Answer, str | None]] = []
-        for row, (name, answer) in zip(rows, answers.items(), strict=True):
-            kind: Answer = "label" if answer in said else "none" if answer == NONE else "unclear"
-            put.append((self._image(row), name, kind, classes.get(answer)))
+        put = [
+            (self._image(row), name, ASIDE.get(answer, "label"), classes.get(answer))
+            for row, (name, answer) in zip(rows, answers.items(), strict=True)
+        ]
         self.file.put(put, who=self.who, how=how)
         self._known = None
         return int(np.isin(self.heap.first, self.heap.first[rows]).sum())

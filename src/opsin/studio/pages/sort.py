@@ -95,7 +95,7 @@ class _Sort:
         ui.keyboard(self._key, ignore=["input", "select", "textarea"])
         studio.changed.subscribe(self._heard)
         leave = partial(studio.sorting.leave, self.id, self._window)
-        ui.context.client.on_disconnect(leave)
+        ui.context.client.on_delete(leave)  # a lost connection may come back
 
     async def start(self) -> None:
         # Space is a key here, and does not scroll.
@@ -209,11 +209,16 @@ class _Sort:
         albums = self._studio.albums
         at_once = not self.splits and self.waiting.issuperset(names)
         album = await albums.open(self.id, at_once=at_once)
-        if class_ not in album.classes:
-            await albums.add_class(self.id, class_)
-            album = await albums.open(self.id, at_once=at_once)
         place = {name: at for at, name in enumerate(album.contents.names)}
         return await albums.move(album, [place[name] for name in names if name in place], class_)
+
+    async def add_class(self, name: str) -> bool:
+        """Make a class if there is none of this name; return whether it is there now."""
+        with self._status.errors():
+            if name not in self.album.classes:
+                await self._studio.albums.add_class(self.id, name)
+                await self._look()
+        return name in self.album.classes
 
     async def undo(self) -> None:
         """Take back the last answer of this window."""
@@ -224,33 +229,15 @@ class _Sort:
                     self._status.say("There is nothing to undo.")
                     return
                 take_back, photos = self._done.pop()
-                await take_back()
+                try:
+                    await take_back()
+                except OpsinError as error:
+                    if not isinstance(error, SourceError):  # that was taken back elsewhere
+                        self._done.append((take_back, photos))
+                    raise
                 await self._look()
                 await self._view.back(photos)
         self._studio.changed.emit(f"set:{self.id}")
-
-    def class_buttons(
-        self, on_choose: Callable[[str], Any], guess: str = "", words: str = ""
-    ) -> None:
-        """A button for each class, that of the guess first, and a field for a new one."""
-        classes = self.album.classes
-        for name in filter(None, [guess, *(name for name in classes[:_BUTTONS] if name != guess)]):
-            kind: kit.Kind = "primary" if name == guess else "plain"
-            text = safe(name, 30) + (words if name == guess else "")
-            with _unfocused(kit.action(text, partial(on_choose, name), kind=kind)):
-                key = gallery.key_of_class(classes.index(name)) if name in classes else ""
-                ui.label(key.upper()).classes("key").props('aria-hidden="true"')
-        if len(classes) > _BUTTONS:
-            gallery.class_select(classes, on_choose, "Another class")
-        field = ui.input(placeholder="New class").props("maxlength=120 dense").classes("new-class")
-        field.props["aria-label"] = "New class"
-
-        async def add(event: events.GenericEventArguments) -> None:
-            if name := str(event.args or "").strip():
-                field.set_value("")
-                await kit.finished(on_choose(name))
-
-        field.on("keydown.enter", add, js_handler="(event) => emit(event.target.value)")
 
     async def _key(self, event: events.KeyEventArguments) -> None:
         held = event.modifiers.ctrl or event.modifiers.meta or event.modifiers.alt
@@ -271,13 +258,52 @@ def _unfocused(button: ui.button) -> ui.button:
     return button.on("mousedown", js_handler="(event) => event.preventDefault()")
 
 
+class _ClassButtons:
+    """A button for each class, that of the guess first, and a field for a new one."""
+
+    def __init__(self, page: _Sort, on_choose: Callable[[str], Any]) -> None:
+        self._page, self._on_choose, self.guess = page, on_choose, ""
+        self._shown: object = None
+        with ui.element("div").classes("line"):
+            self._buttons = ui.element("div").style("display: contents")
+            # What is typed stays, whatever changes meanwhile.
+            field = ui.input(placeholder="New class").props("maxlength=120 dense")
+        field.classes("new-class").props["aria-label"] = "New class"
+
+        async def add(event: events.GenericEventArguments) -> None:
+            name = str(event.args or "").strip()
+            if name and await page.add_class(name):
+                field.set_value("")
+                await kit.finished(on_choose(name))
+
+        field.on("keydown.enter", add, js_handler="(event) => emit(event.target.value)")
+
+    def show(self, guess: str = "", words: str = "") -> None:
+        """Show the classes there are, and the guess, with words, if it is one of them."""
+        classes = self._page.album.classes
+        self.guess = guess if guess in classes else ""
+        if self._shown == (shown := (self.guess, words, classes)):
+            return
+        self._shown = shown
+        self._buttons.clear()
+        with self._buttons:
+            others = [name for name in classes[:_BUTTONS] if name != self.guess]
+            for name in filter(None, [self.guess, *others]):
+                kind: kit.Kind = "primary" if name == self.guess else "plain"
+                text = safe(name, 30) + (words if name == self.guess else "")
+                with _unfocused(kit.action(text, partial(self._on_choose, name), kind=kind)):
+                    key = gallery.key_of_class(classes.index(name))
+                    ui.label(key.upper()).classes("key").props('aria-hidden="true"')
+            if len(classes) > _BUTTONS:
+                gallery.class_select(classes, self._on_choose, "Another class")
+
+
 class _Card:
     """A group of like photographs, to be named together."""
 
     def __init__(self, view: _Groups, photos: Sequence[Photo], guess: str) -> None:
-        self._view, self._page, self.photos, self._guess = view, view.page, [*photos], guess
+        self._view, self._page, self.photos = view, view.page, [*photos]
         self._shown = _THUMBNAILS
-        self._buttons_of: object = None  # the guess and the classes that have buttons
         with ui.element("div").classes("card stack") as self.element:
             self.element.props("tabindex=-1 role=group")
             with ui.element("h2"):
@@ -293,8 +319,9 @@ class _Card:
                 side=88,
             )
             self._more = kit.action("", self._show_all, kind="quiet").props("dense")
-            self._buttons = ui.element("div").classes("line")
+            self.buttons = _ClassButtons(self._page, self.name)
         self.element.on("focusin", lambda: view.activate(self))
+        self.buttons.show(guess)
         self.show()
 
     def show(self) -> None:
@@ -305,15 +332,7 @@ class _Card:
         more = len(self.photos) - self._shown
         self._more.set_text(f"and {count(more)} more")
         self._more.set_visibility(more > 0)
-        self.show_classes(self._guess)
-
-    def show_classes(self, guess: str) -> None:
-        wanted = guess, self._page.album.classes
-        if wanted != self._buttons_of:  # what is typed meanwhile stays
-            self._guess, self._buttons_of = guess, wanted
-            self._buttons.clear()
-            with self._buttons:
-                self._page.class_buttons(self.name, guess)
+        self.buttons.show(self.buttons.guess)
 
     async def name(self, class_: str) -> None:
         self._view.remove(self)
@@ -370,7 +389,7 @@ class _Groups:
         for group in answer["groups"]:
             card = next((card_of[one[0]] for one in group["photos"] if one[0] in card_of), None)
             if card is not None:
-                card.show_classes(group["guess"])
+                card.buttons.show(group["guess"])
             elif len(self._cards) < _CARDS:
                 self._add(group["photos"], group["guess"])
         more = answer["all"] - len(self._cards)
@@ -447,10 +466,10 @@ class _Questions:
         with ui.element("div").classes("try") as self._place:
             self._image = ui.element("img").classes("photo")
             self._next = [ui.element("img").classes("ahead").props('alt=""') for _ in range(2)]
-            with ui.element("div").classes("stack"):
+            with ui.element("div").classes("stack answers"):
                 self._why = kit.note("")
-                self._buttons = ui.element("div").classes("line answers")
-                with ui.element("div").classes("line answers"):
+                self._buttons = _ClassButtons(page, self._answer)
+                with ui.element("div").classes("line"):
                     for key, text, _ in self._KEYS:
                         words = f"{text} ({key.upper() if key.strip() else 'Space'})"
                         _unfocused(kit.action(words, partial(self.key, key), kind="quiet"))
@@ -499,7 +518,7 @@ class _Questions:
             self._show()
         elif key == "f":
             self.page.go("like", one.names[0])
-        elif answer := class_ or (one.guess if key == "Enter" else aside.get(key)):
+        elif answer := class_ or (self._buttons.guess if key == "Enter" else aside.get(key)):
             await self._answer(answer)
         elif key == " ":
             self._skipped.add(one.names[0])
@@ -532,9 +551,7 @@ class _Questions:
             self._image.props["alt"] = title
             self._why.set_text(f"{title}: {_WHY[one.why]}")
             share = f", {100 * one.probability:.0f}%" if one.probability else ""
-            self._buttons.clear()
-            with self._buttons:
-                self.page.class_buttons(self._answer, one.guess, f"{share} (Enter)")
+            self._buttons.show(one.guess, f"{share} (Enter)")
 
 
 class _Grid:
@@ -544,12 +561,21 @@ class _Grid:
         if kind not in _GRIDS:
             raise NotThere("There is no such view", "Go back to the photographs.")
         self._page, self._kind, self._of = page, kind, of
-        self._photos, self._words = list[Photo](), dict[str, str]()
+        self._photos, self._words, self._found = list[Photo](), dict[str, str](), False
         title, words = _GRIDS[kind]
         kit.heading(f"{title} {safe(of, 40)}" if kind == "thought" else title)
         kit.note(words)
         self._place = ui.element("div")
-        self._bar = ui.element("div").classes("line answers")
+        self._none = kit.note("")
+        with ui.element("div").classes("line answers") as self._bar:
+            self._count = ui.label().props('role="status"')
+            kit.action("Choose all", self._choose_all)
+            with ui.element("div").style("display: contents") as self._answers:
+                self._buttons = _ClassButtons(page, self._give)
+                for answer in ASIDE if kind not in ("aside", "doubts") else ():
+                    kit.action(answer.capitalize(), partial(self._give, answer), kind="quiet")
+            self._like = kit.action("Find like this", self._find_like, kind="quiet")
+        self._bar.set_visibility(False)
         self._gallery = gallery.ImageGallery(
             "Photographs to name",
             (),
@@ -567,7 +593,7 @@ class _Grid:
         about = {"thought": {"class_": of}, "like": {"name": name}}.get(self._kind, {})
         found = await page.ask(self._kind, **about)
         self._words = {one["names"][0]: one["words"] for one in found}
-        photos = [one["names"] for one in found]
+        photos, self._found = [one["names"] for one in found], True
         if self._kind != "map":
             self._put(photos)
             return
@@ -576,7 +602,8 @@ class _Grid:
             map_chart(points, lambda chosen: self._surround([photos[at] for at in chosen]))
 
     async def refresh(self) -> None:
-        self._put(self._photos)
+        if self._found:
+            self._put(self._photos)
 
     async def back(self, photos: Sequence[Photo]) -> None:
         self._put([*photos, *(photo for photo in self._photos if photo not in photos)])
@@ -592,20 +619,16 @@ class _Grid:
 
     def _show_bar(self) -> None:
         chosen = len(self._gallery.chosen)
-        self._bar.clear()
-        with self._bar:
-            if not self._photos:
-                kit.note("Nothing is here now." if self._kind != "map" else "")
-                return
-            ui.label(f"{counted(chosen, 'photograph')} chosen").props('role="status"')
-            kit.action("Choose all", self._choose_all)
-            if chosen:
-                self._page.class_buttons(self._give, self._of if self._kind == "thought" else "")
-                for answer in ASIDE if self._kind not in ("aside", "doubts") else ():
-                    kit.action(answer.capitalize(), partial(self._give, answer), kind="quiet")
-            if chosen == 1:
-                like = partial(self._page.go, "like", self._photos[self._gallery.chosen[0]][0])
-                kit.action("Find like this", like, kind="quiet")
+        nothing = not self._photos and self._kind != "map"
+        self._none.set_text("Nothing is here now." if nothing else "")
+        self._bar.set_visibility(bool(self._photos))
+        self._count.set_text(f"{counted(chosen, 'photograph')} chosen")
+        self._answers.set_visibility(chosen > 0)
+        self._like.set_visibility(chosen == 1)
+        self._buttons.show(self._of if self._kind == "thought" else "")
+
+    def _find_like(self) -> None:
+        self._page.go("like", self._photos[self._gallery.chosen[0]][0])
 
     def _surround(self, photos: Sequence[Photo]) -> None:
         self._put(photos)
