@@ -41,7 +41,7 @@ def test_images_of_a_set_are_those_that_training_sees(shapes: Path) -> None:
         assert here.name(row) == data.names[row]
         assert here.classes[here.label(row)] == data.classes[data.labels[row]]
         assert here.digest(row) == data.digests[row].tobytes().hex()[:32]
-    with pytest.raises(NotThere, match="no image 24 of 24"):
+    with pytest.raises(NotThere, match="no photograph 24 of 24"):
         here.png(24)
     with pytest.raises(NotThere):
         here.png(-1)

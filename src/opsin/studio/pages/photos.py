@@ -106,7 +106,6 @@ class _Column:
         return len(shown)
 
     def image(self, at: int, *, large: bool = False) -> GalleryImage:
-        """A photograph by its place in the column."""
         album, photo = self._page.album, self.photos[at]
         title, source = album.name(photo).rpartition("/")[2], album.address(photo, large=large)
         said = self._page.aside.get(album.name(photo), "") if self.label == UNSORTED else ""
@@ -136,7 +135,8 @@ class _Photos:
         with ui.element("div").classes("line"):
             self._summary = kit.note("Looking at the photographs …")
             if allows("labeller"):
-                kit.action("Undo", self._undo, kind="quiet", icon="undo")
+                with kit.action("Undo", self._undo, kind="quiet", icon="undo") as self._undoes:
+                    self._last = ui.tooltip()
             self._forget = kit.action(
                 "", lambda: self._do(studio.albums.forget_gone(self._id)), needs="labeller"
             )
@@ -204,6 +204,10 @@ class _Photos:
         if self._place.is_deleted:
             return
         self.album = album
+        if allows("labeller"):
+            last = await IMAGES.run(self._studio.albums.last_change, self._id)
+            self._undoes.set_enabled(bool(last))
+            self._last.set_text(safe(last) or "Nothing was changed yet")
         self._frame.retitle(album.dataset.title)
         self._search.set_visibility(True)
         self._show_columns()
@@ -275,6 +279,7 @@ class _Photos:
             number = column.refresh(self._searched)
             card.set_visibility(bool(number) or may_add)
             title.set_text(f"{name} {count(number)}")
+            hint.set_visibility(bool(number))
             if sort is not None:
                 sort.set_visibility(bool(number))
                 kinds = ("primary", "plain") if number >= _SEVERAL else ("plain", "primary")
@@ -296,14 +301,13 @@ class _Photos:
                 )
             with ui.element("h2"):
                 title = ui.label()
-            kit.note(words)
+            hint = kit.note(words)
             if may_add:
                 sort = kit.link_button("Sort them", address(self._id, "sort"), icon="auto_awesome")
             column = _Column(self, "", label)
         return show, card
 
     def _class_column(self, class_: str) -> tuple[Callable[[], None], ui.element]:
-        """A class: its name, number, photographs, and places for more."""
 
         def show() -> None:
             many, classes = column.refresh(self._searched), self.album.classes
@@ -399,7 +403,6 @@ class _Photos:
                 kit.link_button("Find like this", like, kind="quiet").props("dense")
 
     def open(self, column: _Column, at: int) -> None:
-        """Show a photograph large, with keys for its class."""
         may = allows("labeller")
         self._large.clear()
         with self._large:
