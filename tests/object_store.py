@@ -4,8 +4,6 @@ Behind is moto's server; before it a proxy of ours, which makes the trouble, and
 Google's store into S3's words.
 """
 
-from __future__ import annotations
-
 import http.client
 import subprocess
 import sys
@@ -213,8 +211,11 @@ class _Handler(BaseHTTPRequestHandler):
 def running() -> Iterator[int]:
     with subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", _SERVE],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    ) as process:  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
         assert process.stdout is not None
         try:
             yield int(process.stdout.readline())

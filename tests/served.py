@@ -1,7 +1,5 @@
 """`opsin serve` as a process of its own, and a client that asks much at once."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import io
@@ -26,8 +24,6 @@ START = (sys.executable, "-W", "error", "-m", "opsin", "serve")
 
 
 class Server:
-    """A server that runs."""
-
     def __init__(self, process: subprocess.Popen[bytes], url: str, errors: IO[bytes]) -> None:
         self.process, self.url, self._errors = process, url, errors
         self.port = int(url.rpartition(":")[2])
@@ -78,8 +74,12 @@ def serving(*words: str | Path, folder: Path) -> Iterator[Server]:
     command = [*START, *map(str, words), "--port", "0", "--json"]
     with (folder / "stderr").open("w+b") as errors:
         process = subprocess.Popen(
-            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors,
-        )  # fmt: skip
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+        )
         assert process.stdout is not None
         try:
             line = process.stdout.readline()

@@ -1,7 +1,5 @@
 """`opsin studio` as a process of its own, and the browser that looks at it."""
 
-from __future__ import annotations
-
 import contextlib
 import http.client
 import json
@@ -46,14 +44,23 @@ class StudioProcess:
 
     def start(self, port: int = 0) -> None:
         command = [
-            *START, "--runs", str(self.runs), "--home", str(self.home), "--port", str(port),
+            *START,
+            "--runs",
+            str(self.runs),
+            "--home",
+            str(self.home),
+            "--port",
+            str(port),
             *self._words,
-        ]  # fmt: skip
+        ]
         with (self.folder / "stderr").open("ab") as errors:
             self.process = subprocess.Popen(
-                command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                command,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
                 stderr=errors,
-            )  # fmt: skip
+            )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, self.said()
@@ -121,9 +128,11 @@ def studio(
 def until(browser: webdriver.Chrome, holds: Callable[[], object], seconds: float = 30) -> None:
     """Wait until something holds, which may look at elements that are just being replaced."""
     passing = (
-        StaleElementReferenceException, NoSuchElementException, ElementNotInteractableException,
+        StaleElementReferenceException,
+        NoSuchElementException,
+        ElementNotInteractableException,
         ElementClickInterceptedException,
-    )  # fmt: skip
+    )
     try:
         WebDriverWait(browser, seconds, ignored_exceptions=passing).until(lambda _: holds())
     except TimeoutException as error:
@@ -164,7 +173,6 @@ def _clicked(browser: webdriver.Chrome, element: WebElement) -> bool:
 
 
 def send(browser: webdriver.Chrome, *files: Path, to: str = "input[type=file]") -> None:
-    """Choose files as a visitor does."""
     until(browser, lambda: one(browser, to))
     one(browser, to).send_keys("\n".join(map(str, files)))
 
@@ -194,7 +202,6 @@ def choose(browser: webdriver.Chrome, label: str, option: str) -> None:
 
 
 def _value(browser: webdriver.Chrome, label: str) -> str:
-    """What a field for a choice shows."""
     inner = one(browser, field(label))
     box = inner.find_element(By.XPATH, "ancestor::*[contains(@class, 'q-field')][last()]")
     return f"{box.text} {inner.get_attribute('value')}"
@@ -205,7 +212,6 @@ def shown(browser: webdriver.Chrome) -> str:
 
 
 def complaints(browser: webdriver.Chrome) -> list[str]:
-    """Return errors of the console since it was last asked for."""
     return [each["message"] for each in console(browser, "browser") if each["level"] == "SEVERE"]
 
 

@@ -1,7 +1,5 @@
 """Corrections: applied whole or not at all, to the images they mean, and to no source."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 from pathlib import Path
@@ -24,8 +22,10 @@ from tests.conftest import Notes
 def rows_of(data: opsin.Dataset) -> list[Correction]:
     """Return a row for every image, with its present label."""
     digests = [digest.tobytes().hex() for digest in short_digest(data.digests)]
-    return [Correction(digest, name, label_of(data, name))
-            for digest, name in zip(digests, data.names, strict=True)]  # fmt: skip
+    return [
+        Correction(digest, name, label_of(data, name))
+        for digest, name in zip(digests, data.names, strict=True)
+    ]
 
 
 def table(folder: Path, text: str, name: str = "labels.csv") -> Path:
@@ -55,8 +55,12 @@ def test_a_file_as_it_is_written_changes_nothing(shapes: Path, tmp_path: Path) -
         assert np.array_equal(again.split.rows(part), data.split.rows(part))
     assert again.corrected is not None
     assert again.corrected.counts.model_dump(mode="json", exclude_unset=True) == {
-        "file": str(path), "rows": 24, "relabelled": 0, "left_out": 0, "by_name": 0,
-    }  # fmt: skip
+        "file": str(path),
+        "rows": 24,
+        "relabelled": 0,
+        "left_out": 0,
+        "by_name": 0,
+    }
     assert data.corrected is None
 
 
@@ -66,10 +70,12 @@ def test_labels_are_corrected_and_images_left_out(shapes: Path, tmp_path: Path) 
     path = write_corrections(
         tmp_path / "labels.csv",
         [
-            rows["disc/3.png"]._replace(label="square"), rows["disc/5.png"]._replace(label="-"),
-            rows["square/1.png"]._replace(label=""), rows["square/2.png"],
+            rows["disc/3.png"]._replace(label="square"),
+            rows["disc/5.png"]._replace(label="-"),
+            rows["square/1.png"]._replace(label=""),
+            rows["square/2.png"],
         ],
-    )  # fmt: skip
+    )
     found = opsin.load(shapes, labels=path)
     assert label_of(found, "disc/3.png") == "square"
     assert set(data.names) - set(found.names) == {"disc/5.png", "square/1.png"}
@@ -92,10 +98,16 @@ def test_labels_are_corrected_and_images_left_out(shapes: Path, tmp_path: Path) 
     assert opsin.load(shapes).fingerprint == data.fingerprint
 
 
-def test_an_image_is_known_again_under_another_name(shapes: Path, tmp_path: Path) -> None:
+def test_an_image_is_known_at_another_size_or_name(shapes: Path, tmp_path: Path) -> None:
     data = opsin.load(shapes)
     row = next(row for row in rows_of(data) if row.name == "disc/3.png")
     path = write_corrections(tmp_path / "labels.csv", [row._replace(label="square")])
+    notes = Notes()
+    found = opsin.load(shapes, labels=path, size=16, watcher=notes)
+    assert label_of(found, "disc/3.png") == "square"
+    assert found.corrected is not None
+    assert found.corrected.counts.by_name == 1
+    assert any("known by their names" in note for note in notes.notes)
     (shapes / "disc" / "3.png").rename(shapes / "disc" / "zebra.png")
     assert label_of(opsin.load(shapes, labels=path), "disc/zebra.png") == "square"
     # Another image of the old name is not meant, and that there is none such is said.
@@ -106,18 +118,6 @@ def test_an_image_is_known_again_under_another_name(shapes: Path, tmp_path: Path
     path = write_corrections(path, both)
     with pytest.raises(SourceError, match=r"1 of the 2 images.*line 2 \(disc/3.png\)"):
         opsin.load(shapes, labels=path)
-
-
-def test_at_another_size_names_decide_and_a_note_says_so(shapes: Path, tmp_path: Path) -> None:
-    data = opsin.load(shapes)
-    row = next(row for row in rows_of(data) if row.name == "disc/3.png")
-    path = write_corrections(tmp_path / "labels.csv", [row._replace(label="square")])
-    notes = Notes()
-    found = opsin.load(shapes, labels=path, size=16, watcher=notes)
-    assert label_of(found, "disc/3.png") == "square"
-    assert found.corrected is not None
-    assert found.corrected.counts.by_name == 1
-    assert any("known by their names" in note for note in notes.notes)
 
 
 def test_copies_are_told_by_name_and_else_all_meant(shapes: Path, tmp_path: Path) -> None:
@@ -178,8 +178,9 @@ def test_what_is_written_is_read(
 def test_a_run_keeps_its_corrections(shapes: Path, tmp_path: Path) -> None:
     path = table(tmp_path, "name,label\ndisc/3.png,square\ndisc/5.png,-\n")
     notes = Notes()
-    run = opsin.train(shapes, labels=path, model="mlp", epochs=1, runs=tmp_path / "runs",
-                      watcher=notes)  # fmt: skip
+    run = opsin.train(
+        shapes, labels=path, model="mlp", epochs=1, runs=tmp_path / "runs", watcher=notes
+    )
     assert notes.facts["Labels"] == f"{path}: 1 relabelled, 1 left out"
     about = run.directory.read(DatasetRecord)
     assert about.corrections is not None

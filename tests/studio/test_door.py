@@ -1,7 +1,5 @@
 """The studio's door: who gets in and stays in; pages run no script from a name."""
 
-from __future__ import annotations
-
 import asyncio
 import functools
 import os
@@ -14,8 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-pytest.importorskip("nicegui")
 
 from opsin.core.platform import is_our_connection
 from opsin.studio import door as door_module
@@ -147,9 +143,13 @@ def test_a_guests_windows_close_when_their_access_ends(tmp_path: Path) -> None:
         messages: asyncio.Queue[Message] = asyncio.Queue()
         messages.put_nowait({"type": "websocket.connect"})
         scope = {
-            "type": "websocket", "scheme": "ws", "path": "/", "query_string": b"",
-            "headers": [HOST, cookie], "server": ("127.0.0.1", 8000),
-        }  # fmt: skip
+            "type": "websocket",
+            "scheme": "ws",
+            "path": "/",
+            "query_string": b"",
+            "headers": [HOST, cookie],
+            "server": ("127.0.0.1", 8000),
+        }
 
         async def send(message: Message) -> None:
             sent.append(message["type"])

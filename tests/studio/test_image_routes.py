@@ -1,7 +1,5 @@
 """Routes of images: the right bytes for ids that are known, one shape of error for all else."""
 
-from __future__ import annotations
-
 import asyncio
 import io
 from pathlib import Path
@@ -10,13 +8,9 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
-
-pytest.importorskip("nicegui")
-
-import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from PIL import Image
 
 import opsin
 from opsin.studio.context import Studio
@@ -28,8 +22,6 @@ from tests.studio.made_jobs import fetch
 
 
 class Routes:
-    """An application with these routes alone."""
-
     def __init__(self, studio: Studio) -> None:
         self.runs, self.sets, self.albums = studio.runs, studio.sets, studio.albums
         self.api = new_api()
@@ -122,16 +114,21 @@ def test_covers_are_of_the_first_folders_or_of_three_classes(
 ) -> None:
     def pictures(project: str) -> list[Any]:
         replies = [Routes(studio).get(f"/covers/{project}/{number}") for number in range(4)]
-        return [np.asarray(Image.open(io.BytesIO(reply.content))) for reply in replies
-                if reply.content]  # fmt: skip
+        return [
+            np.asarray(Image.open(io.BytesIO(reply.content))) for reply in replies if reply.content
+        ]
 
     made = studio.sets.new_empty(["a", "b"])
     root = studio.sets.images_path(made.id)
     assert pictures(made.id) == []
     tray = root.parent / ".not-sorted"
     tray.mkdir()
-    shades = {tray / "1.png": 9, root / "b" / "1.png": 50, root / "b" / "2.png": 70,
-              root / "a" / "1.png": 90}  # fmt: skip
+    shades = {
+        tray / "1.png": 9,
+        root / "b" / "1.png": 50,
+        root / "b" / "2.png": 70,
+        root / "a" / "1.png": 90,
+    }
     for place, shade in shades.items():
         Image.new("RGB", (8, 8), (shade, 0, 0)).save(place)
     (root / "a" / "link.png").symlink_to(tray / "1.png")

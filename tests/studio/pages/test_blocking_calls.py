@@ -1,15 +1,9 @@
 """No page keeps the event loop, which all windows share, waiting for the disk."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
-
-pytest.importorskip("nicegui")
 
 from opsin.data.dataset import Dataset
 from opsin.studio.datasets.catalogue import Library
@@ -31,8 +25,12 @@ def test_no_page_reads_the_disk_on_the_event_loop(
     folders = [tmp_path / "runs", tmp_path / "home"]
     done = subprocess.run(
         [sys.executable, script, *folders, *pages.values(), *further],
-        env=os.environ | {"PYTHONPATH": str(script.parents[3])}, cwd=tmp_path, text=True,
-        capture_output=True, timeout=500, check=False,
-    )  # fmt: skip
+        env=os.environ | {"PYTHONPATH": str(script.parents[3])},
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        timeout=500,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == ""

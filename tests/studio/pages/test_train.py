@@ -1,31 +1,23 @@
 """The page Train: what it asks for, and what it says when that is not possible."""
 
-from __future__ import annotations
-
 import asyncio
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-
-pytest.importorskip("nicegui")
-
 
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import StorageError
 from opsin.data.corrections import write_corrections
 from opsin.data.dataset import Dataset
+from opsin.studio.context import Studio
 from opsin.studio.pages.train import _TrainPage, asked_here
 from opsin.studio.ui.training_cards import cause_in_words
 from opsin.studio.ui.training_settings import time_in_words
 from tests.conftest import write_shapes
 from tests.made_runs import answers_right, write_run
-
-if TYPE_CHECKING:
-    from opsin.studio.context import Studio
 
 
 @pytest.fixture
@@ -64,8 +56,10 @@ def test_a_training_keeps_its_number_when_another_is_tried_again_or_removed(
     for _ in range(3):
         page._add()
     jobs = studio.jobs.jobs()
-    runs = [write_run(studio.runs.root, f"run {at}", digits, answers_right(digits, 1.0))
-            for at in range(3)]  # fmt: skip
+    runs = [
+        write_run(studio.runs.root, f"run {at}", digits, answers_right(digits, 1.0))
+        for at in range(3)
+    ]
     for job, run in zip(jobs, runs, strict=True):
         studio.jobs._look(job.model_copy(update={"run": run.name}))
     studio.runs.scan()
@@ -136,15 +130,19 @@ def test_levels_are_options_and_say_their_time(studio: Studio, project: str) -> 
     assert settings.level.title == "Good"
     assert settings.level.words.startswith("about ")
     assert [time_in_words(t) for t in (21, 88, 900, 7_200)] == [
-        "about 20 seconds", "about 90 seconds", "about 15 minutes", "about 2.0 hours",
-    ]  # fmt: skip
+        "about 20 seconds",
+        "about 90 seconds",
+        "about 15 minutes",
+        "about 2.0 hours",
+    ]
     # What Opsin would choose is shown; another choice takes along what belonged to the older one.
     planned = {"sources": ["x"], "model": "backbone", "fine_tune": False, "size": [260, 260]}
     settings._automatic = {"model": "backbone", "fine_tune": "no"}
     settings.show_automatic(planned | {"fold": None})
     assert (settings._known("model"), settings._placeholder("size")) == (
-        "backbone", "Automatic: 260x260",
-    )  # fmt: skip
+        "backbone",
+        "Automatic: 260x260",
+    )
     settings._values = dict(settings._levels["Quick"].options)
     assert "--from=efficientnet-lite0" in page._argv()
     settings._values = dict(settings._levels["As good as it gets"].options)
