@@ -23,12 +23,13 @@ from PIL import Image
 import opsin
 from opsin.core.artifacts.records import Epoch
 from opsin.core.events import Watcher
-from opsin.core.metadata import Layer, Metadata
+from opsin.core.metadata import Metadata
 from opsin.data.dataset import Dataset
 from opsin.runtime import providers
 from tests import object_store
 from tests.backbones.small_networks import network
 from tests.hub_server import TOKEN, HubServer, serving
+from tests.made_classifier import made_layer
 from tests.made_runs import answers_right, write_run
 from tests.object_store import ObjectStore
 from tests.warm import UNDRAWN, Warm
@@ -50,9 +51,12 @@ class Notes(Watcher):
     """Keeps what it is told, and can ask for a stop at a batch."""
 
     def __init__(
-        self, *, interrupt_at: int | None = None, by: signal.Signals = signal.SIGINT,
+        self,
+        *,
+        interrupt_at: int | None = None,
+        by: signal.Signals = signal.SIGINT,
         training: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.epochs: list[Epoch] = []
         self.notes: list[str] = []
         self.facts: dict[str, str] = {}
@@ -205,10 +209,7 @@ def nearest_mean(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> P
         model="mlp",
         classes=digits.classes,
         preparation=digits.preparation,
-        layers=tuple(
-            Layer(name=n, kind=n, shape=s, parameters=0, trainable=0, multiply_adds=0)
-            for n, s in kinds.items()
-        ),
+        layers=tuple(made_layer(name, name, shape) for name, shape in kinds.items()),
         source="digits",
         fingerprint=digits.fingerprint,
     )
@@ -251,8 +252,16 @@ def cold_cli(tmp_path: Path) -> Cli:
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
         command = [sys.executable, "-W", "error", "-m", "opsin", *map(str, words)]
-        return subprocess.run(command, check=False, timeout=240, cwd=tmp_path, text=True,
-                              capture_output=True, preexec_fn=limit, **options)  # fmt: skip
+        return subprocess.run(
+            command,
+            check=False,
+            timeout=240,
+            cwd=tmp_path,
+            text=True,
+            capture_output=True,
+            preexec_fn=limit,
+            **options,
+        )
 
     return call
 
@@ -272,8 +281,13 @@ sys.meta_path.insert(0, Refuse())
 from opsin.cli import main
 sys.exit(main())
 """
-    return subprocess.run([sys.executable, "-W", "error", "-c", code, *map(str, words)], text=True,
-                          check=False, capture_output=True, cwd=cwd)  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *map(str, words)],
+        text=True,
+        check=False,
+        capture_output=True,
+        cwd=cwd,
+    )
 
 
 @pytest.fixture
@@ -333,11 +347,14 @@ def store(
         monkeypatch.delenv(name)
     with object_store.troubled(store_port) as store:
         for name, text in {
-            "AWS_ACCESS_KEY_ID": object_store.KEY_ID, "AWS_SECRET_ACCESS_KEY": object_store.SECRET,
-            "AWS_SESSION_TOKEN": object_store.SESSION, "AWS_ENDPOINT_URL": store.address,
-            "GOOGLE_BEARER_TOKEN": object_store.SESSION, "GOOGLE_BASE_URL": store.address,
+            "AWS_ACCESS_KEY_ID": object_store.KEY_ID,
+            "AWS_SECRET_ACCESS_KEY": object_store.SECRET,
+            "AWS_SESSION_TOKEN": object_store.SESSION,
+            "AWS_ENDPOINT_URL": store.address,
+            "GOOGLE_BEARER_TOKEN": object_store.SESSION,
+            "GOOGLE_BASE_URL": store.address,
             "NO_PROXY": "127.0.0.1",
-        }.items():  # fmt: skip
+        }.items():
             monkeypatch.setenv(name, text)
         store.client.create_bucket(Bucket=object_store.BUCKET)
         yield store

@@ -24,16 +24,17 @@ LAST = (
 )
 
 
+def made_layer(name: str, kind: str = "", shape: tuple[int, ...] = (1,)) -> Layer:
+    return Layer(name=name, kind=kind, shape=shape, parameters=0, trainable=0, multiply_adds=0)
+
+
 def metadata(*, classes: int = 3, side: int = 8, layers: Sequence[str] = ()) -> Metadata:
     return Metadata(
         opsin="0.1.0",
         model="mlp",
         classes=tuple(f"class {number}" for number in range(classes)),
         preparation=Preparation(height=side, width=side, channels=1, resize="fit"),
-        layers=tuple(
-            Layer(name=n, kind=n, shape=(1,), parameters=0, trainable=0, multiply_adds=0)
-            for n in layers
-        ),
+        layers=tuple(made_layer(name, name) for name in layers),
         source="made",
         fingerprint="made",
     )
@@ -61,10 +62,12 @@ def classifier(
         for name, (kind, shape) in (usual | (kinds or {})).items()
     ]
     graph = helper.make_graph(
-        [*SOUND, *(last or LAST)], "made",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, list(images))], outputs,
+        [*SOUND, *(last or LAST)],
+        "made",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, list(images))],
+        outputs,
         [numpy_helper.from_array(v, k) for k, v in (own | (weights or {})).items()],
-    )  # fmt: skip
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
     helper.set_model_props(model, (about or metadata()).to_props())
     changed(model)
@@ -84,6 +87,9 @@ def unsound_for_sevens() -> bytes:
         node("Reshape", ["root", "column"], ["root column"]),
         node("Add", ["shares", "root column"], ["probabilities"]),
         LAST[1],
-        weights={"axes": np.array([1, 2, 3], np.int64), "seven": np.array(7, np.float32),
-                 "column": np.array([-1, 1], np.int64)},
-    )  # fmt: skip
+        weights={
+            "axes": np.array([1, 2, 3], np.int64),
+            "seven": np.array(7, np.float32),
+            "column": np.array([-1, 1], np.int64),
+        },
+    )

@@ -28,7 +28,7 @@ from tests.studio_browser import (
     studio,
     until,
     wait_for,
-)  # fmt: skip
+)
 
 pytestmark = needs_chromium
 
@@ -70,9 +70,11 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def slow_down(browser: webdriver.Chrome, bytes_a_second: int) -> None:
     limits = {
-        "offline": False, "latency": 0, "downloadThroughput": -1,
+        "offline": False,
+        "latency": 0,
+        "downloadThroughput": -1,
         "uploadThroughput": bytes_a_second,
-    }  # fmt: skip
+    }
     browser.execute_cdp_cmd("Network.enable", {})
     browser.execute_cdp_cmd("Network.emulateNetworkConditions", limits)
 
@@ -150,6 +152,9 @@ def test_projects_are_made_renamed_removed_and_restored(
     browser.get(running.address)
     press(browser, "Use the camera")
     until(browser, lambda: "/photos?camera=1" in browser.current_url)
+    until(browser, lambda: "0 photographs in 2 classes." in shown(browser))
+    undo = one(browser, ".page .line button.quiet")
+    assert (undo.text.endswith("Undo"), undo.is_enabled()) == (True, False)
     made = browser.current_url.partition("/photos")[0]
     browser.get(running.address)
     until(browser, lambda: "My photographs" in names(browser))

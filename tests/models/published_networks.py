@@ -52,13 +52,11 @@ class Graph:
         return self.node("Conv", value, *held, pads=[half] * 4, **attributes)
 
     def norm(self, value: str, units: int) -> str:
-        statistics = [self.constant(np.abs(self._random.normal(1, 0.2, units)).astype(np.float32))
-                      for _ in range(4)]  # fmt: skip
+        statistics = [
+            self.constant(np.abs(self._random.normal(1, 0.2, units)).astype(np.float32))
+            for _ in range(4)
+        ]
         return self.node("BatchNormalization", value, *statistics)
-
-    def clip(self, value: str) -> str:
-        ends = [self.constant(np.float32(end)) for end in (0, 6)]
-        return self.node("Clip", value, *ends)
 
     def silu(self, value: str) -> str:
         return self.node("Mul", value, self.node("Sigmoid", value))
@@ -75,14 +73,16 @@ class Graph:
         return self.node("Mul", value, self.node(gate, self.conv(inner, units, 4, 1)))
 
     def dense(self, value: str, units: int, of: int) -> str:
-        return self.node("Add", self.node("MatMul", value, self.weight(of, units)),
-                         self.weight(units))  # fmt: skip
+        return self.node(
+            "Add", self.node("MatMul", value, self.weight(of, units)), self.weight(units)
+        )
 
     def layer_norm(self, value: str, units: int, *, whole: bool = True) -> str:
         if whole:
             return self.node("LayerNormalization", value, self.weight(units), self.weight(units))
-        axis, two, least = (self.constant(each) for each in (
-            np.array([-1]), np.float32(2), np.float32(1e-5)))  # fmt: skip
+        axis, two, least = (
+            self.constant(each) for each in (np.array([-1]), np.float32(2), np.float32(1e-5))
+        )
         centred = self.node("Sub", value, self.node("ReduceMean", value, axis))
         squares = self.node("Pow", centred, two)
         variance = self.node("Add", self.node("ReduceMean", squares, axis), least)
@@ -92,16 +92,6 @@ class Graph:
     def logits(self, value: str, units: int) -> str:
         mean = self.node("Flatten", self.node("GlobalAveragePool", value), axis=1)
         return self.node("Gemm", mean, self.weight(5, units), self.weight(5), transB=1)
-
-
-def mobilenet_v2() -> Graph:
-    graph = Graph((2, 3, 12, 12))
-    start = graph.clip(graph.norm(graph.conv("x", 8, 3, strides=[2, 2]), 8))
-    wide = graph.clip(graph.conv(start, 16, 8, 1))
-    deep = graph.clip(graph.conv(wide, 16, 16, group=16))
-    value = graph.node("Add", start, graph.conv(deep, 8, 16, 1))
-    graph.logits(value, 8)
-    return graph
 
 
 def mobilenet_v3() -> Graph:
@@ -121,8 +111,9 @@ def mobilenet_v4() -> Graph:
     keys = graph.conv(graph.conv(start, 8, 8, strides=[2, 2], group=8), 8, 8, 1)
     keys = graph.node("Reshape", keys, graph.constant([0, 1, 8, 9]))
     scores = graph.node("Softmax", graph.node("MatMul", query, keys), axis=-1)
-    values = graph.node("Reshape", graph.conv(start, 8, 8, 2, strides=[2, 2]),
-                        graph.constant([0, 1, 8, -1]))  # fmt: skip
+    values = graph.node(
+        "Reshape", graph.conv(start, 8, 8, 2, strides=[2, 2]), graph.constant([0, 1, 8, -1])
+    )
     size = graph.node("Slice", values, *(graph.constant([each]) for each in (0, 9, 3)))
     moved = graph.node("Transpose", size, perm=[0, 1, 3, 2])
     mixed = graph.node("MatMul", scores, moved)
@@ -133,31 +124,12 @@ def mobilenet_v4() -> Graph:
     return graph
 
 
-def resnet() -> Graph:
-    graph = Graph((2, 3, 16, 16))
-    value = graph.node("Relu", graph.norm(graph.conv("x", 8, 3, 7, strides=[2, 2]), 8))
-    value = graph.node("MaxPool", value, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
-    inner = graph.node("Relu", graph.conv(graph.node("Relu", graph.conv(value, 4, 8, 1)), 4, 4))
-    short = graph.node("AveragePool", graph.conv(value, 8, 8, 1), kernel_shape=[1, 1])
-    graph.logits(graph.node("Relu", graph.node("Add", graph.conv(inner, 8, 4, 1), short)), 8)
-    return graph
-
-
 def efficientnet() -> Graph:
     graph = Graph((2, 3, 13, 13))
     first = graph.weight(8, 3, 3, 3), graph.weight(8)
     value = graph.silu(graph.node("Conv", "x", *first, strides=[2, 2], auto_pad="SAME_UPPER"))
     deep = graph.squeezed(graph.silu(graph.norm(graph.conv(value, 8, 8, group=8), 8)), 8)
     graph.logits(graph.node("Add", value, graph.conv(deep, 8, 8, 1)), 8)
-    return graph
-
-
-def regnet() -> Graph:
-    graph = Graph((2, 8, 10, 10))
-    value = graph.node("Relu", graph.conv("x", 8, 8, 1))
-    value = graph.squeezed(graph.node("Relu", graph.conv(value, 8, 8, group=2, strides=[2, 2])), 8)
-    short = graph.conv("x", 8, 8, 1, strides=[2, 2])
-    graph.logits(graph.node("Relu", graph.node("Sum", graph.conv(value, 8, 8, 1), short)), 8)
     return graph
 
 
@@ -187,8 +159,9 @@ def _transformer(*, whole: bool, joined: bool) -> Graph:
     tokens = graph.node("Transpose", patches, perm=[0, 2, 1])
     sizes = graph.node("Shape", "x", start=0, end=1)
     wide = graph.node("Concat", sizes, graph.constant([-1, -1]), axis=0)
-    ones = graph.node("ConstantOfShape", graph.constant([3]),
-                      value=numpy_helper.from_array(np.array([1])))  # fmt: skip
+    ones = graph.node(
+        "ConstantOfShape", graph.constant([3]), value=numpy_helper.from_array(np.array([1]))
+    )
     open_ = graph.node("Equal", wide, graph.constant(-1))
     token = graph.node("Expand", graph.weight(1, 1, 8), graph.node("Where", open_, ones, wide))
     tokens = graph.node("Concat", token, tokens, axis=1)
@@ -203,10 +176,13 @@ def _transformer(*, whole: bool, joined: bool) -> Graph:
         query, key, of = (graph.node("Squeeze", name, graph.constant([0])) for name in names)
     else:
         query, key, of = (
-            graph.node("Transpose", graph.node("Reshape", graph.dense(value, 8, 8), heads),
-                       perm=[0, 2, 1, 3])
+            graph.node(
+                "Transpose",
+                graph.node("Reshape", graph.dense(value, 8, 8), heads),
+                perm=[0, 2, 1, 3],
+            )
             for _ in range(3)
-        )  # fmt: skip
+        )
     key = graph.node("Transpose", key, perm=[0, 1, 3, 2])
     scores = graph.node("Mul", graph.node("MatMul", query, key), graph.constant(np.float32(0.5)))
     mixed = graph.node("MatMul", graph.node("Softmax", scores, axis=-1), of)
@@ -225,6 +201,5 @@ def _transformer(*, whole: bool, joined: bool) -> Graph:
 #: A block of each by its name.
 BLOCKS: Final[dict[str, Callable[[], Graph]]] = {
     each.__name__: each
-    for each in (mobilenet_v2, mobilenet_v3, mobilenet_v4, resnet, efficientnet, regnet, convnext,
-                 vit, dinov2)
-}  # fmt: skip
+    for each in (mobilenet_v3, mobilenet_v4, efficientnet, convnext, vit, dinov2)
+}

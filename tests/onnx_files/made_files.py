@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -20,18 +21,35 @@ SHAPE = (28, 24, 3)
 
 
 def model_file(
-    nodes: Sequence[onnx.NodeProto], weights: Mapping[str, Any],
-    taken: tuple[str, int, Sequence[Any]], outputs: Mapping[str, Sequence[Any] | None],
-    *, opset: int = 20,
-) -> bytes:  # fmt: skip
+    nodes: Sequence[onnx.NodeProto],
+    weights: Mapping[str, Any],
+    taken: tuple[str, int, Sequence[Any]],
+    outputs: Mapping[str, Sequence[Any] | None],
+    *,
+    opset: int = 20,
+) -> bytes:
     """A file of operators; `taken`: name, type and shape of its input."""
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-            for name, shape in outputs.items()]  # fmt: skip
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in outputs.items()
+    ]
     held = [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()]
     first = helper.make_tensor_value_info(*taken)
     graph = helper.make_graph(nodes, "made", [first], ends, held)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
     return bytes(model.SerializeToString())
+
+
+def computed(content: bytes, names: Sequence[str] = (), **values: Any) -> dict[str, Any]:
+    """Compute any values of a file by name; where none is named, its outputs."""
+    model = onnx.load_model_from_string(content)
+    have = [value.name for value in model.graph.output]
+    model.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names if n not in have)
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    wanted = list(names) or have
+    return dict(zip(wanted, session.run(wanted, values), strict=True))
 
 
 def trained(name: str, *, low: float = 0.2, **options: Any) -> tuple[Any, Metadata]:
@@ -54,10 +72,14 @@ def trained(name: str, *, low: float = 0.2, **options: Any) -> tuple[Any, Metada
             nn.init.uniform_(module.weight, low, 1.0)
             nn.init.normal_(module.bias)
     metadata = Metadata(
-        opsin=opsin.__version__, model=name, classes=("a", "b", "c", "d"),
+        opsin=opsin.__version__,
+        model=name,
+        classes=("a", "b", "c", "d"),
         preparation=Preparation(height=SHAPE[0], width=SHAPE[1], channels=3, resize="fit"),
-        layers=tuple(build_network.summarise(network, SHAPE)), source="x", fingerprint="f",
-    )  # fmt: skip
+        layers=tuple(build_network.summarise(network, SHAPE)),
+        source="x",
+        fingerprint="f",
+    )
     return network.eval(), metadata
 
 

@@ -13,13 +13,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from opsin.core.metadata import Layer
 from opsin.inspection.activity import Activity, ActivityRecord
 from opsin.inspection.layers import LayerView, view_of
 from opsin.onnx_files.onnx_graph import ReceptiveField
 from opsin.report.inside.layer_sections import PAGE, layer_sections
 from opsin.report.maps import PALETTES
 from opsin.report.templates import render_page
+from tests.made_classifier import made_layer
 from tests.report.test_figures import HOSTILE
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
@@ -27,10 +27,7 @@ FIELD = ReceptiveField(5, 5, (2, 2), (-1, -1))
 
 
 def view(name: str, kind: str, values: NDArray[np.float32]) -> LayerView:
-    layer = Layer(
-        name=name, kind=kind, shape=values.shape, parameters=0, trainable=0, multiply_adds=0
-    )
-    return view_of(layer, values)
+    return view_of(made_layer(name, kind, values.shape), values)
 
 
 def maps(units: int, kind: str = "ReLU", name: str = "relu1") -> LayerView:
@@ -125,8 +122,9 @@ def test_dead_and_saturated_units_are_marked_in_words() -> None:
     assert "1 of 4 units is dead: 2." in html
     assert "1 of 3 units is saturated: 0." in html
     assert re.findall(r"<b>(\d+)</b> [^<]* <em>(\w+)</em>", html) == [
-        ("2", "dead"), ("0", "saturated")
-    ]  # fmt: skip
+        ("2", "dead"),
+        ("0", "saturated"),
+    ]
     assert "found over 50 training images" in html
     assert "dead units cannot be told" in shown(layers)
 
@@ -150,10 +148,13 @@ def test_a_map_is_enlarged_by_keyboard_and_says_what_it_sees(tmp_path: Path) -> 
         resize(browser, 400)
         browser.get(page.as_uri())
         assert browser.execute_script("return document.documentElement.scrollWidth") == 400
-        assert browser.execute_script(
-            "return [...document.querySelectorAll('.layers-maps button')]"
-            ".filter(button => button.tabIndex === 0).length"
-        ) == 3  # fmt: skip
+        assert (
+            browser.execute_script(
+                "return [...document.querySelectorAll('.layers-maps button')]"
+                ".filter(button => button.tabIndex === 0).length"
+            )
+            == 3
+        )
         browser.find_element(By.CSS_SELECTOR, "#layer0-0 button").send_keys(Keys.ARROW_RIGHT)
         second = browser.switch_to.active_element
         assert second.text.startswith(str(layer.order[1]))

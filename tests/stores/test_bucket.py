@@ -121,6 +121,7 @@ def test_a_large_file_goes_on_where_it_broke_off(
     [
         ("GOOGLE_BASE_URL", "localhost:9000", "GOOGLE_BASE_URL is no address"),
         ("GOOGLE_BASE_URL", "http://h:99999", "GOOGLE_BASE_URL is no address"),
+        ("GOOGLE_BASE_URL", f"http://h:{'9' * 5000}", "GOOGLE_BASE_URL is no address"),
         ("GOOGLE_BASE_URL", "http://a b", "GOOGLE_BASE_URL is no address"),
         ("GOOGLE_BASE_URL", "http://me:secret@h", "GOOGLE_BASE_URL is no address"),
         ("GOOGLE_SKIP_SIGNATURE", "maybe", "cannot be used"),
@@ -157,7 +158,7 @@ def test_a_copied_process_does_not_wait_for_ever(store: ObjectStore) -> None:
         "from opsin.stores.bucket import StoreAddress\n"
         "find = open_bucket(StoreAddress.read('gs://photos/key')).find\nassert find('key')\n"
         "if child := os.fork(): os.waitpid(child, 0)\nelse: find('key')\n"
-    )  # fmt: skip
+    )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", asks], capture_output=True, timeout=60, check=False
     )

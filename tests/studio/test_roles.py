@@ -9,7 +9,8 @@ import pytest
 
 from opsin.core.errors import OpsinError, SourceError
 from opsin.studio.context import Studio
-from opsin.studio.jobs.queue import Queue, TooManyJobs
+from opsin.studio.errors import TooMany
+from opsin.studio.jobs.queue import Queue
 from opsin.studio.people import NotAllowed, People, Role, acting
 from tests.conftest import write_shapes
 
@@ -32,29 +33,41 @@ def changes_of(studio: Studio) -> dict[Callable[[], object], Role]:
     training = jobs.add("train", "a training", ["x"])
     short = jobs.add("predict", "answers for the owner", ["x"])
     of_owners: list[Callable[[], object]] = [
-        lambda: sets.rename(made.id, "Other"), lambda: sets.new_empty(["a", "b"]),
-        lambda: sets.add_source("digits"), sets.sweep, lambda: sets.new_place("a"),
-        lambda: jobs.add("train", "b", ["x"]), lambda: jobs.add("import", "c", ["x"]),
-        lambda: jobs.stop(training.id), lambda: jobs.stop(training.id, at_once=True),
-        lambda: jobs.resume(training.id), lambda: jobs.remove(training.id),
+        lambda: sets.rename(made.id, "Other"),
+        lambda: sets.new_empty(["a", "b"]),
+        lambda: sets.add_source("digits"),
+        sets.sweep,
+        lambda: sets.new_place("a"),
+        lambda: jobs.add("train", "b", ["x"]),
+        lambda: jobs.add("import", "c", ["x"]),
+        lambda: jobs.stop(training.id),
+        lambda: jobs.stop(training.id, at_once=True),
+        lambda: jobs.resume(training.id),
+        lambda: jobs.remove(training.id),
         lambda: jobs.remove(short.id),
-        studio.runs.sweep, studio.folders.list,
-        lambda: studio.people.invite("Eve", "owner"), lambda: studio.projects.remove(made.id),
-    ]  # fmt: skip
+        studio.runs.sweep,
+        studio.folders.list,
+        lambda: studio.people.invite("Eve", "owner"),
+        lambda: studio.projects.remove(made.id),
+    ]
     of_labellers: list[Callable[[], object]] = [
         lambda: asyncio.run(albums.move(album, [0], "square")),
         lambda: asyncio.run(albums.add_class(album.dataset.id, "ring")),
         lambda: asyncio.run(albums.change_class(album, "disc", "round")),
-        lambda: asyncio.run(albums.remove(album, [0])), lambda: asyncio.run(albums.undo(made.id)),
+        lambda: asyncio.run(albums.remove(album, [0])),
+        lambda: asyncio.run(albums.undo(made.id)),
         lambda: asyncio.run(albums.settle(made.id, ("a", "b"))),
-    ]  # fmt: skip
+    ]
     of_viewers: list[Callable[[], object]] = [
-        lambda: studio.uploads.append(KEY, 0, b"abc"), lambda: jobs.add("predict", "d", ["x"]),
+        lambda: studio.uploads.append(KEY, 0, b"abc"),
+        lambda: jobs.add("predict", "d", ["x"]),
         lambda: studio.uploads.drop(KEY),
-    ]  # fmt: skip
+    ]
     roles: dict[Role, list[Callable[[], object]]] = {
-        "viewer": of_viewers, "labeller": of_labellers, "owner": of_owners,
-    }  # fmt: skip
+        "viewer": of_viewers,
+        "labeller": of_labellers,
+        "owner": of_owners,
+    }
     return {work: role for role, works in roles.items() for work in works}
 
 
@@ -113,16 +126,16 @@ def test_the_queue_has_room_for_everybody(tmp_path: Path) -> None:
     with somebody(people, "owner"):
         for number in range(2):
             queue.add("train", f"mine {number}", ["x"])
-        with pytest.raises(TooManyJobs, match="one person"):
+        with pytest.raises(TooMany, match="one person"):
             queue.add("train", "one more", ["x"])
     with somebody(people, "viewer"):
         for number in range(2):
             queue.add("predict", f"answers {number}", ["x"])
-        with pytest.raises(TooManyJobs):
+        with pytest.raises(TooMany):
             queue.add("predict", "one more", ["x"])
     for number in range(2):
         queue.add("train", f"the owner's {number}", ["x"])
-    with pytest.raises(TooManyJobs, match="4 trainings"):
+    with pytest.raises(TooMany, match="4 trainings"):
         queue.add("train", "one more", ["x"])
     queue.add("look", "short ones have room", ["x"])
     assert len(Queue(tmp_path).jobs()) == 7

@@ -15,7 +15,6 @@ from opsin.models.resolve import resolve
 from opsin.training.augment import augment, erased_side
 
 OFF: dict[str, Any] = {**AUGMENTATIONS["none"], "shift": 0}
-POLICIES = sorted(AUGMENTATIONS)
 HEIGHT, WIDTH = 6, 5
 #: Any combination of changes, strong ones among them.
 PARTS = st.fixed_dictionaries(
@@ -85,9 +84,11 @@ def test_each_image_is_a_move_or_a_mirror_of_itself(flip: bool, shift: int, seed
             candidate
             for down in range(-shift, shift + 1)
             for right in range(-shift, shift + 1)
-            for candidate in ([moved(before, down, right)]
-                              + ([moved(before, down, right).flip(1)] if flip else []))
-        ]  # fmt: skip
+            for candidate in (
+                [moved(before, down, right)]
+                + ([moved(before, down, right).flip(1)] if flip else [])
+            )
+        ]
         assert any(torch.equal(after, move) for move in moves)
 
 

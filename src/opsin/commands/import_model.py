@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
-
-import numpy as np
+from typing import Any
 
 from opsin._version import __version__
-from opsin.backbones.backbone import UNKNOWN, licence_in
+from opsin.backbones.backbone import licence_in
 from opsin.backbones.pixel_values import CHOICES, PixelValues
 from opsin.commands.runs import ImportedModel, ImportRecipe, Run
 from opsin.commands.train.calibrate import ExportedFile
@@ -27,7 +23,7 @@ from opsin.core.arrays import Ints
 from opsin.core.artifacts.records import IMPORTED, ImportRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import TrainingFacts
-from opsin.core.errors import ModelFileError, RecipeError
+from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.core.format import file_size
 from opsin.core.metadata import Layer, Metadata, Preparation
@@ -40,13 +36,6 @@ from opsin.importing.imported_file import ImportedFile
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.model_check import write_classifier
 
-# Images to check class order and preparation on.
-_TRIED: Final = 500
-# How much better another order or preparation must be to be reported.
-_FAR: Final = 0.15
-# Accuracy below which a network is too weak to reveal its class order.
-_LEAST: Final = 0.5
-
 
 class ImportedLearner(Learner):
     """An imported classifier, measured as if trained on the images."""
@@ -55,11 +44,16 @@ class ImportedLearner(Learner):
     recipe: ImportRecipe
 
     def __init__(
-        self, dataset: Dataset, recipe: ImportRecipe, network: ForeignNetwork, pixels: PixelValues,
-        *, content: bytes, layers: Sequence[Layer], record: ImportRecord,
-    ) -> None:  # fmt: skip
+        self,
+        dataset: Dataset,
+        recipe: ImportRecipe,
+        *,
+        content: bytes,
+        layers: Sequence[Layer],
+        record: ImportRecord,
+    ) -> None:
         self.dataset, self.recipe, self.layers = dataset, recipe, list(layers)
-        self.network, self.pixels, self.content, self.record = network, pixels, content, record
+        self.content, self.record = content, record
 
     def fit(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> None:
         """Write the import's record; nothing is trained."""
@@ -67,11 +61,8 @@ class ImportedLearner(Learner):
         self.record.write(directory.path)
 
     def export(self, directory: RunDirectory, watcher: Watcher) -> ExportedFile:
-        """Return the file, and note doubts about it."""
-        exported = ExportedFile(directory.classifier, self.dataset, self.content, watcher)
-        for doubt in _doubts_about(exported, self.network, self.pixels):
-            watcher.note(doubt)
-        return exported
+        """Return the file as it is."""
+        return ExportedFile(directory.classifier, self.dataset, self.content, watcher)
 
     def difference(self, file: Classifier, rows: Ints) -> None:
         """Return ``None``: there is no other implementation to compare with."""
@@ -89,15 +80,24 @@ class ImportedLearner(Learner):
 
 @checked
 def import_model(
-    file: str | os.PathLike[str], *,
+    file: str | os.PathLike[str],
+    *,
     data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
-    classes: Sequence[str] | None = None, classes_from: str | os.PathLike[str] | None = None,
-    prepare: str | None = None, size: int | None = None, output: str | None = None,
-    architecture: Architecture | None = None, graph: str | os.PathLike[str] | None = None,
-    licence: str | None = None, runs: str | os.PathLike[str] = "runs", name: str | None = None,
-    watcher: Watcher | None = None, observers: Sequence[Watcher] = (), quiet: bool = False,
+    classes: Sequence[str] | None = None,
+    classes_from: str | os.PathLike[str] | None = None,
+    prepare: str | None = None,
+    size: int | None = None,
+    output: str | None = None,
+    architecture: Architecture | None = None,
+    graph: str | os.PathLike[str] | None = None,
+    licence: str | None = None,
+    runs: str | os.PathLike[str] = "runs",
+    name: str | None = None,
+    watcher: Watcher | None = None,
+    observers: Sequence[Watcher] = (),
+    quiet: bool = False,
     **options: Any,
-) -> Run:  # fmt: skip
+) -> Run:
     """Import a classifier saved by another program.
 
     The file is read in a sandbox, and no code in it is run. Its answers stay the same: nothing is
@@ -153,10 +153,10 @@ def import_model(
     began = time.perf_counter()
     watcher = watcher_of_run(watcher, observers, quiet=quiet)
     path = Path(file)
+    skeleton = None if graph is None else Path(graph)
     network = read_foreign(
-        path, side=size, output=output, architecture=architecture,
-        graph=None if graph is None else Path(graph),
-    )  # fmt: skip
+        path, side=size, output=output, architecture=architecture, graph=skeleton
+    )
     pixels = _pixels(network, prepare)
     names, stated = _classes(network, classes, classes_from)
     _check_differ(names or (), path.name)
@@ -172,64 +172,93 @@ def import_model(
             names, stated = dataset.classes, f"in the order of {dataset.recipe.source_names}"
     names = _checked_names(network, names, stated)
     content, metadata, record = _make_file(
-        network, pixels, names, stated, licence=licence or licence_in(path.parent),
-        dataset=dataset, resize=resize,
-    )  # fmt: skip
+        network,
+        pixels,
+        names,
+        stated,
+        licence=licence or licence_in(path.parent),
+        dataset=dataset,
+        resize=resize,
+    )
+    graph = None if graph is None else os.fspath(graph)
+    model = ImportedModel(
+        file=str(path), prepare=prepare, output=output, architecture=architecture, graph=graph
+    )
     recipe = ImportRecipe(
         data=DataRecipe.of(str(path)) if dataset is None else dataset.recipe,
-        model=ImportedModel(
-            file=str(path), prepare=prepare, output=output, architecture=architecture,
-            graph=None if graph is None else os.fspath(graph),
-        ),
+        model=model,
         reasons=_reasons(record, len(names), measured=dataset is not None),
         versions=versions("onnx", "onnxruntime", "numpy", "pillow"),
-    )  # fmt: skip
+    )
 
     def directory_of() -> RunDirectory:
         return RunDirectory.create(Path(runs), name or f"{path.stem}-{IMPORTED}")
 
     if dataset is not None:
         learner = ImportedLearner(
-            dataset, recipe, network, pixels,
-            content=content, layers=metadata.layers, record=record,
-        )  # fmt: skip
+            dataset, recipe, content=content, layers=metadata.layers, record=record
+        )
         return run_training(learner, directory_of, watcher=watcher, began=began)
     directory = directory_of()
     with recorded(directory, watcher) as recorder:
-        recorder.run_started(directory.path)
-        for heading, words in recipe.reasons.items():
-            recorder.fact(heading, words)
-        record.write(directory.path)
-        write_json(directory.recipe, recipe.model_dump(mode="json"))
-        recorder.layers(metadata.layers)
-        write_classifier(directory.classifier, content)
-        recorder.fact("File", f"classifier.onnx · {file_size(len(content))}")
-        recorder.fact("Run", str(directory.path))
+        _write_unmeasured(directory, recipe, record, metadata, content, recorder=recorder)
     return Run(directory.path)
 
 
+def _write_unmeasured(
+    directory: RunDirectory,
+    recipe: ImportRecipe,
+    record: ImportRecord,
+    metadata: Metadata,
+    content: bytes,
+    *,
+    recorder: Watcher,
+) -> None:
+    recorder.run_started(directory.path)
+    for heading, words in recipe.reasons.items():
+        recorder.fact(heading, words)
+    record.write(directory.path)
+    write_json(directory.recipe, recipe.model_dump(mode="json"))
+    recorder.layers(metadata.layers)
+    write_classifier(directory.classifier, content)
+    recorder.fact("File", f"classifier.onnx · {file_size(len(content))}")
+    recorder.fact("Run", str(directory.path))
+
+
 def _make_file(
-    network: ForeignNetwork, pixels: PixelValues, classes: tuple[str, ...], stated: str, *,
-    licence: str, dataset: Dataset | None, resize: str,
-) -> tuple[bytes, Metadata, ImportRecord]:  # fmt: skip
+    network: ForeignNetwork,
+    pixels: PixelValues,
+    classes: tuple[str, ...],
+    stated: str,
+    *,
+    licence: str,
+    dataset: Dataset | None,
+    resize: str,
+) -> tuple[bytes, Metadata, ImportRecord]:
     imported = ImportedFile(network, pixels, licence)
     (height, width), channels = network.probed.side, network.probed.channels
     prepared = {"height": height, "width": width, "channels": channels, "resize": resize}
     metadata = Metadata(
-        opsin=__version__, model=IMPORTED, classes=classes,
+        opsin=__version__,
+        model=IMPORTED,
+        classes=classes,
         preparation=Preparation.model_validate(prepared)
         if dataset is None
         else dataset.preparation,
         layers=tuple(imported.layers),
         source=network.path.name if dataset is None else dataset.recipe.source_names,
         fingerprint="" if dataset is None else dataset.fingerprint,
-    )  # fmt: skip
+    )
     record = ImportRecord(
-        file=network.path.name, sha256=network.digest, maker=network.maker,
+        file=network.path.name,
+        sha256=network.digest,
+        maker=network.maker,
         network=network.network,
         pixels=pixels.words.replace("RGB", "grey", 1) if channels == 1 else pixels.words,
-        answers=network.answers.words, classes_from=stated, licence=licence,
-    )  # fmt: skip
+        answers=network.answers.words,
+        classes_from=stated,
+        licence=licence,
+    )
     return imported.content(metadata), metadata, record
 
 
@@ -304,55 +333,3 @@ def _checked_names(
         message,
         "Say them in the order of its answers: --classes a,b,c, or --classes-from FOLDER or FILE.",
     )
-
-
-def _doubts_about(
-    exported: ExportedFile, network: ForeignNetwork, pixels: PixelValues
-) -> list[str]:
-    """Check class order and preparation on labelled images; return the doubts."""
-    dataset = exported.dataset
-    rows = np.concatenate([dataset.split.val, dataset.split.train])
-    rows = np.sort(np.random.default_rng(0).permutation(rows)[:_TRIED])
-    if not len(rows):
-        return []
-    labels = dataset.labels[rows]
-    predicted = exported.outputs(rows, ["probabilities"])["probabilities"].argmax(axis=1)
-    doubts = _doubts_about_order(predicted, labels, dataset.classes)
-    if network.scales is None and network.probed.dtype != "uint8":
-        now = float((predicted == labels).mean())
-        right = {}
-        for choice in CHOICES:
-            other = PixelValues.named(choice)
-            if other.model_copy(update={"stated": pixels.stated, "bgr": pixels.bgr}) == pixels:
-                continue
-            content = ImportedFile(network, other, UNKNOWN).content(exported.classifier.metadata)
-            with contextlib.suppress(ModelFileError):  # such large pixels give NaN
-                answers = replace(exported, content=content).outputs(rows, ["probabilities"])
-                predicted = answers["probabilities"].argmax(axis=1)
-                right[choice] = float((predicted == labels).mean())
-        best = max(right, key=lambda name: right[name], default="")
-        if best and right[best] >= now + _FAR:
-            doubts.append(
-                f"the pixels are probably others: {now:.0%} of the images are right, and "
-                f"{right[best]:.0%} with --prepare={best}"
-            )
-    return doubts
-
-
-def _doubts_about_order(answers: Ints, labels: Ints, classes: Sequence[str]) -> list[str]:
-    """Return a doubt if another class order fits the answers far better."""
-    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415  slow to load
-
-    table = np.zeros((len(classes), len(classes)), np.int64)
-    np.add.at(table, (answers, labels), 1)
-    rows, columns = linear_sum_assignment(table, maximize=True)
-    best, now = table[rows, columns].sum() / len(labels), float((answers == labels).mean())
-    if best < max(now + _FAR, _LEAST):
-        return []
-    names = [classes[int(column)] for column in columns]
-    shown = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
-    doubt = (
-        f"the order of the classes is probably another: {now:.0%} of {len(labels):,} images are "
-        f"right, and {best:.0%} would be with {shown} (--classes {','.join(names)})"
-    )
-    return [doubt]

@@ -246,9 +246,11 @@ class _Cut:
 
 
 def _are_even(
-    labels: NDArray[np.int64], numbers: NDArray[np.float64], classes: int,
+    labels: NDArray[np.int64],
+    numbers: NDArray[np.float64],
+    classes: int,
     edges: NDArray[np.float64],
-) -> NDArray[np.bool_]:  # fmt: skip
+) -> NDArray[np.bool_]:
     bins = len(edges)
     where = np.searchsorted(edges, numbers, side="right") - 1
     counts = np.bincount(labels * bins + where, minlength=classes * bins).reshape(classes, bins)
@@ -326,8 +328,11 @@ def find_leaks(
     return np.flatnonzero(copied), np.flatnonzero(alike)
 
 
-def groups_by_name(names: Sequence[str], pattern: str) -> list[str]:
-    r"""Return the match of a regular expression, or of its first group, in each name."""
+def groups_by_name(names: Sequence[str], recipe: DataRecipe) -> list[str]:
+    """Return the match of ``group_by``, or of its first group, in each name below its source."""
+    pattern = recipe.group_by or ""
+    if len(recipe.sources) > 1 or recipe.test:  # names begin with their source's title
+        names = [name.partition("/")[2] for name in names]
     try:
         compiled = re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:

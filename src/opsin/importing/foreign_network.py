@@ -29,8 +29,8 @@ from opsin.importing.file_kind import FROM_TORCH, FileKind, kind_of
 from opsin.importing.keras_to_onnx import convert
 from opsin.importing.skops_to_onnx import convert_estimator
 from opsin.onnx_files.postprocessing import GraphWriter, model_of
-from opsin.onnx_files.refusal import quoted, refused
 from opsin.onnx_files.tensor_file import read_tensors
+from opsin.runtime.onnx_scan import printable, refused
 
 #: The architectures that weights alone may belong to.
 Architecture = Literal["mlp"]
@@ -55,17 +55,24 @@ class ForeignNetwork(BaseModel):
 
 
 def read_foreign(
-    path: Path, *, side: int | None = None, output: str | None = None,
-    architecture: Architecture | None = None, graph: Path | None = None,
-) -> ForeignNetwork:  # fmt: skip
+    path: Path,
+    *,
+    side: int | None = None,
+    output: str | None = None,
+    architecture: Architecture | None = None,
+    graph: Path | None = None,
+) -> ForeignNetwork:
     """Read a file of Keras, ONNX, skops, or weights alone; nothing in it is run or looked up."""
     if graph is not None:
         _digest(graph)  # raises if it is no file
     digest, size = _digest(path)
     header = {
-        "path": str(path), "side": side, "output": output, "architecture": architecture,
+        "path": str(path),
+        "side": side,
+        "output": output,
+        "architecture": architecture,
         "graph": None if graph is None else str(graph),
-    }  # fmt: skip
+    }
     try:
         fields, content = in_sandbox("opsin.importing.foreign_network:read", header, size)
     except SandboxError as error:
@@ -77,10 +84,11 @@ def _digest(path: Path) -> tuple[str, int]:
     """Return the hash and the size of a file, which must be a regular one."""
     if path.is_dir():
         raise refused(
-            path.name, "it is a folder",
+            path.name,
+            "it is a folder",
             "Give a file; a folder that model.export wrote holds a program: save the network with "
             "model.save('NAME.keras').",
-        )  # fmt: skip
+        )
     try:
         with open_regular(path) as file:
             whole = cast(BufferedReader, file)
@@ -99,7 +107,7 @@ def read(header: Header, body: bytes) -> tuple[Header, Sequence[bytes]]:  # noqa
     except (OpsinError, MemoryError):
         raise
     except Exception as error:
-        raise refused(path.name, quoted(error) or type(error).__name__) from error
+        raise refused(path.name, printable(error) or type(error).__name__) from error
 
 
 def _read(path: Path, header: Header) -> tuple[Header, Sequence[bytes]]:
@@ -122,20 +130,24 @@ def _read(path: Path, header: Header) -> tuple[Header, Sequence[bytes]]:
     last = Value(name=ANSWERS, op="Identity", shape=(answers.classes,))
     probed = probed.model_copy(update={"values": (*probed.values, last)})
     return {
-        "probed": probed.model_dump(mode="json"), "answers": answers.model_dump(),
-        "layers": [row.model_dump() for row in parsed.layers], "maker": quoted(parsed.maker),
-        "network": quoted(parsed.network), "scales": parsed.scales,
+        "probed": probed.model_dump(mode="json"),
+        "answers": answers.model_dump(),
+        "layers": [row.model_dump() for row in parsed.layers],
+        "maker": printable(parsed.maker),
+        "network": printable(parsed.network),
+        "scales": parsed.scales,
         "classes": parsed.classes,
-    }, [model.SerializeToString()]  # fmt: skip
+    }, [model.SerializeToString()]
 
 
 def _of_weights(path: Path, architecture: str | None, graph: str | None) -> onnx.ModelProto:
     if architecture is None and graph is None:
         raise refused(
-            path.name, "it holds weights alone, and no network",
+            path.name,
+            "it holds weights alone, and no network",
             "Say what they are of: --as mlp for dense layers with ReLU between them, or --graph "
             f"FILE.onnx for a graph with the same names. Or export the network: {FROM_TORCH}.",
-        )  # fmt: skip
+        )
     tensors = read_tensors(path)
     if graph is None:
         return _dense_chain(path.name, tensors)
@@ -162,8 +174,10 @@ def _dense_chain(file: str, tensors: Mapping[str, NDArray[Any]]) -> onnx.ModelPr
         bias = held.get("bias", np.zeros(len(weight)))
         if bias.shape != (len(weight),):
             raise _not_dense(file, name, "has a bias of another size")
-        inputs = [to.weight(f"{name}.weight", weight, np.float32),
-                  to.weight(f"{name}.bias", bias, np.float32)]  # fmt: skip
+        inputs = [
+            to.weight(f"{name}.weight", weight, np.float32),
+            to.weight(f"{name}.bias", bias, np.float32),
+        ]
         value = to.node("Gemm", [value, *inputs], name, transB=1)
         if index + 1 < len(layers):
             value = to.node("Relu", [value], f"{name}.relu")
@@ -176,7 +190,7 @@ def _dense_chain(file: str, tensors: Mapping[str, NDArray[Any]]) -> onnx.ModelPr
 
 
 def _not_dense(file: str, name: str, why: str) -> Exception:
-    reason = f"its {quoted(name)} {why}, so its weights are not those of a chain of dense layers"
+    reason = f"its {printable(name)} {why}, so its weights are not those of a chain of dense layers"
     advice = f"Give the network's graph beside them: --graph FILE.onnx. From PyTorch: {FROM_TORCH}."
     return refused(file, reason, advice)
 
@@ -191,7 +205,9 @@ def _with_tensors(
             continue
         if tuple(weight.dims) != values.shape:
             has, needs = ("×".join(map(str, shape)) for shape in (values.shape, weight.dims))
-            raise refused(file, f"its {quoted(weight.name)} has {has}, and the graph needs {needs}")
+            raise refused(
+                file, f"its {printable(weight.name)} has {has}, and the graph needs {needs}"
+            )
         dtype = helper.tensor_dtype_to_np_dtype(weight.data_type)
         weight.CopyFrom(numpy_helper.from_array(values.astype(dtype), weight.name))
         taken += 1

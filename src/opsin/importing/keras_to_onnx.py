@@ -16,7 +16,7 @@ from opsin.importing.keras_graph import KerasGraph, KerasTensor, LayerCall, Writ
 from opsin.importing.keras_layers import LAYERS
 from opsin.importing.keras_numbers import NUMBERS
 from opsin.onnx_files.postprocessing import model_of
-from opsin.onnx_files.refusal import quoted
+from opsin.runtime.onnx_scan import printable
 
 # The layers by the names of their classes.
 _LAYERS: Final[dict[str, Writer]] = {**NUMBERS, **LAYERS}
@@ -49,23 +49,28 @@ class _Conversion:
         known = {network.inputs[0]: to.of_plain(shape, pixels)}
         self._walk(network, known, ())
         answer = known[self._chosen(output)]
-        ends = [(pixels, TensorProto.FLOAT, shape),
-                (to.plain(answer), TensorProto.FLOAT, answer.shape)]  # fmt: skip
+        ends = [
+            (pixels, TensorProto.FLOAT, shape),
+            (to.plain(answer), TensorProto.FLOAT, answer.shape),
+        ]
         version = ".".join(map(str, self._file.version))
         return Converted(
-            model_of(to, "keras", *ends), f"Keras {version}", network.name, tuple(self._rows),
+            model_of(to, "keras", *ends),
+            f"Keras {version}",
+            network.name,
+            tuple(self._rows),
             scales=_scaling(network),
-        )  # fmt: skip
+        )
 
     def _chosen(self, output: str | None) -> Reference:
         outputs = self._network.outputs
-        names = quoted(", ".join(reference.layer for reference in outputs))
+        names = printable(", ".join(reference.layer for reference in outputs))
         if output is None and len(outputs) != 1:
             advice = f"Say which one answers: --output with one of {names}."
             raise self._to.refuse(f"it has {len(outputs)} outputs", advice)
         matches = [reference for reference in outputs if output in (None, reference.layer)]
         if not matches:
-            raise self._to.refuse(f"it has no output {quoted(output)}", f"Choose among {names}.")
+            raise self._to.refuse(f"it has no output {printable(output)}", f"Choose among {names}.")
         return matches[0]
 
     def _input_shape(self, side: int | None) -> tuple[int, ...]:
@@ -82,7 +87,7 @@ class _Conversion:
             shape = [side if size is None else size for size in shape]
         whole = all(isinstance(size, int) and 0 < size <= 1 << 24 for size in shape)
         if not shape or len(shape) > 3 or not whole:
-            raise self._to.refuse(f"its input {quoted(shape)} is no image")
+            raise self._to.refuse(f"its input {printable(shape)} is no image")
         return tuple(shape)
 
     def _walk(
@@ -101,7 +106,7 @@ class _Conversion:
                 continue
             inner, values = call.layer.inner, tensors_in(inputs)
             if len(values) != len(inner.inputs):
-                raise self._to.refuse(f"{quoted(inner.name)} is given {len(values)} values")
+                raise self._to.refuse(f"{printable(inner.name)} is given {len(values)} values")
             inner_known = dict(zip(inner.inputs, values, strict=True))
             self._walk(inner, inner_known, (*trail, call.layer))
             for index, output in enumerate(inner.outputs):
@@ -114,13 +119,13 @@ class _Conversion:
         write = _LAYERS.get(layer.kind)
         if layer.kind in _CODE:
             what = f"({layer.kind}) is a program inside the file, which is never run"
-            raise to.refuse(f"layer {quoted(layer.name)} {what}", _ELSEWHERE)
+            raise to.refuse(f"layer {printable(layer.name)} {what}", _ELSEWHERE)
         if write is None:
-            what = f"is of the kind {quoted(layer.kind)}, which is not known here"
-            raise to.refuse(f"layer {quoted(layer.name)} {what}", _ELSEWHERE)
+            what = f"is of the kind {printable(layer.kind)}, which is not known here"
+            raise to.refuse(f"layer {printable(layer.name)} {what}", _ELSEWHERE)
         if layer.config.get("data_format") == "channels_first":
             what = "has its channels first, which is not known here"
-            raise to.refuse(f"layer {quoted(layer.name)} ({layer.kind}) {what}", _ELSEWHERE)
+            raise to.refuse(f"layer {printable(layer.name)} ({layer.kind}) {what}", _ELSEWHERE)
         name, since = layer.name, len(to.nodes)
         if trail and name in {outer.name for outer in self._network.layers}:
             name = "/".join((*(outer.name for outer in trail), name))
@@ -136,10 +141,16 @@ class _Conversion:
         *sides, channels = shown.shape
         shape = (channels, *sides) if len(sides) == 2 else shown.shape
         held = written.parameters if call.number == 0 else 0
-        self._rows.append(Layer(
-            name=shown.name, kind=str(written.words or layer.kind), shape=shape, parameters=held,
-            trainable=held and held - written.fixed, multiply_adds=written.multiply_adds,
-        ))  # fmt: skip
+        self._rows.append(
+            Layer(
+                name=shown.name,
+                kind=str(written.words or layer.kind),
+                shape=shape,
+                parameters=held,
+                trainable=held and held - written.fixed,
+                multiply_adds=written.multiply_adds,
+            )
+        )
         return shown
 
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from opsin.core.errors import RecipeError
 from opsin.core.storage import write_json
-from opsin.studio.errors import NotThere
+from opsin.studio.errors import NotThere, TooMany
 from opsin.studio.words import safe
 from opsin.web.refusals import RequestError
 
@@ -32,10 +32,6 @@ _WRONG_MOST: Final = 20
 
 class NotAllowed(RequestError, status=403):  # noqa: N818
     """The visitor's role does not allow a change."""
-
-
-class TooManyTries(RequestError, status=429):  # noqa: N818
-    """Too many wrong links."""
 
 
 class Person(BaseModel):
@@ -146,10 +142,16 @@ class People:
         if not name or role not in _ROLES or not 0 < days <= 3650:
             raise RecipeError("An invitation has a name, a role and a number of days")
         code = secrets.token_urlsafe(32)
-        self._put(Person(
-            id=secrets.token_hex(6), name=name, role=role, days=days, secret=_hash(code),
-            until=time.time() + min(days, 7.0) * _DAY,
-        ))  # fmt: skip
+        self._put(
+            Person(
+                id=secrets.token_hex(6),
+                name=name,
+                role=role,
+                days=days,
+                secret=_hash(code),
+                until=time.time() + min(days, 7.0) * _DAY,
+            )
+        )
         record(f"invited {name} as {role}")
         return code
 
@@ -157,7 +159,7 @@ class People:
         """Exchange an invitation's code for a cookie; ``None`` if it is no invitation."""
         now, hashed = time.time(), _hash(code)
         if len(self._wrong) == _WRONG_MOST and now - self._wrong[0] < 60.0:
-            raise TooManyTries("Too many wrong links were tried", "Wait a minute.")
+            raise TooMany("Too many wrong links were tried", "Wait a minute.")
         person = next((p for p in self.all() if not p.joined and p.secret == hashed), None)
         if person is None:
             self._wrong.append(now)

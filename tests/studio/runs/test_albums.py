@@ -41,7 +41,7 @@ def test_images_of_a_set_are_those_that_training_sees(shapes: Path) -> None:
         assert here.name(row) == data.names[row]
         assert here.classes[here.label(row)] == data.classes[data.labels[row]]
         assert here.digest(row) == data.digests[row].tobytes().hex()[:32]
-    with pytest.raises(NotThere, match="no image 24 of 24"):
+    with pytest.raises(NotThere, match="no photograph 24 of 24"):
         here.png(24)
     with pytest.raises(NotThere):
         here.png(-1)
@@ -139,8 +139,10 @@ def test_a_set_is_added_for_a_run_with_what_it_was_trained_with(
     assert album.class_of(places[row]) == "square"
     lines = studio.sets.corrections_path(the_set.id).read_text().splitlines()
     assert [line.split(",")[1:3] for line in lines[1:]] == [
-        ["disc/1.png", "square"], ["disc/3.png", "-"], ["disc/5.png", "square"],
-    ]  # fmt: skip
+        ["disc/1.png", "square"],
+        ["disc/3.png", "-"],
+        ["disc/5.png", "square"],
+    ]
     again = opsin.load(shapes, labels=studio.sets.corrections_path(the_set.id))
     assert again.classes[again.labels[again.names.index("disc/5.png")]] == "square"
     assert table.read_text().startswith("name,label")

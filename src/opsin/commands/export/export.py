@@ -24,10 +24,15 @@ _PRECISIONS: Final = {"int8": "int8", "fp16": "float16"}
 
 @checked
 def export_model(
-    model: str | os.PathLike[str], to: str, *, out: str | os.PathLike[str] | None = None,
-    force: bool = False, data: Sequence[str | os.PathLike[str]] = (), licence: str | None = None,
+    model: str | os.PathLike[str],
+    to: str,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    data: Sequence[str | os.PathLike[str]] = (),
+    licence: str | None = None,
     watcher: Watcher = SILENT,
-) -> Shipped | HubExport:  # fmt: skip
+) -> Shipped | HubExport:
     """Write a classifier in another form.
 
     ``int8`` computes in integers and ``fp16`` stores weights in half the space
@@ -74,7 +79,7 @@ def export_model(
         if force or data:
             raise RecipeError("The hub gets the run's very file: no force and no data is possible")
         classifier = Classifier(model, device=CPU, watcher=watcher)
-        return export_to_hub(classifier, name, out, licence=licence, watcher=watcher)
+        return export_to_hub(classifier, name, out, licence=licence)
     if to not in get_args(To):
         raise RecipeError(f"A form is int8, fp16, bundle or hf:owner/name, not {to!r}")
     if licence is not None:

@@ -223,7 +223,6 @@ class Uploads:
                 self._others = kept - self._bytes
 
     def _count(self, key: str, size: int | None = None) -> None:
-        """Count a file's bytes; ``None`` if it is gone."""
         with self._guard:
             self._bytes += (size or 0) - self._sizes.pop(key, 0)
             if size is not None:
@@ -262,7 +261,6 @@ def add_routes(api: FastAPI, uploads: Uploads) -> None:
 
 
 async def _receive(uploads: Uploads, key: str, offset: int, request: Request) -> int:
-    """Append a request's body to a file as it arrives; return the file's size."""
     stated = request.headers.get("content-length", "")
     await UPLOADS.run(uploads.check, key, offset, int(stated) if stated.isdecimal() else 0)
     most, waiting, stream = offset + PART_MOST, bytearray(), request.stream()
@@ -303,10 +301,12 @@ def arrange(files: Mapping[Path, str], into: Path, loose: str = "") -> list[Path
     """
     packed = {path: name for path, name in files.items() if _packed(name)}
     images = {
-        path: names for path, name in files.items()
-        if path not in packed and all(map(is_visible, names := _parts(name)))
+        path: names
+        for path, name in files.items()
+        if path not in packed
+        and all(map(is_visible, names := _parts(name)))
         and is_image_name(names[-1])
-    }  # fmt: skip
+    }
     if not images and not packed:
         shown = ", ".join(f"{name.rpartition('/')[2]!r:.80}" for name in [*files.values()][:3])
         reason = f"No photographs or archive: {shown} …" if files else "Nothing was sent"
@@ -327,7 +327,6 @@ def arrange(files: Mapping[Path, str], into: Path, loose: str = "") -> list[Path
 
 
 def _unpacked(path: Path, name: str) -> dict[Path, _Names]:
-    """Unpack an archive, and return its images."""
     try:
         root = unpack_archive(path)
         if any(
@@ -347,15 +346,17 @@ def _with_classes(files: dict[Path, _Names], loose: str) -> dict[Path, _Names]:
     # Folders around all that are neither a class nor a part are taken off.
     inside, wrapped = [names for names in files.values() if len(names) > 1], 0
     while (
-        inside and part_named(around := inside[0][wrapped]) is None
+        inside
+        and part_named(around := inside[0][wrapped]) is None
         and all(len(names) > wrapped + 2 and names[wrapped] == around for names in inside)
-    ):  # fmt: skip
+    ):
         wrapped += 1
     return {
-        path: (*tray, legal_name(names[0])) if len(names) == 1
+        path: (*tray, legal_name(names[0]))
+        if len(names) == 1
         else (class_name(names[wrapped]), *map(legal_name, names[wrapped + 1 :]))
         for path, names in files.items()
-    }  # fmt: skip
+    }
 
 
 def _place(places: dict[Path, _Names], into: Path) -> list[Path]:
@@ -429,7 +430,6 @@ def class_name(text: str) -> str:
 
 
 def _packed(name: str) -> str:
-    """The suffix of an archive."""
     known = sorted(archive.SUFFIXES, key=len, reverse=True)
     return next((suffix for suffix in known if name.lower().endswith(suffix)), "")
 

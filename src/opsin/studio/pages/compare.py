@@ -34,6 +34,10 @@ async def compared(studio: Studio, ids: Sequence[str], names: Sequence[str]) -> 
     await asked.over()
     found, cause = await asked.answer(Comparison)
     if found is None:
+        for run, name in named.items():
+            if re.search(rf"{re.escape(run)}(/| has no ).*\.(json|npz)\b", cause):
+                text = f"Files of {safe(name, 60)} are damaged or missing"
+                raise OpsinError(text, "Remove this classifier, and train again.")
         raise OpsinError(kit.without_commands(_in_words(cause, named)).rstrip("."))
     lines = [f"{_in_words(line, named).rstrip('.')}." for line in (*found.notes, *found.remarks)]
     return found.model_copy(update={"notes": tuple(lines), "remarks": []})
@@ -71,11 +75,19 @@ async def show(studio: Studio, runs: str = "") -> None:
     ids = list(dict.fromkeys(filter(None, runs.split(","))))
     projects = [await asyncio.to_thread(studio.projects.of_run, id_) for id_ in ids]
     project = projects[0] if len({project.id for project in projects}) == 1 else None
-    with layout.page(studio, "Compare", project=project, here="results" if project else "",
-                     guide="how-to/compare.html"):  # fmt: skip
+    with layout.page(
+        studio,
+        "Compare",
+        project=project,
+        here="results" if project else "",
+        guide="how-to/compare.html",
+    ):
         if len(ids) != 2:
-            kit.empty("Choose two classifiers that were tested on the same photographs.",
-                      "All classifiers", "/classifiers")  # fmt: skip
+            kit.empty(
+                "Choose two classifiers that were tested on the same photographs.",
+                "All classifiers",
+                "/classifiers",
+            )
             return
         rows = [await asyncio.to_thread(studio.runs.row, id_) for id_ in ids]
         names = [of.title_of(row) for of, row in zip(projects, rows, strict=True)]
@@ -105,32 +117,44 @@ PAGE = Page("/compare", show)
 
 
 def _figures(comparison: Comparison, names: Sequence[str]) -> None:
-    """A table with a row for each classifier."""
     cells = []
     for run, name in zip(comparison.runs, names, strict=True):
-        cells.append({
-            "id": name, "Classifier": name,
-            "Right": (right_of(run).removeprefix("Right for "), run.accuracy),
-            "Accuracy": (f"{100 * run.accuracy:.1f}% ({span(run.low, run.high)})", run.accuracy),
-            **{metric.heading: round(metric.value(run) or 0.0, 3) for metric in headline_metrics()},
-            "File": (file_size(run.bytes or 0), run.bytes or 0),
-            "Trained for": (clock(run.seconds or 0), run.seconds or 0),
-        })  # fmt: skip
+        cells.append(
+            {
+                "id": name,
+                "Classifier": name,
+                "Right": (right_of(run).removeprefix("Right for "), run.accuracy),
+                "Accuracy": (
+                    f"{100 * run.accuracy:.1f}% ({span(run.low, run.high)})",
+                    run.accuracy,
+                ),
+                **{
+                    metric.heading: round(metric.value(run) or 0.0, 3)
+                    for metric in headline_metrics()
+                },
+                "File": (file_size(run.bytes or 0), run.bytes or 0),
+                "Trained for": (clock(run.seconds or 0), run.seconds or 0),
+            }
+        )
     table(cells, f"Figures on {count(comparison.images)} photographs")
 
 
 async def _pictures(studio: Studio, first: str, pair: ComparedPair, names: Sequence[str]) -> None:
-    """Show the photographs to which the two gave different answers."""
     opened = await studio.albums.of_run(first)
     rows = {digest: row for row, digest in enumerate(digest_names(opened.decoded.digests))}
     called = dict(zip(pair.letters, names, strict=True))
 
     def describe(image: DifferentAnswers) -> GalleryImage:
-        lines = (image.name, f"It is labelled {safe(image.actual, 60)}", *(
-            f"{safe(name, 24)}: {safe(answer.label, 24)} {confidence_of(answer.confidence)}"
-            for name, answer in zip(names, image.answers, strict=True)
-        ))  # fmt: skip
-        caption = f"{safe(image.actual, 16)}: {' or '.join(a.label[:16] for a in image.answers)}"
+        lines = (
+            image.name,
+            f"It is labelled {safe(image.actual, 60)}",
+            *(
+                f"{safe(name, 24)}: {safe(answer.label, 24)} {confidence_of(answer.confidence)}"
+                for name, answer in zip(names, image.answers, strict=True)
+            ),
+        )
+        wrong = [safe(a.label, 16) for a in image.answers if a.label != image.actual]
+        caption = f"{safe(image.actual, 16)}, not {' or '.join(wrong)}"
         address = opened.address(rows[image.digest]) if image.digest in rows else ""
         return GalleryImage(address, ", ".join(lines), caption, lines=lines)
 

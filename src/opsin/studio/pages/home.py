@@ -56,17 +56,20 @@ PAGE = Page("/", home)
 
 
 class _Home:
-    """The page, kept up to date in every window."""
-
     def __init__(self, studio: Studio, frame: Frame) -> None:
         self._studio, self._frame, self._most = studio, frame, _SHOWN
         self._shown: object = None
         with ui.element("div").classes("welcome"):
             with ui.element("div").classes("dropzone"):
                 with Intake(
-                    "Drop photographs, folders or a zip here", camera=False, folders=True,
-                    batch=_BATCH, around=".page", on_all=self._take, needs="owner",
-                ):  # fmt: skip
+                    "Drop photographs, folders or a zip here",
+                    camera=False,
+                    folders=True,
+                    batch=_BATCH,
+                    around=".page",
+                    on_all=self._take,
+                    needs="owner",
+                ):
                     kit.action("Use the camera", self._camera, icon="photo_camera", needs="owner")
                 if reason := why_not("owner"):
                     kit.note(f"Only owners can make projects. {reason}")
@@ -156,7 +159,6 @@ class _Home:
     # What people do.
 
     async def _take(self, files: list[SentFile]) -> None:
-        """Make a project of what was sent."""
 
         def make() -> LibraryDataset:
             title = common_name(files) or self._new_title()
@@ -223,7 +225,6 @@ class _Home:
 
 
 def _in_words(project: Project) -> str:
-    """What is known of a project, in a line."""
     if any(row.state == "running" for row in project.runs):
         return "Training"
     if run := project.classifier():

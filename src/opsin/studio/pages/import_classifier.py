@@ -29,8 +29,9 @@ _EXPERT: Final = "How does it expect its photographs?"
 # Values of the pixels that a network was trained on.
 _PIXELS: Final = {"": "As its files say"} | {
     f"{choice}{order}": f"{choice}{words}"
-    for choice in CHOICES for order, words in {"": "", ",bgr": ", blue first"}.items()
-}  # fmt: skip
+    for choice in CHOICES
+    for order, words in {"": "", ",bgr": ", blue first"}.items()
+}
 
 
 def import_classifier(studio: Studio) -> None:
@@ -43,8 +44,6 @@ PAGE = Page("/import", import_classifier, more="Import a classifier")
 
 
 class _Import:
-    """The form."""
-
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
         self._folder: Path | None = None
@@ -56,8 +55,14 @@ class _Import:
                 "You can send files beside it, such as labels.txt, with it."
             )
             accepted = ",".join([*_MODELS, ".txt", ".json", ".md"])
-            Intake("Choose or drop the classifier's file", accept=accepted, camera=False,
-                   batch=_BATCH, on_all=self._take, needs="owner")  # fmt: skip
+            Intake(
+                "Choose or drop the classifier's file",
+                accept=accepted,
+                camera=False,
+                batch=_BATCH,
+                on_all=self._take,
+                needs="owner",
+            )
             self._classes = ui.input("Classes in the order of its answers, separated by commas")
             kit.note("Leave it empty if the file names them.")
             with kit.question(_EXPERT, lambda: None) as self._expert:
@@ -86,7 +91,6 @@ class _Import:
             self._start.set_enabled(allows("owner"))
 
     def _words(self, model: Path) -> list[str]:
-        """The command line of what the form says."""
         runs, classes = self._studio.settings.runs.absolute(), (self._classes.value or "").strip()
         values = {"runs": runs, "prepare": self._pixels.value, "classes": classes}
         words = [f"--{option}={value}" for option, value in values.items() if value]

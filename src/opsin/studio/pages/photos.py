@@ -78,13 +78,16 @@ class _Column:
         self.words = class_ or _OTHERS[label][0].lower()
         may = allows("labeller")
         self.gallery = ImageGallery(
-            f"Photographs of {class_}" if class_ else f"Photographs {self.words}", (),
+            f"Photographs of {class_}" if class_ else f"Photographs {self.words}",
+            (),
             self.image,
             on_choose=(lambda: page.choose(self)) if may else None,
             on_open=lambda at: page.open(self, at),
             on_key=(lambda key, at: page.press(self, key, at)) if may else None,
-            draggable=may, captions=False, height=_HEIGHT,
-        )  # fmt: skip
+            draggable=may,
+            captions=False,
+            height=_HEIGHT,
+        )
 
     def refresh(self, searched: str) -> int:
         """Show the photographs, or those with some words in their names; return how many."""
@@ -103,7 +106,6 @@ class _Column:
         return len(shown)
 
     def image(self, at: int, *, large: bool = False) -> GalleryImage:
-        """A photograph by its place in the column."""
         album, photo = self._page.album, self.photos[at]
         title, source = album.name(photo).rpartition("/")[2], album.address(photo, large=large)
         said = self._page.aside.get(album.name(photo), "") if self.label == UNSORTED else ""
@@ -133,7 +135,8 @@ class _Photos:
         with ui.element("div").classes("line"):
             self._summary = kit.note("Looking at the photographs …")
             if allows("labeller"):
-                kit.action("Undo", self._undo, kind="quiet", icon="undo")
+                with kit.action("Undo", self._undo, kind="quiet", icon="undo") as self._undoes:
+                    self._last = ui.tooltip()
             self._forget = kit.action(
                 "", lambda: self._do(studio.albums.forget_gone(self._id)), needs="labeller"
             )
@@ -145,11 +148,21 @@ class _Photos:
         self._fold = kit.question("", self._list_things)
         self._place = ui.element("div").classes("class-columns")
         self._more = kit.note("")
-        kit.question("Keys", lambda: kit.facts([
-            ("Arrows", "next photograph"), ("Space", "select"), ("Shift", "select a range"),
-            ("Ctrl-A, Esc", "select all, none"), ("Enter", "large"), ("1, 2, …", "move to class"),
-            ("Delete", "remove"), ("Ctrl-Z", "undo"),
-        ]))  # fmt: skip
+        kit.question(
+            "Keys",
+            lambda: kit.facts(
+                [
+                    ("Arrows", "next photograph"),
+                    ("Space", "select"),
+                    ("Shift", "select a range"),
+                    ("Ctrl-A, Esc", "select all, none"),
+                    ("Enter", "large"),
+                    ("1, 2, …", "move to class"),
+                    ("Delete", "remove"),
+                    ("Ctrl-Z", "undo"),
+                ]
+            ),
+        )
         with ui.element("div").classes("choice-bar") as self._bar:
             self._bar.props('role=toolbar aria-label="Chosen photographs"')
             self._chosen = ui.label().classes("text-weight-bold").props('role="status"')
@@ -191,6 +204,10 @@ class _Photos:
         if self._place.is_deleted:
             return
         self.album = album
+        if allows("labeller"):
+            last = await IMAGES.run(self._studio.albums.last_change, self._id)
+            self._undoes.set_enabled(bool(last))
+            self._last.set_text(safe(last) or "Nothing was changed yet")
         self._frame.retitle(album.dataset.title)
         self._search.set_visibility(True)
         self._show_columns()
@@ -233,8 +250,11 @@ class _Photos:
         """
         album, words = self.album, str(self._search.value or "").strip().casefold()
         self._searched = words
-        found = {album.class_of(at) for at, name in enumerate(album.contents.names)
-                 if words and words in name.casefold()}  # fmt: skip
+        found = {
+            album.class_of(at)
+            for at, name in enumerate(album.contents.names)
+            if words and words in name.casefold()
+        }
         named = [name for name in album.classes if words in name.casefold() or name in found]
         shown = {name: partial(self._class_column, name) for name in named[:_SHOWN]}
         shown |= {f"\0{label}": partial(self._other_column, label) for label in _OTHERS}
@@ -259,6 +279,7 @@ class _Photos:
             number = column.refresh(self._searched)
             card.set_visibility(bool(number) or may_add)
             title.set_text(f"{name} {count(number)}")
+            hint.set_visibility(bool(number))
             if sort is not None:
                 sort.set_visibility(bool(number))
                 kinds = ("primary", "plain") if number >= _SEVERAL else ("plain", "primary")
@@ -272,19 +293,21 @@ class _Photos:
             if may_add:
                 kit.action("Add class", self._add_class, icon="add")
                 Intake(
-                    "Drop photographs, folders or a zip", folders=True, around=".class-column",
-                    batch=self._id, on_all=partial(self._take, ""),
-                )  # fmt: skip
+                    "Drop photographs, folders or a zip",
+                    folders=True,
+                    around=".class-column",
+                    batch=self._id,
+                    on_all=partial(self._take, ""),
+                )
             with ui.element("h2"):
                 title = ui.label()
-            kit.note(words)
+            hint = kit.note(words)
             if may_add:
                 sort = kit.link_button("Sort them", address(self._id, "sort"), icon="auto_awesome")
             column = _Column(self, "", label)
         return show, card
 
     def _class_column(self, class_: str) -> tuple[Callable[[], None], ui.element]:
-        """A class: its name, number, photographs, and places for more."""
 
         def show() -> None:
             many, classes = column.refresh(self._searched), self.album.classes
@@ -318,9 +341,13 @@ class _Photos:
                     self._class_menu(class_)
             if self.album.can_add:
                 Intake(
-                    f"Photographs of {class_}", batch=f"{self._id} {safe(class_)}", small=True,
-                    around=".class-column", opens=self._camera, on_all=partial(self._take, class_),
-                )  # fmt: skip
+                    f"Photographs of {class_}",
+                    batch=f"{self._id} {safe(class_)}",
+                    small=True,
+                    around=".class-column",
+                    opens=self._camera,
+                    on_all=partial(self._take, class_),
+                )
                 self._camera = False  # of the first class only
             column = _Column(self, class_)
             more = kit.action("Show all", show_all, kind="quiet").props("dense")
@@ -376,16 +403,16 @@ class _Photos:
                 kit.link_button("Find like this", like, kind="quiet").props("dense")
 
     def open(self, column: _Column, at: int) -> None:
-        """Show a photograph large, with keys for its class."""
         may = allows("labeller")
         self._large.clear()
         with self._large:
             self._viewer = ImageViewer(
-                lambda: len(column.photos), partial(column.image, large=True),
+                lambda: len(column.photos),
+                partial(column.image, large=True),
                 self.album.classes if may else (),
                 (lambda at, class_: self._change(column, [at], class_ or "")) if may else None,
                 undo=self._undo if may else None,
-            )  # fmt: skip
+            )
         self._viewer.open(at)
 
     async def press(self, column: _Column, key: str, at: int) -> None:
@@ -436,9 +463,12 @@ class _Photos:
         await self._do(self._studio.albums.undo(self._id, only), undone=True)
 
     async def _do(
-        self, work: Awaitable[Done], undo: Callable[[], Awaitable[object]] | None = None, *,
+        self,
+        work: Awaitable[Done],
+        undo: Callable[[], Awaitable[object]] | None = None,
+        *,
         undone: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Change something, offer to take it back, and tell all windows, this one too."""
         with self._status.errors():
             try:

@@ -73,8 +73,6 @@ def asked_here(headers: Mapping[str, str]) -> bool:
 
 
 class _TrainPage:
-    """The form, or the training that runs."""
-
     def __init__(self, studio: Studio, project: Project) -> None:
         self._studio, self._project = studio, project
         self._run: RunRow | None = None  # its settings are those to begin with
@@ -91,7 +89,6 @@ class _TrainPage:
         self._more_classes: list[str] = []
 
     async def read(self, source_run: str = "") -> None:
-        """Read what the form begins with."""
         numbers: list[int] = []
         try:
             self._project = await self._studio.with_dataset(self._project.id)
@@ -138,7 +135,6 @@ class _TrainPage:
         return self._studio.jobs.of_project(self._project.id)
 
     def build(self, frame: layout.Frame) -> None:
-        """Build the page."""
         self._frame = frame
         self._content = ui.element("div").classes("stack")
         self._show(self._jobs())
@@ -202,9 +198,12 @@ class _TrainPage:
                 photos = layout.address(self._project, "photos")
                 link_button("Add photographs", photos, kind="primary")
             self._button = action(
-                "Train again" if self._project.classifiers else "Train", self.start,
-                kind="plain" if wrong else "primary", off=wrong, needs="owner",
-            )  # fmt: skip
+                "Train again" if self._project.classifiers else "Train",
+                self.start,
+                kind="plain" if wrong else "primary",
+                off=wrong,
+                needs="owner",
+            )
         self._status = kit.StatusLine()
         if not self._fault:
             question("More", self._more, is_open=self._run is not None)
@@ -273,7 +272,6 @@ class _TrainPage:
                 self._show_plan(plan)
 
     def _show_plan(self, plan: Plan) -> None:
-        """Show what a training would be: its time, its figures and its doubts."""
         recipe = plan.recipe
         if self.settings.level is None and plan.seconds is not None:
             fits = isinstance(recipe, ClassicalRecipe) and not recipe.fine_tunes
@@ -291,7 +289,6 @@ class _TrainPage:
             ui.label(safe(text, 400)).classes("warning")
 
     async def start(self) -> None:
-        """Add the training to the queue."""
         self._button.disable()  # for a second click
         try:
             await asyncio.to_thread(self._add)
@@ -316,5 +313,6 @@ class _TrainPage:
             words, parts = [f"--add-to={before}", *words], None
         if parts is not None and not any(values.get(option) for option in SPLIT_OPTIONS):
             values = values | {"parts_of": str(parts.path)}
-        return training_form.argv(words, values, runs=studio.settings.runs, labels=labels,
-                                  name=name, plan=plan)  # fmt: skip
+        return training_form.argv(
+            words, values, runs=studio.settings.runs, labels=labels, name=name, plan=plan
+        )

@@ -19,7 +19,7 @@ from nicegui import ui
 from opsin.core.csv_cells import read_row
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.files import FileStamp, file_stamp
-from opsin.core.format import about, count, counted, percent
+from opsin.core.format import about, count, counted
 from opsin.data.image_tree import is_image_name, is_within, natural
 from opsin.data.images import content_of
 from opsin.data.sources.archive import is_archive
@@ -30,7 +30,7 @@ from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import JobAction, Queue, new_output_folder, output_of
 from opsin.studio.pages.page import Page
-from opsin.studio.pages.verdicts import classifier_select
+from opsin.studio.pages.verdicts import classifier_select, confidence_of
 from opsin.studio.people import allows
 from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import RunRow
@@ -41,7 +41,6 @@ from opsin.studio.ui.gallery import GalleryImage, ImageGallery, ImageViewer
 from opsin.studio.ui.intake import Intake
 from opsin.studio.ui.maps import answer_view, framed
 from opsin.studio.ui.training_settings import levels_for
-from opsin.studio.ui.waiting import Waiting
 from opsin.studio.words import safe
 
 # Classes with a bar, and images that are named because they cannot be read.
@@ -116,9 +115,11 @@ def _read(file: Path, _: FileStamp) -> list[AnsweredImage]:
         columns, *rows = map(read_row, csv.reader(stream))
     cells = (dict(zip(columns, row, strict=False)) for row in rows)
     images = (
-        AnsweredImage(row["image"], row["answer"], row["label"], float(row["confidence"] or 0),
-                      row["error"]) for row in cells
-    )  # fmt: skip
+        AnsweredImage(
+            row["image"], row["answer"], row["label"], float(row["confidence"] or 0), row["error"]
+        )
+        for row in cells
+    )
     return sorted(images, key=lambda image: image.order)
 
 
@@ -126,9 +127,13 @@ class _Try:
     """The page below its heading: the classifier, answers, a place for photographs."""
 
     def __init__(
-        self, studio: Studio, project: Project, run: RunRow, query: dict[str, str],
+        self,
+        studio: Studio,
+        project: Project,
+        run: RunRow,
+        query: dict[str, str],
         frame: layout.Frame,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._studio, self._project, self._run, self._query = studio, project, run, query
         self._key, self._job = query["image"], query["job"]
         classifier_select(project, run, project.classifiers, "try", **query)
@@ -141,13 +146,15 @@ class _Try:
         with ui.element("div").classes("" if has_answers else "dropzone"):
             Intake(
                 "Show it another" if has_answers else "Drop photographs, a folder or a zip here",
-                batch=secrets.token_hex(8), folders=True, on_all=self._take, around=".page",
+                batch=secrets.token_hex(8),
+                folders=True,
+                on_all=self._take,
+                around=".page",
                 live=f"/live/{run.id}",
-            ).classes("main")  # fmt: skip
+            ).classes("main")
         self._status = kit.StatusLine()
 
     def _address(self, **changed: str) -> str:
-        """The page's address, changed."""
         return layout.address(self._project, "try", **(self._query | changed))
 
     async def _take(self, files: list[SentFile]) -> None:
@@ -213,12 +220,11 @@ class _Try:
                 self._groups(images, classes)
 
     def _groups(self, images: Sequence[AnsweredImage], classes: Sequence[str]) -> None:
-        """Show images by their answer; a click opens one large, with keys for its class."""
 
         def describe(at: int, size: str = "?small=1") -> GalleryImage:
             name, answer, label, confidence, _ = images[at]
             name, other = Path(name).name, f"{label}? " if answer == NONE_OF_THESE else ""
-            caption = f"{other}{percent(confidence)} · {name}"
+            caption = f"{other}{confidence_of(confidence)} · {name}"
             src = f"/answers/{self._job}/{at}.png{size}"
             return GalleryImage(src, f"{name}, {_shown(answer)}", caption, lines=(_shown(answer),))
 
@@ -227,17 +233,22 @@ class _Try:
             await self._join(class_ or "", kept)
 
         viewer = ImageViewer(
-            lambda: len(images), lambda at: describe(at, ""), classes, join if classes else None,
+            lambda: len(images),
+            lambda at: describe(at, ""),
+            classes,
+            join if classes else None,
             remove="",
-        )  # fmt: skip
+        )
 
         def show(answer: str, places: list[int]) -> None:
             kit.heading(f"{_shown(answer)} ({count(len(places))})")
             if answer:
                 ImageGallery(
-                    f"Photographs answered with {answer}", places, describe,
+                    f"Photographs answered with {answer}",
+                    places,
+                    describe,
                     on_open=lambda at: viewer.open(places[at]),
-                )  # fmt: skip
+                )
             for at in () if answer else places[:_NAMED]:
                 kit.note(f"{Path(images[at].name).name}: {images[at].error}")
 
@@ -250,7 +261,6 @@ class _Try:
             show(answer, list(group))
 
     async def _one(self, key: str) -> None:
-        """Show one image large, with its answer."""
         answer = await self._studio.tried.answer(self._run.id, key)
         if self._holder.is_deleted:
             return
@@ -258,12 +268,11 @@ class _Try:
         with self._holder, ui.element("div").classes("try"):
             with ui.element("div").classes("stack"):
                 image = ui.element("img").classes("photo")
-                image.props.update({"src": kit.rooted(f"/kept/{key}.png"),
-                                    "alt": safe(answer.name, 60)})  # fmt: skip
+                image.props.update(
+                    {"src": kit.rooted(f"/kept/{key}.png"), "alt": safe(answer.name, 60)}
+                )
                 kit.sharpen(image)
                 if not answer.warning:
-                    why = {"run": self._run.id, "image": key, "view": "why"}
-                    ui.link("Why this answer?", layout.address(self._project, "inside", **why))
                     kit.question("Where does it look?", lambda: self._where(key, answer.label))
             with ui.element("div").classes("stack"):
                 answer_view(answer.top(_BARS), rejected=answer.rejected, warning=answer.warning)
@@ -273,20 +282,25 @@ class _Try:
                 self._correct(key, answer)
 
     async def _where(self, key: str, label: str) -> None:
-        """A heat map over the photograph."""
-        waiting = Waiting("Hiding one part after another")
+        waiting = kit.Waiting("Hiding one part after another")
         try:
             heat = await self._studio.tried.where(self._run.id, key)
         finally:
             waiting.delete()
+        why = {"run": self._run.id, "image": key, "view": "why"}
+        ui.link(
+            "Other heat maps, with their checks", layout.address(self._project, "inside", **why)
+        )
         words = f"Bright: hiding this makes {label} less probable."
         framed(heat.src(heat.values["image"]), f"Heat map. {words}", words)
 
     def _correct(self, key: str, answer: Prediction) -> None:
         """Let people say that an answer is wrong: the photograph joins the class that is right."""
         if not self._set:
-            kit.note("Is that wrong? The photographs of this project are kept elsewhere: add this "
-                     "one to its class there, then train again.")  # fmt: skip
+            kit.note(
+                "Is that wrong? The photographs of this project are kept elsewhere: add this "
+                "one to its class there, then train again."
+            )
             return
         status = kit.StatusLine()
 
@@ -300,7 +314,7 @@ class _Try:
             if name := await kit.ask_text(title, "Name of the class", value):
                 await join(name, is_new=True)
 
-        with kit.action("That is wrong", str, icon="flag", needs="labeller"), ui.menu():
+        with kit.action("That is wrong", lambda: None, icon="flag", needs="labeller"), ui.menu():
             for name in answer.probabilities:
                 if name != answer.label or answer.rejected:
                     ui.menu_item(f"It is {safe(name, 60)}", lambda name=name: join(name))
@@ -310,7 +324,6 @@ class _Try:
             ui.menu_item("It is none of these…", lambda: ask(other, "other"))
 
     async def _join(self, class_: str, image: GivenImage) -> None:
-        """Add a photograph to a class of the project."""
         albums, topic = self._studio.albums, f"set:{self._set}"
         path = await albums.keep(self._set, class_, image.content, image.name)
 
@@ -337,8 +350,12 @@ class _Try:
                 level = levels_for(total, studio.jobs.jobs(), known=total - number)[1]
                 kit.note(counted(number, "new photograph"))
                 seconds = f" ({about(level.seconds)})" if level.seconds else ""
-                kit.action(f"Train again{seconds}", lambda: ui.navigate.to(there), kind="primary",
-                           needs="owner")  # fmt: skip
+                kit.action(
+                    f"Train again{seconds}",
+                    lambda: ui.navigate.to(there),
+                    kind="primary",
+                    needs="owner",
+                )
 
 
 def newer_images(folder: Path, since: float) -> tuple[int, int]:
@@ -351,7 +368,6 @@ def newer_images(folder: Path, since: float) -> tuple[int, int]:
 
 
 def _shown(answer: str) -> str:
-    """An answer as a heading."""
     return {NONE_OF_THESE: "None of these", "": "Could not be read"}.get(answer, answer)
 
 

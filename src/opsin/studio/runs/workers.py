@@ -23,13 +23,13 @@ from opsin.data.images import open_apart
 from opsin.runtime.prediction import Prediction
 from opsin.studio.child import Child, OnProgress
 from opsin.studio.datasets.decoded_dataset import png_of
-from opsin.studio.errors import NotThere
+from opsin.studio.errors import NotThere, TooMany
 from opsin.studio.people import visitor
 from opsin.studio.runs.albums import ImagePlaces
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.threads import IMAGES, ComputedOnce
 from opsin.studio.words import safe
-from opsin.web.refusals import BadRequest, RequestError, json_reply
+from opsin.web.refusals import BadRequest, json_reply
 
 # Questions that need none of the run's images, and the most seconds that they may take.
 _SHORT: Final = {"predict": 60.0, "where": 120.0}
@@ -66,8 +66,6 @@ class Answer(NamedTuple):
 
 
 class _Worker(Child):
-    """A child process that has one run's classifier open."""
-
     def __init__(self, run: RunDirectory, stamp: FileStamp, memory: int) -> None:
         words = str(run.path.absolute()), str(memory)
         super().__init__("opsin.commands.inspect_worker", *words)
@@ -91,9 +89,14 @@ class Workers:
     """
 
     def __init__(
-        self, runs: RunIndex, places: ImagePlaces, *, most: int = 2, idle: float = 120.0,
+        self,
+        runs: RunIndex,
+        places: ImagePlaces,
+        *,
+        most: int = 2,
+        idle: float = 120.0,
         memory: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._runs, self._places = runs, places
         self._most, self._seconds, self._memory = most, idle, memory
         self._idle: list[_Worker] = []  # the least recently used first
@@ -104,9 +107,14 @@ class Workers:
         )
 
     async def ask(
-        self, run_id: str, do: str, given: GivenImage | None = None, *,
-        on_progress: OnProgress = lambda *_: None, **options: str | int,
-    ) -> Answer:  # fmt: skip
+        self,
+        run_id: str,
+        do: str,
+        given: GivenImage | None = None,
+        *,
+        on_progress: OnProgress = lambda *_: None,
+        **options: str | int,
+    ) -> Answer:
         """Answer a question, computing each only once; those about a frame are not kept.
 
         The work ends when one who waits for it is cancelled, and with it all who wait.
@@ -146,9 +154,13 @@ class Workers:
             raise
 
     async def _asked(
-        self, run: RunDirectory, stamp: FileStamp, question: child_process.Header, content: bytes,
+        self,
+        run: RunDirectory,
+        stamp: FileStamp,
+        question: child_process.Header,
+        content: bytes,
         tell: OnProgress,
-    ) -> tuple[child_process.Header, bytes]:  # fmt: skip
+    ) -> tuple[child_process.Header, bytes]:
         """What a worker of the run says, which works on nothing else meanwhile."""
         worker = next((one for one in self._idle if one.fits(run, stamp)), None)
         if worker is not None:
@@ -184,10 +196,6 @@ class Workers:
         """End all workers."""
         await self._answers.cancel()
         await asyncio.gather(*(worker.end() for worker in (*self._idle, *self._busy)))
-
-
-class TooManyFrames(RequestError, status=429):  # noqa: N818
-    """A visitor's earlier frames are not answered yet."""
 
 
 class TriedImages:
@@ -235,7 +243,7 @@ class TriedImages:
         """The answer to a camera's frame, which is not kept."""
         person = visitor.get().id
         if self._frames[person] >= _FRAMES:
-            raise TooManyFrames("Earlier pictures are not answered yet", "Close other cameras.")
+            raise TooMany("Earlier photographs are not answered yet", "Close other cameras.")
         self._frames[person] += 1
         try:
             return await self.answer(run, GivenImage("", "the frame", frame))
@@ -259,7 +267,7 @@ def add_routes(api: FastAPI, workers: Workers, tried: TriedImages) -> None:
         address = f"/inside/{run_id}/{key}"
         content = workers.image(address, number) or tried.workers.image(address, number)
         if content is None:
-            raise NotThere("This image is gone", "Load its page again.")
+            raise NotThere("This photograph is gone", "Load its page again.")
         return Response(content, media_type="image/png", headers=_NEVER_REUSED)
 
     @api.get("/kept/{key}.png")

@@ -1,9 +1,10 @@
-"""Buttons, messages, questions and figures, the same on every page."""
+"""Buttons, messages, questions, progress and figures, the same on every page."""
 
 from __future__ import annotations
 
 import inspect
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -13,6 +14,7 @@ from typing import Final, Literal
 from nicegui import Client, events, ui
 
 from opsin.core.errors import MovedError, OpsinError
+from opsin.core.format import about
 from opsin.core.glossary import Term, find_term
 from opsin.studio.image_routes import HELP
 from opsin.studio.people import Role, why_not
@@ -28,9 +30,14 @@ _MESSAGE_MOST: Final = 600
 
 
 def action(
-    text: str, on_click: Handler | None, *, kind: Kind = "plain", icon: str | None = None,
-    off: str = "", needs: Role = "viewer",
-) -> ui.button:  # fmt: skip
+    text: str,
+    on_click: Handler | None,
+    *,
+    kind: Kind = "plain",
+    icon: str | None = None,
+    off: str = "",
+    needs: Role = "viewer",
+) -> ui.button:
     """A button for who has a role; ``off`` is another reason why it cannot be used now."""
     off = off or why_not(needs)
     button = ui.button(safe(text, 120), on_click=on_click, color=None, icon=icon)
@@ -68,8 +75,11 @@ def link_button(
 
 def sharpen(image: ui.element, below: int = 200) -> None:
     """Enlarge an image without smoothing, if its longer side has fewer pixels than ``below``."""
-    image.on("load", js_handler="({target}) => target.classList.toggle('pixel', "
-             f"Math.max(target.naturalWidth, target.naturalHeight) < {below})")  # fmt: skip
+    image.on(
+        "load",
+        js_handler="({target}) => target.classList.toggle('pixel', "
+        f"Math.max(target.naturalWidth, target.naturalHeight) < {below})",
+    )
 
 
 def word(text: str, term: Term | None = None) -> ui.element:
@@ -123,8 +133,12 @@ def rename_in_place(
     for key in ("click", "keydown.enter", "keydown.space.prevent"):
         label.on(key, edit)
     # The value at that moment: what was typed last may still be on its way.
-    field.on("blur", keep, js_handler="({target}) => { emit([target.value, target.dataset.key ?? ''"
-             "]); delete target.dataset.key }")  # fmt: skip
+    field.on(
+        "blur",
+        keep,
+        js_handler="({target}) => { emit([target.value, target.dataset.key ?? ''"
+        "]); delete target.dataset.key }",
+    )
     for key in ("keydown.enter", "keydown.escape"):
         field.on(key, js_handler="({target, key}) => { target.dataset.key = key; target.blur() }")
 
@@ -263,6 +277,37 @@ class UndoBar(StatusLine):
             icon_action("close", "Close", self.clear)
 
 
+class Waiting:
+    """Work that takes a while: how far, how long still; ``on_stop`` gives it a button."""
+
+    def __init__(self, text: str, on_stop: Handler | None = None) -> None:
+        self._what, self._since = "", 0.0
+        with ui.element("div").classes("waiting").props('role="status"') as self.element:
+            self._label = ui.label(safe(text))
+            self._bar = ui.linear_progress(show_value=False).props("indeterminate")
+            self._bar.props["aria-label"] = safe(text)
+            if on_stop:
+                action("Stop", on_stop).props("dense")
+
+    def tell(self, what: str, done: int = 0, total: int = 0) -> None:
+        """Show the progress; a total of 0 is unknown."""
+        if self.element.is_deleted:
+            return
+        if what != self._what:
+            self._what, self._since = what, time.monotonic()
+        spent, left = time.monotonic() - self._since, ""
+        if done and total and spent > 1:
+            left = f" · {about(spent * (total - done) / done)} left"
+        self._bar.props["indeterminate"] = not total
+        self._bar.set_value(min(1.0, done / total) if total else 0.0)
+        self._label.set_text(safe(what[:1].upper() + what[1:] + left))
+
+    def delete(self) -> None:
+        """Take it away."""
+        if not self.element.is_deleted:
+            self.element.delete()
+
+
 @contextmanager
 def dialog(title: str) -> Iterator[ui.dialog]:
     """A dialog that is read out by its title, which it shows."""
@@ -294,8 +339,11 @@ async def ask_text(title: str, label: str, value: str = "", *, most: int = 200) 
     with dialog(title) as asked:
         field = ui.input(label, value=value).props(f"autofocus maxlength={most}")
         # The value at that moment: what was typed last may still be on its way.
-        field.on("keydown.enter", lambda event: asked.submit(event.args),
-                 js_handler="(event) => emit(event.target.value)")  # fmt: skip
+        field.on(
+            "keydown.enter",
+            lambda event: asked.submit(event.args),
+            js_handler="(event) => emit(event.target.value)",
+        )
         answer = await submitted(asked, "OK")
     text = field.value if answer is True else answer or ""
     return str(text).strip()[:most] or None

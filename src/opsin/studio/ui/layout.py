@@ -48,6 +48,8 @@ _MARK: Final = (
 )
 # Keeps the help open on the next page.
 _HELP_COOKIE: Final = "opsin-help"
+# Characters of a heading, which a name of 200 would fill a telephone with.
+_TITLE_MOST: Final = 60
 
 
 @functools.cache
@@ -67,7 +69,7 @@ class Frame:
 
     def retitle(self, text: str) -> None:
         """Give the page another title."""
-        self.heading.set_text(safe(text))
+        self.heading.set_text(safe(text, _TITLE_MOST))
         ui.page_title(f"{safe(text, 80)} · Opsin")
 
 
@@ -80,9 +82,13 @@ def address(project: Project | str, page: str = "", **query: str) -> str:
 
 @contextmanager
 def page(
-    studio: Studio, title: str, *, project: Project | None = None, here: str = "",
+    studio: Studio,
+    title: str,
+    *,
+    project: Project | None = None,
+    here: str = "",
     guide: str = "how-to/studio.html",
-) -> Iterator[Frame]:  # fmt: skip
+) -> Iterator[Frame]:
     """Put what the block builds into a page; an `OpsinError` of it is shown there.
 
     ``here`` is the page's key in `PATH`, ``guide`` the page of the documentation for *Help*. A
@@ -115,9 +121,11 @@ def page(
                 ui.label(f"{safe(person.name, 30)}, {person.role}").classes("note")
             # Beside the page, where there is room.
             icon_action("help_outline", "Help with this page").on(
-                "click", show_help, js_handler="() => innerWidth < 1024 ? "
+                "click",
+                show_help,
+                js_handler="() => innerWidth < 1024 ? "
                 f"window.open('{rooted(f'{HELP}/{guide}')}') : emit()",
-            )  # fmt: skip
+            )
             with icon_action("more_vert", "More"), ui.menu(), ui.list():
                 for word, path in studio.menu:
                     if project or "{project}" not in path:
@@ -126,7 +134,7 @@ def page(
     with ui.element("div").classes("page").props('id="content" tabindex="-1"'):
         with ui.element("div").classes("page-head"):
             with ui.element("h1"):
-                heading = ui.label(safe(title))
+                heading = ui.label(safe(title, _TITLE_MOST))
             actions = ui.element("div").classes("line")
         faults, undo = StatusLine(), UndoBar()
         ui.on_exception(
