@@ -148,7 +148,7 @@ class _Photos:
         self._fold = kit.question("", self._list_things)
         self._place = ui.element("div").classes("class-columns")
         self._more = kit.note("")
-        kit.question(
+        self._keys = kit.question(
             "Keys",
             lambda: kit.facts(
                 [
@@ -160,6 +160,7 @@ class _Photos:
                     ("1, 2, …", "move to class"),
                     ("Delete", "remove"),
                     ("Ctrl-Z", "undo"),
+                    ("?", "these keys"),
                 ]
             ),
         )
@@ -486,6 +487,9 @@ class _Photos:
         held = event.modifiers.ctrl or event.modifiers.meta
         if event.action.keydown and held and event.key == "z":
             await self._undo()
+        elif event.action.keydown and event.key == "?":
+            self._keys.set_value(True)
+            ui.run_javascript(f"document.getElementById('{self._keys.html_id}').scrollIntoView()")
 
     async def _check(self) -> None:
         """Have new photographs read and checked, or take in what was read."""

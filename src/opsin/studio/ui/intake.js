@@ -156,7 +156,7 @@ export default {
           <button type="button" @click="close">Close the camera</button>
           <span class="note" aria-live="polite">{{ taken && !recording ? (taken === 1 ? '1 photograph' : taken + ' photographs') + ' taken' : '' }}</span>
           <span v-if="recording" class="note" aria-hidden="true">{{ taken }}</span></div></div>
-      <div v-if="state !== 'idle' && !(small && state === 'done')" class="line full-width">
+      <div v-if="state !== 'idle' && !((small || !multiple) && state === 'done')" class="line full-width">
         <progress :value="total ? done / total : 1" max="1" :aria-label="'Sent of: ' + label"></progress>
         <span aria-live="polite">{{ text }}</span>
         <button v-if="state === 'sending'" type="button" @click="stop">Stop</button>
