@@ -86,23 +86,6 @@ def test_a_photograph_vanishes_or_changes_while_it_is_asked(heap: Path, tmp_path
         opsin.label(heap, labels=tmp_path / "1.csv", backbone=NETWORK)
 
 
-def test_two_people_agree(heap: Path, tmp_path: Path) -> None:
-    for who in ("ada", "bob"):
-        for _ in range(3):
-            asked = opsin.label(heap, next=30, who=who, overlap=1.0, backbone=NETWORK).next
-            table = {question.image: kind_of(question.image) for question in asked}
-            write_answers(tmp_path / "answers.csv", table)
-            labels = tmp_path / "answers.csv"
-            done = opsin.label(heap, labels=labels, who=who, overlap=1.0, backbone=NETWORK)
-    (found,) = done.progress.agreements
-    assert (found.who, found.photographs, found.same) == (("ada", "bob"), 30, 30)
-    assert found.kappa == 1
-    words = ["label", str(heap), "--who", "ada", "--overlap", "1", "--from", NETWORK]
-    command = [sys.executable, "-m", "opsin", *words]
-    said = subprocess.run(command, capture_output=True, check=True, text=True).stdout
-    assert "ada and bob on 30 of 30: Cohen's kappa 1.00" in said
-
-
 def test_bad_answers_change_nothing(heap: Path, tmp_path: Path) -> None:
     for content, error, words in [
         ("path,label\ngone.png,dots\n", SourceError, "no photograph 'gone.png'"),

@@ -66,6 +66,14 @@ def kind(name: str) -> str:
     return KINDS[int(name.partition("img-")[2][:3]) % 3]
 
 
+def gallery(browser: webdriver.Chrome, class_: str) -> list[str | None]:
+    """Return the first photographs of a class."""
+    place = f"[aria-label='Photographs of {class_}'] .gallery-item"
+    return [
+        each.get_attribute("aria-label") for each in browser.find_elements("css selector", place)
+    ][:5]
+
+
 def said(labels: Path) -> set[str]:
     """Return how the photographs got their labels."""
     file = LabelFile(labels)
@@ -106,6 +114,18 @@ def test_a_heap_becomes_a_classifier(
     assert right / len(sorted_ones) > 0.8
     visit.until(lambda: FOLDERS not in said(labels))
     assert {"group", "random"} <= said(labels) <= {"group", "random", "typical", "doubtful"}
+
+    visit.open(browser.current_url.removeprefix(running.address).partition("/sort")[0] + "/photos")
+    visit.until(lambda: len(gallery(browser, classes[0])) > 3)
+    usual = gallery(browser, classes[0])
+    browser.execute_script(
+        f"document.querySelectorAll(\"[aria-label='Photographs of {classes[0]}'] .gallery-tick\")"
+        "[3].click()"
+    )
+    visit.click("Find like this")
+    visit.until(lambda: gallery(browser, classes[0])[0] == usual[3])  # itself is likest
+    visit.click("In the usual order")
+    visit.until(lambda: gallery(browser, classes[0]) == usual)
 
     visit.click("Train", "//*[contains(@class, 'page-head')]")
     visit.reach("/results")

@@ -87,17 +87,6 @@ def test_what_others_have_answered_since_hides_no_earlier_step(tmp_path: Path) -
     file.close()
 
 
-def test_no_photograph_is_asked_of_two(tmp_path: Path) -> None:
-    path = tmp_path / "labels.sqlite"
-    ada, bob = LabelFile(path), LabelFile(path)
-    assert ada.ask(map(image, range(5)), "ada") == [image(number) for number in range(5)]
-    assert bob.ask(map(image, range(3, 8)), "bob") == [image(5), image(6), image(7)]
-    assert ada.ask(map(image, range(5)), "ada") == [image(number) for number in range(5)]
-    assert bob.asked_of_others("bob") == {image(number) for number in range(5)}
-    ada.put([(image(4), "4", "none", None)], who="ada")
-    assert image(4) not in bob.asked_of_others("bob")
-
-
 def test_names_of_classes_in_any_script_once(tmp_path: Path) -> None:
     file = LabelFile(tmp_path / "labels.sqlite", ["Metall", "紙", "Straße"])
     assert file.add_class("metall") == "Metall"

@@ -74,17 +74,3 @@ def test_questions_ask_about_each_cloud_and_not_twice_the_same() -> None:
     covering = [one.row // 8 for one in asked if one.why != "random"]
     assert len(covering) == len(set(covering)) == 16
     assert 0 not in covering  # its twin has a label
-
-
-def test_a_large_heap_keeps_its_random_order() -> None:
-    points = np.tile(clouds(300)[0], (20, 1))
-    order = np.random.default_rng(0).permutation(len(points))
-    asked = next_rows(
-        HeapLearner(points),
-        None,
-        labelled=order[:100],
-        open_rows=order[100:],
-        random_rows=order,
-        count=20,
-    )
-    assert [one.row for one in asked if one.why == "random"] == order[100:104].tolist()

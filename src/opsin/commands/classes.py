@@ -227,13 +227,8 @@ def _groups_of(
 
     backbone = open_backbone(USUAL, offline=True, watcher=watcher)
     usual = usual_preparation(backbone)
-    size = {
-        "size": (usual.height, usual.width),
-        "channels": usual.channels,
-        "resize": usual.resize,
-    }
-    recipe = recipe.model_copy(update=size)
-    _, dataset = read_corrected(recipe, watcher=watcher, for_training=False)
+    size = {"size": (usual.height, usual.width), "channels": usual.channels, "resize": usual.resize}
+    _, dataset = read_corrected(recipe.model_copy(update=size), watcher=watcher, for_training=False)
     of = np.arange(len(dataset.labels))
     if recipe.labels is not None:
         of = np.flatnonzero(dataset.labels == places_among([class_], dataset.classes))

@@ -162,9 +162,9 @@ def _read_labels(path: Path) -> dict[str, str]:
 def _to_table(labelling: Labelling, out: Path) -> int:
     """Write the labels as a table, which `train` takes."""
     check_new_file(out, ".csv")
-    heap, rows = labelling.heap, [("path", "label")]
+    heap, rows, beside = labelling.heap, [("path", "label")], out.absolute().parent
     for name, answer in labelling.labels().items():
-        image, beside = heap.images[heap.row_named[name]], out.absolute().parent
+        image = heap.images[heap.row_named[name]]
         rows.append((os.path.relpath(image, beside) if isinstance(image, str) else name, answer))
     with (
         storage_errors(out),
@@ -182,11 +182,11 @@ def _to_folders(labelling: Labelling, out: Path, by: By, watcher: Watcher) -> in
         (ListedImage(name, heap.images[heap.row_named[name]]), answer)
         for name, answer in labelling.labels().items()
     ]
+    about: JsonObject = {"the labels": str(labelling.file.path)}
     with storage_errors(out):
         out.mkdir(parents=True)
-    begun: JsonObject = {"the labels": str(labelling.file.path)}
     with (
-        AnswersFile(out / SORTED, out / RESULTS, begun, kinds=len(classes)) as answers,
+        AnswersFile(out / SORTED, out / RESULTS, about, kinds=len(classes)) as answers,
         closing(Sorter(out, by, classes, answers, watcher)) as sorter,
     ):
         watcher.begin("Write", len(labels), "images")

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,11 +83,8 @@ class Heap:
         return np.asarray(rows[sorted(range(len(rows)), key=keys.__getitem__)], np.int64)
 
 
-class _Known(NamedTuple):
-    """A photograph of an earlier reading."""
-
-    stamp: tuple[int, int]
-    digest: NDArray[np.uint8]
+# Time of change and size of a photograph's file, and the digest of its pixels, when last read.
+_Known = tuple[tuple[int, int], NDArray[np.uint8]]
 
 
 def read_heap(
@@ -117,8 +114,8 @@ def read_heap(
     stamps = [_stamp(image) for image in images]
     digests: list[NDArray[np.uint8] | None] = [None] * len(images)
     for row, (image, stamp) in enumerate(zip(images, stamps, strict=True)):
-        if stamp is not None and image.name in known and known[image.name].stamp == stamp:
-            digests[row] = known[image.name].digest
+        if stamp is not None and image.name in known and known[image.name][0] == stamp:
+            digests[row] = known[image.name][1]
     unreadable: list[tuple[str, str]] = []
     rows = [row for row, digest in enumerate(digests) if digest is None]
     try:
@@ -132,7 +129,7 @@ def read_heap(
         if kept and rows:
             kept.keep_photographs(
                 {
-                    image.name: _Known(stamp, digest)
+                    image.name: (stamp, digest)
                     for image, stamp, digest in zip(images, stamps, digests, strict=True)
                     if stamp is not None and digest is not None
                 }
@@ -261,7 +258,7 @@ class _Kept:
             stamps, digests = arrays.read("stamps").tolist(), arrays.read("digests")
             if digests.dtype == np.uint8 and digests.shape == (len(names), 32):
                 return {
-                    name: _Known((int(when), int(size)), digest)
+                    name: ((int(when), int(size)), digest)
                     for name, (when, size), digest in zip(names, stamps, digests, strict=True)
                 }
         return {}
@@ -273,8 +270,8 @@ class _Kept:
             self._write(
                 "photographs",
                 names=np.frombuffer(text, np.uint8),
-                stamps=np.array([one.stamp for one in known.values()], np.int64),
-                digests=np.stack([one.digest for one in known.values()]),
+                stamps=np.array([stamp for stamp, _ in known.values()], np.int64),
+                digests=np.stack([digest for _, digest in known.values()]),
             )
 
     def points(self, digests: NDArray[np.uint8]) -> tuple[Floats, Projection] | None:

@@ -73,23 +73,12 @@ class _LabelWorker(Watcher):
 
     def answer(self, do: str, who: str, asked: Header) -> object:
         """What somebody's question is answered."""
-        known: dict[str, Callable[..., object]] = {
-            "groups": self._groups,
-            "next": self._next,
-            "label": self._label,
-            "state": self._state,
-            "thought": self._thought,
-            "doubts": self._doubts,
-            "like": self._like,
-            "map": self._on_map,
-            "aside": self._aside,
-        }
         self._file = self._file or LabelFile(self._labels)
         if do == "leave":
             return self._file.release(who)  # type: ignore[func-returns-value]
         labelling = self._look()
         labelling.who = who
-        return known[do](labelling, **asked)
+        return getattr(self, f"_do_{do}")(labelling, **asked)
 
     def learn(self) -> None:
         """Fit to the latest labels, and choose the questions after those that were asked."""
@@ -98,7 +87,7 @@ class _LabelWorker(Watcher):
             with contextlib.suppress(OpsinError, OSError, MemoryError):
                 self._labelling.learn()
 
-    def _groups(
+    def _do_groups(
         self, labelling: Labelling, number: int | None, reserved: int, class_: str = ""
     ) -> Header:
         """Groups of the tray, or inside a class."""
@@ -136,7 +125,7 @@ class _LabelWorker(Watcher):
         ]
         return self._spelt.get(max(names, key=names.count, default=""), "")
 
-    def _next(self, labelling: Labelling, count: int) -> list[Header]:
+    def _do_next(self, labelling: Labelling, count: int) -> list[Header]:
         return [
             {
                 "names": self._names[row],
@@ -148,7 +137,7 @@ class _LabelWorker(Watcher):
             if (row := labelling.row_called(one.image)) in self._names
         ]
 
-    def _label(self, labelling: Labelling, names: Sequence[str], answer: str, how: str) -> None:
+    def _do_label(self, labelling: Labelling, names: Sequence[str], answer: str, how: str) -> None:
         """Keep an answer; ``""`` takes one back that left the photograph in the tray."""
         heap = labelling.heap
         kind = ASIDE.get(answer, "label") if answer else "open"
@@ -159,33 +148,33 @@ class _LabelWorker(Watcher):
         self._file.put(said, who=labelling.who, how=how)
         self._stamps = None
 
-    def _state(self, labelling: Labelling) -> Header:
+    def _do_state(self, labelling: Labelling) -> Header:
         now = labelling.progress()
         missing = max(0, FEWEST - now.judged)
         return now.model_dump() | {"missing": missing, "unreadable": len(self._unreadable)}
 
     # Photographs to look through, each with words about it.
 
-    def _thought(self, labelling: Labelling, class_: str) -> list[Header]:
+    def _do_thought(self, labelling: Labelling, class_: str) -> list[Header]:
         label = next((one for one, name in self._spelt.items() if name == class_), "")
         return self._photos(labelling.thought_to_be(label))
 
-    def _like(self, labelling: Labelling, name: str) -> list[Header]:
+    def _do_like(self, labelling: Labelling, name: str, *, every: bool = False) -> list[Header]:
         if name not in self._key_of:
             raise SourceError("This photograph is not there any more", "Choose another one.")
-        return self._photos(labelling.like(self._key_of[name], _LIKE))
+        return self._photos(labelling.like(self._key_of[name], _LIKE, every=every))
 
-    def _aside(self, labelling: Labelling) -> list[Header]:
+    def _do_aside(self, labelling: Labelling) -> list[Header]:
         return self._photos(labelling.set_aside())
 
-    def _doubts(self, labelling: Labelling) -> list[Header]:
+    def _do_doubts(self, labelling: Labelling) -> list[Header]:
         doubts = {
             doubt.row: f"{doubt.label}; probably {self._spelt.get(doubt.guess, doubt.guess)}"
             for doubt in labelling.doubts()
         }
         return self._photos(doubts, doubts)
 
-    def _on_map(self, labelling: Labelling) -> list[Header]:
+    def _do_map(self, labelling: Labelling) -> list[Header]:
         """Places of photographs such that like ones are close, with their classes."""
         heap, labels = labelling.heap, labelling.labels()
         rows = heap.random_rows[:_MAPPED].tolist()

@@ -332,9 +332,10 @@ class Labelling:
         left = [group._replace(rows=group.rows[np.isin(group.rows, mine)]) for group in groups]
         return [group for group in left if len(group.rows)]
 
-    def like(self, name: str, count: int = 20) -> Ints:
-        """The photographs without a label that are most like one, the likest first."""
-        query, rows = self.heap.points[[self.row_called(name)]], self._open()
+    def like(self, name: str, count: int = 20, *, every: bool = False) -> Ints:
+        """The photographs most like one, the likest first: without a label, or of every one."""
+        query = self.heap.points[[self.row_called(name)]]
+        rows = np.unique(self.heap.first) if every else self._open()
         return most_similar(self.heap.points, query, query[:0], count, among=rows).rows
 
     def set_aside(self) -> Ints:

@@ -21,7 +21,7 @@ from opsin.studio.datasets.uploads import SentFile
 from opsin.studio.errors import NotThere
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.photo_things import Thing, show_thing, things_to_look_at
-from opsin.studio.people import allows
+from opsin.studio.people import allows, visitor
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit
 from opsin.studio.ui.gallery import (
@@ -97,6 +97,8 @@ class _Column:
         self.photos = album.of(self.label).tolist()
         if searched not in self.class_.casefold():
             self.photos = [at for at in self.photos if searched in album.name(at).casefold()]
+        ranks = self._page.likeness
+        self.photos.sort(key=lambda at: ranks.get(album.contents.names[at], len(ranks)))
         shown: Sequence[object] = self.photos  # decoded images only have positions
         if album.contents.files is not None:
             shown = [album.contents.tokens[at] for at in self.photos]
@@ -127,6 +129,7 @@ class _Photos:
         self._viewer: ImageViewer | None = None
         self._things: list[Thing] = []
         self._searched, self._due = "", False
+        self.likeness = dict[str, int]()  # each photograph's rank, the likest first
         self.aside = dict[str, str]()  # what was said of photographs instead of a class
         self._checked: object = None  # the listing of files that was checked last
         self._job: Job | None = None
@@ -140,6 +143,7 @@ class _Photos:
             self._forget = kit.action(
                 "", lambda: self._do(studio.albums.forget_gone(self._id)), needs="labeller"
             )
+            self._as_before = kit.action("In the usual order", self._find_like, kind="quiet")
             self._search = ui.input(
                 placeholder="Find a class or photograph", on_change=self._show_columns
             )
@@ -170,7 +174,7 @@ class _Photos:
             self._to = ui.element("div")
             kit.action("Remove", partial(self._move, ""), icon="delete_outline").props("dense")
             kit.icon_action("close", "Choose none", lambda: self.choose(None))
-        for hidden in (self._search, self._forget, self._fold, self._bar):
+        for hidden in (self._search, self._as_before, self._forget, self._fold, self._bar):
             hidden.set_visibility(False)
         self._large = ui.element("div")
         ui.keyboard(self._key, ignore=["input", "select", "textarea"])
@@ -399,9 +403,25 @@ class _Photos:
         with self._to:
             class_select(self.album.classes if number else (), self._move)
             if number == 1 and self._active and self.album.can_add:
-                of = self.album.contents.tokens[self._active.photos[self._active.gallery.chosen[0]]]
-                like = address(self._id, "sort", view="like", of=of)
-                kit.link_button("Find like this", like, kind="quiet").props("dense")
+                like = partial(self._find_like, self._active.photos[self._active.gallery.chosen[0]])
+                kit.action("Find like this", like, kind="quiet").props("dense")
+
+    async def _find_like(self, at: int | None = None) -> None:
+        """Show the photographs most like one first, in each column; of none, all as they were."""
+        names, self.likeness = self.album.contents.names, {}
+        with self._reading.errors():
+            if at is not None:
+                self._reading.say("Looking for photographs like it …")
+                found = await self._studio.sorting.ask(
+                    self._id, "like", visitor.get().id, name=names[at], every=True
+                )
+                likest = [name for one in found for name in one["names"]]
+                self.likeness = {name: rank for rank, name in enumerate(likest)}
+                self._reading.say("The photographs most like it come first.")
+            else:
+                self._reading.clear()
+        self._as_before.set_visibility(bool(self.likeness))
+        self._show_columns()
 
     def open(self, column: _Column, at: int) -> None:
         may = allows("labeller")

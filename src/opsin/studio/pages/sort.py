@@ -569,7 +569,7 @@ class _Grid:
         self._none = kit.note("")
         with ui.element("div").classes("line answers") as self._bar:
             self._count = ui.label().props('role="status"')
-            kit.action("Choose all", self._choose_all)
+            kit.action("Choose all", lambda: self._put(self._photos, every=True))
             with ui.element("div").style("display: contents") as self._answers:
                 self._buttons = _ClassButtons(page, self._give)
                 for answer in ASIDE if kind not in ("aside", "doubts") else ():
@@ -599,7 +599,7 @@ class _Grid:
             return
         with self._place:
             points = [(*one["at"], one["words"]) for one in found]
-            map_chart(points, lambda chosen: self._surround([photos[at] for at in chosen]))
+            map_chart(points, lambda chosen: self._put([photos[at] for at in chosen], every=True))
 
     async def refresh(self) -> None:
         if self._found:
@@ -611,10 +611,11 @@ class _Grid:
     async def key(self, key: str) -> None:
         """Keys are pressed on photographs."""
 
-    def _put(self, photos: Sequence[Photo]) -> None:
+    def _put(self, photos: Sequence[Photo], *, every: bool = False) -> None:
         here = self._page.tokens if self._kind in ("doubts", "map") else self._page.waiting
         self._photos = [photo for photo in photos if photo[0] in here]
         self._gallery.show(self._photos)
+        self._gallery.choose(range(len(self._photos)) if every else ())
         self._show_bar()
 
     def _show_bar(self) -> None:
@@ -629,14 +630,6 @@ class _Grid:
 
     def _find_like(self) -> None:
         self._page.go("like", self._photos[self._gallery.chosen[0]][0])
-
-    def _surround(self, photos: Sequence[Photo]) -> None:
-        self._put(photos)
-        self._choose_all()
-
-    def _choose_all(self) -> None:
-        self._gallery.choose(range(len(self._photos)))
-        self._show_bar()
 
     async def _give(self, answer: str) -> None:
         photos = [self._photos[at] for at in self._gallery.chosen]
