@@ -18,13 +18,10 @@ from tests.conftest import Cli, only_json, write_shapes
 
 
 class Notes(Watcher):
-    """The numbers of what was worked on."""
-
-    def __init__(self) -> None:
-        self.totals = set[int]()
+    totals = frozenset[int]()
 
     def begin(self, what: str, total: int, unit: str) -> None:
-        self.totals.add(total)
+        self.totals |= {total}
 
 
 def _counts(source: object, table: Path) -> dict[str, int]:
