@@ -39,7 +39,7 @@ MOST_LINES = {
     "server": 3008,
     "stores": 412,
     "studio": 5011,
-    "studio/pages, studio/ui": 6668,
+    "studio/pages, studio/ui": 6663,
     "tests": 46775,
     "trackers": 483,
     "training": 2224,

@@ -9,13 +9,8 @@ from nicegui import ui
 
 from opsin.core.artifacts.run_predictions import PredictedPart
 from opsin.core.artifacts.run_report import Accuracy, PartFigures, Report
-<<<<<<< HEAD
 from opsin.core.format import count, counted, right_count, span
-from opsin.report.terminal import corrected_in_words, leaks_in_words
-=======
-from opsin.core.format import count, counted
 from opsin.report.terminal import leaks_in_words
->>>>>>> trunk
 from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.ui.layout import address
