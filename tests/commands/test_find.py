@@ -34,17 +34,13 @@ def test_queries_are_names_files_folders_and_classes(heap: Path, tmp_path: Path)
     shutil.copy(heap / lines[0], outside)
     assert find(heap, outside / lines[0], count=9) == by_name
     assert find(heap, outside, count=9) == by_name
-    opsin.label(heap, labels=write_answers(tmp_path, lines[0], lines[1]), backbone=NETWORK)
+    answers = tmp_path / "answers.csv"
+    answers.write_text(f"path,label\n{lines[0]},striped\n{lines[1]},striped\n")
+    opsin.label(heap, labels=answers, backbone=NETWORK)
     assert sum(name in lines for name in find(heap, "striped", count=8)) >= 7
     assert find(heap, "STRIPED", count=8) == find(heap, "striped", count=8)
     without = find(heap, lines[0], unlike=[lines[1]], count=99)
     assert len(without) == 28  # copies once, and not what the query names
-
-
-def write_answers(folder: Path, *names: str) -> Path:
-    path = folder / "answers.csv"
-    path.write_text("path,label\n" + "".join(f"{name},striped\n" for name in names))
-    return path
 
 
 def test_it_is_drawn_and_printed_as_json(heap: Path, tmp_path: Path) -> None:  # noqa: F811
