@@ -1,7 +1,5 @@
 """Networks in the forms that exporters give them, opened as backbones."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Sequence
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """The networks in the box."""
 
-from __future__ import annotations
-
 import hashlib
 import subprocess
 from pathlib import Path

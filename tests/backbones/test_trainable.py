@@ -1,7 +1,5 @@
 """Packed weights become numbers of 32 bits under the same names."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

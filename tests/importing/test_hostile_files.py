@@ -1,7 +1,5 @@
 """Files that a stranger might send: each is refused in one line, and nothing in it is run."""
 
-from __future__ import annotations
-
 import io
 import json
 import pickle

@@ -1,7 +1,5 @@
 """Networks as Keras computes them, by PyTorch as an independent judge of each layer."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

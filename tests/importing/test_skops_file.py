@@ -1,7 +1,5 @@
 """Files of skops that a stranger might send: each is refused in one line, and nothing is built."""
 
-from __future__ import annotations
-
 import io
 import json
 import subprocess

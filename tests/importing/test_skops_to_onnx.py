@@ -1,7 +1,5 @@
 """Estimators of scikit-learn answer as they do there."""
 
-from __future__ import annotations
-
 import warnings
 from functools import cache
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Lessons: what is computed from the numbers shown is what the file has there."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any, TypeVar

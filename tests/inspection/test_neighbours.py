@@ -1,7 +1,5 @@
 """The nearest images are those of a full comparison, and found again quickly."""
 
-from __future__ import annotations
-
 import shutil
 from dataclasses import replace
 from pathlib import Path

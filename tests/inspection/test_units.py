@@ -1,7 +1,5 @@
 """What a layer's units like best does not depend on how the images come."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Small graphs with random weights, made of what exports of published networks are made of."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 

@@ -1,7 +1,5 @@
 """The networks are the tutorials': layer by layer, number by number."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

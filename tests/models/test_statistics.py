@@ -1,7 +1,5 @@
 """Means, deviations and whitening filters are those of the training images."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

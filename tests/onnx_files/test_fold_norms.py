@@ -1,7 +1,5 @@
 """A folded file answers as before, and every layer that it names is what it was."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

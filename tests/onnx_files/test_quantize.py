@@ -1,7 +1,5 @@
 """A file in fewer bits is a classifier as before: same inputs, outputs and, nearly, answers."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

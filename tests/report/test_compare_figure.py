@@ -1,7 +1,5 @@
 """Comparisons are drawn whole, whatever the runs are called and however many they are."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

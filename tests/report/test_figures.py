@@ -1,7 +1,5 @@
 """Figures can be drawn for any names and any number of classes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

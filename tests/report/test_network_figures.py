@@ -1,7 +1,5 @@
 """The network is drawn whole, however deep."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

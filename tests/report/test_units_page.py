@@ -1,7 +1,5 @@
 """The page about units and classes is whole, safe and of bounded size."""
 
-from __future__ import annotations
-
 import re
 from html.parser import HTMLParser
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The figure of variations shows every pixel of every image, whatever the classes are called."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Every image comes once, in the order that was asked for, from memory or from files."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

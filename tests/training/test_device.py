@@ -1,7 +1,5 @@
 """The device that is there, the arithmetic that pays, and threads that have work to share."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

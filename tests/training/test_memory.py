@@ -1,7 +1,5 @@
 """The estimate is near the truth, the limits are the system's, and what is too large is shrunk."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Every epoch shows what its recipe says, and the same one each time it is asked for."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

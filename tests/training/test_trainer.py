@@ -1,7 +1,5 @@
 """The loop keeps the best epoch, stops when it should, and repeats itself exactly."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os
