@@ -49,7 +49,7 @@ def fitted(estimator: Any, *only: str) -> Any:
 def computed(converted: Converted, images: NDArray[np.uint8]) -> NDArray[np.float64]:
     onnx.checker.check_model(converted.model, full_check=True)
     rows = images.reshape(len(images), -1) / 255
-    content, output = converted.model.SerializeToString(), converted.output
+    content, output = converted.model.SerializeToString(), str(converted.output)
     found = made_files.computed(content, [output], rows=rows)[output]
     if converted.form in ("logits", "scores"):
         found = softmax(found, axis=1)

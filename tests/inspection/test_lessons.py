@@ -111,15 +111,6 @@ def test_the_sum_is_the_layers_own_number(conv: dict[str, Any], group: int, tmp_
         assert lesson.window[:, down, across] == pytest.approx(expected, abs=1e-6)
 
 
-def test_json_holds_the_numbers(tmp_path: Path) -> None:
-    _, lesson = lesson_on(tmp_path, "convolution", ConvolutionLesson, "conv2", group=2)
-    said = json.loads(json.dumps(plain_data(lesson), allow_nan=False))
-    assert np.shape(said["window"]) == np.shape(said["kernel"]) == (2, 3, 3)
-    total = (np.array(said["window"]) * said["kernel"]).sum() + said["bias"]
-    assert total == pytest.approx(said["output"], abs=1e-5)
-    assert said["maps"] in ([0, 1], [2, 3])
-
-
 @pytest.mark.parametrize(
     ("pool", "takes", "shape"),
     [
