@@ -1,11 +1,5 @@
 """Planted label errors are found, and a classifier that knows nothing accuses nobody."""
 
-<<<<<<< HEAD
-import sys
-=======
-from __future__ import annotations
->>>>>>> trunk
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
