@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ for profile, examples in {"opsin": 20, "thorough": 60}.items():
 settings.load_profile("opsin")
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
+Train = Callable[..., opsin.Run]
 
 
 class Notes(Watcher):
@@ -127,12 +129,17 @@ def write_shapes(root: Path, count: int = 12, kinds: tuple[str, ...] = ("disc", 
     return root
 
 
-def write_digits(root: Path, digits: Dataset, count: int, *, folders: int = 3) -> Path:
-    """Write the first digits, dealt out to so many folders."""
-    for number in range(count):
-        path = root / f"{number % folders}" / f"{number}.png"
+def write_digits(
+    root: Path,
+    digits: Dataset,
+    rows: Iterable[int],
+    folder: Callable[[int], str] = lambda row: str(row % 3),
+) -> Path:
+    """Write these rows of the digits, each into the folder that its number leads to."""
+    for row in rows:
+        path = root / folder(row) / f"{row}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.asarray(digits.images[number, :, :, 0])).save(path)
+        Image.fromarray(np.asarray(digits.images[row, :, :, 0])).save(path)
     return root
 
 
@@ -225,6 +232,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> opsin.Run:
     pytest.importorskip("torch")
     root = tmp_path_factory.mktemp("runs")
     return opsin.train("digits", model="mlp", epochs=3, runs=root, quiet=True)
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Train:
+    """`opsin.train` in silence, into the folder `runs`."""
+    return functools.partial(opsin.train, runs=tmp_path / "runs", quiet=True)
 
 
 @pytest.fixture(scope="session")

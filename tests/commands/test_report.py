@@ -19,14 +19,14 @@ from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RunError
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
-from tests.commands.test_evaluate import write_digits
-from tests.conftest import Cli, Notes
+from tests.commands.test_evaluate import by_class
+from tests.conftest import Cli, Notes, write_digits
 from tests.made_runs import answers_right, write_run
 
 
 def with_a_copy(digits: Dataset, folder: Path) -> tuple[Dataset, str, str]:
     """Write digits, one validation image a second time in an earlier class; return both names."""
-    write_digits(digits, folder, list(range(400)), list(digits.classes))
+    write_digits(folder, digits, range(400), by_class(digits))
     data = opsin.load(folder)
     wrong = f"1/{'z' * 9}.png"
     for right in [data.names[row] for row in data.split.val if data.labels[row] >= 4]:

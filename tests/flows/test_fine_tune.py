@@ -19,7 +19,7 @@ import opsin
 from opsin.core.errors import ModelFileError, RunError
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from tests.backbones.small_networks import network
-from tests.conftest import Cli, cli_without
+from tests.conftest import Cli, Train, cli_without
 
 CLASSES = ("0", "1", "2", "3", "8", "9")
 OPTIONS: dict[str, Any] = {
@@ -139,14 +139,14 @@ def test_another_network_in_its_place_is_refused(backbone: Path, tmp_path: Path)
 
 @pytest.mark.torch
 def test_an_operator_without_gradients_is_named_before_anything_is_read(
-    tmp_path: Path, backbone: Path
+    train: Train, backbone: Path
 ) -> None:
     model = onnx.load(backbone)
     node = next(node for node in model.graph.node if node.op_type == "Relu")
     node.CopyFrom(helper.make_node("ThresholdedRelu", node.input, node.output, alpha=0.1))
     onnx.save(model, backbone)
     with pytest.raises(ModelFileError, match=r"ThresholdedRelu has none.*frozen features still"):
-        opsin.train("nowhere", backbone=backbone, runs=tmp_path, quiet=True, **OPTIONS)
+        train("nowhere", backbone=backbone, **OPTIONS)
 
 
 def test_without_pytorch_it_says_what_to_install(backbone: Path, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_a_full_disk_is_told_and_resumed_from(cli: Cli, cold_cli: Cli, tmp_path:
 def test_a_prediction_killed_at_random_moments_goes_on(
     count: int, warm: Warm, tmp_path: Path, nearest_mean: Path, digits: opsin.Dataset
 ) -> None:
-    write_digits(tmp_path / "source", digits, 1500)
+    write_digits(tmp_path / "source", digits, range(1500))
     words = ["predict", str(nearest_mean), "source", "--quiet", "--out"]
     forms, usual = ("csv", "jsonl"), []
     warm.run(["--version"], cwd=tmp_path)  # from now on, what is killed is the work

@@ -7,12 +7,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import opsin
 from tests import object_store
+from tests.conftest import write_digits
 from tests.ray_cluster import RayCluster, why_not
 
 pytestmark = pytest.mark.ray
@@ -38,11 +37,7 @@ sys.stdin.read()
 
 @pytest.fixture
 def images(tmp_path: Path, digits: opsin.Dataset) -> Path:
-    folder = tmp_path / "photos"
-    for number in range(100):
-        path = folder / f"{number % 3}" / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.asarray(digits.images[number, :, :, 0])).save(path)
+    folder = write_digits(tmp_path / "photos", digits, range(100))
     (folder / "0" / "30.png").write_bytes(b"no image")
     return folder
 

@@ -20,8 +20,9 @@ from selenium.webdriver.support.ui import Select
 from opsin.data.dataset import Dataset
 from opsin.runtime.prediction import REJECTED
 from tests.browser import chromium, console, needs_chromium, requests_beyond, resize
+from tests.made_classifier import write_refusing
 from tests.served import serving
-from tests.server.made_engine import png, write_refusing
+from tests.server.made_engine import png
 from tests.studio_browser import until
 
 pytestmark = needs_chromium

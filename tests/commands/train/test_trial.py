@@ -14,7 +14,7 @@ from opsin.backbones.named_backbones import PackagedWeights
 from opsin.commands.backbones import MeasuredBackbone
 from opsin.commands.train import load
 from opsin.core.events import SILENT
-from tests.conftest import Notes
+from tests.conftest import Notes, Train
 
 
 @pytest.fixture
@@ -31,9 +31,9 @@ def photographs(tmp_path: Path) -> Path:
 
 
 def test_photographs_get_the_better_network_and_each_is_judged(
-    photographs: Path, tmp_path: Path
+    photographs: Path, train: Train
 ) -> None:
-    run = opsin.train(photographs, runs=tmp_path / "runs", quiet=True)
+    run = train(photographs)
     facts = run.classifier().metadata.backbone
     assert facts is not None
     assert (facts.name, facts.licence) == ("efficientnet-lite2", "apache-2.0")
