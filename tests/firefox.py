@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import re
@@ -85,10 +84,6 @@ class Firefox:
         element = {"sharedId": nodes["nodes"][0]["sharedId"]}
         self.call("input.setFiles", context=self._context, element=element,
                   files=[str(file) for file in files])  # fmt: skip
-
-    def save_screenshot(self, file: Path) -> None:
-        answer = self.call("browsingContext.captureScreenshot", context=self._context)
-        file.write_bytes(base64.b64decode(answer["data"]))
 
 
 @contextlib.contextmanager

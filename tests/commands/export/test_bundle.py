@@ -210,9 +210,7 @@ def ask(folder: Path, *command: str) -> dict[str, str]:
     return {Path(line[0]).name: line[1] for line in lines}
 
 
-def expected(folder: Path) -> dict[str, str]:
-    content = json.loads((folder / "expected.json").read_text("utf-8"))
-    return {file: sample["label"] for file, sample in content.items()}
+Client = Callable[[Path], dict[str, str]]
 
 
 def in_python(folder: Path) -> dict[str, str]:
@@ -225,27 +223,19 @@ def in_node(folder: Path) -> dict[str, str]:
     return ask(folder, "node", "predict.mjs")
 
 
-either_client = pytest.mark.parametrize(
-    "client", [in_python, pytest.param(in_node, marks=needs_node)]
+# Asked for by name: the session's run, which others look at, is drawn for one of the two alone.
+@pytest.mark.parametrize("client", [in_python, pytest.param(in_node, marks=needs_node)])
+@pytest.mark.parametrize(
+    ("bundled", "labels"),
+    [("unpacked", 3), pytest.param("unpacked_network", 10, marks=pytest.mark.torch)],
 )
-
-
-@either_client
 def test_a_client_gives_the_same_labels(
-    unpacked: Path, client: Callable[[Path], dict[str, str]]
+    request: pytest.FixtureRequest, client: Client, bundled: str, labels: int
 ) -> None:
-    assert client(unpacked) == expected(unpacked)
-    assert len(expected(unpacked)) == 3
-
-
-# Asks for the fixture by its parameter: the session's run, which others look at, is then drawn.
-@pytest.mark.torch
-@either_client
-def test_a_client_gives_the_same_labels_as_a_network(
-    unpacked_network: Path, client: Callable[[Path], dict[str, str]]
-) -> None:
-    assert client(unpacked_network) == expected(unpacked_network)
-    assert len(expected(unpacked_network)) == 10
+    folder = request.getfixturevalue(bundled)
+    content = json.loads((folder / "expected.json").read_text("utf-8"))
+    assert client(folder) == {file: sample["label"] for file, sample in content.items()}
+    assert len(content) == labels
 
 
 def test_another_label_is_told_and_is_exit_status_1(unpacked: Path, tmp_path: Path) -> None:

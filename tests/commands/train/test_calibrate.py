@@ -21,7 +21,7 @@ from opsin.data.dataset import Dataset
 from opsin.evaluation.out_of_distribution import strange_images
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import CANNOT_TELL, NONE_OF_THESE, Answers
-from tests.conftest import Cli, Train, only_json
+from tests.conftest import Cli, Train, only_json, write_shapes
 
 
 @pytest.mark.torch
@@ -69,15 +69,9 @@ def test_strange_images_are_refused_at_every_door_and_known_ones_seldom(
 def test_without_a_threshold_no_door_speaks_of_similarity(
     cli: Cli, tmp_path: Path, train: Train
 ) -> None:
-    rng = np.random.default_rng(0)
-    for name, low in (("dark", 0), ("light", 128)):
-        (tmp_path / "photos" / name).mkdir(parents=True)
-        for number in range(30):
-            pixels = rng.integers(low, low + 128, (8, 8), np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
-    small = train(tmp_path / "photos", model="mlp", epochs=1)
+    small = train(write_shapes(tmp_path / "photos", 30), model="mlp", epochs=1)
     assert small.classifier().metadata.reject is None  # fewer than 19 images validate
-    ant = tmp_path / "photos" / "dark" / "0.png"
+    ant = tmp_path / "photos" / "disc" / "0.png"
     answer = small.classifier().predict(ant)
     assert answer.rejected is None
     assert answer.ood_score is not None

@@ -126,18 +126,6 @@ def test_without_test_data_the_verdict_is_called_optimistic(
     assert "optimistic" in capsys.readouterr().err
 
 
-@torch
-@pytest.mark.drawn
-def test_ctrl_c_leaves_a_run_that_can_be_used(tmp_path: Path, digits: Any) -> None:
-    run = opsin.train(digits, model="mlp", epochs=40, batch_size=8, runs=tmp_path,
-                      watcher=Notes(interrupt_at=30))  # fmt: skip
-    assert run.directory.state() == ("stopped", None)
-    assert run.report.training.stopped
-    assert run.accuracy > 0.5
-    assert run.classifier().predict(digits.images[0]).label in digits.classes
-    assert "Training was stopped in epoch" in run.directory.page.read_text(encoding="utf-8")
-
-
 @pytest.mark.parametrize(
     ("model", "where"),
     [pytest.param("mlp", "commands.train.network.NetworkLearner.export", marks=torch),
