@@ -77,10 +77,6 @@ def test_a_training_prints_facts_epochs_and_classes(cli: Cli, tmp_path: Path) ->
     assert "\x1b" not in done.stdout + done.stderr
     log = next((tmp_path / "runs").glob("*first/log.txt")).read_text(encoding="utf-8")
     assert "2/2" in log
-    with without_drawing():
-        quiet = cli("train", "digits", "--model", "mlp", "--epochs", "1", "--quiet", "--json")
-    assert quiet.stderr == ""
-    only_json(quiet)
 
 
 def test_one_bad_image_among_good_ones(
@@ -123,6 +119,8 @@ MISTAKES = [
     (("predict", "text.onnx", "a.png"), "no readable ONNX file"),
     (("evaluate", "empty", "digits"), "is no run directory"),
     (("report", "half run"), "half run"),
+    (("serve", "nowhere"), "nowhere does not exist"),
+    (("serve", "text.onnx", "--host", "0.0.0.0"), "OPSIN_TOKEN"),
 ]
 
 

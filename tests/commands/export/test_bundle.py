@@ -198,14 +198,20 @@ def unpack(run: opsin.Run, root: Path) -> Path:
     return root / "bundle"
 
 
+def printed(folder: Path, files: list[str], *command: str) -> list[list[str]]:
+    """Run a client on images; return the columns that it prints."""
+    done = subprocess.run(
+        [*command, *files], cwd=folder, text=True, check=False, capture_output=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stderr == ""
+    return [line.split("\t") for line in done.stdout.splitlines()]
+
+
 def ask(folder: Path, *command: str) -> dict[str, str]:
     """Run a client on all samples and return the label that it prints for each."""
     samples = sorted(f"samples/{file.name}" for file in (folder / "samples").iterdir())
-    done = subprocess.run([*command, *samples, "--check"], cwd=folder, text=True, check=False,
-                          capture_output=True, timeout=120)  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stderr == ""
-    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    lines = printed(folder, [*samples, "--check"], *command)
     assert all("expected" in line[3] for line in lines)
     return {Path(line[0]).name: line[1] for line in lines}
 
@@ -255,12 +261,9 @@ def test_node_prepares_other_images_nearly_as_opsin_does(unpacked: Path, tmp_pat
     """Photographs of another size: decoded and resized by other code, the same label."""
     folder = write_shapes(tmp_path / "new", 4, kinds=("disc", "square", "cross"))
     files = [str(file) for file in sorted(folder.rglob("*.png"))]
-    plain = ask_files(unpacked, files, sys.executable, "-I", "predict.py")
     in_node(unpacked)
-    assert ask_files(unpacked, files, "node", "predict.mjs") == plain
-
-
-def ask_files(folder: Path, files: list[str], *command: str) -> list[str]:
-    done = subprocess.run([*command, *files], cwd=folder, text=True, check=True,
-                          capture_output=True, timeout=120)  # fmt: skip
-    return [line.split("\t")[1] for line in done.stdout.splitlines()]
+    plain, other = (
+        [line[1] for line in printed(unpacked, files, *command)]
+        for command in ((sys.executable, "-I", "predict.py"), ("node", "predict.mjs"))
+    )
+    assert plain == other

@@ -69,15 +69,11 @@ def test_what_takes_too_long_takes_the_quicker_network_or_none(
     def network(
         milliseconds: dict[str, float], budget: float | None = None, slowed: float = 1.0
     ) -> str | None:
-        monkeypatch.setattr(
-            load,
-            "measured_backbone",
-            lambda name, anew=False: MeasuredBackbone(
-                side=(8, 8),
-                multiply_adds=1,
-                milliseconds=milliseconds[name[-5:]] / (slowed if anew else 1),
-            ),
-        )
+        def measured(name: str, anew: bool = False) -> MeasuredBackbone:
+            needed = milliseconds[name[-5:]] / (slowed if anew else 1)
+            return MeasuredBackbone(side=(8, 8), multiply_adds=1, milliseconds=needed)
+
+        monkeypatch.setattr(load, "measured_backbone", measured)
         return load.network_in_time(data, budget)
 
     usual = {"lite0": 300.0, "lite2": 600.0}
