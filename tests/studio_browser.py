@@ -202,9 +202,7 @@ def _value(browser: webdriver.Chrome, label: str) -> str:
 
 def drawn(browser: webdriver.Chrome, selector: str = "img", least: int = 1) -> bool:
     """Tell whether there are so many images that a selector finds, and all of them have arrived."""
-    script = (
-        "return [...document.querySelectorAll(arguments[0])].map((image) => image.naturalWidth)"
-    )
+    script = "return [...document.querySelectorAll(arguments[0])].map((each) => each.naturalWidth)"
     widths = browser.execute_script(script, selector)
     return len(widths) >= least and all(widths)
 

@@ -26,9 +26,11 @@ OPTIONS: dict[str, Any] = {
     "prepare": "-1..1", "fine_tune": True, "epochs": 5, "learning_rate": 0.03, "augment": "none",
     "batch_size": 16, "head": "nearest-mean", "checkpoint_every": 0.1,
 }  # fmt: skip
-WORDS = ("--prepare=-1..1", "--fine-tune", "--epochs", "5", "--learning-rate", "0.03",
-         "--augment", "none", "--batch-size", "16", "--head", "nearest-mean",
-         "--checkpoint-every", "0.1")  # fmt: skip
+# The same on the command line.
+WORDS = [
+    f"--{name.replace('_', '-')}" + ("" if value is True else f"={value}")
+    for name, value in OPTIONS.items()
+]
 
 
 def tuned(backbone: Path, runs: Path, **options: Any) -> opsin.Run:
