@@ -249,8 +249,12 @@ def warm() -> Iterator[Warm]:
 
 @pytest.fixture
 def cli(tmp_path: Path, warm: Warm) -> Cli:
-    def call(*words: str | Path) -> subprocess.CompletedProcess[str]:
-        return warm.run([str(word) for word in words], cwd=tmp_path)
+    """Runs a command, and checks its exit status where one is given."""
+
+    def call(*words: str | Path, status: int | None = None) -> subprocess.CompletedProcess[str]:
+        done = warm.run([str(word) for word in words], cwd=tmp_path)
+        assert status in (None, done.returncode), done.stdout + done.stderr
+        return done
 
     return call
 
@@ -260,14 +264,16 @@ def cold_cli(tmp_path: Path) -> Cli:
     """Likewise, but Python starts anew: for the start itself, and for limits set before it."""
 
     def call(
-        *words: str | Path, largest_file: int = 1 << 40, **options: Any
+        *words: str | Path, largest_file: int = 1 << 40, status: int | None = None, **options: Any
     ) -> subprocess.CompletedProcess[str]:
         def limit() -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
         command = [sys.executable, "-W", "error", "-m", "opsin", *map(str, words)]
-        return subprocess.run(command, check=False, timeout=240, cwd=tmp_path, text=True,
+        done = subprocess.run(command, check=False, timeout=240, cwd=tmp_path, text=True,
                               capture_output=True, preexec_fn=limit, **options)  # fmt: skip
+        assert status in (None, done.returncode), done.stdout + done.stderr
+        return done
 
     return call
 

@@ -72,16 +72,12 @@ def test_a_file_alone_is_enough_for_all_but_images(
     cli: Cli, nearest_mean: Path, image: Path
 ) -> None:
     """Without a run, and where PyTorch is missing, too."""
-    whole = cli("inspect", nearest_mean)
-    assert whole.returncode == 0, whole.stderr
+    cli("inspect", nearest_mean, status=0)
     assert (image.parent / "inspection" / "network.html").is_file()
-    seen = cli("inspect", nearest_mean, image, "--explain")
-    assert seen.returncode == 0, seen.stderr
-    refused = cli("inspect", nearest_mean, "--layer", "flatten")
-    assert refused.returncode == 1
+    cli("inspect", nearest_mean, image, "--explain", status=0)
+    refused = cli("inspect", nearest_mean, "--layer", "flatten", status=1)
     assert "--data SOURCE" in refused.stderr
-    given = cli("inspect", nearest_mean, "--layer", "flatten", "--data", "digits", "--ablate")
-    assert given.returncode == 0, given.stderr
+    cli("inspect", nearest_mean, "--layer", "flatten", "--data", "digits", "--ablate", status=0)
 
 
 @pytest.mark.parametrize(
@@ -101,8 +97,7 @@ def test_what_cannot_be_is_refused_in_a_line(
     notes = image.parent / "notes.txt"
     notes.write_text("no image", encoding="utf-8")
     named = {"IMAGE": str(image), "NOTES": str(notes)}
-    done = cli("inspect", nearest_mean, *[named.get(word, word) for word in words])
-    assert done.returncode == 1
+    done = cli("inspect", nearest_mean, *[named.get(word, word) for word in words], status=1)
     assert done.stdout == ""
     assert len(done.stderr.strip().splitlines()) == 1
     assert said in done.stderr
@@ -119,8 +114,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> Path:
 
 
 def test_without_a_term_the_lessons_and_their_layers_are_listed(cli: Cli, made: Path) -> None:
-    shown = cli("explain", made)
-    assert shown.returncode == 0, shown.stderr
+    shown = cli("explain", made, status=0)
     rows = {line.split()[0]: line for line in shown.stdout.splitlines()[1:]}
     assert list(rows) == TERMS
     assert "conv1, conv2" in rows["convolution"]
@@ -131,8 +125,7 @@ def test_without_a_term_the_lessons_and_their_layers_are_listed(cli: Cli, made: 
 
 @pytest.mark.parametrize("term", a_few(TERMS, 2))
 def test_every_lesson_is_a_page_and_json(term: str, cli: Cli, made: Path) -> None:
-    shown = cli("explain", made, "--term", term)
-    assert shown.returncode == 0, shown.stderr
+    shown = cli("explain", made, "--term", term, status=0)
     assert shown.stdout.startswith("test/0   ")
     said = only_json(cli("explain", made, "--term", term, "--json", "--quiet"))
     assert said["lesson"]["term"] == term
@@ -163,7 +156,7 @@ def test_what_cannot_be_explained_is_refused(
     cli: Cli, made: Path, nearest_mean: Path, tmp_path: Path
 ) -> None:
     assert "A layer needs a term" in cli("explain", made, "--layer", "conv1").stderr
-    assert cli("explain", made, "--term", "magic").returncode == 2
+    cli("explain", made, "--term", "magic", status=2)
     alone = shutil.copy(nearest_mean, tmp_path)
     with pytest.raises(SourceError, match="lies in no run"):
         opsin.explain(alone, "softmax")
