@@ -85,9 +85,14 @@ def test_another_zip_is_not_overwritten(nearest_mean: Path, tmp_path: Path) -> N
     seed=st.integers(0, 99),
 )
 def test_the_python_client_makes_the_very_pixels_that_opsin_makes(
-    tmp_path: Path, size: tuple[int, int], mode: str, resize: Any, channels: Any,
-    orientation: int, seed: int,
-) -> None:  # fmt: skip
+    tmp_path: Path,
+    size: tuple[int, int],
+    mode: str,
+    resize: Any,
+    channels: Any,
+    orientation: int,
+    seed: int,
+) -> None:
     random = np.random.default_rng(seed)
     image = Image.fromarray(random.integers(0, 256, (*size, 4), np.uint8), "RGBA").convert(mode)
     exif = Image.Exif()
@@ -122,8 +127,9 @@ def test_the_file_inside_says_nothing_of_this_machine(nearest_mean: Path, tmp_pa
 def forest(tmp_path_factory: pytest.TempPathFactory) -> opsin.Run:
     pytest.importorskip("sklearn", "1.9")
     with without_drawing():
-        return opsin.train("digits", model="forest", trees=10, quiet=True,
-                           runs=tmp_path_factory.mktemp("forest"))  # fmt: skip
+        return opsin.train(
+            "digits", model="forest", trees=10, quiet=True, runs=tmp_path_factory.mktemp("forest")
+        )
 
 
 @pytest.mark.parametrize("to", ["int8", "fp16"])
@@ -250,8 +256,13 @@ def test_another_label_is_told_and_is_exit_status_1(unpacked: Path, tmp_path: Pa
     name, sample = next(iter(content.items()))
     sample["label"] = "triangle"
     (folder / "expected.json").write_text(json.dumps(content), "utf-8")
-    done = subprocess.run([sys.executable, "-I", "predict.py", f"samples/{name}", "--check"],
-                          cwd=folder, text=True, check=False, capture_output=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-I", "predict.py", f"samples/{name}", "--check"],
+        cwd=folder,
+        text=True,
+        check=False,
+        capture_output=True,
+    )
     assert done.returncode == 1
     assert "expected triangle" in done.stdout
 

@@ -37,8 +37,9 @@ def old(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> tuple[Path
 def _parts(run: Path) -> dict[bytes, str]:
     directory = RunDirectory(run)
     kept = directory.load_arrays(directory.split)
-    return {bytes(kept["digests"][row]): part
-            for part in ("train", "val", "test") for row in kept[part]}  # fmt: skip
+    return {
+        bytes(kept["digests"][row]): part for part in ("train", "val", "test") for row in kept[part]
+    }
 
 
 def test_a_class_joins_and_nothing_judged_is_learnt(
@@ -85,8 +86,9 @@ def test_its_images_are_read_again(old: tuple[Path, Path], tmp_path: Path, digit
     assert (copies.kind, copies.count) == (f"image that {before.name} knows", 5)
     assert report.added is not None
     assert [(one.name, one.is_new) for one in report.added.classes] == [
-        ("drei", True), ("eins", False)
-    ]  # fmt: skip
+        ("drei", True),
+        ("eins", False),
+    ]
     assert "New images of eins: " in report.added.sentence
     labels = run.directory.corrections
     assert opsin.evaluate(run, source, new, labels=labels).images == 17  # its own test
@@ -98,8 +100,13 @@ def test_classes_that_change_as_well_are_said_to_hinder_the_comparison(
     source, before = old
     table, watcher = tmp_path / "labels.csv", Notes()
     opsin.change_classes(source, labels=table, call={"eins": "one"})
-    run = opsin.train(_write(tmp_path, digits, 3), add_to=before, labels=table, watcher=watcher,
-                      runs=tmp_path / "runs")  # fmt: skip
+    run = opsin.train(
+        _write(tmp_path, digits, 3),
+        add_to=before,
+        labels=table,
+        watcher=watcher,
+        runs=tmp_path / "runs",
+    )
     assert run.classifier().classes == ("drei", "one", "null", "zwei")
     assert run.report.added is None
     assert f"{before} is not told: The runs have different classes" in str(watcher.notes)
@@ -164,8 +171,13 @@ def test_what_cannot_be_added(old: tuple[Path, Path], tmp_path: Path, digits: Da
     source, before = old
     new, runs = _write(tmp_path, digits, 3), tmp_path / "runs"
 
-    def refused(error: type[OpsinError], words: str, place: Path = new, run: Path = before,
-                **options: object) -> None:  # fmt: skip
+    def refused(
+        error: type[OpsinError],
+        words: str,
+        place: Path = new,
+        run: Path = before,
+        **options: object,
+    ) -> None:
         with pytest.raises(error, match=words):
             opsin.train(place, add_to=run, quiet=True, runs=runs, **options)  # type: ignore[arg-type]
         assert not list(runs.glob("*")), "a run was begun"
