@@ -6,10 +6,9 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 import zipfile
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from opsin.evaluation.metric_table import METRICS, summary_of
 from opsin.evaluation.metrics import measure
 from opsin.report.templates import environment
 from tests.conftest import without_drawing
+from tests.http_servers import listening
 from tests.warm import Warm
 
 # The page's examples, each a change in one place.
@@ -171,20 +171,12 @@ def test_a_tracker_is_one_module(warm: Warm, tmp_path: Path) -> None:
             self.send_response(204)
             self.end_headers()
 
-        def log_message(self, format: str, *_: Any) -> None:  # noqa: A002
-            pass
-
     warm.run(["--version"], cwd=tmp_path)  # it begins with this environment, not with the copy's
     words = ("train", "digits", "--model", "logistic", "--classes", "0,1", "--json", "--track")
-    with (
-        ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        patch.setenv("WEBHOOK_URL", f"http://127.0.0.1:{server.server_port}/")
+    with listening(Hook) as address, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WEBHOOK_URL", f"{address}/")
         patch.setenv("PYTHONPATH", str(tmp_path / "src"))
         done = warm.run([*words, "webhook"], cwd=tmp_path / "src")  # where `opsin` is the copy
-        server.shutdown()
     assert done.returncode == 0, done.stderr
     accuracy = opsin.Run(tmp_path / "src" / json.loads(done.stdout)["run"]).accuracy
     assert told[0] == "logistic on ['digits']"

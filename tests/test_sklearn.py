@@ -234,7 +234,7 @@ def test_every_option_is_a_parameter_that_can_be_searched_over() -> None:
         "runs",
     }
     with pytest.raises(RecipeError, match="no option nonsense"):
-        ImageClassifier(nonsense=1)  # type: ignore[call-arg]
+        ImageClassifier(nonsense=1)
 
 
 @pytest.mark.slow

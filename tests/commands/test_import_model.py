@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 
 import opsin
 from opsin.core.errors import RecipeError, RunError
-from tests.conftest import Notes, Train
+from tests.conftest import Train
 from tests.importing.made_keras import drawn, image, layer, sequential, write_h5, write_keras
 from tests.variants import a_few
 
@@ -187,19 +187,6 @@ def test_pixels_are_asked_for_and_never_guessed(
     file = write_keras(tmp_path / "s.keras", scaled, {"scores": [drawn(64, 10), drawn(10)]})
     run = imported(file, classes=CLASSES, prepare=None)
     assert run.imported().pixels == "grey, 0 to 255 (its layer scale scales them)"
-
-
-def test_doubts_are_said_and_nothing_is_changed(
-    learnt: Any, tmp_path: Path, imported: Import
-) -> None:
-    weight, bias = learnt
-    turned = (np.roll(weight, 1, axis=1), np.roll(bias, 1))
-    file = foreign_onnx(tmp_path / "other.onnx", turned, *SOFTMAX)
-    notes = Notes()
-    run = imported(file, data="digits", watcher=notes, quiet=False)
-    assert any("--classes 9,0,1,2,3,4,5,6,7,8" in note for note in notes.notes)
-    assert run.classifier().classes == CLASSES
-    assert run.accuracy < 0.2
 
 
 def test_a_network_of_16_bits(tmp_path: Path, imported: Import) -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ from opsin.core.artifacts.records import AuditCounts, DatasetRecord, Location, U
 from opsin.core.errors import RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted, grey_or_colour
-from opsin.core.keyword_options import LoadOptions
 from opsin.core.metadata import Preparation
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
@@ -201,7 +200,7 @@ class Dataset(Decoded):
 
 
 @checked
-def load(*sources: object, watcher: Watcher = SILENT, **options: Unpack[LoadOptions]) -> Dataset:
+def load(*sources: object, watcher: Watcher = SILENT, **options: Any) -> Dataset:
     """Load images sorted by label.
 
     Args:
@@ -265,7 +264,7 @@ def load_recipe(
         decoded = prove(decoded)
     rows, groups = decoded.rows, before.groups
     if recipe.group_by:
-        groups = cuts.groups_by_name(before.names, recipe.group_by)
+        groups = cuts.groups_by_name(before.names, recipe)
     # By the default preparation, so that the parts do not depend on the recipe's.
     alike, mirrored = read_by_default(source, recipe, before, watcher), before.mirrored
     near = near_duplicates(alike.images, alike.digests, mirrored=mirrored, watcher=watcher)
@@ -332,7 +331,7 @@ def read_corrected(
 
 
 @checked
-def look_at(*sources: object, watcher: Watcher = SILENT, **options: Unpack[LoadOptions]) -> Dataset:
+def look_at(*sources: object, watcher: Watcher = SILENT, **options: Any) -> Dataset:
     """Load images for inspection, even if unfit for training (see ``problem``).
 
     Raises:

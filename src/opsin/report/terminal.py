@@ -16,7 +16,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from opsin.core.events import Observers, Pace, Watcher, WatcherGroup, epoch_of
+from opsin.core.events import Pace, Watcher, WatcherGroup, epoch_of
 from opsin.core.format import clock, counted, in_groups, plus_minus
 
 if TYPE_CHECKING:
@@ -208,7 +208,9 @@ def with_observers(
 ) -> Watcher:
     """Return a watcher, by default that of the command line, joined by the user's observers."""
     display = watcher or for_people(quiet=quiet)
-    return WatcherGroup(display, Observers(display, observers)) if observers else display
+    return (
+        WatcherGroup(display, WatcherGroup(*observers, display=display)) if observers else display
+    )
 
 
 # Most frozen layers shown one by one.
