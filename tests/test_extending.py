@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
@@ -24,6 +23,7 @@ from opsin.evaluation.metrics import measure
 from opsin.report.templates import environment
 from tests.conftest import without_drawing
 from tests.http_servers import listening
+from tests.processes import python
 from tests.warm import Warm
 
 # The page's examples, each a change in one place.
@@ -94,13 +94,7 @@ def test_a_page_of_the_studio_is_one_module(tmp_path: Path) -> None:
     (tmp_path / "pages").mkdir()
     module = tmp_path / "pages" / "accuracies.py"
     module.write_text(code_of("## Add a page to the studio\n"), encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-c", _ASK_FOR_PAGE, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
+    done = python("-c", _ASK_FOR_PAGE, tmp_path)
     home, page = done.stdout.split("<separator>")
     assert "Accuracies" in home  # in the menu
     assert "Classifiers with an accuracy appear here." in page
@@ -187,24 +181,16 @@ def test_a_tracker_is_one_module(warm: Warm, tmp_path: Path) -> None:
 @pytest.mark.torch
 def test_two_processes_train_one_run(tmp_path: Path) -> None:
     (tmp_path / "together.py").write_text(code_of("# ", page="many-machines"))
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc-per-node",
-            "2",
-            "together.py",
-        ],
-        capture_output=True,
-        text=True,
+    done = python(
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "together.py",
         cwd=tmp_path,
-        check=False,
-        timeout=250,
         env=os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
     )
-    assert done.returncode == 0, done.stderr
     (path,) = (tmp_path / "runs").iterdir()
     # Two processes write to one place: the line of one may begin before that of the other ends.
     assert done.stdout.count(f"runs/{path.name}") == 2
