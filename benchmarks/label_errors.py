@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import opsin
-from opsin.evaluation.mistakes import suspects
+from opsin.evaluation.mistakes import FILTER, RANK, suspects
 
 _SHARE: Final = 0.05
 _FILTERS: Final = (
@@ -163,12 +163,12 @@ def _measure(
         "planted": int(planted.sum()),
         "seconds": seconds,
         "accuracy_out_of_fold": float(np.mean(probabilities.argmax(axis=1) == clean.labels)),
-        **_score(suspects(probabilities, labels).rows, planted),
+        **_score(probabilities, labels, planted, FILTER, RANK),
         "by_answer": _by_answer(probabilities, labels, planted),
     }
     if options.methods:
         figures["methods"] = {
-            f"{chosen}, {rank}": _score(_by_cleanlab(probabilities, labels, chosen, rank), planted)
+            f"{chosen}, {rank}": _score(probabilities, labels, planted, chosen, rank)
             for chosen in _FILTERS
             for rank in _RANKS
         }
@@ -181,24 +181,19 @@ def _measure(
     return figures
 
 
-def _by_cleanlab(
-    probabilities: NDArray[np.float32], labels: NDArray[np.int64], chosen: str, rank: str
-) -> NDArray[np.int64]:
-    from cleanlab.filter import find_label_issues  # noqa: PLC0415  no part of Opsin
-    from cleanlab.rank import get_label_quality_scores  # noqa: PLC0415
-
-    marked = find_label_issues(labels, probabilities, filter_by=chosen, n_jobs=1)
-    rows = np.flatnonzero(marked & (probabilities.argmax(axis=1) != labels))
-    quality = get_label_quality_scores(labels[rows], probabilities[rows], method=rank)
-    return rows[np.argsort(quality, kind="stable")]
-
-
-def _score(found: NDArray[np.int64], planted: NDArray[np.bool_]) -> dict[str, Any]:
-    first = found[: int(planted.sum())]
+def _score(
+    probabilities: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    planted: NDArray[np.bool_],
+    chosen: str,
+    rank: str,
+) -> dict[str, Any]:
+    found = suspects(probabilities, labels, filter_by=chosen, rank_by=rank)
+    first = found.rows[: int(planted.sum())]
     return {
         "suspects": len(found),
         "precision": float(planted[first].mean()) if len(first) else 0.0,
-        "recall": float(planted[found].sum() / planted.sum()),
+        "recall": float(planted[found.rows].sum() / planted.sum()),
     }
 
 

@@ -27,7 +27,7 @@ from typing import IO, Any, Final, NoReturn
 
 #: What the larger commands load.
 LIBRARIES: Final = (
-    "captum.attr", "filelock", "jinja2", "matplotlib.backends.backend_agg",
+    "captum.attr", "cleanlab.filter", "filelock", "jinja2", "matplotlib.backends.backend_agg",
     "matplotlib.backends.backend_svg", "matplotlib.figure", "matplotlib.font_manager", "numpy.ma",
     "onnx.reference", "onnxruntime.quantization", "PIL.AvifImagePlugin", "PIL.ImageDraw",
     "PIL.ImageOps", "PIL.JpegImagePlugin", "PIL.PngImagePlugin", "PIL.TiffImagePlugin",

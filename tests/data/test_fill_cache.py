@@ -294,17 +294,37 @@ def test_unfinished_sets_are_swept_after_a_week(shapes: Path, own_cache: Path) -
     assert left > {"fresh", "locked", "whole"}
 
 
-@pytest.mark.parametrize("options", [{}, {"size": (9, 9), "channels": 3}])
-def test_each_file_is_read_once_for_each_preparation(
-    shapes: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
-) -> None:
-    read: list[Any] = []
+@pytest.fixture
+def read(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the images that are decoded."""
+    names: list[str] = []
 
     def counted(*image: Any, **options: Any) -> Any:
-        read.append(image[2])
+        names.append(image[2])
         return prepare(*image, **options)
 
     monkeypatch.setattr(fill_cache, "prepare", counted)
+    return names
+
+
+@pytest.mark.parametrize("options", [{}, {"size": (9, 9), "channels": 3}])
+def test_each_file_is_read_once_for_each_preparation(
+    shapes: Path, read: list[str], options: dict[str, Any]
+) -> None:
     data = load(shapes, **options)
     # As it is wanted and, to find near duplicates whatever that is, as images are by default.
     assert sorted(read) == sorted(data.names * (2 if options else 1))
+
+
+def test_an_image_that_another_set_holds_is_not_decoded_again(
+    shapes: Path, tmp_path: Path, read: list[str]
+) -> None:
+    before = fill_cache.read(DataRecipe.of(str(shapes)))
+    more = shutil.copytree(shapes, tmp_path / "more")
+    Image.fromarray(shape_image("cross", 5)).save(more / "disc" / "0.png")
+    read.clear()
+    found = fill_cache.read(DataRecipe.of(str(more)))
+    assert read == ["disc/0.png"]
+    same = [row for row, name in enumerate(found.names) if name not in read]
+    for part in ("images", "digests", "source_digests", "sizes", "ranges"):
+        assert np.array_equal(getattr(found, part)[same], getattr(before, part)[same])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from opsin.core.errors import MissingExtraError
 from opsin.evaluation.mistakes import clear_examples, doubt_labels, expect, suspects, too_weak
 
 
@@ -65,17 +68,10 @@ def test_answers_that_are_no_numbers_are_passed_over() -> None:
     assert found.rows.tolist() == (expected.rows + 1).tolist()
 
 
-@settings(max_examples=15)
-@given(seed=st.integers(0, 10_000), classes=st.integers(2, 9), share=st.floats(0, 0.3))
-def test_they_are_those_of_cleanlab(seed: int, classes: int, share: float) -> None:
-    from cleanlab.filter import find_label_issues
-
-    probabilities, labels, _ = planted(seed, 600, classes, share, sureness=3.0)
-    exact = probabilities.astype(np.float64)
-    exact /= exact.sum(axis=1, keepdims=True)
-    marked = find_label_issues(labels, exact, filter_by="low_self_confidence", n_jobs=1)
-    rows = np.flatnonzero(marked & (exact.argmax(axis=1) != labels))
-    assert sorted(suspects(probabilities, labels).rows) == rows.tolist()
+def test_without_cleanlab_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
+    with pytest.raises(MissingExtraError, match=r"opsin\[evaluate\]"):
+        suspects(*planted(0)[:2])
 
 
 def test_examples_are_right_and_the_most_confident_come_first() -> None:

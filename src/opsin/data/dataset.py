@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,9 @@ from opsin.data.sources.contents import LocatedSource, check_classes
 from opsin.data.sources.named import is_place
 from opsin.data.sources.parquet import located_frame, title_of
 from opsin.data.split import TEST, TRAIN, VAL, Split, SplitInputs, make_split
+
+# Most classes whose counts are named in a line.
+_FEW_CLASSES: Final = 6
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -165,7 +168,12 @@ class Dataset(Decoded):
         sizes = {part: len(self.split.rows(part)) for part in ("train", "val", "test")}
         parts = ", ".join(f"{size:,} {part}" for part, size in sizes.items() if size)
         images = f"{counted(len(self), 'image')} {height}×{width} {grey_or_colour(channels)}"
-        return f"{images} · {len(self.classes)} classes · {parts}"
+        if not self.judged_by_all:
+            return f"{images} · {len(self.classes)} classes · {parts}"
+        counts = np.bincount(self.labels, minlength=len(self.classes))
+        named = [f"{name} {count:,}" for name, count in zip(self.classes, counts, strict=True)]
+        some = f" ({', '.join(named)})" if len(named) <= _FEW_CLASSES else ""
+        return f"{images} · {len(self.classes)} classes{some}"
 
     def describe(self) -> DatasetRecord:
         """Return the record of the dataset in a run's ``dataset.json``."""

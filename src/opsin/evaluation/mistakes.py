@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -10,10 +11,13 @@ import numpy as np
 
 from opsin.core.arrays import Bools, Floats, Ints
 from opsin.core.artifacts.run_report import ExpectedSuspects, LabelEvidence
-from opsin.core.errors import RecipeError
+from opsin.core.errors import MissingExtraError, RecipeError
 from opsin.core.format import counted
 from opsin.evaluation.intervals import share
 
+#: How cleanlab chooses and ranks: chosen by measurement (benchmarks/label_errors.py).
+FILTER: Final = "low_self_confidence"
+RANK: Final = "self_confidence"
 #: Above this share of contradicted labels, the classifier is to be doubted, not the labels.
 MOST: Final = 0.2
 # How many times as probable as a suspected label the answer is: less is often the classifier's own
@@ -24,8 +28,6 @@ FLIPPED: Final = 0.05
 #: Share of a trial's first suspects that must be flipped labels, or the list tells nothing. Where
 #: three times as many labels are really wrong as are flipped, about so many are.
 BAR: Final = 0.25
-# Probabilities that differ by less are equal.
-_EQUAL: Final = 1e-6
 # Trials, of which the mean is taken; answers (images times classes) that all of them look at, so
 # that many classes cost seconds; and images of one.
 _TRIALS, _ANSWERS, _IMAGES = 10, 10_000_000, 5_000
@@ -127,13 +129,15 @@ def expect(probabilities: Floats, labels: Ints, count: int, *, seed: int = 0) ->
     )
 
 
-def suspects(probabilities: Floats, labels: Ints) -> SuspectedLabels:
+def suspects(
+    probabilities: Floats, labels: Ints, *, filter_by: str = FILTER, rank_by: str = RANK
+) -> SuspectedLabels:
     """Find labels that answers contradict more surely than the classifier's own mistakes explain.
 
     Confident learning: the mean probability of a class over the images that bear its label is
     the threshold above which an answer counts as sure; sure answers against the label estimate how
     many labels are wrong, and so many are returned. C. G. Northcutt, L. Jiang, I. Chuang,
-    "Confident learning: estimating uncertainty in dataset labels", JAIR 2021.
+    "Confident learning: estimating uncertainty in dataset labels", JAIR 2021; by cleanlab.
     """
     exact = probabilities.astype(np.float64)
     usable = np.isfinite(exact).all(axis=1)
@@ -141,23 +145,25 @@ def suspects(probabilities: Floats, labels: Ints) -> SuspectedLabels:
     if len(np.unique(kept)) < 2:
         return _NONE
     exact /= exact.sum(axis=1, keepdims=True)
-    images, classes = np.arange(len(kept)), exact.shape[1]
-    own, answers = exact[images, kept], exact.argmax(axis=1)
-    counts = np.bincount(kept, minlength=classes)
-    # No answer is sure of a class without images.
-    thresholds = np.full(classes, 2.0)
-    np.divide(np.bincount(kept, own, classes), counts, out=thresholds, where=counts > 0)
-    sure = exact >= np.maximum(thresholds, 2 * _EQUAL) - _EQUAL
-    surest = np.where(sure.sum(axis=1) > 1, answers, sure.argmax(axis=1))
-    against = sure.any(axis=1) & (surest != kept)
-    exact[images, kept] += _EQUAL
-    against &= exact.argmax(axis=1) != kept
-    rows = np.argsort(own, kind="stable")[: against.sum()]
-    rows = rows[answers[rows] != kept[rows]]
+    try:
+        with warnings.catch_warnings():
+            # In a notebook, what it imports complains that a package of progress bars is missing.
+            warnings.simplefilter("ignore")
+            from cleanlab.filter import find_label_issues  # noqa: PLC0415  takes a second to load
+            from cleanlab.rank import get_label_quality_scores  # noqa: PLC0415  likewise
+    except ImportError as error:
+        raise MissingExtraError("suspected label errors", "evaluate") from error
+    # One process: the work takes a second, and forks beside ONNX Runtime's threads can hang.
+    marked = find_label_issues(kept, exact, filter_by=filter_by, n_jobs=1)
+    rows = np.flatnonzero(marked & (exact.argmax(axis=1) != kept))
+    if not rows.size:
+        return _NONE
+    quality = get_label_quality_scores(kept[rows], exact[rows], method=rank_by)
+    rows = rows[np.argsort(quality, kind="stable")]
     return SuspectedLabels(
         rows=np.flatnonzero(usable)[rows],
-        suggested=answers[rows],
-        scores=(1 - own[rows]).astype(np.float32),
+        suggested=exact.argmax(axis=1)[rows],
+        scores=(1 - exact[rows, kept[rows]]).astype(np.float32),
     )
 
 

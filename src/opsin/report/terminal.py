@@ -163,7 +163,9 @@ class Terminal(Watcher):
             atexit.unregister(self.end)
 
     def epoch(self, epoch: Epoch) -> None:
-        """Print an epoch's line, before the first one the heading."""
+        """Print an epoch's line, before the first one the heading; what was fitted has neither."""
+        if epoch.epochs == 1 and not epoch.learning_rate:
+            return
         wide = self.console.width >= _WIDE
         if not self._heading:
             self._heading = True
@@ -337,13 +339,23 @@ def findings_table(findings: Sequence[Finding]) -> Table:
     return table
 
 
+# Most classes that are all listed, and how many of more.
+_ALL_CLASSES: Final = 30
+_WEAKEST: Final = 10
+
+
 def class_table(figures: PartFigures) -> Table:
-    """A row per class: precision, recall, F1, count."""
+    """A row per class: precision, recall, F1, count; of many classes the weakest."""
     table = Table(box=None, pad_edge=False, padding=(0, 2))
     table.add_column("Class", overflow="fold")
     for name in ("Precision", "Recall", "F1", "Count"):
         table.add_column(name, justify="right", no_wrap=True)
-    for entry in figures.classes:
+    classes = figures.classes
+    if len(classes) > _ALL_CLASSES:
+        present = [entry for entry in classes if entry.f1 is not None]
+        classes = sorted(present, key=lambda entry: entry.f1 or 0.0)[:_WEAKEST]
+        table.caption = f"the weakest of {len(figures.classes):,} classes"
+    for entry in classes:
         shares = [
             f"{share:.4f}" if entry.count else "—"
             for share in (entry.precision, entry.recall, entry.f1)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
-from opsin.core.format import clock, count, counted, file_size
+from opsin.core.format import clock, count, counted, file_size, span
 from opsin.data.cache import digest_names
 from opsin.evaluation.metric_table import headline_metrics
 from opsin.report.side_by_side import ComparedPair, Comparison, DifferentAnswers
@@ -17,7 +17,7 @@ from opsin.studio.context import Studio
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import JobAction
 from opsin.studio.pages.page import Page
-from opsin.studio.pages.verdicts import confidence_of, right_of, span
+from opsin.studio.pages.verdicts import confidence_of, right_of
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit, layout
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery, ImageViewer

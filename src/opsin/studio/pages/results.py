@@ -12,7 +12,7 @@ from nicegui import ui
 from opsin.core.artifacts.records import IMPORTED, Epoch
 from opsin.core.artifacts.run_report import PartFigures, RecordedRecipe, Report, SuspectedLabel
 from opsin.core.errors import OpsinError
-from opsin.core.format import clock, count, counted, file_size
+from opsin.core.format import clock, count, counted, file_size, span
 from opsin.core.recipe import without_folders
 from opsin.evaluation.metric_table import known_metrics
 from opsin.report.terminal import labels_grounds, over_classes
@@ -29,7 +29,6 @@ from opsin.studio.pages.verdicts import (
     judged_by,
     limits,
     share,
-    span,
     weakest,
 )
 from opsin.studio.people import allows

@@ -9,15 +9,13 @@ from nicegui import ui
 
 from opsin.core.artifacts.run_predictions import PredictedPart
 from opsin.core.artifacts.run_report import Accuracy, PartFigures, Report
-from opsin.core.format import count, counted
+from opsin.core.format import count, counted, right_count, span
 from opsin.report.terminal import leaks_in_words
 from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.ui.layout import address
 from opsin.studio.words import safe
 
-# From this width of an interval on, whole percents say enough.
-_WIDE: Final = 0.03
 _JUDGED_BY: Final[dict[PredictedPart, str]] = {
     "out_of_fold": "Each photograph was judged by a network that had not seen it.",
     "test": "The photographs were kept apart for this test; it had never seen them.",
@@ -30,16 +28,9 @@ def share(value: float) -> str:
     return f"{100 * value:.0f}%"
 
 
-def span(low: float, high: float) -> str:
-    """An interval in percent, such as ``88–97%``."""
-    digits = 0 if high - low >= _WIDE else 1
-    return f"{100 * low:.{digits}f}–{100 * high:.{digits}f}%"
-
-
 def right_of(figures: Accuracy | RunRow) -> str:
     """How many of the photographs got the right answer."""
-    images = figures.images or 0
-    return f"Right for {count(round((figures.accuracy or 0.0) * images))} of {count(images)}"
+    return f"Right for {right_count(figures)}"
 
 
 def in_short(figures: Accuracy | RunRow) -> str:
