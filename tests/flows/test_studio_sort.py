@@ -118,8 +118,8 @@ def test_a_heap_becomes_a_classifier(
     visit.open(browser.current_url.removeprefix(running.address).partition("/sort")[0] + "/photos")
     visit.until(lambda: len(gallery(browser, classes[0])) > 3)
     usual = gallery(browser, classes[0])
-    tick = f"[aria-label='Photographs of {classes[0]}'] .gallery-item:nth-child(4) .gallery-tick"
-    browser.execute_script("document.querySelector(arguments[0]).click()", tick)
+    tick = f"[aria-label='Photographs of {classes[0]}'] .gallery-tick"
+    browser.execute_script("document.querySelectorAll(arguments[0])[3].click()", tick)
     visit.click("Find like this")
     visit.until(lambda: gallery(browser, classes[0])[0] == usual[3])  # itself is likest
 
