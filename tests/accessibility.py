@@ -1,7 +1,5 @@
 """What axe-core finds wrong on a page: https://github.com/dequelabs/axe-core."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,6 @@ axe.run(document, {resultTypes: ["violations"]}).then(found => done(found.violat
 
 
 def prefer(browser: webdriver.Chrome, scheme: str) -> None:
-    """Let the reader prefer a light or a dark page."""
     wanted = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", wanted)
 

@@ -1,7 +1,5 @@
 """A real Chromium, for pages that people look at."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Iterator

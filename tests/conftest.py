@@ -1,7 +1,5 @@
 """Real images, real runs and a classifier that needs no PyTorch."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -25,12 +23,13 @@ from PIL import Image
 import opsin
 from opsin.core.artifacts.records import Epoch
 from opsin.core.events import Watcher
-from opsin.core.metadata import Layer, Metadata
+from opsin.core.metadata import Metadata
 from opsin.data.dataset import Dataset
 from opsin.runtime import providers
 from tests import object_store
 from tests.backbones.small_networks import network
 from tests.hub_server import TOKEN, HubServer, serving
+from tests.made_classifier import made_layer
 from tests.made_runs import answers_right, write_run
 from tests.object_store import ObjectStore
 from tests.warm import UNDRAWN, Warm
@@ -207,10 +206,7 @@ def nearest_mean(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> P
         model="mlp",
         classes=digits.classes,
         preparation=digits.preparation,
-        layers=tuple(
-            Layer(name=n, kind=n, shape=s, parameters=0, trainable=0, multiply_adds=0)
-            for n, s in kinds.items()
-        ),
+        layers=tuple(made_layer(name, name, shape) for name, shape in kinds.items()),
         source="digits",
         fingerprint=digits.fingerprint,
     )

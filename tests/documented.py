@@ -1,7 +1,5 @@
 """The commands that pages show, run in a folder with small data."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 import shlex
@@ -17,7 +15,6 @@ _FENCED = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 
 
 def fenced(text: str) -> Iterator[tuple[str, str]]:
-    """Give the language and the content of each block of code."""
     yield from _FENCED.findall(text)
 
 
@@ -33,7 +30,6 @@ def block_of(page: Path, block: str) -> Iterator[None]:
 
 
 def commands_in(shell: str) -> list[list[str]]:
-    """Return the words of each opsin command in a block of shell, after ``opsin``."""
     lines = [line.split("  #")[0].strip() for line in shell.replace("\\\n", " ").splitlines()]
     return [shlex.split(line)[1:] for line in lines if line.startswith("opsin ")]
 

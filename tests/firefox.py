@@ -1,7 +1,5 @@
 """A real Firefox, spoken to by WebDriver BiDi: Debian has no geckodriver."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import json
@@ -20,15 +18,12 @@ needs_firefox = pytest.mark.skipif(not FIREFOX, reason="needs Debian's firefox-e
 
 
 class Firefox:
-    """A Firefox without a screen, with one window."""
-
     def __init__(self, socket: Any) -> None:
         self._socket, self._last = socket, 0
         self.call("session.new", capabilities={})
         self._context = self.call("browsingContext.getTree")["contexts"][0]["context"]
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """Send a command and return its result."""
         self._last += 1
         self._socket.send(json.dumps({"id": self._last, "method": method, "params": params}))
         while (answer := json.loads(self._socket.recv())).get("id") != self._last:
@@ -70,7 +65,6 @@ class Firefox:
         return str(self.evaluate("document.body?.innerText"))
 
     def press(self, words: str, inside: str = "body") -> None:
-        """Click the button or link with these words, once it is there."""
         find = (
             f"[...document.querySelector('{inside}').querySelectorAll('button, a, [role=button]')]"
             f".find((e) => e.innerText.includes({json.dumps(words)}) && !e.disabled)"
@@ -79,7 +73,6 @@ class Firefox:
         self.evaluate(f"{find}.click()")
 
     def choose_files(self, selector: str, files: Sequence[Path]) -> None:
-        """Give files to an input, as its dialog does."""
         locator = {"type": "css", "value": selector}
         nodes = self.call("browsingContext.locateNodes", context=self._context, locator=locator)
         element = {"sharedId": nodes["nodes"][0]["sharedId"]}

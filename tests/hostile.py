@@ -1,7 +1,5 @@
 """Names that break pages which take text for anything but text."""
 
-from __future__ import annotations
-
 import csv
 import zlib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A hub on this machine: it speaks the protocol of huggingface.co, and breaks off when asked to."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import threading

@@ -1,7 +1,5 @@
 """What something takes."""
 
-from __future__ import annotations
-
 import tracemalloc
 from collections.abc import Callable
 

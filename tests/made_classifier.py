@@ -1,7 +1,5 @@
 """Classifiers that nobody trained: sound ones, and such as a stranger might send."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,16 +24,17 @@ LAST = (
 )
 
 
+def made_layer(name: str, kind: str = "", shape: tuple[int, ...] = (1,)) -> Layer:
+    return Layer(name=name, kind=kind, shape=shape, parameters=0, trainable=0, multiply_adds=0)
+
+
 def metadata(*, classes: int = 3, side: int = 8, layers: Sequence[str] = ()) -> Metadata:
     return Metadata(
         opsin="0.1.0",
         model="mlp",
         classes=tuple(f"class {number}" for number in range(classes)),
         preparation=Preparation(height=side, width=side, channels=1, resize="fit"),
-        layers=tuple(
-            Layer(name=n, kind=n, shape=(1,), parameters=0, trainable=0, multiply_adds=0)
-            for n in layers
-        ),
+        layers=tuple(made_layer(name, name) for name in layers),
         source="made",
         fingerprint="made",
     )
@@ -49,7 +48,6 @@ def classifier(
     about: Metadata | None = None,
     changed: Callable[[onnx.ModelProto], object] = lambda _: None,
 ) -> bytes:
-    """Return a classifier.onnx."""
     size = int(np.prod([side for side in images if isinstance(side, int)]))
     own: dict[str, NDArray[Any]] = {
         "scale": np.array(1 / 255, np.float32),

@@ -1,7 +1,5 @@
 """Epochs of a history without a training."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from opsin.core.artifacts.records import Epoch

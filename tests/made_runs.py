@@ -1,7 +1,5 @@
 """Finished run directories without a training: real files, answers of any kind."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

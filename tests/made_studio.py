@@ -1,7 +1,5 @@
 """A studio's folders with much in them, and the addresses of all its pages."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

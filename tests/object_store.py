@@ -4,8 +4,6 @@ Behind is moto's server; before it a proxy of ours, which makes the trouble, and
 Google's store into S3's words.
 """
 
-from __future__ import annotations
-
 import http.client
 import subprocess
 import sys

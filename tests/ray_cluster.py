@@ -94,7 +94,6 @@ class RayCluster:
         return subprocess.CompletedProcess([], process.returncode, out, err)
 
     def add(self, cpus: int = 1, *, hide: Path | None = None, source: Path | None = None) -> None:
-        """Add a node."""
         words = [f"--address={_ADDRESS}:{self._port}", f"--num-cpus={cpus}"]
         self._start_node(words, hide=hide, source=source)
 

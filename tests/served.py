@@ -1,7 +1,5 @@
 """`opsin serve` as a process of its own, and a client that asks much at once."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import io
@@ -26,8 +24,6 @@ START = (sys.executable, "-W", "error", "-m", "opsin", "serve")
 
 
 class Server:
-    """A server that runs."""
-
     def __init__(self, process: subprocess.Popen[bytes], url: str, errors: IO[bytes]) -> None:
         self.process, self.url, self._errors = process, url, errors
         self.port = int(url.rpartition(":")[2])

@@ -1,7 +1,5 @@
 """Pages that stand still: all that a reader waits for is there."""
 
-from __future__ import annotations
-
 import time
 from typing import Final
 

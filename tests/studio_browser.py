@@ -1,7 +1,5 @@
 """`opsin studio` as a process of its own, and the browser that looks at it."""
 
-from __future__ import annotations
-
 import contextlib
 import http.client
 import json
@@ -164,7 +162,6 @@ def _clicked(browser: webdriver.Chrome, element: WebElement) -> bool:
 
 
 def send(browser: webdriver.Chrome, *files: Path, to: str = "input[type=file]") -> None:
-    """Choose files as a visitor does."""
     until(browser, lambda: one(browser, to))
     one(browser, to).send_keys("\n".join(map(str, files)))
 
@@ -194,7 +191,6 @@ def choose(browser: webdriver.Chrome, label: str, option: str) -> None:
 
 
 def _value(browser: webdriver.Chrome, label: str) -> str:
-    """What a field for a choice shows."""
     inner = one(browser, field(label))
     box = inner.find_element(By.XPATH, "ancestor::*[contains(@class, 'q-field')][last()]")
     return f"{box.text} {inner.get_attribute('value')}"
@@ -205,7 +201,6 @@ def shown(browser: webdriver.Chrome) -> str:
 
 
 def complaints(browser: webdriver.Chrome) -> list[str]:
-    """Return errors of the console since it was last asked for."""
     return [each["message"] for each in console(browser, "browser") if each["level"] == "SEVERE"]
 
 

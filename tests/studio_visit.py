@@ -1,7 +1,5 @@
 """What somebody does in the studio, in real Chromium, with every action counted."""
 
-from __future__ import annotations
-
 import io
 import time
 from collections.abc import Callable, Sequence
@@ -24,8 +22,6 @@ FAKE: Final = ("use-fake-device-for-media-stream", "use-fake-ui-for-media-stream
 
 
 class Visit:
-    """What somebody does in a browser, counted."""
-
     def __init__(
         self, running: StudioProcess, browser: webdriver.Chrome, actions: int = 0,
         began: float | None = None,
@@ -35,15 +31,12 @@ class Visit:
 
     @property
     def seconds(self) -> float:
-        """Seconds since it began."""
         return round(time.monotonic() - self.began, 1)
 
     def find(self, path: str) -> WebElement:
-        """The element of an XPath."""
         return self.browser.find_element(By.XPATH, path)
 
     def line(self, words: str) -> str:
-        """The line of the page that has some words in it."""
         return next(line for line in shown(self.browser).splitlines() if words in line)
 
     def open(self, path: str = "/") -> None:
@@ -53,7 +46,6 @@ class Visit:
         self.browser.get(self.running.address + path)
 
     def click(self, words: str, inside: str = "") -> None:
-        """Click a button, link or entry of a menu by its words."""
         kinds = "self::button or self::a or contains(@class, 'q-item')"
         path = f"{inside}//*[{kinds}][contains(normalize-space(.), '{words}')][not(@disabled)]"
         self.until(lambda: self.browser.find_element(By.XPATH, path).is_displayed())
@@ -66,13 +58,11 @@ class Visit:
         self.actions += 1
 
     def give(self, *files: Path, to: str = "//input[@type='file']") -> None:
-        """Choose files, or a folder."""
         self.until(lambda: self.browser.find_elements(By.XPATH, to))
         self.browser.find_element(By.XPATH, to).send_keys("\n".join(map(str, files)))
         self.actions += 1
 
     def write(self, text: str, field: str) -> None:
-        """Type a text into a field, and confirm it."""
         self.until(lambda: self.browser.find_elements(By.XPATH, field))
         element = self.browser.find_element(By.XPATH, field)
         element.send_keys(Keys.CONTROL, "a", Keys.NULL, text)
@@ -81,7 +71,6 @@ class Visit:
         self.actions += 1
 
     def hold(self, inside: str, seconds: float) -> None:
-        """Hold the button that records."""
         path = f"{inside}//button[contains(., 'Hold to record')]"
         self.until(lambda: self.browser.find_elements(By.XPATH, path))
         time.sleep(1)  # the camera's first picture
@@ -90,19 +79,15 @@ class Visit:
         self.actions += 1
 
     def until(self, holds: Callable[[], object], seconds: float = 180) -> None:
-        """Wait until something holds."""
         until(self.browser, holds, seconds)
 
     def says(self, words: str) -> None:
-        """Wait until the page says something."""
         self.until(lambda: words in shown(self.browser))
 
     def reach(self, page: str) -> None:
-        """Wait until the address has a part."""
         self.until(lambda: page in self.browser.current_url)
 
     def see(self, path: str, words: str = "") -> None:
-        """Wait until an element is there, and has some words in it."""
         self.until(lambda: words in self.find(path).text)
 
 
@@ -126,13 +111,11 @@ ACTIVE: Final = "//*[contains(@class, 'groups')]//*[contains(@class, 'active')]"
 
 
 def group(browser: webdriver.Chrome) -> list[str]:
-    """The photographs of that group that are shown."""
     found = browser.find_elements(By.CSS_SELECTOR, ".groups .active .gallery-item")
     return [str(each.get_attribute("aria-label")) for each in found]
 
 
 def asked(browser: webdriver.Chrome) -> str:
-    """The photograph that is asked about."""
     return str(browser.find_element(By.CSS_SELECTOR, ".photo").get_attribute("alt"))
 
 

@@ -1,7 +1,5 @@
 """The documentation is true: generated parts are current, and every command in it runs."""
 
-from __future__ import annotations
-
 import re
 import sys
 from pathlib import Path

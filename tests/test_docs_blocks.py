@@ -1,7 +1,5 @@
 """Every command and block of Python on a page runs, in the page's order, in a fresh folder."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import re
@@ -121,7 +119,6 @@ class Reader:
 
     @functools.cached_property
     def _port(self) -> int:
-        """Where what the page serves is served."""
         return self._stack.enter_context(serving("boots=runs/boots", folder=self._folder)).port
 
     def python(self, block: str) -> None:

@@ -1,7 +1,5 @@
 """The documentation as a whole: every page is found, every name is described, no word is odd."""
 
-from __future__ import annotations
-
 import re
 import sys
 import tomllib

@@ -1,7 +1,5 @@
 """What the pages on extending Opsin show works, each in one file."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """The rules of the house: its rooms only shrink, and none leads back to itself."""
 
-from __future__ import annotations
-
 import ast
 import functools
 import re
@@ -42,7 +40,7 @@ MOST_LINES = {
     "stores": 412,
     "studio": 4916,
     "studio/pages, studio/ui": 6274,
-    "tests": 46616,
+    "tests": 45264,
     "trackers": 469,
     "training": 2189,
     "web": 827,
@@ -50,7 +48,6 @@ MOST_LINES = {
 
 
 def room_of(file: Path) -> str:
-    """Return the row that a file counts in."""
     parts = file.relative_to(ROOT).parts
     if parts[0] != "src":
         return "tests" if parts[0] == "tests" else "benchmarks and scripts"
@@ -77,14 +74,12 @@ def test_a_room_only_shrinks() -> None:
 
 
 def module_of(file: Path) -> str:
-    """Return a file's dotted name."""
     parts = file.relative_to(SOURCE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 @functools.cache
 def modules() -> dict[str, ast.Module]:
-    """Return each module, parsed, by its name."""
     return {module_of(file): ast.parse(file.read_text(encoding="utf-8")) for file in FILES}
 
 
@@ -163,6 +158,22 @@ def test_a_function_fits_on_a_screen() -> None:
         and _body_lines(node) > _LONGEST_BODY
     }
     assert found == {}
+
+
+def test_only_tables_keep_their_own_format() -> None:
+    """Lines that a formatter would break are saved by nothing but a constant's rows."""
+    found = []
+    for file in FILES:
+        lines = file.read_text(encoding="utf-8").splitlines()
+        kept = {
+            line
+            for node in modules()[module_of(file)].body
+            if isinstance(node, ast.Assign | ast.AnnAssign)
+            for line in range(node.lineno, (node.end_lineno or 0) + 1)
+        }
+        skips = [number for number, line in enumerate(lines, 1) if line.endswith("# fmt: skip")]
+        found += [f"{file.name}:{number}" for number in skips if number not in kept]
+    assert found == []
 
 
 def test_what_a_dictionary_holds_is_said_by_a_type() -> None:

@@ -1,7 +1,5 @@
 """The notebook runs in a kernel of Jupyter, and what it shows in MLflow is what the run says."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The public names are those that are visible, and importing them is quick and light."""
 
-from __future__ import annotations
-
 import ast
 import json
 import os

@@ -3,8 +3,6 @@
 The first cell of a row holds the other tool's code, the second Opsin's.
 """
 
-from __future__ import annotations
-
 import ast
 import gzip
 import os
@@ -43,7 +41,6 @@ pytestmark = pytest.mark.torch
 
 
 def rows(page: str) -> list[tuple[Blocks, Blocks]]:
-    """Return the blocks of code in the left and in the right cell of each row of a page."""
     text = (ROOT / "docs" / "how-to" / page).read_text(encoding="utf-8")
     cells = re.findall(r"<tr><td>\n\n(.*?)\n\n</td><td>\n\n(.*?)\n\n</td></tr>\n", text, re.DOTALL)
     assert len(cells) == text.count("<td>") / 2 > 0, "a row is written otherwise"

@@ -1,7 +1,5 @@
 """The site: complete, alone, light, and usable by everybody, in a real browser."""
 
-from __future__ import annotations
-
 import functools
 import json
 import re

@@ -1,7 +1,5 @@
 """The estimator does what scikit-learn asks of one, where that applies to images."""
 
-from __future__ import annotations
-
 import gc
 import os
 import pickle

@@ -1,7 +1,5 @@
 """Run directories that somebody else made: no link in them is followed, none hides the others."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

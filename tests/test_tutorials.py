@@ -1,7 +1,5 @@
 """The tutorials run as scripts, as notebooks and from their pages, which show their sources."""
 
-from __future__ import annotations
-
 import re
 import runpy
 import shutil

@@ -1,7 +1,5 @@
 """The workflows of public CI: they fit GitHub's schema, and what they run is there."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

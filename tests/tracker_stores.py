@@ -1,7 +1,5 @@
 """What trackers keep, read back: a server of MLflow's, TensorBoard's files, files of W&B."""
 
-from __future__ import annotations
-
 import json
 import os
 import socket

@@ -1,7 +1,5 @@
 """Cases of one kind: a few are tried by `make test`, all of them by `make test-all`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -121,7 +121,6 @@ class Begun:
             self._status = int(_line(self._channel))
 
     def wait(self, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-        """Wait for its end; return its status and what it said."""
         if self._status is None and not select.select([self._channel], [], [], timeout)[0]:
             self.kill()
             raise subprocess.TimeoutExpired(self._words, timeout)

@@ -10,11 +10,11 @@ from rich.console import Console
 
 from opsin.cli.inspect import show_insight
 from opsin.commands.inspect_model import Insight
-from opsin.core.metadata import Layer
 from opsin.inspection.layers import view_of
 from opsin.inspection.units import unit_gallery
 from opsin.runtime.prediction import Prediction
 from tests.inspection.made_network import made
+from tests.made_classifier import made_layer
 
 
 def shown(found: Insight) -> str:
@@ -24,8 +24,7 @@ def shown(found: Insight) -> str:
 
 
 def test_kinds_and_names_of_layers_are_no_markup(tmp_path: Path) -> None:
-    layer = Layer(name="[/b]", kind="[/i]", shape=(2,), parameters=0, trainable=0,
-                  multiply_adds=0)  # fmt: skip
+    layer = made_layer("[/b]", "[/i]", (2,))
     found = Insight(
         tmp_path,
         answer=Prediction("boot.png", "a", 1.0, {"a": 1.0}),

@@ -4,8 +4,6 @@ The calls are made from the signatures of what `opsin.__all__` names, so that a 
 tried by itself; `base` may need to know what its required arguments are called.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 import math
@@ -36,7 +34,6 @@ _KINDS = (
 
 
 def functions() -> dict[str, Callable[..., Any]]:
-    """Return every public function, and every method of a public class, by its name."""
     found: dict[str, Callable[..., Any]] = {}
     for name in opsin.__all__:
         value = getattr(opsin, name)
@@ -54,7 +51,6 @@ def functions() -> dict[str, Callable[..., Any]]:
 
 
 def parameters() -> list[Any]:
-    """Return each parameter of each of them, those of long work marked as slow."""
     return [
         pytest.param(
             name, parameter.name, marks=[pytest.mark.slow] if name in _LONG else [],
@@ -87,7 +83,6 @@ class World:
 
     @functools.cached_property
     def instances(self) -> dict[str, Any]:
-        """An object of each class that has methods with arguments."""
         return {
             "Classifier": self.classifier, "Run": self.run, "Dataset": self.dataset,
             "Prediction": self.prediction, "Audit": self.audit,
@@ -99,7 +94,6 @@ class World:
         }  # fmt: skip
 
     def wrong(self) -> list[Any]:
-        """Return what is wrong nearly everywhere."""
         return [
             None, 0, -1, 1.5, math.nan, math.inf, 10**30, True, "", "no such file", "a\0b", b"",
             b"bytes", [], [None], {}, {1}, object(), len, self.folder, Path(),

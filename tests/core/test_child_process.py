@@ -1,7 +1,5 @@
 """What started processes share: environment, errors, limits, ends."""
 
-from __future__ import annotations
-
 import inspect
 import pickle
 import subprocess

@@ -1,7 +1,5 @@
 """Names that spreadsheets would run, in every CSV that Opsin writes, and read back unchanged."""
 
-from __future__ import annotations
-
 import csv
 import io
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Every event reaches every watcher, and a failing observer costs a warning only."""
 
-from __future__ import annotations
-
 import inspect
 
 import pytest

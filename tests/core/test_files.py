@@ -1,7 +1,5 @@
 """Only regular files are opened, whatever a name leads to; and names are legal and free."""
 
-from __future__ import annotations
-
 import os
 import socket
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Figures have units and intervals, and the digits that matter."""
 
-from __future__ import annotations
-
 from opsin.core.format import ago, clock, file_size, with_interval
 
 

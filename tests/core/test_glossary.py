@@ -1,7 +1,5 @@
 """Every term that is printed has its entry in the glossary, and every entry is whole."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from pathlib import Path

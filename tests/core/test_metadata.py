@@ -1,7 +1,5 @@
 """What travels in the file comes back as it was."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """The one module that knows the systems apart; and the package where none of Unix is there."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """Options of the data are checked by name."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

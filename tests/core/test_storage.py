@@ -1,7 +1,5 @@
 """Writes are whole or not there, whatever happens in the middle."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Arrays in .npz files: read as NumPy reads them, and nothing more, whatever the file says."""
 
-from __future__ import annotations
-
 import zipfile
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """JSON of strangers: an object, or a ValueError; never much memory."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Arrays on the disk take their place beforehand."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

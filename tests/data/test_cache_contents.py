@@ -1,7 +1,5 @@
 """The cache can be looked at and emptied, and nothing else with it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import filelock

@@ -1,7 +1,5 @@
 """Corrections: applied whole or not at all, to the images they mean, and to no source."""
 
-from __future__ import annotations
-
 import hashlib
 import shutil
 from pathlib import Path
@@ -92,10 +90,16 @@ def test_labels_are_corrected_and_images_left_out(shapes: Path, tmp_path: Path) 
     assert opsin.load(shapes).fingerprint == data.fingerprint
 
 
-def test_an_image_is_known_again_under_another_name(shapes: Path, tmp_path: Path) -> None:
+def test_an_image_is_known_at_another_size_or_name(shapes: Path, tmp_path: Path) -> None:
     data = opsin.load(shapes)
     row = next(row for row in rows_of(data) if row.name == "disc/3.png")
     path = write_corrections(tmp_path / "labels.csv", [row._replace(label="square")])
+    notes = Notes()
+    found = opsin.load(shapes, labels=path, size=16, watcher=notes)
+    assert label_of(found, "disc/3.png") == "square"
+    assert found.corrected is not None
+    assert found.corrected.counts.by_name == 1
+    assert any("known by their names" in note for note in notes.notes)
     (shapes / "disc" / "3.png").rename(shapes / "disc" / "zebra.png")
     assert label_of(opsin.load(shapes, labels=path), "disc/zebra.png") == "square"
     # Another image of the old name is not meant, and that there is none such is said.
@@ -106,18 +110,6 @@ def test_an_image_is_known_again_under_another_name(shapes: Path, tmp_path: Path
     path = write_corrections(path, both)
     with pytest.raises(SourceError, match=r"1 of the 2 images.*line 2 \(disc/3.png\)"):
         opsin.load(shapes, labels=path)
-
-
-def test_at_another_size_names_decide_and_a_note_says_so(shapes: Path, tmp_path: Path) -> None:
-    data = opsin.load(shapes)
-    row = next(row for row in rows_of(data) if row.name == "disc/3.png")
-    path = write_corrections(tmp_path / "labels.csv", [row._replace(label="square")])
-    notes = Notes()
-    found = opsin.load(shapes, labels=path, size=16, watcher=notes)
-    assert label_of(found, "disc/3.png") == "square"
-    assert found.corrected is not None
-    assert found.corrected.counts.by_name == 1
-    assert any("known by their names" in note for note in notes.notes)
 
 
 def test_copies_are_told_by_name_and_else_all_meant(shapes: Path, tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """Any ordinary source becomes one kind of dataset, decoded once."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

@@ -1,7 +1,5 @@
 """Reading goes on where it was ended, whatever ended it, and one process does the work."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal
@@ -170,13 +168,6 @@ def test_a_damaged_set_is_begun_anew(
     notes = Notes()
     as_if_read_at_once(many, notes)
     assert notes.totals == [COUNT]
-
-
-def test_pixels_that_were_cut_off_are_read_again(tmp_path: Path) -> None:
-    store = fill_cache._Store(tmp_path, 8, (4, 4, 1), 8)
-    store.rows["done"] = True
-    os.truncate(tmp_path / "images-8.npy", 200)
-    assert fill_cache._Store(tmp_path, 8, (4, 4, 1), 8).pending(8) == [range(8)]
 
 
 @pytest.mark.parametrize("content", ["half", "flipped", "empty", "no parts"])

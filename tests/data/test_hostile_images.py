@@ -1,7 +1,5 @@
 """Images made to take time or memory: each costs one answer, and no more memory than is allowed."""
 
-from __future__ import annotations
-
 import io
 import json
 import struct

@@ -1,14 +1,13 @@
 """Folders in any layout: each image once, in an order, and no more memory for more of them."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import os
 import shutil
 import sys
 import tempfile
-import tracemalloc
+from collections import deque
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from opsin.data.dataset import look_at
 from opsin.data.sources import open_stream
 from tests.conftest import Cli, Notes, only_json, write_shapes
 from tests.data.sources.conftest import put
+from tests.limits import peak_of
 
 
 def names_in(root: Path, *, follow_links: bool = False) -> list[str]:
@@ -125,16 +125,6 @@ def test_deep_trees_end(tmp_path: Path) -> None:
     assert [len(name) for name in names] == [2 * depth + 5]
 
 
-def peak_of_listing(root: Path) -> int:
-    tracemalloc.start()
-    try:
-        for _ in open_stream(root):
-            pass
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
 def test_more_images_take_the_same_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_tree, "SORTED", 400)
     peaks = []
@@ -145,7 +135,7 @@ def test_more_images_take_the_same_memory(tmp_path: Path, monkeypatch: pytest.Mo
             os.close(os.open(root / f"{number}.png", os.O_CREAT))
             (root / str(number % 20)).mkdir(exist_ok=True)
             os.close(os.open(root / str(number % 20) / f"{number}.png", os.O_CREAT))
-        peaks.append(peak_of_listing(root))
+        peaks.append(peak_of(partial(deque, open_stream(root), maxlen=0)))
     assert peaks[1] < 1.1 * peaks[0] + 10_000
 
 
@@ -180,7 +170,7 @@ def expected(*, folders: bool) -> dict[str, int]:
     return found
 
 
-def test_a_folder_says_what_it_leaves_out(mixed: Path) -> None:
+def test_a_folder_says_what_it_leaves_out_as_it_is_now(mixed: Path) -> None:
     for name in ("empty", ".git"):
         (mixed / name).mkdir()
     data = look_at(mixed)
@@ -192,9 +182,6 @@ def test_a_folder_says_what_it_leaves_out(mixed: Path) -> None:
     (finding,) = [each for each in audit(data).findings if each.kind == "left-out"]
     assert finding.count == sum(expected(folders=True).values())
     assert "1 video (disc/film.mp4)" in finding.elsewhere
-
-
-def test_what_is_left_out_is_as_it_is_now_though_the_pixels_are_kept(mixed: Path) -> None:
     before = counts(look_at(mixed).left_out)
     (mixed / "square" / "new.txt").touch()
     assert counts(look_at(mixed).left_out) == before | {"text file": 2}

@@ -1,7 +1,5 @@
 """Bytes become the same upright pixels everywhere, or a reason why not."""
 
-from __future__ import annotations
-
 import concurrent.futures
 import io
 import subprocess
@@ -113,28 +111,6 @@ def test_any_file_is_read_the_same_by_every_door(
         stream.seek(3)
         for door in (str(path), content, bytearray(content), io.BytesIO(content), stream):
             assert np.array_equal(read_image(door, preparation), pixels)  # type: ignore[arg-type]
-
-
-@given(
-    height=st.integers(1, 700), width=st.integers(1, 700),
-    target=st.tuples(st.integers(4, 128), st.integers(4, 128)),
-    resize=st.sampled_from(["fit", "fill", "squash"]), orientation=st.integers(1, 8),
-)  # fmt: skip
-def test_a_jpeg_is_never_decoded_smaller_than_its_pixels_need(
-    height: int, width: int, target: tuple[int, int], resize: Any, orientation: int
-) -> None:
-    image = Image.new("RGB", (width, height), "olive")
-    content = encoded(image, "JPEG", exif=oriented(orientation))
-    preparation = Preparation(height=target[0], width=target[1], channels=3, resize=resize)
-    with open_here(content, preparation, "it") as upright:
-        size = (width, height) if orientation < 5 else (height, width)
-        assert (upright.width, upright.height) == size
-        assert upright.image.size == tuple(-(-side * upright.eighths // 8) for side in size)
-        if upright.eighths < 8:
-            # Of the sides that the whole image is brought to, the larger one in each direction.
-            wide, high = preparation.width / upright.width, preparation.height / upright.height
-            scale = {"fit": min(wide, high), "fill": max(wide, high), "squash": max(wide, high)}
-            assert upright.eighths / 8 > 1.8 * min(1, scale[resize])
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

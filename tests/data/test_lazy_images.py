@@ -1,7 +1,5 @@
 """Images that are read when they are asked for are taken as from an array."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

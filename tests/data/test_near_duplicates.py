@@ -1,7 +1,5 @@
 """Near duplicates are found whatever was done to them, and likenesses are not taken for them."""
 
-from __future__ import annotations
-
 import io
 import sys
 from collections.abc import Callable

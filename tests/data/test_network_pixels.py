@@ -1,7 +1,5 @@
 """Photographs become what the network was trained on; one colour is nothing."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

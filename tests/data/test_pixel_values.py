@@ -1,7 +1,5 @@
 """Values become bytes: one white for a dataset, its classifier and its predictions."""
 
-from __future__ import annotations
-
 import io
 import struct
 from collections.abc import Callable
@@ -113,15 +111,11 @@ def test_white_is_what_the_brightest_image_needs(
         assert np.array_equal(read_image(source / name, data.preparation), data.images[row])
 
 
-def test_other_bits_are_other_pixels_in_the_cache(tmp_path: Path) -> None:
+def test_bits_have_pixels_of_their_own_and_bytes_stay(tmp_path: Path) -> None:
     source = folder(tmp_path / "images", ".png", png, 4095)
     assert [int(load(source, bits=bits).ranges.max()) for bits in (None, 16, 12, 14, None)] == [
         255, 15, 255, 63, 255
     ]  # fmt: skip
-
-
-def test_bytes_beside_deeper_images_stay_as_they_are(tmp_path: Path) -> None:
-    source = folder(tmp_path / "images", ".png", png, 4095)
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(source / "dim" / "99.png")
     data = load(source)
     assert data.recipe.bits == 12

@@ -1,7 +1,5 @@
 """Shards: equal parts that are the same wherever they are cut."""
 
-from __future__ import annotations
-
 import itertools
 import tarfile
 from pathlib import Path

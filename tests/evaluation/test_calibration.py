@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from opsin.evaluation.calibration import fit_mix_power, fit_temperature, log_loss_of
-from opsin.evaluation.metrics import brier_terms, calibration_error, reliability
+from opsin.evaluation.metrics import calibration_error, reliability
 
 
 def drawn(
@@ -70,12 +70,3 @@ def test_bins_count_every_answer_once_the_surest_too() -> None:
     diagram = reliability(probabilities, np.array([0, 0, 0]))
     assert [(entry["count"], entry["accuracy"]) for entry in diagram] == [(1, 1.0), (2, 0.5)]
     assert calibration_error(diagram) == pytest.approx((0.5 + 2 * 0.5) / 3)
-
-
-@given(seed=st.integers(0, 99))
-def test_brier_is_the_squared_distance_from_the_truth(seed: int) -> None:
-    random = np.random.default_rng(seed)
-    probabilities = random.dirichlet(np.ones(4), 20)
-    labels = random.integers(0, 4, 20)
-    expected = ((probabilities - np.eye(4)[labels]) ** 2).sum(axis=1)
-    assert brier_terms(probabilities, labels) == pytest.approx(expected)

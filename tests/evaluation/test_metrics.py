@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from scipy.special import softmax
-from sklearn.metrics import f1_score, log_loss, recall_score
+from sklearn.metrics import auc, f1_score, log_loss, recall_score
 
 from opsin.core.artifacts.run_report import (
     Accuracy,
@@ -18,7 +17,7 @@ from opsin.core.artifacts.run_report import (
     Refused,
 )
 from opsin.evaluation.metric_table import METRICS, summary_of
-from opsin.evaluation.metrics import ScoredAnswers, measure, widen
+from opsin.evaluation.metrics import ScoredAnswers, measure, measure_curves, widen
 from opsin.evaluation.mistakes import (
     cells_of,
     confident_mistakes,
@@ -84,28 +83,6 @@ def test_means_are_scikit_learns(classes: int) -> None:
     exact = probabilities / probabilities.sum(axis=1, keepdims=True, dtype=np.float64)
     loss = log_loss(labels, exact, labels=list(range(classes)))
     assert figures.log_loss == pytest.approx(loss, rel=1e-5)
-
-
-def test_every_figure_lies_within_its_interval() -> None:
-    random = np.random.default_rng(3)
-    labels = random.integers(0, 6, 400)
-    logits = random.normal(size=(400, 6))
-    logits[np.arange(400), labels] += 2
-    probabilities = softmax(logits, axis=1).astype(np.float32)
-    figures = measure(probabilities, labels, list("abcdef"))
-    values = figures.model_dump(mode="json", exclude_unset=True)
-    assert set(figures.intervals) == {
-        "accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1", "weighted_f1", "log_loss",
-        "brier",
-    }  # fmt: skip
-    for name, (low, high) in figures.intervals.items():
-        value = values[name]
-        assert isinstance(value, float)
-        assert low < value < high, name
-    for entry in figures.classes:
-        for name in ("precision", "recall", "f1"):
-            low, high = getattr(entry, f"{name}_interval")
-            assert low < getattr(entry, name) < high
 
 
 def ends_of(figures: PartFigures) -> dict[str, tuple[float, list[float]]]:
@@ -187,3 +164,31 @@ def test_balanced_accuracy_is_named_where_classes_are_uneven() -> None:
     even, uneven = np.repeat([0, 1], [20, 20]), np.repeat([0, 1], [30, 10])
     assert "balanced accuracy" not in summary_of(measure(answers, even, ("a", "b")))
     assert "balanced accuracy 0.500" in summary_of(measure(answers, uneven, ("a", "b")))
+
+
+def test_what_is_drawn_has_the_area_that_is_said() -> None:
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 5000)
+    scores = random.normal(size=(5000, 3))
+    scores[np.arange(5000), labels] += 1.5
+    probabilities = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    said = measure_curves(probabilities.astype(np.float32), labels, ["a", "b", "c"])
+    for entry in said.classes:
+        assert entry.roc is not None
+        assert entry.precision_recall is not None
+        across, up = entry.roc
+        assert len(across) <= 60
+        assert auc(across, up) == pytest.approx(entry.auroc, abs=2e-3)
+        recall, precision = entry.precision_recall
+        assert auc(recall, precision) == pytest.approx(entry.average_precision, abs=5e-3)
+
+
+def test_a_class_without_images_has_no_area_and_many_classes_no_curves() -> None:
+    probabilities = np.full((4, 30), 1 / 30, np.float32)
+    said = measure_curves(probabilities, np.array([0, 0, 1, 1]), [str(k) for k in range(30)])
+    without = {"name": "2", "auroc": None, "average_precision": None}
+    assert said.classes[2].model_dump(mode="json", exclude_unset=True) == without
+    assert "roc" not in said.classes[0].model_dump(mode="json", exclude_unset=True)
+    assert said.macro_auroc == 0.5
+    alone = measure_curves(np.ones((3, 2), np.float32), np.zeros(3, np.int64), ["a", "b"])
+    assert alone.macro_auroc is None

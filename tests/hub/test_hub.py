@@ -1,7 +1,5 @@
 """Networks fetched from a hub on this machine, by the real huggingface_hub."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 from typing import Any

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-import opsin
-from opsin.core.metadata import ClassMix, Layer, Metadata, Preparation
+from opsin.core.metadata import ClassMix
 from opsin.onnx_files.postprocessing import Calibrated, finished, write_file
+from tests.made_classifier import made_layer, metadata
 
 SIDE, CLASSES, TEMPERATURE = 8, 10, 1.7
 #: What is added to each class's logit.
@@ -62,19 +62,7 @@ def write_lesson_network(
               "flatten": (units,), "head": (CLASSES,)}  # fmt: skip
     kinds = {"input": "Scale", "conv1": "Conv 3×3 same", "conv2": "Conv 3×3", "norm": "BatchNorm",
              "pool": pool, "dropout": dropout, "flatten": "Flatten", "head": "Dense"}  # fmt: skip
-    metadata = Metadata(
-        opsin=opsin.__version__,
-        model="made",
-        classes=tuple("0123456789"),
-        preparation=Preparation(height=SIDE, width=SIDE, channels=1, resize="fit"),
-        layers=tuple(
-            Layer(name=n, kind=kinds[n], shape=s, parameters=0, trainable=0, multiply_adds=0)
-            for n, s in shapes.items()
-            if kinds[n]
-        ),
-        source="digits",
-        fingerprint="made",
-    )
+    layers = tuple(made_layer(n, kinds[n], shape) for n, shape in shapes.items() if kinds[n])
     nodes = [helper.make_node(kind, taken, [out], **more) for kind, taken, out, more in steps]
     held = [
         numpy_helper.from_array(value.astype(np.int64 if n == "pool.axes" else np.float32), n)
@@ -82,11 +70,14 @@ def write_lesson_network(
     ]
     even = np.full(CLASSES, 1 / CLASSES)
     mix = ClassMix(learnt=tuple(even.tolist()), assumed=tuple((even * np.exp(MIX)).tolist()))
-    metadata = metadata.model_copy(update={"class_mix": mix})
-    content = write_file(nodes, held, metadata, embedding="flatten", units=units)
+    about = metadata(side=SIDE).model_copy(
+        update={"classes": tuple("0123456789"), "layers": layers, "source": "digits",
+                "class_mix": mix}
+    )  # fmt: skip
+    content = write_file(nodes, held, about, embedding="flatten", units=units)
     means = np.zeros((CLASSES, units), np.float32)
     calibrated = Calibrated(TEMPERATURE, np.ones(units, np.float32), means, MIX)
-    path.write_bytes(finished(content, metadata, calibrated))
+    path.write_bytes(finished(content, about, calibrated))
     return path
 
 

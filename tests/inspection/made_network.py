@@ -10,11 +10,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from opsin.core.metadata import Layer
 from opsin.data.lazy_images import ReferenceSet
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.runtime.classifier import Classifier
-from tests.made_classifier import metadata
+from tests.made_classifier import made_layer, metadata
 from tests.onnx_files.made_files import model_file
 
 CLASSES = ("disc", "square", "cross <b>")
@@ -56,10 +55,7 @@ def write_network(path: Path, *, units: int = 4, side: int = SIDE, seed: int = 0
     maps = (units, side, side)
     shapes = {"input": (1, side, side), "conv": maps, "relu": maps, "conv2": maps, "add": maps,
               "flatten": (units * side * side,), "dense": (5,), "head": (3,)}  # fmt: skip
-    layers = tuple(
-        Layer(name=n, kind=n, shape=s, parameters=0, trainable=0, multiply_adds=0)
-        for n, s in shapes.items()
-    )
+    layers = tuple(made_layer(name, name, shape) for name, shape in shapes.items())
     about = {"model": "made", "classes": CLASSES, "layers": layers}
     helper.set_model_props(model, metadata(side=side).model_copy(update=about).to_props())
     onnx.save_model(model, path)

@@ -14,22 +14,18 @@ from numpy.typing import NDArray
 import opsin
 from opsin.commands.known_images import known_images
 from opsin.core.errors import OpsinError, RunError, SourceError
-from opsin.core.metadata import Layer
 from opsin.core.stored_json import plain_data
 from opsin.data.dataset import Dataset
 from opsin.data.lazy_images import ReferenceSet
 from opsin.inspection.activity import Activity, ActivityRecord, UnitActivity, activity_of
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from tests.conftest import Notes
+from tests.made_classifier import made_layer
 from tests.made_runs import answers_right, write_run
 
 
-def layer(kind: str, shape: tuple[int, ...], name: str = "l") -> Layer:
-    return Layer(name=name, kind=kind, shape=shape, parameters=0, trainable=0, multiply_adds=0)
-
-
 def units(kind: str, values: NDArray[np.float32]) -> UnitActivity:
-    record = ActivityRecord([layer(kind, values.shape[1:])])
+    record = ActivityRecord([made_layer("l", kind, values.shape[1:])])
     record.add({"l": values})
     return record.result().layers["l"]
 
@@ -45,7 +41,7 @@ def test_batches_make_no_difference(
 ) -> None:
     values = np.random.default_rng(seed).standard_normal((sum(sizes), *shape), np.float32) + offset
     values = values.astype(np.float32)
-    record = ActivityRecord([layer("Tanh", shape)])
+    record = ActivityRecord([made_layer("l", "Tanh", shape)])
     for start, size in zip(np.cumsum([0, *sizes]), sizes, strict=False):
         record.add({"l": values[start : start + size]})
     result = record.result()

@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import opsin
 from opsin.commands.inspect_model import gradient_maps
-from opsin.core.metadata import Layer
 from opsin.core.stored_json import plain_data
 from opsin.data.dataset import Dataset
 from opsin.inspection.decision import (
@@ -29,6 +27,8 @@ from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.report.inside.decision_sections import decision_sections
 from opsin.runtime.classifier import Classifier
 from tests.classical.test_fitted_file import content_of, fitted
+from tests.made_classifier import made_layer
+from tests.onnx_files.made_files import SHAPE, made
 
 #: As `Inspection.explain` asks.
 explain_fully = functools.partial(explain, gradient_maps=gradient_maps)
@@ -45,27 +45,9 @@ def noise(*shape: int) -> NDArray[np.uint8]:
 
 @pytest.fixture
 def resnet(tmp_path: Path) -> Path:
-    torch = pytest.importorskip("torch")
-    from opsin.core.metadata import Metadata, Preparation
-    from opsin.core.recipe import DataRecipe
-    from opsin.models import build_network
-    from opsin.models.build_network import Statistics, summarise
-    from opsin.models.resolve import resolve
-    from opsin.training.torch_to_onnx import to_onnx
-
-    recipe = resolve(DataRecipe.of("x"), model="resnet", hidden=(6, 8)).model
-    # Weights by chance may leave Grad-CAM nothing that speaks for a class; with these it has some.
-    torch.manual_seed(1)
-    network = build_network.build(
-        recipe, (12, 16, 3), 3, statistics=Statistics([100.0, 90, 80], [60.0] * 3)
-    )
-    metadata = Metadata(
-        opsin=opsin.__version__, model="resnet", classes=("a", "b", "c"),
-        preparation=Preparation(height=12, width=16, channels=3, resize="fit"),
-        layers=tuple(summarise(network, (12, 16, 3))), source="x", fingerprint="x",
-    )  # fmt: skip
+    pytest.importorskip("torch")
     path = tmp_path / "classifier.onnx"
-    path.write_bytes(to_onnx(network, metadata))
+    path.write_bytes(made("resnet", hidden=(6, 8)))
     return path
 
 
@@ -73,16 +55,16 @@ def resnet(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("target", [None, 0, 2])
 def test_a_network_with_maps_gets_four_maps_for_any_class(resnet: Path, target: int | None) -> None:
     file, network = opened(resnet)
-    pixels = noise(12, 16, 3)
+    pixels = noise(*SHAPE)
     decision = explain_fully(file, network, pixels, target=target)
     methods = [each.method for each in decision.maps]
     assert methods == ["saliency", "grad-cam", "integrated-gradients", "occlusion"]
     assert decision.answer == file.predict(pixels).label
     assert decision.label == (decision.answer if target is None else file.classes[target])
-    assert decision.fill.tolist() == [100, 90, 80] and decision.notes == ()
+    assert decision.fill.tolist() == [100, 100, 100] and decision.notes == ()
     for each in decision.maps:
-        assert each.heat.shape == (12, 16) and each.heat.dtype == np.float32
-        assert each.random_heat is not None and each.random_heat.shape == (12, 16)
+        assert each.heat.shape == SHAPE[:2] and each.heat.dtype == np.float32
+        assert each.random_heat is not None and each.random_heat.shape == SHAPE[:2]
         assert not np.array_equal(each.heat, each.random_heat)
         assert each.verdict.trusted == (not each.verdict.reasons)
     assert "Adds up" in decision.maps[2].notes[0]
@@ -92,7 +74,7 @@ def test_a_network_with_maps_gets_four_maps_for_any_class(resnet: Path, target: 
     assert plain_data(again) == plain_data(decision)
     plain = json.loads(json.dumps(plain_data(decision)))
     assert plain["class"] == decision.label
-    assert np.shape(plain["maps"][0]["heat"]) == (12, 16)
+    assert np.shape(plain["maps"][0]["heat"]) == SHAPE[:2]
 
 
 @pytest.mark.parametrize("name", ["forest", "knn"])
@@ -219,11 +201,7 @@ def test_each_layer_s_weights_are_drawn_anew_with_their_mean_and_deviation() -> 
     from tests.models.test_onnx_network import written
 
     content, names = written("cnn", hidden=(4, 6))
-    layers = [
-        Layer(name=name, kind="", shape=(1,), parameters=0, trainable=0, multiply_adds=0)
-        for name in names
-    ]
-    network = OnnxGraph(content, layers)
+    network = OnnxGraph(content, [made_layer(name) for name in names])
     drawn = random_weights(network, seed=3)
     assert drawn is not None and drawn == random_weights(network, seed=3)
     assert drawn != random_weights(network, seed=4)

@@ -14,14 +14,9 @@ from numpy.typing import NDArray
 
 import opsin
 from opsin.core.errors import ModelFileError
-from opsin.core.metadata import Layer
 from opsin.core.stored_json import plain_data
 from opsin.inspection.layers import layer_views, view_of
-
-
-def layer(kind: str, shape: tuple[int, ...]) -> Layer:
-    return Layer(name="l", kind=kind, shape=shape, parameters=0, trainable=0, multiply_adds=0)
-
+from tests.made_classifier import made_layer
 
 shapes = st.one_of(
     st.tuples(st.integers(1, 7)), st.tuples(st.integers(1, 7), st.integers(1, 5), st.integers(1, 5))
@@ -31,7 +26,7 @@ finite = st.floats(-1e6, 1e6, width=32)
 
 @given(nps.arrays(np.float32, shapes, elements=finite))
 def test_the_figures_are_numpys_and_every_unit_has_its_place(values: NDArray[np.float32]) -> None:
-    view = view_of(layer("ReLU", values.shape), values)
+    view = view_of(made_layer("l", "ReLU", values.shape), values)
     exact = values.astype(np.float64)
     assert view.values is values
     assert (view.minimum, view.maximum) == (exact.min(), exact.max())
@@ -49,10 +44,10 @@ def test_the_figures_are_numpys_and_every_unit_has_its_place(values: NDArray[np.
 
 def test_values_that_are_no_numbers_are_counted_and_left_out() -> None:
     values = np.array([np.nan, np.inf, 2.0, 4.0], np.float32)
-    view = view_of(layer("Dense", (4,)), values)
+    view = view_of(made_layer("l", "Dense", (4,)), values)
     assert (view.not_finite, view.mean, view.maximum) == (2, 3.0, 4.0)
     assert view.order.tolist() == [3, 2, 0, 1]
-    nothing = view_of(layer("Dense", (2,)), np.full(2, np.nan, np.float32))
+    nothing = view_of(made_layer("l", "Dense", (2,)), np.full(2, np.nan, np.float32))
     assert nothing.not_finite == 2
     json.dumps([plain_data(view), plain_data(nothing)], allow_nan=False)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +18,8 @@ from opsin.core.stored_json import plain_data
 from opsin.inspection.weights import values_of, weight_views
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from tests.classical.test_fitted_file import content_of, fitted, noisy_images
-from tests.inspection.small_network import small_network, small_weights
+from tests.inspection.lesson_network import write_lesson_network
+from tests.onnx_files.made_files import computed
 
 
 @given(arrays(np.float32, st.integers(1, 60), elements=st.floats(-1e6, 1e6, width=32)))
@@ -33,17 +33,21 @@ def test_every_number_is_counted_on_its_side_of_zero(numbers: NDArray[np.float32
     assert np.isclose(found.norm**2, (found.mean**2 + found.deviation**2) * len(numbers))
 
 
-def test_each_tensor_of_each_layer_is_described() -> None:
-    weights = small_weights()
-    views = weight_views(small_network(weights))
-    assert [view.name for view in views] == ["conv1", "norm", "conv2", "head"]
-    conv, norm, _, head = views
+@pytest.fixture
+def network(tmp_path: Path) -> OnnxGraph:
+    return OnnxGraph(write_lesson_network(tmp_path / "classifier.onnx").read_bytes())
+
+
+def test_each_tensor_of_each_layer_is_described(network: OnnxGraph) -> None:
+    weights, views = network.weights, weight_views(network)
+    assert [view.name for view in views] == ["conv1", "conv2", "norm", "head"]
+    conv, _, norm, head = views
     assert [values.title for values in conv.values] == ["weights", "biases"]
     assert [values.title for values in norm.values] == [
         "scale", "shift", "running mean", "running deviation",
     ]  # fmt: skip
     assert conv.values[0].norm == pytest.approx(np.linalg.norm(weights["conv1.weight"]))
-    assert conv.values[0].shape == (4, 3, 3, 3)
+    assert conv.values[0].shape == (4, 1, 3, 3)
     deviation = np.sqrt(weights["norm.running_var"])
     assert norm.values[3].mean == pytest.approx(float(deviation.mean()))
     assert head.values[1].largest == pytest.approx(float(weights["head.bias"].max()))
@@ -52,16 +56,16 @@ def test_each_tensor_of_each_layer_is_described() -> None:
     assert sum(said[0]["values"][0]["counts"]) == weights["conv1.weight"].size
 
 
-def test_images_are_the_numbers_themselves() -> None:
-    weights = small_weights()
-    conv, norm, second, head = weight_views(small_network(weights))
+def test_images_are_the_numbers_themselves(network: OnnxGraph) -> None:
+    weights = network.weights
+    conv, second, norm, head = weight_views(network)
     assert conv.images and second.images and head.images and norm.images is None
     assert (conv.images.kind, second.images.kind, head.images.kind) == (
         "filters", "kernels", "matrix",
     )  # fmt: skip
     assert conv.images.weights[2, 0, 1].tolist() == weights["conv1.weight"][2, :, 0, 1].tolist()
     assert np.array_equal(second.images.weights, weights["conv2.weight"])
-    assert second.images.sources == ("norm",)
+    assert second.images.sources == ("conv1",)
     assert head.images.sources == ("flatten",)
     assert np.array_equal(head.images.weights, weights["head.weight"])
 
@@ -77,10 +81,7 @@ def test_a_logistic_regression_is_an_image_a_class(classes: int) -> None:
     assert view.images.weights.shape == (classes, 9, 7, 3)
     # Laid over an image and summed up, they are what the layer puts out.
     told = np.einsum("nhwc,khwc->nk", images / 255.0, view.images.weights)
-    model_file = onnx.load_model_from_string(content)
-    model_file.graph.output.extend([onnx.ValueInfoProto(name="head")])
-    session = onnxruntime.InferenceSession(model_file.SerializeToString())
-    (head,) = session.run(["head"], {"images": images})
+    head = computed(content, ["head"], images=images)["head"]
     np.testing.assert_allclose(told + network.weights_of("head")["bias"], head, atol=1e-4)
 
 

@@ -1,7 +1,5 @@
 """A heap whose classes are known: three clouds of directions, or small pictures of three kinds."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +23,6 @@ def clouds(count: int = 300, spread: float = 0.35, seed: int = 0) -> tuple[Float
 
 
 def heap_of(points: Floats) -> Heap:
-    """A heap of these points, whose photographs are called 0, 1, …"""
     digests = np.zeros((len(points), 32), np.uint8)
     digests[:, :4] = np.arange(len(points), dtype=">u4").view(np.uint8).reshape(-1, 4)
     names = [str(row) for row in range(len(points))]

@@ -1,7 +1,5 @@
 """Agreement of two people is what goes beyond chance, and says when it cannot tell."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score

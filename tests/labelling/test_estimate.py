@@ -1,7 +1,5 @@
 """The running figure comes from photographs that did not teach, and says when it cannot tell."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

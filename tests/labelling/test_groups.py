@@ -1,7 +1,5 @@
 """Like photographs lie in one group, the purest first."""
 
-from __future__ import annotations
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """A heap is read once: what is new, changed, copied, broken or gone."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path
@@ -17,8 +15,6 @@ from opsin.labelling.heap import Heap, read_heap
 
 
 class Counted(Watcher):
-    """How many photographs were read."""
-
     read = 0
 
     def begin(self, what: str, total: int, unit: str) -> None:

@@ -1,7 +1,5 @@
 """Labels survive kills, are undone and shared; a stranger's file is refused."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

@@ -1,7 +1,5 @@
 """The studio's process follows the folders: what is asked, who said what, what moved by hand."""
 
-from __future__ import annotations
-
 import io
 import shutil
 from pathlib import Path
@@ -18,14 +16,6 @@ from opsin.labelling.labelling import Labelling
 @pytest.fixture(scope="module")
 def _cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture
-def project(
-    pictures: Path, tmp_path: Path, _cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> Project:
-    monkeypatch.setenv("OPSIN_CACHE", str(_cache))
-    return Project(pictures, tmp_path)
 
 
 class Project:
@@ -53,17 +43,23 @@ class Project:
         return frames[-1].get("said", frames[-1].get("error"))
 
     def move(self, names: list[str], class_: str) -> None:
-        """Move photographs as the studio does."""
         (self.root / class_).mkdir(exist_ok=True)
         for name in names:
             (self.root / name).rename(self.root / class_ / Path(name).name)
 
     def said(self) -> dict[str, tuple[str | None, str]]:
-        """Each photograph's label, and how it came."""
         file = LabelFile(self.labels)
         now = {Path(one.name).name: (one.label, one.how) for one in file.now().values()}
         file.close()
         return now
+
+
+@pytest.fixture
+def project(
+    pictures: Path, tmp_path: Path, _cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> Project:
+    monkeypatch.setenv("OPSIN_CACHE", str(_cache))
+    return Project(pictures, tmp_path)
 
 
 def kind(names: list[str]) -> str:

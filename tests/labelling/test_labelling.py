@@ -1,7 +1,5 @@
 """A heap is labelled: what is asked, guessed, grouped, doubted, measured, and taken back."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -80,17 +78,6 @@ def test_no_class_unclear_and_new_classes(heap: Labelling) -> None:
     with pytest.raises(SourceError, match="no photograph"):
         heap.label({"5": "cat", "gone.jpg": "dog"})
     assert "5" not in heap.labels()  # all or none
-
-
-def test_two_people_on_one_heap(tmp_path: Path) -> None:
-    path = tmp_path / "labels.sqlite"
-    ada, bob = (Labelling(heap_of(POINTS), LabelFile(path, NAMES), who=who) for who in ("a", "b"))
-    asked = [{question.image for question in one.next(50)} for one in (ada, bob)]
-    assert not asked[0] & asked[1]
-    ada.label({image: true_name(image) for image in asked[0]})
-    bob.reload()
-    assert bob.progress().labelled == 50
-    assert not {question.image for question in bob.next(250)} & asked[0]
 
 
 def test_an_overlap_is_asked_of_both_without_a_guess(tmp_path: Path) -> None:

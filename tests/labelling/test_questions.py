@@ -1,7 +1,5 @@
 """What is asked teaches: typical photographs first, then doubtful ones, always some at random."""
 
-from __future__ import annotations
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st

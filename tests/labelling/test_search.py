@@ -1,7 +1,5 @@
 """Every photograph is compared; the likest come first."""
 
-from __future__ import annotations
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st

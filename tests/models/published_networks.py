@@ -56,10 +56,6 @@ class Graph:
                       for _ in range(4)]  # fmt: skip
         return self.node("BatchNormalization", value, *statistics)
 
-    def clip(self, value: str) -> str:
-        ends = [self.constant(np.float32(end)) for end in (0, 6)]
-        return self.node("Clip", value, *ends)
-
     def silu(self, value: str) -> str:
         return self.node("Mul", value, self.node("Sigmoid", value))
 
@@ -94,16 +90,6 @@ class Graph:
         return self.node("Gemm", mean, self.weight(5, units), self.weight(5), transB=1)
 
 
-def mobilenet_v2() -> Graph:
-    graph = Graph((2, 3, 12, 12))
-    start = graph.clip(graph.norm(graph.conv("x", 8, 3, strides=[2, 2]), 8))
-    wide = graph.clip(graph.conv(start, 16, 8, 1))
-    deep = graph.clip(graph.conv(wide, 16, 16, group=16))
-    value = graph.node("Add", start, graph.conv(deep, 8, 16, 1))
-    graph.logits(value, 8)
-    return graph
-
-
 def mobilenet_v3() -> Graph:
     graph = Graph((2, 3, 12, 12))
     value = graph.node("HardSwish", graph.conv("x", 8, 3, strides=[2, 2]))
@@ -133,31 +119,12 @@ def mobilenet_v4() -> Graph:
     return graph
 
 
-def resnet() -> Graph:
-    graph = Graph((2, 3, 16, 16))
-    value = graph.node("Relu", graph.norm(graph.conv("x", 8, 3, 7, strides=[2, 2]), 8))
-    value = graph.node("MaxPool", value, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
-    inner = graph.node("Relu", graph.conv(graph.node("Relu", graph.conv(value, 4, 8, 1)), 4, 4))
-    short = graph.node("AveragePool", graph.conv(value, 8, 8, 1), kernel_shape=[1, 1])
-    graph.logits(graph.node("Relu", graph.node("Add", graph.conv(inner, 8, 4, 1), short)), 8)
-    return graph
-
-
 def efficientnet() -> Graph:
     graph = Graph((2, 3, 13, 13))
     first = graph.weight(8, 3, 3, 3), graph.weight(8)
     value = graph.silu(graph.node("Conv", "x", *first, strides=[2, 2], auto_pad="SAME_UPPER"))
     deep = graph.squeezed(graph.silu(graph.norm(graph.conv(value, 8, 8, group=8), 8)), 8)
     graph.logits(graph.node("Add", value, graph.conv(deep, 8, 8, 1)), 8)
-    return graph
-
-
-def regnet() -> Graph:
-    graph = Graph((2, 8, 10, 10))
-    value = graph.node("Relu", graph.conv("x", 8, 8, 1))
-    value = graph.squeezed(graph.node("Relu", graph.conv(value, 8, 8, group=2, strides=[2, 2])), 8)
-    short = graph.conv("x", 8, 8, 1, strides=[2, 2])
-    graph.logits(graph.node("Relu", graph.node("Sum", graph.conv(value, 8, 8, 1), short)), 8)
     return graph
 
 
@@ -225,6 +192,5 @@ def _transformer(*, whole: bool, joined: bool) -> Graph:
 #: A block of each by its name.
 BLOCKS: Final[dict[str, Callable[[], Graph]]] = {
     each.__name__: each
-    for each in (mobilenet_v2, mobilenet_v3, mobilenet_v4, resnet, efficientnet, regnet, convnext,
-                 vit, dinov2)
+    for each in (mobilenet_v3, mobilenet_v4, efficientnet, convnext, vit, dinov2)
 }  # fmt: skip

@@ -5,15 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
-from numpy.typing import NDArray
-from onnx import TensorProto, helper
 
 from opsin.core.errors import ModelFileError
 from tests.classical.test_fitted_file import content_of, fitted
-from tests.onnx_files.made_files import SHAPE, model_file, trained
+from tests.onnx_files.made_files import SHAPE, computed, trained
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
@@ -25,21 +21,6 @@ def written(name: str, **options: Any) -> tuple[bytes, list[str]]:
     network, metadata = trained(name, **options)
     layers = [name for name, module in network.named_modules() if not list(module.children())]
     return to_onnx(network, metadata), layers
-
-
-def by_onnxruntime(
-    content: bytes, names: list[str], images: NDArray[np.uint8]
-) -> list[NDArray[Any]]:
-    model = onnx.load_model_from_string(content)
-    del model.graph.output[:]
-    model.graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names
-    )
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    found: list[NDArray[Any]] = session.run(names, {"images": images})
-    return found
 
 
 @pytest.mark.parametrize(
@@ -57,7 +38,7 @@ def test_every_layer_is_that_of_the_file(name: str, options: dict[str, Any]) -> 
     content, layers = written(name, **options)
     images = np.random.default_rng(1).integers(0, 256, (5, *SHAPE), np.uint8)
     values = TorchNetwork(content).values(torch.from_numpy(images).float(), layers)
-    for layer, expected in zip(layers, by_onnxruntime(content, layers, images), strict=True):
+    for layer, expected in computed(content, layers, images=images).items():
         np.testing.assert_allclose(values[layer].numpy(), expected, atol=1e-4, err_msg=layer)
 
 
@@ -87,7 +68,7 @@ def test_smooth_models_without_layers_have_gradients_too(
 
     content = content_of(fitted(name, classes, side=side))
     images = np.random.default_rng(0).integers(0, 256, (6, 9, 7, 3), np.uint8)
-    (expected,) = by_onnxruntime(content, ["head"], images)
+    expected = computed(content, ["head"], images=images)["head"]
     found = TorchNetwork(content)(torch.from_numpy(images).float()).numpy()
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
@@ -101,33 +82,3 @@ def test_models_that_decide_in_steps_have_none_and_it_is_said(name: str, operato
     content = content_of(fitted(name, 3))
     with pytest.raises(ModelFileError, match=rf"operator {operator} has none"):
         TorchNetwork(content)
-
-
-@pytest.mark.parametrize("factor", [1, 2])
-def test_pads_of_either_side_and_reshaping_are_those_of_onnx(factor: int) -> None:
-    from opsin.models.onnx_network import TorchNetwork
-
-    weights = {
-        "pads": np.array([0, 0, 0, 1, 0, 0, 1, 0]),
-        "shape": np.array([0, 2, 7, 1, 8]),
-        "axes": np.array([3]),
-        "weight": np.random.default_rng(0).normal(size=(2, 2, 3, 2)).astype(np.float32),
-        "all": np.array([2, 3]),
-    }
-    nodes = [
-        helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
-        helper.make_node("Pad", ["float", "pads"], ["wide"]),
-        helper.make_node("Reshape", ["wide", "shape"], ["shaped"]),
-        helper.make_node("ReduceSum", ["shaped", "axes"], ["maps"], keepdims=0),
-        helper.make_node("Conv", ["maps", "weight"], ["conv"], pads=[1, 0, 0, 2],
-                         kernel_shape=[3, 2], strides=[factor, 1]),
-        helper.make_node("MaxPool", ["conv"], ["pool"], kernel_shape=[2, 2], strides=[1, 2],
-                         pads=[0, 1, 1, 0]),
-        helper.make_node("ReduceMax", ["pool", "all"], ["head"], keepdims=0),
-    ]  # fmt: skip
-    given = ("images", TensorProto.UINT8, ["N", 2, 6, 7])
-    content = model_file(nodes, weights, given, {"head": ["N", 2]})
-    images = np.random.default_rng(1).integers(0, 256, (3, 2, 6, 7), np.uint8)
-    (expected,) = by_onnxruntime(content, ["head"], images)
-    found = TorchNetwork(content)(torch.from_numpy(images).float()).numpy()
-    np.testing.assert_allclose(found, expected, rtol=1e-5)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -32,6 +33,18 @@ def model_file(
     graph = helper.make_graph(nodes, "made", [first], ends, held)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
     return bytes(model.SerializeToString())
+
+
+def computed(content: bytes, names: Sequence[str] = (), **values: Any) -> dict[str, Any]:
+    """Compute any values of a file by name; where none is named, its outputs."""
+    model = onnx.load_model_from_string(content)
+    have = [value.name for value in model.graph.output]
+    model.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names if n not in have)
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    wanted = list(names) or have
+    return dict(zip(wanted, session.run(wanted, values), strict=True))
 
 
 def trained(name: str, *, low: float = 0.2, **options: Any) -> tuple[Any, Metadata]:

@@ -13,13 +13,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from opsin.core.metadata import Layer
 from opsin.inspection.activity import Activity, ActivityRecord
 from opsin.inspection.layers import LayerView, view_of
 from opsin.onnx_files.onnx_graph import ReceptiveField
 from opsin.report.inside.layer_sections import PAGE, layer_sections
 from opsin.report.maps import PALETTES
 from opsin.report.templates import render_page
+from tests.made_classifier import made_layer
 from tests.report.test_figures import HOSTILE
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
@@ -27,10 +27,7 @@ FIELD = ReceptiveField(5, 5, (2, 2), (-1, -1))
 
 
 def view(name: str, kind: str, values: NDArray[np.float32]) -> LayerView:
-    layer = Layer(
-        name=name, kind=kind, shape=values.shape, parameters=0, trainable=0, multiply_adds=0
-    )
-    return view_of(layer, values)
+    return view_of(made_layer(name, kind, values.shape), values)
 
 
 def maps(units: int, kind: str = "ReLU", name: str = "relu1") -> LayerView:

@@ -1,7 +1,5 @@
 """A bucket, read and written over a connection that fails."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import signal

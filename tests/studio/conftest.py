@@ -1,26 +1,23 @@
 """A studio's state without a window, and its queue."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
+from opsin.studio.context import Studio
 from opsin.studio.jobs.queue import Queue
+from opsin.studio.settings import StudioSettings
 
-if TYPE_CHECKING:
-    from opsin.studio.context import Studio
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
 
 
 @pytest.fixture
 def studio(tmp_path: Path) -> Studio:
     """A studio whose runs lie in ``tmp_path/runs``, its own files in ``tmp_path/home``."""
-    pytest.importorskip("nicegui")
-    from opsin.studio.context import Studio
-    from opsin.studio.settings import StudioSettings
-
     (tmp_path / "home").mkdir(exist_ok=True)
     return Studio(StudioSettings(runs=tmp_path / "runs", home=tmp_path / "home", roots=(tmp_path,)))
 

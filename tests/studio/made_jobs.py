@@ -1,7 +1,5 @@
 """Processes that behave as verbs do, and a browser that asks once, for the studio's tests."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable

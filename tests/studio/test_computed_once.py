@@ -1,7 +1,5 @@
 """A value is computed once for all who wait, and an error is nobody's for long."""
 
-from __future__ import annotations
-
 import asyncio
 from functools import partial
 
@@ -9,7 +7,7 @@ import pytest
 
 from opsin.studio.threads import ComputedOnce
 
-pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
+pytestmark = pytest.mark.anyio
 
 
 async def value(text: str, begun: list[str], end: asyncio.Event | None = None) -> str:

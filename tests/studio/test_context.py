@@ -1,15 +1,11 @@
 """One studio at a time has a home, and the second one is told where the first is."""
 
-from __future__ import annotations
-
 import asyncio
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("nicegui")
 
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory

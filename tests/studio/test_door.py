@@ -1,7 +1,5 @@
 """The studio's door: who gets in and stays in; pages run no script from a name."""
 
-from __future__ import annotations
-
 import asyncio
 import functools
 import os
@@ -14,8 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-pytest.importorskip("nicegui")
 
 from opsin.core.platform import is_our_connection
 from opsin.studio import door as door_module

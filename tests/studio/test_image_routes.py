@@ -1,7 +1,5 @@
 """Routes of images: the right bytes for ids that are known, one shape of error for all else."""
 
-from __future__ import annotations
-
 import asyncio
 import io
 from pathlib import Path
@@ -10,13 +8,9 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from PIL import Image
-
-pytest.importorskip("nicegui")
-
-import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from PIL import Image
 
 import opsin
 from opsin.studio.context import Studio
@@ -28,8 +22,6 @@ from tests.studio.made_jobs import fetch
 
 
 class Routes:
-    """An application with these routes alone."""
-
     def __init__(self, studio: Studio) -> None:
         self.runs, self.sets, self.albums = studio.runs, studio.sets, studio.albums
         self.api = new_api()

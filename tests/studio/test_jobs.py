@@ -1,7 +1,5 @@
 """Jobs are files and a lock: their states stay true whatever dies."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -89,18 +87,6 @@ def test_short_jobs_run_beside_and_at_most_two(queue: Queue) -> None:
     assert [job.title for job in queue.jobs()] == ["training"]
 
 
-def test_a_killed_process_is_failed_and_says_by_what(queue: Queue) -> None:
-    job = queue.add("train", "x", python(WAITS))
-    queue.tick()
-    pid = queue.get(job.id).pid
-    assert pid is not None
-    os.kill(pid, signal.SIGKILL)
-    until(queue, lambda: queue.get(job.id).over)
-    job = queue.get(job.id)
-    assert job.state == "failed"
-    assert "perhaps because memory ran out" in str(job.cause)
-
-
 def test_stopping_again_changes_nothing_and_a_stopped_training_goes_on(
     queue: Queue, tmp_path: Path
 ) -> None:
@@ -185,7 +171,9 @@ def test_after_a_restart_of_the_machine_what_ran_has_failed_and_what_waited_wait
     assert [job.id for job in after.jobs()] == [ran.id, waits.id]
 
 
-def test_what_a_dead_process_left_running_is_ended(queue: Queue, tmp_path: Path) -> None:
+def test_a_killed_process_has_failed_and_what_it_left_running_is_ended(
+    queue: Queue, tmp_path: Path
+) -> None:
     forks = """
 import os, time
 if os.fork() == 0: open("up", "w").write(str(os.getpid()))
@@ -198,6 +186,7 @@ time.sleep(60)
     os.kill(pid, signal.SIGKILL)
     until(queue, lambda: queue.get(job.id).over)
     assert queue.get(job.id).state == "failed"
+    assert "perhaps because memory ran out" in str(queue.get(job.id).cause)
     until(queue, lambda: not is_locked(queue.folder(job) / LOCK))
 
 
@@ -250,15 +239,6 @@ def test_a_damaged_job_is_passed_over(tmp_path: Path, content: str) -> None:
     queue = Queue(tmp_path)
     queue.tick()
     assert queue.jobs() == []
-
-
-def test_changes_are_told_once(tmp_path: Path) -> None:
-    queue = Queue(tmp_path, at_once=0)
-    job: Job = queue.add("train", "x", python(WAITS))
-    assert job.id in queue.tick()
-    assert queue.tick() == set()
-    queue.stop(job.id)
-    assert queue.tick() == {job.id}
 
 
 def test_a_full_disk_is_told_and_leaves_no_job(

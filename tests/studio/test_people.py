@@ -1,15 +1,11 @@
 """Invitations: used once, hashed, expiring, revoked."""
 
-from __future__ import annotations
-
 import json
 import time
 from contextvars import copy_context
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("nicegui")
 
 from opsin.core.errors import RecipeError
 from opsin.studio.people import NotAllowed, People, TooManyTries, record, require, visitor

@@ -1,7 +1,5 @@
 """One bar and one time left for a whole training: neither jumps, and both end where it ends."""
 
-from __future__ import annotations
-
 import copy
 import math
 from typing import Any
@@ -9,8 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-pytest.importorskip("filelock")
 
 from opsin.core.artifacts.records import RunStatus
 from opsin.studio.jobs.job import Job

@@ -1,13 +1,9 @@
 """A project is its images with its classifiers: renamed, removed and restored as one."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("nicegui")
 
 from opsin.core.errors import RunError
 from opsin.data.dataset import Dataset

@@ -1,15 +1,11 @@
 """What each role may change, where it is changed; limits on disk and queue."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("nicegui")
 
 from opsin.core.errors import OpsinError, SourceError
 from opsin.studio.context import Studio
@@ -22,7 +18,6 @@ KEY = "00000000000000aa"
 
 @contextmanager
 def somebody(people: People, role: Role) -> Iterator[str]:
-    """Do something as somebody with a role; yields their id."""
     person = people.of_cookie(people.redeem(people.invite(f"A {role}", role)) or "")
     assert person
     with acting(person):
@@ -30,7 +25,6 @@ def somebody(people: People, role: Role) -> Iterator[str]:
 
 
 def changes_of(studio: Studio) -> dict[Callable[[], object], Role]:
-    """What can be changed, and the role that may."""
     made = studio.sets.new_empty(["disc", "square"], title="Shapes")
     write_shapes(studio.sets.images_path(made.id), 2)
     sets, jobs, albums = studio.sets, studio.jobs, studio.albums

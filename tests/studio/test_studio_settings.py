@@ -1,7 +1,5 @@
 """A studio that cannot work says so before it begins."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from typing import Any

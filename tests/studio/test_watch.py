@@ -1,7 +1,5 @@
 """The watcher tells all windows what changed, and outlives what fails."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json
@@ -13,17 +11,15 @@ import httpx
 import numpy as np
 import pytest
 
-from opsin.studio.errors import new_api
-
-pytest.importorskip("nicegui")
-
-
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.studio import image_routes
 from opsin.studio.context import Studio
 from opsin.studio.datasets import uploads as uploading
 from opsin.studio.datasets.uploads import Uploads
+from opsin.studio.errors import new_api
+
+pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
@@ -49,7 +45,7 @@ def test_only_what_changed_is_told(tmp_path: Path, studio: Studio, told: list[st
     assert told == []
 
 
-def test_what_fails_is_said_once_and_tried_again(
+async def test_what_fails_is_said_once_and_tried_again(
     studio: Studio,
     told: list[str],
     caplog: pytest.LogCaptureFixture,
@@ -64,21 +60,17 @@ def test_what_fails_is_said_once_and_tried_again(
         return True
 
     monkeypatch.setattr(studio.runs, "scan", fails)
-
-    async def wait() -> None:
-        task = asyncio.create_task(studio.watch(every=0))
-        while not told:
-            await asyncio.sleep(0)
-        task.cancel()
-
-    asyncio.run(wait())
+    task = asyncio.create_task(studio.watch(every=0))
+    while not told:
+        await asyncio.sleep(0)
+    task.cancel()
     assert told[0] == "runs"
     assert [record.message for record in caplog.records].count(
         "the studio could not look at its files: the disk is away"
     ) == 1
 
 
-def test_uploads_that_hang_keep_neither_the_watcher_nor_images_waiting(
+async def test_uploads_that_hang_keep_neither_the_watcher_nor_images_waiting(
     tmp_path: Path, shapes: Path, studio: Studio
 ) -> None:
     uploads, api = Uploads(tmp_path), new_api()
@@ -90,27 +82,21 @@ def test_uploads_that_hang_keep_neither_the_watcher_nor_images_waiting(
     (tmp_path / "uploads").mkdir()
     for key in keys:
         os.mkfifo(tmp_path / "uploads" / key)  # to write to it hangs until somebody reads
-
-    async def ask() -> None:
-        here = (await studio.albums.corrections_of(set_id)).opened
-        transport = httpx.ASGITransport(api)
-        async with httpx.AsyncClient(transport=transport, base_url="http://studio") as client:
-            sent = [
-                asyncio.create_task(client.put(f"/uploads/{key}?offset=0", content=b"image"))
-                for key in keys
-            ]
-            try:
-                async with asyncio.timeout(20):
-                    await studio.look()
-                    assert (await client.get(here.address(0))).status_code == 200
-                    assert (await asyncio.to_thread(np.arange, 3)).size == 3
-            finally:
-                while not all(task.done() for task in sent):
-                    for key in keys:
-                        with contextlib.suppress(FileNotFoundError):
-                            os.close(
-                                os.open(tmp_path / "uploads" / key, os.O_RDONLY | os.O_NONBLOCK)
-                            )
-                    await asyncio.sleep(0.01)
-
-    asyncio.run(ask())
+    here = (await studio.albums.corrections_of(set_id)).opened
+    transport = httpx.ASGITransport(api)
+    async with httpx.AsyncClient(transport=transport, base_url="http://studio") as client:
+        sent = [
+            asyncio.create_task(client.put(f"/uploads/{key}?offset=0", content=b"image"))
+            for key in keys
+        ]
+        try:
+            async with asyncio.timeout(20):
+                await studio.look()
+                assert (await client.get(here.address(0))).status_code == 200
+                assert (await asyncio.to_thread(np.arange, 3)).size == 3
+        finally:
+            while not all(task.done() for task in sent):
+                for key in keys:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.close(os.open(tmp_path / "uploads" / key, os.O_RDONLY | os.O_NONBLOCK))
+                await asyncio.sleep(0.01)

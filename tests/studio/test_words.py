@@ -1,7 +1,5 @@
 """Names stay one line, short, and change nothing around them."""
 
-from __future__ import annotations
-
 import unicodedata
 
 from hypothesis import example, given

@@ -1,7 +1,5 @@
 """Trackers by their names, and those that are not there: said before anything is read."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Whatever becomes of a tracker costs a training one line."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

@@ -1,7 +1,5 @@
 """What a tracker is given of a run, and in which order."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,8 +19,6 @@ from tests.tracker_stores import tensorboard_events
 
 
 class Noting(Tracker):
-    """Keeps what it is given."""
-
     name = "noting"
 
     def __init__(self) -> None:

@@ -15,7 +15,6 @@ from opsin.models.resolve import resolve
 from opsin.training.augment import augment, erased_side
 
 OFF: dict[str, Any] = {**AUGMENTATIONS["none"], "shift": 0}
-POLICIES = sorted(AUGMENTATIONS)
 HEIGHT, WIDTH = 6, 5
 #: Any combination of changes, strong ones among them.
 PARTS = st.fixed_dictionaries(

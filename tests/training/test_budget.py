@@ -55,10 +55,3 @@ def test_real_steps_are_measured_and_random_numbers_left_alone(digits: Dataset, 
     spent = measure_epoch(recipe, digits, CPU, seconds=0.02)
     assert torch.equal(torch.rand(3), expected)
     assert 1e-4 < spent < 600
-
-
-def test_a_real_budget(digits: Dataset) -> None:
-    recipe = resolve(digits.recipe, model="mlp")
-    chosen, reason, _ = fit_budget(60, recipe, digits, device=CPU)
-    assert chosen.training.epochs > 1
-    assert reason.startswith("mlp ")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -10,6 +10,9 @@ from opsin.cli import recipe_flags
 from opsin.cli.output import columns, console, plain, print_json, say_unreadable
 from opsin.core.format import counted, percent
 from opsin.report.terminal import for_people
+
+if TYPE_CHECKING:
+    from opsin.commands.label import Labelled
 
 
 @recipe_flags.takes("columns", "follow_links", "outside", after="backbone")
@@ -61,13 +64,27 @@ def label(
     if backbone is not None:
         fields["backbone"] = backbone
     done = workflow(
-        source, classes=names, next=next, labels=labels, undo=undo, who=who, overlap=overlap,
-        write=write, out=out, by="move" if move else "copy", file=file,
-        watcher=for_people(quiet=quiet), **fields,
-    )  # fmt: skip
+        source,
+        classes=names,
+        next=next,
+        labels=labels,
+        undo=undo,
+        who=who,
+        overlap=overlap,
+        write=write,
+        out=out,
+        by="move" if move else "copy",
+        file=file,
+        watcher=for_people(quiet=quiet),
+        **fields,
+    )
     if as_json:
         print_json(done.model_dump(mode="json"))
-        return
+    else:
+        _print(done)
+
+
+def _print(done: Labelled) -> None:
     screen, now = console(), done.progress
     counts = " · ".join(f"{plain(name)} {count:,}" for name, count in now.counts.items())
     screen.print(

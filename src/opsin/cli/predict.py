@@ -88,15 +88,10 @@ def predict(
         follow_links: Also follow links that lead out of a folder.
         outside: Let a table name images anywhere, not only in its folder.
     """
-    from opsin.commands.predict.stream import (  # noqa: PLC0415  merge and undo need no ONNX Runtime
-        check_drawing,
-        each_answer,
-        open_classifier,
-        open_streams,
-    )
+    from opsin.commands.predict import stream  # noqa: PLC0415  merge and undo need no ONNX Runtime
 
     if plot is not None:
-        check_drawing(plot)
+        stream.check_drawing(plot)
     if out is not None or sort_into is not None:
         from opsin.commands.predict.predict import classify  # noqa: PLC0415  few answers need none
 
@@ -104,11 +99,24 @@ def predict(
             raise RecipeError("Answers in a file are not drawn", "Leave --plot out.")
         with stop_is_reported():
             done = classify(
-                model, images, out=out, sort_into=sort_into, sort_by=by, top=top,
-                min_confidence=min_confidence, reject=reject, as_is=as_is, tta=tta, columns=columns,
-                follow_links=follow_links, outside=outside, shard=shard, on=on, device=device,
+                model,
+                images,
+                out=out,
+                sort_into=sort_into,
+                sort_by=by,
+                top=top,
+                min_confidence=min_confidence,
+                reject=reject,
+                as_is=as_is,
+                tta=tta,
+                columns=columns,
+                follow_links=follow_links,
+                outside=outside,
+                shard=shard,
+                on=on,
+                device=device,
                 watcher=for_people(quiet=quiet),
-            )  # fmt: skip
+            )
         if as_json:
             print_json(done.model_dump(mode="json"))
         else:
@@ -121,12 +129,14 @@ def predict(
     if on != "local" or shard is not None:
         raise RecipeError("Answers of shards and clusters go into a file", "Give --out FILE.")
     watcher = for_people(quiet=quiet)
-    stream = open_streams(
+    opened = stream.open_streams(
         images, columns=columns, follow_links=follow_links, outside=outside, watcher=watcher
     )
-    classifier = open_classifier(model, device=device, tta=tta, watcher=watcher)
-    answers = each_answer(classifier, stream, reject=reject, as_is=as_is, tta=tta, watcher=watcher)
-    single = stream.kind == "file"
+    classifier = stream.open_classifier(model, device=device, tta=tta, watcher=watcher)
+    answers = stream.each_answer(
+        classifier, opened, reject=reject, as_is=as_is, tta=tta, watcher=watcher
+    )
+    single = opened.kind == "file"
     printer = _AnswerPrinter(
         plot, top, numbered=len(images) > 1 or not single, bars=single and len(images) <= _FEW
     )

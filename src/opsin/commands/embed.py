@@ -88,12 +88,22 @@ class Embedded(BaseModel, frozen=True):
 
 @checked
 def embed(
-    data: object, *, backbone: str | os.PathLike[str] | None = None, prepare: str | None = None,
-    at: Sequence[str] | None = None, out: str | os.PathLike[str] | None = None,
-    classes: Sequence[str] | None = None, columns: Mapping[str, str] | None = None,
-    follow_links: bool = False, outside: bool = False, offline: bool = False,
-    shard: str | None = None, on: str = "local", device: str = "auto", watcher: Watcher = SILENT,
-) -> Embedded:  # fmt: skip
+    data: object,
+    *,
+    backbone: str | os.PathLike[str] | None = None,
+    prepare: str | None = None,
+    at: Sequence[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    classes: Sequence[str] | None = None,
+    columns: Mapping[str, str] | None = None,
+    follow_links: bool = False,
+    outside: bool = False,
+    offline: bool = False,
+    shard: str | None = None,
+    on: str = "local",
+    device: str = "auto",
+    watcher: Watcher = SILENT,
+) -> Embedded:
     """Write a pretrained network's features of images, one row each.
 
     They are those that ``train(data, backbone=…)`` learns from, each image seen whole. Stopped or
@@ -135,27 +145,31 @@ def embed(
     device = choose(device)
     part = None if shard is None else Shard.parse(shard)
     target = None if out is None else _open_target(out, part)
-    network = open_backbone(
-        backbone, prepare=prepare, at=None if at is None else tuple(at), offline=offline,
-        watcher=watcher,
-    )  # fmt: skip
+    values = None if at is None else tuple(at)
+    network = open_backbone(backbone, prepare=prepare, at=values, offline=offline, watcher=watcher)
     images = _find_images(
-        data, classes=classes, columns=columns, follow_links=follow_links, outside=outside,
-        shard=part or Shard(1, 1), watcher=watcher,
-    )  # fmt: skip
+        data,
+        classes=classes,
+        columns=columns,
+        follow_links=follow_links,
+        outside=outside,
+        shard=part or Shard(1, 1),
+        watcher=watcher,
+    )
     target = target or _open_target(legal_name(f"{images.title}-{network.name}.npz"), part)
     watcher.fact("Network", network.words)
     embedder = _Embedder(network, device, watcher)
-    # All values are computed, as in training; only the first is written.
-    taken = network.at if at is not None else network.at[:1]
+    taken = network.at if at is not None else network.at[:1]  # of all, which are computed anyway
     facts = network.facts(taken)
     widths = [network.value(name).units for name in taken]
     begun: JsonObject = {
-        "backbone": facts.model_dump(mode="json"), "units": widths, "view": "whole",
+        "backbone": facts.model_dump(mode="json"),
+        "units": widths,
+        "view": "whole",
         "preparation": _preparation(embedder.like),
         "classes": None if images.classes is None else list(images.classes),
         **shard_facts(images.stream.inputs),
-    }  # fmt: skip
+    }
     with target.errors():
         there = target.claim()
         source = images.stream.source
@@ -167,19 +181,30 @@ def embed(
             unreadable = [(row.image, (row.line or b"").decode()) for row in answers.rows(1)]
             if not count and part is None:
                 answers.remove()
-                why = f"None of {len(unreadable):,} images can be read" if unreadable else ""
-                why += f" ({': '.join(unreadable[0])})" if unreadable else ""
-                raise SourceError(why or f"{source} holds no images")
+                raise _nothing_read(source, unreadable)
             answers.finish(partial(write_features, about=answers.about))
             answers.close()
             target.publish(there)
             if target.address is None and not answers.is_shard:
                 answers.remove()
     return Embedded(
-        out=target.shown, images=count, units=sum(widths), computed=computed,
-        unreadable=tuple(unreadable), classes=images.classes, backbone=facts,
-        preparation=embedder.like, device=choose(device), seconds=time.monotonic() - began,
-    )  # fmt: skip
+        out=target.shown,
+        images=count,
+        units=sum(widths),
+        computed=computed,
+        unreadable=tuple(unreadable),
+        classes=images.classes,
+        backbone=facts,
+        preparation=embedder.like,
+        device=choose(device),
+        seconds=time.monotonic() - began,
+    )
+
+
+def _nothing_read(source: str, unreadable: list[tuple[str, str]]) -> SourceError:
+    why = f"None of {len(unreadable):,} images can be read" if unreadable else ""
+    why += f" ({': '.join(unreadable[0])})" if unreadable else ""
+    return SourceError(why or f"{source} holds no images")
 
 
 def _open_target(out: str | os.PathLike[str], shard: Shard | None) -> OutFile:
@@ -199,10 +224,15 @@ class _Images(NamedTuple):
 
 
 def _find_images(
-    data: object, *, classes: Sequence[str] | None,
-    columns: Mapping[str, str] | None, follow_links: bool, outside: bool, shard: Shard,
+    data: object,
+    *,
+    classes: Sequence[str] | None,
+    columns: Mapping[str, str] | None,
+    follow_links: bool,
+    outside: bool,
+    shard: Shard,
     watcher: Watcher,
-) -> _Images:  # fmt: skip
+) -> _Images:
     """Open a source: its labelled images if it has any, else all."""
     data = list(data) if isinstance(data, list | tuple) else [data]
     if not data:
@@ -228,9 +258,13 @@ def _find_images(
             why = error
     try:
         stream = open_streams(
-            names, columns=columns, follow_links=follow_links, outside=outside, shard=shard,
+            names,
+            columns=columns,
+            follow_links=follow_links,
+            outside=outside,
+            shard=shard,
             watcher=watcher,
-        )  # fmt: skip
+        )
     except SourceError as error:
         raise why or error from None
     if why is not None:
@@ -281,9 +315,12 @@ class _Embedder:
     def steps(self) -> ImageSteps[ListedImage, NDArray[np.uint8], _Features]:
         pixels = int(np.prod(self._shape))
         return ImageSteps(
-            prepare=self.prepare, compute=self.compute, cost=lambda item: pixels + held_bytes(item),
-            batch=BATCH, together=THREADS,
-        )  # fmt: skip
+            prepare=self.prepare,
+            compute=self.compute,
+            cost=lambda item: pixels + held_bytes(item),
+            batch=BATCH,
+            together=THREADS,
+        )
 
     def prepare(self, item: ListedImage) -> NDArray[np.uint8]:
         if item.problem:
@@ -296,9 +333,14 @@ class _Embedder:
 
 
 def _fill(
-    answers: AnswersFile, stream: Stream, embedder: _Embedder, *, units: int, on: str,
+    answers: AnswersFile,
+    stream: Stream,
+    embedder: _Embedder,
+    *,
+    units: int,
+    on: str,
     watcher: Watcher,
-) -> int:  # fmt: skip
+) -> int:
     """Compute the remaining rows; return how many have features."""
     kind, done, computed = feature_row(units), answers.resumed, 0
     if done:

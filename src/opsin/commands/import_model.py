@@ -55,9 +55,16 @@ class ImportedLearner(Learner):
     recipe: ImportRecipe
 
     def __init__(
-        self, dataset: Dataset, recipe: ImportRecipe, network: ForeignNetwork, pixels: PixelValues,
-        *, content: bytes, layers: Sequence[Layer], record: ImportRecord,
-    ) -> None:  # fmt: skip
+        self,
+        dataset: Dataset,
+        recipe: ImportRecipe,
+        network: ForeignNetwork,
+        pixels: PixelValues,
+        *,
+        content: bytes,
+        layers: Sequence[Layer],
+        record: ImportRecord,
+    ) -> None:
         self.dataset, self.recipe, self.layers = dataset, recipe, list(layers)
         self.network, self.pixels, self.content, self.record = network, pixels, content, record
 
@@ -89,15 +96,24 @@ class ImportedLearner(Learner):
 
 @checked
 def import_model(
-    file: str | os.PathLike[str], *,
+    file: str | os.PathLike[str],
+    *,
     data: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
-    classes: Sequence[str] | None = None, classes_from: str | os.PathLike[str] | None = None,
-    prepare: str | None = None, size: int | None = None, output: str | None = None,
-    architecture: Architecture | None = None, graph: str | os.PathLike[str] | None = None,
-    licence: str | None = None, runs: str | os.PathLike[str] = "runs", name: str | None = None,
-    watcher: Watcher | None = None, observers: Sequence[Watcher] = (), quiet: bool = False,
+    classes: Sequence[str] | None = None,
+    classes_from: str | os.PathLike[str] | None = None,
+    prepare: str | None = None,
+    size: int | None = None,
+    output: str | None = None,
+    architecture: Architecture | None = None,
+    graph: str | os.PathLike[str] | None = None,
+    licence: str | None = None,
+    runs: str | os.PathLike[str] = "runs",
+    name: str | None = None,
+    watcher: Watcher | None = None,
+    observers: Sequence[Watcher] = (),
+    quiet: bool = False,
     **options: Any,
-) -> Run:  # fmt: skip
+) -> Run:
     """Import a classifier saved by another program.
 
     The file is read in a sandbox, and no code in it is run. Its answers stay the same: nothing is
@@ -153,10 +169,10 @@ def import_model(
     began = time.perf_counter()
     watcher = watcher_of_run(watcher, observers, quiet=quiet)
     path = Path(file)
+    skeleton = None if graph is None else Path(graph)
     network = read_foreign(
-        path, side=size, output=output, architecture=architecture,
-        graph=None if graph is None else Path(graph),
-    )  # fmt: skip
+        path, side=size, output=output, architecture=architecture, graph=skeleton
+    )
     pixels = _pixels(network, prepare)
     names, stated = _classes(network, classes, classes_from)
     _check_differ(names or (), path.name)
@@ -172,64 +188,99 @@ def import_model(
             names, stated = dataset.classes, f"in the order of {dataset.recipe.source_names}"
     names = _checked_names(network, names, stated)
     content, metadata, record = _make_file(
-        network, pixels, names, stated, licence=licence or licence_in(path.parent),
-        dataset=dataset, resize=resize,
-    )  # fmt: skip
+        network,
+        pixels,
+        names,
+        stated,
+        licence=licence or licence_in(path.parent),
+        dataset=dataset,
+        resize=resize,
+    )
+    graph = None if graph is None else os.fspath(graph)
+    model = ImportedModel(
+        file=str(path), prepare=prepare, output=output, architecture=architecture, graph=graph
+    )
     recipe = ImportRecipe(
         data=DataRecipe.of(str(path)) if dataset is None else dataset.recipe,
-        model=ImportedModel(
-            file=str(path), prepare=prepare, output=output, architecture=architecture,
-            graph=None if graph is None else os.fspath(graph),
-        ),
+        model=model,
         reasons=_reasons(record, len(names), measured=dataset is not None),
         versions=versions("onnx", "onnxruntime", "numpy", "pillow"),
-    )  # fmt: skip
+    )
 
     def directory_of() -> RunDirectory:
         return RunDirectory.create(Path(runs), name or f"{path.stem}-{IMPORTED}")
 
     if dataset is not None:
         learner = ImportedLearner(
-            dataset, recipe, network, pixels,
-            content=content, layers=metadata.layers, record=record,
-        )  # fmt: skip
+            dataset,
+            recipe,
+            network,
+            pixels,
+            content=content,
+            layers=metadata.layers,
+            record=record,
+        )
         return run_training(learner, directory_of, watcher=watcher, began=began)
     directory = directory_of()
     with recorded(directory, watcher) as recorder:
-        recorder.run_started(directory.path)
-        for heading, words in recipe.reasons.items():
-            recorder.fact(heading, words)
-        record.write(directory.path)
-        write_json(directory.recipe, recipe.model_dump(mode="json"))
-        recorder.layers(metadata.layers)
-        write_classifier(directory.classifier, content)
-        recorder.fact("File", f"classifier.onnx · {file_size(len(content))}")
-        recorder.fact("Run", str(directory.path))
+        _write_unmeasured(directory, recipe, record, metadata, content, recorder=recorder)
     return Run(directory.path)
 
 
+def _write_unmeasured(
+    directory: RunDirectory,
+    recipe: ImportRecipe,
+    record: ImportRecord,
+    metadata: Metadata,
+    content: bytes,
+    *,
+    recorder: Watcher,
+) -> None:
+    recorder.run_started(directory.path)
+    for heading, words in recipe.reasons.items():
+        recorder.fact(heading, words)
+    record.write(directory.path)
+    write_json(directory.recipe, recipe.model_dump(mode="json"))
+    recorder.layers(metadata.layers)
+    write_classifier(directory.classifier, content)
+    recorder.fact("File", f"classifier.onnx · {file_size(len(content))}")
+    recorder.fact("Run", str(directory.path))
+
+
 def _make_file(
-    network: ForeignNetwork, pixels: PixelValues, classes: tuple[str, ...], stated: str, *,
-    licence: str, dataset: Dataset | None, resize: str,
-) -> tuple[bytes, Metadata, ImportRecord]:  # fmt: skip
+    network: ForeignNetwork,
+    pixels: PixelValues,
+    classes: tuple[str, ...],
+    stated: str,
+    *,
+    licence: str,
+    dataset: Dataset | None,
+    resize: str,
+) -> tuple[bytes, Metadata, ImportRecord]:
     imported = ImportedFile(network, pixels, licence)
     (height, width), channels = network.probed.side, network.probed.channels
     prepared = {"height": height, "width": width, "channels": channels, "resize": resize}
     metadata = Metadata(
-        opsin=__version__, model=IMPORTED, classes=classes,
+        opsin=__version__,
+        model=IMPORTED,
+        classes=classes,
         preparation=Preparation.model_validate(prepared)
         if dataset is None
         else dataset.preparation,
         layers=tuple(imported.layers),
         source=network.path.name if dataset is None else dataset.recipe.source_names,
         fingerprint="" if dataset is None else dataset.fingerprint,
-    )  # fmt: skip
+    )
     record = ImportRecord(
-        file=network.path.name, sha256=network.digest, maker=network.maker,
+        file=network.path.name,
+        sha256=network.digest,
+        maker=network.maker,
         network=network.network,
         pixels=pixels.words.replace("RGB", "grey", 1) if channels == 1 else pixels.words,
-        answers=network.answers.words, classes_from=stated, licence=licence,
-    )  # fmt: skip
+        answers=network.answers.words,
+        classes_from=stated,
+        licence=licence,
+    )
     return imported.content(metadata), metadata, record
 
 

@@ -1,7 +1,5 @@
 """One bad run hides nobody: whatever its files hold, it is a row."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

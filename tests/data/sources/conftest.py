@@ -1,7 +1,5 @@
 """A server on loopback that can misbehave, and what it told a watcher."""
 
-from __future__ import annotations
-
 import http.server
 import threading
 import time
@@ -20,8 +18,6 @@ from opsin.data.sources.contents import LabelledImages
 
 @dataclass
 class Server:
-    """What a server on loopback has, how it behaves, and what it was asked for."""
-
     files: dict[str, bytes] = field(default_factory=dict)
     manner: str = "good"
     asked: list[str] = field(default_factory=list)

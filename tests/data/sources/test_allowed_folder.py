@@ -1,7 +1,5 @@
 """Tables that name what they should not: other people's images, pipes, devices."""
 
-from __future__ import annotations
-
 import csv
 import functools
 import os

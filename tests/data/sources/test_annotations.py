@@ -1,7 +1,5 @@
 """Exports of labelling tools: their classes, the places of their images, and hostile ones."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,12 +1,9 @@
 """Whatever bytes a source has, it is a collection or an explained error, in little memory."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json
-import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from opsin.core.errors import OpsinError
 from opsin.data.sources import open_stream
 from tests.data.sources.conftest import opened
 from tests.data.sources.test_arrays import idx
+from tests.limits import peak_of
 
 #: What a reader may take beside what it returns; a file may cost 512 MB in all.
 LIMIT = 400 << 20
@@ -62,30 +60,30 @@ def damaged(draw: st.DrawFn, whole: bytes) -> bytes:
     return bytes(content)
 
 
-@contextlib.contextmanager
-def in_little_memory() -> Iterator[None]:
-    """See that what is done in the block takes less than the limit, and fails as it may."""
-    tracemalloc.start()
-    try:
+def in_little_memory(work: Callable[[], object]) -> None:
+    """See that it takes less than the limit, and fails as it may."""
+
+    def tried() -> None:
         with contextlib.suppress(OpsinError):
-            yield
-        assert tracemalloc.get_traced_memory()[1] < LIMIT
-    finally:
-        tracemalloc.stop()
+            work()
+
+    assert peak_of(tried) < LIMIT
 
 
 def read(folder: Path, name: str, content: bytes) -> None:
     for image in ("a.png", "b.png", "c.png"):
         (folder / image).write_bytes(b"")
     (folder / name).write_bytes(content)
-    with in_little_memory():
+
+    def use() -> None:
         contents = opened(folder / name)
         assert len(contents) == len(contents.names) == len(contents.images)
         assert contents.labels.max(initial=0) < len(contents.classes)
         contents.check()
-    with in_little_memory():
-        if not name.endswith("npz"):
-            list(open_stream(folder / name))
+
+    in_little_memory(use)
+    if not name.endswith("npz"):
+        in_little_memory(lambda: list(open_stream(folder / name)))
 
 
 TABLES = st.one_of(
@@ -125,8 +123,7 @@ def test_any_idx(tmp_path_factory: pytest.TempPathFactory, images: bytes, labels
     folder = tmp_path_factory.mktemp("t")
     (folder / "train-images-idx3-ubyte").write_bytes(images)
     (folder / "train-labels-idx1-ubyte").write_bytes(labels)
-    with in_little_memory():
-        opened(folder)
+    in_little_memory(lambda: opened(folder))
 
 
 @pytest.mark.parametrize(

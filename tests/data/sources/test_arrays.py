@@ -1,7 +1,5 @@
 """Arrays, .npz files and IDX files: checked before they are used."""
 
-from __future__ import annotations
-
 import gzip
 import os
 from pathlib import Path

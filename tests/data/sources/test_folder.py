@@ -1,7 +1,5 @@
 """Folders: one class each, with or without given parts."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path
@@ -136,18 +134,6 @@ def test_images_may_lie_at_any_depth(tmp_path: Path) -> None:
 @given(st.text(), st.integers(0, 5000))
 def test_any_name_has_its_place(name: str, digits: int) -> None:
     assert sorted([f"{name}{'9' * digits}", name + "٣٤"], key=natural)
-
-
-def test_links_within_the_root_are_followed(tmp_path: Path) -> None:
-    root = put(tmp_path / "root", "cat/1.png", "cat/sub/2.png", "dog/1.png")
-    (root / "dog" / "again.png").symlink_to("1.png")
-    (root / "puppy").symlink_to(root / "dog")
-    (root / "cat" / "alias").symlink_to("sub")
-    (tmp_path / "door").symlink_to(root)
-    contents = open_folder(tmp_path / "door")
-    # Each folder is read once: puppy is dog.
-    assert contents.names == ["cat/1.png", "cat/sub/2.png", "dog/1.png", "dog/again.png"]
-    assert {each.kind: each.count for each in contents.left_out} == {"link in the folder itself": 2}
 
 
 def test_links_that_lead_out_are_followed_only_when_asked(tmp_path: Path) -> None:

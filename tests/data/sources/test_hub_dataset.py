@@ -1,7 +1,5 @@
 """Data sets of the hub by their addresses; the hub is on this machine, its libraries are real."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

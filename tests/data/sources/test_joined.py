@@ -1,7 +1,5 @@
 """Sources given together: each image once."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Named sources: cache, system package, upstream, Debian, in this order, each checked."""
 
-from __future__ import annotations
-
 import ast
 import gzip
 import hashlib

@@ -1,7 +1,5 @@
 """What a source without labels may be: standard input, one image; and what is none."""
 
-from __future__ import annotations
-
 import io
 import os
 import queue

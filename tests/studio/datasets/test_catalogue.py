@@ -1,42 +1,23 @@
 """Sets are small files that survive anything; looks are repeated only where files changed."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from opsin.core.errors import SourceError
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.errors import NotThere
+from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import Queue
 from tests.conftest import shape_image
 from tests.server.made_engine import png
+from tests.studio.made_jobs import until
 
 HOSTILE = '<img src=x onerror="window.HACKED=1">{{7*7}}'
-ANSWER = {
-    "images": 24,
-    "counts": {
-        HOSTILE: {"train": 8, "val": 2, "test": 2},
-        "cat": {"train": 9, "val": 2, "test": 1},
-    },
-    "findings": [
-        {
-            "kind": "duplicates",
-            "title": "Duplicates",
-            "count": 3,
-            "opsin": "",
-            "yours": "",
-            "cases": [{"images": [{"name": HOSTILE, "label": "cat", "row": 3}], "note": "alike"}],
-        }
-    ],
-}
 
 
 @pytest.fixture
@@ -49,23 +30,13 @@ def sets(queue: Queue) -> Library:
     return Library(queue.home, queue)
 
 
-@pytest.fixture
-def answered(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, Any]], None]:
-    def answer(said: dict[str, Any]) -> None:
-        def command(*words: str) -> tuple[str, ...]:
-            return (sys.executable, "-c", f"print({json.dumps(said)!r})", *words)
-
-        monkeypatch.setattr("opsin.studio.datasets.catalogue.command", command)
-
-    return answer
-
-
-def run_until_over(queue: Queue, job: str) -> None:
-    until = time.time() + 30
-    while not queue.get(job).over and time.time() < until:
-        queue.tick()
-        time.sleep(0.02)
-    assert queue.get(job).over
+def looked_at(sets: Library, id_: str) -> Job:
+    """Look at a set, which whoever asks again meanwhile waits for, until that is over."""
+    job = sets.look(id_)
+    assert job is not None
+    assert sets.look(id_) == job
+    until(sets._jobs, lambda: sets._jobs.get(job.id).over, 60)
+    return job
 
 
 def test_a_set_is_added_once_and_is_there_after_a_restart(
@@ -119,14 +90,9 @@ def test_removed_sets_come_back_and_go_for_good_after_a_week(sets: Library, shap
     assert (shapes / "disc" / "0.png").is_file()  # sources are never touched
 
 
-def test_a_removed_set_comes_back_after_a_late_write(
-    sets: Library, queue: Queue, answered: Callable[[dict[str, Any]], None]
-) -> None:
-    answered(ANSWER)
-    added = sets.add_source("digits")
-    job = sets.look(added.id)
-    assert job is not None
-    run_until_over(queue, job.id)
+def test_a_removed_set_comes_back_after_a_late_write(sets: Library, shapes: Path) -> None:
+    added = sets.add_source(str(shapes))
+    looked_at(sets, added.id)
     folder, guard, tokens = sets.folder(added.id), sets._guard, list[str]()
 
     @contextlib.contextmanager
@@ -157,20 +123,18 @@ def test_classes_that_cannot_be_folders_are_refused(sets: Library, classes: list
     assert sets.all() == []
 
 
-def test_a_look_is_asked_once_and_again_where_files_changed(
-    sets: Library, queue: Queue, shapes: Path, answered: Callable[[dict[str, Any]], None]
+def test_a_look_counts_and_finds_once_and_again_where_files_changed(
+    sets: Library, queue: Queue, shapes: Path
 ) -> None:
-    answered(ANSWER)
+    (shapes / "disc" / "again.png").write_bytes((shapes / "disc" / "0.png").read_bytes())
     added = sets.add_source(str(shapes))
-    job = sets.look(added.id)
-    assert job is not None
-    assert sets.look(added.id) == job
+    job = looked_at(sets, added.id)
     assert job.kind == "look"
-    run_until_over(queue, job.id)
     look = sets.looked(added.id)
     assert look is not None
-    assert look.images == 24
-    assert [(each.kind, each.notes) for each in look.findings] == [("duplicates", {3: "alike"})]
+    assert look.images == 25
+    [copies] = (each for each in look.findings if each.kind == "exact-duplicates")
+    assert sorted(copies.rows.tolist()) == [0, 12]
     assert Library(queue.home, queue).looked(added.id) == look
     assert sets.look(added.id) is None
     (shapes / "disc" / "new.png").write_bytes(png(shape_image("disc", 99)))
@@ -180,31 +144,16 @@ def test_a_look_is_asked_once_and_again_where_files_changed(
 
 
 def test_a_look_that_failed_is_not_repeated_by_itself(
-    sets: Library, queue: Queue, answered: Callable[[dict[str, Any]], None]
+    sets: Library, queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    error = {"kind": "SourceError", "message": "no images", "advice": "Add."}
-    answered({"error": error})
+    fails = (sys.executable, "-c", "raise SystemExit(1)")
+    monkeypatch.setattr("opsin.studio.datasets.catalogue.command", lambda *_: fails)
     added = sets.add_source("digits")
-    job = sets.look(added.id)
-    assert job is not None
-    run_until_over(queue, job.id)
+    job = looked_at(sets, added.id)
     assert queue.get(job.id).state == "failed"
     assert sets.look(added.id) is None
     queue.remove(job.id)
     assert sets.look(added.id) is not None
-
-
-def test_a_real_look_counts_and_finds(sets: Library, queue: Queue, shapes: Path) -> None:
-    (shapes / "disc" / "again.png").write_bytes((shapes / "disc" / "0.png").read_bytes())
-    added = sets.add_source(str(shapes))
-    job = sets.look(added.id)
-    assert job is not None
-    run_until_over(queue, job.id)
-    look = sets.looked(added.id)
-    assert look is not None
-    assert look.images == 25
-    [copies] = (each for each in look.findings if each.kind == "exact-duplicates")
-    assert sorted(copies.rows.tolist()) == [0, 12]
 
 
 @pytest.mark.parametrize("source", ["/", "..", "elsewhere", "link"])

@@ -1,7 +1,5 @@
 """Corrections in the studio: what is shown is what training does, and all of it can be undone."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -66,7 +64,6 @@ class Window:
         return bool(changes)
 
     def undo(self) -> bool:
-        """Take back a change, if there is one."""
         noted = bool(self.files.changes())
         self.files.undo()
         return noted
@@ -190,30 +187,6 @@ def test_a_table_that_somebody_edited_counts(tmp_path: Path) -> None:
     assert window.changed() == {1: "bag", 2: None}
     assert window.undo()  # what is not there any more is not brought back
     assert window.changed() == {1: "bag", 2: None}
-
-
-def test_a_set_that_grew_has_its_corrections_still(tmp_path: Path) -> None:
-    few = opened([1, 2], [0, 1], ["boot/1.png", "boot/2.png"])
-    Window(tmp_path, few).put([1], "boot")
-    more = opened([9, 1, 2], [0, 0, 1], ["boot/0.png", "boot/1.png", "boot/2.png"])
-    window = Window(tmp_path, more)
-    assert window.changed() == {2: "boot"}
-    assert window.undo()
-    assert window.changed() == {}
-
-
-def test_images_that_are_gone_are_told_and_kept_until_they_are_dropped(tmp_path: Path) -> None:
-    here = opened([1, 2, 3], [0, 0, 1])
-    Window(tmp_path, here).put([0, 2], None)
-    window = Window(tmp_path, opened([2, 3], [0, 1], ["1.png", "2.png"]))
-    assert (window.changed(), len(window.labels.without_gone())) == ({1: None}, 1)
-    window.put([0], "bag")
-    assert Window(tmp_path, here).changed() == {0: None, 1: "bag", 2: None}
-    window.files.make("", (), window.labels.without_gone(), window.labels)
-    assert window.labels.without_gone() == []
-    assert window.trained() == ["bag", None]
-    assert window.undo()
-    assert len(window.labels.without_gone()) == 1
 
 
 def test_some_image_remains(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """Tables and archives of strangers are opened in processes that may die."""
 
-from __future__ import annotations
-
 import zipfile
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Whoever browses sees what lies below the roots, and nothing else."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,18 +1,12 @@
 """A project's process sorts for all windows, starts again where it died, ends with the studio."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-pytest.importorskip("nicegui")
-pytest.importorskip("sklearn")
 
 from opsin.core.errors import OpsinError
 from opsin.labelling.label_file import LabelFile
@@ -21,6 +15,8 @@ from opsin.studio.datasets.sorting import Sorting, labels_of, set_aside
 from opsin.studio.datasets.uploads import TRAY
 from opsin.studio.jobs.queue import Queue
 from tests.conftest import write_shapes
+
+pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
@@ -40,62 +36,52 @@ def project(sets: Library) -> str:
     return made.id
 
 
-def run(work: Coroutine[Any, Any, None], sorting: Sorting) -> None:
-    async def whole() -> None:
-        try:
-            await asyncio.wait_for(work, 120)
-        finally:
-            await sorting.stop()
-
-    asyncio.run(whole())
-
-
-def test_all_windows_ask_one_process_and_hear_how_far_it_is(sets: Library, project: str) -> None:
-    sorting, told = Sorting(sets), list[tuple[str, int, int]]()
-
-    async def work() -> None:
-        await sorting.leave(project, "nobody")
-        assert sorting._sorters == {}
-        both = await asyncio.gather(*(
-            sorting.ask(project, "next", who, count=20, on_progress=lambda *now: told.append(now))
-            for who in ("me", "you")
-        ))  # fmt: skip
-        assert sorted(map(len, both)) == [0, 12]  # no photograph is asked of both
-        assert {("Photographs", 0, 12)} <= set(told)
-        (asked,) = (one for one in both if one)
-        name = asked[0]["names"][0]
-        assert name.startswith(f"../{TRAY}/")
-        first = sorting._sorters[project].process
-        assert first is not None
-        state, aside = (
-            asyncio.create_task(sorting.ask(project, do, "me")) for do in ("state", "aside")
-        )
-        await asyncio.sleep(0)
-        aside.cancel()  # who stops waiting ends nobody else's question
-        assert (await state)["images"] == 12
-        await sorting.ask(project, "label", "me", names=[name], answer="unclear", how="question")
-        assert set_aside(labels_of(sets, project)) == {name: "unclear"}
-        os.killpg(first.pid, signal.SIGKILL)
-        with pytest.raises(OpsinError, match="SIGKILL"):
-            await sorting.ask(project, "state", "me")
-        assert (await sorting.ask(project, "state", "me"))["images"] == 12
-        assert sorting._sorters[project].process is not first
-        assert len(await sorting.ask(project, "aside", "me")) == 1
-
-    run(work(), sorting)
+@pytest.fixture
+async def sorting(sets: Library) -> AsyncIterator[Sorting]:
+    sorting = Sorting(sets)
+    yield sorting
+    await sorting.stop()
     assert all(not sorter.alive for sorter in sorting._sorters.values())
 
 
-def test_errors_name_no_place(sets: Library, project: str) -> None:
-    sorting = Sorting(sets)
+async def test_all_windows_ask_one_process_and_hear_how_far_it_is(
+    sets: Library, project: str, sorting: Sorting
+) -> None:
+    told: list[tuple[str, int, int]] = []
+    await sorting.leave(project, "nobody")
+    assert sorting._sorters == {}
+    both = await asyncio.gather(*(
+        sorting.ask(project, "next", who, count=20, on_progress=lambda *now: told.append(now))
+        for who in ("me", "you")
+    ))  # fmt: skip
+    assert sorted(map(len, both)) == [0, 12]  # no photograph is asked of both
+    assert {("Photographs", 0, 12)} <= set(told)
+    (asked,) = (one for one in both if one)
+    name = asked[0]["names"][0]
+    assert name.startswith(f"../{TRAY}/")
+    first = sorting._sorters[project].process
+    assert first is not None
+    state, aside = (
+        asyncio.create_task(sorting.ask(project, do, "me")) for do in ("state", "aside")
+    )
+    await asyncio.sleep(0)
+    aside.cancel()  # who stops waiting ends nobody else's question
+    assert (await state)["images"] == 12
+    await sorting.ask(project, "label", "me", names=[name], answer="unclear", how="question")
+    assert set_aside(labels_of(sets, project)) == {name: "unclear"}
+    os.killpg(first.pid, signal.SIGKILL)
+    with pytest.raises(OpsinError, match="SIGKILL"):
+        await sorting.ask(project, "state", "me")
+    assert (await sorting.ask(project, "state", "me"))["images"] == 12
+    assert sorting._sorters[project].process is not first
+    assert len(await sorting.ask(project, "aside", "me")) == 1
+
+
+async def test_errors_name_no_place(sets: Library, project: str, sorting: Sorting) -> None:
     labels_of(sets, project).write_bytes(b"no database")
-
-    async def work() -> None:
-        with pytest.raises(OpsinError) as caught:
-            await sorting.ask(project, "state", "me")
-        assert str(sets.folder(project)) not in str(caught.value)
-
-    run(work(), sorting)
+    with pytest.raises(OpsinError) as caught:
+        await sorting.ask(project, "state", "me")
+    assert str(sets.folder(project)) not in str(caught.value)
     assert set_aside(labels_of(sets, project)) == {}
     labels_of(sets, project).unlink()
     assert set_aside(labels_of(sets, project)) == {}

@@ -1,7 +1,5 @@
 """What was uploaded becomes a source, whole or not at all, and within its place."""
 
-from __future__ import annotations
-
 import io
 import os
 import re
@@ -14,9 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("fastapi")
 from opsin.core.errors import SourceError, StorageError
-from opsin.studio.datasets.uploads import SentFile, Uploads, arrange
+from opsin.studio.datasets.uploads import SentFile, Uploads
 from tests.conftest import shape_image
 from tests.server.made_engine import png
 
@@ -121,18 +118,6 @@ def test_images_without_a_folder_wait_in_the_tray_or_go_to_a_class(
     assert sorted(moved) == [into.parent / ".not-sorted" / "1.png", into / "cat" / "2.png"]
     uploads.finish(files(), other, loose=" boot ")
     assert laid_out(other.parent) == ["new/boot/1.png", "new/cat/2.png"]
-
-
-def test_of_many_images_with_one_name_none_is_lost(tmp_path: Path) -> None:
-    folder = tmp_path / "up"
-    folder.mkdir()
-    files = {}
-    for number in range(2_000):
-        path = folder / str(number)
-        path.write_bytes(number.to_bytes(2))
-        files[path] = "image.png"
-    assert len(set(arrange(files, tmp_path / "set", loose="cat"))) == 2_000
-    assert len(laid_out(tmp_path / "set")) == 2_000
 
 
 def test_more_images_are_added_and_the_same_one_is_kept_once(

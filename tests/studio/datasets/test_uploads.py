@@ -1,7 +1,5 @@
 """Uploads go on where they stopped, stay within their limits, and become sources."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import resource
@@ -12,15 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-pytest.importorskip("fastapi")
 import httpx
+import pytest
 
 from opsin.core.errors import SourceError
 from opsin.studio.datasets.uploads import PART_MOST, SentFile, Uploads, UploadTooLarge, add_routes
 from opsin.studio.errors import new_api
 from opsin.web.refusals import BadRequest
+
+pytestmark = pytest.mark.anyio
 
 KEY, BATCH = "0123456789abcdef", "00000000000000ba"
 
@@ -37,20 +35,18 @@ def client(uploads: Uploads) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://studio")
 
 
-def test_parts_are_joined_and_a_wrong_offset_says_where_to_go_on(
+async def test_parts_are_joined_and_a_wrong_offset_says_where_to_go_on(
     client: httpx.AsyncClient, uploads: Uploads
 ) -> None:
-    async def send() -> None:
-        assert (await client.get(f"/uploads/{KEY}")).json() == {"offset": 0}
-        for offset, part in ((0, b"first "), (6, b"second")):
-            reply = await client.put(f"/uploads/{KEY}?offset={offset}", content=part)
-            assert reply.json() == {"offset": offset + len(part)}
-        for wrong in (0, 5, 13, 10**12):
-            reply = await client.put(f"/uploads/{KEY}?offset={wrong}", content=b"x")
-            assert (reply.status_code, reply.json()) == (409, {"offset": 12})
-        assert (await client.get(f"/uploads/{KEY}")).json() == {"offset": 12}
 
-    asyncio.run(send())
+    assert (await client.get(f"/uploads/{KEY}")).json() == {"offset": 0}
+    for offset, part in ((0, b"first "), (6, b"second")):
+        reply = await client.put(f"/uploads/{KEY}?offset={offset}", content=part)
+        assert reply.json() == {"offset": offset + len(part)}
+    for wrong in (0, 5, 13, 10**12):
+        reply = await client.put(f"/uploads/{KEY}?offset={wrong}", content=b"x")
+        assert (reply.status_code, reply.json()) == (409, {"offset": 12})
+    assert (await client.get(f"/uploads/{KEY}")).json() == {"offset": 12}
     assert uploads.take(KEY) == b"first second"
     assert uploads.offset(KEY) == 0
 
@@ -69,7 +65,9 @@ def test_nothing_but_a_key_is_a_key(uploads: Uploads, client: httpx.AsyncClient,
             assert (reply.status_code, reply.json()["error"]["kind"]) == (400, "BadRequest")
 
 
-def test_too_much_is_refused_while_it_comes(client: httpx.AsyncClient, uploads: Uploads) -> None:
+async def test_too_much_is_refused_while_it_comes(
+    client: httpx.AsyncClient, uploads: Uploads
+) -> None:
     taken = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -78,21 +76,17 @@ def test_too_much_is_refused_while_it_comes(client: httpx.AsyncClient, uploads: 
             taken += 1 << 19
             yield bytes(1 << 19)
 
-    async def send() -> None:
-        nonlocal taken
-        reply = await client.put(f"/uploads/{KEY}?offset=0", content=endless())
-        assert reply.status_code == 413
-        assert "may have 3.00 MB" in reply.json()["error"]["message"]
-        assert taken < 6_000_000
-        assert 0 < uploads.offset(KEY) <= 3_000_000
-        uploads.drop(KEY)
-        # Where the size is stated, nothing of it is taken.
-        taken = 47_000_000
-        stated = {"content-length": "3000001"}
-        reply = await client.put(f"/uploads/{BATCH}?offset=0", content=endless(), headers=stated)
-        assert reply.status_code == 413
-
-    asyncio.run(send())
+    reply = await client.put(f"/uploads/{KEY}?offset=0", content=endless())
+    assert reply.status_code == 413
+    assert "may have 3.00 MB" in reply.json()["error"]["message"]
+    assert taken < 6_000_000
+    assert 0 < uploads.offset(KEY) <= 3_000_000
+    uploads.drop(KEY)
+    # Where the size is stated, nothing of it is taken.
+    taken = 47_000_000
+    stated = {"content-length": "3000001"}
+    reply = await client.put(f"/uploads/{BATCH}?offset=0", content=endless(), headers=stated)
+    assert reply.status_code == 413
     assert uploads.offset(BATCH) == 0
 
 
@@ -116,7 +110,7 @@ def test_there_are_only_so_many_files(uploads: Uploads) -> None:
     uploads.append(KEY, 0, b"x")
 
 
-def test_two_windows_that_send_the_same_file_leave_it_whole(
+async def test_two_windows_that_send_the_same_file_leave_it_whole(
     client: httpx.AsyncClient, uploads: Uploads
 ) -> None:
     content = os.urandom(300_000)
@@ -129,10 +123,7 @@ def test_two_windows_that_send_the_same_file_leave_it_whole(
             assert reply.status_code in {200, 409}
             offset = reply.json()["offset"]
 
-    async def both() -> None:
-        await asyncio.gather(send(), send(), send())
-
-    asyncio.run(both())
+    await asyncio.gather(send(), send(), send())
     assert uploads.take(KEY) == content
 
 

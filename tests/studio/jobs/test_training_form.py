@@ -1,7 +1,5 @@
 """What a form says becomes a command line that means just that."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

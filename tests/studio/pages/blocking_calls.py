@@ -6,8 +6,6 @@ prints a line for each: the functions of the studio that led to it, and what was
 share the event loop: a call that waits for a disk or a process keeps all of them waiting.
 """
 
-from __future__ import annotations
-
 import asyncio
 import functools
 import os

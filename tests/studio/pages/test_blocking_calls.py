@@ -1,15 +1,9 @@
 """No page keeps the event loop, which all windows share, waiting for the disk."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
-
-pytest.importorskip("nicegui")
 
 from opsin.data.dataset import Dataset
 from opsin.studio.datasets.catalogue import Library

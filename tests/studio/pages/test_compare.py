@@ -1,13 +1,9 @@
 """A comparison is in words and names, and refused without naming a place."""
 
-from __future__ import annotations
-
 import asyncio
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("nicegui")
 
 from opsin.core.errors import OpsinError
 from opsin.data.dataset import Dataset, load

@@ -1,12 +1,8 @@
 """What an address of Look inside names, and what a run has to show."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("nicegui")
 
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory

@@ -1,31 +1,23 @@
 """The page Train: what it asks for, and what it says when that is not possible."""
 
-from __future__ import annotations
-
 import asyncio
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-
-pytest.importorskip("nicegui")
-
 
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import StorageError
 from opsin.data.corrections import write_corrections
 from opsin.data.dataset import Dataset
+from opsin.studio.context import Studio
 from opsin.studio.pages.train import _TrainPage, asked_here
 from opsin.studio.ui.training_cards import cause_in_words
 from opsin.studio.ui.training_settings import time_in_words
 from tests.conftest import write_shapes
 from tests.made_runs import answers_right, write_run
-
-if TYPE_CHECKING:
-    from opsin.studio.context import Studio
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Answers to many images have an order, a table, and pictures that lie in the source alone."""
 
-from __future__ import annotations
-
 import asyncio
 import functools
 import io
@@ -12,8 +10,6 @@ from typing import Any
 
 import pytest
 from PIL import Image
-
-pytest.importorskip("nicegui")
 
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import SourceError
@@ -32,7 +28,6 @@ HEADER = "image,answer,label,confidence,ood_score,rejected,notes,error\n"
 
 
 def classified(queue: Queue, source: Path, *rows: str) -> Job:
-    """A job that answered the images of a source."""
     table = queue.home / f"{source.name}.csv"
     table.write_text(HEADER + "".join(f"{row}\n" for row in rows), encoding="utf-8")
     return queue.add("predict", "x", command("predict", "run", source, "--out", table))

@@ -1,29 +1,22 @@
 """An undo bar takes back the change that it names, and no other person's."""
 
-from __future__ import annotations
-
-import asyncio
 import contextlib
 from types import SimpleNamespace as Namespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 
-pytest.importorskip("nicegui")
-
 from opsin.core.errors import SourceError
+from opsin.studio.context import Studio
 from opsin.studio.pages.photos import _Photos
 from opsin.studio.pages.result_images import ResultImages
 from tests.conftest import write_shapes
 
-if TYPE_CHECKING:
-    from opsin.studio.context import Studio
+pytestmark = pytest.mark.anyio
 
 
 class Bar:
-    """An undo bar that keeps what it is offered."""
-
     def __init__(self) -> None:
         self.offered: list[tuple[str, Any]] = []
 
@@ -35,7 +28,7 @@ class Bar:
 
 
 @pytest.mark.parametrize("where", ["photos", "results"])
-def test_a_bar_takes_back_its_own_change(
+async def test_a_bar_takes_back_its_own_change(
     studio: Studio, where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(studio, "changed", Namespace(emit=str))
@@ -58,17 +51,14 @@ def test_a_bar_takes_back_its_own_change(
             page._undo, page._places, page._read = bar, np.arange(6), read
             await page.relabel(0, "square")
 
-    async def visit() -> None:
-        await change()
-        await albums.add_class(made.id, "star")
-        [(text, undo)] = bar.offered
-        assert text == "1 photograph moved to square"
-        with pytest.raises(SourceError, match="Something else was changed since"):
-            await undo()
-        assert "star" in (await albums.open(made.id)).classes
-        await albums.undo(made.id)
+    await change()
+    await albums.add_class(made.id, "star")
+    [(text, undo)] = bar.offered
+    assert text == "1 photograph moved to square"
+    with pytest.raises(SourceError, match="Something else was changed since"):
         await undo()
-        assert (await albums.open(made.id)).counts == {"disc": 3, "square": 3}
-
-    asyncio.run(visit())
+    assert "star" in (await albums.open(made.id)).classes
+    await albums.undo(made.id)
+    await undo()
+    assert (await albums.open(made.id)).counts == {"disc": 3, "square": 3}
     assert said == ["Undone: 1 photograph moved to square"] * (where == "photos")

@@ -1,7 +1,5 @@
 """What the studio says of a classifier: one interval, honest about what judged it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

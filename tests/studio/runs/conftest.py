@@ -1,7 +1,5 @@
 """A studio that has one run, whose classifier needs no PyTorch."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,11 +1,9 @@
 """Open sets: the images of the cache, by rows that mean the same everywhere."""
 
-from __future__ import annotations
-
 import asyncio
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +12,7 @@ from PIL import Image
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import SourceError
+from opsin.studio.context import Studio
 from opsin.studio.datasets.album import OUT, Album
 from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.decoded_dataset import NotDecoded, open_run, open_set
@@ -22,8 +21,7 @@ from opsin.studio.runs.run_index import opaque
 from tests.conftest import write_shapes
 from tests.made_runs import answers_right, write_run
 
-if TYPE_CHECKING:
-    from opsin.studio.context import Studio
+pytestmark = pytest.mark.anyio
 
 
 def pixels(png: bytes) -> Any:
@@ -59,23 +57,19 @@ def test_nothing_is_read_or_fetched_that_was_not_read_before(
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_folder_that_has_changed_is_told(tmp_path: Path, studio: Studio) -> None:
+async def test_a_folder_that_has_changed_is_told(tmp_path: Path, studio: Studio) -> None:
     folder = write_shapes(tmp_path / "a", 3)
     opsin.load(folder)
     set_id = studio.sets.add_source(str(folder)).id
     albums = studio.albums
-
-    async def visit() -> None:
+    await albums.corrections_of(set_id)
+    assert not await albums.read_again(set_id)
+    (folder / "disc" / "0.png").rename(folder / "square" / "9.png")
+    assert await albums.read_again(set_id)
+    with pytest.raises(NotDecoded):
         await albums.corrections_of(set_id)
-        assert not await albums.read_again(set_id)
-        (folder / "disc" / "0.png").rename(folder / "square" / "9.png")
-        assert await albums.read_again(set_id)
-        with pytest.raises(NotDecoded):
-            await albums.corrections_of(set_id)
-        opsin.load(folder)
-        assert (await albums.corrections_of(set_id)).opened.name(6 - 1) == "square/9.png"
-
-    asyncio.run(visit())
+    opsin.load(folder)
+    assert (await albums.corrections_of(set_id)).opened.name(6 - 1) == "square/9.png"
 
 
 def corrected_run(shapes: Path, tmp_path: Path) -> tuple[opsin.Dataset, RunDirectory]:

@@ -1,7 +1,5 @@
 """Images that somebody gave are answered as the classifier answers, and found by key alone."""
 
-from __future__ import annotations
-
 import asyncio
 import io
 
@@ -9,8 +7,6 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-
-pytest.importorskip("nicegui")
 
 from opsin.core.errors import ImageError
 from opsin.data.dataset import Dataset
@@ -23,6 +19,8 @@ from opsin.studio.runs import workers
 from opsin.studio.runs.run_index import opaque
 from tests.hostile import bomb
 from tests.studio.made_jobs import fetch
+
+pytestmark = pytest.mark.anyio
 
 RUN = opaque("means")
 
@@ -58,34 +56,32 @@ def test_an_image_keeps_its_key(looking: Studio) -> None:
     assert len({key, looking.tried.put(b"one", "b.png"), looking.tried.put(b"two", "a.png")}) == 3
 
 
-def test_a_frame_of_the_camera_is_answered_and_not_kept(looking: Studio, digits: Dataset) -> None:
+async def test_a_frame_of_the_camera_is_answered_and_not_kept(
+    looking: Studio, digits: Dataset
+) -> None:
     api = new_api()
     workers.add_routes(api, looking.inside, looking.tried)
     frame, plain = png_of(digits.images[5]), png_of(np.full((8, 8, 1), 7, np.uint8))
-
-    async def act() -> None:
-        transport = httpx.ASGITransport(api)
-        async with httpx.AsyncClient(transport=transport, base_url="http://studio") as client:
-            reply = (await client.post(f"/live/{RUN}", content=frame)).json()
-            answer = Classifier(looking.runs.get(RUN).classifier).predict(frame)
-            assert dict(reply["shares"]) == pytest.approx(answer.probabilities, abs=1e-6)
-            assert [name for name, _ in reply["shares"]] == list(answer.probabilities)
-            assert (reply["rejected"], reply["warning"]) == (answer.rejected, None)
-            reply = (await client.post(f"/live/{RUN}", content=plain)).json()
-            assert reply["warning"] == "Nothing to recognise"
-            for bad, status in ((b"no image", 422), (bytes(2 << 20), 400)):
-                refused = await client.post(f"/live/{RUN}", content=bad)
-                assert refused.status_code == status
-                assert str(looking.settings.home) not in refused.text
-            assert (await client.post(f"/live/{'0' * 16}", content=frame)).status_code == 404
-        # Other cameras of one visitor are refused; photographs are shown meanwhile.
-        frames = [asyncio.create_task(looking.tried.live(RUN, frame)) for _ in range(20)]
-        photograph = looking.tried.get(looking.tried.put(frame, "a.png"))
-        await asyncio.wait_for(workers.png_for_pages(photograph), 30)
-        answers = await asyncio.gather(*frames, return_exceptions=True)
-        refusals = [isinstance(answer, workers.TooManyFrames) for answer in answers]
-        assert refusals == [False] * 2 + [True] * 18
-        assert isinstance(await looking.tried.live(RUN, frame), Prediction)  # they wait no more
-        await looking.tried.workers.stop()
-
-    asyncio.run(act())
+    transport = httpx.ASGITransport(api)
+    async with httpx.AsyncClient(transport=transport, base_url="http://studio") as client:
+        reply = (await client.post(f"/live/{RUN}", content=frame)).json()
+        answer = Classifier(looking.runs.get(RUN).classifier).predict(frame)
+        assert dict(reply["shares"]) == pytest.approx(answer.probabilities, abs=1e-6)
+        assert [name for name, _ in reply["shares"]] == list(answer.probabilities)
+        assert (reply["rejected"], reply["warning"]) == (answer.rejected, None)
+        reply = (await client.post(f"/live/{RUN}", content=plain)).json()
+        assert reply["warning"] == "Nothing to recognise"
+        for bad, status in ((b"no image", 422), (bytes(2 << 20), 400)):
+            refused = await client.post(f"/live/{RUN}", content=bad)
+            assert refused.status_code == status
+            assert str(looking.settings.home) not in refused.text
+        assert (await client.post(f"/live/{'0' * 16}", content=frame)).status_code == 404
+    # Other cameras of one visitor are refused; photographs are shown meanwhile.
+    frames = [asyncio.create_task(looking.tried.live(RUN, frame)) for _ in range(20)]
+    photograph = looking.tried.get(looking.tried.put(frame, "a.png"))
+    await asyncio.wait_for(workers.png_for_pages(photograph), 30)
+    answers = await asyncio.gather(*frames, return_exceptions=True)
+    refusals = [isinstance(answer, workers.TooManyFrames) for answer in answers]
+    assert refusals == [False] * 2 + [True] * 18
+    assert isinstance(await looking.tried.live(RUN, frame), Prediction)  # they wait no more
+    await looking.tried.workers.stop()

@@ -1,12 +1,6 @@
 """Networks of any kind become a few blocks with names that people read."""
 
-from __future__ import annotations
-
 import itertools
-
-import pytest
-
-pytest.importorskip("nicegui")
 
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,14 +1,11 @@
 """What a browser says of a file is believed only where it is what ours say."""
 
-from __future__ import annotations
-
 from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-pytest.importorskip("nicegui")
 from opsin.core.errors import SourceError
 from opsin.studio.ui import intake
 from opsin.studio.ui.intake import Intake, _sent

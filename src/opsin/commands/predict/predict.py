@@ -80,15 +80,25 @@ class Classified(BaseModel, frozen=True):
 @checked
 def classify(
     model: str | os.PathLike[str] | Classifier,
-    source: Sources, *,
-    out: str | os.PathLike[str] | None = None, top: int = 5,
+    source: Sources,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    top: int = 5,
     min_confidence: float = 0.0,
-    reject: bool = True, as_is: bool = False, tta: bool = False,
-    sort_into: str | os.PathLike[str] | None = None, sort_by: Literal["copy", "move"] = "copy",
-    columns: Mapping[str, str] | None = None, follow_links: bool = False, outside: bool = False,
-    stdin: BinaryIO | None = None, shard: str | None = None, on: str = "local",
-    device: str = "auto", watcher: Watcher = SILENT,
-) -> Classified:  # fmt: skip
+    reject: bool = True,
+    as_is: bool = False,
+    tta: bool = False,
+    sort_into: str | os.PathLike[str] | None = None,
+    sort_by: Literal["copy", "move"] = "copy",
+    columns: Mapping[str, str] | None = None,
+    follow_links: bool = False,
+    outside: bool = False,
+    stdin: BinaryIO | None = None,
+    shard: str | None = None,
+    on: str = "local",
+    device: str = "auto",
+    watcher: Watcher = SILENT,
+) -> Classified:
     """Answer any number of images, into a file and, if wanted, into folders.
 
     Killed at any moment, the same call continues where it was; later, it answers what was added
@@ -131,38 +141,48 @@ def classify(
     began = time.monotonic()
     folder = None if sort_into is None else Path(sort_into)
     part = None if shard is None else Shard.parse(shard)
-    _check_options(out, folder, sort_by, part, top=top)
-    if not 0 <= min_confidence <= 1:
-        raise RecipeError(f"--min-confidence must be 0 to 1, not {min_confidence}")
+    _check_options(out, folder, sort_by, part, top=top, min_confidence=min_confidence)
     out = out or Path(folder or "") / RESULTS
     target = OutFile.read(out, part)
     stream = open_streams(
-        source, columns=columns, follow_links=follow_links, outside=outside, stdin=stdin,
-        shard=part, watcher=watcher,
-    )  # fmt: skip
+        source,
+        columns=columns,
+        follow_links=follow_links,
+        outside=outside,
+        stdin=stdin,
+        shard=part,
+        watcher=watcher,
+    )
     classifier = open_classifier(model, device=device, tta=tta, watcher=watcher)
-    classes = classifier.classes
     with target.errors(), ExitStack() as stack:
-        form = RowFormat(target.path if part is None else Path(out), min(top, len(classes)))
+        rows = target.path if part is None else Path(out)
+        form = RowFormat(rows, min(top, len(classifier.classes)))
         if folder is not None:
             _check_places(source, folder)
         begun: JsonObject = {
             "the classifier": hashlib.sha256(classifier.content).hexdigest()[:16],
-            "top": form.top, "where": [], "min_confidence": float(min_confidence),
-            "reject": reject, "as_is": as_is, "tta": tta,
+            "top": form.top,
+            "where": [],
+            "min_confidence": float(min_confidence),
+            "reject": reject,
+            "as_is": as_is,
+            "tta": tta,
             **_source_facts(stream, target, folder, sort_by),
-        }  # fmt: skip
+        }
         there = target.claim()
-        cluster = None
-        if is_elsewhere(on):
-            cluster = stack.enter_context(Cluster(on, stream.sample()))
+        cluster = stack.enter_context(Cluster(on, stream.sample())) if is_elsewhere(on) else None
         database = folder / SORTED if folder else target.database
-        answers = AnswersFile(database, target.path, begun, kinds=len(classes) + 2)
+        answers = AnswersFile(database, target.path, begun, kinds=len(classifier.classes) + 2)
         stack.enter_context(answers)
         work = _Work(
-            classifier, stream, answers, watcher, top=form.top, reject=reject,
+            classifier,
+            stream,
+            answers,
+            watcher,
+            top=form.top,
+            reject=reject,
             min_confidence=min_confidence,
-        )  # fmt: skip
+        )
         if folder is not None:
             work.sorter = Sorter(folder, sort_by, work.labels, answers, watcher)
             stack.callback(work.sorter.close)
@@ -172,17 +192,28 @@ def classify(
             if isinstance(error, KeyboardInterrupt):
                 done = counted(answers.counts()[0].total(), "image is", "images are")
                 watcher.note(f"{done} done and kept; the same command goes on there")
-            if not answers.is_shard and target.address is None:  # these appear when complete
-                with suppress(OpsinError):
-                    answers.finish(form.write)
+            _write_partial(answers, target, form)
             raise
         answers.finish(form.write)
         target.publish(there, keep=True)
         return work.result(target.shown, folder, time.monotonic() - began)
 
 
+def _write_partial(answers: AnswersFile, target: OutFile, form: RowFormat) -> None:
+    """Write what is done into the file; shards and objects on a store appear when complete."""
+    if not answers.is_shard and target.address is None:
+        with suppress(OpsinError):
+            answers.finish(form.write)
+
+
 def _check_options(
-    out: object, folder: Path | None, sort_by: str, shard: Shard | None, *, top: int
+    out: object,
+    folder: Path | None,
+    sort_by: str,
+    shard: Shard | None,
+    *,
+    top: int,
+    min_confidence: float,
 ) -> None:
     if folder is None and out is None:
         raise RecipeError(
@@ -195,13 +226,22 @@ def _check_options(
         raise RecipeError("The images of a shard cannot be sorted into folders")
     if top < 1:
         raise RecipeError(f"top must be at least 1, not {top}")
+    if not 0 <= min_confidence <= 1:
+        raise RecipeError(f"--min-confidence must be 0 to 1, not {min_confidence}")
 
 
 class _Work:
     def __init__(
-        self, classifier: Classifier, stream: Stream, answers: AnswersFile, watcher: Watcher, *,
-        top: int, reject: bool, min_confidence: float,
-    ) -> None:  # fmt: skip
+        self,
+        classifier: Classifier,
+        stream: Stream,
+        answers: AnswersFile,
+        watcher: Watcher,
+        *,
+        top: int,
+        reject: bool,
+        min_confidence: float,
+    ) -> None:
         self.classifier, self.stream, self.answers = classifier, stream, answers
         self.watcher, self.top, self.reject = watcher, top, reject
         self.min_confidence = min_confidence
@@ -227,9 +267,13 @@ class _Work:
         self._progress = Progress("Predict", stream.count(), watcher)
         self._written = time.monotonic()
         answered = classify_stream(
-            self.classifier, replace(stream, each=self._not_done), as_is=as_is, tta=tta,
-            cluster=cluster, idle=self._write_in_time,
-        )  # fmt: skip
+            self.classifier,
+            replace(stream, each=self._not_done),
+            as_is=as_is,
+            tta=tta,
+            cluster=cluster,
+            idle=self._write_in_time,
+        )
         inputs = None if stream.inputs is None else stream.inputs.fingerprint
         noted = noting_looks(answered, self.classifier, watcher, inputs=inputs)
         try:
@@ -313,13 +357,20 @@ class _Work:
         images, classes = answers.total(), len(self._numbers)
         refused, unreadable = answers[classes], answers[classes + 1]
         return Classified(
-            out=out, images=images, answered=images - refused - unreadable, refused=refused,
-            unreadable=unreadable, left_out=images - kept.total(), resumed=self.answers.resumed,
-            answers=kept_labels, sorted_into=folder,
+            out=out,
+            images=images,
+            answered=images - refused - unreadable,
+            refused=refused,
+            unreadable=unreadable,
+            left_out=images - kept.total(),
+            resumed=self.answers.resumed,
+            answers=kept_labels,
+            sorted_into=folder,
             placed=self.sorter.placed if self.sorter else 0,
             unplaced=self.sorter.unplaced if self.sorter else 0,
-            device=self.classifier.device, seconds=seconds,
-        )  # fmt: skip
+            device=self.classifier.device,
+            seconds=seconds,
+        )
 
 
 def _source_facts(stream: Stream, target: OutFile, folder: Path | None, by: str) -> JsonObject:

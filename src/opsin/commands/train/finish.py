@@ -25,6 +25,7 @@ from opsin.data.cache import short_digest
 from opsin.data.corrections import write_corrections
 from opsin.data.dataset import thin_parts
 from opsin.data.run_images import write_images
+from opsin.evaluation.out_of_fold import OutOfFold
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.model_check import write_classifier
 from opsin.runtime.providers import CPU
@@ -51,9 +52,15 @@ def write_request(directory: RunDirectory, learner: Learner, audit: Audit) -> No
 
 
 def finish(
-    directory: RunDirectory, learner: Learner, exported: ExportedFile, audit: Audit,
-    watcher: Watcher, *, seconds: dict[str, float], training: run_report.TrainingFacts,
-) -> run_report.Report:  # fmt: skip
+    directory: RunDirectory,
+    learner: Learner,
+    exported: ExportedFile,
+    audit: Audit,
+    watcher: Watcher,
+    *,
+    seconds: dict[str, float],
+    training: run_report.TrainingFacts,
+) -> run_report.Report:
     """Calibrate, check and evaluate a run's file, write it once, and write the report."""
     from opsin.commands import report as page  # noqa: PLC0415  needs matplotlib
     from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415  needs onnx
@@ -62,51 +69,50 @@ def finish(
     watcher.doing("the evaluation")
     dataset = learner.dataset
     made = calibrate(exported, adjusts=learner.calibrates)
+    shipped = made.classifier
     # What is known of all images has been computed once by the file's own operators.
     most = _PARITY_IMAGES if made.known is None else _PARITY_KNOWN
     rows = np.sort(np.concatenate([dataset.split.val, dataset.split.train])[:most])
-    file = made.classifier
+    file = shipped
     if file.device != CPU:  # parity is a promise of the CPU
         file = Classifier.of_content(file.path, file.content, most=None)
     difference = learner.difference(file, rows)
     if directory.predictions.is_file():  # it was evaluated, and then went on
         test_set = directory.read(DatasetRecord).test_set
         note_look(directory, test_set, len(dataset.split.test), None, watcher=watcher)
-    judged = None
-    if exported.judged is not None:
-        judged = exported.judged[0]
-        fold = np.full(len(dataset), -1)
-        fold[judged.rows] = judged.fold
-        split = directory.load_arrays(directory.split)
-        directory.save_arrays(directory.split, **split | {"fold": fold})
+    judged = exported.judged[0] if exported.judged is not None else None
+    if judged is not None:
+        _save_folds(directory, judged, len(dataset))
     evaluation = evaluate_run(
-        directory, made.classifier, made.validation, dataset, watcher, known=made.known,
-        judged=judged,
-    )  # fmt: skip
+        directory, shipped, made.validation, dataset, watcher, known=made.known, judged=judged
+    )
     varied = Views(flip=False, shift=0)
     if isinstance(learner.recipe, Recipe):
         varied = Views(flip=learner.recipe.training.flip, shift=learner.recipe.training.shift)
-    views = try_views(made.classifier, made.validation, dataset, varied, watcher)
-    metadata = made.classifier.metadata.model_copy(
-        update={"score": evaluation.score, "views": views}
-    )
-    content = finished(made.classifier.content, metadata)
+    views = try_views(shipped, made.validation, dataset, varied, watcher)
+    metadata = shipped.metadata.model_copy(update={"score": evaluation.score, "views": views})
+    content = finished(shipped.content, metadata)
     write_classifier(directory.classifier, content)
     seconds["evaluate"] = time.perf_counter() - at
     at = time.perf_counter()
     watcher.doing("the report")
     facts = run_report.FileFacts(bytes=len(content))
     if difference is not None:
-        facts = run_report.FileFacts(
-            parity_images=len(rows), difference=difference, bytes=len(content)
-        )
+        compared_on = {"parity_images": len(rows), "difference": difference}
+        facts = facts.model_copy(update=compared_on)
     failures = page.find_failures(dataset, evaluation.predictions, evaluation.split, watcher)
     report = _report(
-        learner, audit, training.model_copy(update={"answered_on": made.classifier.device}),
-        evaluation, metadata,
-        file=facts, looks=count_looks(directory, directory.read(DatasetRecord).test_set),
-        ood=made.ood, seconds=dict(seconds), failures=failures,
-    )  # fmt: skip
+        learner,
+        audit,
+        training.model_copy(update={"answered_on": shipped.device}),
+        evaluation,
+        metadata,
+        file=facts,
+        looks=count_looks(directory, directory.read(DatasetRecord).test_set),
+        ood=made.ood,
+        seconds=dict(seconds),
+        failures=failures,
+    )
     if learner.recipe.added_to is not None:
         report = compared(directory, report, learner.recipe.added_to, watcher)
     with page.best_effort("the report's page", watcher):
@@ -117,29 +123,55 @@ def finish(
     return report
 
 
+def _save_folds(directory: RunDirectory, judged: OutOfFold, images: int) -> None:
+    fold = np.full(images, -1)
+    fold[judged.rows] = judged.fold
+    split = directory.load_arrays(directory.split)
+    directory.save_arrays(directory.split, **split | {"fold": fold})
+
+
 def _report(
-    learner: Learner, audit: Audit, training: run_report.TrainingFacts, evaluation: RunEvaluation,
-    metadata: Metadata, **more: Any,
-) -> run_report.Report:  # fmt: skip
+    learner: Learner,
+    audit: Audit,
+    training: run_report.TrainingFacts,
+    evaluation: RunEvaluation,
+    metadata: Metadata,
+    **more: Any,
+) -> run_report.Report:
     layers, recipe, dataset, views = (
-        learner.layers, learner.recipe, learner.dataset, metadata.views,
-    )  # fmt: skip
+        learner.layers,
+        learner.recipe,
+        learner.dataset,
+        metadata.views,
+    )
     sizes = {
         "parameters": sum(layer.parameters for layer in layers),
         "trainable": sum(layer.trainable for layer in layers),
         "multiply_adds": sum(layer.multiply_adds for layer in layers),
     }
     return run_report.Report(
-        opsin=__version__, parent=recipe.parent, reasons=recipe.reasons,
-        source=recipe.data.source_names, model=recipe.model.name, dataset=dataset.summary(),
-        split=evaluation.split, figures=dict(evaluation.figures), leaks=leaks_of(dataset),
-        rests_on=thin_parts(dataset), unreadable=len(dataset.unreadable),
-        left_out=list(dataset.left_out), repeated_rows=dataset.repeated,
+        opsin=__version__,
+        parent=recipe.parent,
+        reasons=recipe.reasons,
+        source=recipe.data.source_names,
+        model=recipe.model.name,
+        dataset=dataset.summary(),
+        split=evaluation.split,
+        figures=dict(evaluation.figures),
+        leaks=leaks_of(dataset),
+        rests_on=thin_parts(dataset),
+        unreadable=len(dataset.unreadable),
+        left_out=list(dataset.left_out),
+        repeated_rows=dataset.repeated,
         findings=[
             run_report.ReportedFinding(count=found.count, title=found.title, opsin=found.opsin)
             for found in audit.findings
         ],
         training=training.model_copy(update={"device": learner.device_name, **sizes}),
-        calibration=metadata.calibration, class_mix=metadata.class_mix, reject=metadata.reject,
-        views=views and run_report.ReportedViews(**views.model_dump()), layers=layers, **more,
-    )  # fmt: skip
+        calibration=metadata.calibration,
+        class_mix=metadata.class_mix,
+        reject=metadata.reject,
+        views=views and run_report.ReportedViews(**views.model_dump()),
+        layers=layers,
+        **more,
+    )

@@ -17,6 +17,8 @@ from opsin.onnx_files.operators import Family, traits_of
 from opsin.report.figures.style import DPI, INK, MUTED, PALETTE, shorten
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from opsin.inspection.summary import LayerRow
 
 _COLOURS: Final[dict[Family, str]] = {
@@ -60,43 +62,61 @@ def draw_network(rows: Sequence[LayerRow]) -> Figure:
         pixels += f" {'×'.join(map(str, (*image_size(rows), rows[0].shape[0])))}"
     axes.text(middle, head - 0.2, pixels, fontsize=7, ha="center", fontweight="bold")
     for index, row in enumerate(rows):
-        top = tops[row.name]
-        colour = _COLOURS[traits_of(LayerOp.of(row.kind)).family]
-        axes.add_patch(
-            FancyBboxPatch((_LANE, top), _WIDE, _TALL, facecolor=(colour, 0.2), linewidth=0.9,
-                           boxstyle="round,pad=0,rounding_size=0.04", edgecolor=colour)
-        )  # fmt: skip
-        name = shorten(row.name, 30)
-        at, kind = top + _TALL / 2, shorten(row.kind, 52 - len(name))
-        axes.text(_LANE + 0.06, at, name, fontsize=7, fontweight="bold", va="center_baseline")
-        axes.text(_LANE + _WIDE - 0.06, at, kind, fontsize=6.5, ha="right", va="center_baseline")
-        above = rows[index - 1].name if index else "images"
-        for parent in row.parents:
-            if parent == above or not index:
-                axes.annotate("", (middle, top), (middle, top - _PITCH + _TALL),
-                              arrowprops=_EDGE | {"color": MUTED})  # fmt: skip
-                continue
-            start = tops.get(parent, head - _PITCH) + _TALL / 2
-            bulge = max(0.02, _LANE - 0.12 * (at - start) / _PITCH - 0.2)
-            curve = Path([(_LANE, start), (bulge, start), (bulge, at), (_LANE, at)], _CURVE)
-            axes.add_patch(FancyArrowPatch(path=curve, color=PALETTE[3], **_EDGE))
+        _draw_box(axes, row, tops[row.name])
+        _draw_edges(axes, row, rows[index - 1].name if index else "images", tops, head)
         changed = row.shape not in [shapes[name] for name in row.parents if name in shapes]
-        shape, weight, colour = ("×".join(map(str, row.shape)),
-                                 *(("bold", INK) if changed else ("normal", MUTED)))  # fmt: skip
-        axes.text(middle + 0.06, top + _TALL + 0.1, shape, fontsize=6, va="center",
-                  fontweight=weight, color=colour)  # fmt: skip
+        axes.text(
+            middle + 0.06,
+            tops[row.name] + _TALL + 0.1,
+            "×".join(map(str, row.shape)),
+            fontsize=6,
+            va="center",
+            fontweight="bold" if changed else "normal",
+            color=INK if changed else MUTED,
+        )
     labels, end = f"{math.prod(rows[-1].shape):,} labels", head + len(rows) * _PITCH
     axes.text(middle, end + 0.02, labels, fontsize=7, ha="center", va="top", fontweight="bold")
-    most, left = max(row.parameters for row in rows) or 1, _LANE + _WIDE + 0.08
-    axes.text(left, head - 0.18, "parameters", fontsize=6, color=MUTED, va="center",
-              fontweight="bold")  # fmt: skip
-    for index, row in enumerate(rows):
-        at, length = head + index * _PITCH + 0.07, (_BARS - 0.5) * row.parameters / most
-        if row.parameters:
-            axes.add_patch(Rectangle((left, at), length, 0.08, facecolor=MUTED))
-            axes.text(left + length + 0.03, at + 0.045, short_count(row.parameters), fontsize=6,
-                      color=MUTED, va="center_baseline")  # fmt: skip
+    _draw_parameters(axes, rows, tops, head)
     return figure
+
+
+def _draw_box(axes: Axes, row: LayerRow, top: float) -> None:
+    colour, middle = _COLOURS[traits_of(LayerOp.of(row.kind)).family], top + _TALL / 2
+    style = "round,pad=0,rounding_size=0.04"
+    look: dict[str, Any] = {"facecolor": (colour, 0.2), "edgecolor": colour, "linewidth": 0.9}
+    axes.add_patch(FancyBboxPatch((_LANE, top), _WIDE, _TALL, boxstyle=style, **look))
+    name = shorten(row.name, 30)
+    kind = shorten(row.kind, 52 - len(name))
+    axes.text(_LANE + 0.06, middle, name, fontsize=7, fontweight="bold", va="center_baseline")
+    axes.text(_LANE + _WIDE - 0.06, middle, kind, fontsize=6.5, ha="right", va="center_baseline")
+
+
+def _draw_edges(axes: Axes, row: LayerRow, above: str, tops: dict[str, float], head: float) -> None:
+    """Draw an arrow from the box above, and arcs on the left from boxes further up."""
+    top, centre = tops[row.name], _LANE + _WIDE / 2
+    for parent in row.parents:
+        if above in (parent, "images"):
+            tail = (centre, top - _PITCH + _TALL)
+            axes.annotate("", (centre, top), tail, arrowprops=_EDGE | {"color": MUTED})
+            continue
+        start, end = tops.get(parent, head - _PITCH) + _TALL / 2, top + _TALL / 2
+        bulge = max(0.02, _LANE - 0.12 * (end - start) / _PITCH - 0.2)
+        curve = Path([(_LANE, start), (bulge, start), (bulge, end), (_LANE, end)], _CURVE)
+        axes.add_patch(FancyArrowPatch(path=curve, color=PALETTE[3], **_EDGE))
+
+
+def _draw_parameters(
+    axes: Axes, rows: Sequence[LayerRow], tops: dict[str, float], head: float
+) -> None:
+    most, left = max(row.parameters for row in rows) or 1, _LANE + _WIDE + 0.08
+    style: dict[str, Any] = {"fontsize": 6, "color": MUTED}
+    axes.text(left, head - 0.18, "parameters", va="center", fontweight="bold", **style)
+    for row in rows:
+        if row.parameters:
+            top, length = tops[row.name] + 0.07, (_BARS - 0.5) * row.parameters / most
+            axes.add_patch(Rectangle((left, top), length, 0.08, facecolor=MUTED))
+            count, end = short_count(row.parameters), left + length + 0.03
+            axes.text(end, top + 0.045, count, va="center_baseline", **style)
 
 
 def image_size(rows: Sequence[LayerRow]) -> tuple[int, int]:
