@@ -55,8 +55,15 @@ def main() -> None:
         changes, share = ROWS[name]
         epochs = max(1, round(share * options.epochs))
         with tempfile.TemporaryDirectory() as runs:
-            run = opsin.train(data, model="resnet", epochs=epochs, seed=options.seed, runs=runs,
-                              quiet=True, **changes)  # fmt: skip
+            run = opsin.train(
+                data,
+                model="resnet",
+                epochs=epochs,
+                seed=options.seed,
+                runs=runs,
+                quiet=True,
+                **changes,
+            )
             figures, seconds = run.figures, run.report.seconds["train"]
         found[name] = {
             "changes": changes,
@@ -65,8 +72,11 @@ def main() -> None:
             "accuracy": figures.accuracy,
             "log_loss": figures.log_loss,
         }
-        print(f"{name:<14}{epochs:>7}{figures.accuracy:>14.4f}{figures.log_loss:>10.4f}"
-              f"{seconds:>9.0f}  {changes or ''}", flush=True)  # fmt: skip
+        print(
+            f"{name:<14}{epochs:>7}{figures.accuracy:>14.4f}{figures.log_loss:>10.4f}"
+            f"{seconds:>9.0f}  {changes or ''}",
+            flush=True,
+        )
         if options.out:
             options.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 

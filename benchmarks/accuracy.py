@@ -78,8 +78,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file for all figures")
     options = parser.parse_args()
     results: dict[str, Any] = {}
-    print(f"{'case':<14}{'target':>7}{'mean':>9}{'±':>8}{'mirrored':>10}{'each':>24}"
-          f"{'minutes':>9}{'limit':>7}")  # fmt: skip
+    print(
+        f"{'case':<14}{'target':>7}{'mean':>9}{'±':>8}{'mirrored':>10}{'each':>24}"
+        f"{'minutes':>9}{'limit':>7}"
+    )
     with tempfile.TemporaryDirectory() as folder:
         for name in options.cases or CASES:
             case = CASES[name]
@@ -141,8 +143,20 @@ def _numbered(hands: Path) -> Iterator[tuple[int, int, Path]]:
 
 def _train(source: str, case: Case, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "opsin", "train", source, *case.options,
-                   "--seed", str(seed), "--runs", folder, "--quiet", "--json"]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "opsin",
+            "train",
+            source,
+            *case.options,
+            "--seed",
+            str(seed),
+            "--runs",
+            folder,
+            "--quiet",
+            "--json",
+        ]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         report: dict[str, Any] = json.loads(done.stdout)
         run = opsin.Run(report["run"])

@@ -201,8 +201,10 @@ def _keras_network(keras: Any, like: dict[str, Any], weights: dict[str, NDArray[
     maps = layers.GlobalMaxPooling2D()(maps)
     head = layers.Dense(len(like["classes"]), activation="softmax")
     # A softmax of logits divided by a number is one of weights divided by it.
-    divided = [weights["head.weight"].T / like["temperature"],
-               weights["head.bias"] / like["temperature"]]  # fmt: skip
+    divided = [
+        weights["head.weight"].T / like["temperature"],
+        weights["head.bias"] / like["temperature"],
+    ]
     filled.append((head, divided))
     model = keras.Model(inputs, head(maps))
     for layer, values in filled:

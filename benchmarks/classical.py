@@ -46,8 +46,10 @@ def main() -> None:
     if unknown:
         parser.error(f"models are {', '.join(PIXEL_MODELS)}")
     results: dict[str, Any] = {}
-    print(f"{'model':<24}{'test':>8}{'±':>8}{'published':>11}{'val':>8}{'ECE':>8}"
-          f"{'fit':>8}{'all':>8}{'file':>10}{'answers':>10}")  # fmt: skip
+    print(
+        f"{'model':<24}{'test':>8}{'±':>8}{'published':>11}{'val':>8}{'ECE':>8}"
+        f"{'fit':>8}{'all':>8}{'file':>10}{'answers':>10}"
+    )
     for name in options.models or PIXEL_MODELS:
         found = results[name] = _train(name, options.source, options.seed)
         published = PUBLISHED.get(name, "–") if options.source == "fashion-mnist" else "–"
@@ -65,8 +67,21 @@ def main() -> None:
 
 def _train(name: str, source: str, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "opsin", "train", source, "--model", name,
-                   "--seed", str(seed), "--runs", folder, "--quiet", "--json"]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "opsin",
+            "train",
+            source,
+            "--model",
+            name,
+            "--seed",
+            str(seed),
+            "--runs",
+            folder,
+            "--quiet",
+            "--json",
+        ]
         before = os.times()
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         after = os.times()

@@ -95,15 +95,17 @@ def _shards(run: Path, photos: Path, folder: Path) -> float:
     started = [
         subprocess.Popen(
             [sys.executable, "-m", *_words(run, photos, out), "--shard", f"{number}/2"],
-            env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
         )
         for number in (1, 2)
-    ]  # fmt: skip
+    ]
     assert [process.wait() for process in started] == [0, 0]
     subprocess.run(
-        [sys.executable, "-m", "opsin", "merge", str(out), "--quiet"], check=True,
+        [sys.executable, "-m", "opsin", "merge", str(out), "--quiet"],
+        check=True,
         stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+    )
     return time.perf_counter() - began
 
 

@@ -157,9 +157,12 @@ def running(contender: Contender, image: bytes) -> Iterator[Running]:
     with tempfile.TemporaryFile() as said:
         began = time.perf_counter()
         process = subprocess.Popen(
-            contender.command(port), stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+            contender.command(port),
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
             start_new_session=True,
-        )  # fmt: skip
+        )
         try:
             _wait(process, contender.request(port, image), port, contender.name, said)
             yield Running(port, process, time.perf_counter() - began)
@@ -229,8 +232,11 @@ def make_peers(python: Path, classifier: Classifier, folder: Path) -> None:
     script = str(_HERE / "answering_peers.py")
     done = subprocess.run(
         [str(python), script, "make", str(folder)],
-        check=False, capture_output=True, text=True, env=peers_environment(folder),
-    )  # fmt: skip
+        check=False,
+        capture_output=True,
+        text=True,
+        env=peers_environment(folder),
+    )
     if done.returncode:
         sys.exit(f"the peers' networks could not be made:\n{done.stderr[-3000:]}")
 
@@ -285,8 +291,12 @@ def _say(text: str) -> None:
 
 def peers_environment(folder: Path, backend: str = "tensorflow") -> dict[str, str]:
     """Return an environment without a GPU, in which nobody leaves settings in the user's home."""
-    return os.environ | {"CUDA_VISIBLE_DEVICES": "", "KERAS_HOME": str(folder),
-                         "TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": backend}  # fmt: skip
+    return os.environ | {
+        "CUDA_VISIBLE_DEVICES": "",
+        "KERAS_HOME": str(folder),
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "KERAS_BACKEND": backend,
+    }
 
 
 def small_resnet(runs: Path) -> Path:

@@ -71,8 +71,13 @@ def main() -> None:
     """Measure recall and false pairs, then how the time grows, and print both tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folders", nargs="*", type=Path, metavar="FOLDER")
-    parser.add_argument("--made", type=int, default=1000, metavar="N",
-                        help="images to make where no folder is given")  # fmt: skip
+    parser.add_argument(
+        "--made",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="images to make where no folder is given",
+    )
     parser.add_argument("--plant", type=int, default=1000, help="copies of each kind")
     parser.add_argument("--sizes", type=int, nargs="*", default=(10_000, 60_000, 240_000))
     parser.add_argument("--out", type=Path, help="JSON file for all figures")

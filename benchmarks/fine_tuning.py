@@ -70,9 +70,26 @@ def _opsin(
     given: argparse.Namespace, data: Dataset, seed: int, folder: Path
 ) -> tuple[dict[str, float], dict[str, list[int]]]:
     """Train in a process of its own; return figures, and the rows of both parts."""
-    words = [sys.executable, "-m", "opsin", "train", given.source, "--from", given.network,
-             "--fine-tune", "--test-fraction", "0.2", "--split-seed", str(seed), "--seed",
-             str(seed), "--runs", str(folder / "runs"), "--quiet", "--json"]  # fmt: skip
+    words = [
+        sys.executable,
+        "-m",
+        "opsin",
+        "train",
+        given.source,
+        "--from",
+        given.network,
+        "--fine-tune",
+        "--test-fraction",
+        "0.2",
+        "--split-seed",
+        str(seed),
+        "--seed",
+        str(seed),
+        "--runs",
+        str(folder / "runs"),
+        "--quiet",
+        "--json",
+    ]
     words += [f"--prepare={given.prepare}"] if given.prepare else []
     words += [f"--budget={given.budget}"] if given.budget else []
     environment = os.environ | {"OPSIN_CACHE": str(folder / "cache")}

@@ -105,18 +105,21 @@ def _galleries(run: Path, layers: list[str] | None, images: int) -> list[dict[st
     if not layers:
         largest = max(rows[1:], key=lambda row: math.prod(row.shape))
         layers = list(dict.fromkeys((largest.name, rows[-2].name)))
-    print(f"\n{'gallery of':<22}{'units':>8}{'images':>10}{'seconds':>10}{'images/s':>12}"
-          f"{'peak memory':>13}")  # fmt: skip
+    print(
+        f"\n{'gallery of':<22}{'units':>8}{'images':>10}{'seconds':>10}{'images/s':>12}"
+        f"{'peak memory':>13}"
+    )
     found: list[dict[str, Any]] = []
     for layer in layers:
-        command = [sys.executable, __file__, str(run), "--gallery", layer,
-                   "--images", str(images)]  # fmt: skip
+        command = [sys.executable, __file__, str(run), "--gallery", layer, "--images", str(images)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         told: dict[str, Any] = json.loads(done.stdout)
         found.append(told)
-        print(f"{layer:<22}{told['units']:>8,}{told['images']:>10,}{told['seconds']:>8.1f} s"
-              f"{told['images'] / told['seconds']:>12,.0f}{told['peak'] / 1e6:>10,.0f} MB",
-              flush=True)  # fmt: skip
+        print(
+            f"{layer:<22}{told['units']:>8,}{told['images']:>10,}{told['seconds']:>8.1f} s"
+            f"{told['images'] / told['seconds']:>12,.0f}{told['peak'] / 1e6:>10,.0f} MB",
+            flush=True,
+        )
     print(f"aim: {AIMS['gallery']:.0f} s, {AIMS['memory'] / 1e6:,.0f} MB")
     return found
 

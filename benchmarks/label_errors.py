@@ -58,10 +58,16 @@ def main() -> None:
     partner = _partners(clean, options)
     for label, other in enumerate(partner):
         print(f"{clean.classes[label]} is most often taken for {clean.classes[other]}")
-    print(f"\n{'planted':<12}{'seed':>5}{'errors':>8}{'suspects':>10}{'precision at k':>16}"
-          f"{'recall':>8}{'by answer':>11}{'seconds':>9}")  # fmt: skip
-    found: dict[str, Any] = {"model": options.model, "folds": options.folds,
-                             "epochs": options.epochs, "images": len(clean)}  # fmt: skip
+    print(
+        f"\n{'planted':<12}{'seed':>5}{'errors':>8}{'suspects':>10}{'precision at k':>16}"
+        f"{'recall':>8}{'by answer':>11}{'seconds':>9}"
+    )
+    found: dict[str, Any] = {
+        "model": options.model,
+        "folds": options.folds,
+        "epochs": options.epochs,
+        "images": len(clean),
+    }
     for kind in ("uniform", "confused"):
         figures = [
             _measure(clean, kind, seed, None if kind == "uniform" else partner, options)
@@ -72,8 +78,11 @@ def main() -> None:
             key: statistics.fmean(each[key] for each in figures)
             for key in ("precision", "recall", "by_answer")
         }
-        print(f"{kind:<12}{'mean':>5}{'':>18}{mean['precision']:>16.3f}{mean['recall']:>8.3f}"
-              f"{mean['by_answer']:>11.3f}", flush=True)  # fmt: skip
+        print(
+            f"{kind:<12}{'mean':>5}{'':>18}{mean['precision']:>16.3f}{mean['recall']:>8.3f}"
+            f"{mean['by_answer']:>11.3f}",
+            flush=True,
+        )
     if options.methods:
         _print_methods(found)
     if options.out:
@@ -116,9 +125,14 @@ def _answers(
             return arrays["probabilities"], arrays["labels"]
     with tempfile.TemporaryDirectory() as runs:
         series = opsin.train_folds(
-            data, folds=options.folds, model=options.model, epochs=options.epochs, seed=seed,
-            runs=runs, quiet=True,
-        )  # fmt: skip
+            data,
+            folds=options.folds,
+            model=options.model,
+            epochs=options.epochs,
+            seed=seed,
+            runs=runs,
+            quiet=True,
+        )
         parts = [run.directory.load_arrays(run.directory.predictions) for run in series.runs]
     order = np.argsort(np.concatenate([part["test_rows"] for part in parts]))
     probabilities = np.concatenate([part["test_probabilities"] for part in parts])[order]
@@ -158,9 +172,12 @@ def _measure(
             for chosen in _FILTERS
             for rank in _RANKS
         }
-    print(f"{kind:<12}{seed:>5}{figures['planted']:>8,}{figures['suspects']:>10,}"
-          f"{figures['precision']:>16.3f}{figures['recall']:>8.3f}"
-          f"{figures['by_answer']:>11.3f}{seconds:>9.0f}", flush=True)  # fmt: skip
+    print(
+        f"{kind:<12}{seed:>5}{figures['planted']:>8,}{figures['suspects']:>10,}"
+        f"{figures['precision']:>16.3f}{figures['recall']:>8.3f}"
+        f"{figures['by_answer']:>11.3f}{seconds:>9.0f}",
+        flush=True,
+    )
     return figures
 
 
@@ -189,14 +206,17 @@ def _by_answer(
 
 
 def _print_methods(found: dict[str, Any]) -> None:
-    print(f"\n{'choice, order':<52}{'planted':<12}{'suspects':>9}{'precision at k':>16}"
-          f"{'recall':>8}")  # fmt: skip
+    print(
+        f"\n{'choice, order':<52}{'planted':<12}{'suspects':>9}{'precision at k':>16}{'recall':>8}"
+    )
     for kind in ("uniform", "confused"):
         for name in found[kind][0]["methods"]:
             each = [figures["methods"][name] for figures in found[kind]]
             mean = {key: statistics.fmean(one[key] for one in each) for key in each[0]}
-            print(f"{name:<52}{kind:<12}{mean['suspects']:>9,.0f}{mean['precision']:>16.3f}"
-                  f"{mean['recall']:>8.3f}")  # fmt: skip
+            print(
+                f"{name:<52}{kind:<12}{mean['suspects']:>9,.0f}{mean['precision']:>16.3f}"
+                f"{mean['recall']:>8.3f}"
+            )
 
 
 if __name__ == "__main__":

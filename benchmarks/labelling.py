@@ -61,9 +61,13 @@ class Session:
         known = len(np.unique(self.truth[self.rows]))
         if self.how == "as asked":
             asked = next_rows(
-                self.learner, self.fitted() if known > 1 else None, labelled=self.rows,
-                open_rows=left, random_rows=self.heap, count=count,
-            )  # fmt: skip
+                self.learner,
+                self.fitted() if known > 1 else None,
+                labelled=self.rows,
+                open_rows=left,
+                random_rows=self.heap,
+                count=count,
+            )
             return np.array([question.row for question in asked], np.int64)
         if self.how == "random" or known < 2 or len(self.rows) < 2 * known:
             return self.heap[~np.isin(self.heap, self.rows)][:count]
@@ -141,9 +145,11 @@ def honesty(points: Floats, truth: Ints, sessions: int) -> dict[str, float]:
             low, high = estimate.gain_interval
             kept.append(low - error <= session.accuracy() - now <= high + error)
     return {
-        "figures": len(covered), "covered": sum(covered) / max(1, len(covered)),
-        "promises": len(kept), "kept": sum(kept) / max(1, len(kept)),
-    }  # fmt: skip
+        "figures": len(covered),
+        "covered": sum(covered) / max(1, len(covered)),
+        "promises": len(kept),
+        "kept": sum(kept) / max(1, len(kept)),
+    }
 
 
 def decisions(points: Floats, truth: Ints, purity: float = 0.95) -> dict[str, Any]:

@@ -35,8 +35,16 @@ def serve(port: int, settings: dict[str, Any]) -> None:
     """Serve until the process is ended."""
     server = litserve.LitServer(
         LitApi(max_batch_size=settings["batch"], batch_timeout=settings.get("timeout", 0.0)),
-        accelerator="cpu", workers_per_device=settings["workers"], timeout=60,
+        accelerator="cpu",
+        workers_per_device=settings["workers"],
+        timeout=60,
         fast_queue=settings.get("fast_queue", False),
-    )  # fmt: skip
-    server.run(host="127.0.0.1", port=port, generate_client_file=False, log_level="warning",
-               access_log=False, num_api_servers=settings.get("servers"))  # fmt: skip
+    )
+    server.run(
+        host="127.0.0.1",
+        port=port,
+        generate_client_file=False,
+        log_level="warning",
+        access_log=False,
+        num_api_servers=settings.get("servers"),
+    )

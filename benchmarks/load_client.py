@@ -326,8 +326,18 @@ def load(
 def _wrk(wrk: str, file: Path, port: int, connections: int, seconds: float) -> dict[str, Any]:
     script = file.with_name("requests.lua")
     script.write_text(_WRK_SCRIPT, encoding="utf-8")
-    command = [wrk, "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "60s",
-               "-s", str(script), f"http://127.0.0.1:{port}/", str(file)]  # fmt: skip
+    command = [
+        wrk,
+        "-t1",
+        f"-c{connections}",
+        f"-d{max(1, round(seconds))}s",
+        "--timeout",
+        "60s",
+        "-s",
+        str(script),
+        f"http://127.0.0.1:{port}/",
+        str(file),
+    ]
     before = os.times()
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     after = os.times()

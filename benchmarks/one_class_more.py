@@ -41,10 +41,12 @@ def main() -> None:
             added = run.report.added
             assert added is not None
             found[held] = {
-                "seconds": seconds, "core_seconds": of_cores, "steps": run.report.seconds,
+                "seconds": seconds,
+                "core_seconds": of_cores,
+                "steps": run.report.seconds,
                 "network": run.report.reasons.get("Backbone"),
                 "added": added.model_dump(mode="json"),
-            }  # fmt: skip
+            }
             print(f"{held}: {seconds:.1f} s ({of_cores:.1f} s of cores) · {added.sentence}")
     if given.out:
         given.out.write_text(json.dumps(found, indent=1), encoding="utf-8")

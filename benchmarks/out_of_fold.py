@@ -122,8 +122,9 @@ def _draw(
     others = np.setdiff1d(np.arange(len(data)), rows)
     (answers,) = session.run([PROBABILITIES], {FEATURES: features[others]})
     hits = answers.argmax(axis=1) == data.labels[others]
-    truth = float(np.mean([hits[data.labels[others] == label].mean()
-                           for label in range(len(data.classes))]))  # fmt: skip
+    truth = float(
+        np.mean([hits[data.labels[others] == label].mean() for label in range(len(data.classes))])
+    )
     return {
         "stated": judged.accuracy,
         "on the others": truth,

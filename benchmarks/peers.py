@@ -53,15 +53,23 @@ def _keras(task: dict[str, Any]) -> dict[str, Any]:
     )
     clock = _Clock()
     history = model.fit(
-        data["x_train"], data["y_train"], batch_size=task["batch_size"], epochs=task["epochs"],
-        validation_data=(data["x_val"], data["y_val"]), verbose=0,
+        data["x_train"],
+        data["y_train"],
+        batch_size=task["batch_size"],
+        epochs=task["epochs"],
+        validation_data=(data["x_val"], data["y_val"]),
+        verbose=0,
         callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: clock.lap())],
-    )  # fmt: skip
+    )
     train = clock.whole()
     _, accuracy = model.evaluate(data["x_test"], data["y_test"], verbose=0)
-    return {"parameters": model.count_params(), "train": train, "epochs": clock.epochs,
-            "val_accuracy": history.history["val_accuracy"],
-            "test_accuracy": accuracy}  # fmt: skip
+    return {
+        "parameters": model.count_params(),
+        "train": train,
+        "epochs": clock.epochs,
+        "val_accuracy": history.history["val_accuracy"],
+        "test_accuracy": accuracy,
+    }
 
 
 def _keras_model(keras: Any, shape: tuple[int, ...], task: dict[str, Any]) -> Any:
@@ -131,9 +139,13 @@ def _pytorch(task: dict[str, Any]) -> dict[str, Any]:
         accuracies.append(_pytorch_accuracy(model, loaders["val"]))
         clock.lap()
     held = [value for name, value in model.state_dict().items() if "num_batches" not in name]
-    return {"parameters": sum(value.numel() for value in held), "train": clock.whole(),
-            "epochs": clock.epochs, "val_accuracy": accuracies,
-            "test_accuracy": _pytorch_accuracy(model, loaders["test"])}  # fmt: skip
+    return {
+        "parameters": sum(value.numel() for value in held),
+        "train": clock.whole(),
+        "epochs": clock.epochs,
+        "val_accuracy": accuracies,
+        "test_accuracy": _pytorch_accuracy(model, loaders["test"]),
+    }
 
 
 def _pytorch_accuracy(model: nn.Module, loader: DataLoader[Any]) -> float:
@@ -157,9 +169,15 @@ def _pytorch_model(shape: tuple[int, ...], task: dict[str, Any]) -> nn.Sequentia
     layers: list[nn.Module] = []
     if task["network"] == "cnn":
         for filters in (32, 64, 128):
-            layers += [nn.Conv2d(channels, filters, 3, padding=1), nn.ReLU(),
-                       nn.BatchNorm2d(filters), nn.Conv2d(filters, filters, 3), nn.ReLU(),
-                       nn.MaxPool2d(2), nn.Dropout(0.5)]  # fmt: skip
+            layers += [
+                nn.Conv2d(channels, filters, 3, padding=1),
+                nn.ReLU(),
+                nn.BatchNorm2d(filters),
+                nn.Conv2d(filters, filters, 3),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+                nn.Dropout(0.5),
+            ]
             height, width, channels = (height - 2) // 2, (width - 2) // 2, filters
     units = height * width * channels
     layers.append(nn.Flatten())

@@ -80,14 +80,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("model", nargs="?", help="run directory of a resnet")
     parser.add_argument("images", nargs="?", type=Path, help="folder of images")
-    parser.add_argument("--peers", type=Path, default=PEERS,
-                        help="Python of the peers' environment (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--only", nargs="+", choices=_PARTS, default=_PARTS[:3], metavar="PART",
-                        help=f"{', '.join(_PARTS)} (default: the first three)")  # fmt: skip
+    parser.add_argument(
+        "--peers",
+        type=Path,
+        default=PEERS,
+        help="Python of the peers' environment (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=_PARTS,
+        default=_PARTS[:3],
+        metavar="PART",
+        help=f"{', '.join(_PARTS)} (default: the first three)",
+    )
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5, help="of each loop over a folder")
-    parser.add_argument("--made", type=int, default=1000, metavar="N",
-                        help="images to make where no folder is given")  # fmt: skip
+    parser.add_argument(
+        "--made",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="images to make where no folder is given",
+    )
     parser.add_argument("--memory", type=int, nargs=2, default=(10_000, 100_000), metavar="N")
     parser.add_argument("--million", action="store_true", help="10,000 and 1,000,000 images")
     parser.add_argument("--out", type=Path, help="JSON file for all figures")
@@ -99,10 +114,14 @@ def main() -> None:
         return
     if options.repeats < 1:
         parser.error("expected at least 1 repeat")
-    results: dict[str, Any] = {"machine": {
-        "cpus": os.cpu_count(), "platform": platform.platform(),
-        "python": platform.python_version(), "opsin": opsin.__version__,
-    }}  # fmt: skip
+    results: dict[str, Any] = {
+        "machine": {
+            "cpus": os.cpu_count(),
+            "platform": platform.platform(),
+            "python": platform.python_version(),
+            "opsin": opsin.__version__,
+        }
+    }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         needs_model = set(options.only) != {"size"}
@@ -113,9 +132,9 @@ def main() -> None:
             options.images = folder / "photos"
             write_photos(options.images, options.made)
         for part in options.only:
-            results[part] = _size(folder) if part == "size" else _WORKS[part](
-                model or folder, folder, options
-            )  # fmt: skip
+            results[part] = (
+                _size(folder) if part == "size" else _WORKS[part](model or folder, folder, options)
+            )
             if options.out:
                 options.out.parent.mkdir(parents=True, exist_ok=True)
                 options.out.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -157,8 +176,9 @@ def _start(model: Path, folder: Path, options: argparse.Namespace) -> dict[str, 
                 sys.exit(f"{name} failed; the end of what it said:\n{done.stderr[-3000:]}")
             if turn >= 0:
                 seconds[name].append(time.perf_counter() - began)
-    print(f"{'one image, a whole process':<30}{'seconds':>9}{'each':>30}{'opsin is':>10}"
-          f"{'target':>9}")  # fmt: skip
+    print(
+        f"{'one image, a whole process':<30}{'seconds':>9}{'each':>30}{'opsin is':>10}{'target':>9}"
+    )
     for name, each in seconds.items():
         ratio = statistics.median(a / b for a, b in zip(seconds[_OPSIN], each, strict=True))
         shown = " ".join(f"{one:.2f}" for one in each)
@@ -178,13 +198,23 @@ def _folder(model: Path, _: Path, options: argparse.Namespace) -> dict[str, Any]
     rates: dict[str, list[float]] = {name: [] for name in _LOOPS}
     for _turn in range(options.repeats):
         for name in _LOOPS:
-            command = [sys.executable, "-m", "benchmarks.prediction", str(model),
-                       str(options.images), "--contender", name,
-                       "--seconds", str(options.seconds)]  # fmt: skip
+            command = [
+                sys.executable,
+                "-m",
+                "benchmarks.prediction",
+                str(model),
+                str(options.images),
+                "--contender",
+                name,
+                "--seconds",
+                str(options.seconds),
+            ]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             rates[name].append(float(json.loads(done.stdout)))
-    bounds = [1 / (1 / network + 1 / decode)
-              for network, decode in zip(rates[_BARE], rates[_DECODE], strict=True)]  # fmt: skip
+    bounds = [
+        1 / (1 / network + 1 / decode)
+        for network, decode in zip(rates[_BARE], rates[_DECODE], strict=True)
+    ]
     parts = [a / b for a, b in zip(rates[_NETWORK], rates[_BARE], strict=True)]
     wholes = [a / b for a, b in zip(rates[_FOLDER], bounds, strict=True)]
     print(f"{'over a folder':<38}{'images/s':>11}{'each':>38}")
@@ -192,9 +222,11 @@ def _folder(model: Path, _: Path, options: argparse.Namespace) -> dict[str, Any]
         shown = " ".join(f"{one:,.0f}" for one in each)
         print(f"{name:<38}{statistics.median(each):>11,.0f}{shown:>38}", flush=True)
     met = "met" if statistics.median(parts) >= 0.9 else "missed"
-    print(f"the network's part is {statistics.median(parts):.2f} of a bare loop (target ≥ 0.9: "
-          f"{met}); the whole folder is {statistics.median(wholes):.2f} of what decoding and the "
-          f"network allow on {os.cpu_count()} cores\n")  # fmt: skip
+    print(
+        f"the network's part is {statistics.median(parts):.2f} of a bare loop (target ≥ 0.9: "
+        f"{met}); the whole folder is {statistics.median(wholes):.2f} of what decoding and the "
+        f"network allow on {os.cpu_count()} cores\n"
+    )
     return {"rates": rates, "bounds": bounds, "network": parts, "whole": wholes}
 
 
@@ -302,10 +334,19 @@ def _memory(model: Path, folder: Path, options: argparse.Namespace) -> dict[str,
             if number % 10_000 == 0:
                 place.parent.mkdir(parents=True)
             place.hardlink_to(sources[number % len(sources)])
-        command = [sys.executable, "-m", "opsin", "predict", str(model), str(many), "--out",
-                   str(folder / f"{count}.jsonl")]  # fmt: skip
-        done = subprocess.run([sys.executable, "-c", _PEAK, *command], check=True,
-                              stdout=subprocess.PIPE, text=True)  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "opsin",
+            "predict",
+            str(model),
+            str(many),
+            "--out",
+            str(folder / f"{count}.jsonl"),
+        ]
+        done = subprocess.run(
+            [sys.executable, "-c", _PEAK, *command], check=True, stdout=subprocess.PIPE, text=True
+        )
         figures = json.loads(done.stdout)
         with (folder / f"{count}.jsonl").open("rb") as lines:
             rows = sum(1 for _ in lines)
@@ -314,8 +355,11 @@ def _memory(model: Path, folder: Path, options: argparse.Namespace) -> dict[str,
         peak = figures["peak"] * (1 if sys.platform == "darwin" else 1024)
         found[str(count)] = {"peak": peak, "seconds": figures["seconds"]}
         growth = peak / next(iter(found.values()))["peak"] - 1
-        print(f"{f'{count:,} images':<30}{peak / 1e6:>10,.0f} MB{growth:>9.1%}"
-              f"{count / figures['seconds']:>12,.0f}", flush=True)  # fmt: skip
+        print(
+            f"{f'{count:,} images':<30}{peak / 1e6:>10,.0f} MB{growth:>9.1%}"
+            f"{count / figures['seconds']:>12,.0f}",
+            flush=True,
+        )
     print(f"target: growth ≤ 10%: {'met' if growth <= 0.1 else 'missed'}\n")
     return found
 
@@ -329,17 +373,23 @@ def _size(folder: Path) -> dict[str, list[int]]:
     subprocess.run([python, "-m", "pip", *quiet, str(_HERE.parent)], check=True)
     done = subprocess.run([python, "-c", _SIZES], check=True, stdout=subprocess.PIPE, text=True)
     # pip and setuptools were there before.
-    sizes: dict[str, list[int]] = {name: each for name, each in json.loads(done.stdout).items()
-                                   if name not in ("pip", "setuptools")}  # fmt: skip
+    sizes: dict[str, list[int]] = {
+        name: each
+        for name, each in json.loads(done.stdout).items()
+        if name not in ("pip", "setuptools")
+    }
     sizes["all"] = [sum(column) for column in zip(*sizes.values(), strict=True)]
     print(f"{'pip install opsin, MB':<30}{'content':>9}{'compiled':>10}{'on disk':>9}")
     for name, (disk, content, compiled) in sorted(sizes.items(), key=lambda item: item[1]):
         print(f"{name:<30}{content / 1e6:>9.1f}{compiled / 1e6:>10.1f}{disk / 1e6:>9.1f}")
     disk, content, _ = sizes["all"]
     # du's unit is 2^20 bytes, and it counts whole blocks of the disk.
-    print(f"compiled: made of the sources by pip, part of the content; on disk: {disk >> 20} MiB "
-          f"as du counts. target ≤ 200 MB of content: "
-          f"{'met' if content <= 200e6 else 'missed'}\n", flush=True)  # fmt: skip
+    print(
+        f"compiled: made of the sources by pip, part of the content; on disk: {disk >> 20} MiB "
+        f"as du counts. target ≤ 200 MB of content: "
+        f"{'met' if content <= 200e6 else 'missed'}\n",
+        flush=True,
+    )
     return sizes
 
 

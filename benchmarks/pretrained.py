@@ -94,8 +94,18 @@ def _opsin(
     source, split = given.source, ["--test-fraction", "0.2", "--split-seed", str(seed)]
     if count:
         source, split = str(few_of_each(data, given.source, count, seed, folder)), ["--outside"]
-    words = [sys.executable, "-m", "opsin", "train", source, *split,
-             "--runs", str(folder / "runs"), "--quiet", "--json"]  # fmt: skip
+    words = [
+        sys.executable,
+        "-m",
+        "opsin",
+        "train",
+        source,
+        *split,
+        "--runs",
+        str(folder / "runs"),
+        "--quiet",
+        "--json",
+    ]
     if given.network:
         words += ["--from", given.network]
     if given.prepare:

@@ -99,9 +99,12 @@ def _measure(
             figures = _trained(table, kinds[kind], seed, Path(folder) / kind)
             figures["classes"] = len(classes)
             curves.setdefault(kind, {}).setdefault(str(count), {})[str(seed)] = figures
-            print(f"{Path(source).name}, {count} a class, seed {seed}, {kind}: "
-                  f"{figures['accuracy']:.3f} by {figures['chosen']}, {figures['seconds']:.0f} s",
-                  file=sys.stderr, flush=True)  # fmt: skip
+            print(
+                f"{Path(source).name}, {count} a class, seed {seed}, {kind}: "
+                f"{figures['accuracy']:.3f} by {figures['chosen']}, {figures['seconds']:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
             if given.out:
                 given.out.write_text(json.dumps(found, indent=1), encoding="utf-8")
     return len(missing[:most])
@@ -109,8 +112,21 @@ def _measure(
 
 def _trained(table: Path, words: list[str], seed: int, runs: Path) -> Figures:
     """Train in a process of its own; return its accuracy on the test images, and its seconds."""
-    command = [sys.executable, "-m", "opsin", "train", str(table), *words, "--seed", str(seed),
-               "--runs", str(runs), "--outside", "--quiet", "--json"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "opsin",
+        "train",
+        str(table),
+        *words,
+        "--seed",
+        str(seed),
+        "--runs",
+        str(runs),
+        "--outside",
+        "--quiet",
+        "--json",
+    ]
     at = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -153,15 +169,25 @@ def _draw(found: Curve, path: Path) -> None:
     panels = figure.subplots(1, len(found), sharey=True, squeeze=False)[0]
     for axes, (collection, kinds) in zip(panels, found.items(), strict=True):
         for kind, colour, line in (
-            ("pretrained", RIGHT, "-"), ("from scratch", MUTED, "-"), ("auto", WRONG, ":"),
-        ):  # fmt: skip
+            ("pretrained", RIGHT, "-"),
+            ("from scratch", MUTED, "-"),
+            ("auto", WRONG, ":"),
+        ):
             if not (draws := kinds.get(kind)):
                 continue
             counts = sorted(draws, key=int)
             points = [_mean(draws[count]) for count in counts]
-            axes.errorbar([int(count) for count in counts], [100 * mean for mean, _ in points],
-                          [100 * spread for _, spread in points], color=colour, ls=line, marker="o",
-                          markersize=4, capsize=2, label=kind)  # fmt: skip
+            axes.errorbar(
+                [int(count) for count in counts],
+                [100 * mean for mean, _ in points],
+                [100 * spread for _, spread in points],
+                color=colour,
+                ls=line,
+                marker="o",
+                markersize=4,
+                capsize=2,
+                label=kind,
+            )
         ticks = sorted({int(count) for counts in kinds.values() for count in counts})
         axes.set_xscale("log")
         axes.set_xticks(ticks, [str(count) for count in ticks], minor=False)

@@ -44,9 +44,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file for all figures")
     options = parser.parse_args()
     words = [
-        "train", options.source, "--model", "cnn", "--epochs", str(options.epochs),
-        "--batch-size", str(options.batch_size), "--val-fraction", str(options.fraction),
-    ]  # fmt: skip
+        "train",
+        options.source,
+        "--model",
+        "cnn",
+        "--epochs",
+        str(options.epochs),
+        "--batch-size",
+        str(options.batch_size),
+        "--val-fraction",
+        str(options.fraction),
+    ]
     if options.size is not None:
         words += ["--size", str(options.size)]
     found: dict[str, list[float]] = {name: [] for name in CONTENDERS}
@@ -62,8 +70,10 @@ def main() -> None:
         print(f"{name:<24}accuracy {statistics.mean(reached):.4f} ± {spread:.4f}")
     one, two = found.values()
     ratios = [after / before for before, after in zip(one, two, strict=True)]
-    print(f"two processes to one: {statistics.median(ratios):.2f} ({min(ratios):.2f} to "
-          f"{max(ratios):.2f})")  # fmt: skip
+    print(
+        f"two processes to one: {statistics.median(ratios):.2f} ({min(ratios):.2f} to "
+        f"{max(ratios):.2f})"
+    )
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         content = {"images_per_second": found, "ratios": ratios, "accuracies": accuracies}
@@ -77,8 +87,10 @@ def _trained(name: str, words: list[str]) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as runs:
         subprocess.run(
             [sys.executable, *command, *words, "--runs", runs, "--quiet"],
-            check=True, env=environment, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+            check=True,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+        )
         (run,) = opsin.list_runs(runs)
         fastest = max(epoch.images_per_second for epoch in run.history)
         return fastest, run.history[-1].val_accuracy

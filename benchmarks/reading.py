@@ -202,8 +202,9 @@ def _of_photos(folder: Path, size: tuple[int, int]) -> Iterator[Image.Image]:
         whole = Image.new("RGB", size)
         for place in range(4):
             with Image.open(files[int(random.integers(len(files)))]) as photo:
-                part = ImageOps.fit(photo.convert("RGB"), (size[0] // 2, size[1] // 2),
-                                    Image.Resampling.BICUBIC)  # fmt: skip
+                part = ImageOps.fit(
+                    photo.convert("RGB"), (size[0] // 2, size[1] // 2), Image.Resampling.BICUBIC
+                )
             whole.paste(part, (place % 2 * size[0] // 2, place // 2 * size[1] // 2))
         yield whole
 

@@ -60,14 +60,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("model", nargs="?", help="run directory of a resnet")
     parser.add_argument("images", nargs="?", type=Path, help="folder of images")
-    parser.add_argument("--peers", type=Path, default=PEERS,
-                        help="Python of the peers' environment (default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--peers",
+        type=Path,
+        default=PEERS,
+        help="Python of the peers' environment (default: %(default)s)",
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
-    parser.add_argument("--settings", type=int, metavar="N",
-                        help="try so few settings of each peer (default: all)")  # fmt: skip
-    parser.add_argument("--trials", nargs="+", choices=TRIALS, default=[], metavar="NAME",
-                        help=f"instead of the comparison: {', '.join(TRIALS)}")  # fmt: skip
+    parser.add_argument(
+        "--settings", type=int, metavar="N", help="try so few settings of each peer (default: all)"
+    )
+    parser.add_argument(
+        "--trials",
+        nargs="+",
+        choices=TRIALS,
+        default=[],
+        metavar="NAME",
+        help=f"instead of the comparison: {', '.join(TRIALS)}",
+    )
     parser.add_argument("--overload", type=float, default=120, metavar="SECONDS")
     parser.add_argument("--soak", type=float, default=30, metavar="MINUTES")
     parser.add_argument("--swap", type=int, default=10_000, metavar="REQUESTS")
@@ -108,9 +119,13 @@ def _keep(results: dict[str, Any], out: Path | None) -> None:
 
 
 def _machine() -> dict[str, Any]:
-    return {"cpus": os.cpu_count(), "platform": platform.platform(),
-            "python": platform.python_version(), "opsin": opsin.__version__,
-            "client": "wrk" if shutil.which("wrk") else "python"}  # fmt: skip
+    return {
+        "cpus": os.cpu_count(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "opsin": opsin.__version__,
+        "client": "wrk" if shutil.which("wrk") else "python",
+    }
 
 
 def _read(folder: Path) -> list[bytes]:
@@ -192,8 +207,12 @@ def _without_http(
         (kept / f"{number}").write_bytes(image)
     task = folder / "alone.json"
     # All begin at once, when the slowest has loaded what it needs.
-    content = {"model": str(model), "images": str(kept), "seconds": seconds,
-               "begin": time.time() + 5}  # fmt: skip
+    content = {
+        "model": str(model),
+        "images": str(kept),
+        "seconds": seconds,
+        "begin": time.time() + 5,
+    }
     task.write_text(json.dumps(content), encoding="utf-8")
     command = [sys.executable, "-m", "benchmarks.serving", "--alone", str(task)]
     with contextlib.ExitStack() as stack:
@@ -203,8 +222,10 @@ def _without_http(
         ]
         said = [process.communicate()[0] for process in processes]
     found = [json.loads(each) for each in said]
-    return {"rate": sum(each["rate"] for each in found),
-            "cpu": statistics.mean(each["cpu"] for each in found)}  # fmt: skip
+    return {
+        "rate": sum(each["rate"] for each in found),
+        "cpu": statistics.mean(each["cpu"] for each in found),
+    }
 
 
 def _alone(task: dict[str, Any]) -> dict[str, float]:
@@ -227,30 +248,37 @@ def _print_table(repeats: list[dict[str, Any]], chosen: dict[str, dict[str, Any]
     peers = [name for name in chosen if name != "opsin"]
     for name in peers:
         print(f"{name}: {chosen[name]}, the fastest settings of those tried")
-    print(f"{'connections':<13}{'server':<10}{'images/s':>11}{'each':>24}{'p50':>9}{'p99':>9}"
-          f"{'opsin is':>10}{'CPU':>9}{'client':>8}{'errors':>8}")  # fmt: skip
+    print(
+        f"{'connections':<13}{'server':<10}{'images/s':>11}{'each':>24}{'p50':>9}{'p99':>9}"
+        f"{'opsin is':>10}{'CPU':>9}{'client':>8}{'errors':>8}"
+    )
     for connections in map(str, _CONNECTIONS):
         for name in ("opsin", *peers):
             mine = [repeat["opsin"][connections] for repeat in repeats]
             each = [repeat[name][connections] for repeat in repeats]
             ratio = _middle(a["rate"] / b["rate"] for a, b in zip(mine, each, strict=True))
             shown = " ".join(f"{one['rate']:,.0f}" for one in each)
-            errors = sum(sum(one["statuses"].values()) - one["statuses"].get("200", 0)
-                         for one in each)  # fmt: skip
-            print(f"{connections:<13}{name:<10}{_middle(one['rate'] for one in each):>11,.0f}"
-                  f"{shown:>24}{_middle(one['p50'] for one in each):>6.1f} ms"
-                  f"{_middle(one['p99'] for one in each):>6.1f} ms{ratio:>8.2f} ×"
-                  f"{1000 * _middle(one['cpu'] for one in each):>6.2f} ms"
-                  f"{_middle(one['client_cpu'] for one in each):>8.0%}{errors:>8,}")  # fmt: skip
+            errors = sum(
+                sum(one["statuses"].values()) - one["statuses"].get("200", 0) for one in each
+            )
+            print(
+                f"{connections:<13}{name:<10}{_middle(one['rate'] for one in each):>11,.0f}"
+                f"{shown:>24}{_middle(one['p50'] for one in each):>6.1f} ms"
+                f"{_middle(one['p99'] for one in each):>6.1f} ms{ratio:>8.2f} ×"
+                f"{1000 * _middle(one['cpu'] for one in each):>6.2f} ms"
+                f"{_middle(one['client_cpu'] for one in each):>8.0%}{errors:>8,}"
+            )
     most = str(_CONNECTIONS[-1])
     alone = [repeat["alone"] for repeat in repeats]
     shown = " ".join(f"{one['rate']:,.0f}" for one in alone)
     cpu = 1000 * _middle(one["cpu"] for one in alone)
-    print(f"{'':<13}{'alone':<10}{_middle(one['rate'] for one in alone):>11,.0f}{shown:>24}"
-          f"{cpu:>34.2f} ms\n"
-          "CPU: processor time of all the server's processes for an image; client: share of a "
-          "core that the load takes;\n"
-          f"alone: decode + inference in {os.cpu_count()} processes, no HTTP")  # fmt: skip
+    print(
+        f"{'':<13}{'alone':<10}{_middle(one['rate'] for one in alone):>11,.0f}{shown:>24}"
+        f"{cpu:>34.2f} ms\n"
+        "CPU: processor time of all the server's processes for an image; client: share of a "
+        "core that the load takes;\n"
+        f"alone: decode + inference in {os.cpu_count()} processes, no HTTP"
+    )
     shares = [repeat["opsin"][most]["rate"] / repeat["alone"]["rate"] for repeat in repeats]
     cores = os.cpu_count() or 1
     left = [

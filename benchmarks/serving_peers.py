@@ -74,16 +74,23 @@ def main() -> None:
     """Serve until the process is ended."""
     peer, folder, port, given = sys.argv[1:]
     settings = json.loads(given)
-    os.environ |= {_FOLDER: folder, _THREADS: str(settings.get("threads", 1)),
-                   _INLINE: str(settings.get("inline", False))}  # fmt: skip
+    os.environ |= {
+        _FOLDER: folder,
+        _THREADS: str(settings.get("threads", 1)),
+        _INLINE: str(settings.get("inline", False)),
+    }
     if peer == "litserve":
         importlib.import_module("benchmarks.litserve_peer").serve(int(port), settings)
         return
     uvicorn.run(
-        "benchmarks.serving_peers:fastapi_app", factory=True,
-        host="127.0.0.1", port=int(port), workers=settings["workers"], log_level="warning",
+        "benchmarks.serving_peers:fastapi_app",
+        factory=True,
+        host="127.0.0.1",
+        port=int(port),
+        workers=settings["workers"],
+        log_level="warning",
         access_log=False,
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -72,18 +72,21 @@ def _overload(model: Path, images: Sequence[bytes], options: argparse.Namespace)
     at_work = count * _BATCHES * _BATCH
     bound = 1.2 * (_QUEUE + at_work) * each
     other = {status: n for status, n in found["statuses"].items() if status not in ("200", "503")}
-    print(f"overload: {2 * capacity:,.0f} requests/s for {options.overload:.0f} s, twice what 64 "
-          f"connections get ({capacity:,.0f})\n"
-          f"  accepted {found['rate']:,.0f}/s ({found['rate'] / capacity:.0%}); afterwards "
-          f"{after:,.0f}/s; statuses {found['statuses']}, others than 200 and 503: "
-          f"{other or 'none'}; 503 without Retry-After: {found['without_retry_after']}\n"
-          f"  p99 of the accepted {found['p99']:.0f} ms; bound {bound:.0f} ms "
-          f"({'met' if found['p99'] <= bound else 'missed'}): ({_QUEUE} images in the queue + "
-          f"{at_work} with the workers, {count} × {_BATCHES} batches of {_BATCH}) × {each:.2f} ms, "
-          "an image's share of the whole server's time, + 20%; of the queue alone "
-          f"{1.2 * _QUEUE * each:.0f} ms\n"
-          f"  not sent for want of connections: {found['unsent']}, never answered: "
-          f"{found['unanswered']}", flush=True)  # fmt: skip
+    print(
+        f"overload: {2 * capacity:,.0f} requests/s for {options.overload:.0f} s, twice what 64 "
+        f"connections get ({capacity:,.0f})\n"
+        f"  accepted {found['rate']:,.0f}/s ({found['rate'] / capacity:.0%}); afterwards "
+        f"{after:,.0f}/s; statuses {found['statuses']}, others than 200 and 503: "
+        f"{other or 'none'}; 503 without Retry-After: {found['without_retry_after']}\n"
+        f"  p99 of the accepted {found['p99']:.0f} ms; bound {bound:.0f} ms "
+        f"({'met' if found['p99'] <= bound else 'missed'}): ({_QUEUE} images in the queue + "
+        f"{at_work} with the workers, {count} × {_BATCHES} batches of {_BATCH}) × {each:.2f} ms, "
+        "an image's share of the whole server's time, + 20%; of the queue alone "
+        f"{1.2 * _QUEUE * each:.0f} ms\n"
+        f"  not sent for want of connections: {found['unsent']}, never answered: "
+        f"{found['unanswered']}",
+        flush=True,
+    )
     return {"capacity": capacity, "bound": bound, "at_work": at_work, "after": after, **found}
 
 
@@ -122,17 +125,27 @@ def _swap(model: Path, _: Sequence[bytes], options: argparse.Namespace) -> dict[
         began = time.perf_counter()
         replies: list[Reply] = run(ask_all(server.port, images))
         seconds = time.perf_counter() - began
-    found = [probabilities_of(reply)[0] if reply.status == 200 else [0.0] * wanted.shape[1]
-             for reply in replies]  # fmt: skip
+    found = [
+        probabilities_of(reply)[0] if reply.status == 200 else [0.0] * wanted.shape[1]
+        for reply in replies
+    ]
     # As float32: JSON carries each number with all its digits.
     differing = int((np.array(found, np.float32) != wanted).any(axis=1).sum())
     refused = sum(reply.status != 200 for reply in replies)
     distinct = len(np.unique(wanted, axis=0))
-    print(f"swap: {len(images):,} requests on 64 connections in {seconds:.1f} s, answers without "
-          f"status 200: {refused}; different from the serial answer in any bit: "
-          f"{differing - refused} ({distinct:,} different answers)", flush=True)  # fmt: skip
-    return {"requests": len(images), "seconds": seconds, "refused": refused,
-            "differing": differing - refused, "distinct": distinct}  # fmt: skip
+    print(
+        f"swap: {len(images):,} requests on 64 connections in {seconds:.1f} s, answers without "
+        f"status 200: {refused}; different from the serial answer in any bit: "
+        f"{differing - refused} ({distinct:,} different answers)",
+        flush=True,
+    )
+    return {
+        "requests": len(images),
+        "seconds": seconds,
+        "refused": refused,
+        "differing": differing - refused,
+        "distinct": distinct,
+    }
 
 
 async def ask_all(port: int, images: Sequence[bytes], connections: int = 64) -> list[Reply]:
@@ -206,9 +219,12 @@ def _slow(model: Path, images: Sequence[bytes], options: argparse.Namespace) -> 
                 opened.append(state[0])
     ratio = statistics.median(b["p99"] / a["p99"] for a, b in zip(without, beside, strict=True))
     shown = [" ".join(f"{one['p99']:.1f}" for one in each) for each in (without, beside)]
-    print(f"slow: p99 of 8 connections {shown[0]} ms, beside {opened} slow ones {shown[1]} ms: "
-          f"{ratio:.2f} × (target ≤ 2: {'met' if ratio <= 2 else 'missed'}); statuses "
-          f"{[one['statuses'] for one in beside]}", flush=True)  # fmt: skip
+    print(
+        f"slow: p99 of 8 connections {shown[0]} ms, beside {opened} slow ones {shown[1]} ms: "
+        f"{ratio:.2f} × (target ≤ 2: {'met' if ratio <= 2 else 'missed'}); statuses "
+        f"{[one['statuses'] for one in beside]}",
+        flush=True,
+    )
     return {"without": without, "beside": beside, "open": opened, "ratio": ratio}
 
 

@@ -126,8 +126,9 @@ def sort_heap(visit: Visit, photos: Path, new: Path) -> Figures:
     visit.click("Questions", "//*[contains(@class, 'views')]")
     visit.until(lambda: asked(visit.browser))
     figures["slowest question"] = answer_questions(visit, class_of, classes, QUESTIONS)
-    visit.until(lambda: "% right" in visit.find("//body").text or "more random" in
-                visit.find("//body").text)  # fmt: skip
+    visit.until(
+        lambda: "% right" in visit.find("//body").text or "more random" in visit.find("//body").text
+    )
     figures["said"] = visit.find("//*[@class='views']/following::*[@role='status'][1]").text
     (tray,) = visit.running.home.rglob(".not-sorted")
     placed = [path for path in tray.parent.glob("*/*/*.jpg") if tray not in path.parents]

@@ -115,17 +115,33 @@ _RATED: Final = ("cnn-epoch", "resnet-epoch")
 def main() -> None:
     """Let the contenders train in turn, and print a table for each work."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--peers", type=Path, default=PEERS,
-                        help="Python of the peers' environment (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--cifar10", default="cifar10", metavar="FOLDER",
-                        help="CIFAR-10 as images (default: fetched by name)")  # fmt: skip
-    parser.add_argument("--source", default="fashion-mnist",
-                        help="instead of Fashion-MNIST (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--work", nargs="+", choices=WORKS, default=list(WORKS), metavar="NAME",
-                        help=", ".join(WORKS))  # fmt: skip
+    parser.add_argument(
+        "--peers",
+        type=Path,
+        default=PEERS,
+        help="Python of the peers' environment (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--cifar10",
+        default="cifar10",
+        metavar="FOLDER",
+        help="CIFAR-10 as images (default: fetched by name)",
+    )
+    parser.add_argument(
+        "--source", default="fashion-mnist", help="instead of Fashion-MNIST (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--work",
+        nargs="+",
+        choices=WORKS,
+        default=list(WORKS),
+        metavar="NAME",
+        help=", ".join(WORKS),
+    )
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--images", type=int, metavar="N",
-                        help="train on so few, to see that all works")  # fmt: skip
+    parser.add_argument(
+        "--images", type=int, metavar="N", help="train on so few, to see that all works"
+    )
     parser.add_argument("--out", type=Path, help="JSON file for all figures")
     parser.add_argument("--contender", choices=_OURS, help=argparse.SUPPRESS)
     parser.add_argument("--task", type=Path, help=argparse.SUPPRESS)
@@ -139,8 +155,10 @@ def main() -> None:
     peers = Peers.found(options.peers)
     present = {_FLOAT32, *peers.installed({*_KERAS, "pytorch"})}
     results: dict[str, Any] = {
-        "machine": _machine(), "peers": peers.versions, "works": {},
-    }  # fmt: skip
+        "machine": _machine(),
+        "peers": peers.versions,
+        "works": {},
+    }
     try:
         for name in options.work:
             measured = tuple(peer for peer in WORKS[name].peers if peer in present)
@@ -156,8 +174,12 @@ def main() -> None:
 
 
 def _machine() -> dict[str, Any]:
-    return {"cpus": os.cpu_count(), "platform": platform.platform(),
-            "python": platform.python_version(), "opsin": opsin.__version__}  # fmt: skip
+    return {
+        "cpus": os.cpu_count(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "opsin": opsin.__version__,
+    }
 
 
 def _measure(
@@ -173,17 +195,24 @@ def _measure(
     repeats: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         if work.peers:
-            task |= {"network": work.ours["model"], "epochs": work.epochs,
-                     "batch_size": work.batch_size,
-                     **_write_arrays(_data(task), Path(folder) / "arrays.npz")}  # fmt: skip
+            task |= {
+                "network": work.ours["model"],
+                "epochs": work.epochs,
+                "batch_size": work.batch_size,
+                **_write_arrays(_data(task), Path(folder) / "arrays.npz"),
+            }
         contenders = ["opsin", *work.peers]
         if name in _RATED:
             contenders.append("matrix-product")
         for seed in range(options.repeats):
             repeats.append({})
             for number, contender in enumerate(contenders, start=1):
-                print(f"{name} · repeat {seed + 1} of {options.repeats} · {contender} "
-                      f"({number} of {len(contenders)})", file=sys.stderr, flush=True)  # fmt: skip
+                print(
+                    f"{name} · repeat {seed + 1} of {options.repeats} · {contender} "
+                    f"({number} of {len(contenders)})",
+                    file=sys.stderr,
+                    flush=True,
+                )
                 repeats[-1][contender] = _child(contender, {**task, "seed": seed}, python, folder)
             sizes = {who: repeats[-1][who]["parameters"] for who in ("opsin", *work.peers)}
             if len(set(sizes.values())) > 1:
@@ -202,8 +231,11 @@ def _child(contender: str, task: dict[str, Any], python: Path, folder: str) -> d
     file = Path(folder) / "task.json"
     file.write_text(json.dumps({**task, "runs": folder}), encoding="utf-8")
     # Nobody gets a GPU, nor leaves settings in the user's home.
-    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "KERAS_HOME": folder,
-                                "TF_CPP_MIN_LOG_LEVEL": "2"}  # fmt: skip
+    environment = os.environ | {
+        "CUDA_VISIBLE_DEVICES": "",
+        "KERAS_HOME": folder,
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
     if contender in _OURS:
         command = [
             sys.executable,
@@ -361,8 +393,15 @@ def _write_arrays(data: opsin.Dataset, file: Path) -> dict[str, Any]:
 
 def _opsin(task: dict[str, Any], precision: Precision = "auto") -> dict[str, Any]:
     data = _data(task)
-    run = opsin.train(data, runs=task["runs"], quiet=True, seed=task["seed"], device="cpu",
-                      precision=precision, **WORKS[task["work"]].ours)  # fmt: skip
+    run = opsin.train(
+        data,
+        runs=task["runs"],
+        quiet=True,
+        seed=task["seed"],
+        device="cpu",
+        precision=precision,
+        **WORKS[task["work"]].ours,
+    )
     report, history = run.report, run.history
     count = len(data.split.train)
     return {

@@ -94,8 +94,10 @@ def main() -> None:
     network = ["--from", options.network] if options.network else []
     network += [f"--prepare={options.prepare}"] if options.prepare else []
     rows: list[dict[str, Any]] = []
-    print(f"{'':<28}{'images':>9}{'accuracy':>9}{'T':>7}{'ECE':>8}{'after':>8}"
-          f"{'log loss':>10}{'after':>8}  AUROC of strange images, by score")  # fmt: skip
+    print(
+        f"{'':<28}{'images':>9}{'accuracy':>9}{'T':>7}{'ECE':>8}{'after':>8}"
+        f"{'log loss':>10}{'after':>8}  AUROC of strange images, by score"
+    )
     with tempfile.TemporaryDirectory() as scratch:
         for case, seeds in CASES:
             if options.sources and case.source not in options.sources:
@@ -120,8 +122,10 @@ def main() -> None:
                     options.out.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     better = sum(row["after"]["ece"] <= row["before"]["ece"] for row in rows)
     large = [row["after"]["ece"] for row in rows if row["images"] >= 1000]
-    print(f"\ncalibration error no worse in {better} of {len(rows)} runs (aim: 9 of 10); "
-          f"at most {max(large, default=0):.3f} where n >= 1,000 (aim: 0.05)")  # fmt: skip
+    print(
+        f"\ncalibration error no worse in {better} of {len(rows)} runs (aim: 9 of 10); "
+        f"at most {max(large, default=0):.3f} where n >= 1,000 (aim: 0.05)"
+    )
 
 
 def _others(folder: Path, seed: int) -> list[str]:
@@ -131,8 +135,20 @@ def _others(folder: Path, seed: int) -> list[str]:
 
 
 def _train(source: str, words: list[str], seed: int, runs: Path) -> opsin.Run:
-    command = [sys.executable, "-m", "opsin", "train", source, *words,
-               "--seed", str(seed), "--runs", str(runs), "--quiet", "--json"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "opsin",
+        "train",
+        source,
+        *words,
+        "--seed",
+        str(seed),
+        "--runs",
+        str(runs),
+        "--quiet",
+        "--json",
+    ]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return opsin.Run(json.loads(done.stdout)["run"])
 
@@ -175,12 +191,14 @@ def _apart(run: opsin.Run, case: Case) -> dict[str, dict[str, float]]:
     for name, images in strange.items():
         scores = _scores(classifier, images)
         found[name] = {
-            kind: float(roc_auc_score(
-                np.repeat([1, 0], [len(known[kind]), len(scores[kind])]),
-                np.concatenate([known[kind], scores[kind]]),
-            ))
+            kind: float(
+                roc_auc_score(
+                    np.repeat([1, 0], [len(known[kind]), len(scores[kind])]),
+                    np.concatenate([known[kind], scores[kind]]),
+                )
+            )
             for kind in known
-        }  # fmt: skip
+        }
     return found
 
 
@@ -203,9 +221,12 @@ def _tell(row: dict[str, Any]) -> None:
         f"{kind} " + " ".join(f"{value:.3f}" for value in by.values())
         for kind, by in row["auroc"].items()
     )
-    print(f"{row['case']:<28}{row['images']:>9,}{row['accuracy']:>9.4f}{row['temperature']:>7.2f}"
-          f"{before['ece']:>8.4f}{after['ece']:>8.4f}{before['log_loss']:>10.4f}"
-          f"{after['log_loss']:>8.4f}  {areas}", flush=True)  # fmt: skip
+    print(
+        f"{row['case']:<28}{row['images']:>9,}{row['accuracy']:>9.4f}{row['temperature']:>7.2f}"
+        f"{before['ece']:>8.4f}{after['ece']:>8.4f}{before['log_loss']:>10.4f}"
+        f"{after['log_loss']:>8.4f}  {areas}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -111,12 +111,15 @@ def _trained(data: opsin.Dataset, options: Mapping[str, Any], *, peek: bool) -> 
         run = opsin.train(data, runs=folder, quiet=True, **options)
         figures = run.figures
         result: dict[str, Any] = {
-            "accuracy": figures.accuracy, "low": figures.low, "high": figures.high,
-            "seconds": run.report.seconds["train"], "epochs": len(run.history),
+            "accuracy": figures.accuracy,
+            "low": figures.low,
+            "high": figures.high,
+            "seconds": run.report.seconds["train"],
+            "epochs": len(run.history),
             "parameters": run.report.training.parameters,
             "validation": [epoch.val_accuracy for epoch in run.history],
             "loss": [epoch.train_loss for epoch in run.history],
-        }  # fmt: skip
+        }
         if peek:
             parts = {"train": "train", "val": "test", "test": "val"}
             frames = [_frame(data, of, part, Path(folder)) for part, of in parts.items()]

@@ -85,9 +85,11 @@ def signature_of(called: str, thing: Callable[..., Any]) -> tuple[list[str], dic
         shown.append(
             parameter.replace(annotation=inspect.Parameter.empty, default=_Shown.of(parameter))
         )
-    result = "" if found.return_annotation in (inspect.Signature.empty, "None", None) else (
-        f" -> {_type(found.return_annotation)}"
-    )  # fmt: skip
+    result = (
+        ""
+        if found.return_annotation in (inspect.Signature.empty, "None", None)
+        else (f" -> {_type(found.return_annotation)}")
+    )
     inside = str(inspect.Signature(shown))[1:-1]
     if len(called) + len(inside) + len(result) + 2 <= _LINE:
         return [f"{called}({inside}){result}"], types

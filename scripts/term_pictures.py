@@ -140,8 +140,13 @@ def title(axes: Axes, text: str) -> None:
 def arrow(axes: Axes, text: str) -> None:
     """Draw an arrow from one picture to the next, and say what happens there."""
     axes.axis("off")
-    axes.annotate("", (1, 0.5), (0, 0.5), xycoords="axes fraction",
-                  arrowprops={"arrowstyle": "->", "color": MUTED, "linewidth": 1.5})  # fmt: skip
+    axes.annotate(
+        "",
+        (1, 0.5),
+        (0, 0.5),
+        xycoords="axes fraction",
+        arrowprops={"arrowstyle": "->", "color": MUTED, "linewidth": 1.5},
+    )
     axes.text(0.5, 0.56, text, ha="center", va="bottom", fontsize=8, transform=axes.transAxes)
 
 
@@ -164,12 +169,21 @@ def augmentation() -> Figure:
 
 def curves(axes: Axes, run: opsin.Run) -> None:
     """Draw the losses of a run, named at their ends."""
-    for kind, name, colour, up in (("train", "training", PALETTE[0], -4),
-                                   ("val", "validation", PALETTE[1], 4)):  # fmt: skip
+    for kind, name, colour, up in (
+        ("train", "training", PALETTE[0], -4),
+        ("val", "validation", PALETTE[1], 4),
+    ):
         points = [getattr(each, f"{kind}_loss") for each in run.history]
         axes.plot(range(1, len(points) + 1), points, color=colour)
-        axes.annotate(name, (len(points), points[-1]), (4, up), textcoords="offset points",
-                      color=colour, fontsize=8, va="center")  # fmt: skip
+        axes.annotate(
+            name,
+            (len(points), points[-1]),
+            (4, up),
+            textcoords="offset points",
+            color=colour,
+            fontsize=8,
+            va="center",
+        )
     axes.set_xlabel("epoch", fontsize=8)
     axes.set_ylabel("loss", fontsize=8)
     axes.grid(visible=True)
@@ -177,10 +191,17 @@ def curves(axes: Axes, run: opsin.Run) -> None:
 
 def learning_rate() -> Figure:
     figure, axes = row(3, width=6.6, height=2.0, sharey=True)
-    for each, rate, text in zip(axes, (1e-4, 0.1, 2.0), ("too small", "good", "too large"),
-                                strict=True):  # fmt: skip
-        run = trained(model="mlp", epochs=8, learning_rate=rate, schedule="constant",
-                      optimizer="sgd", patience=100)  # fmt: skip
+    for each, rate, text in zip(
+        axes, (1e-4, 0.1, 2.0), ("too small", "good", "too large"), strict=True
+    ):
+        run = trained(
+            model="mlp",
+            epochs=8,
+            learning_rate=rate,
+            schedule="constant",
+            optimizer="sgd",
+            patience=100,
+        )
         losses = [min(epoch.train_loss, 4) for epoch in run.history]
         each.plot(range(1, len(losses) + 1), losses, color=RIGHT if text == "good" else WRONG)
         each.set_ylim(0, 4)
@@ -196,9 +217,21 @@ def overfitting() -> Figure:
     labels = data.labels[:400].copy()
     labels[::8] = (labels[::8] + 1) % 10
     few = opsin.from_arrays(data.images[:400], labels, val_fraction=0.4)
-    run = opsin.train(few, model="mlp", hidden=(256,), epochs=60, learning_rate=3e-3,
-                      augment="none", dropout=0.0, weight_decay=0.0, label_smoothing=0.0,
-                      patience=1000, schedule="constant", runs=RUNS, quiet=True)  # fmt: skip
+    run = opsin.train(
+        few,
+        model="mlp",
+        hidden=(256,),
+        epochs=60,
+        learning_rate=3e-3,
+        augment="none",
+        dropout=0.0,
+        weight_decay=0.0,
+        label_smoothing=0.0,
+        patience=1000,
+        schedule="constant",
+        runs=RUNS,
+        quiet=True,
+    )
     figure, axes = row(1, width=5.0, height=2.3)
     curves(axes, run)
     title(axes, f"{len(few.split.train)} images, every eighth label wrong, learnt by heart")
@@ -253,8 +286,9 @@ def dropout() -> Figure:
     figure, (left, middle, right) = row(3, height=1.7, width_ratios=[3, 1, 3])
     put_values(left, values.reshape(8, -1), "values of a layer", vmin=0, vmax=values.max())
     arrow(middle, "dropout 0.5")
-    put_values(right, np.where(kept == 0, np.nan, kept), "half of them at zero", vmin=0,
-               vmax=values.max())  # fmt: skip
+    put_values(
+        right, np.where(kept == 0, np.nan, kept), "half of them at zero", vmin=0, vmax=values.max()
+    )
     return figure
 
 
@@ -283,8 +317,9 @@ def receptive_field() -> Figure:
     rows = summarise(cnn(), OnnxGraph(cnn().content)).rows
     named = {each.name: each for each in rows}
     figure, axes = row(4, width=6.4, height=1.8)
-    for each, name in zip(axes, ("input", "block1.conv1", "block1.conv2", "block1.pool"),
-                          strict=True):  # fmt: skip
+    for each, name in zip(
+        axes, ("input", "block1.conv1", "block1.conv2", "block1.pool"), strict=True
+    ):
         shown, field = named[name], named[name].receptive_field
         assert field is not None
         y, x = (side // 2 for side in shown.shape[1:])
@@ -308,8 +343,9 @@ def calibration() -> Figure:
     rows = np.concatenate([digits().split.test, digits().split.val])
     shares = weak().classifier().probabilities(digits().images[rows])
     right = shares.argmax(axis=1) == digits().labels[rows]
-    for each, power, text in zip(axes, (3.0, 1.0), ("Too sure of itself", "Calibrated"),
-                                 strict=True):  # fmt: skip
+    for each, power, text in zip(
+        axes, (3.0, 1.0), ("Too sure of itself", "Calibrated"), strict=True
+    ):
         told = shares**power / (shares**power).sum(axis=1, keepdims=True)
         sure = told.max(axis=1)
         each.plot([0, 1], [0, 1], ":", color=MUTED)
@@ -332,8 +368,15 @@ def counts_of(axes: Axes, counts: NDArray[np.int64]) -> None:
         right = actual == answer
         share = number / max(1, counts[actual].sum())
         colour = "#e4edf6" if right else (WRONG if number else "white")
-        axes.add_patch(Rectangle((answer - 0.5, actual - 0.5), 0.94, 0.94, color=colour,
-                                 alpha=1 if right else min(1, 0.15 + 2 * share)))  # fmt: skip
+        axes.add_patch(
+            Rectangle(
+                (answer - 0.5, actual - 0.5),
+                0.94,
+                0.94,
+                color=colour,
+                alpha=1 if right else min(1, 0.15 + 2 * share),
+            )
+        )
         if number:
             axes.text(answer, actual, str(number), ha="center", va="center", fontsize=7)
     axes.set(xlim=(-0.5, 9.5), ylim=(9.5, -0.5))
@@ -349,8 +392,11 @@ def confusion_matrix() -> Figure:
     counts = np.array(judged(weak()).confusion)
     figure, axes = row(1, width=4.2, height=3.2)
     counts_of(axes, counts)
-    title(axes, f"{np.trace(counts)} of {counts.sum()} right: accuracy "
-          f"{np.trace(counts) / counts.sum():.2f}")  # fmt: skip
+    title(
+        axes,
+        f"{np.trace(counts)} of {counts.sum()} right: accuracy "
+        f"{np.trace(counts) / counts.sum():.2f}",
+    )
     return figure
 
 
@@ -365,8 +411,14 @@ def embedding() -> Figure:
     for label, colour in enumerate(colours):
         own = places[digits().labels[rows] == label]
         axes.plot(*own.T, "o", color=colour, markersize=3)
-        axes.text(*np.median(own, axis=0), str(label), fontsize=12, fontweight="bold",
-                  ha="center", va="center")  # fmt: skip
+        axes.text(
+            *np.median(own, axis=0),
+            str(label),
+            fontsize=12,
+            fontweight="bold",
+            ha="center",
+            va="center",
+        )
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     title(axes, "Test images: those that the network sees alike lie close")

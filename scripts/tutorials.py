@@ -263,9 +263,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(known))
     parser.add_argument(
-        "--data", action="append", default=[], metavar="NAME=PATH",
+        "--data",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
         help="read this folder or file where the tutorials name a source",
-    )  # fmt: skip
+    )
     parser.add_argument("--text", action="store_true", help="keep the outputs; run nothing")
     parser.add_argument("--notebooks", type=Path, metavar="FOLDER", help="write notebooks only")
     options = parser.parse_args()

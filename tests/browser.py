@@ -40,11 +40,19 @@ def chromium(profile: Path, *flags: str) -> Iterator[webdriver.Chrome]:
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     for flag in (
-        "headless", "no-sandbox", "disable-dev-shm-usage", "disable-gpu", "disable-quic",
-        "no-first-run", "disable-sync",
-        "disable-background-networking", "disable-component-update", "hide-scrollbars",
-        f"user-data-dir={profile}", *flags,
-    ):  # fmt: skip
+        "headless",
+        "no-sandbox",
+        "disable-dev-shm-usage",
+        "disable-gpu",
+        "disable-quic",
+        "no-first-run",
+        "disable-sync",
+        "disable-background-networking",
+        "disable-component-update",
+        "hide-scrollbars",
+        f"user-data-dir={profile}",
+        *flags,
+    ):
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     browser = SignedIn(options=options, service=Service(DRIVER))

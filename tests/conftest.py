@@ -51,9 +51,12 @@ class Notes(Watcher):
     """Keeps what it is told, and can ask for a stop at a batch."""
 
     def __init__(
-        self, *, interrupt_at: int | None = None, by: signal.Signals = signal.SIGINT,
+        self,
+        *,
+        interrupt_at: int | None = None,
+        by: signal.Signals = signal.SIGINT,
         training: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.epochs: list[Epoch] = []
         self.notes: list[str] = []
         self.facts: dict[str, str] = {}
@@ -249,8 +252,16 @@ def cold_cli(tmp_path: Path) -> Cli:
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
         command = [sys.executable, "-W", "error", "-m", "opsin", *map(str, words)]
-        return subprocess.run(command, check=False, timeout=240, cwd=tmp_path, text=True,
-                              capture_output=True, preexec_fn=limit, **options)  # fmt: skip
+        return subprocess.run(
+            command,
+            check=False,
+            timeout=240,
+            cwd=tmp_path,
+            text=True,
+            capture_output=True,
+            preexec_fn=limit,
+            **options,
+        )
 
     return call
 
@@ -270,8 +281,13 @@ sys.meta_path.insert(0, Refuse())
 from opsin.cli import main
 sys.exit(main())
 """
-    return subprocess.run([sys.executable, "-W", "error", "-c", code, *map(str, words)], text=True,
-                          check=False, capture_output=True, cwd=cwd)  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, *map(str, words)],
+        text=True,
+        check=False,
+        capture_output=True,
+        cwd=cwd,
+    )
 
 
 @pytest.fixture
@@ -331,11 +347,14 @@ def store(
         monkeypatch.delenv(name)
     with object_store.troubled(store_port) as store:
         for name, text in {
-            "AWS_ACCESS_KEY_ID": object_store.KEY_ID, "AWS_SECRET_ACCESS_KEY": object_store.SECRET,
-            "AWS_SESSION_TOKEN": object_store.SESSION, "AWS_ENDPOINT_URL": store.address,
-            "GOOGLE_BEARER_TOKEN": object_store.SESSION, "GOOGLE_BASE_URL": store.address,
+            "AWS_ACCESS_KEY_ID": object_store.KEY_ID,
+            "AWS_SECRET_ACCESS_KEY": object_store.SECRET,
+            "AWS_SESSION_TOKEN": object_store.SESSION,
+            "AWS_ENDPOINT_URL": store.address,
+            "GOOGLE_BEARER_TOKEN": object_store.SESSION,
+            "GOOGLE_BASE_URL": store.address,
             "NO_PROXY": "127.0.0.1",
-        }.items():  # fmt: skip
+        }.items():
             monkeypatch.setenv(name, text)
         store.client.create_bucket(Bucket=object_store.BUCKET)
         yield store

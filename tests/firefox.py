@@ -42,9 +42,11 @@ class Firefox:
     def evaluate(self, expression: str) -> Any:
         """The value of an expression, which is text, a number, a truth or nothing."""
         answer = self.call(
-            "script.evaluate", expression=expression, target={"context": self._context},
+            "script.evaluate",
+            expression=expression,
+            target={"context": self._context},
             awaitPromise=True,
-        )  # fmt: skip
+        )
         assert answer["type"] == "success", answer
         return answer["result"].get("value")
 
@@ -76,8 +78,12 @@ class Firefox:
         locator = {"type": "css", "value": selector}
         nodes = self.call("browsingContext.locateNodes", context=self._context, locator=locator)
         element = {"sharedId": nodes["nodes"][0]["sharedId"]}
-        self.call("input.setFiles", context=self._context, element=element,
-                  files=[str(file) for file in files])  # fmt: skip
+        self.call(
+            "input.setFiles",
+            context=self._context,
+            element=element,
+            files=[str(file) for file in files],
+        )
 
     def save_screenshot(self, file: Path) -> None:
         answer = self.call("browsingContext.captureScreenshot", context=self._context)

@@ -103,15 +103,25 @@ class _Handler(BaseHTTPRequestHandler):
         siblings = []
         for file, content in repository.files.items():
             about: dict[str, Any] = {
-                "rfilename": file, "size": len(content), "blobId": git_digest(content)
-            }  # fmt: skip
+                "rfilename": file,
+                "size": len(content),
+                "blobId": git_digest(content),
+            }
             if is_large(file):
                 digest = hashlib.sha256(content).hexdigest()
                 about["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 130}
             siblings.append(about)
-        model = {"_id": "1", "id": name, "modelId": name, "sha": repository.commit,
-                 "private": False, "downloads": 0, "likes": 0, "tags": [],
-                 "siblings": siblings}  # fmt: skip
+        model = {
+            "_id": "1",
+            "id": name,
+            "modelId": name,
+            "sha": repository.commit,
+            "private": False,
+            "downloads": 0,
+            "likes": 0,
+            "tags": [],
+            "siblings": siblings,
+        }
         self._json(model)
 
     def _tree(self, name: str, place: str) -> None:

@@ -62,10 +62,12 @@ def classifier(
         for name, (kind, shape) in (usual | (kinds or {})).items()
     ]
     graph = helper.make_graph(
-        [*SOUND, *(last or LAST)], "made",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, list(images))], outputs,
+        [*SOUND, *(last or LAST)],
+        "made",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, list(images))],
+        outputs,
         [numpy_helper.from_array(v, k) for k, v in (own | (weights or {})).items()],
-    )  # fmt: skip
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
     helper.set_model_props(model, (about or metadata()).to_props())
     changed(model)
@@ -85,6 +87,9 @@ def unsound_for_sevens() -> bytes:
         node("Reshape", ["root", "column"], ["root column"]),
         node("Add", ["shares", "root column"], ["probabilities"]),
         LAST[1],
-        weights={"axes": np.array([1, 2, 3], np.int64), "seven": np.array(7, np.float32),
-                 "column": np.array([-1, 1], np.int64)},
-    )  # fmt: skip
+        weights={
+            "axes": np.array([1, 2, 3], np.int64),
+            "seven": np.array(7, np.float32),
+            "column": np.array([-1, 1], np.int64),
+        },
+    )

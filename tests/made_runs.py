@@ -37,9 +37,14 @@ def answers_right(dataset: Dataset, right: float, seed: int = 0) -> dict[str, ND
 
 
 def write_run(
-    root: Path, name: str, dataset: Dataset, probabilities: dict[str, NDArray[np.float32]], *,
-    classifier: Path | None = None, epochs: int = 3,
-) -> Path:  # fmt: skip
+    root: Path,
+    name: str,
+    dataset: Dataset,
+    probabilities: dict[str, NDArray[np.float32]],
+    *,
+    classifier: Path | None = None,
+    epochs: int = 3,
+) -> Path:
     """Write a finished run with these answers, as `opsin train` would have."""
     root.mkdir(parents=True, exist_ok=True)
     directory = RunDirectory(root / name)

@@ -211,8 +211,11 @@ class _Handler(BaseHTTPRequestHandler):
 def running() -> Iterator[int]:
     with subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", _SERVE],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    ) as process:  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
         assert process.stdout is not None
         try:
             yield int(process.stdout.readline())

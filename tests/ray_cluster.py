@@ -58,9 +58,10 @@ class RayCluster:
             self._holder = self._stack.enter_context(
                 subprocess.Popen(
                     ["unshare", "--net", sys.executable, "-c", _HOLD],
-                    stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
                 )
-            )  # fmt: skip
+            )
             self._stack.callback(self._holder.kill)
             assert self._holder.stdout is not None
             assert self._holder.stdout.readline() == b"up\n"
@@ -68,9 +69,16 @@ class RayCluster:
             # network: another run of these tests has another port.
             self._port = 20_000 + self._holder.pid % 10_000
             self._stack.callback(self._stop)
-            self._start_node(["--head", f"--port={self._port}", f"--node-ip-address={_ADDRESS}",
-                              f"--ray-client-server-port={_CLIENT_PORT}", "--num-cpus=0",
-                              "--include-dashboard=false"])  # fmt: skip
+            self._start_node(
+                [
+                    "--head",
+                    f"--port={self._port}",
+                    f"--node-ip-address={_ADDRESS}",
+                    f"--ray-client-server-port={_CLIENT_PORT}",
+                    "--num-cpus=0",
+                    "--include-dashboard=false",
+                ]
+            )
             self._stack = self._stack.pop_all()
         return self
 
@@ -123,12 +131,25 @@ class RayCluster:
         self, words: Sequence[str], *, hide: Path | None = None, source: Path | None = None
     ) -> None:
         self._count += 1
-        given = ["start", *words, f"--object-store-memory={_STORE}", "--disable-usage-stats",
-                 "--block", f"--temp-dir={self._folder}"]  # fmt: skip
+        given = [
+            "start",
+            *words,
+            f"--object-store-memory={_STORE}",
+            "--disable-usage-stats",
+            "--block",
+            f"--temp-dir={self._folder}",
+        ]
         ray = [*self._inside, sys.executable, "-m", "ray.scripts.scripts", *given]
         if hide is not None:
-            ray = ["unshare", "--mount", "sh", "-c",
-                   f'mount -t tmpfs none "{hide}" && exec "$@"', "sh", *ray]  # fmt: skip
+            ray = [
+                "unshare",
+                "--mount",
+                "sh",
+                "-c",
+                f'mount -t tmpfs none "{hide}" && exec "$@"',
+                "sh",
+                *ray,
+            ]
         environment = self._environment(source)
         del environment["RAY_ADDRESS"]  # a head would refuse it
         log = self._folder.parent / f"node-{self._count}.log"

@@ -18,9 +18,13 @@ return document.readyState + '|' + document.body.innerText.length + '|' + shown.
 
 
 def usable(
-    browser: webdriver.Chrome, address: str, *, quiet: float = 0.5, most: float = 20.0,
+    browser: webdriver.Chrome,
+    address: str,
+    *,
+    quiet: float = 0.5,
+    most: float = 20.0,
     every: float = 0.1,
-) -> float:  # fmt: skip
+) -> float:
     """Open an address, and wait until the page stands still."""
     began = time.perf_counter()
     browser.get(address)

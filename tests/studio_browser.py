@@ -44,14 +44,23 @@ class StudioProcess:
 
     def start(self, port: int = 0) -> None:
         command = [
-            *START, "--runs", str(self.runs), "--home", str(self.home), "--port", str(port),
+            *START,
+            "--runs",
+            str(self.runs),
+            "--home",
+            str(self.home),
+            "--port",
+            str(port),
             *self._words,
-        ]  # fmt: skip
+        ]
         with (self.folder / "stderr").open("ab") as errors:
             self.process = subprocess.Popen(
-                command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                command,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
                 stderr=errors,
-            )  # fmt: skip
+            )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, self.said()
@@ -119,9 +128,11 @@ def studio(
 def until(browser: webdriver.Chrome, holds: Callable[[], object], seconds: float = 30) -> None:
     """Wait until something holds, which may look at elements that are just being replaced."""
     passing = (
-        StaleElementReferenceException, NoSuchElementException, ElementNotInteractableException,
+        StaleElementReferenceException,
+        NoSuchElementException,
+        ElementNotInteractableException,
         ElementClickInterceptedException,
-    )  # fmt: skip
+    )
     try:
         WebDriverWait(browser, seconds, ignored_exceptions=passing).until(lambda _: holds())
     except TimeoutException as error:

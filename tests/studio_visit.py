@@ -23,9 +23,12 @@ FAKE: Final = ("use-fake-device-for-media-stream", "use-fake-ui-for-media-stream
 
 class Visit:
     def __init__(
-        self, running: StudioProcess, browser: webdriver.Chrome, actions: int = 0,
+        self,
+        running: StudioProcess,
+        browser: webdriver.Chrome,
+        actions: int = 0,
         began: float | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.running, self.browser, self.actions = running, browser, actions
         self.began = time.monotonic() if began is None else began
 

@@ -79,9 +79,13 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for row, label in enumerate(labels):
         images[row, 2 * label + 3 : 2 * label + 8, 6:22] = 255
     np.savez(
-        folder / "fashion-mnist.npz", images=images[:200], labels=labels[:200], classes=CLASSES,
-        test_images=images[200:], test_labels=labels[200:],
-    )  # fmt: skip
+        folder / "fashion-mnist.npz",
+        images=images[:200],
+        labels=labels[:200],
+        classes=CLASSES,
+        test_images=images[200:],
+        test_labels=labels[200:],
+    )
     write_shapes(folder / "photos")
     shutil.make_archive(str(folder / "photos"), "zip", folder / "photos")
     for name in ("boot.png", "boot.jpg", "bag.jpg"):
@@ -245,9 +249,13 @@ def runs_before(text: str) -> Iterator[tuple[str, str, str]]:
     "page", [pytest.param(page, id=page.name, marks=pytest.mark.docs) for page in PAGES]
 )
 def test_every_block_of_a_page_runs(
-    page: Path, prepared: Path, run_called: Callable[[str, str], Path], tmp_path: Path, warm: Warm,
+    page: Path,
+    prepared: Path,
+    run_called: Callable[[str, str], Path],
+    tmp_path: Path,
+    warm: Warm,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     text = page.read_text(encoding="utf-8")
     folder = shutil.copytree(prepared, tmp_path / "folder")
     for name, source, model in runs_before(text):

@@ -96,8 +96,11 @@ def test_a_page_of_the_studio_is_one_module(tmp_path: Path) -> None:
     module.write_text(code_of("## Add a page to the studio\n"), encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-c", _ASK_FOR_PAGE, str(tmp_path)],
-        capture_output=True, text=True, check=True, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
     home, page = done.stdout.split("<separator>")
     assert "Accuracies" in home  # in the menu
     assert "Classifiers with an accuracy appear here." in page
@@ -193,11 +196,22 @@ def test_a_tracker_is_one_module(warm: Warm, tmp_path: Path) -> None:
 def test_two_processes_train_one_run(tmp_path: Path) -> None:
     (tmp_path / "together.py").write_text(code_of("# ", page="many-machines"))
     done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-         "together.py"],
-        capture_output=True, text=True, cwd=tmp_path, check=False, timeout=250,
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            "2",
+            "together.py",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+        timeout=250,
         env=os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     (path,) = (tmp_path / "runs").iterdir()
     # Two processes write to one place: the line of one may begin before that of the other ends.

@@ -20,8 +20,12 @@ HEAVY = ("torch", "onnx", "onnxscript", "matplotlib", "sklearn", "scipy", "jinja
 def loaded_by(code: str, heavy: tuple[str, ...] = HEAVY) -> list[str]:
     """Return which heavy packages a fresh process has loaded after running some code."""
     tail = f"\nimport sys, json; print(json.dumps([m for m in {heavy!r} if m in sys.modules]))"
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code + tail], check=True,
-                          capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code + tail],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     found: list[str] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -40,8 +44,9 @@ def test_a_type_checker_sees_every_public_name() -> None:
     """Those that it does not see would stand for anything."""
     tree = ast.parse(Path(opsin.__file__).read_text(encoding="utf-8"))
     (only,) = (node for node in tree.body if isinstance(node, ast.If))
-    seen = [alias.name for node in only.body if isinstance(node, ast.ImportFrom)
-            for alias in node.names]  # fmt: skip
+    seen = [
+        alias.name for node in only.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    ]
     assert sorted([*seen, "__version__"]) == sorted(opsin.__all__)
 
 
@@ -75,9 +80,13 @@ def test_a_prediction_loads_nothing_heavy(nearest_mean: Path, tmp_path: Path) ->
     )
     # Other verbs, sources of other kinds, reports and recipes would take as long as the answer.
     others = (
-        "opsin.cli.train", "opsin.data.sources.rows", "opsin.data.dataset", "opsin.training",
-        "opsin.core.recipe", "opsin.core.artifacts.run_report",
-    )  # fmt: skip
+        "opsin.cli.train",
+        "opsin.data.sources.rows",
+        "opsin.data.dataset",
+        "opsin.training",
+        "opsin.core.recipe",
+        "opsin.core.artifacts.run_report",
+    )
     assert loaded_by(code, (*HEAVY, *others)) == []
 
 

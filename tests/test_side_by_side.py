@@ -119,11 +119,12 @@ def write_channels_first(path: Path) -> None:
         helper.make_node("MatMul", ["flat", "weight"], ["logits"]),
     ]
     graph = helper.make_graph(
-        nodes, "learner",
+        nodes,
+        "learner",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 24, 24])],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 2])],
         [numpy_helper.from_array(drawn(3, 2), "weight")],
-    )  # fmt: skip
+    )
     opsets = [helper.make_opsetid("", 20)]
     onnx.save_model(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
 
@@ -179,12 +180,19 @@ def test_keras(reader: Reader, tmp_path: Path) -> None:
     (tmp_path / "datasets").mkdir()
     (tmp_path / "datasets" / "fashion-mnist").symlink_to(tmp_path / "fashion-mnist")
     done = subprocess.run(
-        [KERAS, program], check=False, capture_output=True, text=True, cwd=tmp_path,
-        env=os.environ | {
-            "KERAS_BACKEND": "torch", "KERAS_HOME": str(tmp_path), "MPLBACKEND": "agg",
+        [KERAS, program],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env=os.environ
+        | {
+            "KERAS_BACKEND": "torch",
+            "KERAS_HOME": str(tmp_path),
+            "MPLBACKEND": "agg",
             "MPLCONFIGDIR": str(tmp_path),
         },
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     accuracy = float(done.stdout.splitlines()[-1])
     reader.shorter = {'"fashion-mnist"': '"./fashion-mnist"'}
@@ -194,8 +202,12 @@ def test_keras(reader: Reader, tmp_path: Path) -> None:
     assert names["imported"].accuracy == pytest.approx(accuracy, abs=1e-6)
     assert accuracy > 0.7
     assert names["same"].fingerprint == names["data"].fingerprint
-    assert opsin.import_model("tutorial.h5", prepare="0..1", data="./fashion-mnist",
-                              quiet=True).accuracy == names["imported"].accuracy  # fmt: skip
+    assert (
+        opsin.import_model(
+            "tutorial.h5", prepare="0..1", data="./fashion-mnist", quiet=True
+        ).accuracy
+        == names["imported"].accuracy
+    )
 
 
 @pytest.mark.docs

@@ -112,8 +112,9 @@ def test_files_are_what_a_folder_of_them_is(shapes: Path, tmp_path: Path) -> Non
     theirs = np.array([[*answer.probabilities.values()] for answer in answers])
     assert estimator.predict_proba(list(map(str, files))) == pytest.approx(theirs, abs=1e-7)
     assert np.array_equal(estimator.predict_proba(images), estimator.predict_proba(files))
-    own, other = (run.directory.load_arrays(run.directory.split)
-                  for run in (estimator.run_, folder))  # fmt: skip
+    own, other = (
+        run.directory.load_arrays(run.directory.split) for run in (estimator.run_, folder)
+    )
     assert all(np.array_equal(own[part], other[part]) for part in ("train", "val", "test"))
     assert estimator.score(np.array(list(map(str, files))), labels) > 0.8
     assert not hasattr(estimator, "n_features_in_")
@@ -154,9 +155,12 @@ def test_a_pickle_answers_the_same_where_there_is_no_run(scans: Any, tmp_path: P
     assert not run.parent.exists()  # a temporary run goes with its estimator
     words = [str(tmp_path / name) for name in ("estimator", "rows.npy", "answers.npy")]
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", _ASK, *words], capture_output=True, text=True,
-        check=False, env={**os.environ, "OPSIN_CACHE": str(tmp_path / "another cache")},
-    )  # fmt: skip
+        [sys.executable, "-W", "error", "-c", _ASK, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OPSIN_CACHE": str(tmp_path / "another cache")},
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split(maxsplit=1) == ["False", f"{list(range(10))}\n"]
     assert np.array_equal(np.load(tmp_path / "answers.npy"), expected)
@@ -222,8 +226,13 @@ def test_every_option_is_a_parameter_that_can_be_searched_over() -> None:
     parameters = set(logistic().get_params())
     assert set(OPTIONS) < parameters
     assert parameters - set(OPTIONS) == {
-        "model", "image_shape", "value_range", "budget", "random_state", "runs",
-    }  # fmt: skip
+        "model",
+        "image_shape",
+        "value_range",
+        "budget",
+        "random_state",
+        "runs",
+    }
     with pytest.raises(RecipeError, match="no option nonsense"):
         ImageClassifier(nonsense=1)  # type: ignore[call-arg]
 

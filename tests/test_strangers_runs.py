@@ -74,13 +74,20 @@ def test_nothing_in_a_run_is_a_link_or_a_pipe(
     for use in (
         lambda: directory.append(made_epoch(1)),
         lambda: directory.append(EpochConfusion(epoch=1, confusion=[[1]])),
-        lambda: directory.show_progress(done=1), lambda: directory.cut_history(0),
-        lambda: directory.set_status("done"), lambda: directory.write_notes(name="a"),
-        lambda: directory.lines(Epoch), directory.read_notes, directory.state, directory.location,
-        lambda: directory.lines(EpochConfusion), lambda: directory.lines(LoggedEvaluation),
-        lambda: directory.load_arrays(directory.split), lambda: directory.read(Report),
+        lambda: directory.show_progress(done=1),
+        lambda: directory.cut_history(0),
+        lambda: directory.set_status("done"),
+        lambda: directory.write_notes(name="a"),
+        lambda: directory.lines(Epoch),
+        directory.read_notes,
+        directory.state,
+        directory.location,
+        lambda: directory.lines(EpochConfusion),
+        lambda: directory.lines(LoggedEvaluation),
+        lambda: directory.load_arrays(directory.split),
+        lambda: directory.read(Report),
         lambda: recorded(directory, Notes()).__enter__(),
-    ):  # fmt: skip
+    ):
         try:
             got = use()
         except OpsinError:
@@ -97,9 +104,17 @@ def test_what_strangers_write_commands_no_terminal(tmp_path: Path, outside: Path
     recipe = json.loads(bad.recipe.read_text(encoding="utf-8"))
     recipe["data"]["sources"] = [HOSTILE]
     write_json(bad.recipe, recipe)
-    for words in (["runs"], ["runs", "--json"], ["runs", bad.path], ["report", bad.path],
-                  ["predict", bad.path, HOSTILE], ["resume", bad.path], ["evaluate", bad.path],
-                  ["inspect", bad.path], ["compare", bad.path, good.path]):  # fmt: skip
+    for words in (
+        ["runs"],
+        ["runs", "--json"],
+        ["runs", bad.path],
+        ["report", bad.path],
+        ["predict", bad.path, HOSTILE],
+        ["resume", bad.path],
+        ["evaluate", bad.path],
+        ["inspect", bad.path],
+        ["compare", bad.path, good.path],
+    ):
         said = cli(*words)
         assert not COMMANDS.search(said.stdout + said.stderr), words
         assert "Traceback" not in said.stderr, words

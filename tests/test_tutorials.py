@@ -60,8 +60,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with small data in the form of the large: scans of digits instead of clothes."""
     folder = tmp_path_factory.mktemp("data")
     scans = load_digits()
-    pixels = np.pad((scans.images * 255 / 16).astype(np.uint8).repeat(3, 1).repeat(3, 2),
-                    ((0, 0), (2, 2), (2, 2)))  # fmt: skip
+    pixels = np.pad(
+        (scans.images * 255 / 16).astype(np.uint8).repeat(3, 1).repeat(3, 2),
+        ((0, 0), (2, 2), (2, 2)),
+    )
     train = {"images": pixels[:400], "labels": scans.target[:400]}
     test = {"test_images": pixels[400:500], "test_labels": scans.target[400:500]}
     np.savez(folder / "fashion-mnist.npz", **train, **test, classes=FASHION)

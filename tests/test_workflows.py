@@ -19,8 +19,10 @@ def test_a_workflow_fits_its_schema(workflow: Path, schema: str) -> None:
     custom = "custom." if schema.endswith("timeout") else "vendor."
     done = subprocess.run(
         [sys.executable, "-m", "check_jsonschema", "--builtin-schema", custom + schema, workflow],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout
 
 

@@ -57,8 +57,12 @@ class Warm:
         if sys.platform != "linux":
             return subprocess.run(
                 [sys.executable, "-W", "error", "-m", "opsin", *words],
-                check=False, cwd=cwd, text=True, capture_output=True, timeout=timeout,
-            )  # fmt: skip
+                check=False,
+                cwd=cwd,
+                text=True,
+                capture_output=True,
+                timeout=timeout,
+            )
         with self.start(words, cwd=cwd) as begun:
             return begun.wait(timeout)
 
@@ -86,8 +90,9 @@ class Warm:
             with theirs:
                 self._process = subprocess.Popen(
                     [sys.executable, "-W", "error", __file__, str(theirs.fileno())],
-                    pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL,
-                )  # fmt: skip
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                )
         return self._channel
 
     def close(self) -> None:

@@ -305,10 +305,13 @@ def _dataset(
     with _source_errors_as_input_errors():
         if isinstance(images, list):
             contents = LabelledImages(
-                source="X", classes=tuple(map(str, classes)), labels=codes.astype(np.int64),
-                source_parts=np.full(len(codes), UNASSIGNED, np.uint8), names=images,
+                source="X",
+                classes=tuple(map(str, classes)),
+                labels=codes.astype(np.int64),
+                source_parts=np.full(len(codes), UNASSIGNED, np.uint8),
+                names=images,
                 images=images,
-            )  # fmt: skip
+            )
         else:
             contents = arrays.from_arrays(images, codes, tuple(map(str, classes)), source="X")
         contents.check()

@@ -13,10 +13,18 @@ UNITS = 16
 
 
 def network(  # noqa: C901, PLR0915  one form an option
-    *, batch: str | int = "N", channels_last: bool = False, head: str = "softmax",
-    constants: bool = False, half: bool | str = False, inside: str = "", opset: int = 17,
-    reshape: str = "flatten", side: int | str = SIDE, bgr: bool = False,
-) -> bytes:  # fmt: skip
+    *,
+    batch: str | int = "N",
+    channels_last: bool = False,
+    head: str = "softmax",
+    constants: bool = False,
+    half: bool | str = False,
+    inside: str = "",
+    opset: int = 17,
+    reshape: str = "flatten",
+    side: int | str = SIDE,
+    bgr: bool = False,
+) -> bytes:
     """Return two convolutions, a mean and a head, always with the same weights.
 
     ``half`` may be ``within``: it takes and gives 32 bits, and what casts them is listed last.
@@ -86,8 +94,11 @@ def network(  # noqa: C901, PLR0915  one form an option
     shape_of = [batch, *sides, 3] if channels_last else [batch, 3, *sides]
     tensor = TensorProto.FLOAT16 if half is True else TensorProto.FLOAT
     graph = helper.make_graph(
-        [*nodes, *late], "small", [helper.make_tensor_value_info("pixels", tensor, shape_of)],
-        [helper.make_tensor_value_info(value, tensor, None)], weights,
-    )  # fmt: skip
+        [*nodes, *late],
+        "small",
+        [helper.make_tensor_value_info("pixels", tensor, shape_of)],
+        [helper.make_tensor_value_info(value, tensor, None)],
+        weights,
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
     return bytes(model.SerializeToString())

@@ -269,8 +269,9 @@ def test_a_network_that_takes_bytes_is_told_no_other_pixels(tmp_path: Path) -> N
 def _means_of(kind: int) -> bytes:
     return _model(
         NODE("Cast", ["pixels"], ["values"], to=TensorProto.FLOAT),
-        NODE("ReduceMean", ["values"], ["out"], axes=[2, 3], keepdims=0), kind=kind,
-    )  # fmt: skip
+        NODE("ReduceMean", ["values"], ["out"], axes=[2, 3], keepdims=0),
+        kind=kind,
+    )
 
 
 IMAGE = ["N", 3, 8, 8]
@@ -280,21 +281,29 @@ TRUE = numpy_helper.from_array(np.array(True), "true")
 
 
 def _model(
-    *nodes: onnx.NodeProto, shape: list[Any] | None = IMAGE, kind: int = TensorProto.FLOAT,
-    inputs: Sequence[str] = ("pixels",), output: str = "out", weights: Sequence[TensorProto] = (),
-) -> bytes:  # fmt: skip
+    *nodes: onnx.NodeProto,
+    shape: list[Any] | None = IMAGE,
+    kind: int = TensorProto.FLOAT,
+    inputs: Sequence[str] = ("pixels",),
+    output: str = "out",
+    weights: Sequence[TensorProto] = (),
+) -> bytes:
     graph = helper.make_graph(
-        nodes, "odd", [helper.make_tensor_value_info(name, kind, shape) for name in inputs],
-        [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)], weights,
-    )  # fmt: skip
+        nodes,
+        "odd",
+        [helper.make_tensor_value_info(name, kind, shape) for name in inputs],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)],
+        weights,
+    )
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.example", 1)]
     return bytes(helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString())
 
 
 def _body(*nodes: onnx.NodeProto, inputs: Sequence[tuple[str, int]] = ()) -> Any:
     given = [helper.make_tensor_value_info(name, kind, []) for name, kind in inputs]
-    made = [helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, None)
-            for node in nodes]  # fmt: skip
+    made = [
+        helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, None) for node in nodes
+    ]
     return helper.make_graph(nodes, "body", given, made)
 
 
@@ -395,8 +404,9 @@ def _enlarging() -> bytes:
     sides = numpy_helper.from_array(np.array([1, 1, 256, 256], np.float32), "sides")
     return _model(
         NODE("Resize", ["pixels", "", "sides"], ["large"]),
-        NODE("GlobalAveragePool", ["large"], ["out"]), weights=[sides],
-    )  # fmt: skip
+        NODE("GlobalAveragePool", ["large"], ["out"]),
+        weights=[sides],
+    )
 
 
 @pytest.mark.parametrize(
@@ -428,8 +438,10 @@ def test_odd_files_are_refused_with_the_reason(name: str, tmp_path: Path) -> Non
 
 
 def held(**weights: Any) -> list[TensorProto]:
-    return [numpy_helper.from_array(np.asarray(value), name.replace("_", "."))
-            for name, value in weights.items()]  # fmt: skip
+    return [
+        numpy_helper.from_array(np.asarray(value), name.replace("_", "."))
+        for name, value in weights.items()
+    ]
 
 
 def transformer() -> bytes:
@@ -442,7 +454,8 @@ def transformer() -> bytes:
     sizes = {"first": [0], "rest": [1, 4], "columns": [4, 2]}
     return _model(
         NODE("Conv", ["pixels", "patches"], ["maps"], strides=[8, 4]),
-        NODE("Shape", ["pixels"], ["sizes"]), NODE("Gather", ["sizes", "zero"], ["count"]),
+        NODE("Shape", ["pixels"], ["sizes"]),
+        NODE("Gather", ["sizes", "zero"], ["count"]),
         NODE("Unsqueeze", ["count", "first"], ["counts"]),
         NODE("Concat", ["counts", "rest"], ["expanded"], axis=0),
         NODE("Expand", ["token", "expanded"], ["tokens"]),
@@ -453,9 +466,10 @@ def transformer() -> bytes:
         NODE("ReduceMean", ["all"], ["seen"], axes=[1], keepdims=1),
         NODE("Add", ["all", "seen"], ["block"]),
         NODE("Gather", ["block", "zero"], ["class"], axis=1),
-        NODE("MatMul", ["class", "dense"], ["logits"]), output="logits",
+        NODE("MatMul", ["class", "dense"], ["logits"]),
+        output="logits",
         weights=held(patches=patches, token=token, dense=dense, zero=0, **sizes),
-    )  # fmt: skip
+    )
 
 
 def test_a_transformers_class_token_is_repeated_for_each_image(tmp_path: Path) -> None:
@@ -482,9 +496,15 @@ def tokens_of(kind: str) -> bytes:
         return random.normal(0, 1, shape).astype(np.float32)
 
     weights = held(
-        grid=drawn(4, 3, 4, 4), rows=[0, 4, -1], mixed=drawn(4, 4), zero=[0], one=[1],
-        end=[1 << 40], registers=drawn(1, 3, 4), token=drawn(1, 1, 4),
-    )  # fmt: skip
+        grid=drawn(4, 3, 4, 4),
+        rows=[0, 4, -1],
+        mixed=drawn(4, 4),
+        zero=[0],
+        one=[1],
+        end=[1 << 40],
+        registers=drawn(1, 3, 4),
+        token=drawn(1, 1, 4),
+    )
     nodes = [
         NODE("Conv", ["pixels", "grid"], ["maps"], strides=[4, 4]),
         NODE("Reshape", ["maps", "rows"], ["columns"]),
@@ -537,10 +557,19 @@ def attention_of_one() -> bytes:
         return random.normal(0, 0.5, shape).astype(np.float32)
 
     weights = held(
-        patches=drawn(8, 3, 4, 4), packed=drawn(8, 24), mixed=drawn(8, 8), dense=drawn(8, 5),
-        zero=0, one=1, two=2, rows=[1, 8, 4], apart=[1, 4, 3, 2, 4], heads=[2, 4, 4],
-        merged=[4, 8], back=[1, 4, 8],
-    )  # fmt: skip
+        patches=drawn(8, 3, 4, 4),
+        packed=drawn(8, 24),
+        mixed=drawn(8, 8),
+        dense=drawn(8, 5),
+        zero=0,
+        one=1,
+        two=2,
+        rows=[1, 8, 4],
+        apart=[1, 4, 3, 2, 4],
+        heads=[2, 4, 4],
+        merged=[4, 8],
+        back=[1, 4, 8],
+    )
     nodes = [
         NODE("Conv", ["pixels", "patches"], ["maps"], strides=[4, 4]),
         NODE("Reshape", ["maps", "rows"], ["columns"]),
@@ -587,8 +616,11 @@ def test_a_transformer_exported_for_one_image_takes_several(tmp_path: Path) -> N
 def test_weights_in_another_file_are_refused(tmp_path: Path) -> None:
     model = onnx.load_model_from_string(network())
     onnx.save(
-        model, tmp_path / "network.onnx", save_as_external_data=True, size_threshold=0,
+        model,
+        tmp_path / "network.onnx",
+        save_as_external_data=True,
+        size_threshold=0,
         location="weights.bin",
-    )  # fmt: skip
+    )
     with pytest.raises(ModelFileError, match="another file"):
         open_backbone(tmp_path / "network.onnx", prepare="0..1")

@@ -94,8 +94,10 @@ def test_answers_are_those_of_the_implementation_in_pytorch(name: str, tmp_path:
     script = ROOT / "tests" / "backbones" / "judge_efficientnet_lite.py"
     subprocess.run(
         [JUDGE, script, name, weights_of(name).checked(), "images.npy", "answers.npy"],
-        cwd=tmp_path, check=True, capture_output=True,
-    )  # fmt: skip
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
     judged = np.load(tmp_path / "answers.npy")
     content, _ = read_network(weights_of(name).repository, weights_of(name).checked())
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])

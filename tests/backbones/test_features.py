@@ -58,9 +58,12 @@ def test_what_was_computed_before_a_stop_stays(
 
 @pytest.mark.parametrize("writable", [True, False])
 def test_features_too_large_for_the_memory_lie_on_the_disk(
-    writable: bool, backbone: Backbone, images: Images, tmp_path: Path,
+    writable: bool,
+    backbone: Backbone,
+    images: Images,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     expected = compute(backbone, *images, ("whole",), watcher=SILENT)
     monkeypatch.setattr(features, "_IN_MEMORY", 0)
     cache = tmp_path / "cache"

@@ -100,10 +100,15 @@ def test_a_head_for_a_fold_depends_on_nothing_outside_its_training_images(backbo
 
     def answers() -> Any:
         search = HeadSearch(
-            BackboneFeatures(network, (16, 16, 3), network.at[:1], ("whole",)), features,
-            labels=labels, units=np.arange(60), assumed=np.full(3, 1 / 3), wanted=None, seed=0,
+            BackboneFeatures(network, (16, 16, 3), network.at[:1], ("whole",)),
+            features,
+            labels=labels,
+            units=np.arange(60),
+            assumed=np.full(3, 1 / 3),
+            wanted=None,
+            seed=0,
             threads=1,
-        )  # fmt: skip
+        )
         chosen = search.choose(train, train[:0], FitProgress())
         return chosen.choice, search.answer(chosen, train, asked).probabilities
 
@@ -125,9 +130,15 @@ def test_components_know_no_validation_image(each: int, backbone: Path) -> None:
 
     def weights() -> Any:
         chosen = fit_as(
-            choice, network, (16, 16, 3), features, np.arange(count) % 3,
-            train=train, val=val, classes=3,
-        )  # fmt: skip
+            choice,
+            network,
+            (16, 16, 3),
+            features,
+            np.arange(count) % 3,
+            train=train,
+            val=val,
+            classes=3,
+        )
         return chosen.held_out.projection.weight
 
     before = weights()

@@ -78,5 +78,6 @@ def test_every_option_and_its_default_is_documented() -> None:
             values.append("–" if field is None else f"{field.default:,}".removesuffix(".0"))
         assert f"| `{option}` | {' | '.join(values)} |" in page, option
     for model in PIXEL_MODELS.values():
-        assert all(field.description for name, field in model.model_fields.items()
-                   if name != "name")  # fmt: skip
+        assert all(
+            field.description for name, field in model.model_fields.items() if name != "name"
+        )

@@ -38,18 +38,27 @@ def fitted(name: str, classes: int, **options: Any) -> Fitted:
     model = PIXEL_MODELS[name](**{**growing, **options})
     pooling = Pooling.to_fit(SHAPE, model.side)
     return fit(
-        model, pooling, pooling.rows_of(images), labels,
-        classes=classes, seed=0, threads=1, progress=FitProgress(),
-    )  # fmt: skip
+        model,
+        pooling,
+        pooling.rows_of(images),
+        labels,
+        classes=classes,
+        seed=0,
+        threads=1,
+        progress=FitProgress(),
+    )
 
 
 def metadata(classes: int, written: Written) -> Metadata:
     return Metadata(
-        opsin=opsin.__version__, model="x",
+        opsin=opsin.__version__,
+        model="x",
         classes=tuple(f"class {number}" for number in range(classes)),
         preparation=Preparation(height=9, width=7, channels=3, resize="fit"),
-        layers=tuple(written.layers), source="x", fingerprint="f",
-    )  # fmt: skip
+        layers=tuple(written.layers),
+        source="x",
+        fingerprint="f",
+    )
 
 
 def content_of(model: Fitted) -> bytes:
@@ -126,8 +135,16 @@ def test_neighbours_at_one_distance_are_not_held_against_the_file() -> None:
     labels = np.random.default_rng(0).integers(0, 2, 160)
     pooling = Pooling.to_fit(SHAPE, 32)
     rows = pooling.rows_of(images)
-    model = fit(Knn(neighbours=3), pooling, rows, labels, classes=2, seed=0,
-                threads=1, progress=FitProgress())  # fmt: skip
+    model = fit(
+        Knn(neighbours=3),
+        pooling,
+        rows,
+        labels,
+        classes=2,
+        seed=0,
+        threads=1,
+        progress=FitProgress(),
+    )
     content = content_of(model)
     # The same images in another order: others of the copies vote.
     model.estimator.fit(model.projection.transform(rows)[::-1], labels[::-1])

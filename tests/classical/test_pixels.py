@@ -19,8 +19,9 @@ def test_means_of_squares_are_right(height: int, width: int, channels: int, side
     factor = pooling.factor
     for row in range(pooling.shape[1]):
         for column in range(pooling.shape[2]):
-            square = images[:, row * factor : (row + 1) * factor,
-                            column * factor : (column + 1) * factor]  # fmt: skip
+            square = images[
+                :, row * factor : (row + 1) * factor, column * factor : (column + 1) * factor
+            ]
             np.testing.assert_allclose(
                 rows[:, :, row, column], square.mean(axis=(1, 2)) / 255, rtol=1e-6
             )

@@ -42,8 +42,11 @@ def test_a_damaged_recipe_file_is_named(tmp_path: Path, content: str) -> None:
 def test_what_is_given_wins_over_the_file_and_contradictions_are_refused() -> None:
     file = {"model": "mlp", "hidden": [9], "depth": 1, "epochs": 4, "sources": ["x"], "size": [8]}
     assert merge_options(file, {"hidden": [64, 32]}) == {
-        "model": "mlp", "hidden": [64, 32], "epochs": 4, "size": [8],
-    }  # fmt: skip
+        "model": "mlp",
+        "hidden": [64, 32],
+        "epochs": 4,
+        "size": [8],
+    }
     # Another network does not take over sizes and rates that were meant for the first.
     assert merge_options(file, {"model": "cnn"}) == {"size": [8], "model": "cnn"}
     with pytest.raises(RecipeError, match="as many sizes"):
@@ -73,9 +76,16 @@ def test_another_choice_takes_along_what_belonged_to_the_older_one(
     tmp_path: Path, choice: str
 ) -> None:
     recipe = resolve(
-        DATA, model="cnn", epochs=7, augment="photos", optimizer="sgd", learning_rate=0.3,
-        patience=2, hidden=(8, 16), zoom=0.4,
-    )  # fmt: skip
+        DATA,
+        model="cnn",
+        epochs=7,
+        augment="photos",
+        optimizer="sgd",
+        learning_rate=0.3,
+        patience=2,
+        hidden=(8, 16),
+        zoom=0.4,
+    )
     new, name, value = CHOICES[choice]
     options = from_the_command_line(recipe, {choice: new}, tmp_path)
     assert options[choice] == new and options["model"] == "cnn"

@@ -15,17 +15,24 @@ from opsin.core.errors import OpsinError
 @pytest.mark.parametrize("rank", ["0", "1"])
 @pytest.mark.parametrize("told", [None, True, False])
 def test_one_process_tells_an_error(
-    rank: str, told: bool | None, monkeypatch: pytest.MonkeyPatch,
+    rank: str,
+    told: bool | None,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     def application(*_: object, **__: object) -> int:
         print("an answer")
         error = OpsinError("One of the 2 processes ended")
         error.told = told
         raise error
 
-    launch = {"TORCHELASTIC_RUN_ID": "boots", "RANK": rank, "WORLD_SIZE": "2",
-              "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": "2"}  # fmt: skip
+    launch = {
+        "TORCHELASTIC_RUN_ID": "boots",
+        "RANK": rank,
+        "WORLD_SIZE": "2",
+        "LOCAL_RANK": rank,
+        "LOCAL_WORLD_SIZE": "2",
+    }
     for name, value in launch.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(output, "DOCUMENT_BEGUN", threading.Event())

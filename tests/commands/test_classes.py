@@ -29,8 +29,14 @@ def test_changes_follow_one_another_and_are_taken_back(tmp_path: Path) -> None:
     opsin.change_classes("digits", labels=table, call={"8": "round", "9": "round", "0": "round"})
     opsin.change_classes("digits", labels=table, call={"round": "Rund", "πέντε": "five"})
     assert _counts("digits", table) == {
-        "Rund": 178 + 174 + 180, "1": 182, "2": 177, "five": 183, "5": 182, "6": 181, "7": 179,
-    }  # fmt: skip
+        "Rund": 178 + 174 + 180,
+        "1": 182,
+        "2": 177,
+        "five": 183,
+        "5": 182,
+        "6": 181,
+        "7": 179,
+    }
     assert opsin.undo_classes(table) == 2
     assert set(_counts("digits", table)) >= {"round", "πέντε"}
     assert [opsin.undo_classes(table), opsin.undo_classes(table)] == [3, 2]
@@ -123,8 +129,17 @@ def test_a_class_is_split_by_what_is_in_it(cli: Cli, tmp_path: Path) -> None:
     assert sum(map(len, shown["groups"])) == 24
     assert not (tmp_path / "labels.csv").exists()
     names = ["one", "two", "three", "four"][: len(shown["groups"])]
-    done = only_json(cli("data", "photos", "--labels", "labels.csv", "--json",
-                         "--split", f"shape={','.join(names)}"))  # fmt: skip
+    done = only_json(
+        cli(
+            "data",
+            "photos",
+            "--labels",
+            "labels.csv",
+            "--json",
+            "--split",
+            f"shape={','.join(names)}",
+        )
+    )
     assert done["classes"] == ["cross", "shape", *names]
     counts = _counts(tmp_path / "photos", tmp_path / "labels.csv")
     sizes = list(map(len, shown["groups"]))
@@ -137,8 +152,18 @@ def test_a_class_is_split_by_what_is_in_it(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_the_command_line_merges_renames_and_removes(cli: Cli, tmp_path: Path) -> None:
-    done = cli("data", "digits", "--labels", "labels.csv", "--merge", "1,3=odd",
-               "--rename", "0=zero", "--remove", "8,9")  # fmt: skip
+    done = cli(
+        "data",
+        "digits",
+        "--labels",
+        "labels.csv",
+        "--merge",
+        "1,3=odd",
+        "--rename",
+        "0=zero",
+        "--remove",
+        "8,9",
+    )
     assert "Classes   zero, odd, 2, 4, 5, 6, 7" in done.stdout
     assert "opsin undo labels.csv" in done.stdout
     assert set(_counts("digits", tmp_path / "labels.csv")) == {"zero", "odd", *"24567"}

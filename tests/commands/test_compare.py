@@ -47,9 +47,12 @@ def as_arrays(data: Dataset, order: NDArray[np.int64], **options: Any) -> Datase
     seen = np.concatenate([data.split.train, data.split.val])[order]
     test = data.split.test[::-1]
     return opsin.from_arrays(
-        np.asarray(data.images[seen]), data.labels[seen], data.classes,
-        test=(np.asarray(data.images[test]), data.labels[test]), **options,
-    )  # fmt: skip
+        np.asarray(data.images[seen]),
+        data.labels[seen],
+        data.classes,
+        test=(np.asarray(data.images[test]), data.labels[test]),
+        **options,
+    )
 
 
 def test_a_table_and_a_sentence(make: Make, digits: Dataset) -> None:
@@ -115,9 +118,12 @@ def test_copies_in_the_test_set_pair_one_to_one(tmp_path: Path, digits: Dataset)
     def run(name: str, order: NDArray[np.int64]) -> Path:
         images = np.asarray(digits.images[test])[rows][order]
         data = opsin.from_arrays(
-            np.asarray(digits.images[seen]), digits.labels[seen], digits.classes,
-            test=(images, labels[order]), near_duplicates="apart",
-        )  # fmt: skip
+            np.asarray(digits.images[seen]),
+            digits.labels[seen],
+            digits.classes,
+            test=(images, labels[order]),
+            near_duplicates="apart",
+        )
         # The answer is what the image shows, so copies get equal ones.
         right = np.full((len(order), 10), 0.01, np.float32)
         right[np.arange(len(order)), digits.labels[test][rows][order]] = 0.91
@@ -137,8 +143,10 @@ def test_copies_in_the_test_set_pair_one_to_one(tmp_path: Path, digits: Dataset)
 
 def test_runs_are_compared_on_the_images_that_both_tested(make: Make) -> None:
     data = [opsin.load("digits"), opsin.load("digits", split_seed=1)]
-    tested = [{digest.tobytes(): row for row in each.split.test for digest in [each.digests[row]]}
-              for each in data]  # fmt: skip
+    tested = [
+        {digest.tobytes(): row for row in each.split.test for digest in [each.digests[row]]}
+        for each in data
+    ]
     shared = tested[0].keys() & tested[1].keys()
     assert 5 < len(shared) < 60
     one, other = make("one", 0.8, data[0]), make("other", 0.8, data[1])
@@ -160,9 +168,11 @@ def test_runs_that_share_no_test_images_are_refused_with_the_reason(
     for name, part in (("one", test[:90]), ("other", test[90:])):
         seen = np.concatenate([rest, np.setdiff1d(test, part)])
         data = opsin.from_arrays(
-            np.asarray(digits.images[seen]), digits.labels[seen], digits.classes,
+            np.asarray(digits.images[seen]),
+            digits.labels[seen],
+            digits.classes,
             test=(np.asarray(digits.images[part]), digits.labels[part]),
-        )  # fmt: skip
+        )
         runs.append(make(name, 0.8, data))
     with pytest.raises(RunError) as refused:
         opsin.compare(*runs)
@@ -350,10 +360,18 @@ def test_the_command_prints_a_table_a_sentence_and_where_the_page_is(
 COUNTS = ("both_right", "only_first", "only_second", "both_wrong", "both_wrong_differently")
 
 
-@given(st.builds(PairedTest, **dict.fromkeys(COUNTS, st.just(0)),
-                 images=st.integers(1, 100_000), difference=st.floats(-1, 1),
-                 low=st.floats(-1, 1), high=st.floats(-1, 1), p=st.floats(0, 1),
-                 better=st.sampled_from(["first", "second", None])))  # fmt: skip
+@given(
+    st.builds(
+        PairedTest,
+        **dict.fromkeys(COUNTS, st.just(0)),
+        images=st.integers(1, 100_000),
+        difference=st.floats(-1, 1),
+        low=st.floats(-1, 1),
+        high=st.floats(-1, 1),
+        p=st.floats(0, 1),
+        better=st.sampled_from(["first", "second", None]),
+    )
+)
 def test_a_sentence_says_better_only_where_it_was_decided(test: PairedTest) -> None:
     said = sentence(test, ("A", "B"), "test")
     assert ("better" in said) == (test.better is not None)
@@ -365,8 +383,11 @@ def relabelled(tmp_path: Path, digits: Dataset) -> tuple[Dataset, list[int]]:
     """Return the digits with 13 labels of the test part corrected, and which rows these are."""
     rows = [int(row) for row in digits.split.test[:13]]
     file = tmp_path / "labels.csv"
-    lines = [f"{short_digest(digits.digests[row]).tobytes().hex()},"
-             f"{digits.classes[(digits.labels[row] + 1) % 10]}" for row in rows]  # fmt: skip
+    lines = [
+        f"{short_digest(digits.digests[row]).tobytes().hex()},"
+        f"{digits.classes[(digits.labels[row] + 1) % 10]}"
+        for row in rows
+    ]
     file.write_text("digest,label\n" + "\n".join(lines) + "\n", encoding="utf-8")
     return opsin.load("digits", labels=file), rows
 

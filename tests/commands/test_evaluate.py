@@ -115,8 +115,9 @@ def test_each_way_to_look_at_the_own_test_images_counts(tmp_path: Path, digits: 
 
 
 @pytest.mark.torch
-def test_training_images_among_the_judged_are_counted(run: opsin.Run, digits: Dataset,
-                                                        tmp_path: Path) -> None:  # fmt: skip
+def test_training_images_among_the_judged_are_counted(
+    run: opsin.Run, digits: Dataset, tmp_path: Path
+) -> None:
     some = digits.split.train[:40].tolist() + digits.split.test[:30].tolist()
     part = write_digits(digits, tmp_path / "some", some, list(digits.classes))
     figures = opsin.evaluate(run.path, part)
@@ -297,8 +298,10 @@ def test_an_image_counts_once_however_many_rows_name_it(tmp_path: Path, split: s
 
     def rows(names: list[str], prefix: str = "") -> list[str]:
         parts = [split and ("train", "train", split)[n % 3] for n in range(len(names))]
-        return [f"{prefix}{name},{name.split('/')[1]},{part}"
-                for name, part in zip(names, parts, strict=True)]  # fmt: skip
+        return [
+            f"{prefix}{name},{name.split('/')[1]},{part}"
+            for name, part in zip(names, parts, strict=True)
+        ]
 
     once = rows(names)
     table.write_text("\n".join(["path,label,split", *once]))
@@ -310,8 +313,10 @@ def test_an_image_counts_once_however_many_rows_name_it(tmp_path: Path, split: s
     table.write_text("\n".join(["path,label,split", *(once * 4 + again)]))
     data = opsin.load(table, outside=True)
     assert (data.names, data.fingerprint) == (plain.names, plain.fingerprint)
-    assert all(np.array_equal(data.split.rows(part), plain.split.rows(part))
-               for part in ("train", "val", "test"))  # fmt: skip
+    assert all(
+        np.array_equal(data.split.rows(part), plain.split.rows(part))
+        for part in ("train", "val", "test")
+    )
     assert opsin.audit(data).counts()["repeated-rows"] == data.repeated == 5 * len(names)
     other = opsin.train(data, model="knn", runs=tmp_path / "runs", quiet=True)
     assert other.report.repeated_rows == data.repeated
@@ -326,8 +331,9 @@ def test_one_image_of_two_classes_or_parts_stays_for_the_audit_and_of_two_groups
 ) -> None:
     write_shapes(tmp_path / "images", count=12)
     table = tmp_path / "table.csv"
-    rows = [f"images/{kind}/{n}.png,{kind},train,{n}" for kind in ("disc", "square")
-            for n in range(12)]  # fmt: skip
+    rows = [
+        f"images/{kind}/{n}.png,{kind},train,{n}" for kind in ("disc", "square") for n in range(12)
+    ]
     rows += ["images/disc/0.png,square,train,0", "images/disc/1.png,disc,test,1"]
     table.write_text("\n".join(["path,label,split,group", *rows]))
     data = opsin.look_at(table)

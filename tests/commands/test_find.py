@@ -59,8 +59,10 @@ def test_it_is_drawn_and_printed_as_json(heap: Path, tmp_path: Path) -> None:  #
     ]
     done = subprocess.run(
         [sys.executable, "-m", "opsin", *words, "--out", tmp_path / "like.png"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     answer = json.loads(done.stdout)
     assert len(answer["found"]) == 4
     assert answer["images"] == 30

@@ -52,10 +52,12 @@ def foreign_onnx(
     ]
     held = {"flat": np.array([-1, 64], np.int64), "weight": weight, "bias": bias}
     graph = helper.make_graph(
-        nodes, "other", [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(shape))],
+        nodes,
+        "other",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(shape))],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
         [numpy_helper.from_array(value, name) for name, value in held.items()],
-    )  # fmt: skip
+    )
     model = helper.make_model(
         graph, producer_name="maker", opset_imports=[helper.make_opsetid("", 17)]
     )
@@ -172,9 +174,11 @@ def test_pixels_are_asked_for_and_never_guessed(digits_file: Path, tmp_path: Pat
         opsin.import_model(digits_file, **options)
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
     scaled = sequential(
-        image(8, 8, 1), layer("Rescaling", "scale", scale=1 / 255, offset=0.0),
-        layer("Flatten", "flatten"), layer("Dense", "scores", units=10),
-    )  # fmt: skip
+        image(8, 8, 1),
+        layer("Rescaling", "scale", scale=1 / 255, offset=0.0),
+        layer("Flatten", "flatten"),
+        layer("Dense", "scores", units=10),
+    )
     file = write_keras(tmp_path / "s.keras", scaled, {"scores": [drawn(64, 10), drawn(10)]})
     run = opsin.import_model(file, **options)
     assert run.imported().pixels == "grey, 0 to 255 (its layer scale scales them)"
@@ -198,8 +202,10 @@ def test_a_network_of_16_bits(tmp_path: Path) -> None:
         numpy_helper.from_array(drawn(16, 3).astype(np.float16), "weight"),
         numpy_helper.from_array(np.array([-1, 16], np.int64), "shape"),
     ]
-    nodes = [helper.make_node("Reshape", ["x", "shape"], ["rows"]),
-             helper.make_node("MatMul", ["rows", "weight"], ["y"])]  # fmt: skip
+    nodes = [
+        helper.make_node("Reshape", ["x", "shape"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "weight"], ["y"]),
+    ]
     half = TensorProto.FLOAT16
     ends = [
         helper.make_tensor_value_info("x", half, ["N", 1, 4, 4]),

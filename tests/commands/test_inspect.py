@@ -58,10 +58,14 @@ def test_a_network_that_ran_away_is_refused_in_a_line(nearest_mean: Path, tmp_pa
 def known() -> ReferenceSet:
     """Four images, one of which is called as another one's place is."""
     return ReferenceSet(
-        images=np.zeros((4, 2, 2, 1), np.uint8), labels=np.arange(4),
-        names=["a.png", "test/0", "b.png", "c.png"], train=np.array([0, 1]), val=np.array([3]),
-        source="made", test=np.array([2]),
-    )  # fmt: skip
+        images=np.zeros((4, 2, 2, 1), np.uint8),
+        labels=np.arange(4),
+        names=["a.png", "test/0", "b.png", "c.png"],
+        train=np.array([0, 1]),
+        val=np.array([3]),
+        source="made",
+        test=np.array([2]),
+    )
 
 
 @pytest.mark.parametrize(

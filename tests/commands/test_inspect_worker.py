@@ -200,8 +200,9 @@ def test_the_process_says_answers_alone_and_ends_with_its_input(run: Path) -> No
     assert done.returncode == 0, done.stderr
     said = [header for header, _ in Unpacker().feed(done.stdout)]
     assert [sorted(header) for header in said if "progress" not in header] == [
-        ["id", "images", "said"], ["error", "id"],
-    ]  # fmt: skip
+        ["id", "images", "said"],
+        ["error", "id"],
+    ]
 
 
 @pytest.mark.parametrize(

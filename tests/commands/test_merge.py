@@ -119,8 +119,12 @@ def test_what_is_missing_is_named_and_made_alone(shards: list[Path], make: Make)
 def test_a_shard_that_was_changed_is_refused(shards: list[Path], make: Make, how: str) -> None:
     content = shards[1].read_bytes()
     name = content.rindex(b".png")
-    changed = {"a name": content[:name] + b",png" + content[name + 4 :], "empty": b"",
-               "no database": b"{}", "cut": content[: len(content) // 2]}[how]  # fmt: skip
+    changed = {
+        "a name": content[:name] + b",png" + content[name + 4 :],
+        "empty": b"",
+        "no database": b"{}",
+        "cut": content[: len(content) // 2],
+    }[how]
     shards[1].write_bytes(changed)
     with pytest.raises(StorageError, match="was changed since") as caught:
         opsin.merge(whole(shards[0]))

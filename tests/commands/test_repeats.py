@@ -43,8 +43,9 @@ def repeats(tmp_path_factory: pytest.TempPathFactory) -> opsin.Repeats:
     pytest.importorskip("torch")
     root = tmp_path_factory.mktemp("runs")
     with without_drawing():
-        return opsin.train_repeats("digits", repeats=2, model="mlp", hidden=[16], epochs=2, seed=4,
-                                   runs=root, quiet=True)  # fmt: skip
+        return opsin.train_repeats(
+            "digits", repeats=2, model="mlp", hidden=[16], epochs=2, seed=4, runs=root, quiet=True
+        )
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +53,9 @@ def folds(tmp_path_factory: pytest.TempPathFactory) -> opsin.Repeats:
     pytest.importorskip("torch")
     root = tmp_path_factory.mktemp("runs")
     with without_drawing():
-        return opsin.train_folds("digits", folds=3, model="mlp", epochs=2, name="cut", runs=root,
-                                 quiet=True)  # fmt: skip
+        return opsin.train_folds(
+            "digits", folds=3, model="mlp", epochs=2, name="cut", runs=root, quiet=True
+        )
 
 
 @pytest.mark.torch
@@ -131,8 +133,9 @@ def test_runs_that_were_stopped_are_shown_and_not_averaged(
 @pytest.mark.skipif(os.name == "nt", reason="sends signals as a Unix terminal does")
 def test_ctrl_c_ends_the_run_in_hand_and_starts_no_other(tmp_path: Path) -> None:
     interrupt = AtRun(2, lambda: os.kill(os.getpid(), signal.SIGINT))
-    found = opsin.train_folds("digits", folds=3, model="mlp", epochs=3, runs=tmp_path,
-                              watcher=interrupt)  # fmt: skip
+    found = opsin.train_folds(
+        "digits", folds=3, model="mlp", epochs=3, runs=tmp_path, watcher=interrupt
+    )
     assert found.stopped
     assert [run.row()["state"] for run in found.runs] == ["done", "stopped"]
     assert found.summary.asked == 3
@@ -153,8 +156,9 @@ def test_an_error_is_raised_after_what_is_done_was_told(
 
     watcher = AtRun(2, lambda: monkeypatch.setattr(os, "fsync", full))
     with pytest.raises(StorageError, match="no space left on device"):
-        opsin.train_repeats(digits, repeats=3, model="mlp", epochs=1, runs=tmp_path,
-                            watcher=watcher)  # fmt: skip
+        opsin.train_repeats(
+            digits, repeats=3, model="mlp", epochs=1, runs=tmp_path, watcher=watcher
+        )
     (file,) = tmp_path.glob("*-repeats.json")
     (row,) = json.loads(file.read_text(encoding="utf-8"))["runs"]
     assert row["run"] in watcher.facts["Done"]

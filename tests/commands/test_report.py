@@ -172,10 +172,12 @@ def test_figures_of_an_earlier_report_go(
     run = RunDirectory(write_run(tmp_path, "run", digits, answers, classifier=nearest_mean))
     report = run.read(Report)
     training = {"trainable": 1234, "multiply_adds": 5678}
-    report = report.model_copy(update={
-        "training": report.training.model_copy(update=training),
-        "file": report.file.model_copy(update={"parity_images": 90}),
-    })  # fmt: skip
+    report = report.model_copy(
+        update={
+            "training": report.training.model_copy(update=training),
+            "file": report.file.model_copy(update={"parity_images": 90}),
+        }
+    )
     report.write(run.path)
     run.figures.mkdir(exist_ok=True)
     for name in ("confusion.svg", "disturbed.png", "disturbed.svg", "of-the-user.svg"):

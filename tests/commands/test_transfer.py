@@ -145,10 +145,15 @@ def test_nothing_is_overwritten(
     monkeypatch.chdir(tmp_path / "here")
     before = everything(tmp_path)
     for target, message in {
-        "file": "is there already", "file.npz": "a new file", "full": "is there already",
-        "folder.npz": "a new file", "file/below": "Cannot write", "here": "that you are in",
-        "shapes/out": "lies in", "shapes/x.npz": "lies in",
-    }.items():  # fmt: skip
+        "file": "is there already",
+        "file.npz": "a new file",
+        "full": "is there already",
+        "folder.npz": "a new file",
+        "file/below": "Cannot write",
+        "here": "that you are in",
+        "shapes/out": "lies in",
+        "shapes/x.npz": "lies in",
+    }.items():
         with pytest.raises(StorageError, match=message):
             opsin.export_data(data, tmp_path / target)
     with pytest.raises(RecipeError, match=r"end in \.npz"):

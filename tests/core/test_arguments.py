@@ -53,13 +53,15 @@ def functions() -> dict[str, Callable[..., Any]]:
 def parameters() -> list[Any]:
     return [
         pytest.param(
-            name, parameter.name, marks=[pytest.mark.slow] if name in _LONG else [],
+            name,
+            parameter.name,
+            marks=[pytest.mark.slow] if name in _LONG else [],
             id=f"{name}-{parameter.name}",
         )
         for name, function in functions().items()
         for parameter in inspect.signature(function).parameters.values()
         if parameter.name != "self" and parameter.kind is not parameter.VAR_KEYWORD
-    ]  # fmt: skip
+    ]
 
 
 class World:
@@ -84,36 +86,93 @@ class World:
     @functools.cached_property
     def instances(self) -> dict[str, Any]:
         return {
-            "Classifier": self.classifier, "Run": self.run, "Dataset": self.dataset,
-            "Prediction": self.prediction, "Audit": self.audit,
-            "Inspection": opsin.Inspection(self.run), "CacheContents": opsin.list_cache(),
-            "Recipe": self.run.recipe, "Watcher": opsin.Watcher(),
+            "Classifier": self.classifier,
+            "Run": self.run,
+            "Dataset": self.dataset,
+            "Prediction": self.prediction,
+            "Audit": self.audit,
+            "Inspection": opsin.Inspection(self.run),
+            "CacheContents": opsin.list_cache(),
+            "Recipe": self.run.recipe,
+            "Watcher": opsin.Watcher(),
             "Labelling": opsin.Labelling.open(
                 self.folder, file=self.root / "labels.sqlite", backbone="efficientnet-lite0"
             ),
-        }  # fmt: skip
+        }
 
     def wrong(self) -> list[Any]:
         return [
-            None, 0, -1, 1.5, math.nan, math.inf, 10**30, True, "", "no such file", "a\0b", b"",
-            b"bytes", [], [None], {}, {1}, object(), len, self.folder, Path(),
-            np.full((2, 2), 1j), np.zeros((0, 3)), np.array("text"), range(3), self.run,
-            self.classifier, self.dataset, socket.socket, ["no such file"], {"a": "b"},
-        ]  # fmt: skip
+            None,
+            0,
+            -1,
+            1.5,
+            math.nan,
+            math.inf,
+            10**30,
+            True,
+            "",
+            "no such file",
+            "a\0b",
+            b"",
+            b"bytes",
+            [],
+            [None],
+            {},
+            {1},
+            object(),
+            len,
+            self.folder,
+            Path(),
+            np.full((2, 2), 1j),
+            np.zeros((0, 3)),
+            np.array("text"),
+            range(3),
+            self.run,
+            self.classifier,
+            self.dataset,
+            socket.socket,
+            ["no such file"],
+            {"a": "b"},
+        ]
 
     def base(self, name: str, parameter: str) -> dict[str, Any]:
         """Return arguments with which a function would do its work, or end soon."""
         row = np.arange(2)
         by_name: dict[str, Any] = {
-            "model": self.run, "run": self.run, "models": self.run, "data": self.dataset,
-            "dataset": self.dataset, "audit": self.audit, "prediction": self.prediction,
-            "image": self.image, "images": self.image[None], "prepared": [], "name": "a name",
-            "source": self.folder, "folder": self.root / "out", "path": self.root / "a.png",
-            "file": self.root / "a.npz", "labels": [0, 1] * 6, "names": ["head"],
-            "layer": "head", "label": "0", "to": "int8", "units": [0], "rows": row,
-            "text": "text", "what": "Work", "total": 1, "unit": "images", "done": 1, "epochs": 1,
-            "layers": (), "epoch": None, "counts": [[1]], "term": "softmax", "right": [True, False],
-        }  # fmt: skip
+            "model": self.run,
+            "run": self.run,
+            "models": self.run,
+            "data": self.dataset,
+            "dataset": self.dataset,
+            "audit": self.audit,
+            "prediction": self.prediction,
+            "image": self.image,
+            "images": self.image[None],
+            "prepared": [],
+            "name": "a name",
+            "source": self.folder,
+            "folder": self.root / "out",
+            "path": self.root / "a.png",
+            "file": self.root / "a.npz",
+            "labels": [0, 1] * 6,
+            "names": ["head"],
+            "layer": "head",
+            "label": "0",
+            "to": "int8",
+            "units": [0],
+            "rows": row,
+            "text": "text",
+            "what": "Work",
+            "total": 1,
+            "unit": "images",
+            "done": 1,
+            "epochs": 1,
+            "layers": (),
+            "epoch": None,
+            "counts": [[1]],
+            "term": "softmax",
+            "right": [True, False],
+        }
         special: dict[str, dict[str, Any]] = {
             "Run": {"path": self.run},
             "from_arrays": {"images": np.zeros((12, 8, 8), np.uint8)},
@@ -136,9 +195,13 @@ class World:
         if name == "open_studio" and parameter == "host":
             special[name] = {"port": 70_000}
         asked = inspect.signature(functions()[name]).parameters
-        found = {key: value for key, value in by_name.items()
-                 if key in asked and asked[key].default is inspect.Parameter.empty
-                 and asked[key].kind in _KINDS}  # fmt: skip
+        found = {
+            key: value
+            for key, value in by_name.items()
+            if key in asked
+            and asked[key].default is inspect.Parameter.empty
+            and asked[key].kind in _KINDS
+        }
         return {**found, **special.get(name, {})}
 
 
@@ -172,8 +235,11 @@ def test_nothing_but_our_own_errors_is_raised(
         first = []
         if asked.kind is asked.VAR_POSITIONAL:  # what comes before it can have no name then
             before = inspect.signature(function).parameters.values()
-            first = [arguments.pop(each.name) for each in before
-                     if each.kind is each.POSITIONAL_OR_KEYWORD]  # fmt: skip
+            first = [
+                arguments.pop(each.name)
+                for each in before
+                if each.kind is each.POSITIONAL_OR_KEYWORD
+            ]
             first.append(value)
         else:
             arguments[parameter] = value

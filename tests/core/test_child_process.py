@@ -24,9 +24,13 @@ def test_a_working_directory_holds_no_modules(tmp_path: Path) -> None:
     (tmp_path / "struct.py").write_text("raise SystemExit(7)\n", encoding="utf-8")
     command = module_command("opsin.core.sandbox", "json:loads", "5", "100000000")
     done = subprocess.run(
-        command, cwd=tmp_path, env=child_environment(), stdin=subprocess.DEVNULL,
-        capture_output=True, check=False,
-    )  # fmt: skip
+        command,
+        cwd=tmp_path,
+        env=child_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
 
 

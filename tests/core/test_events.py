@@ -47,9 +47,11 @@ def test_a_time_is_never_below_zero(steps: list[tuple[float, float]]) -> None:
 
 
 @given(
-    speed=st.floats(0.5, 1e4), each=st.floats(0.1, 5), steps=st.integers(45, 200),
+    speed=st.floats(0.5, 1e4),
+    each=st.floats(0.1, 5),
+    steps=st.integers(45, 200),
     warm_up=st.floats(0, 2),
-)  # fmt: skip
+)
 def test_even_work_is_foretold_to_its_end(
     speed: float, each: float, steps: int, warm_up: float
 ) -> None:

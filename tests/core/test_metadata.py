@@ -17,10 +17,15 @@ names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=2
 )
 def test_round_trip(classes: list[str], background: Background | None, score: Score | None) -> None:
     metadata = Metadata(
-        opsin="1", model="mlp", classes=tuple(classes),
+        opsin="1",
+        model="mlp",
+        classes=tuple(classes),
         preparation=Preparation(height=8, width=9, channels=1, resize="fit", background=background),
-        layers=(), source="s", fingerprint="f", score=score,
-    )  # fmt: skip
+        layers=(),
+        source="s",
+        fingerprint="f",
+        score=score,
+    )
     props = metadata.to_props() | {"other.tool": "keeps its own"}
     assert Metadata.from_props(props, "a.onnx") == metadata
 

@@ -49,8 +49,10 @@ def test_links_are_not_followed_from_handle_0(tmp_path: Path) -> None:
     )
     done = subprocess.run(
         ["/bin/sh", "-c", 'exec "$0" "$@" <&-', sys.executable, "-c", script, str(tmp_path)],
-        check=True, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert done.stdout == "0\nrefused\n"
 
 
@@ -64,8 +66,9 @@ def test_a_lock_is_the_childs_until_it_ends(tmp_path: Path) -> None:
             pass
         child = subprocess.Popen(
             [sys.executable, "-c", "import sys; sys.stdin.read()"],
-            stdin=subprocess.PIPE, pass_fds=(handle,),
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            pass_fds=(handle,),
+        )
     assert is_locked(lock)  # though this process closed it
     child.communicate()
     assert not is_locked(lock)
@@ -159,6 +162,8 @@ assert not is_locked(root / "none")
     done = subprocess.run(
         [sys.executable, "-c", _AS_ON_WINDOWS + script, tmp_path],
         env={**os.environ, "OPSIN_CACHE": str(tmp_path / "cache")},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr

@@ -35,9 +35,12 @@ def test_duplicates_leaks_and_conflicts_are_found_the_worst_first() -> None:
     test = (np.concatenate([images[20:22], near]), np.array([0, 1, 1]))
     found = audit(from_arrays(images, labels, ["cat", "dog"], test=test))
     assert [each.kind for each in found.findings] == [
-        "conflicting-labels", "test-copies", "test-near-duplicates", "near-duplicates",
+        "conflicting-labels",
+        "test-copies",
+        "test-near-duplicates",
+        "near-duplicates",
         "exact-duplicates",
-    ]  # fmt: skip
+    ]
     assert finding(found, "conflicting-labels") == (2, [(2, 31)])
     assert finding(found, "test-copies") == (2, [(20, 60), (21, 61)])
     assert finding(found, "test-near-duplicates") == (1, [(5, 62)])

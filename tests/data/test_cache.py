@@ -51,8 +51,9 @@ def test_arrays_are_computed_once_unless_their_file_is_damaged(
 def test_the_digest_is_of_shape_and_pixels(data: bytes) -> None:
     images = np.frombuffer(data, np.uint8).reshape(2, 4, 2, 3)
     digests = cache.digest_rows(images)
-    assert np.array_equal(digests, cache.digest_rows(images.transpose(0, 2, 1, 3).copy().transpose(
-        0, 2, 1, 3)))  # fmt: skip
+    assert np.array_equal(
+        digests, cache.digest_rows(images.transpose(0, 2, 1, 3).copy().transpose(0, 2, 1, 3))
+    )
     other = cache.digest_rows(images.reshape(2, 2, 4, 3))
     assert not np.array_equal(digests[0], other[0])
     assert np.array_equal(digests[0], digests[1]) == np.array_equal(images[0], images[1])

@@ -39,8 +39,14 @@ def test_one_part_is_emptied_and_made_again(cache: Path, shapes: Path) -> None:
 
 
 def test_only_what_is_opsins_goes(cache: Path, tmp_path: Path) -> None:
-    names = ("features/notes.txt", "decoded/cats/1.jpg", "sources/my-photos/1.jpg",
-             "index/index.json", "thesis.txt", "../elsewhere/precious.txt")  # fmt: skip
+    names = (
+        "features/notes.txt",
+        "decoded/cats/1.jpg",
+        "sources/my-photos/1.jpg",
+        "index/index.json",
+        "thesis.txt",
+        "../elsewhere/precious.txt",
+    )
     mine = [cache / name for name in names]
     for path in mine:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -22,8 +22,10 @@ from tests.conftest import Notes
 def rows_of(data: opsin.Dataset) -> list[Correction]:
     """Return a row for every image, with its present label."""
     digests = [digest.tobytes().hex() for digest in short_digest(data.digests)]
-    return [Correction(digest, name, label_of(data, name))
-            for digest, name in zip(digests, data.names, strict=True)]  # fmt: skip
+    return [
+        Correction(digest, name, label_of(data, name))
+        for digest, name in zip(digests, data.names, strict=True)
+    ]
 
 
 def table(folder: Path, text: str, name: str = "labels.csv") -> Path:
@@ -53,8 +55,12 @@ def test_a_file_as_it_is_written_changes_nothing(shapes: Path, tmp_path: Path) -
         assert np.array_equal(again.split.rows(part), data.split.rows(part))
     assert again.corrected is not None
     assert again.corrected.counts.model_dump(mode="json", exclude_unset=True) == {
-        "file": str(path), "rows": 24, "relabelled": 0, "left_out": 0, "by_name": 0,
-    }  # fmt: skip
+        "file": str(path),
+        "rows": 24,
+        "relabelled": 0,
+        "left_out": 0,
+        "by_name": 0,
+    }
     assert data.corrected is None
 
 
@@ -64,10 +70,12 @@ def test_labels_are_corrected_and_images_left_out(shapes: Path, tmp_path: Path) 
     path = write_corrections(
         tmp_path / "labels.csv",
         [
-            rows["disc/3.png"]._replace(label="square"), rows["disc/5.png"]._replace(label="-"),
-            rows["square/1.png"]._replace(label=""), rows["square/2.png"],
+            rows["disc/3.png"]._replace(label="square"),
+            rows["disc/5.png"]._replace(label="-"),
+            rows["square/1.png"]._replace(label=""),
+            rows["square/2.png"],
         ],
-    )  # fmt: skip
+    )
     found = opsin.load(shapes, labels=path)
     assert label_of(found, "disc/3.png") == "square"
     assert set(data.names) - set(found.names) == {"disc/5.png", "square/1.png"}
@@ -170,8 +178,9 @@ def test_what_is_written_is_read(
 def test_a_run_keeps_its_corrections(shapes: Path, tmp_path: Path) -> None:
     path = table(tmp_path, "name,label\ndisc/3.png,square\ndisc/5.png,-\n")
     notes = Notes()
-    run = opsin.train(shapes, labels=path, model="mlp", epochs=1, runs=tmp_path / "runs",
-                      watcher=notes)  # fmt: skip
+    run = opsin.train(
+        shapes, labels=path, model="mlp", epochs=1, runs=tmp_path / "runs", watcher=notes
+    )
     assert notes.facts["Labels"] == f"{path}: 1 relabelled, 1 left out"
     about = run.directory.read(DatasetRecord)
     assert about.corrections is not None

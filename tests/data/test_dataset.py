@@ -141,8 +141,11 @@ def test_corrections_move_no_other_image(tmp_path: Path, near_duplicates: Any) -
     table.write_text("name,label\n" + "\n".join(rows) + "\n")
     data = load(photos, near_duplicates=near_duplicates, labels=table)
     assert parts_by_name(data) == {n: part for n, part in before.items() if n not in gone}
-    assert {data.names[row]: data.classes[data.labels[row]] for row in range(len(data))
-            if data.names[row] in other} == other  # fmt: skip
+    assert {
+        data.names[row]: data.classes[data.labels[row]]
+        for row in range(len(data))
+        if data.names[row] in other
+    } == other
     # What else is known of each image is still its own.
     row_of = {name: row for row, name in enumerate(plain.names)}
     pairs = {frozenset(plain.names[row] for row in pair) for pair in plain.near.pairs}
@@ -172,16 +175,22 @@ def collection(count: int, classes: int, people: int, copies: int, seed: int) ->
     labels = np.arange(count) % classes
     if copies:
         images[-copies:] = images[:copies]
-    groups = [f"person {number}" if number < people else "" for number in
-              random.integers(0, 2 * people + 1, count)]  # fmt: skip
+    groups = [
+        f"person {number}" if number < people else ""
+        for number in random.integers(0, 2 * people + 1, count)
+    ]
     return {"images": images, "labels": labels, "groups": groups}
 
 
 @settings(max_examples=15)
 @given(
-    count=st.integers(60, 160), classes=st.integers(2, 4), people=st.integers(0, 12),
-    copies=st.integers(0, 10), folds=st.integers(2, 5), seed=st.integers(0, 2**31),
-)  # fmt: skip
+    count=st.integers(60, 160),
+    classes=st.integers(2, 4),
+    people=st.integers(0, 12),
+    copies=st.integers(0, 10),
+    folds=st.integers(2, 5),
+    seed=st.integers(0, 2**31),
+)
 def test_folds_cover_everything_once_and_are_those_of_the_option(
     count: int, classes: int, people: int, copies: int, folds: int, seed: int
 ) -> None:

@@ -197,8 +197,9 @@ KINDS = {
 if "AVIF" in FORMATS:
     KINDS["AVIF"] = Kind(
         lambda: encoded(Image.new("RGB", (16, 16), (9, 200, 7)), "AVIF", quality=95),
-        (Image.new("RGB", (16, 16), (9, 200, 7)), 4), ".avif",
-    )  # fmt: skip
+        (Image.new("RGB", (16, 16), (9, 200, 7)), 4),
+        ".avif",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -263,15 +264,26 @@ def test_what_is_refused_takes_no_memory_and_says_nothing_past_python(tmp_path: 
             files[-1].write_bytes(kind.content())
     # Damage that libtiff itself would write about: a deflated strip that is none.
     strip = tiff(
-        (256, 4, 64), (257, 4, 64), (258, 3, 8), (259, 3, 8), (262, 3, 1), (273, 4, -1),
-        (277, 3, 1), (278, 4, 64), (279, 4, 40), data=b"no deflated strip" * 3,
-    )  # fmt: skip
+        (256, 4, 64),
+        (257, 4, 64),
+        (258, 3, 8),
+        (259, 3, 8),
+        (262, 3, 1),
+        (273, 4, -1),
+        (277, 3, 1),
+        (278, 4, 64),
+        (279, 4, 40),
+        data=b"no deflated strip" * 3,
+    )
     files.append(tmp_path / "strip.tif")
     files[-1].write_bytes(strip)
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", _CHILD, *map(str, files)],
-        capture_output=True, text=True, check=True, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
     assert done.stderr == ""
     assert int(done.stdout) < 64
 

@@ -57,10 +57,15 @@ def png(width: int, height: int, *before: bytes, colour: int = 0, pixel: bytes =
     packed = b"".join(
         packer.compress(row * min(rows, height - top)) for top in range(0, height, rows)
     )
-    return b"".join([
-        b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", header), *before,
-        chunk(b"IDAT", packed + packer.flush()), chunk(b"IEND", b""),
-    ])  # fmt: skip
+    return b"".join(
+        [
+            b"\x89PNG\r\n\x1a\n",
+            chunk(b"IHDR", header),
+            *before,
+            chunk(b"IDAT", packed + packer.flush()),
+            chunk(b"IEND", b""),
+        ]
+    )
 
 
 def answers(content: bytes, folder: Path, preparation: Preparation = DARK) -> list[Any]:
@@ -68,10 +73,21 @@ def answers(content: bytes, folder: Path, preparation: Preparation = DARK) -> li
     file = folder / "hostile"
     file.write_bytes(content)
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", _CHILD, preparation.model_dump_json(),
-         str(_ALLOWED), str(file)],
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-c",
+            _CHILD,
+            preparation.model_dump_json(),
+            str(_ALLOWED),
+            str(file),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     assert done.stderr == ""
     said = json.loads(done.stdout)
     assert isinstance(said, list)

@@ -29,19 +29,33 @@ ImageFile.MAXBLOCK = 1 << 20
 def test_images_are_turned_upright(orientation: int) -> None:
     upright = Image.fromarray(gradient(6, 9))
     turns = Image.Transpose
-    stored = upright if orientation == 1 else upright.transpose([
-        turns.FLIP_LEFT_RIGHT, turns.ROTATE_180, turns.FLIP_TOP_BOTTOM, turns.TRANSPOSE,
-        turns.ROTATE_90, turns.TRANSVERSE, turns.ROTATE_270,
-    ][orientation - 2])  # fmt: skip
+    stored = (
+        upright
+        if orientation == 1
+        else upright.transpose(
+            [
+                turns.FLIP_LEFT_RIGHT,
+                turns.ROTATE_180,
+                turns.FLIP_TOP_BOTTOM,
+                turns.TRANSPOSE,
+                turns.ROTATE_90,
+                turns.TRANSVERSE,
+                turns.ROTATE_270,
+            ][orientation - 2]
+        )
+    )
     read = open_image(encoded(stored, exif=oriented(orientation)))
     assert np.array_equal(np.asarray(read), gradient(6, 9))
 
 
 @given(
-    height=st.integers(1, 40), width=st.integers(1, 40),
-    target=st.tuples(st.integers(1, 33), st.integers(1, 33)), channels=st.sampled_from([1, 3]),
-    resize=st.sampled_from(["fit", "fill", "squash"]), grey=st.booleans(),
-)  # fmt: skip
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    target=st.tuples(st.integers(1, 33), st.integers(1, 33)),
+    channels=st.sampled_from([1, 3]),
+    resize=st.sampled_from(["fit", "fill", "squash"]),
+    grey=st.booleans(),
+)
 def test_any_image_gets_the_size_asked_for(
     height: int, width: int, target: tuple[int, int], channels: Any, resize: Any, grey: bool
 ) -> None:
@@ -57,11 +71,13 @@ def test_any_image_gets_the_size_asked_for(
 
 ORIENTED = {
     kind: {
-        "mode": st.sampled_from(modes), "quality": st.sampled_from([30, 85, 100]),
-        "progressive": st.booleans(), "subsampling": st.sampled_from([0, 1, 2]),
+        "mode": st.sampled_from(modes),
+        "quality": st.sampled_from([30, 85, 100]),
+        "progressive": st.booleans(),
+        "subsampling": st.sampled_from([0, 1, 2]),
     }
     for kind, modes in {"JPEG": ["L", "RGB", "CMYK"], "PNG": ["L", "LA", "RGB", "RGBA"]}.items()
-}  # fmt: skip
+}
 
 
 @st.composite
@@ -92,13 +108,18 @@ def photograph(height: int, width: int) -> NDArray[np.uint8]:
 
 
 @given(
-    file=files(), target=st.tuples(st.integers(1, 90), st.integers(1, 90)),
-    channels=st.sampled_from([1, 3]), resize=st.sampled_from(["fit", "fill", "squash"]),
-)  # fmt: skip
+    file=files(),
+    target=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    channels=st.sampled_from([1, 3]),
+    resize=st.sampled_from(["fit", "fill", "squash"]),
+)
 def test_any_file_is_read_the_same_by_every_door(
-    file: tuple[bytes, tuple[int, int]], target: tuple[int, int], channels: Any, resize: Any,
+    file: tuple[bytes, tuple[int, int]],
+    target: tuple[int, int],
+    channels: Any,
+    resize: Any,
     tmp_path: Path,
-) -> None:  # fmt: skip
+) -> None:
     content, size = file
     path = tmp_path / "a.bin"
     path.write_bytes(content)

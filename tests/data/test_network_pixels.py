@@ -66,9 +66,11 @@ def test_an_empty_table_stays_as_it_is() -> None:
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 @given(
-    height=st.integers(1, 50), width=st.integers(1, 50), seed=st.integers(0, 99),
+    height=st.integers(1, 50),
+    width=st.integers(1, 50),
+    seed=st.integers(0, 99),
     low=st.integers(0, 255),
-)  # fmt: skip
+)
 def test_any_image_can_be_matched(mode: str, height: int, width: int, seed: int, low: int) -> None:
     random = np.random.default_rng(seed)
     shape = (height, width) if mode == "L" else (height, width, 3)

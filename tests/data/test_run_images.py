@@ -36,8 +36,14 @@ def another_rule(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.torch
 def test_a_stopped_run_keeps_its_parts(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    stopped = opsin.train("digits", model="mlp", epochs=3, batch_size=16, runs=tmp_path,
-                          watcher=Notes(interrupt_at=5, training=True))  # fmt: skip
+    stopped = opsin.train(
+        "digits",
+        model="mlp",
+        epochs=3,
+        batch_size=16,
+        runs=tmp_path,
+        watcher=Notes(interrupt_at=5, training=True),
+    )
     kept = stopped.directory.load_arrays(stopped.directory.split)
     request.getfixturevalue("another_rule")
     assert not np.array_equal(load("digits").split.test, kept["test"])
@@ -62,10 +68,13 @@ def test_copies_are_matched_one_to_one_by_their_class_and_others_not(tmp_path: P
     directory = RunDirectory(write_run(tmp_path, "run", data, answers_right(data, 0.9)))
     order = np.random.default_rng(0).permutation(len(data))
     other = replace(
-        data, images=np.asarray(data.images)[order], labels=data.labels[order],
-        digests=data.digests[order], names=[f"other/{place}" for place in range(len(order))],
+        data,
+        images=np.asarray(data.images)[order],
+        labels=data.labels[order],
+        digests=data.digests[order],
+        names=[f"other/{place}" for place in range(len(order))],
         split=Split(*(np.zeros(0, np.int64),) * 3),
-    )  # fmt: skip
+    )
     place = rows_of_run(directory, other)
     assert place is not None
     assert sorted(place.tolist()) == list(range(len(data)))
@@ -98,8 +107,13 @@ def test_the_table_of_images(tmp_path: Path, shapes: Path, monkeypatch: pytest.M
     assert content.startswith(b"name,label,part,digest\r\n")
     assert b"disc/caf\xe9.png" in content
     assert [image.name for image in read_images(run)] == data.names
-    for damaged in (b"", content[:-20], content.replace(b"digest", b"hash", 1), content + b"a,b\n",
-                    b'name,label,part,digest\r\n"'):  # fmt: skip
+    for damaged in (
+        b"",
+        content[:-20],
+        content.replace(b"digest", b"hash", 1),
+        content + b"a,b\n",
+        b'name,label,part,digest\r\n"',
+    ):
         run.images.write_bytes(damaged)
         with pytest.raises(RunError, match=r"pictures\.csv is damaged"):
             read_images(run)

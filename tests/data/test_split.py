@@ -24,18 +24,26 @@ def digests(contents: list[int]) -> NDArray[np.uint8]:
 
 
 def split(
-    labels: list[int], contents: list[int] | None = None, given: int | list[int] = UNASSIGNED, *,
-    groups: list[str] | None = None, pairs: NDArray[np.int64] = NO_PAIRS,
-    recorded: list[int] | None = None, **options: Any,
-) -> Split:  # fmt: skip
+    labels: list[int],
+    contents: list[int] | None = None,
+    given: int | list[int] = UNASSIGNED,
+    *,
+    groups: list[str] | None = None,
+    pairs: NDArray[np.int64] = NO_PAIRS,
+    recorded: list[int] | None = None,
+    **options: Any,
+) -> Split:
     made_of = digests(list(range(len(labels))) if contents is None else contents)
     subjects = SplitInputs(
-        np.array(labels, np.int64), made_of, made_of,
+        np.array(labels, np.int64),
+        made_of,
+        made_of,
         np.broadcast_to(np.array(given, np.uint8), (len(labels),)),
         [str(label) for label in range(max(labels) + 1)],
-        cuts.split_groups(made_of, groups or [], pairs), groups or [],
+        cuts.split_groups(made_of, groups or [], pairs),
+        groups or [],
         None if recorded is None else np.array(recorded, np.uint8),
-    )  # fmt: skip
+    )
     return make_split(subjects, DataRecipe.of("x", **options))
 
 
@@ -113,8 +121,9 @@ def test_an_image_that_is_added_to_a_small_class_moves_few(sizes: list[int], mor
 
 @given(
     sizes=st.lists(st.integers(3, 30), min_size=2, max_size=4),
-    together=st.sampled_from([1, 2, 9]), mixed=st.booleans(),
-)  # fmt: skip
+    together=st.sampled_from([1, 2, 9]),
+    mixed=st.booleans(),
+)
 def test_three_groups_are_in_every_part(sizes: list[int], together: int, mixed: bool) -> None:
     labels = labelled([size * together for size in sizes])
     if mixed:  # each group has images of every class
@@ -203,11 +212,16 @@ def test_what_an_earlier_cut_left_is_cut_well_again(count: int, parts: tuple[str
 
 @given(
     groups=st.lists(st.lists(st.integers(1, 9), min_size=4, max_size=40), min_size=2, max_size=4),
-    mixed=st.integers(0, 3), seed=st.integers(0, 9),
-)  # fmt: skip
+    mixed=st.integers(0, 3),
+    seed=st.integers(0, 9),
+)
 def test_groups_are_within_one_of_the_share(groups: list[list[int]], mixed: int, seed: int) -> None:
-    rows = [(k, f"{k} {n}") for k, sizes in enumerate(groups) for n, size in enumerate(sizes)
-            for _ in range(size)]  # fmt: skip
+    rows = [
+        (k, f"{k} {n}")
+        for k, sizes in enumerate(groups)
+        for n, size in enumerate(sizes)
+        for _ in range(size)
+    ]
     # A few groups of two classes beside them.
     rows += [(k, f"both {n}") for n in range(mixed) for k in (0, 1)]
     labels = np.array([k for k, _ in rows])
@@ -241,9 +255,11 @@ def test_recorded_parts_stay(sizes: list[int], more: list[int], gone: int, toget
     recorded = [CODES[side] for side in before] + [UNASSIGNED] * new
     kept = list(range(gone, len(grown)))
     parts = split(
-        [grown[row] for row in kept], kept, groups=[groups[row] for row in kept],
+        [grown[row] for row in kept],
+        kept,
+        groups=[groups[row] for row in kept],
         recorded=[recorded[row] for row in kept],
-    )  # fmt: skip
+    )
     after = sides(parts, len(kept))
     assert after[: len(labels) - gone] == before[gone:]
     for label in range(len(sizes)):

@@ -30,8 +30,12 @@ def test_the_temperature_is_found_again(scale: float) -> None:
     assert fit_temperature(logits, labels) == pytest.approx(scale, rel=0.06)
 
 
-@given(seed=st.integers(0, 999), count=st.integers(1, 80), classes=st.integers(2, 6),
-       scale=st.floats(0.05, 30))  # fmt: skip
+@given(
+    seed=st.integers(0, 999),
+    count=st.integers(1, 80),
+    classes=st.integers(2, 6),
+    scale=st.floats(0.05, 30),
+)
 def test_log_loss_never_gets_worse(seed: int, count: int, classes: int, scale: float) -> None:
     logits, labels = drawn(seed, count, classes, scale)
     temperature = fit_temperature(logits, labels)

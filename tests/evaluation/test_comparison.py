@@ -153,9 +153,10 @@ def test_the_test_by_groups_counts_every_choice_of_signs(differences: list[int])
 def test_the_test_by_groups_of_one_image_is_mcnemars(first: int, second: int) -> None:
     found = sign_flip_test(np.repeat([-1, 1], [first, second]))
     expected = compare_answers(
-        np.repeat([0, 1], [first, second + 1]), np.repeat([1, 0], [first, second + 1]),
+        np.repeat([0, 1], [first, second + 1]),
+        np.repeat([1, 0], [first, second + 1]),
         np.zeros(first + second + 1, np.int64),
-    )  # fmt: skip
+    )
     one_less = np.repeat([-1, 1], [first, second + 1])
     assert sign_flip_test(one_less) == pytest.approx(expected.p, abs=1e-12)
     assert 0 < found <= 1

@@ -22,9 +22,7 @@ def clouds(
     return (middles[labels] + random.normal(size=(count, size))).astype(np.float32), labels
 
 
-def mapped(
-    embedding: NDArray[np.float32], labels: NDArray[np.int64], **options: int
-) -> MapFigures:  # fmt: skip
+def mapped(embedding: NDArray[np.float32], labels: NDArray[np.int64], **options: int) -> MapFigures:
     names = [f"image {row}" for row in range(len(labels))]
     return map_embedding(embedding, labels, (labels + 1) % 3, names, list("abcde"), **options)
 

@@ -15,9 +15,11 @@ from opsin.runtime.prediction import Answers
 
 
 @given(
-    sizes=st.lists(st.integers(1, 30), min_size=2, max_size=5), together=st.integers(1, 4),
-    most=st.integers(2, 10), seed=st.integers(0, 5),
-)  # fmt: skip
+    sizes=st.lists(st.integers(1, 30), min_size=2, max_size=5),
+    together=st.integers(1, 4),
+    most=st.integers(2, 10),
+    seed=st.integers(0, 5),
+)
 def test_each_image_is_tested_once(sizes: list[int], together: int, most: int, seed: int) -> None:
     labels = np.repeat(np.arange(len(sizes)), sizes)
     units = np.arange(len(labels)) // together

@@ -17,11 +17,11 @@ NAMES = [kind.name for kind in DISTURBANCES]
 
 def disturbed_examples(pixels: NDArray[np.uint8], *, seed: int = 0) -> dict[str, NDArray[np.uint8]]:
     return {
-        kind.name: np.concatenate([
-            kind.apply(pixels[None], strength, [seed, number]) for strength in kind.strengths
-        ])
+        kind.name: np.concatenate(
+            [kind.apply(pixels[None], strength, [seed, number]) for strength in kind.strengths]
+        )
         for number, kind in enumerate(DISTURBANCES)
-    }  # fmt: skip
+    }
 
 
 def smooth_image(side: int, channels: int) -> NDArray[np.uint8]:
@@ -71,8 +71,10 @@ def test_figures_are_those_of_the_answers(digits: opsin.Dataset) -> None:
     assert [kind.name for kind in found.kinds] == NAMES
     assert (found.images, found.of, len(asked)) == (80, len(rows), 19)
     # The first images asked about are whole, and some of the rows.
-    places = [int(np.flatnonzero((digits.images[rows] == each).all(axis=(1, 2, 3)))[0])
-              for each in asked[0]]  # fmt: skip
+    places = [
+        int(np.flatnonzero((digits.images[rows] == each).all(axis=(1, 2, 3)))[0])
+        for each in asked[0]
+    ]
     labels = digits.labels[rows][places]
     before = answer(asked[0]).argmax(axis=1) == labels
     assert found.accuracy == before.mean()
@@ -89,8 +91,10 @@ def test_figures_are_those_of_the_answers(digits: opsin.Dataset) -> None:
 def test_the_interval_of_the_change_covers_the_truth_about_as_often_as_it_says() -> None:
     random = np.random.default_rng(0)
     drawn = random.multinomial(300, [0.08, 0.03, 0.89], 4000)
-    hits = [low <= -0.05 <= high for low, high in
-            (paired_change(int(lost), int(won), 300) for lost, won, _ in drawn)]  # fmt: skip
+    hits = [
+        low <= -0.05 <= high
+        for low, high in (paired_change(int(lost), int(won), 300) for lost, won, _ in drawn)
+    ]
     assert 0.93 <= np.mean(hits) <= 0.975
 
 

@@ -87,8 +87,9 @@ def test_what_classes_explain_is_told_apart_and_comes_last() -> None:
     columns = {"far": [str(each) for each in far], "dark": [str(each) for each in dark]}
     found = slice_accuracy(right, {}, columns, labels=labels)
     assert [(each.name, each.explained) for each in found.weakest] == [
-        ("dark True", False), ("far True", True),
-    ]  # fmt: skip
+        ("dark True", False),
+        ("far True", True),
+    ]
     assert found.weakest[0].accuracy > found.weakest[1].accuracy
     (far_slice,) = [each for each in slices_of(found, "far") if each.value == "True"]
     assert far_slice.expected == pytest.approx(far_slice.accuracy)
@@ -158,8 +159,9 @@ def test_a_slice_that_is_worse_in_many_groups_is_weak() -> None:
     groups = np.arange(600) // 5
     dark = random.random(600) < 0.3
     right = random.random(600) < np.where(dark, 0.4, 0.95)
-    found = slice_accuracy(right, {}, {"light": np.where(dark, "dark", "day").tolist()},
-                           groups=groups)  # fmt: skip
+    found = slice_accuracy(
+        right, {}, {"light": np.where(dark, "dark", "day").tolist()}, groups=groups
+    )
     assert [each.name for each in found.weakest] == ["light dark"]
 
 

@@ -39,9 +39,21 @@ def test_the_whole_story(cli: Cli, tmp_path: Path) -> None:
     assert all((tmp_path / str(figure)).is_file() for figure in seen["figures"])
 
     with without_drawing():  # `opsin report` draws it below
-        trained = only_json(cli("train", folder, "--model", "resnet", "--epochs", "6", "--hidden",
-                                "16,32", "--batch-size", "8",
-                                "--json"))  # fmt: skip
+        trained = only_json(
+            cli(
+                "train",
+                folder,
+                "--model",
+                "resnet",
+                "--epochs",
+                "6",
+                "--hidden",
+                "16,32",
+                "--batch-size",
+                "8",
+                "--json",
+            )
+        )
     run = str(trained["run"])
     assert trained["figures"]["test"]["images"] == 4
 
@@ -238,8 +250,13 @@ def test_without_pytorch_training_says_what_to_install_and_the_rest_works(
             "    sys.modules[name] = None\n"
             "from opsin.cli import main; main()"
         )
-        return subprocess.run([sys.executable, "-c", code, *words], check=False, text=True,
-                              capture_output=True, cwd=tmp_path)  # fmt: skip
+        return subprocess.run(
+            [sys.executable, "-c", code, *words],
+            check=False,
+            text=True,
+            capture_output=True,
+            cwd=tmp_path,
+        )
 
     answer = run("predict", str(nearest_mean), "0.png")
     assert answer.returncode == 0, answer.stderr

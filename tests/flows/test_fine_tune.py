@@ -72,14 +72,31 @@ def test_what_is_no_better_is_not_kept_and_it_is_said(
 
 
 def stopped(
-    backbone: Path, runs: Path, how: signal.Signals, words: Sequence[str] = WORDS,
+    backbone: Path,
+    runs: Path,
+    how: signal.Signals,
+    words: Sequence[str] = WORDS,
     once: str = "history.jsonl",
-) -> opsin.Run:  # fmt: skip
+) -> opsin.Run:
     process = subprocess.Popen(
-        [sys.executable, "-m", "opsin", "train", "digits", "--classes", ",".join(CLASSES),
-         "--from", str(backbone), *words, "--runs", str(runs), "--quiet"],
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "opsin",
+            "train",
+            "digits",
+            "--classes",
+            ",".join(CLASSES),
+            "--from",
+            str(backbone),
+            *words,
+            "--runs",
+            str(runs),
+            "--quiet",
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     while not any(path.stat().st_size for path in runs.glob(f"*/{once}")):
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.01)

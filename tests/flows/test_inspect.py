@@ -52,8 +52,12 @@ def test_the_network_is_a_table_a_page_and_json(cli: Cli, copied: Path) -> None:
 def test_each_layer_of_an_image_is_shown(cli: Cli, copied: Path, image: Path) -> None:
     said = only_json(cli("inspect", copied, image, "--json", "--quiet"))
     assert [layer["name"] for layer in said["layers"]] == [
-        "input", "flatten", "dense1", "relu1", "head",
-    ]  # fmt: skip
+        "input",
+        "flatten",
+        "dense1",
+        "relu1",
+        "head",
+    ]
     assert said["answer"]["label"] == opsin.Classifier(copied).predict(image).label
     html = Path(said["page"]).read_text(encoding="utf-8")
     assert said["answer"]["label"] in html
@@ -66,8 +70,10 @@ def test_each_layer_of_an_image_is_shown(cli: Cli, copied: Path, image: Path) ->
 def test_why_this_answer(cli: Cli, copied: Path, image: Path) -> None:
     said = only_json(cli("inspect", copied, image, "--explain", "--json", "--quiet"))
     assert {each["method"] for each in said["decision"]["maps"]} >= {
-        "saliency", "integrated-gradients", "occlusion",
-    }  # fmt: skip
+        "saliency",
+        "integrated-gradients",
+        "occlusion",
+    }
     assert len(said["neighbours"]) == 9
     other = only_json(cli("inspect", copied, image, "--explain", "--class", "3", "--json"))
     assert other["decision"]["class"] == "3"

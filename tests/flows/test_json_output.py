@@ -38,9 +38,11 @@ def test_ctrl_c_between_two_answers_ends_the_object(
     Image.fromarray(digits.images[3, :, :, 0]).save(image)
     with subprocess.Popen(
         [*OPSIN, "predict", nearest_mean, "-", "--json"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         bufsize=0,
-    ) as process:  # fmt: skip
+    ) as process:
         assert process.stdin is not None and process.stdout is not None
         process.stdin.write(f"{image}\n".encode())
         first = process.stdout.read(1)  # an answer is there, and more names may come
@@ -62,8 +64,9 @@ def test_ctrl_c_waits_until_a_slow_reader_has_the_document(nearest_mean: Path) -
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
     with subprocess.Popen(
         [*OPSIN, "evaluate", nearest_mean, "digits", "--json"],
-        stdout=writing, stderr=subprocess.DEVNULL,
-    ) as process:  # fmt: skip
+        stdout=writing,
+        stderr=subprocess.DEVNULL,
+    ) as process:
         os.close(writing)
         with open(reading, "rb", buffering=0) as file:  # noqa: PTH123  a descriptor
             first = file.read(1)
@@ -83,8 +86,10 @@ def test_a_reader_that_goes_away_is_no_bug(nearest_mean: Path, tmp_path: Path, v
     source = {"evaluate": "digits", "predict": str(tmp_path / "a.png")}[verb]
     done = subprocess.run(
         [*OPSIN, verb, nearest_mean, source, "--json"],
-        check=False, stdout=writing, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        check=False,
+        stdout=writing,
+        stderr=subprocess.PIPE,
+    )
     os.close(writing)
     assert done.returncode == 1
     assert b"Traceback" not in done.stderr and b"Exception" not in done.stderr

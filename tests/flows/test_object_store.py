@@ -156,8 +156,10 @@ def test_a_labelled_folder(cli: Cli, shapes: Path, store: ObjectStore) -> None:
 @pytest.mark.slow
 def test_a_table(cli: Cli, shapes: Path, store: ObjectStore) -> None:
     fingerprint = only_json(cli("data", shapes, "--json"))["fingerprint"]
-    rows = [f"{path.parent.name}/{path.name},{path.parent.name}" for path in
-            sorted(shapes.rglob("*.png"), key=lambda p: (p.parent, int(p.stem)))]  # fmt: skip
+    rows = [
+        f"{path.parent.name}/{path.name},{path.parent.name}"
+        for path in sorted(shapes.rglob("*.png"), key=lambda p: (p.parent, int(p.stem)))
+    ]
     (shapes / "all.csv").write_text("\n".join(["path,label", *rows, ""]))
     store.upload(shapes, "shapes")
     told = only_json(cli("data", f"s3://{BUCKET}/shapes/all.csv", "--json"))
@@ -222,14 +224,18 @@ def test_of_two_commands_on_one_object_the_second_is_refused(
     out = f"s3://{BUCKET}/answers.{'csv' if verb == 'predict' else 'npz'}"
     key = out.rpartition("/")[2]
     words = (
-        ["predict", nearest_mean, PHOTOS] if verb == "predict"
+        ["predict", nearest_mean, PHOTOS]
+        if verb == "predict"
         else ["embed", PHOTOS, "--from", backbone]
-    )  # fmt: skip
+    )
     store.faults = [Fault("kept back", part="/photos/photos/", times=1)]
     with subprocess.Popen(
         [sys.executable, "-m", "opsin", *map(str, words), "--out", out],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=photos.parent,
-    ) as process:  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=photos.parent,
+    ) as process:
         assert store.waiting.wait(60)
         store.put(key, b"of another machine")
         store.released.set()

@@ -28,9 +28,13 @@ def command(*words: str | Path) -> list[str | Path]:
 
 @pytest.mark.parametrize("form", ["csv", pytest.param("parquet", marks=pytest.mark.slow)])
 def test_the_answers_are_those_of_one_machine(
-    cluster: RayCluster, nearest_mean: Path, cluster_images: Path, tmp_path: Path,
-    form: str, monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    cluster: RayCluster,
+    nearest_mean: Path,
+    cluster_images: Path,
+    tmp_path: Path,
+    form: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     plain, out = tmp_path / f"plain.{form}", tmp_path / f"out.{form}"
     monkeypatch.chdir(cluster_images.parent)
     opsin.classify(nearest_mean, cluster_images.name, out=plain)
@@ -185,9 +189,12 @@ def cached(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("kind", ["folder", pytest.param("zip", marks=pytest.mark.slow)])
 def test_the_audit_is_that_of_one_machine(
-    cluster: RayCluster, cluster_images: Path, tmp_path: Path, kind: str,
+    cluster: RayCluster,
+    cluster_images: Path,
+    tmp_path: Path,
+    kind: str,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     source = cluster_images
     if kind == "zip":
         source = Path(shutil.make_archive(str(tmp_path / "photos"), "zip", cluster_images))

@@ -63,9 +63,12 @@ def cluster(
 
 
 def test_nodes_read_from_a_store(
-    cluster: RayCluster, nearest_mean: Path, images: Path, tmp_path: Path,
+    cluster: RayCluster,
+    nearest_mean: Path,
+    images: Path,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     opsin.classify(nearest_mean, images, out=tmp_path / "plain.csv")
     words = ["opsin", "predict", str(nearest_mean), "s3://photos/photos", "--on", "ray"]
     script = tmp_path / "serve_store.py"

@@ -103,8 +103,14 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("runs")
     np.savez(folder / "made up.npz", images=images, labels=labels, classes=np.array(classes))
     with without_drawing():
-        run = opsin.train(folder / "made up.npz", model="resnet", hidden=(8, 16), epochs=2,
-                          runs=folder, quiet=True)  # fmt: skip
+        run = opsin.train(
+            folder / "made up.npz",
+            model="resnet",
+            hidden=(8, 16),
+            epochs=2,
+            runs=folder,
+            quiet=True,
+        )
     layer = "stage2.gelu"
     found = [
         opsin.inspect(run),

@@ -163,8 +163,16 @@ def test_any_bytes_in_any_wrapping_get_an_answer(client: Any, data: st.DataObjec
         good = encoded(np.zeros((8, 8), np.uint8), data.draw(st.sampled_from(["PNG", "JPEG"])))
         cut = data.draw(st.integers(0, len(good)))
         content = good[:cut] + content + good[cut + len(content) :]
-    kinds = ["image/png", "application/json", "application/octet-stream", "", "multipart/form-data",
-             "multipart/form-data; boundary=x", "text/plain", "\xe4/;;"]  # fmt: skip
+    kinds = [
+        "image/png",
+        "application/json",
+        "application/octet-stream",
+        "",
+        "multipart/form-data",
+        "multipart/form-data; boundary=x",
+        "text/plain",
+        "\xe4/;;",
+    ]
     kind = data.draw(st.sampled_from(kinds))
     if data.draw(st.booleans()) and "boundary" in kind:
         head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
@@ -189,8 +197,12 @@ def test_every_operation_keeps_to_its_description(server: Server) -> None:
         status_code_conformance,
     )
 
-    checks = [not_a_server_error, status_code_conformance, content_type_conformance,
-              response_schema_conformance]  # fmt: skip
+    checks = [
+        not_a_server_error,
+        status_code_conformance,
+        content_type_conformance,
+        response_schema_conformance,
+    ]
     schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
     served = {"model": "digits", "version": "1"}
     operations = [result.ok() for result in schema.get_all_operations()]

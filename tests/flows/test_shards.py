@@ -36,9 +36,12 @@ def start(script: str, folder: Path, **given: object) -> subprocess.Popen[bytes]
     own = {name: str(value) for name, value in given.items()}
     path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
     return subprocess.Popen(
-        ["bash", "-c", script], cwd=folder, env={**os.environ, **own, "PATH": path},
-        start_new_session=True, stdout=subprocess.DEVNULL,
-    )  # fmt: skip
+        ["bash", "-c", script],
+        cwd=folder,
+        env={**os.environ, **own, "PATH": path},
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+    )
 
 
 def slurm(folder: Path, number: int, count: int) -> subprocess.Popen[bytes]:

@@ -48,8 +48,12 @@ def routes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     folder = tmp_path_factory.mktemp("routes")
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", LIST_AND_TRY, str(folder)],
-        capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2], timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     found: dict[str, list[str]] = json.loads(done.stdout)
     return found
@@ -67,11 +71,18 @@ def guarded_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioP
 
 def test_no_stranger_passes_anywhere(routes: dict[str, list[str]]) -> None:
     assert {
-        "/", "/jobs", "/settings", "/add", "/import", "/compare",
-        "/projects/0123456789abcdef/", "/covers/0123456789abcdef/0123456789abcdef",
+        "/",
+        "/jobs",
+        "/settings",
+        "/add",
+        "/import",
+        "/compare",
+        "/projects/0123456789abcdef/",
+        "/covers/0123456789abcdef/0123456789abcdef",
         "/uploads/0123456789abcdef",
-        "/images/0123456789abcdef/0123456789abcdef", "/_nicegui_ws/anything",
-    } <= set(routes["paths"])  # fmt: skip
+        "/images/0123456789abcdef/0123456789abcdef",
+        "/_nicegui_ws/anything",
+    } <= set(routes["paths"])
     assert any(path.startswith("/_nicegui/") for path in routes["paths"])
     assert routes["passed"] == []
 
@@ -95,9 +106,13 @@ def upgrade(port: int, *headers: str, host: str = "") -> int:
     """Ask for the pages' WebSocket by hand, and return the status of the answer."""
     lines = [
         "GET /_nicegui_ws/socket.io/?EIO=4&transport=websocket HTTP/1.1",
-        f"Host: {host or f'127.0.0.1:{port}'}", "Connection: Upgrade", "Upgrade: websocket",
-        "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", *headers,
-    ]  # fmt: skip
+        f"Host: {host or f'127.0.0.1:{port}'}",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        *headers,
+    ]
     with socket.create_connection(("127.0.0.1", port), 10) as connection:
         connection.sendall("\r\n".join([*lines, "", ""]).encode())
         first = connection.recv(4096)
@@ -116,10 +131,13 @@ def test_the_web_socket_of_pages(guarded_studio: StudioProcess) -> None:
     assert upgrade(port, own, cookie) == 101
     assert upgrade(port, f"Authorization: Bearer {TOKEN}") == 101
     for strange in (
-        (own,), (own, cookie[:-1]), ("Origin: http://evil.example", cookie),
-        ("Origin: null", cookie), (f"Origin: http://127.0.0.1:{port + 1}", cookie),
+        (own,),
+        (own, cookie[:-1]),
+        ("Origin: http://evil.example", cookie),
+        ("Origin: null", cookie),
+        (f"Origin: http://127.0.0.1:{port + 1}", cookie),
         ("Sec-Fetch-Site: cross-site", cookie),
-    ):  # fmt: skip
+    ):
         assert upgrade(port, *strange) == 403, strange
     assert upgrade(port, "Origin: http://evil.example", cookie, host="evil.example") == 403
 
@@ -164,8 +182,9 @@ def test_signing_in(guarded_studio: StudioProcess) -> None:
     assert TOKEN not in guarded_studio.said()
     assert TOKEN not in "".join(
         path.read_text(errors="replace")
-        for path in guarded_studio.home.rglob("*") if path.is_file()
-    )  # fmt: skip
+        for path in guarded_studio.home.rglob("*")
+        if path.is_file()
+    )
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ from tests.studio_browser import (
     studio,
     until,
     wait_for,
-)  # fmt: skip
+)
 
 pytestmark = needs_chromium
 
@@ -70,9 +70,11 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def slow_down(browser: webdriver.Chrome, bytes_a_second: int) -> None:
     limits = {
-        "offline": False, "latency": 0, "downloadThroughput": -1,
+        "offline": False,
+        "latency": 0,
+        "downloadThroughput": -1,
         "uploadThroughput": bytes_a_second,
-    }  # fmt: skip
+    }
     browser.execute_cdp_cmd("Network.enable", {})
     browser.execute_cdp_cmd("Network.emulateNetworkConditions", limits)
 

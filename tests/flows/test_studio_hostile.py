@@ -47,8 +47,14 @@ def furnish(folder: Path, warm: Warm) -> dict[str, str]:
     for number, name in enumerate(NAMES):
         sets.new_empty(["a", f"b{number}"], title=name)
         jobs.add("train", name, [sys.executable, "-c", "import time; time.sleep(3600)", name])
-        over = Job(kind="train", title=name[:500], argv=(name,), run=FILES[number], state="failed",
-                   cause=name)  # fmt: skip
+        over = Job(
+            kind="train",
+            title=name[:500],
+            argv=(name,),
+            run=FILES[number],
+            state="failed",
+            cause=name,
+        )
         write_job(folder / "home" / "jobs" / over.id, over)
     the_set = sets.add_source(str(table), title=NAMES[0])
     return addresses(FILES[0], FILES[1], the_set.id)

@@ -28,7 +28,7 @@ from tests.studio_browser import (
     sideways,
     studio,
     until,
-)  # fmt: skip
+)
 
 pytestmark = needs_chromium
 

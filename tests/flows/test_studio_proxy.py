@@ -64,11 +64,27 @@ def proxy(folder: Path, studio_port: int) -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-         "-subj", f"/CN={SITE}", "-addext", f"subjectAltName=DNS:{SITE}",
-         "-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            f"/CN={SITE}",
+            "-addext",
+            f"subjectAltName=DNS:{SITE}",
+            "-keyout",
+            folder / "key.pem",
+            "-out",
+            folder / "cert.pem",
+        ],
+        check=True,
+        capture_output=True,
+    )
     text = CONFIGURATION.format(folder=folder, port=port, studio=studio_port, site=SITE)
     (folder / "nginx.conf").write_text(text)
     with subprocess.Popen([NGINX, "-p", folder, "-c", folder / "nginx.conf"]) as process:

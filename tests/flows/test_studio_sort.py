@@ -25,7 +25,7 @@ from tests.studio_browser import (
     shown,
     sideways,
     studio,
-)  # fmt: skip
+)
 from tests.studio_visit import ACTIVE, Visit, answer_questions, asked, name_groups
 
 pytestmark = [needs_chromium, needs_axe]

@@ -49,8 +49,12 @@ def options_of(run: opsin.Run) -> dict[str, Any]:
 def judged(run: opsin.Run) -> dict[str, float]:
     figures = run.figures
     low, _ = figures.intervals["log_loss"]
-    return {"test/accuracy": figures.accuracy, "test/accuracy_low": figures.low,
-            "test/log_loss": figures.log_loss or 0.0, "test/log_loss_low": low}  # fmt: skip
+    return {
+        "test/accuracy": figures.accuracy,
+        "test/accuracy_low": figures.low,
+        "test/log_loss": figures.log_loss or 0.0,
+        "test/log_loss_low": low,
+    }
 
 
 def check_tensorboard(run: opsin.Run) -> None:

@@ -63,19 +63,35 @@ def windows(pad: str) -> dict[str, Build]:
 
 def activations() -> dict[str, Build]:
     names = (
-        "relu", "sigmoid", "tanh", "softmax", "elu", "selu", "softplus", "softsign", "swish",
-        "gelu", "hard_sigmoid", "hard_silu", "leaky_relu", "exponential", "mish", "relu6",
+        "relu",
+        "sigmoid",
+        "tanh",
+        "softmax",
+        "elu",
+        "selu",
+        "softplus",
+        "softsign",
+        "swish",
+        "gelu",
+        "hard_sigmoid",
+        "hard_silu",
+        "leaky_relu",
+        "exponential",
+        "mish",
+        "relu6",
         "log_softmax",
-    )  # fmt: skip
+    )
 
     def behind(make: Build) -> Build:
         return lambda: after(layers.Conv2D(4, 3), make())
 
     found = {f"Activation {name}": behind(partial(layers.Activation, name)) for name in names}
     made: dict[str, Build] = {
-        "ReLU up to 6": lambda: layers.ReLU(max_value=6.0), "LeakyReLU": layers.LeakyReLU,
-        "ELU": lambda: layers.ELU(alpha=0.5), "Softmax of rows": lambda: layers.Softmax(axis=1),
-    }  # fmt: skip
+        "ReLU up to 6": lambda: layers.ReLU(max_value=6.0),
+        "LeakyReLU": layers.LeakyReLU,
+        "ELU": lambda: layers.ELU(alpha=0.5),
+        "Softmax of rows": lambda: layers.Softmax(axis=1),
+    }
     return found | {name: behind(make) for name, make in made.items()}
 
 
@@ -91,21 +107,27 @@ def others() -> dict[str, Build]:
         "LayerNormalization": lambda: after(layers.LayerNormalization(epsilon=1e-5)),
         "LayerNormalization of all": lambda: after(layers.LayerNormalization(axis=[1, 2, 3])),
         "Rescaling": lambda: after(
-            layers.Rescaling(1 / 127.5, offset=-1), layers.RandomFlip(), layers.Conv2D(4, 3),
-            layers.Dropout(0.5), layers.GaussianNoise(0.1), layers.SpatialDropout2D(0.1),
+            layers.Rescaling(1 / 127.5, offset=-1),
+            layers.RandomFlip(),
+            layers.Conv2D(4, 3),
+            layers.Dropout(0.5),
+            layers.GaussianNoise(0.1),
+            layers.SpatialDropout2D(0.1),
         ),
         "Normalization": lambda: after(
             layers.Normalization(mean=[10.0, 20, 30], variance=[100.0, 200, 300])
         ),
         "Normalization adapted": adapted,
         "shapes": lambda: after(
-            layers.ZeroPadding2D(((1, 2), (0, 3))), layers.Cropping2D(((1, 0), (2, 1))),
-            layers.Permute((2, 1, 3)), layers.Reshape((-1, 3)),
+            layers.ZeroPadding2D(((1, 2), (0, 3))),
+            layers.Cropping2D(((1, 0), (2, 1))),
+            layers.Permute((2, 1, 3)),
+            layers.Reshape((-1, 3)),
         ),
         "Resizing": lambda: after(layers.Resizing(8, 9)),
         "Resizing larger": lambda: after(layers.Resizing(20, 17)),
         "Resizing nearest": lambda: after(layers.Resizing(20, 17, interpolation="nearest")),
-    }  # fmt: skip
+    }
 
 
 def adapted() -> Any:
@@ -156,9 +178,10 @@ def tutorial_convolutions() -> Any:
     for filters in (32, 64, 64):
         these += [
             layers.Conv2D(filters, 3, padding="same", activation="relu"),
-            layers.Conv2D(filters, 3, activation="relu"), layers.MaxPooling2D(),
+            layers.Conv2D(filters, 3, activation="relu"),
+            layers.MaxPooling2D(),
             layers.Dropout(0.25),
-        ]  # fmt: skip
+        ]
     ends = [layers.Flatten(), layers.Dense(512, "relu"), layers.Dense(3, "softmax")]
     return Sequential([*these, *ends])
 
@@ -174,8 +197,12 @@ def transfer() -> Any:
 
 def whole() -> dict[str, Build]:
     found: dict[str, Build] = {
-        "merged": merged, "squeeze and excite": squeeze_and_excite,
-        "shared": shared, "nested": nested, "arithmetic": arithmetic, "transfer": transfer,
+        "merged": merged,
+        "squeeze and excite": squeeze_and_excite,
+        "shared": shared,
+        "nested": nested,
+        "arithmetic": arithmetic,
+        "transfer": transfer,
         "tutorial, convolutions": tutorial_convolutions,
         "tutorial, dense": lambda: Sequential(
             [Input((28, 28)), layers.Flatten(), layers.Dense(128, "relu"), layers.Dense(10)]
@@ -189,12 +216,20 @@ def whole() -> dict[str, Build]:
         "a number each": lambda: Sequential(
             [Input((16, 16, 3)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(4, "sigmoid")]
         ),
-    }  # fmt: skip
+    }
     sides = {
-        "ResNet50": 64, "ResNet50V2": 64, "MobileNetV2": 96, "MobileNetV3Small": 64,
-        "EfficientNetB0": 64, "EfficientNetV2B0": 64, "ConvNeXtTiny": 64, "DenseNet121": 64,
-        "VGG16": 32, "Xception": 71, "InceptionV3": 75,
-    }  # fmt: skip
+        "ResNet50": 64,
+        "ResNet50V2": 64,
+        "MobileNetV2": 96,
+        "MobileNetV3Small": 64,
+        "EfficientNetB0": 64,
+        "EfficientNetV2B0": 64,
+        "ConvNeXtTiny": 64,
+        "DenseNet121": 64,
+        "VGG16": 32,
+        "Xception": 71,
+        "InceptionV3": 75,
+    }
     for name, side in sides.items():
         build = getattr(applications, name)
         found[name] = partial(build, weights=None, input_shape=(side, side, 3), classes=7)

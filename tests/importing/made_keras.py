@@ -68,10 +68,14 @@ def functional(
 
 
 def write_keras(
-    path: Path, config: Mapping[str, Any], weights: Mapping[str, Weights], *,
-    version: str = "3.15.1", changed: Callable[[h5py.File], object] = lambda _: None,
+    path: Path,
+    config: Mapping[str, Any],
+    weights: Mapping[str, Weights],
+    *,
+    version: str = "3.15.1",
+    changed: Callable[[h5py.File], object] = lambda _: None,
     further: Mapping[str, bytes] | None = None,
-) -> Path:  # fmt: skip
+) -> Path:
     stored = io.BytesIO()
     layers = read_network("made", config).layers if weights else ()
     keys = {each.name: each.key for each in layers}
@@ -94,9 +98,13 @@ def write_keras(
 
 
 def write_h5(
-    path: Path, config: Mapping[str, Any], weights: Mapping[str, Weights], *,
-    version: str = "2.15.0", changed: Callable[[h5py.File], object] = lambda _: None,
-) -> Path:  # fmt: skip
+    path: Path,
+    config: Mapping[str, Any],
+    weights: Mapping[str, Weights],
+    *,
+    version: str = "2.15.0",
+    changed: Callable[[h5py.File], object] = lambda _: None,
+) -> Path:
     with h5py.File(path, "w") as file:
         file.attrs["model_config"] = json.dumps(config)
         file.attrs["keras_version"] = version

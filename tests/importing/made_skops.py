@@ -42,8 +42,12 @@ def described(value: Any, members: Members) -> Node:
         return node(kind, module, f"{kind.title()}Node", content=items)
     if isinstance(value, dict):
         content = {str(key): described(each, members) for key, each in value.items()}
-        types = node("list", "builtins", "ListNode",
-                     content=[node("str", "builtins", "TypeNode")] * len(value))  # fmt: skip
+        types = node(
+            "list",
+            "builtins",
+            "ListNode",
+            content=[node("str", "builtins", "TypeNode")] * len(value),
+        )
         return node(kind, module, "DictNode", content=content, key_types=types)
     if kind == "Tree":
         made = described(value.__reduce__()[1][:1], members)

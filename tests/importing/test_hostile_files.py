@@ -385,8 +385,10 @@ def test_what_reading_may_take_is_limited(tmp_path: Path) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", program, str(make(tmp_path))],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert int(done.stdout) < 1 << 20  # KB
 
 

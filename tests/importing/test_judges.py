@@ -27,8 +27,10 @@ pytestmark = [
 def test_answers_are_those_of_keras(tmp_path: Path) -> None:
     subprocess.run(
         [JUDGE, ROOT / "tests" / "importing" / "keras_networks.py", tmp_path],
-        env=os.environ | {"KERAS_BACKEND": "torch"}, check=True, capture_output=True,
-    )  # fmt: skip
+        env=os.environ | {"KERAS_BACKEND": "torch"},
+        check=True,
+        capture_output=True,
+    )
     files = sorted(each for each in tmp_path.iterdir() if each.suffix in (".keras", ".h5"))
     assert len(files) >= 2 * 79
     apart = {}

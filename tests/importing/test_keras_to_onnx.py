@@ -268,15 +268,18 @@ def test_an_open_size_and_several_outputs_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=r"2 outputs.*--output with one of a, b"):
         convert(file)
     values = drawn(3, 4)
-    np.testing.assert_allclose(computed(convert(file, output="b"), values)[0], np.tanh(values),
-                               atol=1e-6)  # fmt: skip
+    np.testing.assert_allclose(
+        computed(convert(file, output="b"), values)[0], np.tanh(values), atol=1e-6
+    )
 
 
 def earlier(kind: str, name: str, nodes: list[Any], **options: Any) -> dict[str, Any]:
     return {
-        "class_name": kind, "config": {"name": name, **options}, "name": name,
+        "class_name": kind,
+        "config": {"name": name, **options},
+        "name": name,
         "inbound_nodes": nodes,
-    }  # fmt: skip
+    }
 
 
 def test_a_graph_of_keras_2_counts_the_making_of_a_network_as_a_call(tmp_path: Path) -> None:
@@ -285,16 +288,22 @@ def test_a_graph_of_keras_2_counts_the_making_of_a_network_as_a_call(tmp_path: P
         "config": {
             "name": "stem",
             "layers": [
-                {"class_name": "InputLayer",
-                 "config": {"name": "in", "batch_input_shape": [None, 4, 4, 1]}},
+                {
+                    "class_name": "InputLayer",
+                    "config": {"name": "in", "batch_input_shape": [None, 4, 4, 1]},
+                },
                 {"class_name": "Dense", "config": {"name": "inner", "units": 2}},
             ],
         },
         "name": "stem",
         "inbound_nodes": [[["image", 0, 0, {}]]],
-    }  # fmt: skip
-    scaled = earlier("TFOpLambda", "tf.math.multiply", [["stem", 1, 0, {"y": 3.0, "name": None}]],
-                     function="math.multiply")  # fmt: skip
+    }
+    scaled = earlier(
+        "TFOpLambda",
+        "tf.math.multiply",
+        [["stem", 1, 0, {"y": 3.0, "name": None}]],
+        function="math.multiply",
+    )
     config = {
         "class_name": "Functional",
         "config": {

@@ -107,7 +107,7 @@ def cut(name: str) -> Change:
 def objects(schema: Node, members: Members) -> None:
     members[attributes(schema)["coef_"]["file"]] = npy(
         np.array([[print] * 16] * 4, dtype=object), allow_pickle=True
-    )  # fmt: skip
+    )
 
 
 def claimed(schema: Node, members: Members) -> None:
@@ -115,7 +115,7 @@ def claimed(schema: Node, members: Members) -> None:
     head = npy(np.zeros((4, 16)))
     members[attributes(schema)["coef_"]["file"]] = head.replace(
         b"(4, 16), }" + b" " * 12, b"(1099511627776, 1), }"[:22].ljust(22)
-    )  # fmt: skip
+    )
 
 
 def shared(schema: Node, _: Members) -> None:

@@ -137,9 +137,7 @@ def test_its_steps_are_layers(tmp_path: Path) -> None:
     assert run.classifier().predict(digits()[0][0]).label in NAMES
     assert run.imported().classes_from == "as in the file"
     assert run.imported().maker.startswith("scikit-learn 1.")
-    assert run.imported().network == (
-        "Pipeline of StandardScaler, PCA and RandomForestClassifier"
-    )  # fmt: skip
+    assert run.imported().network == ("Pipeline of StandardScaler, PCA and RandomForestClassifier")
 
 
 def as_objects(schema: Node, members: Members) -> None:
@@ -149,8 +147,9 @@ def as_objects(schema: Node, members: Members) -> None:
 
 
 def test_names_of_classes_may_be_objects(tmp_path: Path) -> None:
-    path = write_skops(tmp_path / "model.skops", fitted(LogisticRegression(max_iter=5)),
-                       changed=as_objects)  # fmt: skip
+    path = write_skops(
+        tmp_path / "model.skops", fitted(LogisticRegression(max_iter=5)), changed=as_objects
+    )
     assert convert_estimator(path).classes == tuple(NAMES)
 
 

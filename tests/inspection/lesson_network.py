@@ -19,21 +19,28 @@ MIX = np.log(np.linspace(0.5, 1.5, CLASSES))
 
 
 def write_lesson_network(
-    path: Path, *, dropout: str = "Dropout 0.25", pool: str = "MaxPool", group: int = 1,
-    conv: dict[str, Any] | None = None, seed: int = 0,
-) -> Path:  # fmt: skip
+    path: Path,
+    *,
+    dropout: str = "Dropout 0.25",
+    pool: str = "MaxPool",
+    group: int = 1,
+    conv: dict[str, Any] | None = None,
+    seed: int = 0,
+) -> Path:
     random = np.random.default_rng(seed)
     given: dict[str, Any] = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], **(conv or {})}
     weights: dict[str, NDArray[Any]] = {
         "input.scale": np.float32(1 / 255) * np.ones((), np.float32),
-        "conv1.weight": random.normal(size=(4, 1, 3, 3)), "conv1.bias": random.normal(size=4),
+        "conv1.weight": random.normal(size=(4, 1, 3, 3)),
+        "conv1.bias": random.normal(size=4),
         "conv2.weight": random.normal(size=(6, 4 // group, *given["kernel_shape"])) / 3,
-        "norm.weight": random.normal(size=6), "norm.bias": random.normal(size=6),
+        "norm.weight": random.normal(size=6),
+        "norm.bias": random.normal(size=6),
         "norm.running_mean": random.normal(size=6),
         "norm.running_var": random.uniform(0.5, 3, size=6),
         "pool.axes": np.array([2, 3]),
         "head.bias": random.normal(size=CLASSES),
-    }  # fmt: skip
+    }
     given["group"] = group
     window: dict[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2]}
     reduces = pool.startswith("Reduce")
@@ -42,26 +49,49 @@ def write_lesson_network(
         ("Transpose", ["images"], "input.planes", {"perm": [0, 3, 1, 2]}),
         ("Cast", ["input.planes"], "input.float", {"to": TensorProto.FLOAT}),
         ("Mul", ["input.float", "input.scale"], "input", {}),
-        ("Conv", ["input", "conv1.weight", "conv1.bias"], "conv1.plain",
-         {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}),
+        (
+            "Conv",
+            ["input", "conv1.weight", "conv1.bias"],
+            "conv1.plain",
+            {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]},
+        ),
         ("Relu", ["conv1.plain"], "conv1", {}),  # one layer, as Keras has it
         ("Conv", ["conv1", "conv2.weight"], "conv2", given),
         ("BatchNormalization", ["conv2", *norm], "norm", {"epsilon": 1e-3}),
-        (pool, ["norm", "pool.axes"] if reduces else ["norm"], "pool",
-         {"keepdims": 1} if reduces else {} if pool.startswith("Global") else window),
+        (
+            pool,
+            ["norm", "pool.axes"] if reduces else ["norm"],
+            "pool",
+            {"keepdims": 1} if reduces else {} if pool.startswith("Global") else window,
+        ),
         *([("Identity", ["pool"], "dropout", {})] if dropout else []),
         ("Flatten", ["dropout" if dropout else "pool"], "flatten", {}),
         ("Gemm", ["flatten", "head.weight", "head.bias"], "head", {"transB": 1}),
-    ]  # fmt: skip
+    ]
     side = _side(given)
     after = 1 if reduces or pool.startswith("Global") else side // 2
     units = 6 * after * after
     weights["head.weight"] = random.normal(size=(CLASSES, units)) / units**0.5
-    shapes = {"input": (1, SIDE, SIDE), "conv1": (4, SIDE, SIDE), "conv2": (6, side, side),
-              "norm": (6, side, side), "pool": (6, after, after), "dropout": (6, after, after),
-              "flatten": (units,), "head": (CLASSES,)}  # fmt: skip
-    kinds = {"input": "Scale", "conv1": "Conv 3×3 same", "conv2": "Conv 3×3", "norm": "BatchNorm",
-             "pool": pool, "dropout": dropout, "flatten": "Flatten", "head": "Dense"}  # fmt: skip
+    shapes = {
+        "input": (1, SIDE, SIDE),
+        "conv1": (4, SIDE, SIDE),
+        "conv2": (6, side, side),
+        "norm": (6, side, side),
+        "pool": (6, after, after),
+        "dropout": (6, after, after),
+        "flatten": (units,),
+        "head": (CLASSES,),
+    }
+    kinds = {
+        "input": "Scale",
+        "conv1": "Conv 3×3 same",
+        "conv2": "Conv 3×3",
+        "norm": "BatchNorm",
+        "pool": pool,
+        "dropout": dropout,
+        "flatten": "Flatten",
+        "head": "Dense",
+    }
     layers = tuple(made_layer(n, kinds[n], shape) for n, shape in shapes.items() if kinds[n])
     nodes = [helper.make_node(kind, taken, [out], **more) for kind, taken, out, more in steps]
     held = [
@@ -71,9 +101,13 @@ def write_lesson_network(
     even = np.full(CLASSES, 1 / CLASSES)
     mix = ClassMix(learnt=tuple(even.tolist()), assumed=tuple((even * np.exp(MIX)).tolist()))
     about = metadata(side=SIDE).model_copy(
-        update={"classes": tuple("0123456789"), "layers": layers, "source": "digits",
-                "class_mix": mix}
-    )  # fmt: skip
+        update={
+            "classes": tuple("0123456789"),
+            "layers": layers,
+            "source": "digits",
+            "class_mix": mix,
+        }
+    )
     content = write_file(nodes, held, about, embedding="flatten", units=units)
     means = np.zeros((CLASSES, units), np.float32)
     calibrated = Calibrated(TEMPERATURE, np.ones(units, np.float32), means, MIX)

@@ -28,11 +28,15 @@ def write_network(path: Path, *, units: int = 4, side: int = SIDE, seed: int = 0
 
     weights: dict[str, Any] = {
         "scale": np.float32(1 / 255),
-        "conv.weight": drawn(units, 1, 3, 3), "conv.bias": drawn(units) - np.float32(0.3),
-        "conv2.weight": drawn(units, units, 3, 3), "conv2.bias": drawn(units),
-        "dense.weight": drawn(5, units * side * side), "dense.bias": drawn(5),
-        "head.weight": drawn(3, 5), "head.bias": np.zeros(3, np.float32),
-    }  # fmt: skip
+        "conv.weight": drawn(units, 1, 3, 3),
+        "conv.bias": drawn(units) - np.float32(0.3),
+        "conv2.weight": drawn(units, units, 3, 3),
+        "conv2.bias": drawn(units),
+        "dense.weight": drawn(5, units * side * side),
+        "dense.bias": drawn(5),
+        "head.weight": drawn(3, 5),
+        "head.bias": np.zeros(3, np.float32),
+    }
     conv = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
     steps: list[tuple[str, list[str], str, dict[str, Any]]] = [
         ("Cast", ["images"], "float", {"to": TensorProto.FLOAT}),
@@ -53,8 +57,16 @@ def write_network(path: Path, *, units: int = 4, side: int = SIDE, seed: int = 0
     ends = {"probabilities": ["N", 3], "embedding": ["N", 5]}
     model = onnx.load_model_from_string(model_file(nodes, weights, images, ends))
     maps = (units, side, side)
-    shapes = {"input": (1, side, side), "conv": maps, "relu": maps, "conv2": maps, "add": maps,
-              "flatten": (units * side * side,), "dense": (5,), "head": (3,)}  # fmt: skip
+    shapes = {
+        "input": (1, side, side),
+        "conv": maps,
+        "relu": maps,
+        "conv2": maps,
+        "add": maps,
+        "flatten": (units * side * side,),
+        "dense": (5,),
+        "head": (3,),
+    }
     layers = tuple(made_layer(name, name, shape) for name, shape in shapes.items())
     about = {"model": "made", "classes": CLASSES, "layers": layers}
     helper.set_model_props(model, metadata(side=side).model_copy(update=about).to_props())
@@ -73,7 +85,10 @@ def made(
     order = random.permutation(count)
     known = ReferenceSet(
         images=random.integers(0, 256, (count, like.height, like.width, 1), np.uint8),
-        labels=random.integers(0, 3, count), names=[f"train/{row}" for row in range(count)],
-        train=order[count // 3 :], val=order[: count // 3], source="made",
-    )  # fmt: skip
+        labels=random.integers(0, 3, count),
+        names=[f"train/{row}" for row in range(count)],
+        train=order[count // 3 :],
+        val=order[: count // 3],
+        source="made",
+    )
     return classifier, network, known

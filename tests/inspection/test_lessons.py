@@ -45,9 +45,12 @@ def test_every_term_names_its_layers(tmp_path: Path) -> None:
     found = {term: [layer.name for layer in layers] for term, layers in lessons.items()}
     assert list(found) == list(SENTENCES)
     assert found == {
-        "convolution": ["conv1", "conv2"], "pooling": ["pool"], "batch-normalisation": ["norm"],
-        "dropout": ["dropout"], "softmax": ["head"],
-    }  # fmt: skip
+        "convolution": ["conv1", "conv2"],
+        "pooling": ["pool"],
+        "batch-normalisation": ["norm"],
+        "dropout": ["dropout"],
+        "softmax": ["head"],
+    }
 
 
 def test_a_layer_of_another_kind_is_refused(tmp_path: Path) -> None:

@@ -36,9 +36,14 @@ class Asked(Watcher):
 def known(digits: Dataset) -> ReferenceSet:
     split = digits.split
     return ReferenceSet(
-        digits.images, digits.labels, digits.names, split.train, split.val, digits.recipe.source,
+        digits.images,
+        digits.labels,
+        digits.names,
+        split.train,
+        split.val,
+        digits.recipe.source,
         own=True,
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture

@@ -46,9 +46,12 @@ def test_the_map_is_bright_where_the_answer_looks_and_dark_elsewhere(
 ) -> None:
     box = (0, 0, max(1, height // 4), max(1, width // 4))
     heat = occlusion_map(
-        looking_at(*box), white(height, width, channels), 0, np.zeros(channels, np.uint8),
+        looking_at(*box),
+        white(height, width, channels),
+        0,
+        np.zeros(channels, np.uint8),
         seconds=seconds,
-    )  # fmt: skip
+    )
     assert heat.shape == (height, width) and heat.dtype == np.float32
     assert np.isfinite(heat).all()
     assert heat[: box[2], : box[3]].min() > 0

@@ -18,9 +18,13 @@ from tests.inspection.made_network import made
 
 
 def record_of(
-    maps: NDArray[np.float32], labels: NDArray[np.int64], sizes: list[int], *, keep: int = 4,
+    maps: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    sizes: list[int],
+    *,
+    keep: int = 4,
     rows: NDArray[np.int64] | None = None,
-) -> UnitRecord:  # fmt: skip
+) -> UnitRecord:
     rows = np.arange(len(maps)) if rows is None else rows
     counter = UnitCounter(maps.shape[1], 3, keep=keep)
     start = 0

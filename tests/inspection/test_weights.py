@@ -44,8 +44,11 @@ def test_each_tensor_of_each_layer_is_described(network: OnnxGraph) -> None:
     conv, _, norm, head = views
     assert [values.title for values in conv.values] == ["weights", "biases"]
     assert [values.title for values in norm.values] == [
-        "scale", "shift", "running mean", "running deviation",
-    ]  # fmt: skip
+        "scale",
+        "shift",
+        "running mean",
+        "running deviation",
+    ]
     assert conv.values[0].norm == pytest.approx(np.linalg.norm(weights["conv1.weight"]))
     assert conv.values[0].shape == (4, 1, 3, 3)
     deviation = np.sqrt(weights["norm.running_var"])
@@ -61,8 +64,10 @@ def test_images_are_the_numbers_themselves(network: OnnxGraph) -> None:
     conv, second, norm, head = weight_views(network)
     assert conv.images and second.images and head.images and norm.images is None
     assert (conv.images.kind, second.images.kind, head.images.kind) == (
-        "filters", "kernels", "matrix",
-    )  # fmt: skip
+        "filters",
+        "kernels",
+        "matrix",
+    )
     assert conv.images.weights[2, 0, 1].tolist() == weights["conv1.weight"][2, :, 0, 1].tolist()
     assert np.array_equal(second.images.weights, weights["conv2.weight"])
     assert second.images.sources == ("conv1",)

@@ -133,8 +133,11 @@ def test_views_of_the_heap(project: Project) -> None:
     like = project.ask("like", name=names[0])
     assert like[0]["names"] == names
     assert len(like) == 18
-    thought = [photo["names"][0] for name in ("dots", "lines", "plain")
-               for photo in project.ask("thought", class_=name)]  # fmt: skip
+    thought = [
+        photo["names"][0]
+        for name in ("dots", "lines", "plain")
+        for photo in project.ask("thought", class_=name)
+    ]
     assert len(set(thought)) == 18
     wrong = next(project.root.glob("dots/*"))
     wrong.rename(project.root / "lines" / wrong.name)

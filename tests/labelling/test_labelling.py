@@ -96,9 +96,9 @@ def test_an_overlap_is_asked_of_both_without_a_guess(tmp_path: Path) -> None:
         asked = bob.next(10)
         twice += [one.image for one in asked if one.why == "overlap"]
         assert all(one.guess is None for one in asked if one.why == "overlap")
-        bob.label({
-            one.image: NAMES[0] if len(twice) % 5 == 0 else true_name(one.image) for one in asked
-        })  # fmt: skip
+        bob.label(
+            {one.image: NAMES[0] if len(twice) % 5 == 0 else true_name(one.image) for one in asked}
+        )
     assert 20 <= len(twice) == len(set(twice)) <= 31
     (found,) = bob.progress().agreements
     assert (found.who, found.photographs) == (("ada", "bob"), len(twice))

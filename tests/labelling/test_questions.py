@@ -18,9 +18,13 @@ def ask(labelled: Ints, count: int) -> list[Asked]:
     if len(np.unique(TRUTH[labelled])) > 1:
         fitted = learner.fit(labelled, TRUTH[labelled], 3)
     return next_rows(
-        learner, fitted, labelled=labelled, open_rows=np.setdiff1d(np.arange(240), labelled),
-        random_rows=ORDER, count=count,
-    )  # fmt: skip
+        learner,
+        fitted,
+        labelled=labelled,
+        open_rows=np.setdiff1d(np.arange(240), labelled),
+        random_rows=ORDER,
+        count=count,
+    )
 
 
 @given(labelled=st.integers(0, 240), count=st.integers(0, 60))
@@ -60,8 +64,13 @@ def test_questions_ask_about_each_cloud_and_not_twice_the_same() -> None:
     twins += random.normal(0, 1e-3, twins.shape).astype(np.float32)
     rows = np.arange(len(twins))
     asked = next_rows(
-        HeapLearner(twins), None, labelled=rows[:8], open_rows=rows[8:], random_rows=rows, count=20,
-    )  # fmt: skip
+        HeapLearner(twins),
+        None,
+        labelled=rows[:8],
+        open_rows=rows[8:],
+        random_rows=rows,
+        count=20,
+    )
     covering = [one.row // 8 for one in asked if one.why != "random"]
     assert len(covering) == len(set(covering)) == 16
     assert 0 not in covering  # its twin has a label
@@ -71,7 +80,11 @@ def test_a_large_heap_keeps_its_random_order() -> None:
     points = np.tile(clouds(300)[0], (20, 1))
     order = np.random.default_rng(0).permutation(len(points))
     asked = next_rows(
-        HeapLearner(points), None, labelled=order[:100], open_rows=order[100:], random_rows=order,
+        HeapLearner(points),
+        None,
+        labelled=order[:100],
+        open_rows=order[100:],
+        random_rows=order,
         count=20,
-    )  # fmt: skip
+    )
     assert [one.row for one in asked if one.why == "random"] == order[100:104].tolist()

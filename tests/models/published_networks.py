@@ -52,8 +52,10 @@ class Graph:
         return self.node("Conv", value, *held, pads=[half] * 4, **attributes)
 
     def norm(self, value: str, units: int) -> str:
-        statistics = [self.constant(np.abs(self._random.normal(1, 0.2, units)).astype(np.float32))
-                      for _ in range(4)]  # fmt: skip
+        statistics = [
+            self.constant(np.abs(self._random.normal(1, 0.2, units)).astype(np.float32))
+            for _ in range(4)
+        ]
         return self.node("BatchNormalization", value, *statistics)
 
     def silu(self, value: str) -> str:
@@ -71,14 +73,16 @@ class Graph:
         return self.node("Mul", value, self.node(gate, self.conv(inner, units, 4, 1)))
 
     def dense(self, value: str, units: int, of: int) -> str:
-        return self.node("Add", self.node("MatMul", value, self.weight(of, units)),
-                         self.weight(units))  # fmt: skip
+        return self.node(
+            "Add", self.node("MatMul", value, self.weight(of, units)), self.weight(units)
+        )
 
     def layer_norm(self, value: str, units: int, *, whole: bool = True) -> str:
         if whole:
             return self.node("LayerNormalization", value, self.weight(units), self.weight(units))
-        axis, two, least = (self.constant(each) for each in (
-            np.array([-1]), np.float32(2), np.float32(1e-5)))  # fmt: skip
+        axis, two, least = (
+            self.constant(each) for each in (np.array([-1]), np.float32(2), np.float32(1e-5))
+        )
         centred = self.node("Sub", value, self.node("ReduceMean", value, axis))
         squares = self.node("Pow", centred, two)
         variance = self.node("Add", self.node("ReduceMean", squares, axis), least)
@@ -107,8 +111,9 @@ def mobilenet_v4() -> Graph:
     keys = graph.conv(graph.conv(start, 8, 8, strides=[2, 2], group=8), 8, 8, 1)
     keys = graph.node("Reshape", keys, graph.constant([0, 1, 8, 9]))
     scores = graph.node("Softmax", graph.node("MatMul", query, keys), axis=-1)
-    values = graph.node("Reshape", graph.conv(start, 8, 8, 2, strides=[2, 2]),
-                        graph.constant([0, 1, 8, -1]))  # fmt: skip
+    values = graph.node(
+        "Reshape", graph.conv(start, 8, 8, 2, strides=[2, 2]), graph.constant([0, 1, 8, -1])
+    )
     size = graph.node("Slice", values, *(graph.constant([each]) for each in (0, 9, 3)))
     moved = graph.node("Transpose", size, perm=[0, 1, 3, 2])
     mixed = graph.node("MatMul", scores, moved)
@@ -154,8 +159,9 @@ def _transformer(*, whole: bool, joined: bool) -> Graph:
     tokens = graph.node("Transpose", patches, perm=[0, 2, 1])
     sizes = graph.node("Shape", "x", start=0, end=1)
     wide = graph.node("Concat", sizes, graph.constant([-1, -1]), axis=0)
-    ones = graph.node("ConstantOfShape", graph.constant([3]),
-                      value=numpy_helper.from_array(np.array([1])))  # fmt: skip
+    ones = graph.node(
+        "ConstantOfShape", graph.constant([3]), value=numpy_helper.from_array(np.array([1]))
+    )
     open_ = graph.node("Equal", wide, graph.constant(-1))
     token = graph.node("Expand", graph.weight(1, 1, 8), graph.node("Where", open_, ones, wide))
     tokens = graph.node("Concat", token, tokens, axis=1)
@@ -170,10 +176,13 @@ def _transformer(*, whole: bool, joined: bool) -> Graph:
         query, key, of = (graph.node("Squeeze", name, graph.constant([0])) for name in names)
     else:
         query, key, of = (
-            graph.node("Transpose", graph.node("Reshape", graph.dense(value, 8, 8), heads),
-                       perm=[0, 2, 1, 3])
+            graph.node(
+                "Transpose",
+                graph.node("Reshape", graph.dense(value, 8, 8), heads),
+                perm=[0, 2, 1, 3],
+            )
             for _ in range(3)
-        )  # fmt: skip
+        )
     key = graph.node("Transpose", key, perm=[0, 1, 3, 2])
     scores = graph.node("Mul", graph.node("MatMul", query, key), graph.constant(np.float32(0.5)))
     mixed = graph.node("MatMul", graph.node("Softmax", scores, axis=-1), of)
@@ -193,4 +202,4 @@ def _transformer(*, whole: bool, joined: bool) -> Graph:
 BLOCKS: Final[dict[str, Callable[[], Graph]]] = {
     each.__name__: each
     for each in (mobilenet_v3, mobilenet_v4, efficientnet, convnext, vit, dinov2)
-}  # fmt: skip
+}

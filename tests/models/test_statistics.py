@@ -33,8 +33,9 @@ def test_whitened_patches_vary_alike_in_every_direction(channels: int) -> None:
     recipe = resolve(DataRecipe.of("x"), model="resnet", hidden=(4, 4)).model
     network = build_network.build(recipe, (12, 12, channels), 2, statistics=statistics)
     with torch.inference_mode():
-        whitened = network.get_submodule("whiten")(network.get_submodule("input")(
-            torch.from_numpy(images)))  # fmt: skip
+        whitened = network.get_submodule("whiten")(
+            network.get_submodule("input")(torch.from_numpy(images))
+        )
     flat = whitened.permute(0, 2, 3, 1).reshape(-1, 8 * channels)[:, : 4 * channels].double()
     covariance = (flat.T @ flat / len(flat)).numpy()
     assert np.allclose(covariance, np.eye(4 * channels), atol=0.25)

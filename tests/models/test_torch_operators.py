@@ -85,9 +85,16 @@ def test_images_change_their_size_as_in_onnx_runtime(
 ) -> None:
     graph = Graph((2, 3, 16, 20))
     held = graph.constant(np.array(scales, np.float32))
-    graph.node("Resize", "x", "", held, mode=mode, antialias=antialias,
-               nearest_mode="round_prefer_ceil",
-               coordinate_transformation_mode=coordinates)  # fmt: skip
+    graph.node(
+        "Resize",
+        "x",
+        "",
+        held,
+        mode=mode,
+        antialias=antialias,
+        nearest_mode="round_prefer_ceil",
+        coordinate_transformation_mode=coordinates,
+    )
     compare(*graph.network())
 
 
@@ -95,8 +102,15 @@ def test_attributes_that_matter_in_another_mode_are_passed_over() -> None:
     for mode, refused in (("linear", False), ("nearest", True)):
         graph = Graph((2, 3, 8, 8))
         held = graph.constant(np.array([1, 1, 2, 2], np.float32))
-        graph.node("Resize", "x", "", held, mode=mode, nearest_mode="floor",
-                   coordinate_transformation_mode="half_pixel")  # fmt: skip
+        graph.node(
+            "Resize",
+            "x",
+            "",
+            held,
+            mode=mode,
+            nearest_mode="floor",
+            coordinate_transformation_mode="half_pixel",
+        )
         content, values = graph.network()
         if refused:
             with pytest.raises(ModelFileError, match="Resize"):
@@ -108,8 +122,10 @@ def test_attributes_that_matter_in_another_mode_are_passed_over() -> None:
 def one(op: str, *inputs: Any, shape: Sequence[int] = (2, 6, 8, 8), **attributes: Any) -> Graph:
     """Return a graph of one operator; arrays are weights, ``...`` is an input left out."""
     graph = Graph(shape)
-    names = ["" if each is ... else each if isinstance(each, str) else graph.constant(each)
-             for each in inputs]  # fmt: skip
+    names = [
+        "" if each is ... else each if isinstance(each, str) else graph.constant(each)
+        for each in inputs
+    ]
     graph.node(op, *names, **attributes)
     return graph
 
@@ -209,11 +225,18 @@ def test_sizes_are_computed_as_in_onnx_runtime() -> None:
     channels = graph.node("Gather", shape, graph.constant(np.array(0)), axis=0)
     half = graph.node("Div", channels, graph.constant(np.array(4)))  # 6 / 4, whole
     rows = graph.node("Mul", graph.node("Mul", channels, graph.constant(np.array(4))), half)
-    joined = graph.node("Concat", graph.node("Unsqueeze", rows, graph.constant(ints(0))),
-                        graph.constant(ints(-1)), axis=0)  # fmt: skip
+    joined = graph.node(
+        "Concat",
+        graph.node("Unsqueeze", rows, graph.constant(ints(0))),
+        graph.constant(ints(-1)),
+        axis=0,
+    )
     value = graph.node("Reshape", "x", joined)
-    filled = graph.node("ConstantOfShape", graph.node("Shape", value),
-                        value=numpy_helper.from_array(np.array([2.5], np.float32)))  # fmt: skip
+    filled = graph.node(
+        "ConstantOfShape",
+        graph.node("Shape", value),
+        value=numpy_helper.from_array(np.array([2.5], np.float32)),
+    )
     graph.node("Mul", value, filled)
     compare(*graph.network())
 

@@ -21,13 +21,18 @@ SHAPE = (28, 24, 3)
 
 
 def model_file(
-    nodes: Sequence[onnx.NodeProto], weights: Mapping[str, Any],
-    taken: tuple[str, int, Sequence[Any]], outputs: Mapping[str, Sequence[Any] | None],
-    *, opset: int = 20,
-) -> bytes:  # fmt: skip
+    nodes: Sequence[onnx.NodeProto],
+    weights: Mapping[str, Any],
+    taken: tuple[str, int, Sequence[Any]],
+    outputs: Mapping[str, Sequence[Any] | None],
+    *,
+    opset: int = 20,
+) -> bytes:
     """A file of operators; `taken`: name, type and shape of its input."""
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-            for name, shape in outputs.items()]  # fmt: skip
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in outputs.items()
+    ]
     held = [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()]
     first = helper.make_tensor_value_info(*taken)
     graph = helper.make_graph(nodes, "made", [first], ends, held)
@@ -67,10 +72,14 @@ def trained(name: str, *, low: float = 0.2, **options: Any) -> tuple[Any, Metada
             nn.init.uniform_(module.weight, low, 1.0)
             nn.init.normal_(module.bias)
     metadata = Metadata(
-        opsin=opsin.__version__, model=name, classes=("a", "b", "c", "d"),
+        opsin=opsin.__version__,
+        model=name,
+        classes=("a", "b", "c", "d"),
         preparation=Preparation(height=SHAPE[0], width=SHAPE[1], channels=3, resize="fit"),
-        layers=tuple(build_network.summarise(network, SHAPE)), source="x", fingerprint="f",
-    )  # fmt: skip
+        layers=tuple(build_network.summarise(network, SHAPE)),
+        source="x",
+        fingerprint="f",
+    )
     return network.eval(), metadata
 
 

@@ -108,8 +108,10 @@ class _Chain:
                 low = self.draw(st.sampled_from([-1.0, 0.2]))
                 names = ("weight", "bias", "running_mean", "running_var")
                 lows = (low, -1.0, -1.0, 0.5)
-                parts = [self.weight(f"{held}.{part}", self.channels, low=low)
-                         for part, low in zip(names, lows, strict=True)]  # fmt: skip
+                parts = [
+                    self.weight(f"{held}.{part}", self.channels, low=low)
+                    for part, low in zip(names, lows, strict=True)
+                ]
                 return self.node("BatchNormalization", [value, *parts], name)
             case "Pad":
                 ends = [self.draw(st.integers(0, 1)) for _ in range(2 * len(self.size))]
@@ -117,8 +119,9 @@ class _Chain:
                 self.weights[f"{name}.pads"] = np.array(pads)
                 return self.node("Pad", [value, f"{name}.pads"], name)
             case "MaxPool":
-                return self.node(step, [value], name, kernel_shape=[2] * len(self.size),
-                                 auto_pad="SAME_UPPER")  # fmt: skip
+                return self.node(
+                    step, [value], name, kernel_shape=[2] * len(self.size), auto_pad="SAME_UPPER"
+                )
             case "twice":
                 return self.node("Add", [value, self.node("Neg", [value], f"{name}.less")], name)
             case "output":

@@ -33,8 +33,9 @@ def seen_and_field(layers: Sequence[dict[str, Any]]) -> tuple[NDArray[Any], Rece
     for place, layer in enumerate(layers):
         options = {key: given for key, given in layer.items() if key != "op"}
         held = [f"weight{place}"] if layer["op"] == "Conv" else []
-        weights |= {name: np.ones((1, 1, *layer.get("kernel_shape", (3, 3))), np.float32)
-                    for name in held}  # fmt: skip
+        weights |= {
+            name: np.ones((1, 1, *layer.get("kernel_shape", (3, 3))), np.float32) for name in held
+        }
         name = "end" if place == len(layers) - 1 else f"layer{place}"
         if layer["op"] == "Add":
             weights["around"] = np.ones((1, 1, 3, 3), np.float32)
@@ -80,9 +81,12 @@ def windows(draw: st.DrawFn) -> dict[str, Any]:
         return {"op": op}
     kernel = [draw(st.integers(1, 3)) for _ in range(2)]
     # Less than a window on each side, as ONNX asks of poolings.
-    found = {"op": op, "kernel_shape": kernel,
-             "strides": [draw(st.integers(1, 2)) for _ in range(2)],
-             "pads": [draw(st.integers(0, kernel[side % 2] - 1)) for side in range(4)]}  # fmt: skip
+    found = {
+        "op": op,
+        "kernel_shape": kernel,
+        "strides": [draw(st.integers(1, 2)) for _ in range(2)],
+        "pads": [draw(st.integers(0, kernel[side % 2] - 1)) for side in range(4)],
+    }
     if op == "Conv":
         found["dilations"] = [draw(st.integers(1, 2)) for _ in range(2)]
     return found

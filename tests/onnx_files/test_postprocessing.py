@@ -29,8 +29,10 @@ CLASSES, UNITS = 4, 6
 def content_of_a_tail() -> bytes:
     to = GraphWriter()
     tail(to, "logits", "seen", classes=CLASSES, units=UNITS)
-    taken = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", units])
-             for name, units in (("logits", CLASSES), ("seen", UNITS))]  # fmt: skip
+    taken = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", units])
+        for name, units in (("logits", CLASSES), ("seen", UNITS))
+    ]
     answered = outputs(classes=CLASSES, units=UNITS)
     model = as_model(helper.make_graph(to.nodes, "tail", taken, answered, to.weights))
     onnx.checker.check_model(model, full_check=True)

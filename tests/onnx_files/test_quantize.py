@@ -119,8 +119,10 @@ def test_weights_too_large_for_float16_stay_as_they_are(tmp_path: Path) -> None:
     graph.weights["dense1.weight"] = graph.weights["dense1.weight"] * np.float32(1e8)
     large = graph.content(graph.metadata)
     smaller = to_fp16(large)
-    kept = {weight.name: numpy_helper.to_array(weight).dtype
-            for weight in OnnxGraph(smaller).model.graph.initializer}  # fmt: skip
+    kept = {
+        weight.name: numpy_helper.to_array(weight).dtype
+        for weight in OnnxGraph(smaller).model.graph.initializer
+    }
     assert kept["dense1.weight"] == np.float32
     assert kept["head.weight.float16"] == np.float16
     assert np.isfinite(opened(smaller, tmp_path).probabilities(images())).all()

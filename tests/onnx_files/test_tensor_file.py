@@ -33,9 +33,11 @@ def write_safetensors(path: Path, tensors: dict[str, NDArray[Any]]) -> Path:
 
 def chain() -> dict[str, NDArray[Any]]:
     return {
-        "stack.0.weight": drawn(8, 16), "stack.0.bias": drawn(8, seed=1),
-        "stack.2.weight": drawn(3, 8, seed=2), "stack.2.bias": drawn(3, seed=3),
-    }  # fmt: skip
+        "stack.0.weight": drawn(8, 16),
+        "stack.0.bias": drawn(8, seed=1),
+        "stack.2.weight": drawn(3, 8, seed=2),
+        "stack.2.bias": drawn(3, seed=3),
+    }
 
 
 def test_safetensors_are_read(tmp_path: Path) -> None:

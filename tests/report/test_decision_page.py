@@ -73,9 +73,14 @@ def made(
 def changed(decision: Decision, box: tuple[int, int, int, int] | None) -> Decision:
     hidden = np.arange(12 * 16).reshape(12, 16) < 60
     found = Counterfactual(
-        hidden, box, decision.pixels // 2,
-        before="boot", before_probability=0.991, after="sneaker", after_probability=0.61,
-    )  # fmt: skip
+        hidden,
+        box,
+        decision.pixels // 2,
+        before="boot",
+        before_probability=0.991,
+        after="sneaker",
+        after_probability=0.61,
+    )
     return replace(decision, counterfactual=found)
 
 

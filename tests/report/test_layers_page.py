@@ -122,8 +122,9 @@ def test_dead_and_saturated_units_are_marked_in_words() -> None:
     assert "1 of 4 units is dead: 2." in html
     assert "1 of 3 units is saturated: 0." in html
     assert re.findall(r"<b>(\d+)</b> [^<]* <em>(\w+)</em>", html) == [
-        ("2", "dead"), ("0", "saturated")
-    ]  # fmt: skip
+        ("2", "dead"),
+        ("0", "saturated"),
+    ]
     assert "found over 50 training images" in html
     assert "dead units cannot be told" in shown(layers)
 
@@ -147,10 +148,13 @@ def test_a_map_is_enlarged_by_keyboard_and_says_what_it_sees(tmp_path: Path) -> 
         resize(browser, 400)
         browser.get(page.as_uri())
         assert browser.execute_script("return document.documentElement.scrollWidth") == 400
-        assert browser.execute_script(
-            "return [...document.querySelectorAll('.layers-maps button')]"
-            ".filter(button => button.tabIndex === 0).length"
-        ) == 3  # fmt: skip
+        assert (
+            browser.execute_script(
+                "return [...document.querySelectorAll('.layers-maps button')]"
+                ".filter(button => button.tabIndex === 0).length"
+            )
+            == 3
+        )
         browser.find_element(By.CSS_SELECTOR, "#layer0-0 button").send_keys(Keys.ARROW_RIGHT)
         second = browser.switch_to.active_element
         assert second.text.startswith(str(layer.order[1]))

@@ -35,9 +35,15 @@ def layer(
     receptive_field: ReceptiveField | None = None,
 ) -> LayerRow:
     return LayerRow(
-        name=name, kind=kind, shape=shape, parents=parents, parameters=parameters,
-        trainable=trainable, multiply_adds=multiply_adds, receptive_field=receptive_field,
-    )  # fmt: skip
+        name=name,
+        kind=kind,
+        shape=shape,
+        parents=parents,
+        parameters=parameters,
+        trainable=trainable,
+        multiply_adds=multiply_adds,
+        receptive_field=receptive_field,
+    )
 
 
 def chain(count: int) -> list[LayerRow]:
@@ -46,11 +52,27 @@ def chain(count: int) -> list[LayerRow]:
     while len(rows) < count - 1:
         block, before = len(rows) // 4, rows[-1].name
         for part, kind in (("conv", "Conv 3×3 same"), ("norm", "BatchNorm"), ("act", "GELU")):
-            rows.append(layer(f"block{block}.{part}", kind, (3, 16, 16), (rows[-1].name,),
-                              30 * (part == "conv"), 20 * (part == "conv"), 600,
-                              receptive_field=square(2 * block + 3)))  # fmt: skip
-        rows.append(layer(f"block{block}.add", "Add", (3, 16, 16), (before, rows[-1].name),
-                          receptive_field=rows[-1].receptive_field))  # fmt: skip
+            rows.append(
+                layer(
+                    f"block{block}.{part}",
+                    kind,
+                    (3, 16, 16),
+                    (rows[-1].name,),
+                    30 * (part == "conv"),
+                    20 * (part == "conv"),
+                    600,
+                    receptive_field=square(2 * block + 3),
+                )
+            )
+        rows.append(
+            layer(
+                f"block{block}.add",
+                "Add",
+                (3, 16, 16),
+                (before, rows[-1].name),
+                receptive_field=rows[-1].receptive_field,
+            )
+        )
     del rows[count - 1 :]
     rows.append(layer("head", "Dense", (10,), (rows[-1].name,), 99, 99, 99))
     return rows
@@ -86,8 +108,15 @@ def test_any_graph_is_drawn(count: int, data: st.DataObject) -> None:
     for number in range(count):
         before = [f"group{i // 3}.layer{i}" for i in range(number)] + ["images"]
         parents = data.draw(st.sets(st.sampled_from(before), min_size=1, max_size=3))
-        rows.append(layer(f"group{number // 3}.layer{number}", "Something new", (2, 4, 4),
-                          tuple(sorted(parents)), number))  # fmt: skip
+        rows.append(
+            layer(
+                f"group{number // 3}.layer{number}",
+                "Something new",
+                (2, 4, 4),
+                tuple(sorted(parents)),
+                number,
+            )
+        )
     with styled():
         figure = draw_network(rows)
     texts = [text.get_text() for text in figure.axes[0].texts]

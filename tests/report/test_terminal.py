@@ -17,7 +17,7 @@ from opsin.report.terminal import (
     class_table,
     confusions,
     layer_table,
-)  # fmt: skip
+)
 
 EPOCH = Epoch(
     epoch=1, epochs=3, step=9, train_loss=0.6125, train_accuracy=0.776, val_loss=0.43,
@@ -37,8 +37,16 @@ def test_a_log_has_plain_lines_in_columns() -> None:
     lines = stream.getvalue().splitlines()
     assert lines[0].split() == ["Data", "x" * 300]
     assert lines[1].strip() == "[red] is no colour here"
-    assert lines[-1].split() == ["1/3", "0.613", "0.7760", "0.430", "0.8430", "2.1e-03", "1:12",
-                                 "best"]  # fmt: skip
+    assert lines[-1].split() == [
+        "1/3",
+        "0.613",
+        "0.7760",
+        "0.430",
+        "0.8430",
+        "2.1e-03",
+        "1:12",
+        "best",
+    ]
     heading = lines[-2]
     assert lines[-1].index("0.7760") + 6 == heading.index("acc") + 3
     assert "\x1b" not in stream.getvalue()
@@ -85,8 +93,14 @@ def test_tables_show_names_as_they_are_written() -> None:
     entry = ClassFigures(name="[bold]x[/]", precision=0.5, recall=1, f1=0.6, count=1234)
     figures = PartFigures(images=1234, accuracy=0.9, low=0.8, high=1, classes=[entry])
     console.print(class_table(figures))
-    layer = Layer(name="block1.conv1", kind="Conv 3×3 same", shape=(32, 8, 8), parameters=320,
-                  trainable=320, multiply_adds=18432)  # fmt: skip
+    layer = Layer(
+        name="block1.conv1",
+        kind="Conv 3×3 same",
+        shape=(32, 8, 8),
+        parameters=320,
+        trainable=320,
+        multiply_adds=18432,
+    )
     console.print(layer_table([layer]))
     assert "[bold]x[/]" in stream.getvalue()
     assert "1,234" in stream.getvalue()

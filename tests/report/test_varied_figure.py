@@ -25,8 +25,7 @@ def test_each_image_stands_beside_its_variations(
         save(figure, tmp_path / "varied.svg")
         assert np.asarray(Image.open(save(figure, tmp_path / "varied.png"))).std() > 1
     shown = [axes.images[0].get_array() for axes in figure.axes]
-    expected = [image for row in zip(images, varied, strict=True)
-                for image in (row[0], *row[1])]  # fmt: skip
+    expected = [image for row in zip(images, varied, strict=True) for image in (row[0], *row[1])]
     assert len(shown) == len(expected) == 6 * len(names)
     for array, image in zip(shown, expected, strict=True):
         assert np.array_equal(np.asarray(array).reshape(shape), image)

@@ -122,9 +122,12 @@ def test_prepared_images_of_another_shape_are_told(classifier: Classifier, digit
     assert np.array_equal(classifier.probabilities(images[..., 0]), whole)
     assert np.array_equal(classifier.probabilities(images.astype(np.int64)), whole)
     wrongs: tuple[tuple[Any, str], ...] = (
-        (images[0], r"images\[None\]"), (images[:, :4], r"prepare first: classifier.prepare"),
-        (images / 255, r"\(255.0 \* images\)"), (images - 0.5, "from -0.5"), ([images[0]], "list"),
-    )  # fmt: skip
+        (images[0], r"images\[None\]"),
+        (images[:, :4], r"prepare first: classifier.prepare"),
+        (images / 255, r"\(255.0 \* images\)"),
+        (images - 0.5, "from -0.5"),
+        ([images[0]], "list"),
+    )
     for wrong, words in wrongs:
         with pytest.raises(ImageError, match=words):
             classifier.probabilities(wrong)
@@ -212,9 +215,11 @@ def test_views_are_moved_by_a_small_share(side: int, step: int) -> None:
     ways = {(down, right) for down in (-step, step) for right in (-step, step)}
     for view in moved:
         assert view.shape == images.shape
-        found = {way for way in ways if np.array_equal(
-            view[:, inner, inner], np.roll(images, way, (1, 2))[:, inner, inner]
-        )}  # fmt: skip
+        found = {
+            way
+            for way in ways
+            if np.array_equal(view[:, inner, inner], np.roll(images, way, (1, 2))[:, inner, inner])
+        }
         assert len(found) == 1
         ways -= found
 

@@ -31,11 +31,15 @@ IDENTITY = LAST[1]
 def loop() -> onnx.NodeProto:
     info = helper.make_tensor_value_info
     body = helper.make_graph(
-        [node("Identity", ["going"], ["on"]), node("Identity", ["value"], ["same"])], "body",
-        [info("turn", TensorProto.INT64, []), info("going", TensorProto.BOOL, []),
-         info("value", TensorProto.FLOAT, None)],
+        [node("Identity", ["going"], ["on"]), node("Identity", ["value"], ["same"])],
+        "body",
+        [
+            info("turn", TensorProto.INT64, []),
+            info("going", TensorProto.BOOL, []),
+            info("value", TensorProto.FLOAT, None),
+        ],
         [info("on", TensorProto.BOOL, []), info("same", TensorProto.FLOAT, None)],
-    )  # fmt: skip
+    )
     return node("Loop", ["", "true", "shares"], ["probabilities"], body=body)
 
 

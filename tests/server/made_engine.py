@@ -113,10 +113,12 @@ def write_refusing(path: Path, plain: Path, classes: Sequence[str] = ()) -> Path
     """Write a copy of a classifier that refuses what it is not sure about."""
     model = onnx.load_model(plain)
     graph = model.graph
-    graph.node.extend([
-        helper.make_node("ReduceMax", ["probabilities", "last"], ["highest"], keepdims=0),
-        helper.make_node("Sub", ["one", "highest"], ["ood_score"]),
-    ])  # fmt: skip
+    graph.node.extend(
+        [
+            helper.make_node("ReduceMax", ["probabilities", "last"], ["highest"], keepdims=0),
+            helper.make_node("Sub", ["one", "highest"], ["ood_score"]),
+        ]
+    )
     graph.initializer.append(helper.make_tensor("last", TensorProto.INT64, [1], [1]))
     graph.initializer.append(helper.make_tensor("one", TensorProto.FLOAT, [], [1]))
     graph.output.append(helper.make_tensor_value_info("ood_score", TensorProto.FLOAT, ["N"]))

@@ -111,9 +111,14 @@ def test_the_description_is_whole(asks: Asks) -> None:
         assert reference.removeprefix("#/components/schemas/") in names, reference
     described = {path for path in schema["paths"] if not path.startswith("/v2")}
     assert described == {
-        "/predict", "/explain", "/v1/models", "/v1/models/{model}",
-        "/v1/models/{model}:predict-image", "/v1/models/{model}:explain-image", "/metrics",
-    }  # fmt: skip
+        "/predict",
+        "/explain",
+        "/v1/models",
+        "/v1/models/{model}",
+        "/v1/models/{model}:predict-image",
+        "/v1/models/{model}:explain-image",
+        "/metrics",
+    }
     assert "security" not in schema
     for path, operations in schema["paths"].items():
         for operation in operations.values():
@@ -137,8 +142,15 @@ def guarded(host: Host) -> Asks:
 
 def test_nothing_passes(guarded: Asks) -> None:
     paths = paths_of(guarded.app.routes, "digits")
-    assert {"/predict", "/v1/models/digits:predict-image", "/v2/health/live", "/metrics", "/",
-            "/docs", "/openapi.json"} <= set(paths)  # fmt: skip
+    assert {
+        "/predict",
+        "/v1/models/digits:predict-image",
+        "/v2/health/live",
+        "/metrics",
+        "/",
+        "/docs",
+        "/openapi.json",
+    } <= set(paths)
     assert not guarded.run(passed(guarded.app, [*paths, "/nowhere"]))
 
 
@@ -188,8 +200,11 @@ def test_refusals_are_counted_by_their_reason(guarded: Asks) -> None:
     guarded.run(first_message(guarded.app, [BEARER]))  # without a Host
     grown = {reason: count - before[reason] for reason, count in counted().items()}
     assert {reason: count for reason, count in grown.items() if count} == {
-        "no token": 2, "wrong host": 1, "foreign origin": 1, "no host": 1
-    }  # fmt: skip
+        "no token": 2,
+        "wrong host": 1,
+        "foreign origin": 1,
+        "no host": 1,
+    }
 
 
 def test_their_shape() -> None:
@@ -208,12 +223,20 @@ def test_each_has_its_status() -> None:
             found.setdefault(kind.status, set()).add(kind.__name__)
             assert kind.status != 503 or "retry-after" in kind.headers
     assert found == {
-        400: {"RequestError", "BadRequest"}, 401: {"Unauthorized"}, 403: {"ForeignOrigin"},
-        404: {"NotFound", "UnknownModel"}, 405: {"MethodNotAllowed"}, 408: {"SlowRequest"},
-        413: {"TooLarge"}, 415: {"WrongMediaType"}, 421: {"WrongHost"}, 431: {"LongHeaders"},
-        500: {"InternalError", "BadAnswer"}, 504: {"Expired"},
+        400: {"RequestError", "BadRequest"},
+        401: {"Unauthorized"},
+        403: {"ForeignOrigin"},
+        404: {"NotFound", "UnknownModel"},
+        405: {"MethodNotAllowed"},
+        408: {"SlowRequest"},
+        413: {"TooLarge"},
+        415: {"WrongMediaType"},
+        421: {"WrongHost"},
+        431: {"LongHeaders"},
+        500: {"InternalError", "BadAnswer"},
+        504: {"Expired"},
         503: {"TooManyConnections", "Overloaded", "WorkerDied", "Stopping"},
-    }  # fmt: skip
+    }
 
 
 KINDS = [

@@ -40,8 +40,10 @@ class Pieces:
             await asyncio.sleep(60)
         self._left -= 1
         return {
-            "type": "http.request", "body": piece, "more_body": self._more or self._left > 0,
-        }  # fmt: skip
+            "type": "http.request",
+            "body": piece,
+            "more_body": self._more or self._left > 0,
+        }
 
 
 def read(
@@ -154,8 +156,12 @@ def test_json_that_is_none(body: bytes) -> None:
     assert len(str(caught.value)) < 400
 
 
-@given(st.recursive(st.none() | st.floats() | st.text(), lambda x: st.lists(x) | st.dictionaries(
-    st.sampled_from(["image", "images", "x"]), x)))  # fmt: skip
+@given(
+    st.recursive(
+        st.none() | st.floats() | st.text(),
+        lambda x: st.lists(x) | st.dictionaries(st.sampled_from(["image", "images", "x"]), x),
+    )
+)
 def test_any_json(value: object) -> None:
     try:
         uploads = images_of_json(as_json(value), 2)

@@ -177,8 +177,15 @@ async def test_neither_an_unreadable_image_nor_a_signal_touches_the_others(
 ) -> None:
     bomb = bytearray(image_files[0])
     bomb[16:24] = (8000).to_bytes(4) * 2
-    images = [image_files[0], b"", bytes(bomb), noise(1, 9)[0], image_files[1], image_files[2][:60],
-              noise(1, 8)[0].astype(bool)]  # fmt: skip
+    images = [
+        image_files[0],
+        b"",
+        bytes(bomb),
+        noise(1, 9)[0],
+        image_files[1],
+        image_files[2][:60],
+        noise(1, 8)[0].astype(bool),
+    ]
 
     before = pids(two_models)
     # Ctrl-C and the like go to the whole group; when a worker ends, its server decides.

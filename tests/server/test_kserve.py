@@ -140,8 +140,10 @@ def test_what_is_no_request_is_refused(content: bytes) -> None:
 
 
 def test_what_is_small_does_not_become_large() -> None:
-    texts = [json.dumps(body(data=[])).replace("[]", f"[{sign * 3_000_000}0]").encode()
-             for sign in ("[],", "{},", "0,")]  # fmt: skip
+    texts = [
+        json.dumps(body(data=[])).replace("[]", f"[{sign * 3_000_000}0]").encode()
+        for sign in ("[],", "{},", "0,")
+    ]
     huge = json.dumps(body(shape=[4, 2, 3, 1], parameters={"binary_data_size": 10**18})).encode()
     tracemalloc.start()
     for text in texts:
@@ -168,10 +170,12 @@ _TENSOR = st.fixed_dictionaries({
 
 
 @given(
-    st.fixed_dictionaries({"inputs": st.lists(_TENSOR, min_size=1, max_size=1)},
-                          optional={"parameters": _JSON, "outputs": _JSON, "id": _JSON}),
+    st.fixed_dictionaries(
+        {"inputs": st.lists(_TENSOR, min_size=1, max_size=1)},
+        optional={"parameters": _JSON, "outputs": _JSON, "id": _JSON},
+    ),
     st.none() | st.binary(max_size=14),
-)  # fmt: skip
+)
 def test_nearly_right_requests_are_read_or_refused(
     content: dict[str, Any], tail: bytes | None
 ) -> None:
@@ -295,8 +299,11 @@ def test_the_client_of_triton_understands(
     where = address.removeprefix("http://").rstrip("/")
     process = subprocess.run(
         [sys.executable, "-c", _TRITON, where, tmp_path / "images.npy", tmp_path / "three.png"],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert process.returncode == 0, process.stderr
     found, ready, label, error = json.loads(process.stdout)
     for probabilities in found:

@@ -99,8 +99,11 @@ def test_the_examples_of_the_api_can_be_sent(client: httpx.Client) -> None:
     sent = 0
     for path, methods in schema["paths"].items():
         content = methods.get("post", {}).get("requestBody", {}).get("content", {})
-        given = {each["name"]: each["example"] for each in methods.get("post", {}).get(
-            "parameters", ()) if "example" in each}  # fmt: skip
+        given = {
+            each["name"]: each["example"]
+            for each in methods.get("post", {}).get("parameters", ())
+            if "example" in each
+        }
         # Several models are served: the examples of /predict name one behind the question mark.
         query = {} if "{" in path else given
         for example in content.get("application/json", {}).get("examples", {}).values():

@@ -43,9 +43,16 @@ def test_one_image(asks: Asks, nearest_mean: Path, images: list[bytes]) -> None:
     # The file has no threshold: what is like no training image cannot be told.
     assert (found["rejected"], found["ood_score"], found["notes"]) == (None, None, [])
     assert set(found) == {
-        "name", "answer", "label", "confidence", "rejected", "ood_score", "top", "notes",
+        "name",
+        "answer",
+        "label",
+        "confidence",
+        "rejected",
+        "ood_score",
+        "top",
+        "notes",
         "warning",
-    }  # fmt: skip
+    }
 
 
 def test_an_image_without_contrast_is_said_to_be_so(asks: Asks) -> None:
@@ -100,8 +107,12 @@ def test_further_answers(asks: Asks, images: list[bytes]) -> None:
 
 def test_one_of_many_cannot_be_read(asks: Asks, images: list[bytes]) -> None:
     large = png(np.zeros((101, 100), np.uint8))
-    files = [("image", ("a.png", images[0])), ("image", ("b.png", b"no image")),
-             ("image", ("c.png", large)), ("image", ("d.png", images[1]))]  # fmt: skip
+    files = [
+        ("image", ("a.png", images[0])),
+        ("image", ("b.png", b"no image")),
+        ("image", ("c.png", large)),
+        ("image", ("d.png", images[1])),
+    ]
     reply = asks.post("/predict", files=files)
     assert reply.status_code == 200
     kinds = [each.get("error", {}).get("kind") for each in reply.json()["predictions"]]

@@ -157,7 +157,7 @@ def test_a_copied_process_does_not_wait_for_ever(store: ObjectStore) -> None:
         "from opsin.stores.bucket import StoreAddress\n"
         "find = open_bucket(StoreAddress.read('gs://photos/key')).find\nassert find('key')\n"
         "if child := os.fork(): os.waitpid(child, 0)\nelse: find('key')\n"
-    )  # fmt: skip
+    )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", asks], capture_output=True, timeout=60, check=False
     )

@@ -143,9 +143,13 @@ def test_a_guests_windows_close_when_their_access_ends(tmp_path: Path) -> None:
         messages: asyncio.Queue[Message] = asyncio.Queue()
         messages.put_nowait({"type": "websocket.connect"})
         scope = {
-            "type": "websocket", "scheme": "ws", "path": "/", "query_string": b"",
-            "headers": [HOST, cookie], "server": ("127.0.0.1", 8000),
-        }  # fmt: skip
+            "type": "websocket",
+            "scheme": "ws",
+            "path": "/",
+            "query_string": b"",
+            "headers": [HOST, cookie],
+            "server": ("127.0.0.1", 8000),
+        }
 
         async def send(message: Message) -> None:
             sent.append(message["type"])

@@ -114,16 +114,21 @@ def test_covers_are_of_the_first_folders_or_of_three_classes(
 ) -> None:
     def pictures(project: str) -> list[Any]:
         replies = [Routes(studio).get(f"/covers/{project}/{number}") for number in range(4)]
-        return [np.asarray(Image.open(io.BytesIO(reply.content))) for reply in replies
-                if reply.content]  # fmt: skip
+        return [
+            np.asarray(Image.open(io.BytesIO(reply.content))) for reply in replies if reply.content
+        ]
 
     made = studio.sets.new_empty(["a", "b"])
     root = studio.sets.images_path(made.id)
     assert pictures(made.id) == []
     tray = root.parent / ".not-sorted"
     tray.mkdir()
-    shades = {tray / "1.png": 9, root / "b" / "1.png": 50, root / "b" / "2.png": 70,
-              root / "a" / "1.png": 90}  # fmt: skip
+    shades = {
+        tray / "1.png": 9,
+        root / "b" / "1.png": 50,
+        root / "b" / "2.png": 70,
+        root / "a" / "1.png": 90,
+    }
     for place, shade in shades.items():
         Image.new("RGB", (8, 8), (shade, 0, 0)).save(place)
     (root / "a" / "link.png").symlink_to(tray / "1.png")

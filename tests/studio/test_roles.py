@@ -32,29 +32,41 @@ def changes_of(studio: Studio) -> dict[Callable[[], object], Role]:
     training = jobs.add("train", "a training", ["x"])
     short = jobs.add("predict", "answers for the owner", ["x"])
     of_owners: list[Callable[[], object]] = [
-        lambda: sets.rename(made.id, "Other"), lambda: sets.new_empty(["a", "b"]),
-        lambda: sets.add_source("digits"), sets.sweep, lambda: sets.new_place("a"),
-        lambda: jobs.add("train", "b", ["x"]), lambda: jobs.add("import", "c", ["x"]),
-        lambda: jobs.stop(training.id), lambda: jobs.stop(training.id, at_once=True),
-        lambda: jobs.resume(training.id), lambda: jobs.remove(training.id),
+        lambda: sets.rename(made.id, "Other"),
+        lambda: sets.new_empty(["a", "b"]),
+        lambda: sets.add_source("digits"),
+        sets.sweep,
+        lambda: sets.new_place("a"),
+        lambda: jobs.add("train", "b", ["x"]),
+        lambda: jobs.add("import", "c", ["x"]),
+        lambda: jobs.stop(training.id),
+        lambda: jobs.stop(training.id, at_once=True),
+        lambda: jobs.resume(training.id),
+        lambda: jobs.remove(training.id),
         lambda: jobs.remove(short.id),
-        studio.runs.sweep, studio.folders.list,
-        lambda: studio.people.invite("Eve", "owner"), lambda: studio.projects.remove(made.id),
-    ]  # fmt: skip
+        studio.runs.sweep,
+        studio.folders.list,
+        lambda: studio.people.invite("Eve", "owner"),
+        lambda: studio.projects.remove(made.id),
+    ]
     of_labellers: list[Callable[[], object]] = [
         lambda: asyncio.run(albums.move(album, [0], "square")),
         lambda: asyncio.run(albums.add_class(album.dataset.id, "ring")),
         lambda: asyncio.run(albums.change_class(album, "disc", "round")),
-        lambda: asyncio.run(albums.remove(album, [0])), lambda: asyncio.run(albums.undo(made.id)),
+        lambda: asyncio.run(albums.remove(album, [0])),
+        lambda: asyncio.run(albums.undo(made.id)),
         lambda: asyncio.run(albums.settle(made.id, ("a", "b"))),
-    ]  # fmt: skip
+    ]
     of_viewers: list[Callable[[], object]] = [
-        lambda: studio.uploads.append(KEY, 0, b"abc"), lambda: jobs.add("predict", "d", ["x"]),
+        lambda: studio.uploads.append(KEY, 0, b"abc"),
+        lambda: jobs.add("predict", "d", ["x"]),
         lambda: studio.uploads.drop(KEY),
-    ]  # fmt: skip
+    ]
     roles: dict[Role, list[Callable[[], object]]] = {
-        "viewer": of_viewers, "labeller": of_labellers, "owner": of_owners,
-    }  # fmt: skip
+        "viewer": of_viewers,
+        "labeller": of_labellers,
+        "owner": of_owners,
+    }
     return {work: role for role, works in roles.items() for work in works}
 
 

@@ -84,9 +84,11 @@ def test_each_image_is_a_move_or_a_mirror_of_itself(flip: bool, shift: int, seed
             candidate
             for down in range(-shift, shift + 1)
             for right in range(-shift, shift + 1)
-            for candidate in ([moved(before, down, right)]
-                              + ([moved(before, down, right).flip(1)] if flip else []))
-        ]  # fmt: skip
+            for candidate in (
+                [moved(before, down, right)]
+                + ([moved(before, down, right).flip(1)] if flip else [])
+            )
+        ]
         assert any(torch.equal(after, move) for move in moves)
 
 

@@ -14,9 +14,19 @@ from opsin.training.checkpoint import Checkpoints, TrainingState
 
 
 def epoch(step: int) -> Epoch:
-    return Epoch(epoch=1, epochs=2, step=step, train_loss=1 / 3, train_accuracy=0, val_loss=1,
-                 val_accuracy=0, learning_rate=0.1, seconds=1, images_per_second=1,
-                 best=True)  # fmt: skip
+    return Epoch(
+        epoch=1,
+        epochs=2,
+        step=step,
+        train_loss=1 / 3,
+        train_accuracy=0,
+        val_loss=1,
+        val_accuracy=0,
+        learning_rate=0.1,
+        seconds=1,
+        images_per_second=1,
+        best=True,
+    )
 
 
 def tensors(seed: int) -> dict[str, torch.Tensor]:

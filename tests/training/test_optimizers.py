@@ -45,8 +45,9 @@ def test_schedules(schedule: str, start: float, quarter: float, end: float) -> N
 def test_biases_and_scales_do_not_decay(name: str) -> None:
     network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
     [(optimizer, _)] = make_optimizers(network, recipe(optimizer=name, weight_decay=0.1))
-    decays = {p.ndim: group["weight_decay"] for group in optimizer.param_groups
-              for p in group["params"]}  # fmt: skip
+    decays = {
+        p.ndim: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]
+    }
     assert decays == {4: 0.1, 1: 0.0}
 
 

@@ -78,11 +78,22 @@ if group.writes:
 def torchrun(folder: Path, script: str, world: int) -> subprocess.CompletedProcess[str]:
     (folder / "steps.py").write_text(script)
     return subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
-         str(world), "steps.py"],
-        capture_output=True, text=True, cwd=folder, check=False, timeout=250,
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            str(world),
+            "steps.py",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        check=False,
+        timeout=250,
         env=os.environ | {"PYTHONPATH": str(_ROOT / "src"), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.slow)])

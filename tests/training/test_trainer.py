@@ -104,8 +104,9 @@ def test_every_way_of_training_learns(
 def test_the_best_epoch_is_kept_not_the_last(digits: Dataset, tmp_path: Path) -> None:
     notes = Notes()
     # So large a constant rate that epochs go up and down.
-    network, outcome = train(digits, tmp_path, notes, learning_rate=0.2, schedule="constant",
-                             epochs=6, patience=6)  # fmt: skip
+    network, outcome = train(
+        digits, tmp_path, notes, learning_rate=0.2, schedule="constant", epochs=6, patience=6
+    )
     best = max(notes.epochs, key=lambda e: (e.val_accuracy, -e.val_loss))
     assert outcome.best == best
     val = TrainingBatches(digits.images, digits.labels, digits.split.val, CPU)
@@ -116,8 +117,17 @@ def test_the_best_epoch_is_kept_not_the_last(digits: Dataset, tmp_path: Path) ->
 def test_patience_ends_a_training_that_gets_no_better(digits: Dataset, tmp_path: Path) -> None:
     notes = Notes()
     # At so large a rate the loss rises.
-    train(digits, tmp_path, notes, learning_rate=3.0, schedule="constant", optimizer="sgd",
-          momentum=0.0, epochs=40, patience=2)  # fmt: skip
+    train(
+        digits,
+        tmp_path,
+        notes,
+        learning_rate=3.0,
+        schedule="constant",
+        optimizer="sgd",
+        momentum=0.0,
+        epochs=40,
+        patience=2,
+    )
     assert len(notes.epochs) < 40
     assert not any(epoch.best for epoch in notes.epochs[-2:])
 
@@ -144,9 +154,16 @@ def test_a_deadline_ends_a_training_that_nobody_stopped(digits: Dataset, tmp_pat
         for rows in (digits.split.train, digits.split.val)
     )
     outcome = fit(
-        network, train, val, recipe.training, classes=10, checkpoints=Checkpoints(tmp_path),
-        watcher=Watcher(), stop=threading.Event(), deadline=time.perf_counter(),
-    )  # fmt: skip
+        network,
+        train,
+        val,
+        recipe.training,
+        classes=10,
+        checkpoints=Checkpoints(tmp_path),
+        watcher=Watcher(),
+        stop=threading.Event(),
+        deadline=time.perf_counter(),
+    )
     assert (outcome.last.epoch, outcome.last.step, outcome.stopped) == (1, 1, False)
 
 
@@ -200,8 +217,17 @@ def test_a_best_checkpoint_that_rots_is_replaced_and_told_of(
 
     notes = Rot()
     # The first epoch stays the best: later ones go the wrong way.
-    _, outcome = train(digits, tmp_path, notes, learning_rate=2.0, schedule="constant",
-                       optimizer="sgd", momentum=0.0, epochs=3, patience=3)  # fmt: skip
+    _, outcome = train(
+        digits,
+        tmp_path,
+        notes,
+        learning_rate=2.0,
+        schedule="constant",
+        optimizer="sgd",
+        momentum=0.0,
+        epochs=3,
+        patience=3,
+    )
     if notes.epochs[-1].best:
         pytest.fail("the last epoch was not to be the best")
     assert outcome.best.step == notes.epochs[-1].step
@@ -210,8 +236,16 @@ def test_a_best_checkpoint_that_rots_is_replaced_and_told_of(
 
 def test_a_loss_that_blows_up_steps_back_once(digits: Dataset, tmp_path: Path) -> None:
     notes = Notes()
-    _, outcome = train(digits, tmp_path, notes, learning_rate=3.0, optimizer="sgd",
-                       schedule="constant", epochs=4, batch_size=32)  # fmt: skip
+    _, outcome = train(
+        digits,
+        tmp_path,
+        notes,
+        learning_rate=3.0,
+        optimizer="sgd",
+        schedule="constant",
+        epochs=4,
+        batch_size=32,
+    )
     assert outcome.stepped_back
     assert outcome.diverged is None
     assert "a tenth of the rate" in notes.notes[0]
@@ -220,8 +254,13 @@ def test_a_loss_that_blows_up_steps_back_once(digits: Dataset, tmp_path: Path) -
 
 
 def test_where_it_steps_back_to_is_no_question_of_time(digits: Dataset, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"learning_rate": 3.0, "optimizer": "sgd", "schedule": "constant",
-                               "epochs": 3, "batch_size": 32}  # fmt: skip
+    options: dict[str, Any] = {
+        "learning_rate": 3.0,
+        "optimizer": "sgd",
+        "schedule": "constant",
+        "epochs": 3,
+        "batch_size": 32,
+    }
     ends = {
         digest(train(digits, tmp_path / str(every), checkpoint_every=every, **options)[0])
         for every in (0, 0.003, 30)
@@ -231,14 +270,29 @@ def test_where_it_steps_back_to_is_no_question_of_time(digits: Dataset, tmp_path
 
 def test_a_loss_that_blows_up_again_leaves_usable_weights(digits: Dataset, tmp_path: Path) -> None:
     notes = Notes()
-    network, outcome = train(digits, tmp_path, notes, learning_rate=100.0, weight_decay=10.0,
-                             optimizer="sgd", schedule="constant", epochs=9)  # fmt: skip
+    network, outcome = train(
+        digits,
+        tmp_path,
+        notes,
+        learning_rate=100.0,
+        weight_decay=10.0,
+        optimizer="sgd",
+        schedule="constant",
+        epochs=9,
+    )
     assert outcome.diverged
     assert all(bool(torch.isfinite(value).all()) for value in network.state_dict().values())
     assert "again: stopping" in notes.notes[1]
     # Resumed, it comes to the same end: the file is no worse for it.
-    again, resumed = train(digits, tmp_path, learning_rate=100.0, weight_decay=10.0,
-                           optimizer="sgd", schedule="constant", epochs=9)  # fmt: skip
+    again, resumed = train(
+        digits,
+        tmp_path,
+        learning_rate=100.0,
+        weight_decay=10.0,
+        optimizer="sgd",
+        schedule="constant",
+        epochs=9,
+    )
     assert resumed.diverged
     assert digest(again) == digest(network)
 

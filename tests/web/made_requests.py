@@ -39,16 +39,31 @@ async def first_message(app: Any, headers: Headers, **named: Any) -> dict[str, A
 
 
 async def messages(
-    app: Any, headers: Headers, *, path: str = "/", method: str = "GET", kind: str = "http",
+    app: Any,
+    headers: Headers,
+    *,
+    path: str = "/",
+    method: str = "GET",
+    kind: str = "http",
     query: bytes = b"",
-) -> list[dict[str, Any]]:  # fmt: skip
+) -> list[dict[str, Any]]:
     sent: list[dict[str, Any]] = []
     scope = {
-        "type": kind, "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method,
-        "scheme": "ws" if kind == "websocket" else "http", "path": path, "raw_path": path.encode(),
-        "query_string": query, "root_path": "", "headers": headers, "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 8000), "subprotocols": [], "state": {},
-    }  # fmt: skip
+        "type": kind,
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "ws" if kind == "websocket" else "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query,
+        "root_path": "",
+        "headers": headers,
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 8000),
+        "subprotocols": [],
+        "state": {},
+    }
 
     async def receive() -> dict[str, Any]:
         if kind == "websocket":

@@ -87,16 +87,22 @@ def test_origins() -> None:
     assert of(b"http://localhost:8000") == 204
     assert of(b"http://LOCALHOST:8000") == 204
     for foreign in (
-        b"", b"null", b"http://localhost", b"http://localhost:8001", b"https://localhost:8000",
-        b"http://127.0.0.1:8000", b"http://localhost:8000.evil.example", b"http://localhost:8000/",
-    ):  # fmt: skip
+        b"",
+        b"null",
+        b"http://localhost",
+        b"http://localhost:8001",
+        b"https://localhost:8000",
+        b"http://127.0.0.1:8000",
+        b"http://localhost:8000.evil.example",
+        b"http://localhost:8000/",
+    ):
         assert of(foreign) == 403, foreign
     # A proxy ends HTTPS, and passes the name on.
     assert of(b"https://images.example.org", b"images.example.org") == 204
     assert of(b"https://images.example.org", b"localhost:8000") == 403
-    assert ask(
-        guard(), [HOST, (b"origin", b"http://127.0.0.1:8000")], kind="websocket"
-    ) == {"type": "websocket.accept"}  # fmt: skip
+    assert ask(guard(), [HOST, (b"origin", b"http://127.0.0.1:8000")], kind="websocket") == {
+        "type": "websocket.accept"
+    }
 
 
 def test_a_link_may_be_followed() -> None:
@@ -124,10 +130,18 @@ def test_tokens() -> None:
     ):
         assert of(right) == 204, right
     for wrong in (
-        b"", b"Bearer", b"Bearer ", token, b"Token " + token, b"Bearer " + token[:-1],
-        b"Bearer " + token + b"x", b"Basic " + base64.b64encode(token),
-        b"Basic " + base64.b64encode(b"me:"), b"Basic !!!", b"Bearer \xff\xfe",
-    ):  # fmt: skip
+        b"",
+        b"Bearer",
+        b"Bearer ",
+        token,
+        b"Token " + token,
+        b"Bearer " + token[:-1],
+        b"Bearer " + token + b"x",
+        b"Basic " + base64.b64encode(token),
+        b"Basic " + base64.b64encode(b"me:"),
+        b"Basic !!!",
+        b"Bearer \xff\xfe",
+    ):
         assert of(wrong) == 401, wrong
 
 
@@ -262,8 +276,11 @@ def test_without_a_token_and_a_code_nobody_gets_in() -> None:
 def test_who_comes_from_elsewhere_is_sent_on_by_a_page_of_ours() -> None:
     # As when a file or a mail's link is opened: after a redirect, browsers would hold the strict
     # cookie back.
-    link = [(b"sec-fetch-site", b"cross-site"), (b"sec-fetch-mode", b"navigate"),
-            (b"sec-fetch-dest", b"document")]  # fmt: skip
+    link = [
+        (b"sec-fetch-site", b"cross-site"),
+        (b"sec-fetch-mode", b"navigate"),
+        (b"sec-fetch-dest", b"document"),
+    ]
     query = b"q=%22%3E%3Cscript%3E&token=" + TOKEN.encode()
     first, *rest = asyncio.run(messages(door(), [HOST, *link], path="/runs", query=query))
     page = b"".join(each["body"] for each in rest).decode()
@@ -297,10 +314,16 @@ def test_cookies_of_others_open_nothing() -> None:
     guarded = door()
     kind, cookie = signed_in(guarded)
     for wrong in (
-        cookie[:-1], cookie + b"x", cookie.replace(b"8000", b"8001"), b"opsin-studio-8000=",
-        b"opsin-studio-8000", b"", b"x" + cookie, b"opsin-studio-8000=" + TOKEN.encode(),
+        cookie[:-1],
+        cookie + b"x",
+        cookie.replace(b"8000", b"8001"),
+        b"opsin-studio-8000=",
+        b"opsin-studio-8000",
+        b"",
+        b"x" + cookie,
+        b"opsin-studio-8000=" + TOKEN.encode(),
         signed_in(door())[1],  # of another start
-    ):  # fmt: skip
+    ):
         assert ask(guarded, [HOST, (kind, wrong)])["status"] == 401, wrong
         refused = ask(guarded, [HOST, (kind, wrong)], kind="websocket")
         assert refused["type"] == "websocket.close"

@@ -85,9 +85,13 @@ class Backbone:
 
 
 def open_backbone(
-    what: str | os.PathLike[str], *, prepare: str | None = None,
-    at: tuple[str, ...] | None = None, offline: bool = False, watcher: Watcher = SILENT,
-) -> Backbone:  # fmt: skip
+    what: str | os.PathLike[str],
+    *,
+    prepare: str | None = None,
+    at: tuple[str, ...] | None = None,
+    offline: bool = False,
+    watcher: Watcher = SILENT,
+) -> Backbone:
     """Open a pretrained network whose pixels are known."""
     backbone = look_into(what, prepare=prepare, offline=offline, watcher=watcher)
     if not backbone.pixels.stated:
@@ -105,9 +109,12 @@ def open_backbone(
 
 
 def look_into(
-    what: str | os.PathLike[str], *, prepare: str | None = None, offline: bool = False,
+    what: str | os.PathLike[str],
+    *,
+    prepare: str | None = None,
+    offline: bool = False,
     watcher: Watcher = SILENT,
-) -> Backbone:  # fmt: skip
+) -> Backbone:
     """Find a pretrained network and its properties; its pixels may be unstated."""
     prepared = None if prepare is None else PixelValues.named(prepare)
     text = full_name(os.fspath(what))

@@ -84,17 +84,25 @@ class _Writer:
         self._add("GlobalAveragePool", [], "pool", side=1)
         to.node("Flatten", ["pool"], "features")
         self._values.append(Value(name="features", op="Flatten", shape=(_HEAD,)))
-        dense = [to.weight(f"dense.{part}", self._tensors[f"_fc.{part}"], np.float32)
-                 for part in ("weight", "bias")]  # fmt: skip
+        dense = [
+            to.weight(f"dense.{part}", self._tensors[f"_fc.{part}"], np.float32)
+            for part in ("weight", "bias")
+        ]
         to.node("Gemm", ["features", *dense], "logits", transB=1)
         ends = (("pixels", (3, side, side)), ("logits", (_CLASSES,)))
         floats = [(name, TensorProto.FLOAT, shape) for name, shape in ends]
         model = model_of(to, "efficientnet-lite", *floats)
         probed = Probed(
-            input="pixels", side=(side, side), channels=3, channels_last=False,
-            dtype="float32", features="features", depths=tuple(depths),
-            values=tuple(self._values), properties={},
-        )  # fmt: skip
+            input="pixels",
+            side=(side, side),
+            channels=3,
+            channels_last=False,
+            dtype="float32",
+            features="features",
+            depths=tuple(depths),
+            values=tuple(self._values),
+            properties={},
+        )
         return model.SerializeToString(), probed
 
     def _block(self, number: int, kernel: int, stride: int, factor: int, channels: int) -> None:
@@ -103,37 +111,68 @@ class _Writer:
         start, before, inner = self._value, self._channels, self._channels * factor
         if factor != 1:
             self._convolution(
-                f"{name}.expand", f"{source}_expand_conv", f"{source}_bn0", inner,
-                kernel=1, stride=1, relu6=True,
-            )  # fmt: skip
+                f"{name}.expand",
+                f"{source}_expand_conv",
+                f"{source}_bn0",
+                inner,
+                kernel=1,
+                stride=1,
+                relu6=True,
+            )
         self._convolution(
-            f"{name}.depthwise", f"{source}_depthwise_conv", f"{source}_bn1", inner,
-            kernel=kernel, stride=stride, relu6=True, group=inner,
-        )  # fmt: skip
+            f"{name}.depthwise",
+            f"{source}_depthwise_conv",
+            f"{source}_bn1",
+            inner,
+            kernel=kernel,
+            stride=stride,
+            relu6=True,
+            group=inner,
+        )
         self._convolution(
-            f"{name}.project", f"{source}_project_conv", f"{source}_bn2", channels,
-            kernel=1, stride=1, relu6=False,
-        )  # fmt: skip
+            f"{name}.project",
+            f"{source}_project_conv",
+            f"{source}_bn2",
+            channels,
+            kernel=1,
+            stride=1,
+            relu6=False,
+        )
         if stride == 1 and before == channels:
             self._add("Add", [start], name)
 
     def _convolution(
-        self, name: str, weights: str, norm: str, channels: int, *,
-        kernel: int, stride: int, relu6: bool, group: int = 1,
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        weights: str,
+        norm: str,
+        channels: int,
+        *,
+        kernel: int,
+        stride: int,
+        relu6: bool,
+        group: int = 1,
+    ) -> None:
         after = -(-self._side // stride)
         # As TensorFlow pads: what is odd comes at the lower right.
         missing = max(0, (after - 1) * stride + kernel - self._side)
         self._channels, self._side = channels, after
         weight = self._to.weight(f"{name}.weight", self._tensors[f"{weights}.weight"], np.float32)
         self._add(
-            "Conv", [weight], f"{name}.conv", kernel_shape=[kernel, kernel],
-            strides=[stride, stride], pads=[missing // 2] * 2 + [missing - missing // 2] * 2,
+            "Conv",
+            [weight],
+            f"{name}.conv",
+            kernel_shape=[kernel, kernel],
+            strides=[stride, stride],
+            pads=[missing // 2] * 2 + [missing - missing // 2] * 2,
             group=group,
-        )  # fmt: skip
+        )
         parts = {
-            "scale": "weight", "shift": "bias", "mean": "running_mean", "variance": "running_var"
-        }  # fmt: skip
+            "scale": "weight",
+            "shift": "bias",
+            "mean": "running_mean",
+            "variance": "running_var",
+        }
         numbers = [
             self._to.weight(f"{name}.norm.{part}", self._tensors[f"{norm}.{stored}"], np.float32)
             for part, stored in parts.items()

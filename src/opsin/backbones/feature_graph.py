@@ -35,9 +35,12 @@ class FeatureGraph:
     """Operators from ``images: uint8[N, H, W, C]`` to the features of each view."""
 
     def __init__(
-        self, backbone: Backbone, shape: tuple[int, int, int], views: Sequence[View],
+        self,
+        backbone: Backbone,
+        shape: tuple[int, int, int],
+        views: Sequence[View],
         at: Sequence[str] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.to = GraphWriter()
         self._backbone, self._shape, self._at = backbone, shape, tuple(at or backbone.at)
         graph = backbone.graph
@@ -128,9 +131,13 @@ class FeatureGraph:
             if self._double:  # ONNX Runtime resizes in single precision only
                 value = to.node("Cast", [value], f"{name}.single", to=_FLOAT)
             value = to.node(
-                "Resize", [value, "", held], f"{name}.resized",
-                mode="linear", coordinate_transformation_mode="half_pixel", antialias=1,
-            )  # fmt: skip
+                "Resize",
+                [value, "", held],
+                f"{name}.resized",
+                mode="linear",
+                coordinate_transformation_mode="half_pixel",
+                antialias=1,
+            )
             if self._double:
                 value = to.node("Cast", [value], f"{name}.double", to=TensorProto.DOUBLE)
         return value
@@ -150,9 +157,10 @@ class FeatureGraph:
             held = to.weight(f"{name}.divisor", divisor.reshape(shape), kind)
             return to.node("Div", [value, held], name)
         product = to.node(
-            "Mul", [value, to.weight(f"{name}.factor", factor.reshape(shape), kind)],
+            "Mul",
+            [value, to.weight(f"{name}.factor", factor.reshape(shape), kind)],
             f"{name}.product",
-        )  # fmt: skip
+        )
         held = to.weight(f"{name}.shift", shift.reshape(shape), kind)
         return to.node("Add", [product, held], name)
 
@@ -172,15 +180,20 @@ class FeatureGraph:
         )
         parts = [f"{name}.{part}{suffix}" for part in ("class", "registers", "patches")]
         to.node("Split", [value, sizes], *parts, axis=1)
-        means = [to.node("ReduceMean", [part, axes], f"{part}.mean", keepdims=0)
-                 for part in (parts[0], parts[2])]  # fmt: skip
+        means = [
+            to.node("ReduceMean", [part, axes], f"{part}.mean", keepdims=0)
+            for part in (parts[0], parts[2])
+        ]
         return to.node("Concat", means, f"{name}.joined{suffix}", axis=1)
 
 
 def layer_table(
-    nodes: Sequence[onnx.NodeProto], weights: Mapping[str, NDArray[Any]],
-    shapes: Mapping[str, tuple[int, ...]], *, times: int = 1,
-) -> list[Layer]:  # fmt: skip
+    nodes: Sequence[onnx.NodeProto],
+    weights: Mapping[str, NDArray[Any]],
+    shapes: Mapping[str, tuple[int, ...]],
+    *,
+    times: int = 1,
+) -> list[Layer]:
     """Return the rows of the summary table, one an operator."""
     rows, known = [], dict(weights)
     for node in nodes:
@@ -197,11 +210,16 @@ def layer_table(
         if held and node.op_type in ("Conv", "Gemm", "MatMul"):
             places = shapes[name][1:] if node.op_type == "Conv" else shapes[name][:-1]
             work = math.prod(places) * int(held[0].size)
-        rows.append(Layer(
-            name=name, kind=_kind(node, held, shapes.get(node.input[0])), shape=shapes[name],
-            parameters=sum(weight.size for weight in held if weight.dtype.kind == "f"), trainable=0,
-            multiply_adds=times * work,
-        ))  # fmt: skip
+        rows.append(
+            Layer(
+                name=name,
+                kind=_kind(node, held, shapes.get(node.input[0])),
+                shape=shapes[name],
+                parameters=sum(weight.size for weight in held if weight.dtype.kind == "f"),
+                trainable=0,
+                multiply_adds=times * work,
+            )
+        )
     return rows
 
 

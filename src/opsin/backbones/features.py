@@ -118,9 +118,13 @@ class Extractor:
     """Computes a network's features of images in one view."""
 
     def __init__(
-        self, backbone: Backbone, shape: tuple[int, int, int], view: View, device: str = CPU,
+        self,
+        backbone: Backbone,
+        shape: tuple[int, int, int],
+        view: View,
+        device: str = CPU,
         watcher: Watcher = SILENT,
-    ) -> None:  # fmt: skip
+    ) -> None:
         graph = FeatureGraph(backbone, shape, (view,))
         #: Numbers of an image, D.
         self.units = graph.units
@@ -154,9 +158,16 @@ class Extractor:
 
 
 def compute(
-    backbone: Backbone, images: Images, digests: Digests, views: tuple[View, ...], *,
-    watcher: Watcher, stop: threading.Event | None = None, kept: bool = True, device: str = CPU,
-) -> NDArray[np.float32]:  # fmt: skip
+    backbone: Backbone,
+    images: Images,
+    digests: Digests,
+    views: tuple[View, ...],
+    *,
+    watcher: Watcher,
+    stop: threading.Event | None = None,
+    kept: bool = True,
+    device: str = CPU,
+) -> NDArray[np.float32]:
     """Return the features of images, ``float32[N, V, D]``, cached or computed."""
     stop = stop or threading.Event()
     _, *shape = images.shape

@@ -108,9 +108,11 @@ def _read(path: Path) -> PixelValues | None:
             side = side.get("height", side.get("shortest_edge"))
     elif "mean" in content and "std" in content:  # timm
         fields = {
-            "scale": content.get("scale", 1 / 255), "mean": content["mean"],
-            "deviation": content["std"], "bgr": bool(content.get("bgr", False)),
-        }  # fmt: skip
+            "scale": content.get("scale", 1 / 255),
+            "mean": content["mean"],
+            "deviation": content["std"],
+            "bgr": bool(content.get("bgr", False)),
+        }
         shape = content.get("input_size")
         side = shape[-1] if isinstance(shape, list) and len(shape) == 3 else None
     else:

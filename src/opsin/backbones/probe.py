@@ -161,14 +161,19 @@ class _Probe:
         used = {name for node in self._graph.node for name in node.input}
         _set(self._graph.initializer, [w for w in self._graph.initializer if w.name in used])
         probed = Probed(
-            input=self.input, side=self.side, channels=self.channels,
-            channels_last=self.channels_last, dtype=np.dtype(self.dtype).name, features=features,
-            depths=tuple(depths), values=tuple(values.values()),
+            input=self.input,
+            side=self.side,
+            channels=self.channels,
+            channels_last=self.channels_last,
+            dtype=np.dtype(self.dtype).name,
+            features=features,
+            depths=tuple(depths),
+            values=tuple(values.values()),
             properties={
                 prop.key[:200]: prop.value[: _LONGEST_OWN if prop.key in _OWN else 10_000]
                 for prop in self._model.metadata_props
             },
-        )  # fmt: skip
+        )
         return probed, self._model
 
     def _weight(self, name: str, value: Any) -> str:
@@ -199,8 +204,10 @@ class _Probe:
         """Sort operators topologically, as the format demands."""
         nodes = list(self._graph.node)
         makers = {name: at for at, node in enumerate(nodes) for name in node.output}
-        needs = {at: {makers[name] for name in node.input if name in makers}
-                 for at, node in enumerate(nodes)}  # fmt: skip
+        needs = {
+            at: {makers[name] for name in node.input if name in makers}
+            for at, node in enumerate(nodes)
+        }
         if any(at <= max(needed, default=-1) for at, needed in needs.items()):
             _set(self._graph.node, [nodes[at] for at in TopologicalSorter(needs).static_order()])
 
@@ -311,8 +318,12 @@ class _Probe:
         names = [name for node in nodes for name in node.output if name]
         values = self._run(1, names) if names else {}
         # Unpacked or transposed weights stay as they are: they would take more room.
-        folded = {name for node in nodes for name in node.output
-                  if all(values[output].size <= _SMALL for output in node.output)}  # fmt: skip
+        folded = {
+            name
+            for node in nodes
+            for name in node.output
+            if all(values[output].size <= _SMALL for output in node.output)
+        }
         kept = [node for node in self._graph.node if not folded.intersection(node.output)]
         _set(self._graph.node, kept)
         for name in folded.intersection(name for node in kept for name in node.input):

@@ -76,12 +76,16 @@ def values_of(graph: onnx.GraphProto, shapes: Mapping[str, tuple[int, ...]]) -> 
             if rows[0] == 1 and joined == (sum(rows),):
                 patches[joined] = rows[-1]
     return {
-        name: Value(name=name, op=node.op_type, shape=shapes[name],
-                    patches=patches.get(shapes[name][:-1], 0))
+        name: Value(
+            name=name,
+            op=node.op_type,
+            shape=shapes[name],
+            patches=patches.get(shapes[name][:-1], 0),
+        )
         for node in graph.node
         for name in node.output[:1]
         if name in shapes
-    }  # fmt: skip
+    }
 
 
 def last_features(graph: onnx.GraphProto, values: Mapping[str, Value], static: set[str]) -> str:
@@ -138,11 +142,13 @@ def depths_of(
     names = [value.name for value in values]
     before, last = values[: names.index(features)], values[names.index(features)]
     maps = [
-        value for value in before
-        if len(value.shape) == 3 and value.shape[1] * value.shape[2] > 1
+        value
+        for value in before
+        if len(value.shape) == 3
+        and value.shape[1] * value.shape[2] > 1
         # Others have their channels last, as within ConvNeXt, or are no maps.
         and (value.shape[1] == value.shape[2] or side[0] != side[1])
-    ]  # fmt: skip
+    ]
     if sum(value.op == "Conv" for value in maps) < _DEPTHS // 2:  # a transformer
         tokens = [value.name for value in before if len(value.shape) == 2 and value.op == "Add"]
         tokens = tokens[len(tokens) // 2 :]
@@ -156,10 +162,11 @@ def depths_of(
             users[name].append(node.op_type)
     # A value right before an activation is skipped: the activation's output says more.
     ends = [
-        value for value in maps[len(maps) // 4 :]
+        value
+        for value in maps[len(maps) // 4 :]
         if value.op in _BLOCK_ENDS
         and not (len(users[value.name]) == 1 and users[value.name][0] in _ACTIVATIONS)
-    ]  # fmt: skip
+    ]
     cuts = np.linspace(0, len(ends), _DEPTHS + 1).round().astype(int)
     parts = [ends[start:stop] for start, stop in pairwise(cuts) if stop > start]
     # The last of equals: it has seen the most of the image.

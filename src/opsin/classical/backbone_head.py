@@ -230,9 +230,12 @@ class HeadSearch:
             number = simplest(results)
             best, calibration = results[number], results[number].calibration
             choice = replace(
-                choice, head=heads[number], score=best.accuracy, compared=len(heads),
+                choice,
+                head=heads[number],
+                score=best.accuracy,
+                compared=len(heads),
                 mix_power=best.mix_power,
-            )  # fmt: skip
+            )
         with _cores_for(train):
             return points.fitted(choice, calibration, len(self.assumed))
 
@@ -261,9 +264,16 @@ class HeadSearch:
 
 
 def fit_as(
-    choice: HeadChoice, backbone: Backbone, shape: tuple[int, int, int], features: Floats,
-    labels: Ints, *, train: Ints, val: Ints, classes: int,
-) -> ChosenHead:  # fmt: skip
+    choice: HeadChoice,
+    backbone: Backbone,
+    shape: tuple[int, int, int],
+    features: Floats,
+    labels: Ints,
+    *,
+    train: Ints,
+    val: Ints,
+    classes: int,
+) -> ChosenHead:
     """Fit a chosen head, for instance to a fine-tuned network."""
     numbers = BackboneFeatures(backbone, shape, choice.at, choice.views)
     with _cores_for(train):
@@ -340,9 +350,14 @@ def simplest(results: Sequence[JudgedHead]) -> int:
 
 
 def judge(
-    head: Head, points: Floats, labels: Ints, folds: Sequence[Fold], *, assumed: Doubles,
+    head: Head,
+    points: Floats,
+    labels: Ints,
+    folds: Sequence[Fold],
+    *,
+    assumed: Doubles,
     progress: FitProgress,
-) -> JudgedHead:  # fmt: skip
+) -> JudgedHead:
     """Measure a head on the images of each fold, fitted to the others."""
     counts = np.maximum(np.bincount(labels, minlength=len(assumed)), 1)
     shares = counts / counts.sum()

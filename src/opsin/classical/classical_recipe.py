@@ -38,21 +38,36 @@ class ClassicalModelRecipe(RecipeModel):
     group: ClassVar[str] = WITHOUT_LAYERS
 
 
-_Side = Annotated[int, option(
-    "Longest side in pixels that a model without layers looks at: larger images are averaged down "
-    "by 2, 3 … until they fit.", metavar="PIXELS", ge=4, le=1024,
-)]  # fmt: skip
-_Images = Annotated[int, option(
-    "Most training images to fit it to, drawn by the seed with each class at its share.",
-    metavar="N", ge=2,
-)]  # fmt: skip
-_Components = Annotated[int, option(
-    "Principal components that images are reduced to first (knn, svm).", ge=1, le=4096
-)]  # fmt: skip
-_C = Annotated[float, option(
-    "Inverse strength of regularisation (logistic, svm): a larger one fits the training images "
-    "more closely.", gt=0, le=1e9,
-)]  # fmt: skip
+_Side = Annotated[
+    int,
+    option(
+        "Longest side in pixels that a model without layers looks at: larger images are averaged "
+        "down by 2, 3 … until they fit.",
+        metavar="PIXELS",
+        ge=4,
+        le=1024,
+    ),
+]
+_Images = Annotated[
+    int,
+    option(
+        "Most training images to fit it to, drawn by the seed with each class at its share.",
+        metavar="N",
+        ge=2,
+    ),
+]
+_Components = Annotated[
+    int, option("Principal components that images are reduced to first (knn, svm).", ge=1, le=4096)
+]
+_C = Annotated[
+    float,
+    option(
+        "Inverse strength of regularisation (logistic, svm): a larger one fits the training images "
+        "more closely.",
+        gt=0,
+        le=1e9,
+    ),
+]
 
 
 class Logistic(ClassicalModelRecipe):
@@ -101,25 +116,31 @@ class FromBackbone(ClassicalModelRecipe):
     name: Literal["backbone"] = "backbone"
     backbone: Named = option(
         "A pretrained network to build on: an ONNX file, a run, or a name that opsin backbones "
-        "lists. Best for few photographs.", flag="--from", metavar="FILE or NAME",
-    )  # fmt: skip
+        "lists. Best for few photographs.",
+        flag="--from",
+        metavar="FILE or NAME",
+    )
     prepare: str | None = option(
         "The pixels that the pretrained network was trained on, where nothing beside it says them: "
         "imagenet, -1..1, 0..1 or 0..255, each also with ,bgr, or a JSON file.",
-        None, metavar="PIXELS",
-    )  # fmt: skip
+        None,
+        metavar="PIXELS",
+    )
     at: tuple[str, ...] | None = option(
         "Values of the pretrained network to take as features (default: that before its last dense "
-        "layer, and a few depths where they help).", None, metavar="VALUE,…",
-    )  # fmt: skip
+        "layer, and a few depths where they help).",
+        None,
+        metavar="VALUE,…",
+    )
     head: Literal["auto", "logistic", "kernel-ridge", "nearest-mean"] = option(
         "What learns from the features; auto: the best by cross-validation on the training images.",
         "auto",
     )
     fine_tune: bool = option(
         "Train the pretrained network's own weights as well, which takes minutes to hours and "
-        "needs PyTorch; delivered only where validation images say that it is better.", False,
-    )  # fmt: skip
+        "needs PyTorch; delivered only where validation images say that it is better.",
+        False,
+    )
     images: _Images = 100_000
 
 
@@ -211,8 +232,15 @@ def _fine_tuning(data: DataRecipe, asked: dict[str, Any], *, mirrored: bool) -> 
     # Relative to the size of each filter (`opsin.models.onnx_network`).
     rate = 1e-2 if asked.get("optimizer", "adamw") in ("adam", "adamw") else 5e-3
     usual = {
-        "epochs": 20, "batch_size": 32, "optimizer": "adamw", "learning_rate": rate,
-        "schedule": "one-cycle", "weight_decay": 0.02, "label_smoothing": 0.1, "ema": 0.98,
-        "augment": augment, **varied,
-    }  # fmt: skip
+        "epochs": 20,
+        "batch_size": 32,
+        "optimizer": "adamw",
+        "learning_rate": rate,
+        "schedule": "one-cycle",
+        "weight_decay": 0.02,
+        "label_smoothing": 0.1,
+        "ema": 0.98,
+        "augment": augment,
+        **varied,
+    }
     return TrainingRecipe(**{**usual, **asked})

@@ -61,9 +61,14 @@ class FitProgress:
 
 
 def run_interruptible(
-    work: Callable[[FitProgress], T], *, what: str, total: int, unit: str, watcher: Watcher,
+    work: Callable[[FitProgress], T],
+    *,
+    what: str,
+    total: int,
+    unit: str,
+    watcher: Watcher,
     stop: threading.Event,
-) -> T:  # fmt: skip
+) -> T:
     """Run work in a thread, report its progress, and abandon it on a stop."""
     progress, pace = FitProgress(), Pace(total)
 
@@ -115,9 +120,16 @@ class Fitted:
 
 
 def fit(
-    model: PixelModel, pooling: Pooling, features: Floats, labels: Ints, *, classes: int, seed: int,
-    threads: int, progress: FitProgress,
-) -> Fitted:  # fmt: skip
+    model: PixelModel,
+    pooling: Pooling,
+    features: Floats,
+    labels: Ints,
+    *,
+    classes: int,
+    seed: int,
+    threads: int,
+    progress: FitProgress,
+) -> Fitted:
     """Fit a model to rows of numbers, ``float32[N, D]``, and their classes, ``int64[N]``."""
     from sklearn.decomposition import PCA  # noqa: PLC0415  slow, and heads need none of it
     from sklearn.ensemble import RandomForestClassifier  # noqa: PLC0415

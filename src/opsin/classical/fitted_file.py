@@ -56,19 +56,27 @@ class Written:
     def content(self, metadata: Metadata) -> bytes:
         """The bytes of the file."""
         return postprocessing.write_file(
-            self._to.nodes, self._to.weights, metadata,
-            embedding=self._embedding, units=self._units, opset=self._opset,
-        )  # fmt: skip
+            self._to.nodes,
+            self._to.weights,
+            metadata,
+            embedding=self._embedding,
+            units=self._units,
+            opset=self._opset,
+        )
 
     def _layer(
         self, name: str, kind: str, shape: tuple[int, ...], parameters: int = 0, work: int = 0
     ) -> None:
         self.layers.append(
             Layer(
-                name=name, kind=kind, shape=shape,
-                parameters=parameters, trainable=parameters, multiply_adds=work,
+                name=name,
+                kind=kind,
+                shape=shape,
+                parameters=parameters,
+                trainable=parameters,
+                multiply_adds=work,
             )
-        )  # fmt: skip
+        )
 
     def _output(self, name: str, kind: str, parameters: int = 0, work: int = 0) -> None:
         self._layer(name, kind, (self._fitted.classes,), parameters, work)
@@ -140,8 +148,11 @@ class Written:
     def _components(self, pca: Any) -> None:
         to, weight = self._to, pca.components_
         bias = -(pca.mean_.astype(np.float64) @ weight.T.astype(np.float64))
-        inputs = [self._embedding, to.weight("pca.weight", weight, np.float32),
-                  to.weight("pca.bias", bias, np.float32)]  # fmt: skip
+        inputs = [
+            self._embedding,
+            to.weight("pca.weight", weight, np.float32),
+            to.weight("pca.bias", bias, np.float32),
+        ]
         self._embedding = to.node("Gemm", inputs, "pca", transB=1)
         self._units = len(weight)
         self._layer("pca", LayerOp.PCA, (len(weight),), weight.size + bias.size, weight.size)
@@ -153,8 +164,11 @@ class Written:
         weight, bias = estimator.coef_, estimator.intercept_
         if len(weight) == 1:  # one row for two classes; halved, so that each has a gradient
             weight, bias = (np.concatenate([-part, part]) / 2 for part in (weight, bias))
-        inputs = [self._embedding, to.weight("head.weight", weight, np.float32),
-                  to.weight("head.bias", bias, np.float32)]  # fmt: skip
+        inputs = [
+            self._embedding,
+            to.weight("head.weight", weight, np.float32),
+            to.weight("head.bias", bias, np.float32),
+        ]
         to.node("Gemm", inputs, "head", transB=1)
         self._output("head", "Dense", weight.size + bias.size, weight.size)
 
@@ -224,10 +238,13 @@ def check_parity(
     least = least_of(fitted.classes) if shares else np.finfo(np.float64).tiny
     logits = np.log(np.maximum(fitted.probabilities(embedding), least))
     return postprocessing.check_answers(
-        answers, postprocessing.answers_of(file.metadata, logits), file.metadata, of="scikit-learn",
+        answers,
+        postprocessing.answers_of(file.metadata, logits),
+        file.metadata,
+        of="scikit-learn",
         settled=_settled(fitted, embedding),
         apart=float(np.abs(embedding - expected).max()),
-    )  # fmt: skip
+    )
 
 
 def _settled(fitted: Fitted, embedding: Floats) -> Bools:

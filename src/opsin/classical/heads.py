@@ -126,9 +126,9 @@ class LinearClassifier:
     @classmethod
     def nearest_mean(cls, points: Floats, labels: Ints) -> LinearClassifier:
         """Take the mean of each class; logits are half squared distances from these."""
-        means = np.stack([
-            points[labels == label].mean(axis=0, dtype=np.float64) for label in np.unique(labels)
-        ])  # fmt: skip
+        means = np.stack(
+            [points[labels == label].mean(axis=0, dtype=np.float64) for label in np.unique(labels)]
+        )
         scale = float(points.var(axis=0, dtype=np.float64).sum()) or 1.0
         # A common offset changes no answer, and would cost digits.
         squares = (means**2).sum(axis=1)

@@ -87,9 +87,14 @@ def data(
     expect(sources, "a source", "SOURCE")
     if merge or rename or remove or split:
         _change_classes(
-            sources, _new_names(merge, rename, remove), split, out if draw else None,
-            quiet=quiet, as_json=as_json, **fields,
-        )  # fmt: skip
+            sources,
+            _new_names(merge, rename, remove),
+            split,
+            out if draw else None,
+            quiet=quiet,
+            as_json=as_json,
+            **fields,
+        )
         return
     watcher = for_people(quiet=quiet)
     reading = {name: value for name, value in fields.items() if name in DATA_OPTIONS}
@@ -134,17 +139,28 @@ def _new_names(
 
 
 def _change_classes(
-    sources: list[str], call: dict[str, str | None], split: str | None, out: Path | None,
-    *, quiet: bool, as_json: bool, **fields: Any,
-) -> None:  # fmt: skip
+    sources: list[str],
+    call: dict[str, str | None],
+    split: str | None,
+    out: Path | None,
+    *,
+    quiet: bool,
+    as_json: bool,
+    **fields: Any,
+) -> None:
     """Change classes in a table, or show the groups inside one."""
     from opsin.commands.classes import change_classes  # noqa: PLC0415  few change classes
 
     class_, _, names = (split or "").partition("=")
     done = change_classes(
-        *sources, call=call, split=class_ or None, names=names.split(",") if names else (),
-        out=out if split else None, watcher=for_people(quiet=quiet), **fields,
-    )  # fmt: skip
+        *sources,
+        call=call,
+        split=class_ or None,
+        names=names.split(",") if names else (),
+        out=out if split else None,
+        watcher=for_people(quiet=quiet),
+        **fields,
+    )
     if as_json:
         print_json(done.model_dump(mode="json"))
         return

@@ -47,9 +47,16 @@ def embed(
     options.expect("backbone" in fields, "a pretrained network: an ONNX file, or a run", "--from")
     with stop_is_reported():
         done = workflow(
-            source, at=at, out=out, offline=offline, shard=shard, on=on, device=device,
-            watcher=for_people(quiet=quiet), **fields,
-        )  # fmt: skip
+            source,
+            at=at,
+            out=out,
+            offline=offline,
+            shard=shard,
+            on=on,
+            device=device,
+            watcher=for_people(quiet=quiet),
+            **fields,
+        )
     if as_json:
         print_json(done.model_dump(mode="json"))
         return

@@ -45,9 +45,14 @@ def explain(
     from opsin.commands.inspect import explain as workflow  # noqa: PLC0415  slow to load
 
     explained = workflow(
-        model, term, image, layer=layer, data=data or (), page=not as_json,
+        model,
+        term,
+        image,
+        layer=layer,
+        data=data or (),
+        page=not as_json,
         watcher=for_people(quiet=quiet),
-    )  # fmt: skip
+    )
     if as_json:
         print_json(plain_data(explained))
     else:

@@ -52,9 +52,14 @@ def export(
     from opsin.commands.export.export import export_model  # noqa: PLC0415  slow to load
 
     shipped = export_model(
-        model, to, out=out, force=force, data=data or (), licence=licence,
+        model,
+        to,
+        out=out,
+        force=force,
+        data=data or (),
+        licence=licence,
         watcher=for_people(quiet=quiet),
-    )  # fmt: skip
+    )
     if as_json:
         print_json(shipped.model_dump(mode="json"))
     elif isinstance(shipped, HubExport):

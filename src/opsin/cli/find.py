@@ -49,9 +49,15 @@ def find(
     if backbone is not None:
         fields["backbone"] = backbone
     done = workflow(
-        source, *like, unlike=unlike or (), count=count, out=out, file=file,
-        watcher=for_people(quiet=quiet), **fields,
-    )  # fmt: skip
+        source,
+        *like,
+        unlike=unlike or (),
+        count=count,
+        out=out,
+        file=file,
+        watcher=for_people(quiet=quiet),
+        **fields,
+    )
     if as_json:
         print_json(done.model_dump(mode="json"))
         return

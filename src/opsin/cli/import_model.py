@@ -66,10 +66,19 @@ def import_model(
     from opsin.commands.import_model import import_model as workflow  # noqa: PLC0415  loads onnx
 
     run = workflow(
-        file, data=data or (), classes_from=classes_from, size=size, output=output,
-        architecture=architecture, graph=graph, licence=licence, name=name, runs=runs, quiet=quiet,
+        file,
+        data=data or (),
+        classes_from=classes_from,
+        size=size,
+        output=output,
+        architecture=architecture,
+        graph=graph,
+        licence=licence,
+        name=name,
+        runs=runs,
+        quiet=quiet,
         **fields,
-    )  # fmt: skip
+    )
     if run.directory.report.is_file():
         show_run(run, as_json=as_json)
     elif as_json:

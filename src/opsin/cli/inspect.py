@@ -64,10 +64,17 @@ def inspect(
     from opsin.commands.inspect import inspect as workflow  # noqa: PLC0415  slow to load
 
     insight = workflow(
-        model, image, layers=layer or (), data=data or (), label=label, explain=explain,
-        ablate=ablate, as_is=as_is, out=out,
+        model,
+        image,
+        layers=layer or (),
+        data=data or (),
+        label=label,
+        explain=explain,
+        ablate=ablate,
+        as_is=as_is,
+        out=out,
         watcher=for_people(quiet=quiet),
-    )  # fmt: skip
+    )
     if as_json:
         parts = plain_data(insight)  # only those that were asked for
         print_json({name: part for name, part in parts.items() if part or name == "files"})
@@ -145,10 +152,16 @@ def _layers(insight: Insight) -> Table:
             units = activity.layers.get(view.name)
             dead = ["" if units is None else f"{int(units.dead.sum()) or ''}"]
         rows.add_row(
-            plain(view.name), plain(view.kind), "×".join(map(str, view.values.shape)),
-            f"{view.mean:.3f}", f"{view.deviation:.3f}", f"{view.maximum:.3f}",
-            f"{view.sparsity:.0%}", f"unit {view.order[0]}", *dead,
-        )  # fmt: skip
+            plain(view.name),
+            plain(view.kind),
+            "×".join(map(str, view.values.shape)),
+            f"{view.mean:.3f}",
+            f"{view.deviation:.3f}",
+            f"{view.maximum:.3f}",
+            f"{view.sparsity:.0%}",
+            f"unit {view.order[0]}",
+            *dead,
+        )
     return rows
 
 

@@ -42,9 +42,14 @@ def report(
     from opsin.commands.report import write_report  # noqa: PLC0415  needs matplotlib
 
     page = write_report(
-        run, deep=not quick, fix=fix, data=data or (), seed=seed, device=device,
+        run,
+        deep=not quick,
+        fix=fix,
+        data=data or (),
+        seed=seed,
+        device=device,
         watcher=for_people(quiet=quiet),
-    )  # fmt: skip
+    )
     stored = RunDirectory(run).read(Report)
     failures = stored.failures
     too_weak = bool(failures and failures.labels and failures.labels.too_weak)

@@ -57,12 +57,20 @@ def serve(
         access_log: Write a line for each request.
     """
     settings = ServerSettings(
-        host=host, port=port, token=token_of(token_file), allowed_hosts=tuple(allowed_hosts or ()),
-        workers=workers, device=device, queue=queue, batch=batch, deadline=deadline,
+        host=host,
+        port=port,
+        token=token_of(token_file),
+        allowed_hosts=tuple(allowed_hosts or ()),
+        workers=workers,
+        device=device,
+        queue=queue,
+        batch=batch,
+        deadline=deadline,
         max_bytes=_millions("--max-megabytes", max_megabytes),
         max_pixels=_millions("--max-megapixels", max_megapixels),
-        page=page, access_log=access_log,
-    )  # fmt: skip
+        page=page,
+        access_log=access_log,
+    )
     watcher = for_people(quiet=quiet)
     with stop_is_reported():
         run_server(

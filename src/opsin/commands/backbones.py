@@ -118,15 +118,18 @@ def list_backbones(*, watcher: Watcher = SILENT) -> list[ListedBackbone]:
         where = published.where
         rows.append(
             ListedBackbone(
-                name=name, suits=published.suits, repository=published.repository,
+                name=name,
+                suits=published.suits,
+                repository=published.repository,
                 revision=where.revision if isinstance(where, HubName) else None,
                 size=path.stat().st_size if path else published.size,
                 side=measured.side if measured else (published.side, published.side),
                 multiply_adds=measured.multiply_adds if measured else published.multiply_adds,
-                milliseconds=measured.milliseconds if measured else None, licence=published.licence,
+                milliseconds=measured.milliseconds if measured else None,
+                licence=published.licence,
                 path=path,
             )
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -199,9 +202,12 @@ def _milliseconds(backbone: Backbone) -> float:
 
 @checked
 def describe_backbone(
-    what: str | os.PathLike[str], *, prepare: str | None = None, offline: bool = False,
+    what: str | os.PathLike[str],
+    *,
+    prepare: str | None = None,
+    offline: bool = False,
     watcher: Watcher = SILENT,
-) -> KnownBackbone:  # fmt: skip
+) -> KnownBackbone:
     """Describe a pretrained network, fetching it from the hub if needed.
 
     Args:
@@ -228,15 +234,21 @@ def describe_backbone(
     backbone = look_into(what, prepare=prepare, offline=offline, watcher=watcher)
     probed, measured = backbone.probed, measure(backbone)
     return KnownBackbone(
-        name=backbone.name, path=backbone.path, sha256=backbone.digest,
+        name=backbone.name,
+        path=backbone.path,
+        sha256=backbone.digest,
         repository=str(backbone.where) if backbone.where else None,
-        size=backbone.path.stat().st_size, side=probed.side, channels=probed.channels,
-        pixels=backbone.pixels.words if backbone.pixels.stated else None, licence=backbone.licence,
-        multiply_adds=measured.multiply_adds, milliseconds=measured.milliseconds,
+        size=backbone.path.stat().st_size,
+        side=probed.side,
+        channels=probed.channels,
+        pixels=backbone.pixels.words if backbone.pixels.stated else None,
+        licence=backbone.licence,
+        multiply_adds=measured.multiply_adds,
+        milliseconds=measured.milliseconds,
         values=tuple(
             FeatureValue(
                 name=value.name, op=value.op, shape=value.shape, usual=value.name in backbone.at
             )
             for value in probed.values
         ),
-    )  # fmt: skip
+    )

@@ -112,9 +112,14 @@ def bench(
             for device in dict.fromkeys([gpu.type, "cpu"]):
                 watcher.note(f"training {name} on {device}")
                 run = train(
-                    data, model=name, device=device, runs=folder, quiet=True,
-                    epochs=ROUNDS + 1, patience=ROUNDS + 1,
-                )  # fmt: skip
+                    data,
+                    model=name,
+                    device=device,
+                    runs=folder,
+                    quiet=True,
+                    epochs=ROUNDS + 1,
+                    patience=ROUNDS + 1,
+                )
                 epochs = [epoch.images_per_second for epoch in run.history[1:]]
                 how = f"batch of {resolve(DataRecipe.of(name), model=name).training.batch_size}"
                 about = {"work": "training", "name": name, "how": how, "device": device}

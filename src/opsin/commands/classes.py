@@ -56,11 +56,15 @@ class ClassChange(BaseModel, frozen=True):
 
 @checked
 def change_classes(
-    *inputs: str | os.PathLike[str], labels: str | os.PathLike[str] | None = None,
-    call: Mapping[str, str | None] | None = None, split: str | None = None,
-    names: Sequence[str] = (), out: str | os.PathLike[str] | None = None,
-    watcher: Watcher = SILENT, **options: Any,
-) -> ClassChange:  # fmt: skip
+    *inputs: str | os.PathLike[str],
+    labels: str | os.PathLike[str] | None = None,
+    call: Mapping[str, str | None] | None = None,
+    split: str | None = None,
+    names: Sequence[str] = (),
+    out: str | os.PathLike[str] | None = None,
+    watcher: Watcher = SILENT,
+    **options: Any,
+) -> ClassChange:
     """Change the classes of a source or a run in a table of corrections; images stay untouched.
 
     Training with that table takes the classes as they are then: ``train(source, labels=…)``.
@@ -104,8 +108,11 @@ def change_classes(
     own = sources.find_all(recipe, watcher=watcher).open().keep(recipe.classes).classes
     classes = _present(recipe.labels, rows, own)
     edit = max((row.edit for row in rows), default=0) + 1
-    new = [Correction("", "", name, class_=old, edit=edit)
-           for old, name in _called(call or {}, classes).items() if name != old]  # fmt: skip
+    new = [
+        Correction("", "", name, class_=old, edit=edit)
+        for old, name in _called(call or {}, classes).items()
+        if name != old
+    ]
     groups: tuple[tuple[str, ...], ...] = ()
     sheet = None
     if split is not None:
@@ -123,9 +130,12 @@ def change_classes(
         write_corrections(table, [*rows, *new])
     words = [*recipe.sources, *(["--labels", str(table)] if table else [])]
     return ClassChange(
-        labels=table if new else None, classes=_present(recipe.labels, [*rows, *new], own),
-        groups=groups, sheet=sheet, command=f"opsin train {shlex.join(words)}",
-    )  # fmt: skip
+        labels=table if new else None,
+        classes=_present(recipe.labels, [*rows, *new], own),
+        groups=groups,
+        sheet=sheet,
+        command=f"opsin train {shlex.join(words)}",
+    )
 
 
 @checked
@@ -225,8 +235,9 @@ def _groups_of(
     from opsin.report.figures.dataset_figures import draw_grid  # noqa: PLC0415  matplotlib
     from opsin.report.figures.style import save, styled  # noqa: PLC0415
 
-    shown = [(f"group {number}", row) for number, group in enumerate(rows, 1)
-             for row in group[:_SHOWN]]  # fmt: skip
+    shown = [
+        (f"group {number}", row) for number, group in enumerate(rows, 1) for row in group[:_SHOWN]
+    ]
     images, titles = [dataset.images[row] for _, row in shown], [title for title, _ in shown]
     with styled():
         grid = draw_grid(images, titles, f"{class_} in {len(groups)} groups")

@@ -97,12 +97,15 @@ def compare(
         watcher.note(note)
     pairs = _pairs(paired, [row.letter for row in rows])
     comparison = side_by_side.Comparison(
-        part=paired.part, images=len(paired.labels),
+        part=paired.part,
+        images=len(paired.labels),
         headline=side_by_side.headline_of(paired.part, rows[0].letter, pairs),
-        runs=tuple(_with_best(rows, paired)), pairs=tuple(pairs),
+        runs=tuple(_with_best(rows, paired)),
+        pairs=tuple(pairs),
         remarks=side_by_side.remarks_on(paired.part, len(pairs), pairs[0].groups),
-        notes=tuple(notes), files=(),
-    )  # fmt: skip
+        notes=tuple(notes),
+        files=(),
+    )
     return comparison if out is None else write_files(comparison, opened, Path(out), watcher)
 
 
@@ -219,8 +222,12 @@ def _paired(runs: Sequence[Run]) -> _Paired:
             )
     together = [pairs_of(run.groups) for run in every if run.groups is not None]
     return _Paired(
-        part=part, classes=tuple(first.classes), digests=first.digests, names=first.names,
-        labels=labels, probabilities=[run.probabilities for run in every],
+        part=part,
+        classes=tuple(first.classes),
+        digests=first.digests,
+        names=first.names,
+        labels=labels,
+        probabilities=[run.probabilities for run in every],
         answers=[run.probabilities.argmax(axis=1) for run in every],
         groups=split_groups(
             first.digests, (), np.concatenate([np.zeros((0, 2), np.int64), *together])
@@ -228,7 +235,7 @@ def _paired(runs: Sequence[Run]) -> _Paired:
         rescored=[int((run.labels != labels).sum()) for run in every],
         tested=tested,
         notes=list(dict.fromkeys(notes)),
-    )  # fmt: skip
+    )
 
 
 def _join_classes(every: Sequence[_RunAnswers]) -> dict[str, list[_RunAnswers]]:
@@ -241,8 +248,10 @@ def _join_classes(every: Sequence[_RunAnswers]) -> dict[str, list[_RunAnswers]]:
         more = [name for name in run.classes if places_among([name], joined)[0] < 0]
         less = [name for name in joined if places_among([name], run.classes)[0] < 0]
         if joined and more and less:
-            alone = [f"only {knows.path} knows {', '.join(names[:5])}{' …' if names[5:] else ''}"
-                     for knows, names in ((every[0], less), (run, more))]  # fmt: skip
+            alone = [
+                f"only {knows.path} knows {', '.join(names[:5])}{' …' if names[5:] else ''}"
+                for knows, names in ((every[0], less), (run, more))
+            ]
             raise RunError(
                 f"The runs have different classes: {' and '.join(alone)}",
                 "Train both on the same ones: --classes A,B,C.",
@@ -328,11 +337,20 @@ def _row(run: Run, number: int, paired: _Paired) -> side_by_side.ComparedRun:
             figures = widen(figures)
     return side_by_side.ComparedRun(
         **{metric.key: metric.value(figures) for metric in headline_metrics()},
-        letter="ABCDEFGHIJ"[number], run=str(run.path), model=report.model, source=report.source,
-        **dict(accuracy(figures)), tested=paired.tested[number], rescored=paired.rescored[number],
-        reported=reported, bytes=report.file.bytes, parameters=report.training.parameters,
-        seconds=report.seconds.get("train"), parity=report.file.difference, best=[],
-    )  # fmt: skip
+        letter="ABCDEFGHIJ"[number],
+        run=str(run.path),
+        model=report.model,
+        source=report.source,
+        **dict(accuracy(figures)),
+        tested=paired.tested[number],
+        rescored=paired.rescored[number],
+        reported=reported,
+        bytes=report.file.bytes,
+        parameters=report.training.parameters,
+        seconds=report.seconds.get("train"),
+        parity=report.file.difference,
+        best=[],
+    )
 
 
 def _with_best(
@@ -345,12 +363,14 @@ def _with_best(
     smallest = None if None in sizes else min(size for size in sizes if size is not None)
     alone = smallest is not None and sizes.count(smallest) == 1
     return [
-        row.model_copy(update={
-            "best": ["accuracy"] * (number == most_accurate)
-            + ["bytes"] * (alone and row.bytes == smallest)
-        })
+        row.model_copy(
+            update={
+                "best": ["accuracy"] * (number == most_accurate)
+                + ["bytes"] * (alone and row.bytes == smallest)
+            }
+        )
         for number, row in enumerate(rows)
-    ]  # fmt: skip
+    ]
 
 
 def _pairs(paired: _Paired, letters: Sequence[str]) -> list[side_by_side.ComparedPair]:
@@ -364,14 +384,16 @@ def _pairs(paired: _Paired, letters: Sequence[str]) -> list[side_by_side.Compare
     for number, test in enumerate(decide(tests), start=1):
         both = (letters[0], letters[number])
         pairs.append(
-            side_by_side.ComparedPair.model_validate({
-                **dict(test),
-                "letters": both,
-                "better": {"first": both[0], "second": both[1], None: None}[test.better],
-                "sentence": sentence(test, both, paired.part, comparisons=len(tests)),
-                "disagreements": _disagreements(paired, number),
-            })
-        )  # fmt: skip
+            side_by_side.ComparedPair.model_validate(
+                {
+                    **dict(test),
+                    "letters": both,
+                    "better": {"first": both[0], "second": both[1], None: None}[test.better],
+                    "sentence": sentence(test, both, paired.part, comparisons=len(tests)),
+                    "disagreements": _disagreements(paired, number),
+                }
+            )
+        )
     return pairs
 
 

@@ -81,11 +81,15 @@ def write_files(
     comparison = comparison.model_copy(update={"files": tuple(files)})
     columns = columns_of(comparison.runs)
     page = fill(
-        "compare.html", found=comparison,
+        "compare.html",
+        found=comparison,
         headings=[column.heading.replace("- ", "") for column in columns],
-        table=list(zip(*(column.cells for column in columns), strict=True)), drawn=drawn,
-        groups=groups, word=word, bold=BOLD if any(row.best for row in comparison.runs) else None,
-    )  # fmt: skip
+        table=list(zip(*(column.cells for column in columns), strict=True)),
+        drawn=drawn,
+        groups=groups,
+        word=word,
+        bold=BOLD if any(row.best for row in comparison.runs) else None,
+    )
     write_json(files[1], comparison.model_dump(mode="json", exclude_unset=True))
     write_bytes(files[0], page.encode("utf-8", "replace"))
     return comparison

@@ -80,8 +80,9 @@ def write_audit(audit: Audit, folder: str | os.PathLike[str]) -> Path:
     write_json(page.with_suffix(".json"), audit.records())
     part_of = data.split.part_names(len(data))
     # 18 cases per kind, and 4 images per case.
-    text = fill("audit.html", data=data, part_of=part_of, findings=audit.findings, shown=18,
-                together=4)  # fmt: skip
+    text = fill(
+        "audit.html", data=data, part_of=part_of, findings=audit.findings, shown=18, together=4
+    )
     write_bytes(page, text.encode("utf-8", "backslashreplace"))
     return page
 
@@ -96,9 +97,13 @@ class Variations(NamedTuple):
 
 
 def draw_variations(
-    dataset: Dataset, folder: str | os.PathLike[str], *, seed: int = 0, watcher: Watcher = SILENT,
+    dataset: Dataset,
+    folder: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    watcher: Watcher = SILENT,
     **options: Any,
-) -> Variations:  # fmt: skip
+) -> Variations:
     """Draw training images of some classes, each as it is and as it is trained on."""
     check_varying(**options)
     import torch  # noqa: PLC0415

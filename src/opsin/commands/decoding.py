@@ -62,9 +62,11 @@ def decode(
         ) -> Generator[tuple[ListedImage, ReadImage | ImageError]]:
             size = preparation.height * preparation.width * preparation.channels
             steps = ImageSteps[ListedImage, ReadImage, ReadImage](
-                prepare=lambda item: read_pixels(item, preparation), compute=lambda batch: batch,
-                cost=lambda item: size + held_bytes(item), batch=1,
-            )  # fmt: skip
+                prepare=lambda item: read_pixels(item, preparation),
+                compute=lambda batch: batch,
+                cost=lambda item: size + held_bytes(item),
+                batch=1,
+            )
             return cluster.answers(steps, images)
 
         read_located(located, recipe, watcher, for_training=False, remote=remote)

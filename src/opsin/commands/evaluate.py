@@ -59,15 +59,23 @@ class RunEvaluation:
         """The verdict, as stored in the file."""
         figures = self.figures[self.split]
         return Score(
-            split=self.split, images=figures.images, accuracy=figures.accuracy, low=figures.low,
+            split=self.split,
+            images=figures.images,
+            accuracy=figures.accuracy,
+            low=figures.low,
             high=figures.high,
-        )  # fmt: skip
+        )
 
 
 def answers(
-    classifier: Classifier, images: Images, rows: Ints, what: str, watcher: Watcher, *,
+    classifier: Classifier,
+    images: Images,
+    rows: Ints,
+    what: str,
+    watcher: Watcher,
+    *,
     tta: bool = False,
-) -> Answers:  # fmt: skip
+) -> Answers:
     """Return the file's answers to some rows of ``images``."""
     watcher.begin(what, len(rows), "images")
     views = classifier.views if tta else None
@@ -101,9 +109,15 @@ def _joined(parts: Sequence[Answers]) -> Answers:
 
 
 def evaluate_run(
-    directory: RunDirectory, classifier: Classifier, validation: Answers | None, dataset: Dataset,
-    watcher: Watcher, *, known: Answers | None = None, judged: OutOfFold | None = None,
-) -> RunEvaluation:  # fmt: skip
+    directory: RunDirectory,
+    classifier: Classifier,
+    validation: Answers | None,
+    dataset: Dataset,
+    watcher: Watcher,
+    *,
+    known: Answers | None = None,
+    judged: OutOfFold | None = None,
+) -> RunEvaluation:
     """Evaluate a run's file on validation data and, once, on the test set."""
     by_part: dict[PredictedPart, Answers] = {} if validation is None else {"val": validation}
     rows = {part: dataset.split.rows(part) for part in ("val", "test")}
@@ -117,13 +131,19 @@ def evaluate_run(
             else known.of(test)
         )
     before = dataset.source_labels
-    predictions = RunPredictions({
-        part: PartPredictions(
-            rows[part], dataset.labels[rows[part]], predicted.probabilities, predicted.ood_score,
-            None if before is None else before[rows[part]], dataset.units[rows[part]],
-        )
-        for part, predicted in by_part.items()
-    })  # fmt: skip
+    predictions = RunPredictions(
+        {
+            part: PartPredictions(
+                rows[part],
+                dataset.labels[rows[part]],
+                predicted.probabilities,
+                predicted.ood_score,
+                None if before is None else before[rows[part]],
+                dataset.units[rows[part]],
+            )
+            for part, predicted in by_part.items()
+        }
+    )
     predictions.write(directory)
     return measure_run(classifier.metadata, predictions, dataset)
 
@@ -136,9 +156,13 @@ def measure_run(metadata: Metadata, predictions: RunPredictions, dataset: Datase
     for part, kept in predictions:
         predicted = Answers(kept.probabilities, kept.ood_score)
         measured = _measured(
-            metadata, predicted, kept.labels, kept.groups, before=kept.source_labels,
+            metadata,
+            predicted,
+            kept.labels,
+            kept.groups,
+            before=kept.source_labels,
             corrections=dataset.corrected,
-        )  # fmt: skip
+        )
         if part == "test":
             leaking = np.isin(kept.rows, np.concatenate(dataset.leaking))
             without = _without(leaking, kept.right, kept.groups)
@@ -164,18 +188,23 @@ def _measured(
     if (refused := predicted.rejected(metadata.reject)) is not None:
         share = accuracy_of(refused, groups)
         more["refused"] = run_report.Refused(
-            images=len(refused), share=share.accuracy, low=share.low, high=share.high,
+            images=len(refused),
+            share=share.accuracy,
+            low=share.low,
+            high=share.high,
             count=int(refused.sum()),
             accuracy_of_others=None if refused.all() else float(right[~refused].mean()),
-        )  # fmt: skip
+        )
     before = labels if before is None else before
     changed = int((labels != before).sum())
     left_out = corrections.counts.left_out if corrections else 0
     if changed or left_out:
         more["corrected"] = run_report.CorrectedLabels(
-            labels=changed, images=len(labels), left_out=left_out,
+            labels=changed,
+            images=len(labels),
+            left_out=left_out,
             earlier=accuracy_of(answered == before, groups),
-        )  # fmt: skip
+        )
     figures = measure(predicted.probabilities, labels, metadata.classes, groups)
     return figures.model_copy(update={"refused": None, "corrected": None} | more)
 
@@ -236,9 +265,13 @@ class EvaluationResult(run_report.PartFigures):
 
 @checked
 def evaluate(
-    model: str | os.PathLike[str] | Classifier, *sources: object, tta: bool = False,
-    device: str = "auto", watcher: Watcher = SILENT, **options: Any,
-) -> EvaluationResult:  # fmt: skip
+    model: str | os.PathLike[str] | Classifier,
+    *sources: object,
+    tta: bool = False,
+    device: str = "auto",
+    watcher: Watcher = SILENT,
+    **options: Any,
+) -> EvaluationResult:
     """Evaluate a classifier on images with labels.
 
     The test part is evaluated if the source names one; else the images that the classifier did not
@@ -268,9 +301,11 @@ def evaluate(
     classifier = open_classifier(model, device=device, watcher=watcher)
     preparation = classifier.metadata.preparation
     prepared = {
-        "size": preparation.shape[:2], "channels": preparation.channels,
-        "resize": preparation.resize, "bits": preparation.bits or 16,
-    }  # fmt: skip
+        "size": preparation.shape[:2],
+        "channels": preparation.channels,
+        "resize": preparation.resize,
+        "bits": preparation.bits or 16,
+    }
     recipe, held = resolve_sources(sources, options | prepared, watcher)
     _, decoded = read_corrected(recipe, located=held, watcher=watcher, for_training=False)
     if decoded.left_out:
@@ -304,11 +339,19 @@ def evaluate(
         classifier.metadata, predicted, labels, groups, before=before, corrections=corrections
     )
     return EvaluationResult(
-        model=classifier.title, source=recipe.source, part=judged.part, seen=judged.seen,
-        own_test=judged.own_test, unreadable=len(decoded.unreadable),
-        left_out=list(decoded.left_out), repeated_rows=decoded.repeated, device=classifier.device,
-        seconds=seconds, **measured.model_dump(exclude_unset=True), **more,
-    )  # fmt: skip
+        model=classifier.title,
+        source=recipe.source,
+        part=judged.part,
+        seen=judged.seen,
+        own_test=judged.own_test,
+        unreadable=len(decoded.unreadable),
+        left_out=list(decoded.left_out),
+        repeated_rows=decoded.repeated,
+        device=classifier.device,
+        seconds=seconds,
+        **measured.model_dump(exclude_unset=True),
+        **more,
+    )
 
 
 def _groups_of(judged: Judged, decoded: Decoded, recipe: DataRecipe, watcher: Watcher) -> Ints:

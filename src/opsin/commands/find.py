@@ -126,14 +126,19 @@ def find(
             FoundImage(image=heap.names[row], similarity=round(float(value), 4))
             for row, value in zip(found.rows, found.similarities, strict=True)
         ),
-        images=len(rows), unreadable=tuple(heap.unreadable), out=target,
-    )  # fmt: skip
+        images=len(rows),
+        unreadable=tuple(heap.unreadable),
+        out=target,
+    )
 
 
 def _points_of(
-    terms: Sequence[str | os.PathLike[str]], heap: Heap, network: Backbone,
-    labels: LabelFile | None, watcher: Watcher,
-) -> tuple[Floats, Pixels]:  # fmt: skip
+    terms: Sequence[str | os.PathLike[str]],
+    heap: Heap,
+    network: Backbone,
+    labels: LabelFile | None,
+    watcher: Watcher,
+) -> tuple[Floats, Pixels]:
     """The points of what a query names, ``float32[M, D]``, and their digests."""
     points, digests = [heap.points[:0]], [heap.digests[:0]]
     for term in (os.fspath(term) for term in terms):

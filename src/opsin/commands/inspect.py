@@ -29,11 +29,18 @@ from opsin.runtime.prediction import Prediction
 
 @checked
 def inspect(
-    model: str | os.PathLike[str] | Classifier, image: ImageLike | None = None, *,
-    layers: Sequence[str] = (), data: Places = (), label: str | None = None, explain: bool = False,
-    ablate: bool = False, as_is: bool = False, out: str | os.PathLike[str] | None = None,
+    model: str | os.PathLike[str] | Classifier,
+    image: ImageLike | None = None,
+    *,
+    layers: Sequence[str] = (),
+    data: Places = (),
+    label: str | None = None,
+    explain: bool = False,
+    ablate: bool = False,
+    as_is: bool = False,
+    out: str | os.PathLike[str] | None = None,
     watcher: Watcher = SILENT,
-) -> Insight:  # fmt: skip
+) -> Insight:
     """Look inside a classifier, and write a page.
 
     Without an image, the page shows the network and its weights or, for some layers, what excites
@@ -122,10 +129,15 @@ class Explained:
 
 @checked
 def explain(
-    model: str | os.PathLike[str] | Classifier, term: Term | None = None,
-    image: ImageLike | None = None, *, layer: str | None = None, data: Places = (),
-    page: bool = False, watcher: Watcher = SILENT,
-) -> Explained:  # fmt: skip
+    model: str | os.PathLike[str] | Classifier,
+    term: Term | None = None,
+    image: ImageLike | None = None,
+    *,
+    layer: str | None = None,
+    data: Places = (),
+    page: bool = False,
+    watcher: Watcher = SILENT,
+) -> Explained:
     """Explain a layer of a classifier, with its real numbers for one image.
 
     Args:
@@ -201,9 +213,14 @@ def network_page(look: Inspection, page: Path) -> Insight:
 
 
 def image_page(
-    look: Inspection, answer: Prediction, page: Path, layers: Sequence[str] = (), *,
-    explain: bool = False, label: str | None = None,
-) -> Insight:  # fmt: skip
+    look: Inspection,
+    answer: Prediction,
+    page: Path,
+    layers: Sequence[str] = (),
+    *,
+    explain: bool = False,
+    label: str | None = None,
+) -> Insight:
     """Write the page of an image: the outputs of layers, and heat maps."""
     insight = Insight(look.classifier.path, answer=answer)
     insight.views = look.layers(answer, list(layers) or None)
@@ -226,9 +243,13 @@ def lesson_page(look: Inspection, answer: Prediction, lesson: Lesson, page: Path
 
 
 def unit_page(
-    look: Inspection, page: Path, layers: Sequence[str], *, label: str | None = None,
+    look: Inspection,
+    page: Path,
+    layers: Sequence[str],
+    *,
+    label: str | None = None,
     ablate: bool = False,
-) -> Insight:  # fmt: skip
+) -> Insight:
     """Write the page of layers' units and, if requested, their ablation."""
     insight = Insight(look.classifier.path)
     # All names first: an ablation may take many minutes per layer.
@@ -274,15 +295,26 @@ def _written_about(
         facts["Note"] = "; ".join(answer.notes)
     facts["Model"] = look.classifier.metadata.model
     return _written(
-        look, insight, page, verdict=verdict, facts=facts, sections=sections,
+        look,
+        insight,
+        page,
+        verdict=verdict,
+        facts=facts,
+        sections=sections,
         about=f" · {answer.name}",
-    )  # fmt: skip
+    )
 
 
 def _written(
-    look: Inspection, insight: Insight, page: Path, *, verdict: str, facts: dict[str, str],
-    sections: list[Section], about: str = "",
-) -> Insight:  # fmt: skip
+    look: Inspection,
+    insight: Insight,
+    page: Path,
+    *,
+    verdict: str,
+    facts: dict[str, str],
+    sections: list[Section],
+    about: str = "",
+) -> Insight:
     title = look.classifier.path.name if look.run is None else look.run.path.resolve().name
     html = render_page(f"{title}{about}", verdict, facts, sections)
     write_bytes(page, html.encode("utf-8", "replace"))
@@ -295,8 +327,9 @@ def _facts(look: Inspection) -> dict[str, str]:
     facts = {"Model": metadata.model, "Trained on": metadata.source}
     if metadata.score is not None:
         what = {
-            "test": "Test accuracy", "val": "Validation accuracy, optimistic",
+            "test": "Test accuracy",
+            "val": "Validation accuracy, optimistic",
             "out_of_fold": "Accuracy on images not seen",
-        }[metadata.score.split]  # fmt: skip
+        }[metadata.score.split]
         facts[what] = plus_minus(metadata.score)
     return facts

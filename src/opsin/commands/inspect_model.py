@@ -68,9 +68,12 @@ class Inspection:
     """
 
     def __init__(
-        self, model: str | os.PathLike[str] | Classifier, *, data: Places = (),
+        self,
+        model: str | os.PathLike[str] | Classifier,
+        *,
+        data: Places = (),
         watcher: Watcher = SILENT,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if not isinstance(model, Classifier):
             # Its numbers are compared with those of single layers, to the last bit.
             model = Classifier(model, device=CPU, watcher=watcher)
@@ -220,9 +223,13 @@ class Inspection:
         pixels = self._answer(image).pixels
         target = None if label is None else self.class_called(label)
         return explain(
-            self.classifier, self.network, pixels, target=target, gradient_maps=gradient_maps,
+            self.classifier,
+            self.network,
+            pixels,
+            target=target,
+            gradient_maps=gradient_maps,
             watcher=self.watcher,
-        )  # fmt: skip
+        )
 
     def nearest(self, image: ImageLike | Prediction, count: int = 9) -> list[Neighbour]:
         """Return the training images whose embeddings are most similar to this one's."""

@@ -122,8 +122,10 @@ class _Worker(Watcher):
         if do == "explain":
             return _decision(look, answer, images)
         if do == "nearest":
-            shown = [plain_data(near) | {"image": images.embedded(png_address(near.pixels))}
-                     for near in look.nearest(answer)]  # fmt: skip
+            shown = [
+                plain_data(near) | {"image": images.embedded(png_address(near.pixels))}
+                for near in look.nearest(answer)
+            ]
             return {"answer": _in_short(look, answer), "nearest": shown}
         terms = look.terms()
         term = asked.term or next((one for one in terms if asked.layer in terms[one]), None)
@@ -181,10 +183,12 @@ def _predicted(look: Inspection, asked: _Options, content: bytes) -> Prediction:
 def _in_short(look: Inspection, answer: Prediction) -> Header:
     actual = look.actual(answer)
     return {
-        "name": answer.name, "label": answer.answer, "rejected": answer.rejected,
+        "name": answer.name,
+        "label": answer.answer,
+        "rejected": answer.rejected,
         "top": [[name, share] for name, share in answer.top(_TOP)],
         "actual": None if actual is None else look.classifier.classes[actual],
-    }  # fmt: skip
+    }
 
 
 def _maps(look: Inspection, answer: Prediction, asked: _Options, images: _Images) -> Header:
@@ -207,17 +211,27 @@ def _maps(look: Inspection, answer: Prediction, asked: _Options, images: _Images
         if is_map:
             row, column = place = divmod(int(np.abs(values).argmax()), values.shape[1])
             address = indexed_address(scale.places(values), scale.colours)
-            unit |= {"image": images.embedded(address), "mean": float(values.mean()),
-                     "place": place}  # fmt: skip
+            unit |= {
+                "image": images.embedded(address),
+                "mean": float(values.mean()),
+                "place": place,
+            }
             unit["box"] = (0, 0, *size) if field is None else field.box(row, column, size)
         units.append(unit)
     return {
-        "answer": _in_short(look, answer), "size": size, "maps": is_map, "units": units,
-        "names": look.classifier.classes if is_last else (), "seconds": seconds,
-        "image": images.png(answer.pixels), "total": len(view.values),
+        "answer": _in_short(look, answer),
+        "size": size,
+        "maps": is_map,
+        "units": units,
+        "names": look.classifier.classes if is_last else (),
+        "seconds": seconds,
+        "image": images.png(answer.pixels),
+        "total": len(view.values),
         "sees": sees_in_words(field, size),
-        "low": figure(scale.low), "high": figure(scale.high), "stops": list(STOPS[scale.colours]),
-    }  # fmt: skip
+        "low": figure(scale.low),
+        "high": figure(scale.high),
+        "stops": list(STOPS[scale.colours]),
+    }
 
 
 def _unit(look: Inspection, gallery: UnitGallery, number: int, images: _Images) -> Header:
@@ -225,13 +239,22 @@ def _unit(look: Inspection, gallery: UnitGallery, number: int, images: _Images) 
     for top in unit.best:
         cut = top.box != (0, 0, *top.pixels.shape[:2])
         patch = images.embedded(png_address(top.patch)) if cut and top.patch.size else None
-        best.append({"image": images.png(top.pixels, _BEST_SIDE), "class": top.label,
-                     "patch": patch, "box": top.box if cut else None,
-                     "value": top.value})  # fmt: skip
+        best.append(
+            {
+                "image": images.png(top.pixels, _BEST_SIDE),
+                "class": top.label,
+                "patch": patch,
+                "box": top.box if cut else None,
+                "value": top.value,
+            }
+        )
     return {
-        "best": best, "mix": list(unit.mix.items()), "constant": unit.constant,
-        "images": gallery.images, "total": len(look.known.rows_of("train")),
-    }  # fmt: skip
+        "best": best,
+        "mix": list(unit.mix.items()),
+        "constant": unit.constant,
+        "images": gallery.images,
+        "total": len(look.known.rows_of("train")),
+    }
 
 
 def _where(look: Inspection, answer: Prediction, content: bytes, images: _Images) -> Header:
@@ -263,12 +286,19 @@ def on_photograph(heat: Floats, resize: Resize, size: tuple[int, int]) -> Floats
 def _decision(look: Inspection, answer: Prediction, images: _Images) -> Header:
     """Heat maps with their checks, what decides, and the training images most like it."""
     decision = look.explain(answer)
-    said: Header = {"notes": list(decision.notes), "maps": [
-        {"method": heat.method, "trusted": heat.verdict.trusted, "verdict": heat.verdict.words,
-         "image": images.embedded(png_address(overlay(decision.pixels, heat.heat))),
-         "notes": list(heat.notes)}
-        for heat in decision.maps
-    ]}  # fmt: skip
+    said: Header = {
+        "notes": list(decision.notes),
+        "maps": [
+            {
+                "method": heat.method,
+                "trusted": heat.verdict.trusted,
+                "verdict": heat.verdict.words,
+                "image": images.embedded(png_address(overlay(decision.pixels, heat.heat))),
+                "notes": list(heat.notes),
+            }
+            for heat in decision.maps
+        ],
+    }
     if decision.maps:
         said["part"] = counterfactual_words(decision)
     if decision.counterfactual is not None:
@@ -283,14 +313,23 @@ def _decision(look: Inspection, answer: Prediction, images: _Images) -> Header:
 
 
 def _lesson(lesson: Lesson, images: _Images) -> Header:
-    drawn = [picture_of(title, values, boxes=boxes, written=False)
-             for title, values, boxes in lesson.drawn]  # fmt: skip
+    drawn = [
+        picture_of(title, values, boxes=boxes, written=False)
+        for title, values, boxes in lesson.drawn
+    ]
     numbers: Header = plain_data(lesson)
     return numbers | {
         "sentence": SENTENCES[lesson.term],
-        "pictures": [{"title": one.title, "alt": one.words, "boxes": one.boxes,
-                      "image": images.embedded(one.address)} for one in drawn],
-    }  # fmt: skip
+        "pictures": [
+            {
+                "title": one.title,
+                "alt": one.words,
+                "boxes": one.boxes,
+                "image": images.embedded(one.address),
+            }
+            for one in drawn
+        ],
+    }
 
 
 def answer_frames(

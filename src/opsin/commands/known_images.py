@@ -40,15 +40,26 @@ def known_images(
     if data is None:
         preparation = classifier.metadata.preparation
         data = look_at(
-            *sources, size=(preparation.height, preparation.width), channels=preparation.channels,
-            resize=preparation.resize, bits=preparation.bits or 16, watcher=watcher,
-        )  # fmt: skip
+            *sources,
+            size=(preparation.height, preparation.width),
+            channels=preparation.channels,
+            resize=preparation.resize,
+            bits=preparation.bits or 16,
+            watcher=watcher,
+        )
     class_index = known_classes(classifier, data.classes, data.recipe.source)
     split = data.split
     return ReferenceSet(
-        data.images, class_index[data.labels], data.names, split.train, split.val,
-        data.recipe.source, split.test, own=is_run, groups=data.units,
-    )  # fmt: skip
+        data.images,
+        class_index[data.labels],
+        data.names,
+        split.train,
+        split.val,
+        data.recipe.source,
+        split.test,
+        own=is_run,
+        groups=data.units,
+    )
 
 
 def known_classes(classifier: Classifier, classes: Sequence[str], source: str) -> NDArray[np.int64]:

@@ -115,9 +115,17 @@ def label(
     if write == "folders" and out is not None and os.path.lexists(out):
         raise RecipeError(f"{out} is there already", "Give another folder.")
     labelling = Labelling.open(
-        source, classes=classes, file=file, backbone=backbone, who=who, overlap=overlap,
-        columns=columns, follow_links=follow_links, outside=outside, watcher=watcher,
-    )  # fmt: skip
+        source,
+        classes=classes,
+        file=file,
+        backbone=backbone,
+        who=who,
+        overlap=overlap,
+        columns=columns,
+        follow_links=follow_links,
+        outside=outside,
+        watcher=watcher,
+    )
     taken = undone = written = 0
     if labels is not None:
         taken = labelling.label(_read_labels(Path(labels)), how="file")
@@ -133,10 +141,14 @@ def label(
         )
     progress = labelling.progress()  # first: it tells how to choose questions
     return Labelled(
-        next=tuple(labelling.next(next)) if next else (), progress=progress,
-        taken=taken, undone=undone, unreadable=tuple(labelling.heap.unreadable), out=target,
+        next=tuple(labelling.next(next)) if next else (),
+        progress=progress,
+        taken=taken,
+        undone=undone,
+        unreadable=tuple(labelling.heap.unreadable),
+        out=target,
         written=written,
-    )  # fmt: skip
+    )
 
 
 def _read_labels(path: Path) -> dict[str, str]:

@@ -204,9 +204,13 @@ def _train_series(kind: Kind, count: int, data: object, options: dict[str, Any])
     chosen_trackers(of_runs.get("track"))
     watcher = of_runs.get("watcher") or for_people(quiet=of_runs.get("quiet", False))
     loaded = load_for(
-        data, options.pop("model", None), options, offline=of_runs.get("offline", False),
-        watcher=watcher, by_all=kind == "repeats",
-    )  # fmt: skip
+        data,
+        options.pop("model", None),
+        options,
+        offline=of_runs.get("offline", False),
+        watcher=watcher,
+        by_all=kind == "repeats",
+    )
     seed = resolve(loaded.dataset.recipe, seed=options.pop("seed", None)).training.seed
     series = _series(kind, count, loaded.dataset, seed, watcher)
     recipe = series[0][2].recipe
@@ -286,20 +290,34 @@ def summarise(runs: Sequence[Run], *, kind: Kind, asked: int) -> RepeatsSummary:
 
         pooled = measure(*_out_of_fold([run for run in runs if not run.report.training.stopped]))
     return RepeatsSummary(
-        kind=kind, asked=asked, source=report.source, model=report.model, split=report.split,
-        runs=rows, mean=averages(statistics.fmean) if whole else None,
-        deviation=averages(statistics.stdev) if len(whole) > 1 else None, pooled=pooled,
-    )  # fmt: skip
+        kind=kind,
+        asked=asked,
+        source=report.source,
+        model=report.model,
+        split=report.split,
+        runs=rows,
+        mean=averages(statistics.fmean) if whole else None,
+        deviation=averages(statistics.stdev) if len(whole) > 1 else None,
+        pooled=pooled,
+    )
 
 
 def _row(run: Run) -> RepeatedRun:
     recipe, training, figures = run.recipe, run.report.training, run.report.judged
     return RepeatedRun(
-        run=str(run.path), seed=recipe.training.seed, fold=recipe.data.fold,
-        stopped=training.stopped, diverged=training.diverged, images=figures.images,
-        accuracy=figures.accuracy, low=figures.low, high=figures.high, log_loss=figures.log_loss,
-        epochs=training.epochs, seconds=run.report.seconds["train"],
-    )  # fmt: skip
+        run=str(run.path),
+        seed=recipe.training.seed,
+        fold=recipe.data.fold,
+        stopped=training.stopped,
+        diverged=training.diverged,
+        images=figures.images,
+        accuracy=figures.accuracy,
+        low=figures.low,
+        high=figures.high,
+        log_loss=figures.log_loss,
+        epochs=training.epochs,
+        seconds=run.report.seconds["train"],
+    )
 
 
 def _out_of_fold(

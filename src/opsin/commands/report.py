@@ -64,9 +64,15 @@ _page_wanted: Final[ContextVar[bool]] = ContextVar("page_wanted", default=True)
 
 @checked
 def write_report(
-    run: str | os.PathLike[str], *, deep: bool = True, fix: str | os.PathLike[str] | None = None,
-    data: Places = (), seed: int = 0, device: str = "auto", watcher: Watcher = SILENT,
-) -> Path:  # fmt: skip
+    run: str | os.PathLike[str],
+    *,
+    deep: bool = True,
+    fix: str | os.PathLike[str] | None = None,
+    data: Places = (),
+    seed: int = 0,
+    device: str = "auto",
+    watcher: Watcher = SILENT,
+) -> Path:
     """Draw a finished run's figures and page anew.
 
     Args:
@@ -145,9 +151,14 @@ def without_page() -> Iterator[None]:
 
 
 def draw_run(
-    directory: RunDirectory, report: Report, dataset: Dataset, predictions: RunPredictions,
-    watcher: Watcher, *, seed: int = 0,
-) -> None:  # fmt: skip
+    directory: RunDirectory,
+    report: Report,
+    dataset: Dataset,
+    predictions: RunPredictions,
+    watcher: Watcher,
+    *,
+    seed: int = 0,
+) -> None:
     """Write ``figures/``, ``report.html`` and ``README.md`` from the run's files and images."""
     if not _page_wanted.get():
         return
@@ -227,11 +238,13 @@ def _images(dataset: Dataset, report: Report, judged: PartPredictions, seed: int
     def shown(indices: NDArray[np.int64]) -> list[run_figures.ShownAnswer]:
         return [
             run_figures.ShownAnswer(
-                pixels=dataset.images[row], name=dataset.names[row], actual=classes[labels[index]],
+                pixels=dataset.images[row],
+                name=dataset.names[row],
+                actual=classes[labels[index]],
                 probabilities=dict(zip(classes, map(float, probabilities[index]), strict=True)),
             )
             for index, row in zip(indices, judged.rows[indices], strict=True)
-        ]  # fmt: skip
+        ]
 
     return PageImages(
         drawn=shown(drawn_rows(len(labels), seed=seed)),
@@ -240,11 +253,14 @@ def _images(dataset: Dataset, report: Report, judged: PartPredictions, seed: int
         unsure=shown(least_confident_correct(probabilities, labels)),
         cells=[(cell, shown(cell.rows)) for cell in cells_of(probabilities, labels)],
         suspects=[
-            (suspect, dataset.images[suspect.row],
-             None if suspect.example is None else dataset.images[suspect.example])
+            (
+                suspect,
+                dataset.images[suspect.row],
+                None if suspect.example is None else dataset.images[suspect.example],
+            )
             for suspect in suspects
         ],
-    )  # fmt: skip
+    )
 
 
 def find_failures(
@@ -264,24 +280,29 @@ def find_failures(
             row = int(rows[index])
             suspects.append(
                 SuspectedLabel(
-                    row=row, name=dataset.names[row],
+                    row=row,
+                    name=dataset.names[row],
                     digest=digest_names(dataset.digests[[row]])[0],
-                    label=dataset.classes[labels[index]], suggested=dataset.classes[suggested],
+                    label=dataset.classes[labels[index]],
+                    suggested=dataset.classes[suggested],
                     score=round(float(score), 6),
                     example=int(rows[clear[0]]) if len(clear) else None,
                 )
-            )  # fmt: skip
+            )
     judged = predictions.of(part)
     columns = {
         name: [texts[row] for row in judged.rows]
         for name, texts in columns_of(dataset.located, dataset.names, dataset.groups).items()
     }
     slices = slice_accuracy(
-        judged.right, measure_traits(dataset.images, judged.rows, dataset.sizes, watcher=watcher),
-        columns, labels=judged.labels, groups=judged.groups,
+        judged.right,
+        measure_traits(dataset.images, judged.rows, dataset.sizes, watcher=watcher),
+        columns,
+        labels=judged.labels,
+        groups=judged.groups,
         too_weak=too_weak(judged.right, judged.labels, dataset.classes, judged.groups),
         out_of_fold=part == "out_of_fold",
-    )  # fmt: skip
+    )
     return Failures(suspects=suspects, suspected=suspected, labels=evidence, slices=slices)
 
 
@@ -294,9 +315,13 @@ def look_deeper(
 
     weak = too_weak(judged.right, judged.labels, dataset.classes, judged.groups)
     disturbed = robustness(
-        classifier.probabilities, dataset.images, dataset.labels, judged.rows,
-        groups=dataset.units, watcher=watcher,
-    )  # fmt: skip
+        classifier.probabilities,
+        dataset.images,
+        dataset.labels,
+        judged.rows,
+        groups=dataset.units,
+        watcher=watcher,
+    )
     strangers = None
     if not weak and judged.ood_score is not None:  # else it cannot tell images of other things
         kinds = strange_images(*dataset.images.shape[1:])
@@ -322,8 +347,10 @@ def look_deeper(
     watcher.end()
     names = [dataset.names[row] for row in rows]
     return DeepAnalysis(
-        too_weak=weak, robustness=disturbed, strangers=strangers,
+        too_weak=weak,
+        robustness=disturbed,
+        strangers=strangers,
         map=map_embedding(
             np.concatenate(embeddings), labels, judged.answers[mapped], names, dataset.classes
         ),
-    )  # fmt: skip
+    )

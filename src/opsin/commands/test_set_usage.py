@@ -48,9 +48,14 @@ def count_looks(directory: RunDirectory, key: str | None) -> int:
 
 
 def note_look(
-    directory: RunDirectory, key: str | None, images: int, accuracy: float | None,
-    inputs: str | None = None, *, watcher: Watcher,
-) -> int:  # fmt: skip
+    directory: RunDirectory,
+    key: str | None,
+    images: int,
+    accuracy: float | None,
+    inputs: str | None = None,
+    *,
+    watcher: Watcher,
+) -> int:
     """Keep in a run that its file was evaluated on test images once more; count the looks."""
     unkept = 0
     if key is not None and directory.recipe.is_file():
@@ -137,9 +142,12 @@ class OwnImages:
 
 
 def noting_looks(
-    answers: Iterator[tuple[_One, Prediction | ImageError]], classifier: Classifier,
-    watcher: Watcher, *, inputs: str | None = None,
-) -> Generator[tuple[_One, Prediction | ImageError]]:  # fmt: skip
+    answers: Iterator[tuple[_One, Prediction | ImageError]],
+    classifier: Classifier,
+    watcher: Watcher,
+    *,
+    inputs: str | None = None,
+) -> Generator[tuple[_One, Prediction | ImageError]]:
     """Pass answers through; note those to the run's own test images as one look."""
     run_images = None
     with contextlib.suppress(RunError):  # a damaged run's file still answers

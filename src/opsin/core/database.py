@@ -31,9 +31,11 @@ Damaged = Callable[..., OpsinError]
 
 
 def write_database(
-    path: Path, tables: Mapping[str, str], application: int,
+    path: Path,
+    tables: Mapping[str, str],
+    application: int,
     rows: Sequence[tuple[str, tuple[Any, ...]]] = (),
-) -> None:  # fmt: skip
+) -> None:
     """Create a file with these tables and rows atomically."""
     with atomic_file(path) as temporary:
         with closing(sqlite3.connect(temporary, isolation_level=None)) as db:
@@ -49,9 +51,14 @@ def write_database(
 
 
 def open_database(
-    path: Path, tables: Mapping[str, str], application: int, *, damaged: Damaged,
-    writable: bool = True, shared: bool = False,
-) -> sqlite3.Connection:  # fmt: skip
+    path: Path,
+    tables: Mapping[str, str],
+    application: int,
+    *,
+    damaged: Damaged,
+    writable: bool = True,
+    shared: bool = False,
+) -> sqlite3.Connection:
     """Open a file that has exactly these tables; refuse any other.
 
     One that is not to be written is read as it lies there, without its write-ahead log. One that
@@ -91,9 +98,12 @@ def open_database(
 
 def _connect(path: Path, how: str) -> sqlite3.Connection:
     db = sqlite3.connect(
-        f"{path.absolute().as_uri()}?{how}", uri=True, isolation_level=None,
-        check_same_thread=False, timeout=_PATIENCE,
-    )  # fmt: skip
+        f"{path.absolute().as_uri()}?{how}",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=_PATIENCE,
+    )
     db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST)
     db.execute("PRAGMA trusted_schema = OFF")
     db.execute("PRAGMA cell_size_check = ON")
@@ -101,16 +111,20 @@ def _connect(path: Path, how: str) -> sqlite3.Connection:
 
 
 def _check_tables(
-    db: sqlite3.Connection, path: Path, tables: Mapping[str, str], application: int,
+    db: sqlite3.Connection,
+    path: Path,
+    tables: Mapping[str, str],
+    application: int,
     damaged: Damaged,
-) -> None:  # fmt: skip
+) -> None:
     """Refuse any table, index, view or trigger but ours."""
     (found,) = db.execute("PRAGMA application_id").fetchone()
     ours = {("table", name, sql) for name, sql in tables.items()}
     theirs = {
-        row for row in db.execute("SELECT type, name, sql FROM sqlite_master").fetchmany(99)
+        row
+        for row in db.execute("SELECT type, name, sql FROM sqlite_master").fetchmany(99)
         if not (row[0] == "index" and row[2] is None and row[1].startswith("sqlite_autoindex_"))
-    }  # fmt: skip
+    }
     if found != application or theirs != ours:
         raise damaged(path)
 

@@ -103,10 +103,12 @@ class RecipeModel(BaseModel):
     """Fields that users can set, with what their options need beside type and help."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False,
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
         # Predicting does not need them, and building takes longer than an answer.
         defer_build=True,
-    )  # fmt: skip
+    )
     #: The default heading of its fields.
     group: ClassVar[str] = SOURCE
 
@@ -114,9 +116,14 @@ class RecipeModel(BaseModel):
 
 
 def option(
-    text: str, default: Any = ..., *, group: str = "", metavar: str = "", flag: str = "",
+    text: str,
+    default: Any = ...,
+    *,
+    group: str = "",
+    metavar: str = "",
+    flag: str = "",
     **limits: Any,
-) -> Any:  # fmt: skip
+) -> Any:
     """A field that users can set: its help, its default, and how it is shown."""
     extra = {"group": group, "metavar": metavar, "flag": flag}
     shown: JsonDict = {key: word for key, word in extra.items() if word}
@@ -159,8 +166,10 @@ class DataRecipe(RecipeModel):
     )
     size: Sides | None = _preparation(
         "Height and width of the prepared images in pixels (default: their own if all share one "
-        "of up to 64, otherwise 64).", None, metavar="N or HxW",
-    )  # fmt: skip
+        "of up to 64, otherwise 64).",
+        None,
+        metavar="N or HxW",
+    )
     channels: Literal[1, 3] | None = _preparation(
         "1 for grey, 3 for colour (default: as in the images).", None
     )
@@ -169,36 +178,47 @@ class DataRecipe(RecipeModel):
     )
     bits: Bits | None = _preparation(
         "Bits that are used in files of 16 bits a channel (default: as many as the brightest of "
-        "the images needs).", None,
-    )  # fmt: skip
+        "the images needs).",
+        None,
+    )
     columns: dict[str, str] | None = option(
         "Columns of a table that have other names, such as path=file,label=kind.",
-        None, metavar="OURS=THEIRS,…",
-    )  # fmt: skip
+        None,
+        metavar="OURS=THEIRS,…",
+    )
     labels: Named | None = option(
         "A table of corrections (digest or name, label; the label - leaves an image out), such as"
-        " opsin report RUN --fix writes.", None, metavar="CSV",
-    )  # fmt: skip
+        " opsin report RUN --fix writes.",
+        None,
+        metavar="CSV",
+    )
     parts_of: Named | None = option(
         "A run whose images keep the parts that they had there, known by their content; new ones "
-        "fill the parts up.", None, metavar="RUN",
-    )  # fmt: skip
+        "fill the parts up.",
+        None,
+        metavar="RUN",
+    )
     follow_links: bool = option(
         "Follow symbolic links that lead out of the source's folder.", False
     )
     outside: bool = option("Let a table name images outside its own folder, too.", False)
     group_by: str | None = _split(
         "Regular expression: images whose names match with the same text (of the first group) "
-        "belong together: on one side of the split, and one observation.", None, metavar="REGEX",
-    )  # fmt: skip
+        "belong together: on one side of the split, and one observation.",
+        None,
+        metavar="REGEX",
+    )
     near_duplicates: Literal["together", "apart"] = _split(
         "together: near duplicates stay on one side of the split; apart: they may be on both.",
         "together",
-    )  # fmt: skip
+    )
     fold: str | None = _split(
         "2/5: test on the second of five folds, train on the other four.",
-        None, metavar="I/K", pattern=r"^[1-9]\d{0,2}/[1-9]\d{0,2}$", examples=["2/5"],
-    )  # fmt: skip
+        None,
+        metavar="I/K",
+        pattern=r"^[1-9]\d{0,2}/[1-9]\d{0,2}$",
+        examples=["2/5"],
+    )
     val_fraction: float = _split(
         "Share of the training images used for validation.", 0.1, gt=0, lt=1
     )
@@ -279,8 +299,11 @@ class TrainingRecipe(RecipeModel):
     micro_batch: int | None = option(
         "Images computed at once: a step adds up the gradients of several such parts of its "
         "batch, which takes less memory (default: the whole batch).",
-        None, metavar="IMAGES", ge=2, le=65_536,
-    )  # fmt: skip
+        None,
+        metavar="IMAGES",
+        ge=2,
+        le=65_536,
+    )
     optimizer: Optimizer = option(
         "adam, adamw, sgd (with Nesterov momentum), or muon (for convolutions; the other weights "
         "by adamw)."
@@ -297,8 +320,9 @@ class TrainingRecipe(RecipeModel):
     balance: Literal["auto", "none", "weights", "sampling"] = option(
         "Make rare classes count as much as common ones in the training, by weights in the loss "
         "or by drawing them more often; auto: decided by the counts. Answers assume the class mix"
-        " all the same.", "auto",
-    )  # fmt: skip
+        " all the same.",
+        "auto",
+    )
     augment: Augmentation = _augmentation(
         "What the training images show, which decides how they are varied: photos, documents, "
         "symbols (never mirrored), or none. The other options of augmentation change one part "
@@ -322,38 +346,55 @@ class TrainingRecipe(RecipeModel):
     )
     crop: float = _augmentation(
         "Show a part of each image, of any place and shape, that is at least this share of it (0:"
-        " the whole image).", 0.0, ge=0, lt=1,
-    )  # fmt: skip
+        " the whole image).",
+        0.0,
+        ge=0,
+        lt=1,
+    )
     crop_side: int | None = _augmentation(
         "Height and width that such a part is brought to (default: the image's own).",
-        None, metavar="PIXELS", ge=8, le=1024,
-    )  # fmt: skip
+        None,
+        metavar="PIXELS",
+        ge=8,
+        le=1024,
+    )
     colour: float = _augmentation(
         "Change saturation and tint by up to this share.", 0.0, ge=0, le=1
     )
     mixup: float = _augmentation(
         "Mix each image, and its label, with another's: the parameter of the beta distribution "
-        "that their shares are drawn from (0: never).", 0.0, ge=0, le=1,
-    )  # fmt: skip
+        "that their shares are drawn from (0: never).",
+        0.0,
+        ge=0,
+        le=1,
+    )
     ema: float = option(
         "Deliver the weights' moving average, which keeps this share of itself at each step (0: "
-        "the weights of the best epoch).", 0.0, ge=0, lt=1,
-    )  # fmt: skip
+        "the weights of the best epoch).",
+        0.0,
+        ge=0,
+        lt=1,
+    )
     patience: int | None = option(
         "Stop after this many epochs without a better validation accuracy.",
-        None, metavar="EPOCHS", ge=1,
-    )  # fmt: skip
+        None,
+        metavar="EPOCHS",
+        ge=1,
+    )
     seed: int = option("Same seed, data and machine: same weights (on a CPU).", 0, ge=0, lt=2**31)
     class_mix: ClassMixAsked = "as-trained"
     device: Device = "auto"
     precision: Precision = option(
         "Arithmetic of training: float32, or bfloat16 for all large products; auto: bfloat16 if "
-        "the processor has units for it and the network is large enough to gain.", "auto",
-    )  # fmt: skip
+        "the processor has units for it and the network is large enough to gain.",
+        "auto",
+    )
     checkpoint_every: float = option(
         "Seconds between checkpoints: the training time that a crash may cost.",
-        30, metavar="SECONDS", ge=0,
-    )  # fmt: skip
+        30,
+        metavar="SECONDS",
+        ge=0,
+    )
 
 
 class Request(RecipeModel):

@@ -97,9 +97,12 @@ class _Child:
         refused = OpsinError("The process that opens files did not start", "Close other programs.")
         try:
             self.process = subprocess.Popen(  # noqa: S603  the interpreter that runs this
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
                 env=environment,
-            )  # fmt: skip
+            )
         except OSError as error:
             raise refused from error
         self.input = cast(BinaryIO, self.process.stdin)

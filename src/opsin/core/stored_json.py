@@ -27,9 +27,11 @@ _MEMORY: Final = 448 << 20
 def json_text(content: object, *, indent: int | None = None, compact: bool = False) -> str:
     """Content as JSON, not escaped to ASCII; non-finite numbers become null."""
     encoder = json.JSONEncoder(
-        ensure_ascii=False, allow_nan=False, indent=indent,
+        ensure_ascii=False,
+        allow_nan=False,
+        indent=indent,
         separators=(",", ":") if compact else None,
-    )  # fmt: skip
+    )
     try:
         return encoder.encode(content)
     except ValueError:

@@ -201,10 +201,14 @@ class Audit:
         names = ("kind", "count", "title", "opsin", "yours")
         return [
             {name: getattr(finding, name) for name in names}
-            | {"cases": [{"images": [image(row) for row in case.rows], "note": case.note}
-                         for case in finding.cases]}
+            | {
+                "cases": [
+                    {"images": [image(row) for row in case.rows], "note": case.note}
+                    for case in finding.cases
+                ]
+            }
             for finding in self.findings
-        ]  # fmt: skip
+        ]
 
 
 #: How many images a kind of finding concerns, and the cases.
@@ -223,13 +227,18 @@ def audit(dataset: Dataset, *, watcher: Watcher = SILENT) -> Audit:
     """
     images, key = dataset.images, index_key("looks 1", dataset.digests.tobytes())
     looks = kept_arrays(
-        "looks", key, lambda: measure(images, watcher=watcher)._asdict(),
+        "looks",
+        key,
+        lambda: measure(images, watcher=watcher)._asdict(),
         lambda kept: QualityMeasures(**kept),
-    )  # fmt: skip
+    )
     odd = _odd_images(looks, dataset.sizes)
-    cases_by_kind = _copies(dataset) | _files(dataset) | _classes(dataset) | {
-        kind: (len(cases), cases) for kind, cases in odd.items()
-    }  # fmt: skip
+    cases_by_kind = (
+        _copies(dataset)
+        | _files(dataset)
+        | _classes(dataset)
+        | {kind: (len(cases), cases) for kind, cases in odd.items()}
+    )
     problem, bits = dataset.problem, dataset.recipe.bits or 16
     if problem is not None:
         cases_by_kind["untrainable"] = (len(dataset), [Case((), str(problem))])
@@ -238,12 +247,13 @@ def audit(dataset: Dataset, *, watcher: Watcher = SILENT) -> Audit:
     words = {
         "advice": problem.advice[:1].lower() + problem.advice[1:].rstrip(".") if problem else "",
         "why": "as the test part was given" if dataset.given_test else "as you asked",
-        "bits": bits, "white": f"{(1 << bits) - 1:,} ({bits} bits)",
+        "bits": bits,
+        "white": f"{(1 << bits) - 1:,} ({bits} bits)",
         "largest": f"{dataset.classes[largest]!r} ({counted(int(counts[largest]), 'image')})",
         "near": "lets the split part them, as you asked"
         if dataset.recipe.near_duplicates == "apart"
         else "keeps them on one side where it cuts the split",
-    }  # fmt: skip
+    }
     findings = []
     for kind, texts in _KINDS.items():
         count, cases = cases_by_kind.get(kind, (0, ()))
@@ -419,9 +429,12 @@ def _odd_images(looks: QualityMeasures, sizes: NDArray[np.int32]) -> dict[str, l
 
 
 def _rare(
-    worst_low: NDArray[Any], which: NDArray[np.bool_], note: str, shown: NDArray[Any],
+    worst_low: NDArray[Any],
+    which: NDArray[np.bool_],
+    note: str,
+    shown: NDArray[Any],
     most: float = _RARE,
-) -> list[Case]:  # fmt: skip
+) -> list[Case]:
     rows = np.flatnonzero(which)
     # A single one is always rare.
     if len(rows) > max(1, most * len(which)):

@@ -55,9 +55,11 @@ def index_key(*parts: object) -> str:
 
 
 def kept_arrays(
-    kind: str, key: str, compute: Callable[[], dict[str, NDArray[Any]]],
+    kind: str,
+    key: str,
+    compute: Callable[[], dict[str, NDArray[Any]]],
     made_of: Callable[[Mapping[str, NDArray[Any]]], Made],
-) -> Made:  # fmt: skip
+) -> Made:
     """Return what is made of arrays that were computed for a key before, or are now."""
     file = cache_root() / kind / f"{key[:32]}.npz"
     try:

@@ -159,9 +159,13 @@ def as_written(text: str) -> str:
 
 
 def correct(
-    decoded: Decoded, path: str | os.PathLike[str], rows: Sequence[Correction] | None = None, *,
-    missing_ok: bool = False, watcher: Watcher = SILENT,
-) -> Decoded:  # fmt: skip
+    decoded: Decoded,
+    path: str | os.PathLike[str],
+    rows: Sequence[Correction] | None = None,
+    *,
+    missing_ok: bool = False,
+    watcher: Watcher = SILENT,
+) -> Decoded:
     """Return images with their labels corrected; all corrections are applied, or none."""
     every = read_corrections(path) if rows is None else rows
     known = set(digest_names(decoded.digests))
@@ -183,8 +187,9 @@ def correct(
     called = classes_now(path, every, decoded.classes)
     classes = tuple(dict.fromkeys(name for name in called.values() if name is not None))
     wanted = _wanted_labels(path, rows, called, classes)
-    places = [-1 if (now := called[nfc(name)]) is None else classes.index(now)
-              for name in decoded.classes]  # fmt: skip
+    places = [
+        -1 if (now := called[nfc(name)]) is None else classes.index(now) for name in decoded.classes
+    ]
     before = np.array(places, np.int64)[decoded.labels]
     labels, last = before.copy(), dict[int, int]()
     for line, images in enumerate(matches):
@@ -207,9 +212,12 @@ def correct(
     before = np.where(before < 0, labels, before)
     relabelled, left_out = int((labels != before)[keep].sum()), int((~keep).sum())
     counts = CorrectionCounts(
-        file=os.fspath(path), rows=len(every), relabelled=relabelled, left_out=left_out,
+        file=os.fspath(path),
+        rows=len(every),
+        relabelled=relabelled,
+        left_out=left_out,
         by_name=sum(row.digest not in known for row in rows),
-    )  # fmt: skip
+    )
     watcher.fact("Labels", f"{path}: {relabelled:,} relabelled, {left_out:,} left out")
     applied = Applied(tuple(every), counts)
     corrected = replace(
@@ -262,9 +270,11 @@ def _images_of(
 
 
 def _wanted_labels(
-    path: str | os.PathLike[str], rows: Sequence[Correction], called: dict[str, str | None],
+    path: str | os.PathLike[str],
+    rows: Sequence[Correction],
+    called: dict[str, str | None],
     classes: Sequence[str],
-) -> list[int | None]:  # fmt: skip
+) -> list[int | None]:
     """Return the class that each row asks for; ``None`` to leave the image out."""
     # A class named "-" is a class; an empty cell still leaves an image out. A row may be older
     # than the present name of its class.
@@ -273,8 +283,9 @@ def _wanted_labels(
     known |= {nfc(name): label for label, name in enumerate(classes)}
     written = [nfc(row.label) for row in rows]
     written = [label if label in known else label.strip() for label in written]
-    strange = [f"{r.label!r} in {r}" for r, label in zip(rows, written, strict=True)
-               if label not in known]  # fmt: skip
+    strange = [
+        f"{r.label!r} in {r}" for r, label in zip(rows, written, strict=True) if label not in known
+    ]
     if strange:
         raise SourceError(
             f"{path} has labels that are no classes in {len(strange):,} lines: {_first(strange)}; "

@@ -98,9 +98,13 @@ class Dataset(Decoded):
         _, height, width, channels = self.images.shape
         train = self.images[self.split.train[:: max(1, len(self.split.train) // 500)]]
         return Preparation(
-            height=height, width=width, channels=channels, resize=self.recipe.resize,
-            background=measure_background(train), bits=self.recipe.bits,
-        )  # fmt: skip
+            height=height,
+            width=width,
+            channels=channels,
+            resize=self.recipe.resize,
+            background=measure_background(train),
+            bits=self.recipe.bits,
+        )
 
     @property
     def located(self) -> DataRecipe:
@@ -168,25 +172,32 @@ class Dataset(Decoded):
         """Return the record of the dataset in a run's ``dataset.json``."""
         located = self.located
         audit = AuditCounts(
-            unreadable=len(self.unreadable), repeated_rows=self.repeated,
-            near_duplicates=len(self.near.pairs), test_copies_in_training=self.leaks[0],
+            unreadable=len(self.unreadable),
+            repeated_rows=self.repeated,
+            near_duplicates=len(self.near.pairs),
+            test_copies_in_training=self.leaks[0],
             test_near_duplicates_in_training=self.leaks[1],
-        )  # fmt: skip
+        )
         return DatasetRecord(
             source=self.recipe.source,
             location=Location(
                 sources=list(located.sources), test=located.test, labels=located.labels
             ),
-            fingerprint=self.fingerprint, classes=list(self.classes), images=len(self),
-            shape=list(self.images.shape[1:]), dtype="uint8",
+            fingerprint=self.fingerprint,
+            classes=list(self.classes),
+            images=len(self),
+            shape=list(self.images.shape[1:]),
+            dtype="uint8",
             range=[int(self.ranges[:, 0].min()), int(self.ranges[:, 1].max())],
-            counts=self.counts(), groups=len(set(self.groups) - {""}),
+            counts=self.counts(),
+            groups=len(set(self.groups) - {""}),
             problem=str(self.problem) if self.problem else None,
             corrections=self.corrected.counts if self.corrected else None,
-            preparation=self.preparation, audit=audit,
+            preparation=self.preparation,
+            audit=audit,
             unreadable=[Unreadable(name=name, reason=reason) for name, reason in self.unreadable],
             left_out=list(self.left_out),
-        )  # fmt: skip
+        )
 
 
 @checked
@@ -236,10 +247,14 @@ def resolve_sources(
 
 
 def load_recipe(
-    recipe: DataRecipe, *, watcher: Watcher = SILENT, located: LocatedSource | None = None,
-    missing_ok: bool = False, for_training: bool = True,
+    recipe: DataRecipe,
+    *,
+    watcher: Watcher = SILENT,
+    located: LocatedSource | None = None,
+    missing_ok: bool = False,
+    for_training: bool = True,
     prove: Callable[[Decoded], Decoded] | None = None,
-) -> Dataset:  # fmt: skip
+) -> Dataset:
     """Load the dataset of a checked recipe."""
     # Listing a folder, or asking the hub, is done once.
     source = located or sources.find_all(recipe, watcher=watcher)
@@ -263,9 +278,16 @@ def load_recipe(
     kinds = (before.digests, before.source_digests)
     recorded = cuts.recorded_parts(recipe.parts_of, kinds, watcher) if recipe.parts_of else None
     subjects = SplitInputs(
-        before.labels, before.digests, before.source_digests, before.source_parts, before.classes,
-        units, groups, recorded, corrected=(rows, decoded.labels, decoded.classes),
-    )  # fmt: skip
+        before.labels,
+        before.digests,
+        before.source_digests,
+        before.source_parts,
+        before.classes,
+        units,
+        groups,
+        recorded,
+        corrected=(rows, decoded.labels, decoded.classes),
+    )
     problem, codes = None, decoded.source_parts
     try:
         check_classes(recipe.source, decoded.classes, decoded.labels, codes)
@@ -280,16 +302,25 @@ def load_recipe(
     used = {"size": (height, width), "channels": channels, "bits": recipe.bits or decoded.bits}
     return Dataset(
         **vars(decoded) | {"groups": [groups[row] for row in rows] if groups else []},
-        recipe=recipe.model_copy(update=used), fingerprint=fingerprint_of(decoded),
-        units=first[unit], near=near.among(rows), split=split, subjects=subjects, problem=problem,
+        recipe=recipe.model_copy(update=used),
+        fingerprint=fingerprint_of(decoded),
+        units=first[unit],
+        near=near.among(rows),
+        split=split,
+        subjects=subjects,
+        problem=problem,
         held=located,
-    )  # fmt: skip
+    )
 
 
 def read_corrected(
-    recipe: DataRecipe, *, located: LocatedSource | None = None, watcher: Watcher = SILENT,
-    for_training: bool = True, missing_ok: bool = False,
-) -> tuple[Decoded, Decoded]:  # fmt: skip
+    recipe: DataRecipe,
+    *,
+    located: LocatedSource | None = None,
+    watcher: Watcher = SILENT,
+    for_training: bool = True,
+    missing_ok: bool = False,
+) -> tuple[Decoded, Decoded]:
     """Read a source's images; return them before and after the user's corrections."""
     located = located or sources.find_all(recipe, watcher=watcher)
     # Corrected labels decide whether a classifier can be trained.
@@ -314,11 +345,16 @@ def look_at(*sources: object, watcher: Watcher = SILENT, **options: Unpack[LoadO
 
 @checked
 def from_arrays(
-    images: NDArray[Any], labels: NDArray[Any] | Sequence[int],
-    classes: Sequence[str] | None = None, *,
+    images: NDArray[Any],
+    labels: NDArray[Any] | Sequence[int],
+    classes: Sequence[str] | None = None,
+    *,
     test: tuple[NDArray[Any], NDArray[Any] | Sequence[int]] | None = None,
-    groups: Sequence[str] = (), name: str = "arrays", watcher: Watcher = SILENT, **options: Any,
-) -> Dataset:  # fmt: skip
+    groups: Sequence[str] = (),
+    name: str = "arrays",
+    watcher: Watcher = SILENT,
+    **options: Any,
+) -> Dataset:
     """Make a dataset of images and labels in memory.
 
     Args:

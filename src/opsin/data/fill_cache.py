@@ -100,10 +100,13 @@ def _read_set(folder: Path) -> Decoded | None:
     for name in ("digest", "source_digest", "size", "range"):
         columns[f"{name}s"] = np.ascontiguousarray(rows[name])
     decoded = Decoded(
-        **columns, images=images, rows=np.arange(len(rows)), unreadable=unreadable,
+        **columns,
+        images=images,
+        rows=np.arange(len(rows)),
+        unreadable=unreadable,
         bits=bits if depths else None,
         depths={int(depth): count for depth, count in depths.items()},
-    )  # fmt: skip
+    )
     good = np.flatnonzero(rows["done"])
     whole = len(good) == len(rows)
     return decoded if whole else replace(take(decoded, good), rows=np.arange(len(good)))
@@ -116,9 +119,13 @@ def read(recipe: DataRecipe, *, watcher: Watcher = SILENT, for_training: bool = 
 
 
 def read_located(
-    source: LocatedSource, recipe: DataRecipe, watcher: Watcher, *, for_training: bool,
+    source: LocatedSource,
+    recipe: DataRecipe,
+    watcher: Watcher,
+    *,
+    for_training: bool,
     remote: RemoteReader | None = None,
-) -> Decoded:  # fmt: skip
+) -> Decoded:
     """Read a located source: see `read`."""
     key = cache_key(source.key, recipe)
     decoded = look_up(key, recipe)
@@ -172,9 +179,12 @@ def read_by_default(
 
 
 def _decode(
-    contents: LabelledImages, recipe: DataRecipe, key: str, watcher: Watcher,
+    contents: LabelledImages,
+    recipe: DataRecipe,
+    key: str,
+    watcher: Watcher,
     remote: RemoteReader | None,
-) -> Decoded:  # fmt: skip
+) -> Decoded:
     preparation, folder = choose_preparation(contents, recipe), _folder_of(key, recipe.bits)
     waiting = "another Opsin is reading the same images; waiting for it to finish"
 
@@ -210,10 +220,13 @@ def _decode(
             depths, counts = np.unique(store.rows["depth"], return_counts=True)
             reasons = sorted(store.reasons.items())
             write_facts(
-                folder, contents, arrays={}, assumed=store.bits,
+                folder,
+                contents,
+                arrays={},
+                assumed=store.bits,
                 depths={str(d): int(n) for d, n in zip(depths, counts, strict=True) if d},
                 unreadable=[(str(contents.names[row]), why) for row, why in reasons],
-            )  # fmt: skip
+            )
             decoded = look_up(key, recipe)
     if decoded is None:
         problem = f"The cache at {cache.cache_root()} does not keep what is written there"
@@ -297,9 +310,12 @@ def rows_at_once(shape: Sequence[int]) -> int:
 
 
 def _fill(
-    store: _Store, contents: LabelledImages, preparation: Preparation, watcher: Watcher,
+    store: _Store,
+    contents: LabelledImages,
+    preparation: Preparation,
+    watcher: Watcher,
     remote: RemoteReader | None,
-) -> None:  # fmt: skip
+) -> None:
     """Decode the missing rows; finished ones are saved whatever happens."""
     pending = store.pending(rows_at_once(store.shape))
     left = sum(map(len, pending))
@@ -340,9 +356,11 @@ def _fill(
 
 
 def _decoded_here(
-    contents: LabelledImages, pending: Sequence[range], preparation: Preparation,
+    contents: LabelledImages,
+    pending: Sequence[range],
+    preparation: Preparation,
     shape: tuple[int, int, int],
-) -> Generator[_Chunk]:  # fmt: skip
+) -> Generator[_Chunk]:
     """Decode images in threads; unusual files are opened in sandboxed processes."""
     images = contents.images
 

@@ -178,9 +178,13 @@ def prepare(
 
 
 def prepare_here(
-    image: bytes | Image.Image | NDArray[Any], preparation: Preparation, name: str, *, match: bool,
+    image: bytes | Image.Image | NDArray[Any],
+    preparation: Preparation,
+    name: str,
+    *,
+    match: bool,
     stated: PlainFile | None = None,
-) -> PreparedPixels:  # fmt: skip
+) -> PreparedPixels:
     """Run `prepare` in this process."""
     with open_here(image, preparation, name, stated) as upright:
         notes = (upright.note,) if upright.note else ()
@@ -259,9 +263,11 @@ def content_of(image: ImageFileLike, name: str) -> bytes:
 
 @contextlib.contextmanager
 def open_here(
-    image: bytes | Image.Image | NDArray[Any], preparation: Preparation | None, name: str,
+    image: bytes | Image.Image | NDArray[Any],
+    preparation: Preparation | None,
+    name: str,
     stated: PlainFile | None = None,
-) -> Iterator[Upright]:  # fmt: skip
+) -> Iterator[Upright]:
     """Decode an image in this process and turn it upright, for the duration of the block."""
     bits = preparation.bits if preparation else None
     with contextlib.ExitStack() as stack:
@@ -280,9 +286,12 @@ def open_here(
 
 
 def _decoded(
-    content: bytes, preparation: Preparation | None, name: str, stated: PlainFile | None,
+    content: bytes,
+    preparation: Preparation | None,
+    name: str,
+    stated: PlainFile | None,
     stack: contextlib.ExitStack,
-) -> Upright:  # fmt: skip
+) -> Upright:
     # A simple JPEG by simplejpeg, at a fraction of its size; others by Pillow, whose parsing of
     # headers takes as long as the pixels of a plain JPEG.
     header = None
@@ -359,11 +368,15 @@ def explained(name: str) -> Iterator[None]:
     except Exception as error:
         bombs = (Image.DecompressionBombError, Image.DecompressionBombWarning)
         reason = (
-            "no image of a known format" if isinstance(error, UnidentifiedImageError)
-            else f"more than {MAX_PIXELS // 1_000_000} million pixels" if isinstance(error, bombs)
-            else "the file is cut short" if isinstance(error, EOFError) or "truncated" in str(error)
-            else "too large for the memory" if isinstance(error, MemoryError)
+            "no image of a known format"
+            if isinstance(error, UnidentifiedImageError)
+            else f"more than {MAX_PIXELS // 1_000_000} million pixels"
+            if isinstance(error, bombs)
+            else "the file is cut short"
+            if isinstance(error, EOFError) or "truncated" in str(error)
+            else "too large for the memory"
+            if isinstance(error, MemoryError)
             else f"damaged ({type(error).__name__})"
-        )  # fmt: skip
+        )
         advice = "Save it again with another program, or leave it out."
         raise ImageError(f"{name}: {reason}", advice) from error

@@ -27,9 +27,11 @@ class LazyImages:
     ndim: int = 4
 
     def __init__(
-        self, read: Callable[[NDArray[np.int64]], NDArray[np.uint8]], rows: NDArray[np.int64],
+        self,
+        read: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
+        rows: NDArray[np.int64],
         shape: tuple[int, ...],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._read, self._rows = read, rows
         self.shape: tuple[int, ...] = (len(rows), *shape)
         self.nbytes: int = math.prod(self.shape)

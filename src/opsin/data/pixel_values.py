@@ -105,9 +105,11 @@ def encode_png(pixels: NDArray[np.uint8], *, optimize: bool = False) -> bytes:
 
 
 def load_bytes(
-    image: Image.Image, bits: Bits | None, content: bytes | None = None,
+    image: Image.Image,
+    bits: Bits | None,
+    content: bytes | None = None,
     again: Callable[[], ImageFile.ImageFile] | None = None,
-) -> tuple[Image.Image, str | None, int]:  # fmt: skip
+) -> tuple[Image.Image, str | None, int]:
     """Decode an image, of a file by its content, to bytes; note the bits that its values need."""
     stated, colours, depth = (0, 0), False, 0
     if content is not None and isinstance(image, ImageFile.ImageFile):

@@ -246,9 +246,11 @@ class _Cut:
 
 
 def _are_even(
-    labels: NDArray[np.int64], numbers: NDArray[np.float64], classes: int,
+    labels: NDArray[np.int64],
+    numbers: NDArray[np.float64],
+    classes: int,
     edges: NDArray[np.float64],
-) -> NDArray[np.bool_]:  # fmt: skip
+) -> NDArray[np.bool_]:
     bins = len(edges)
     where = np.searchsorted(edges, numbers, side="right") - 1
     counts = np.bincount(labels * bins + where, minlength=classes * bins).reshape(classes, bins)

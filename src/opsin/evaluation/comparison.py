@@ -60,9 +60,13 @@ class PairedTest(DifferenceTest):
 
 
 def compare_answers(
-    first: Ints, second: Ints, labels: Ints, groups: Ints | None = None, *,
+    first: Ints,
+    second: Ints,
+    labels: Ints,
+    groups: Ints | None = None,
+    *,
     out_of_fold: bool = False,
-) -> PairedTest:  # fmt: skip
+) -> PairedTest:
     """Compare two classifiers' answers to the same images.
 
     Only the images that one of them has right and the other wrong tell them apart. If neither
@@ -87,11 +91,18 @@ def compare_answers(
     if out_of_fold:
         low, high = widened(difference, (low, high), least=-1.0)
     return PairedTest(
-        images=len(labels), groups=None if numbers is None else int(numbers.max()) + 1,
-        both_right=int((one & other).sum()), only_first=only_first, only_second=only_second,
-        both_wrong=int(wrong.sum()), both_wrong_differently=int((wrong & (first != second)).sum()),
-        difference=difference, low=low, high=high, p=p,
-    )  # fmt: skip
+        images=len(labels),
+        groups=None if numbers is None else int(numbers.max()) + 1,
+        both_right=int((one & other).sum()),
+        only_first=only_first,
+        only_second=only_second,
+        both_wrong=int(wrong.sum()),
+        both_wrong_differently=int((wrong & (first != second)).sum()),
+        difference=difference,
+        low=low,
+        high=high,
+        p=p,
+    )
 
 
 def difference_interval(only_first: int, only_second: int, count: int) -> Interval:

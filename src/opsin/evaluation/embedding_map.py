@@ -30,9 +30,15 @@ _NEIGHBOURS: Final = 10
 
 
 def map_embedding(
-    embedding: Floats, labels: Ints, answers: Ints, names: Sequence[str], classes: Sequence[str],
-    *, most: int = MOST, seed: int = 0,
-) -> MapFigures:  # fmt: skip
+    embedding: Floats,
+    labels: Ints,
+    answers: Ints,
+    names: Sequence[str],
+    classes: Sequence[str],
+    *,
+    most: int = MOST,
+    seed: int = 0,
+) -> MapFigures:
     """Lay images out so that those with similar embeddings lie side by side.
 
     The embedding is brought to 50 numbers by principal components, and to two by t-SNE: L. van der
@@ -61,10 +67,16 @@ def map_embedding(
             model = TSNE(perplexity=perplexity, init=start, random_state=seed)
             places = model.fit_transform(values)
     points = [
-        MapPoint(row=int(row), name=names[row], x=round(float(x), 4), y=round(float(y), 4),
-                 label=int(labels[row]), answer=int(answers[row]))
+        MapPoint(
+            row=int(row),
+            name=names[row],
+            x=round(float(x), 4),
+            y=round(float(y), 4),
+            label=int(labels[row]),
+            answer=int(answers[row]),
+        )
         for row, (x, y) in zip(rows, _framed(places), strict=True)
-    ]  # fmt: skip
+    ]
     return MapFigures(method=method, classes=list(classes), points=points, apart=apart)
 
 
@@ -90,10 +102,13 @@ def _apart(values: Doubles, labels: Ints, classes: Sequence[str]) -> list[ClassA
     near = NearestNeighbors(n_neighbors=count).fit(values).kneighbors(return_distance=False)
     alike: Floats = (labels[near] == labels[:, None]).mean(axis=1, dtype=np.float32)
     apart = [
-        ClassApart(name=classes[label], images=int((labels == label).sum()),
-                   share=float(np.nanmean(alike[labels == label])))
+        ClassApart(
+            name=classes[label],
+            images=int((labels == label).sum()),
+            share=float(np.nanmean(alike[labels == label])),
+        )
         for label in np.unique(labels)
-    ]  # fmt: skip
+    ]
     return sorted(apart, key=lambda entry: entry.share)
 
 

@@ -154,20 +154,22 @@ def measure(
     intervals = {key: value[1] for key, value in values.items() if value is not None and value[1]}
     low, high = intervals["accuracy"]
     groups_there = None if scored.groups is None else int(scored.groups.max()) + 1
-    return PartFigures.model_validate({
-        "images": len(labels),
-        "groups": groups_there,
-        "few_groups": groups_there is not None and groups_there < FEW_GROUPS,
-        "low": low,
-        "high": high,
-        **{key: None if value is None else value[0] for key, value in values.items()},
-        "reliability": scored.reliability,
-        "intervals": {name: list(ends) for name, ends in intervals.items()},
-        "classes": _of_classes(scored, classes),
-        "confusion": scored.confusion.tolist(),
-        "confused": _confused(scored.confusion, classes),
-        "curves": measure_curves(probabilities, labels, classes),
-    })  # fmt: skip
+    return PartFigures.model_validate(
+        {
+            "images": len(labels),
+            "groups": groups_there,
+            "few_groups": groups_there is not None and groups_there < FEW_GROUPS,
+            "low": low,
+            "high": high,
+            **{key: None if value is None else value[0] for key, value in values.items()},
+            "reliability": scored.reliability,
+            "intervals": {name: list(ends) for name, ends in intervals.items()},
+            "classes": _of_classes(scored, classes),
+            "confusion": scored.confusion.tolist(),
+            "confused": _confused(scored.confusion, classes),
+            "curves": measure_curves(probabilities, labels, classes),
+        }
+    )
 
 
 def widen(figures: PartFigures) -> PartFigures:
@@ -221,11 +223,15 @@ def _confused(confusion: Ints, classes: Sequence[str]) -> list[ConfusedPair]:
     np.fill_diagonal(mistakes, 0)
     order = np.argsort(-mistakes, axis=None, kind="stable")[: min(20, mistakes.size)]
     return [
-        ConfusedPair(actual=classes[actual], predicted=classes[predicted],
-                     count=int(mistakes[actual, predicted]), of=int(confusion[actual].sum()))
+        ConfusedPair(
+            actual=classes[actual],
+            predicted=classes[predicted],
+            count=int(mistakes[actual, predicted]),
+            of=int(confusion[actual].sum()),
+        )
         for actual, predicted in zip(*np.unravel_index(order, mistakes.shape), strict=True)
         if mistakes[actual, predicted]
-    ]  # fmt: skip
+    ]
 
 
 def measure_curves(probabilities: Floats, labels: Ints, classes: Sequence[str]) -> Curves:

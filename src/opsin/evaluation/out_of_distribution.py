@@ -168,9 +168,14 @@ def measure_synthetic_ood(
 
 
 def near_and_far(
-    judged: OutOfFold, embeddings: Floats, labels: Ints, classes: Sequence[str], *,
-    strange: Floats, most: float | None,
-) -> OodFigures | None:  # fmt: skip
+    judged: OutOfFold,
+    embeddings: Floats,
+    labels: Ints,
+    classes: Sequence[str],
+    *,
+    strange: Floats,
+    most: float | None,
+) -> OodFigures | None:
     """Measure how well a head's OOD score distinguishes unknown images from known ones."""
     present = np.unique(labels)
     if judged.answers.ood_score is None or len(present) < 2:

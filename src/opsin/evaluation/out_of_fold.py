@@ -83,8 +83,11 @@ def joined_folds(fold: Ints, labels: Ints, units: Ints, seed: int) -> list[Fold]
     folds = [
         (np.flatnonzero(number != n), np.flatnonzero(several & (number == n))) for n in range(count)
     ]
-    return [(train, test) for train, test in folds
-            if len(test) and len(np.unique(labels[train])) == whole]  # fmt: skip
+    return [
+        (train, test)
+        for train, test in folds
+        if len(test) and len(np.unique(labels[train])) == whole
+    ]
 
 
 def out_of_fold(folds: Sequence[Fold], answer: Callable[[Ints, Ints], Answers]) -> OutOfFold:

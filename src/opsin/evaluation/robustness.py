@@ -57,9 +57,16 @@ class Disturbance:
 
 
 def robustness(
-    answer: Callable[[Pixels], Floats], images: Images, labels: Ints, rows: Ints, *,
-    groups: Ints | None = None, seed: int = 0, most: int = MOST, watcher: Watcher = SILENT,
-) -> RobustnessFigures:  # fmt: skip
+    answer: Callable[[Pixels], Floats],
+    images: Images,
+    labels: Ints,
+    rows: Ints,
+    *,
+    groups: Ints | None = None,
+    seed: int = 0,
+    most: int = MOST,
+    watcher: Watcher = SILENT,
+) -> RobustnessFigures:
     """Measure the accuracy on disturbed images: six kinds, three strengths each, weak to strong."""
     chosen = np.sort(np.random.default_rng(seed).permutation(rows)[:most])
     pixels, expected = images[chosen], labels[chosen]
@@ -80,9 +87,14 @@ def robustness(
     low, high = share(before, numbers)
     accuracy = float(before.mean())
     return RobustnessFigures(
-        images=len(chosen), of=len(rows), seed=seed,
-        accuracy=accuracy, low=low, high=high, kinds=kinds,
-    )  # fmt: skip
+        images=len(chosen),
+        of=len(rows),
+        seed=seed,
+        accuracy=accuracy,
+        low=low,
+        high=high,
+        kinds=kinds,
+    )
 
 
 def paired_change(lost: int, won: int, count: int) -> tuple[float, float]:
@@ -102,10 +114,18 @@ def _level(
     else:
         change_low, change_high = interval_by_groups(after.astype(np.int64) - before, groups)
     return DisturbedAccuracy(
-        strength=strength, words=kind.words.format(strength), images=len(after),
-        accuracy=float(after.mean()), low=low, high=high, lost=lost, won=won,
-        change=(won - lost) / len(after), change_low=change_low, change_high=change_high,
-    )  # fmt: skip
+        strength=strength,
+        words=kind.words.format(strength),
+        images=len(after),
+        accuracy=float(after.mean()),
+        low=low,
+        high=high,
+        lost=lost,
+        won=won,
+        change=(won - lost) / len(after),
+        change_low=change_low,
+        change_high=change_high,
+    )
 
 
 def _shift(pixels: Pixels, share: float, random: Generator) -> NDArray[Any]:

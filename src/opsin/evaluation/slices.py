@@ -56,10 +56,15 @@ def measure_traits(
 
 
 def slice_accuracy(
-    right: Bools, traits: Mapping[str, Doubles], columns: Mapping[str, Sequence[str]] | None = None,
-    *, labels: Ints | None = None, groups: Ints | None = None, too_weak: str = "",
+    right: Bools,
+    traits: Mapping[str, Doubles],
+    columns: Mapping[str, Sequence[str]] | None = None,
+    *,
+    labels: Ints | None = None,
+    groups: Ints | None = None,
+    too_weak: str = "",
     out_of_fold: bool = False,
-) -> Slices:  # fmt: skip
+) -> Slices:
     """Measure the accuracy of every slice, and name those that are shown to be worse.
 
     Numbers are cut at their quintiles, equal ones staying together; a column's values stand for
@@ -86,10 +91,17 @@ def slice_accuracy(
         low, high = interval(rows)
         expected = None if class_accuracy is None else float(class_accuracy[rows].mean())
         result = Slice(
-            name=name, images=len(rows), right=hits, accuracy=hits / len(rows), low=low, high=high,
+            name=name,
+            images=len(rows),
+            right=hits,
+            accuracy=hits / len(rows),
+            low=low,
+            high=high,
             p=_chance_of(rows, right, groups) if LEAST <= len(rows) < len(right) else None,
-            weak=False, expected=expected, explained=expected is not None and expected <= high,
-        )  # fmt: skip
+            weak=False,
+            expected=expected,
+            explained=expected is not None and expected <= high,
+        )
         return result.model_copy(update=limits)
 
     by_trait: dict[str, list[Slice]] = {}
@@ -113,11 +125,15 @@ def slice_accuracy(
     ]
     low, high = interval(np.arange(len(right)))
     return Slices(
-        images=len(right), accuracy=overall, low=low, high=high, judged=len(tested),
+        images=len(right),
+        accuracy=overall,
+        low=low,
+        high=high,
+        judged=len(tested),
         too_weak=too_weak,
         traits=[Trait(name=name, slices=slices) for name, slices in by_trait.items()],
         weakest=sorted(weakest, key=lambda entry: (entry.explained, entry.accuracy)),
-    )  # fmt: skip
+    )
 
 
 def _chance_of(rows: Ints, right: Bools, groups: Ints | None) -> float:

@@ -200,15 +200,21 @@ def _fetched(hub: HubConnection, name: HubName, wanted: Wanted, watcher: Watcher
 def listed(hub: HubConnection, name: HubName) -> tuple[HubName, dict[str, Any]]:
     """The commit of a revision, and its files by their names."""
     info = hub.api.repo_info(
-        name.repository, revision=name.revision, repo_type=name.kind, timeout=hub.seconds,
+        name.repository,
+        revision=name.revision,
+        repo_type=name.kind,
+        timeout=hub.seconds,
         files_metadata=True,
-    )  # fmt: skip
+    )
     where = replace(name, revision=info.sha or "")
     if not where.is_pinned:
         raise ValueError("it names no commit")
     files = {file.rfilename: file for file in info.siblings or ()}
-    inside = {file: about for file, about in files.items()
-              if ".." not in file and re.match(r"[A-Za-z0-9_]", file)}  # fmt: skip
+    inside = {
+        file: about
+        for file, about in files.items()
+        if ".." not in file and re.match(r"[A-Za-z0-9_]", file)
+    }
     return where, inside
 
 
@@ -228,8 +234,14 @@ def download(hub: HubConnection, name: HubName, file: str, watcher: Watcher) -> 
             watcher.advance(self._done)
 
     path: str = hub.library.hf_hub_download(
-        name.repository, file, revision=name.revision, repo_type=name.kind, cache_dir=hub_cache(),
-        endpoint=hub.endpoint, library_name="opsin", etag_timeout=hub.seconds,
+        name.repository,
+        file,
+        revision=name.revision,
+        repo_type=name.kind,
+        cache_dir=hub_cache(),
+        endpoint=hub.endpoint,
+        library_name="opsin",
+        etag_timeout=hub.seconds,
         tqdm_class=Progress,
-    )  # fmt: skip
+    )
     return path

@@ -74,9 +74,13 @@ class FoundAnswers(BaseModel):
 
 
 def find_answers(
-    file: str, model: onnx.ModelProto, *, chosen: str | None = None, shown: Sequence[str] = (),
+    file: str,
+    model: onnx.ModelProto,
+    *,
+    chosen: str | None = None,
+    shown: Sequence[str] = (),
     stated: Form | None = None,
-) -> FoundAnswers:  # fmt: skip
+) -> FoundAnswers:
     """Find a network's answers, and add operators that turn them into logits."""
     rows = _outputs(model)
     output = _output(file, rows, chosen)
@@ -104,14 +108,18 @@ def _outputs(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
     names = [output.name for output in session.get_outputs()]
     arrays = session.run(names, {image_input.name: images.astype(_KINDS[image_input.type])})
     return {
-        name: value for name, value in zip(names, arrays, strict=True)
+        name: value
+        for name, value in zip(names, arrays, strict=True)
         if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.shape[0] == _IMAGES
-    }  # fmt: skip
+    }
 
 
 def _output(file: str, rows: dict[str, NDArray[Any]], chosen: str | None) -> str:
-    vectors = [name for name, value in rows.items()
-               if value.ndim >= 2 and value.size == len(value) * value.shape[1]]  # fmt: skip
+    vectors = [
+        name
+        for name, value in rows.items()
+        if value.ndim >= 2 and value.size == len(value) * value.shape[1]
+    ]
     choices = f"Say which one answers: --output with one of {quoted(', '.join(vectors))}."
     if not vectors:
         raise refused(file, "it does not put out one row of numbers for each image")

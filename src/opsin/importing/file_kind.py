@@ -46,10 +46,11 @@ def kind_of(path: Path) -> FileKind:
     if start.startswith(b"\x80") or ending in _PICKLES:
         from_sklearn = _FROM_SKLEARN.format(ending if ending in _PICKLES else ".pkl")
         raise refused(
-            path.name, "it is a pickle, which runs a program when it is opened",
+            path.name,
+            "it is a pickle, which runs a program when it is opened",
             "Make another file of it in the program that it comes from, which you trust. "
             f"scikit-learn: {from_sklearn}. PyTorch: {FROM_TORCH}.",
-        )  # fmt: skip
+        )
     if start[4:8] == b"TFL3":
         advice = "Give the .keras or .h5 file that it was made from."
         raise refused(path.name, "it is a file of TensorFlow Lite", advice)

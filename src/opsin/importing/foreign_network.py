@@ -55,17 +55,24 @@ class ForeignNetwork(BaseModel):
 
 
 def read_foreign(
-    path: Path, *, side: int | None = None, output: str | None = None,
-    architecture: Architecture | None = None, graph: Path | None = None,
-) -> ForeignNetwork:  # fmt: skip
+    path: Path,
+    *,
+    side: int | None = None,
+    output: str | None = None,
+    architecture: Architecture | None = None,
+    graph: Path | None = None,
+) -> ForeignNetwork:
     """Read a file of Keras, ONNX, skops, or weights alone; nothing in it is run or looked up."""
     if graph is not None:
         _digest(graph)  # raises if it is no file
     digest, size = _digest(path)
     header = {
-        "path": str(path), "side": side, "output": output, "architecture": architecture,
+        "path": str(path),
+        "side": side,
+        "output": output,
+        "architecture": architecture,
         "graph": None if graph is None else str(graph),
-    }  # fmt: skip
+    }
     try:
         fields, content = in_sandbox("opsin.importing.foreign_network:read", header, size)
     except SandboxError as error:
@@ -77,10 +84,11 @@ def _digest(path: Path) -> tuple[str, int]:
     """Return the hash and the size of a file, which must be a regular one."""
     if path.is_dir():
         raise refused(
-            path.name, "it is a folder",
+            path.name,
+            "it is a folder",
             "Give a file; a folder that model.export wrote holds a program: save the network with "
             "model.save('NAME.keras').",
-        )  # fmt: skip
+        )
     try:
         with open_regular(path) as file:
             whole = cast(BufferedReader, file)
@@ -122,20 +130,24 @@ def _read(path: Path, header: Header) -> tuple[Header, Sequence[bytes]]:
     last = Value(name=ANSWERS, op="Identity", shape=(answers.classes,))
     probed = probed.model_copy(update={"values": (*probed.values, last)})
     return {
-        "probed": probed.model_dump(mode="json"), "answers": answers.model_dump(),
-        "layers": [row.model_dump() for row in parsed.layers], "maker": quoted(parsed.maker),
-        "network": quoted(parsed.network), "scales": parsed.scales,
+        "probed": probed.model_dump(mode="json"),
+        "answers": answers.model_dump(),
+        "layers": [row.model_dump() for row in parsed.layers],
+        "maker": quoted(parsed.maker),
+        "network": quoted(parsed.network),
+        "scales": parsed.scales,
         "classes": parsed.classes,
-    }, [model.SerializeToString()]  # fmt: skip
+    }, [model.SerializeToString()]
 
 
 def _of_weights(path: Path, architecture: str | None, graph: str | None) -> onnx.ModelProto:
     if architecture is None and graph is None:
         raise refused(
-            path.name, "it holds weights alone, and no network",
+            path.name,
+            "it holds weights alone, and no network",
             "Say what they are of: --as mlp for dense layers with ReLU between them, or --graph "
             f"FILE.onnx for a graph with the same names. Or export the network: {FROM_TORCH}.",
-        )  # fmt: skip
+        )
     tensors = read_tensors(path)
     if graph is None:
         return _dense_chain(path.name, tensors)
@@ -162,8 +174,10 @@ def _dense_chain(file: str, tensors: Mapping[str, NDArray[Any]]) -> onnx.ModelPr
         bias = held.get("bias", np.zeros(len(weight)))
         if bias.shape != (len(weight),):
             raise _not_dense(file, name, "has a bias of another size")
-        inputs = [to.weight(f"{name}.weight", weight, np.float32),
-                  to.weight(f"{name}.bias", bias, np.float32)]  # fmt: skip
+        inputs = [
+            to.weight(f"{name}.weight", weight, np.float32),
+            to.weight(f"{name}.bias", bias, np.float32),
+        ]
         value = to.node("Gemm", [value, *inputs], name, transB=1)
         if index + 1 < len(layers):
             value = to.node("Relu", [value], f"{name}.relu")

@@ -19,9 +19,15 @@ class ImportedFile:
     def __init__(self, network: ForeignNetwork, pixels: PixelValues, licence: str) -> None:
         probed = network.probed
         self._backbone = Backbone(
-            network.path.stem, network.path, network.digest, network.content, probed, pixels,
-            (ANSWERS,), licence,
-        )  # fmt: skip
+            network.path.stem,
+            network.path,
+            network.digest,
+            network.content,
+            probed,
+            pixels,
+            (ANSWERS,),
+            licence,
+        )
         shape = (*probed.side, probed.channels)
         graph = FeatureGraph(self._backbone, shape, ("whole",), (ANSWERS,))
         graph.to.node("Identity", graph.outputs, LOGITS)
@@ -52,6 +58,10 @@ class ImportedFile:
     def content(self, metadata: Metadata) -> bytes:
         """Return the file's bytes, as `write_file` makes them."""
         return write_file(
-            self._graph.to.nodes, self._graph.to.weights, metadata, embedding=self._embedding,
-            units=self._units, opset=self._backbone.graph.model.opset_import[0].version,
-        )  # fmt: skip
+            self._graph.to.nodes,
+            self._graph.to.weights,
+            metadata,
+            embedding=self._embedding,
+            units=self._units,
+            opset=self._backbone.graph.model.opset_import[0].version,
+        )

@@ -116,8 +116,11 @@ class LayerWeights:
             parts = [] if first is None else [first]
             while (more := group.attrs.get(f"weight_names{len(parts)}")) is not None:
                 parts.append(more)
-            return [name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
-                    for part in parts for name in cast(Any, part)]  # fmt: skip
+            return [
+                name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
+                for part in parts
+                for name in cast(Any, part)
+            ]
         except _BROKEN as error:
             raise refused(self.name, f"its weights are broken ({quoted(error)})") from error
 

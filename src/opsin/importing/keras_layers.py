@@ -94,13 +94,18 @@ def _resizing(call: LayerCall) -> KerasTensor:
     height, width, channels = call.to.sizes(call.value)
     sizes = (call.count("height"), call.count("width"))
     # Rounded up, or as many pixels as wanted would not come out.
-    scales = [np.nextafter(np.float32(new / old), np.float32(np.inf)) if new % old else new // old
-              for new, old in zip(sizes, (height, width), strict=True)]  # fmt: skip
+    scales = [
+        np.nextafter(np.float32(new / old), np.float32(np.inf)) if new % old else new // old
+        for new, old in zip(sizes, (height, width), strict=True)
+    ]
     held = call.constant("scales", [1.0, 1.0, *scales])
     made = call.apply(
-        "Resize", [call.value.name, "", held], "resized",
-        coordinate_transformation_mode="half_pixel", **_RESIZED[method],
-    )  # fmt: skip
+        "Resize",
+        [call.value.name, "", held],
+        "resized",
+        coordinate_transformation_mode="half_pixel",
+        **_RESIZED[method],
+    )
     return call.to.tensor((*sizes, channels), made)
 
 
@@ -113,10 +118,13 @@ def _joined(call: LayerCall, kind: str) -> KerasTensor:
     shape = np.broadcast_shapes(*(part.shape for part in values))
     in_maps = all(len(part.shape) == 3 for part in values)
     names = [
-        call.constant("number", part) if not isinstance(part, KerasTensor)
-        else part.name if in_maps else call.to.plain(part)
+        call.constant("number", part)
+        if not isinstance(part, KerasTensor)
+        else part.name
+        if in_maps
+        else call.to.plain(part)
         for part in parts
-    ]  # fmt: skip
+    ]
     if kind in ("Max", "Min", "Mean"):
         made = call.apply(kind, names, "joined")
     else:
@@ -176,8 +184,10 @@ def _window(
     if call.text("padding", "valid", ("valid", "same")) == "same":
         out = [math.ceil(size / step) for size, _, step in axes]
         # As TensorFlow pads: what is odd goes behind.
-        total = [max((count - 1) * step + width - size, 0)
-                 for count, (size, width, step) in zip(out, axes, strict=True)]  # fmt: skip
+        total = [
+            max((count - 1) * step + width - size, 0)
+            for count, (size, width, step) in zip(out, axes, strict=True)
+        ]
         return [pad // 2 for pad in total] + [pad - pad // 2 for pad in total], out
     out = [(size - width) // step + 1 for size, width, step in axes]
     if min(out) < 1:
@@ -221,9 +231,15 @@ def _convolution(call: LayerCall, kind: Literal["", "depthwise", "separable"] = 
         pointwise, *rest = rest
         made = convolved(call.value.name, first, [], "depthwise.", **how)
         made = convolved(
-            made, pointwise.transpose(3, 2, 0, 1), rest, "", strides=[1, 1], dilations=[1, 1],
-            group=1, pads=[0] * 4,
-        )  # fmt: skip
+            made,
+            pointwise.transpose(3, 2, 0, 1),
+            rest,
+            "",
+            strides=[1, 1],
+            dilations=[1, 1],
+            group=1,
+            pads=[0] * 4,
+        )
     else:
         made = convolved(call.value.name, first, rest, "", **how)
     return activated(call, call.to.tensor((*out, filters), made))

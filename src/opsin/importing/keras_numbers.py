@@ -168,9 +168,12 @@ def _layer(call: LayerCall) -> KerasTensor:
     names += [] if bias is None else [call.weight("bias", bias)]
     call.words = "LayerNorm"
     made = call.apply(
-        "LayerNormalization", [call.to.plain(value), *names], "norm", axis=-len(axes),
+        "LayerNormalization",
+        [call.to.plain(value), *names],
+        "norm",
+        axis=-len(axes),
         epsilon=call.number("epsilon", 1e-3),
-    )  # fmt: skip
+    )
     return call.to.of_plain(value.shape, made)
 
 
@@ -191,12 +194,14 @@ def _rescaling(call: LayerCall) -> KerasTensor:
         pair = (call.constant("factor", factor), call.constant("offset", offset))
         made = call.affine(call.to.plain(call.value), *pair, "scaled")
         return call.to.of_plain(call.value.shape, made)
-    return call.same(call.affine(
-        call.value.name,
-        call.constant("factor", factor) if factor != 1 else None,
-        call.constant("offset", offset) if offset != 0 else None,
-        "scaled",
-    ))  # fmt: skip
+    return call.same(
+        call.affine(
+            call.value.name,
+            call.constant("factor", factor) if factor != 1 else None,
+            call.constant("offset", offset) if offset != 0 else None,
+            "scaled",
+        )
+    )
 
 
 def _normalization(call: LayerCall) -> KerasTensor:

@@ -49,13 +49,18 @@ class _Conversion:
         known = {network.inputs[0]: to.of_plain(shape, pixels)}
         self._walk(network, known, ())
         answer = known[self._chosen(output)]
-        ends = [(pixels, TensorProto.FLOAT, shape),
-                (to.plain(answer), TensorProto.FLOAT, answer.shape)]  # fmt: skip
+        ends = [
+            (pixels, TensorProto.FLOAT, shape),
+            (to.plain(answer), TensorProto.FLOAT, answer.shape),
+        ]
         version = ".".join(map(str, self._file.version))
         return Converted(
-            model_of(to, "keras", *ends), f"Keras {version}", network.name, tuple(self._rows),
+            model_of(to, "keras", *ends),
+            f"Keras {version}",
+            network.name,
+            tuple(self._rows),
             scales=_scaling(network),
-        )  # fmt: skip
+        )
 
     def _chosen(self, output: str | None) -> Reference:
         outputs = self._network.outputs
@@ -136,10 +141,16 @@ class _Conversion:
         *sides, channels = shown.shape
         shape = (channels, *sides) if len(sides) == 2 else shown.shape
         held = written.parameters if call.number == 0 else 0
-        self._rows.append(Layer(
-            name=shown.name, kind=str(written.words or layer.kind), shape=shape, parameters=held,
-            trainable=held and held - written.fixed, multiply_adds=written.multiply_adds,
-        ))  # fmt: skip
+        self._rows.append(
+            Layer(
+                name=shown.name,
+                kind=str(written.words or layer.kind),
+                shape=shape,
+                parameters=held,
+                trainable=held and held - written.fixed,
+                multiply_adds=written.multiply_adds,
+            )
+        )
         return shown
 
 

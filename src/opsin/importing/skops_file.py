@@ -39,10 +39,24 @@ _MEMBER: Final = re.compile(r"[\w-]{1,100}\.(npy|npz|bin)")
 _OBJECT: Final = "ObjectNode"
 _REDUCED: Final = frozenset(("TreeNode", "LossNode"))
 _LOADERS: Final = _REDUCED | {
-    _OBJECT, "DictNode", "DefaultDictNode", "ListNode", "TupleNode", "SetNode", "SliceNode",
-    "NdArrayNode", "MaskedArrayNode", "SparseMatrixNode", "JsonNode", "TypeNode", "DTypeNode",
-    "RandomStateNode", "RandomGeneratorNode", "BytesNode", "BytearrayNode",
-}  # fmt: skip
+    _OBJECT,
+    "DictNode",
+    "DefaultDictNode",
+    "ListNode",
+    "TupleNode",
+    "SetNode",
+    "SliceNode",
+    "NdArrayNode",
+    "MaskedArrayNode",
+    "SparseMatrixNode",
+    "JsonNode",
+    "TypeNode",
+    "DTypeNode",
+    "RandomStateNode",
+    "RandomGeneratorNode",
+    "BytesNode",
+    "BytearrayNode",
+}
 # Modules of fitted estimators; classes from elsewhere are somebody's code.
 _KNOWN: Final = re.compile(r"(sklearn|numpy|scipy)(\.\w+)*|collections|_loss")
 _BUILT_IN: Final = frozenset((
@@ -232,9 +246,17 @@ def open_skops(path: Path) -> Iterator[SkopsObject]:
                 _check(name, schema)
                 yield SkopsObject(SkopsFile(name, archive), schema)
         except (
-            zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError, AttributeError,
-            IndexError, NotImplementedError, RuntimeError, EOFError,
-        ) as error:  # fmt: skip
+            zipfile.BadZipFile,
+            zlib.error,
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            IndexError,
+            NotImplementedError,
+            RuntimeError,
+            EOFError,
+        ) as error:
             reason = f"it is not as skops writes it ({quoted(error) or type(error).__name__})"
             advice = "Save it again: skops.io.dump(model, 'NAME.skops')."
             raise refused(name, reason, advice) from error

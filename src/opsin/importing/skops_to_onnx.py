@@ -83,24 +83,34 @@ def _converted(estimator: SkopsObject) -> Converted:
         to.node("Identity", [written.value], name)
         layers.append(
             Layer(
-                name=name, kind=written.kind, shape=(written.units,), parameters=written.parameters,
-                trainable=written.parameters, multiply_adds=written.multiply_adds,
+                name=name,
+                kind=written.kind,
+                shape=(written.units,),
+                parameters=written.parameters,
+                trainable=written.parameters,
+                multiply_adds=written.multiply_adds,
             )
-        )  # fmt: skip
+        )
         rows = rows._replace(source=name, units=written.units)
     *before, kind = (step.kind for step in steps)
     network = f"Pipeline of {', '.join(before)} and {kind}" if before else kind
     version = last.object("_sklearn_version").value if "_sklearn_version" in last else ""
     model = model_of(
-        to, network,
+        to,
+        network,
         ("rows", TensorProto.DOUBLE, (first,)),
         (embedding[0], TensorProto.DOUBLE, (embedding[1],)),
         (name, TensorProto.FLOAT, (len(values),)),
-    )  # fmt: skip
+    )
     return Converted(
-        model, f"scikit-learn {quoted(version)}".strip(), network, tuple(layers), name,
-        written.form, classes=texts if len(texts) == len(values) else None,
-    )  # fmt: skip
+        model,
+        f"scikit-learn {quoted(version)}".strip(),
+        network,
+        tuple(layers),
+        name,
+        written.form,
+        classes=texts if len(texts) == len(values) else None,
+    )
 
 
 def _steps(pipeline: SkopsObject) -> list[SkopsObject]:
@@ -142,8 +152,10 @@ def _min_max(to: GraphWriter, step: SkopsObject, rows: _Rows, name: str) -> _Wri
         ends = [end.value for end in step.object("feature_range").listed]
         if len(ends) != 2 or not all(isinstance(end, int | float) for end in ends):
             raise step.refusal(f"has the feature_range {quoted(ends)}")
-        names = [to.weight(f"{name}.{bound}", end, np.float64)
-                 for bound, end in zip(("least", "most"), ends, strict=True)]  # fmt: skip
+        names = [
+            to.weight(f"{name}.{bound}", end, np.float64)
+            for bound, end in zip(("least", "most"), ends, strict=True)
+        ]
         value = to.node("Clip", [value, *names], f"{name}.clipped")
     return _Written(value, units, step.kind, 2 * units, units)
 
@@ -179,8 +191,11 @@ def _logistic(to: GraphWriter, model: SkopsObject, rows: _Rows, _: str) -> _Writ
         raise model.refusal(reason, "Fit it anew without that.")
     if rows.classes == 2:
         weight, bias = (np.concatenate([-part, part]) / 2 for part in (weight, bias))
-    inputs = [_single(to, rows.source), to.weight("head.weight", weight, np.float32),
-              to.weight("head.bias", bias, np.float32)]  # fmt: skip
+    inputs = [
+        _single(to, rows.source),
+        to.weight("head.weight", weight, np.float32),
+        to.weight("head.bias", bias, np.float32),
+    ]
     name = to.node("Gemm", inputs, "head", transB=1)
     return _Written(name, rows.classes, "Dense", weight.size + bias.size, weight.size)
 
@@ -192,8 +207,9 @@ def _forest(to: GraphWriter, forest: SkopsObject, rows: _Rows, _: str) -> _Writt
         raise forest.refusal("has no trees")
     trees = []
     for tree in (estimator.object("tree_") for estimator in estimators):
-        nodes = tree.records("nodes", left_child="iu", right_child="iu", feature="iu",
-                             threshold="f")  # fmt: skip
+        nodes = tree.records(
+            "nodes", left_child="iu", right_child="iu", feature="iu", threshold="f"
+        )
         leaf = nodes["left_child"] == -1
         votes = tree.numbers("values", len(leaf), 1, rows.classes)[:, 0]
         sums = votes.sum(axis=1, keepdims=True)
@@ -202,9 +218,13 @@ def _forest(to: GraphWriter, forest: SkopsObject, rows: _Rows, _: str) -> _Writt
         shares = np.zeros_like(votes)
         shares[leaf] = votes[leaf] / sums[leaf] / len(estimators)
         one = TreeNodes(
-            nodes["feature"], nodes["threshold"], nodes["left_child"], nodes["right_child"], leaf,
+            nodes["feature"],
+            nodes["threshold"],
+            nodes["left_child"],
+            nodes["right_child"],
+            leaf,
             shares,
-        )  # fmt: skip
+        )
         _check_tree(forest.file.name, one, rows.units)
         trees.append(one)
     held = write_trees(to, _single(to, rows.source), trees, rows.classes)
@@ -235,9 +255,13 @@ def _neighbours(to: GraphWriter, model: SkopsObject, rows: _Rows, _: str) -> _Wr
     if labels.min() < 0 or labels.max() >= rows.classes:
         raise model.refusal("names a class that there is not in _y")
     write_neighbours(
-        to, _single(to, rows.source), points.astype(np.float32), labels, count=count,
+        to,
+        _single(to, rows.source),
+        points.astype(np.float32),
+        labels,
+        count=count,
         classes=rows.classes,
-    )  # fmt: skip
+    )
     kind = f"{count} neighbours of {len(points):,}"
     held = points.size + len(points)
     return _Written("votes", rows.classes, kind, held, points.size, "probabilities")

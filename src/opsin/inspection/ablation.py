@@ -87,9 +87,14 @@ class Ablation:
 
 
 def ablate(
-    classifier: Classifier, network: OnnxGraph, known: ReferenceSet, layer: str, *,
-    units: Sequence[int] | None = None, watcher: Watcher = SILENT,
-) -> Ablation:  # fmt: skip
+    classifier: Classifier,
+    network: OnnxGraph,
+    known: ReferenceSet,
+    layer: str,
+    *,
+    units: Sequence[int] | None = None,
+    watcher: Watcher = SILENT,
+) -> Ablation:
     """Switch off units of a layer, by default all, one after the other, and count what changes."""
     scipy_stats()  # fails before minutes of work, if it is missing
     count = network.layer(layer).shape[0]
@@ -132,16 +137,24 @@ def _tested_effects(layer: str, classes: Sequence[str], off: SwitchedOff) -> Abl
     images, right = by_class(off.images), by_class(off.right)
     effects = [
         UnitEffect(
-            int(unit), int(lost[index]), int(gained[index]),
+            int(unit),
+            int(lost[index]),
+            int(gained[index]),
             (int(gained[index]) - int(lost[index])) / total,
-            test.low, test.high, test.p_adjusted, test.better is not None,
-            by_class(off.lost[index]), by_class(off.gained[index]),
+            test.low,
+            test.high,
+            test.p_adjusted,
+            test.better is not None,
+            by_class(off.lost[index]),
+            by_class(off.gained[index]),
             dict(zip(classes, map(float, within[index]), strict=True)),
-            {name: count / images[name] if images[name] else None for name, count in
-             by_class(off.right + off.gained[index] - off.lost[index]).items()},
+            {
+                name: count / images[name] if images[name] else None
+                for name, count in by_class(off.right + off.gained[index] - off.lost[index]).items()
+            },
         )
         for index, (unit, test) in enumerate(zip(off.units, decide(tests), strict=True))
-    ]  # fmt: skip
+    ]
     effects.sort(key=lambda effect: (effect.change, -effect.lost, effect.unit))
     return Ablation(layer, images, right, tuple(effects))
 

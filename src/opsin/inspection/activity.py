@@ -132,16 +132,23 @@ class _Sums:
 
     def result(self) -> UnitActivity:
         return UnitActivity(
-            self._op, self._lowest, self._highest, self._mean,
-            np.sqrt(self._squares / self._count), self._active / self._count,
+            self._op,
+            self._lowest,
+            self._highest,
+            self._mean,
+            np.sqrt(self._squares / self._count),
+            self._active / self._count,
             self._saturated / self._count,
-        )  # fmt: skip
+        )
 
 
 def activity_of(
-    classifier: Classifier, network: OnnxGraph, known: Callable[[], ReferenceSet] | None, *,
+    classifier: Classifier,
+    network: OnnxGraph,
+    known: Callable[[], ReferenceSet] | None,
+    *,
     watcher: Watcher = SILENT,
-) -> Activity | None:  # fmt: skip
+) -> Activity | None:
     """Activity of each unit over 1,000 training images; ``None`` without images."""
     layers = tuple(layer for layer in classifier.metadata.layers if traits_of(layer.op).has_units)
     digest = hashlib.sha256(classifier.content).hexdigest()
@@ -174,14 +181,18 @@ def activity_of(
         with contextlib.suppress(StorageError):
             directory.save_arrays(
                 directory.inspection / "activity.npz",
-                format=np.array(_FORMAT), classifier=np.array(digest),
-                images=np.array(activity.images), layers=np.array(list(units)),
+                format=np.array(_FORMAT),
+                classifier=np.array(digest),
+                images=np.array(activity.images),
+                layers=np.array(list(units)),
                 units=np.array([len(layer.mean) for layer in units.values()]),
-                figures=np.stack([
-                    np.concatenate([getattr(layer, column) for layer in units.values()])
-                    for column in COLUMNS
-                ]),
-            )  # fmt: skip
+                figures=np.stack(
+                    [
+                        np.concatenate([getattr(layer, column) for layer in units.values()])
+                        for column in COLUMNS
+                    ]
+                ),
+            )
     return activity
 
 

@@ -225,9 +225,12 @@ def likeness(one: Floats, other: Floats) -> float:
 
 def random_weights(network: OnnxGraph, *, seed: int = 0) -> bytes | None:
     """The file with random weights in every layer; ``None`` if it has no weights."""
-    names = [f"{layer.name}.{name}" for layer in network.layers
-             for name, value in network.weights_of(layer.name).items()
-             if name in _DRAWN and value.size]  # fmt: skip
+    names = [
+        f"{layer.name}.{name}"
+        for layer in network.layers
+        for name, value in network.weights_of(layer.name).items()
+        if name in _DRAWN and value.size
+    ]
     # Other programs name weights freely: theirs are known by their positions.
     layers = {layer.name for layer in network.layers}
     by_place = (
@@ -308,9 +311,15 @@ class Decision:
 
 
 def explain(
-    classifier: Classifier, network: OnnxGraph, pixels: Pixels, *, target: int | None = None,
-    gradient_maps: GradientMaps | None = None, seed: int = 0, watcher: Watcher = SILENT,
-) -> Decision:  # fmt: skip
+    classifier: Classifier,
+    network: OnnxGraph,
+    pixels: Pixels,
+    *,
+    target: int | None = None,
+    gradient_maps: GradientMaps | None = None,
+    seed: int = 0,
+    watcher: Watcher = SILENT,
+) -> Decision:
     """Heat maps of several methods for one image and one class, each checked."""
     answer: Answer = classifier.probabilities
     classes = classifier.classes
@@ -323,9 +332,16 @@ def explain(
         maps: Sequence[HeatMap], changed: Counterfactual | None, notes: Sequence[str]
     ) -> Decision:
         return Decision(
-            pixels, classes, classes[wanted], float(row[wanted]), classes[best], fill,
-            tuple(maps), changed, tuple(notes),
-        )  # fmt: skip
+            pixels,
+            classes,
+            classes[wanted],
+            float(row[wanted]),
+            classes[best],
+            fill,
+            tuple(maps),
+            changed,
+            tuple(notes),
+        )
 
     if has_no_contrast(pixels):
         return decision((), None, (NO_MAPS,))

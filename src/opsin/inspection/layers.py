@@ -79,15 +79,21 @@ def view_of(layer: Layer, values: Floats) -> LayerView:
     quiet = size < limit if limit > 0 else size == 0
     counts, edges = np.histogram(known, _BINS)
     return LayerView(
-        layer, values, float(known.mean()), float(known.std()), float(known.min()),
+        layer,
+        values,
+        float(known.mean()),
+        float(known.std()),
+        float(known.min()),
         float(known.max()),
         sparsity=float((quiet & all_finite).mean()),
         sparse="nearer to 0 than 1% of the largest" if smooth else "exactly 0",
-        counts=counts.astype(np.int64), edges=edges, strengths=strengths,
+        counts=counts.astype(np.int64),
+        edges=edges,
+        strengths=strengths,
         # Equal ones in the order of their numbers, so that the same image gives the same page.
         order=np.argsort(-strengths, kind="stable"),
         not_finite=int(all_finite.size - np.count_nonzero(all_finite)),
-    )  # fmt: skip
+    )
 
 
 def layer_views(

@@ -58,9 +58,13 @@ class Neighbour:
 
 
 def nearest(
-    classifier: Classifier, known: ReferenceSet, pixels: Pixels, *, count: int = 9,
+    classifier: Classifier,
+    known: ReferenceSet,
+    pixels: Pixels,
+    *,
+    count: int = 9,
     watcher: Watcher = SILENT,
-) -> list[Neighbour]:  # fmt: skip
+) -> list[Neighbour]:
     """The training images whose embeddings are nearest to that of an image ``uint8[H, W, C]``."""
     content, train = classifier.content, known.train
     scales = OnnxGraph(content, classifier.metadata.layers).weights.get(SCALES)

@@ -161,10 +161,14 @@ def counterfactual(
             best = int(changed[0 if boxes is None else rows[changed].max(axis=1).argmax()])
             after = int(rows[best].argmax())
             return Counterfactual(
-                hidden[best], None if boxes is None else boxes[best],
-                np.where(hidden[best][:, :, None], fill, pixels), classes[before],
-                float(whole[before]), classes[after], float(rows[best, after]),
-            )  # fmt: skip
+                hidden[best],
+                None if boxes is None else boxes[best],
+                np.where(hidden[best][:, :, None], fill, pixels),
+                classes[before],
+                float(whole[before]),
+                classes[after],
+                float(rows[best, after]),
+            )
     return None
 
 

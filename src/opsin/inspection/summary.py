@@ -52,7 +52,10 @@ def summarise(classifier: Classifier, network: OnnxGraph) -> NetworkSummary:
         for layer in network.layers
     )
     return NetworkSummary(
-        rows, sum(row.parameters for row in rows), sum(row.trainable for row in rows),
-        sum(row.multiply_adds for row in rows), len(classifier.content),
+        rows,
+        sum(row.parameters for row in rows),
+        sum(row.trainable for row in rows),
+        sum(row.multiply_adds for row in rows),
+        len(classifier.content),
         (preparation.height, preparation.width),
-    )  # fmt: skip
+    )

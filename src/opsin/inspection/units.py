@@ -133,11 +133,13 @@ class UnitGallery:
             for name, value, count in zip(self.classes, mean, self.record.counts, strict=True)
         }
         return Unit(
-            number, tuple(self._top(number, rank) for rank in range(shown)),
+            number,
+            tuple(self._top(number, rank) for rank in range(shown)),
             {self.classes[k]: int(mix[k]) for k in np.argsort(-mix, kind="stable") if mix[k]},
-            means, dict(zip(self.classes, map(float, self.selectivity[number]), strict=True)),
+            means,
+            dict(zip(self.classes, map(float, self.selectivity[number]), strict=True)),
             constant=bool(self.constant[number]),
-        )  # fmt: skip
+        )
 
     def _top(self, number: int, rank: int) -> TopActivation:
         row = int(self.record.rows[number, rank])
@@ -157,9 +159,14 @@ class UnitGallery:
         (index,) = places_among([class_name], self.classes)
         if index < 0:
             check_choices("class", [class_name], self.classes)
-        by, mean, rest = (column[:, index] for column in (
-            self.selectivity, self.record.mean, self.record.rest(),
-        ))  # fmt: skip
+        by, mean, rest = (
+            column[:, index]
+            for column in (
+                self.selectivity,
+                self.record.mean,
+                self.record.rest(),
+            )
+        )
         return [
             UnitMatch(int(unit), float(by[unit]), float(mean[unit]), float(rest[unit]))
             for unit in np.argsort(-by, kind="stable")
@@ -168,9 +175,14 @@ class UnitGallery:
 
 
 def unit_gallery(
-    classifier: Classifier, network: OnnxGraph, known: ReferenceSet, layer: str, *,
-    limit: int | None = None, watcher: Watcher = SILENT,
-) -> UnitGallery:  # fmt: skip
+    classifier: Classifier,
+    network: OnnxGraph,
+    known: ReferenceSet,
+    layer: str,
+    *,
+    limit: int | None = None,
+    watcher: Watcher = SILENT,
+) -> UnitGallery:
     """Find the training images that activate each unit of a layer most."""
     row = network.layer(layer)
     if limit is not None and limit < 1:
@@ -288,7 +300,11 @@ class UnitCounter:
         variance = self._squares / counts.sum() - overall**2
         mix = np.bincount(units * classes + labels, minlength=self._units * classes)
         return UnitRecord(
-            rows.reshape(shape), values.reshape(shape), places.reshape(shape),
-            mix.reshape(-1, classes), counts.copy(), np.ascontiguousarray(mean),
+            rows.reshape(shape),
+            values.reshape(shape),
+            places.reshape(shape),
+            mix.reshape(-1, classes),
+            counts.copy(),
+            np.ascontiguousarray(mean),
             np.sqrt(np.maximum(variance, 0)),
-        )  # fmt: skip
+        )

@@ -95,10 +95,17 @@ def values_of(name: str, title: str, weights: NDArray[Any]) -> TensorSummary:
     reach = float(np.abs(exact).max()) or 1.0
     counts, edges = np.histogram(exact, _BARS, (-reach, reach))
     return TensorSummary(
-        name, title, tuple(exact.shape), float(exact.mean()), float(exact.std()),
-        float(exact.min()), float(exact.max()), float(np.sqrt((exact**2).sum())), edges,
+        name,
+        title,
+        tuple(exact.shape),
+        float(exact.mean()),
+        float(exact.std()),
+        float(exact.min()),
+        float(exact.max()),
+        float(np.sqrt((exact**2).sum())),
+        edges,
         counts.astype(np.int64),
-    )  # fmt: skip
+    )
 
 
 def _images(network: OnnxGraph, name: str, weights: Floats | None) -> WeightImages | None:

@@ -38,8 +38,10 @@ def agreements(said: Mapping[str, Mapping[bytes, str]]) -> tuple[Agreement, ...]
     """
     found = []
     for first, second in combinations(sorted(said), 2):
-        pairs = [(said[first][image], said[second][image])
-                 for image in said[first].keys() & said[second].keys()]  # fmt: skip
+        pairs = [
+            (said[first][image], said[second][image])
+            for image in said[first].keys() & said[second].keys()
+        ]
         if not pairs:
             continue
         count, same = len(pairs), sum(one == other for one, other in pairs)
@@ -47,7 +49,8 @@ def agreements(said: Mapping[str, Mapping[bytes, str]]) -> tuple[Agreement, ...]
         ones, others = (Counter(side) for side in zip(*pairs, strict=True))
         chance = sum(ones[answer] * others[answer] for answer in ones) / count**2
         if count >= _FEWEST and chance < 1:
-            kappa, low, high = ((share - chance) / (1 - chance)
-                                for share in (same / count, *wilson(same, count)))  # fmt: skip
+            kappa, low, high = (
+                (share - chance) / (1 - chance) for share in (same / count, *wilson(same, count))
+            )
             found[-1] = found[-1].model_copy(update={"kappa": kappa, "interval": (low, high)})
     return tuple(found)

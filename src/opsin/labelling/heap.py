@@ -91,9 +91,12 @@ class _Known(NamedTuple):
 
 
 def read_heap(
-    stream: Stream, network: Backbone, *, projection: Projection | None = None,
+    stream: Stream,
+    network: Backbone,
+    *,
+    projection: Projection | None = None,
     watcher: Watcher = SILENT,
-) -> Heap:  # fmt: skip
+) -> Heap:
     """Read a source's photographs and compute their features, those that are new or changed.
 
     Args:
@@ -127,11 +130,13 @@ def read_heap(
                 digests[row] = answer
     finally:
         if kept and rows:
-            kept.keep_photographs({
-                image.name: _Known(stamp, digest)
-                for image, stamp, digest in zip(images, stamps, digests, strict=True)
-                if stamp is not None and digest is not None
-            })  # fmt: skip
+            kept.keep_photographs(
+                {
+                    image.name: _Known(stamp, digest)
+                    for image, stamp, digest in zip(images, stamps, digests, strict=True)
+                    if stamp is not None and digest is not None
+                }
+            )
     taken = [row for row, digest in enumerate(digests) if digest is not None]
     if not taken:
         why = f"None of {len(images):,} images can be read" if images else ""
@@ -143,9 +148,13 @@ def read_heap(
         if kept:
             points = kept.keep_points(found, *points)
     return Heap(
-        stream.source, [images[row].name for row in taken], [images[row].image for row in taken],
-        found, *points, unreadable,
-    )  # fmt: skip
+        stream.source,
+        [images[row].name for row in taken],
+        [images[row].image for row in taken],
+        found,
+        *points,
+        unreadable,
+    )
 
 
 class _Reader:
@@ -206,9 +215,12 @@ class _Reader:
 
 
 def _points(
-    network: Backbone, digests: NDArray[np.uint8], shape: tuple[int, int, int],
-    projection: Projection | None, watcher: Watcher,
-) -> tuple[Floats, Projection]:  # fmt: skip
+    network: Backbone,
+    digests: NDArray[np.uint8],
+    shape: tuple[int, int, int],
+    projection: Projection | None,
+    watcher: Watcher,
+) -> tuple[Floats, Projection]:
     """The cached features of photographs as directions, and what made them that."""
     no_images = np.broadcast_to(np.uint8(0), (len(digests), *shape))  # all features are known
     features = compute(network, no_images, digests, ("whole",), watcher=watcher)
@@ -259,10 +271,11 @@ class _Kept:
         if known:
             text = "\0".join(known).encode("utf-8", "surrogatepass")
             self._write(
-                "photographs", names=np.frombuffer(text, np.uint8),
+                "photographs",
+                names=np.frombuffer(text, np.uint8),
                 stamps=np.array([one.stamp for one in known.values()], np.int64),
                 digests=np.stack([one.digest for one in known.values()]),
-            )  # fmt: skip
+            )
 
     def points(self, digests: NDArray[np.uint8]) -> tuple[Floats, Projection] | None:
         """The points of exactly these photographs, mapped to their file, if they are kept."""
@@ -285,9 +298,11 @@ class _Kept:
             with atomic_file(self._points) as scratch, Path(scratch).open("wb") as file:
                 np.save(file, points)
             self._write(
-                "projection", weight=projection.weight, blocks=np.array(projection.blocks),
+                "projection",
+                weight=projection.weight,
+                blocks=np.array(projection.blocks),
                 of=digest_rows(digests.reshape(1, -1)),
-            )  # fmt: skip
+            )
         return self.points(digests) or (points, projection)
 
     def _opened(self, name: str) -> StoredArrays:

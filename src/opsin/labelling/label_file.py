@@ -97,18 +97,31 @@ class LabelFile:
         return name
 
     def put(
-        self, answers: Iterable[tuple[bytes, str, Answer, str | None]], *, who: str = "",
-        how: str = "", undoes: int | None = None,
-    ) -> int:  # fmt: skip
+        self,
+        answers: Iterable[tuple[bytes, str, Answer, str | None]],
+        *,
+        who: str = "",
+        how: str = "",
+        undoes: int | None = None,
+    ) -> int:
         """Keep answers as one step; return its number."""
         with self._changing() as db:
             (step,) = db.execute("SELECT coalesce(max(step), 0) + 1 FROM labels").fetchone()
             now = time.time()
             rows = [
-                (step, image, name.encode("utf-8", "surrogatepass"), answer, label, who, how, now,
-                 undoes)
+                (
+                    step,
+                    image,
+                    name.encode("utf-8", "surrogatepass"),
+                    answer,
+                    label,
+                    who,
+                    how,
+                    now,
+                    undoes,
+                )
                 for image, name, answer, label in answers
-            ]  # fmt: skip
+            ]
             db.executemany(
                 "INSERT INTO labels (step, image, name, answer, class, who, how, at, undoes) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -152,9 +165,10 @@ class LabelFile:
                     taken.pop(label.image, None)
             back: list[tuple[bytes, str, Answer, str | None]] = [
                 (image, name, before[image].answer, before[image].label)
-                if image in before else (image, name, "open", None)
+                if image in before
+                else (image, name, "open", None)
                 for image, name in taken.items()
-            ]  # fmt: skip
+            ]
             self.put(back, who=who, how="undo", undoes=last)
         return len(taken)
 

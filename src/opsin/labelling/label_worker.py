@@ -75,10 +75,16 @@ class _LabelWorker(Watcher):
     def answer(self, do: str, who: str, asked: Header) -> object:
         """What somebody's question is answered."""
         known: dict[str, Callable[..., object]] = {
-            "groups": self._groups, "next": self._next, "label": self._label, "state": self._state,
-            "thought": self._thought, "doubts": self._doubts, "like": self._like,
-            "map": self._on_map, "aside": self._aside,
-        }  # fmt: skip
+            "groups": self._groups,
+            "next": self._next,
+            "label": self._label,
+            "state": self._state,
+            "thought": self._thought,
+            "doubts": self._doubts,
+            "like": self._like,
+            "map": self._on_map,
+            "aside": self._aside,
+        }
         self._file = self._file or LabelFile(self._labels)
         if do == "leave":
             return self._file.release(who)  # type: ignore[func-returns-value]
@@ -108,11 +114,19 @@ class _LabelWorker(Watcher):
             groups = labelling.groups(number)
         rows = [row for group in groups[:reserved] for row in group.rows]
         self._file.ask((labelling.heap.digests[row].tobytes() for row in rows), labelling.who)
-        return {"number": number, "all": len(groups), "groups": [
-            {"photos": photos, "guess": "" if class_ else self._guess(labelling, group.rows)}
-            for group in groups[:_GROUPS]
-            if (photos := [self._names[row] for row in group.rows.tolist() if row in self._names])
-        ]}  # fmt: skip
+        return {
+            "number": number,
+            "all": len(groups),
+            "groups": [
+                {"photos": photos, "guess": "" if class_ else self._guess(labelling, group.rows)}
+                for group in groups[:_GROUPS]
+                if (
+                    photos := [
+                        self._names[row] for row in group.rows.tolist() if row in self._names
+                    ]
+                )
+            ],
+        }
 
     def _guess(self, labelling: Labelling, rows: Ints) -> str:
         """The class that most of a group's photographs seem to be of."""
@@ -125,11 +139,15 @@ class _LabelWorker(Watcher):
 
     def _next(self, labelling: Labelling, count: int) -> list[Header]:
         return [
-            {"names": self._names[row], "why": one.why, "probability": one.probability,
-             "guess": self._spelt.get(one.guess or "", "")}
+            {
+                "names": self._names[row],
+                "why": one.why,
+                "probability": one.probability,
+                "guess": self._spelt.get(one.guess or "", ""),
+            }
             for one in labelling.next(count)
             if (row := labelling.row_called(one.image)) in self._names
-        ]  # fmt: skip
+        ]
 
     def _label(self, labelling: Labelling, names: Sequence[str], answer: str, how: str) -> None:
         """Keep an answer; ``""`` takes one back that left the photograph in the tray."""
@@ -184,8 +202,9 @@ class _LabelWorker(Watcher):
         """The files of photographs that are still there."""
         return [
             {"row": row, "names": self._names[row], "words": (words or {}).get(row, "")}
-            for row in map(int, rows) if row in self._names
-        ]  # fmt: skip
+            for row in map(int, rows)
+            if row in self._names
+        ]
 
     # What there is.
 

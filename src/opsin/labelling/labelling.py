@@ -128,9 +128,7 @@ class Labelling:
         0.87
     """
 
-    def __init__(
-        self, heap: Heap, file: LabelFile, *, who: str = "", overlap: float = 0.0
-    ) -> None:  # fmt: skip
+    def __init__(self, heap: Heap, file: LabelFile, *, who: str = "", overlap: float = 0.0) -> None:
         if not 0 <= overlap <= 1:
             raise RecipeError(f"The overlap must be a share from 0 to 1, not {overlap}")
         if overlap and not who:
@@ -146,11 +144,19 @@ class Labelling:
 
     @classmethod
     def open(
-        cls, source: str | os.PathLike[str], *, classes: Sequence[str] = (),
-        file: str | os.PathLike[str] | None = None, backbone: str = USUAL, who: str = "",
-        overlap: float = 0.0, columns: Mapping[str, str] | None = None,
-        follow_links: bool = False, outside: bool = False, watcher: Watcher = SILENT,
-    ) -> Labelling:  # fmt: skip
+        cls,
+        source: str | os.PathLike[str],
+        *,
+        classes: Sequence[str] = (),
+        file: str | os.PathLike[str] | None = None,
+        backbone: str = USUAL,
+        who: str = "",
+        overlap: float = 0.0,
+        columns: Mapping[str, str] | None = None,
+        follow_links: bool = False,
+        outside: bool = False,
+        watcher: Watcher = SILENT,
+    ) -> Labelling:
         """Read a heap's photographs, and its labels so far.
 
         Args:
@@ -251,9 +257,13 @@ class Labelling:
         """Choose questions ahead: while labels are few, only few."""
         rows = self._now.rows
         self._ahead = next_rows(
-            self._learner, self._fitted, labelled=rows, open_rows=self._open(),
-            random_rows=self.heap.random_rows, count=max(count, min(len(rows) // 4, _AHEAD)),
-        )  # fmt: skip
+            self._learner,
+            self._fitted,
+            labelled=rows,
+            open_rows=self._open(),
+            random_rows=self.heap.random_rows,
+            count=max(count, min(len(rows) // 4, _AHEAD)),
+        )
 
     @property
     def _waiting(self) -> list[Asked]:
@@ -373,10 +383,12 @@ class Labelling:
         counts = np.bincount(known.label_of[known.rows], minlength=len(known.classes)).tolist()
         said = self._overlap_of(self.file.by_person()) if self.overlap else {}
         return Progress(
-            images=len(self.heap.random_rows), labelled=len(known.rows),
-            counts=dict(zip(known.classes, counts, strict=True)), agreements=agreements(said),
+            images=len(self.heap.random_rows),
+            labelled=len(known.rows),
+            counts=dict(zip(known.classes, counts, strict=True)),
+            agreements=agreements(said),
             **dict(self._judged[1]),
-        )  # fmt: skip
+        )
 
     def _judges(self, known: _Known) -> Bools:
         """Which labelled photographs are of the random share: the first in the random order."""

@@ -54,9 +54,14 @@ class HeapLearner:
         self.gamma = 1 / max(2 * float(points.var(axis=0).sum()), 1e-6)
 
     def fit(
-        self, rows: Ints, labels: Ints, classes: int, *, without: Ints | None = None,
+        self,
+        rows: Ints,
+        labels: Ints,
+        classes: int,
+        *,
+        without: Ints | None = None,
         spread: bool = False,
-    ) -> FittedLearner:  # fmt: skip
+    ) -> FittedLearner:
         """Fit it to labels, ``int64[L]`` below ``classes``, of the images at ``rows``.
 
         ``without`` are images that must not teach, since they are to judge. ``spread`` lets labels

@@ -27,9 +27,14 @@ class Asked(NamedTuple):
 
 
 def next_rows(
-    learner: HeapLearner, fitted: FittedLearner | None, *, labelled: Ints, open_rows: Ints,
-    random_rows: Ints, count: int,
-) -> list[Asked]:  # fmt: skip
+    learner: HeapLearner,
+    fitted: FittedLearner | None,
+    *,
+    labelled: Ints,
+    open_rows: Ints,
+    random_rows: Ints,
+    count: int,
+) -> list[Asked]:
     """The next questions.
 
     Those whose surroundings hold most doubt that no label and no question before is near to: what

@@ -85,9 +85,12 @@ def integrated_gradients(
     for steps in _STEPS:
         with _captum() as captum:
             shares = captum.IntegratedGradients(network).attribute(
-                _input(pixels), baselines=start, target=target, n_steps=steps,
+                _input(pixels),
+                baselines=start,
+                target=target,
+                n_steps=steps,
                 internal_batch_size=at_once,
-            )  # fmt: skip
+            )
         missing = abs(float(shares.detach().double().sum()) - difference)
         missing /= max(abs(difference), _LEAST)
         if missing < gap:

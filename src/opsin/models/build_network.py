@@ -118,10 +118,14 @@ def summarise(network: nn.Sequential, shape: tuple[int, int, int]) -> list[Layer
         trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
         rows.append(
             Layer(
-                name=names[module], kind=_kind(module), shape=size,
-                parameters=held, trainable=trainable, multiply_adds=work,
+                name=names[module],
+                kind=_kind(module),
+                shape=size,
+                parameters=held,
+                trainable=trainable,
+                multiply_adds=work,
             )
-        )  # fmt: skip
+        )
 
     hooks = [module.register_forward_hook(describe) for module in names]
     was_training = network.training
@@ -145,8 +149,11 @@ def _kind(module: nn.Module) -> str:
         case nn.Dropout():
             return f"{LayerOp.DROPOUT} {module.p:g}"
     named = {
-        nn.Linear: LayerOp.DENSE, nn.BatchNorm1d: LayerOp.BATCH_NORM,
-        nn.BatchNorm2d: LayerOp.BATCH_NORM, GlobalMaximum: LayerOp.MAXIMUM,
-        Normalise: LayerOp.NORMALISE, Add: LayerOp.ADD,
-    }  # fmt: skip
+        nn.Linear: LayerOp.DENSE,
+        nn.BatchNorm1d: LayerOp.BATCH_NORM,
+        nn.BatchNorm2d: LayerOp.BATCH_NORM,
+        GlobalMaximum: LayerOp.MAXIMUM,
+        Normalise: LayerOp.NORMALISE,
+        Add: LayerOp.ADD,
+    }
     return named.get(type(module), type(module).__name__)

@@ -120,7 +120,8 @@ class TorchNetwork(nn.Module):
 def check_gradients(nodes: Sequence[onnx.NodeProto]) -> None:
     """Refuse operators that have no counterpart in PyTorch here."""
     steps = [
-        node.op_type for node in nodes
+        node.op_type
+        for node in nodes
         if node.op_type not in COMPUTED
         or any(
             node.op_type == op
@@ -128,7 +129,7 @@ def check_gradients(nodes: Sequence[onnx.NodeProto]) -> None:
             and mode in ("", attributes(node).get("mode", "nearest"))
             for op, name, values, mode in VALUES
         )
-    ]  # fmt: skip
+    ]
     if steps or not nodes:
         reason = f"its operator {steps[0]} has none" if steps else "it has no logits"
         advice = "Look at its occlusion map, which needs none."

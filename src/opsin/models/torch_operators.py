@@ -120,9 +120,14 @@ def _batch_norm(*inputs: Tensor, epsilon: float = 1e-5, **_: Any) -> Tensor:
 
 
 def _layer_norm(
-    values: Tensor, weight: Tensor, bias: Tensor | None = None, *, axis: int = -1,
-    epsilon: float = 1e-5, **_: Any,
-) -> Tensor:  # fmt: skip
+    values: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    axis: int = -1,
+    epsilon: float = 1e-5,
+    **_: Any,
+) -> Tensor:
     shape = values.shape[axis:]
     shift = None if bias is None else bias.expand(shape)
     return functional.layer_norm(values, list(shape), weight.expand(shape), shift, eps=epsilon)
@@ -173,9 +178,12 @@ def _softmax(how: Callable[..., Tensor]) -> Computed:
 
 def _reduced(how: Callable[..., Tensor]) -> Computed:
     def reduce(
-        values: Tensor, axes: Iterable[int] | None = None, *, keepdims: int = 1,
+        values: Tensor,
+        axes: Iterable[int] | None = None,
+        *,
+        keepdims: int = 1,
         noop_with_empty_axes: int = 0,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         chosen = None if axes is None else [int(axis) for axis in axes]
         if chosen == [] and noop_with_empty_axes:
             return values
@@ -211,9 +219,12 @@ def _unsqueeze(values: Tensor, axes: Tensor) -> Tensor:
 
 
 def _pad(
-    values: Tensor, pads: Tensor, fill: Tensor | None = None, along: Tensor | None = None,
+    values: Tensor,
+    pads: Tensor,
+    fill: Tensor | None = None,
+    along: Tensor | None = None,
     **_: Any,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     sides = _numbers(pads)
     axes = list(range(values.ndim)) if along is None else _numbers(along)
     before, after = [0] * values.ndim, [0] * values.ndim
@@ -232,9 +243,12 @@ def _split(
 
 
 def _slice(
-    values: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None,
+    values: Tensor,
+    starts: Tensor,
+    ends: Tensor,
+    axes: Tensor | None = None,
     steps: Tensor | None = None,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     begins, stops = _numbers(starts), _numbers(ends)
     along = list(range(len(begins))) if axes is None else _numbers(axes)
     strides = [1] * len(begins) if steps is None else _numbers(steps)
@@ -264,14 +278,20 @@ def _constant_of_shape(shape: Tensor, *, value: TensorProto | None = None) -> Te
 
 
 def _resize(
-    values: Tensor, _region: Tensor | None = None, scales: Tensor | None = None,
-    sizes: Tensor | None = None, **attrs: Any,
-) -> Tensor:  # fmt: skip
+    values: Tensor,
+    _region: Tensor | None = None,
+    scales: Tensor | None = None,
+    sizes: Tensor | None = None,
+    **attrs: Any,
+) -> Tensor:
     """Enlarge or shrink along each axis by a product with a matrix of shares."""
     usual = {
-        "mode": "nearest", "coordinate_transformation_mode": "half_pixel",
-        "nearest_mode": "round_prefer_floor", "antialias": 0, "cubic_coeff_a": -0.75,
-    }  # fmt: skip
+        "mode": "nearest",
+        "coordinate_transformation_mode": "half_pixel",
+        "nearest_mode": "round_prefer_floor",
+        "antialias": 0,
+        "cubic_coeff_a": -0.75,
+    }
     options = tuple((name, attrs.get(name, default)) for name, default in usual.items())
     for index, axis in enumerate(attrs.get("axes", range(values.ndim))):
         size = values.shape[axis]

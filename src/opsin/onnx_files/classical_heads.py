@@ -42,9 +42,14 @@ def gaussian_kernel(to: GraphWriter, source: str, points: NDArray[np.float32], g
 
 
 def write_neighbours(
-    to: GraphWriter, source: str, points: NDArray[np.float32], labels: NDArray[np.int64], *,
-    count: int, classes: int,
-) -> str:  # fmt: skip
+    to: GraphWriter,
+    source: str,
+    points: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    *,
+    count: int,
+    classes: int,
+) -> str:
     """Write each class's share of the votes, ``votes: float32[N, K]``."""
     halves = _half_distances(to, source, points)
     most = to.weight("head.count", [count], np.int64)
@@ -163,14 +168,23 @@ def write_trees(to: GraphWriter, source: str, trees: Sequence[TreeNodes], classe
     nonzero[leaf & ~nonzero.any(axis=1), 0] = True
     speaking, target = np.nonzero(nonzero & leaf[:, None])
     to.node(
-        "TreeEnsembleRegressor", [source], "votes",
-        domain=TREES, n_targets=classes, aggregate_function="SUM", post_transform="NONE",
-        nodes_treeids=number.tolist(), nodes_nodeids=node.tolist(),
+        "TreeEnsembleRegressor",
+        [source],
+        "votes",
+        domain=TREES,
+        n_targets=classes,
+        aggregate_function="SUM",
+        post_transform="NONE",
+        nodes_treeids=number.tolist(),
+        nodes_nodeids=node.tolist(),
         nodes_modes=["LEAF" if end else "BRANCH_LEQ" for end in leaf.tolist()],
-        nodes_featureids=inner("feature"), nodes_values=single.tolist(),
-        nodes_truenodeids=inner("left"), nodes_falsenodeids=inner("right"),
-        target_treeids=number[speaking].tolist(), target_nodeids=node[speaking].tolist(),
+        nodes_featureids=inner("feature"),
+        nodes_values=single.tolist(),
+        nodes_truenodeids=inner("left"),
+        nodes_falsenodeids=inner("right"),
+        target_treeids=number[speaking].tolist(),
+        target_nodeids=node[speaking].tolist(),
         target_ids=target.tolist(),
         target_weights=values[speaking, target].astype(np.float32).tolist(),
-    )  # fmt: skip
+    )
     return int((~leaf).sum()) + len(speaking)

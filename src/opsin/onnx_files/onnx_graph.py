@@ -240,8 +240,9 @@ def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     """All of an operator's attributes by name, bytes as text."""
     values = {item.name: helper.get_attribute_value(item) for item in node.attribute}
-    return {key: value.decode() if isinstance(value, bytes) else value
-            for key, value in values.items()}  # fmt: skip
+    return {
+        key: value.decode() if isinstance(value, bytes) else value for key, value in values.items()
+    }
 
 
 def _parse(content: bytes) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:

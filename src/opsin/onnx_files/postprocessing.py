@@ -64,9 +64,14 @@ class GraphWriter:
 
 
 def tail(
-    to: GraphWriter, logits: str, embedding: str, *, classes: int, units: int,
+    to: GraphWriter,
+    logits: str,
+    embedding: str,
+    *,
+    classes: int,
+    units: int,
     mix: NDArray[np.float64] | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Write the last operators of a file, and their weights."""
     to.weight(TEMPERATURE, 1, np.float32)
     to.weight(CLASS_MIX, np.zeros(classes) if mix is None else mix, np.float32)
@@ -165,9 +170,14 @@ def model_of(
 
 
 def write_file(
-    nodes: Sequence[NodeProto], weights: Sequence[TensorProto], metadata: Metadata, *,
-    embedding: str, units: int, opset: int = OPSET,
-) -> bytes:  # fmt: skip
+    nodes: Sequence[NodeProto],
+    weights: Sequence[TensorProto],
+    metadata: Metadata,
+    *,
+    embedding: str,
+    units: int,
+    opset: int = OPSET,
+) -> bytes:
     """Return a classifier.onnx that is not calibrated yet."""
     size, classes = metadata.preparation, len(metadata.classes)
     pixels: list[str | int | None] = ["N", *size.shape]
@@ -199,8 +209,9 @@ def without_notes(content: bytes) -> bytes:
     model.ClearField("doc_string")
     graph = model.graph  # there are no graphs inside operators
     options = (option for node in graph.node for option in node.attribute)
-    for part in itertools.chain([graph], graph.node, options, graph.initializer, graph.input,
-                                graph.output, graph.value_info):  # fmt: skip
+    for part in itertools.chain(
+        [graph], graph.node, options, graph.initializer, graph.input, graph.output, graph.value_info
+    ):
         for noted in ("doc_string", "metadata_props"):
             if noted in part.DESCRIPTOR.fields_by_name:
                 part.ClearField(noted)
@@ -219,9 +230,14 @@ def answers_of(metadata: Metadata, logits: NDArray[np.float64]) -> NDArray[np.fl
 
 
 def check_answers(
-    answers: NDArray[np.float32], expected: NDArray[np.float64], metadata: Metadata, *, of: str,
-    settled: NDArray[np.bool_] | None = None, apart: float | None = None,
-) -> float:  # fmt: skip
+    answers: NDArray[np.float32],
+    expected: NDArray[np.float64],
+    metadata: Metadata,
+    *,
+    of: str,
+    settled: NDArray[np.bool_] | None = None,
+    apart: float | None = None,
+) -> float:
     """Compare a file's answers with those of its model."""
     temperature = 1.0 if metadata.calibration is None else metadata.calibration.temperature
     # Dividing logits by less than 1 enlarges their rounding as well.

@@ -218,10 +218,11 @@ def _correct_biases(quantised: OnnxGraph, graph: OnnxGraph, means: Means) -> Non
 
 def _layers_with_bias(graph: OnnxGraph) -> list[NodeProto]:
     return [
-        node for node in graph.nodes
+        node
+        for node in graph.nodes
         if node.op_type == "Conv" or (node.op_type == "Gemm" and attribute(node, "transB", 0))
         if len(node.input) > 2 and node.input[1] in graph.weights
-    ]  # fmt: skip
+    ]
 
 
 # BatchNorm becomes part of the convolution beside it.
@@ -233,8 +234,9 @@ def fold(graph: OnnxGraph) -> list[Layer]:
     for norm in [node for node in graph.nodes if node.op_type == "BatchNormalization"]:
         if not _are_weights(graph, norm.input[1:]) or attribute(norm, "training_mode", 0):
             continue
-        weight, bias, mean, variance = (graph.weights[name].astype(np.float64)
-                                        for name in norm.input[1:])  # fmt: skip
+        weight, bias, mean, variance = (
+            graph.weights[name].astype(np.float64) for name in norm.input[1:]
+        )
         scale = weight / np.sqrt(variance + attribute(norm, "epsilon", 1e-5))
         shift = bias - mean * scale
         if not _into_earlier(graph, rows, norm, scale, shift):
@@ -314,8 +316,9 @@ def _can_hold(graph: OnnxGraph, conv: NodeProto, norm: NodeProto, name: str) -> 
 
 
 def _are_weights(graph: OnnxGraph, names: Iterable[str]) -> bool:
-    return all(name in graph.weights and graph.weights[name].dtype == np.float32
-               for name in names if name)  # fmt: skip
+    return all(
+        name in graph.weights and graph.weights[name].dtype == np.float32 for name in names if name
+    )
 
 
 def _weights_of(graph: OnnxGraph, conv: NodeProto) -> tuple[Doubles, Doubles]:

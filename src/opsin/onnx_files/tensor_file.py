@@ -94,9 +94,18 @@ def _checkpoint(name: str, file: BinaryIO, read: Callable[[BinaryIO], Tensors]) 
         advice = "Save the weights alone: torch.save(model.state_dict(), FILE)."
         raise refused(name, f"it holds more than weights ({quoted(error)})", advice) from error
     except (
-        zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError,
-        NotImplementedError, RuntimeError, OverflowError, RecursionError,
-    ) as error:  # fmt: skip
+        zipfile.BadZipFile,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        IndexError,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise refused(name, f"it is no checkpoint of PyTorch ({quoted(error)})") from error
     if not tensors:
         raise refused(name, "it holds no weights by name")

@@ -60,8 +60,9 @@ class PlainLines(Console):
     ) -> Iterator[Segment]:
         """Render, with a mark for each control character in text."""
         for text, style, control in super().render(renderable, options):
-            yield Segment(text if control else COMMANDS.sub("\N{REPLACEMENT CHARACTER}", text),
-                          style, control)  # fmt: skip
+            yield Segment(
+                text if control else COMMANDS.sub("\N{REPLACEMENT CHARACTER}", text), style, control
+            )
 
     def on_broken_pipe(self) -> None:
         """Go quiet; the work goes on."""
@@ -186,9 +187,13 @@ class LogFile(Terminal):
     def __init__(self, file: TextIO) -> None:
         # In a notebook, Rich would show the lines there and leave the file empty.
         plain = PlainLines(
-            file=file, width=UNWRAPPED, no_color=True, emoji=False, force_terminal=False,
+            file=file,
+            width=UNWRAPPED,
+            no_color=True,
+            emoji=False,
+            force_terminal=False,
             force_jupyter=False,
-        )  # fmt: skip
+        )
         super().__init__(plain)
 
 
@@ -337,8 +342,10 @@ def class_table(figures: PartFigures) -> Table:
     for name in ("Precision", "Recall", "F1", "Count"):
         table.add_column(name, justify="right", no_wrap=True)
     for entry in figures.classes:
-        shares = [f"{share:.4f}" if entry.count else "—"
-                  for share in (entry.precision, entry.recall, entry.f1)]  # fmt: skip
+        shares = [
+            f"{share:.4f}" if entry.count else "—"
+            for share in (entry.precision, entry.recall, entry.f1)
+        ]
         table.add_row(escape(printable(entry.name)), *shares, f"{entry.count:,}")
     return table
 

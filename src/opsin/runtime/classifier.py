@@ -63,9 +63,13 @@ class Classifier:
     published: HubName | None
 
     def __init__(
-        self, model: str | os.PathLike[str], *, threads: int | None = None, device: str = "auto",
+        self,
+        model: str | os.PathLike[str],
+        *,
+        threads: int | None = None,
+        device: str = "auto",
         watcher: Watcher = SILENT,
-    ) -> None:  # fmt: skip
+    ) -> None:
         path, self.published = model_check.find_model(model, watcher=watcher)
         content = model_check.read_classifier(path)
         most = model_check.check_model(content, str(path))
@@ -73,9 +77,15 @@ class Classifier:
 
     @classmethod
     def of_content(
-        cls, path: Path, content: bytes, *, most: int | None, threads: int | None = None,
-        device: str = CPU, watcher: Watcher = SILENT,
-    ) -> Classifier:  # fmt: skip
+        cls,
+        path: Path,
+        content: bytes,
+        *,
+        most: int | None,
+        threads: int | None = None,
+        device: str = CPU,
+        watcher: Watcher = SILENT,
+    ) -> Classifier:
         """Open a file's content that `opsin.runtime.model_check.check_model` has let in."""
         made = cls.__new__(cls)
         made.published = None
@@ -87,9 +97,15 @@ class Classifier:
         return _copied, (self.path, self.content, self.threads, self._asked)
 
     def _open(
-        self, path: Path, content: bytes, most: int | None, *, threads: int | None, device: str,
+        self,
+        path: Path,
+        content: bytes,
+        most: int | None,
+        *,
+        threads: int | None,
+        device: str,
         watcher: Watcher = SILENT,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.path: Path = path
         self.threads: int | None = threads
         self._asked = device
@@ -160,9 +176,13 @@ class Classifier:
     ) -> list[Prediction]: ...
 
     def predict(
-        self, image: ImageLike | list[Any] | tuple[Any, ...], *, as_is: bool = False,
-        tta: bool = False, name: str | None = None,
-    ) -> Prediction | list[Prediction]:  # fmt: skip
+        self,
+        image: ImageLike | list[Any] | tuple[Any, ...],
+        *,
+        as_is: bool = False,
+        tta: bool = False,
+        name: str | None = None,
+    ) -> Prediction | list[Prediction]:
         """Classify one image, or a list of them.
 
         Args:
@@ -213,15 +233,17 @@ class Classifier:
         rejected = answers.rejected(self.metadata.reject)
         return [
             Prediction(
-                name=image.name, label=self.classes[int(shares.argmax())],
+                name=image.name,
+                label=self.classes[int(shares.argmax())],
                 confidence=float(shares.max()),
                 probabilities=dict(zip(self.classes, map(float, shares), strict=True)),
                 ood_score=None if scores is None else float(scores[row]),
-                rejected=None if rejected is None else bool(rejected[row]), notes=image.notes,
+                rejected=None if rejected is None else bool(rejected[row]),
+                notes=image.notes,
                 pixels=image.pixels,
             )
             for row, (image, shares) in enumerate(zip(prepared, probabilities, strict=True))
-        ]  # fmt: skip
+        ]
 
     def _mean_over_views(
         self, images: NDArray[np.uint8], plain: NDArray[np.float32], views: Views

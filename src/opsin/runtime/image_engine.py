@@ -74,9 +74,12 @@ class ImageSteps(Generic[_Item, _Prepared, _Answer]):
 
 
 def answer_images(
-    steps: ImageSteps[_Item, _Prepared, _Answer], images: Iterable[_Item], *,
-    end_wait: Callable[[], None] = lambda: None, idle: Callable[[], None] = lambda: None,
-) -> Generator[tuple[_Item, _Answer | ImageError]]:  # fmt: skip
+    steps: ImageSteps[_Item, _Prepared, _Answer],
+    images: Iterable[_Item],
+    *,
+    end_wait: Callable[[], None] = lambda: None,
+    idle: Callable[[], None] = lambda: None,
+) -> Generator[tuple[_Item, _Answer | ImageError]]:
     """Yield each image with its answer, or the reason why there is none, in their order.
 
     ``idle`` is called while no further image comes.
@@ -102,9 +105,12 @@ def answer_images(
 
 
 def in_order(
-    executor: Executor, answer: Callable[[list[_Item]], Sequence[_Answer | ImageError]],
-    blocks: Iterable[list[_Item]], most: Callable[[], int], idle: Callable[[], None] = lambda: None,
-) -> Generator[tuple[_Item, _Answer | ImageError]]:  # fmt: skip
+    executor: Executor,
+    answer: Callable[[list[_Item]], Sequence[_Answer | ImageError]],
+    blocks: Iterable[list[_Item]],
+    most: Callable[[], int],
+    idle: Callable[[], None] = lambda: None,
+) -> Generator[tuple[_Item, _Answer | ImageError]]:
     """Yield answers in the order of the images, with so many blocks on their way."""
     waiting: deque[tuple[list[_Item], Future[Sequence[_Answer | ImageError]]]] = deque()
 

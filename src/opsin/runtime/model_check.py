@@ -134,9 +134,13 @@ def try_out(header: Header, content: bytes) -> tuple[Header, Sequence[bytes]]:
 
 
 def open_session(
-    content: bytes, name: str, *, threads: int | None = None, device: str = CPU,
+    content: bytes,
+    name: str,
+    *,
+    threads: int | None = None,
+    device: str = CPU,
     watcher: Watcher = SILENT,
-) -> tuple[Session, Metadata]:  # fmt: skip
+) -> tuple[Session, Metadata]:
     """Load a file, and check its network against its description."""
     try:
         session = Session(content, device, threads=threads, watcher=watcher)

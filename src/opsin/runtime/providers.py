@@ -111,9 +111,13 @@ class Session:
     """A network on a device; the CPU takes over on failure."""
 
     def __init__(
-        self, content: bytes, device: str = CPU, *, threads: int | None = None,
+        self,
+        content: bytes,
+        device: str = CPU,
+        *,
+        threads: int | None = None,
         watcher: Watcher = SILENT,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._content, self._threads, self._watcher = content, threads, watcher
         self._falling = threading.Lock()
         #: Where it computes.
@@ -166,9 +170,11 @@ class Session:
             if kind in ("cuda", "tensorrt"):
                 onnxruntime.preload_dlls()  # of NVIDIA's packages, which no system path leads to
             session = onnxruntime.InferenceSession(
-                self._content, options, enable_fallback=0,  # it would print
+                self._content,
+                options,
+                enable_fallback=0,  # it would print
                 providers=[(provider.name, settings), _CPU_PROVIDER],
-            )  # fmt: skip
+            )
         if provider.name not in session.get_providers():
             raise RuntimeError("no such GPU, or its libraries are missing")
         return session

@@ -160,8 +160,12 @@ class Application(FastAPI):
             route for route in self.routes if isinstance(route, APIRoute) and route.path == PREDICT
         )
         for kind in (
-            OpsinError, HTTPException, RequestValidationError, ClientDisconnect, Exception,
-        ):  # fmt: skip
+            OpsinError,
+            HTTPException,
+            RequestValidationError,
+            ClientDisconnect,
+            Exception,
+        ):
             self.add_exception_handler(kind, reply_to)
 
     def build_middleware_stack(self) -> ASGIApp:

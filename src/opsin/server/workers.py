@@ -156,10 +156,14 @@ class Worker(asyncio.Protocol):
     def _load(self, file: ModelFile) -> asyncio.Future[Reply]:
         self.loaded.add(file.digest)
         header = {
-            "do": "load", "key": file.digest, "path": str(file.path), "device": file.device,
-            "batch": self._settings.batch, "batch_invariant": file.batch_invariant,
+            "do": "load",
+            "key": file.digest,
+            "path": str(file.path),
+            "device": file.device,
+            "batch": self._settings.batch,
+            "batch_invariant": file.batch_invariant,
             "max_batch": file.max_batch,
-        }  # fmt: skip
+        }
         return self._ask(header, [file.content], _LOADING)
 
     def _ask(self, header: Header, parts: list[bytes], seconds: float) -> asyncio.Future[Reply]:

@@ -325,10 +325,14 @@ class Bucket:
             content: Any = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
             result = _wait_for(
                 lambda: self._obstore.put(
-                    client, key, content, mode=mode, attributes={"sha256": digest},
+                    client,
+                    key,
+                    content,
+                    mode=mode,
+                    attributes={"sha256": digest},
                     use_multipart=False,
                 )
-            )  # fmt: skip
+            )
         return self.stored(key, size, result["e_tag"])
 
     def sent(self, key: str, digest: str) -> StoredObject | None:
@@ -380,13 +384,17 @@ def store_errors(address: StoreAddress, *, writing: bool = False) -> Iterator[No
         code = "InvalidPath" if isinstance(error, ValueError) else _code_of(error)
         if code is None:
             raise
-        parts = next((parts for codes, parts in _REFUSED.items() if code in codes.split(" ")),
-                     _OTHERWISE)  # fmt: skip
+        parts = next(
+            (parts for codes, parts in _REFUSED.items() if code in codes.split(" ")), _OTHERWISE
+        )
         known = {
-            "address": address, "bucket": address.bucket, "code": code,
-            "credentials": _CREDENTIALS[address.store], "endpoint": ADDRESSES[address.store][0],
+            "address": address,
+            "bucket": address.bucket,
+            "code": code,
+            "credentials": _CREDENTIALS[address.store],
+            "endpoint": ADDRESSES[address.store][0],
             "verb": "write" if writing else "read",
-        }  # fmt: skip
+        }
         kind = StorageError if writing else SourceError
         raise kind(*(part.format_map(known) for part in parts)) from error
 

@@ -16,13 +16,23 @@ from opsin.studio.settings import PORT, StudioSettings
 
 @checked
 def open_studio(
-    runs: str | os.PathLike[str] = "runs", *, home: str | os.PathLike[str] | None = None,
-    roots: Sequence[str | os.PathLike[str]] = (), host: str = "127.0.0.1", port: int = PORT,
-    token: str | None = None, allowed_hosts: Sequence[str] = (), at_once: int = 1,
-    share: bool = False, sub_path: str = "", most_gigabytes: float = 0.0, most_waiting: int = 20,
-    open_browser: bool = True, watcher: Watcher = SILENT,
+    runs: str | os.PathLike[str] = "runs",
+    *,
+    home: str | os.PathLike[str] | None = None,
+    roots: Sequence[str | os.PathLike[str]] = (),
+    host: str = "127.0.0.1",
+    port: int = PORT,
+    token: str | None = None,
+    allowed_hosts: Sequence[str] = (),
+    at_once: int = 1,
+    share: bool = False,
+    sub_path: str = "",
+    most_gigabytes: float = 0.0,
+    most_waiting: int = 20,
+    open_browser: bool = True,
+    watcher: Watcher = SILENT,
     announce: Callable[[str], None] | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Run the studio until the process is asked to stop (Ctrl-C, SIGTERM).
 
     Trainings are separate processes and continue without it. Browsers sign in by an address that
@@ -59,10 +69,16 @@ def open_studio(
         runs=Path(runs).absolute(),
         home=Path(home or user_data_path("opsin") / "studio").absolute(),
         roots=tuple(Path(root).absolute() for root in roots or [Path.home()]),
-        host=host, port=port, token=token, allowed_hosts=tuple(allowed_hosts), at_once=at_once,
-        share=share, sub_path=sub_path, most_disk=int(most_gigabytes * 1e9),
+        host=host,
+        port=port,
+        token=token,
+        allowed_hosts=tuple(allowed_hosts),
+        at_once=at_once,
+        share=share,
+        sub_path=sub_path,
+        most_disk=int(most_gigabytes * 1e9),
         most_waiting=most_waiting,
-    )  # fmt: skip
+    )
     try:
         from opsin.studio.app import serve  # noqa: PLC0415  needs NiceGUI
     except ModuleNotFoundError as error:

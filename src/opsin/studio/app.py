@@ -62,17 +62,25 @@ def build(studio: Studio) -> FastAPI:
     # No loading bar at the top for requests of scripts.
     nicegui_app.config.quasar_config["loadingBar"]["skipHijack"] = True
     ui.run_with(
-        api, title="Opsin", language="en-US", dark=None, tailwind=False,
-        show_welcome_message=False, reconnect_timeout=10.0, binding_refresh_interval=None,
+        api,
+        title="Opsin",
+        language="en-US",
+        dark=None,
+        tailwind=False,
+        show_welcome_message=False,
+        reconnect_timeout=10.0,
+        binding_refresh_interval=None,
         cache_control_directives="private, max-age=86400",
-    )  # fmt: skip
+    )
     return api
 
 
 def serve(
-    settings: StudioSettings, open_browser: bool, watcher: Watcher,
+    settings: StudioSettings,
+    open_browser: bool,
+    watcher: Watcher,
     announce: Callable[[str], None] | None,
-) -> None:  # fmt: skip
+) -> None:
     """Run a studio until Ctrl-C or SIGTERM; its trainings continue."""
     allow_open_files(OPEN_FILES)
     with listening(settings.host, settings.port, further=20) as socket:
@@ -103,9 +111,11 @@ def serve(
             limits.around(door.guard(build(studio))),
             http=limits.protocol,  # type: ignore[arg-type]  # a class, in uvicorn's words
             log_level="error",  # at "warning", each malformed request would be a line
-            proxy_headers=False, server_header=False, timeout_graceful_shutdown=2,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=2,
             ws_max_size=1_000_000,
-        )  # fmt: skip
+        )
         server = Server(config, started=started, stopping=stopping)
         try:
             asyncio.run(server.serve([socket]))

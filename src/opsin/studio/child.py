@@ -33,9 +33,12 @@ class Child:
         """Its answer; it must be ended if this fails."""
         if self.process is None:
             self.process = await asyncio.create_subprocess_exec(
-                *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-                env=self._environment, start_new_session=True,
-            )  # fmt: skip
+                *self._command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env=self._environment,
+                start_new_session=True,
+            )
         source, target = self.process.stdout, self.process.stdin
         assert source is not None
         assert target is not None

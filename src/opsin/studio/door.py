@@ -65,9 +65,14 @@ class Door(SignIn):
         """Wrap the studio: every request needs a cookie, a code, the token or an invitation."""
         given = self._settings
         door = AccessMiddleware(
-            self._while_allowed(app), host=given.host, headers=_HEADERS, token=given.token,
-            allowed_hosts=given.allowed_hosts, sign_in=self, dropped=_DROPPED,
-        )  # fmt: skip
+            self._while_allowed(app),
+            host=given.host,
+            headers=_HEADERS,
+            token=given.token,
+            allowed_hosts=given.allowed_hosts,
+            sign_in=self,
+            dropped=_DROPPED,
+        )
         return _below(door, given.sub_path)
 
     def knows(self, scope: Scope) -> bool:

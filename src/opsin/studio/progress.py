@@ -147,7 +147,11 @@ def factor_of(jobs: Sequence[Job]) -> float:
     ratios = [
         (job.ended - job.started) / sum(job.expected.values())
         for job in jobs
-        if job.state == "done" and "heads" in job.expected and "epochs" not in job.expected
-        and job.started and job.ended and not job.goes_on
-    ]  # fmt: skip
+        if job.state == "done"
+        and "heads" in job.expected
+        and "epochs" not in job.expected
+        and job.started
+        and job.ended
+        and not job.goes_on
+    ]
     return min(10.0, max(0.2, statistics.median(ratios[:_MEASURED]))) if ratios else 1.0

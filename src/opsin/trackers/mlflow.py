@@ -27,8 +27,9 @@ class MLflowTracker(Tracker):
     package = "mlflow"
     advice = "see that its server runs, and that MLFLOW_TRACKING_URI names it"
     environment: ClassVar = {
-        "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    }  # fmt: skip
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    }
 
     def start(self, run: Path, options: Mapping[str, Json], known: str | None) -> None:
         """Begin a run in the experiment of MLflow's environment variables, or continue it."""

@@ -127,9 +127,12 @@ def main(name: str, run: str, earlier: str) -> int:
 
 
 def follow(
-    tracker: Tracker, run: RunDirectory, earlier: int, lines: Iterable[bytes],
+    tracker: Tracker,
+    run: RunDirectory,
+    earlier: int,
+    lines: Iterable[bytes],
     say: Callable[[JsonObject], None],
-) -> None:  # fmt: skip
+) -> None:
     """Log a run: options at once, each epoch as it comes, figures of a new report at the end.
 
     A run that goes on has an ``earlier`` report, known by when it was written.

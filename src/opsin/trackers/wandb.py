@@ -26,14 +26,23 @@ class WandbTracker(Tracker):
 
         # No machine, load, packages, command, code or terminal output.
         settings = wandb.Settings(
-            silent=True, console="off", disable_code=True, disable_git=True,
-            x_disable_machine_info=True, x_disable_meta=True, x_disable_stats=True,
+            silent=True,
+            console="off",
+            disable_code=True,
+            disable_git=True,
+            x_disable_machine_info=True,
+            x_disable_meta=True,
+            x_disable_stats=True,
             x_save_requirements=False,
-        )  # fmt: skip
+        )
         self._run = wandb.init(
-            name=run.name, id=known, resume="allow" if known else None, config=dict(options),
-            save_code=False, settings=settings,
-        )  # fmt: skip
+            name=run.name,
+            id=known,
+            resume="allow" if known else None,
+            config=dict(options),
+            save_code=False,
+            settings=settings,
+        )
         self.id = self._run.id
         self.address = self._run.url or f"wandb sync {self._run.settings.sync_dir}"
         # W&B's own steps cannot go back.

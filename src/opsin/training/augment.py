@@ -119,9 +119,12 @@ def _transform(
     shape = [count, channels, side or height, side or width]
     places = nn.functional.affine_grid(maps, shape, align_corners=False)
     values = nn.functional.grid_sample(
-        images.permute(0, 3, 1, 2).float(), places,
-        mode="bilinear", padding_mode="border", align_corners=False,
-    )  # fmt: skip
+        images.permute(0, 3, 1, 2).float(),
+        places,
+        mode="bilinear",
+        padding_mode="border",
+        align_corners=False,
+    )
     return values.round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 

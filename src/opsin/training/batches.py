@@ -144,10 +144,11 @@ def epoch_order(labels: Ints, recipe: TrainingRecipe, epoch: int, classes: int) 
 def _of_passes(size: int, first: int, last: int, seed: int, label: int) -> Ints:
     """The numbers from ``first`` to before ``last`` of endless passes over a class."""
     passes = [
-        np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(label, number)))
-        .permutation(size)
+        np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(label, number))).permutation(
+            size
+        )
         for number in range(first // size, -(-last // size))
-    ]  # fmt: skip
+    ]
     skipped = first // size * size
     return np.concatenate(passes)[first - skipped : last - skipped]
 

@@ -132,9 +132,13 @@ def validation_batch(height: int, width: int) -> int:
 
 
 def fit_memory(
-    recipe: Recipe, layers: Sequence[Layer], *, device: torch.device, image_bytes: int = 0,
+    recipe: Recipe,
+    layers: Sequence[Layer],
+    *,
+    device: torch.device,
+    image_bytes: int = 0,
     fixed: bool = False,
-) -> tuple[Recipe, str | None]:  # fmt: skip
+) -> tuple[Recipe, str | None]:
     """Halve the micro-batch until the training fits into the memory.
 
     Another micro-batch makes other weights: a training that is resumed, or whose micro-batch was

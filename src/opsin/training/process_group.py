@@ -235,9 +235,12 @@ def _connect(launch: Launch, name: str) -> Store:
     if gpus:
         torch.cuda.set_device(launch.local_rank)
     distributed.init_process_group(
-        "nccl" if gpus else "gloo", store=store, rank=launch.rank, world_size=launch.world,
+        "nccl" if gpus else "gloo",
+        store=store,
+        rank=launch.rank,
+        world_size=launch.world,
         timeout=_LONGEST,
-    )  # fmt: skip
+    )
     return store
 
 

@@ -206,21 +206,33 @@ class _Training:
         complete = state.seen == len(self.train)
         spent = time.perf_counter() - began
         epoch = Epoch(
-            epoch=state.epoch, epochs=self.recipe.epochs, step=state.step,
-            train_loss=mean, train_accuracy=state.right_sum / state.seen,
-            val_loss=val_loss, val_accuracy=val_accuracy, learning_rate=rate,
-            seconds=state.epoch_seconds + spent, images_per_second=speed,
-            best=better, complete=complete, norms=self.stepper.norms(),
-        )  # fmt: skip
+            epoch=state.epoch,
+            epochs=self.recipe.epochs,
+            step=state.step,
+            train_loss=mean,
+            train_accuracy=state.right_sum / state.seen,
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            learning_rate=rate,
+            seconds=state.epoch_seconds + spent,
+            images_per_second=speed,
+            best=better,
+            complete=complete,
+            norms=self.stepper.norms(),
+        )
         if counts is not None:
             watcher.confusion(state.epoch, counts.tolist())
         watcher.epoch(epoch)
         self.state = TrainingState(
-            step=state.step, epoch=state.epoch + 1, rate_factor=state.rate_factor,
+            step=state.step,
+            epoch=state.epoch + 1,
+            rate_factor=state.rate_factor,
             epochs_since_best=0 if better else state.epochs_since_best + 1,
             epochs_logged=state.epochs_logged + 1,
-            best=epoch if better else best, last=epoch, seconds=state.seconds,
-        )  # fmt: skip
+            best=epoch if better else best,
+            last=epoch,
+            seconds=state.seconds,
+        )
         # A part of an epoch has its checkpoint already, from which it goes on as if whole.
         (due,) = self.group.any(self.checkpoint_due())
         if complete and (better or due or self.over()):
@@ -320,9 +332,13 @@ class _Training:
             best = self.fall_back(error, best)
         self.stepper.deliver()
         return Outcome(
-            best=best, last=state.last or best, stopped=self.stopped, diverged=self.diverged,
-            stepped_back=state.rate_factor < 1, seconds=seconds,
-        )  # fmt: skip
+            best=best,
+            last=state.last or best,
+            stopped=self.stopped,
+            diverged=self.diverged,
+            stepped_back=state.rate_factor < 1,
+            seconds=seconds,
+        )
 
     def fall_back(self, error: RunError, best: Epoch | None) -> Epoch:
         """Take another whole checkpoint in place of the best, and validate it anew."""
@@ -339,11 +355,19 @@ class _Training:
         self.stepper.restore(tensors)
         val_loss, val_accuracy = validate(self.stepper, self.val, shift=self.shift)
         epoch = Epoch(
-            epoch=state.last.epoch if state.last else 0, epochs=self.recipe.epochs,
-            step=state.step, train_loss=math.nan, train_accuracy=math.nan, val_loss=val_loss,
-            val_accuracy=val_accuracy, learning_rate=0.0, seconds=0.0, images_per_second=0.0,
-            best=True, complete=False,
-        )  # fmt: skip
+            epoch=state.last.epoch if state.last else 0,
+            epochs=self.recipe.epochs,
+            step=state.step,
+            train_loss=math.nan,
+            train_accuracy=math.nan,
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            learning_rate=0.0,
+            seconds=0.0,
+            images_per_second=0.0,
+            best=True,
+            complete=False,
+        )
         if not state.epochs_logged:
             self.watcher.epoch(epoch)
         return epoch

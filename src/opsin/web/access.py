@@ -103,9 +103,14 @@ class SignIn:
             "sec-fetch-site" in headers and not _OWN.fullmatch(headers.get("host", ""))
         )
         reply.set_cookie(
-            self._cookie, cookie, max_age=self._max_age, secure=secure, httponly=True,
-            samesite="strict", path=scope.get("root_path") or "/",
-        )  # fmt: skip
+            self._cookie,
+            cookie,
+            max_age=self._max_age,
+            secure=secure,
+            httponly=True,
+            samesite="strict",
+            path=scope.get("root_path") or "/",
+        )
         return reply
 
     def cookie_for(self, shown: str, token: bytes | None) -> str | None:
@@ -149,11 +154,17 @@ class AccessMiddleware:
     """
 
     def __init__(
-        self, app: ASGIApp, *, host: str, headers: Mapping[str, str],
-        allowed_hosts: Sequence[str] = (), token: str | None = None, sign_in: SignIn | None = None,
+        self,
+        app: ASGIApp,
+        *,
+        host: str,
+        headers: Mapping[str, str],
+        allowed_hosts: Sequence[str] = (),
+        token: str | None = None,
+        sign_in: SignIn | None = None,
         dropped: Collection[str] = (),
         refused: Callable[[refusals.RequestError], None] = lambda _: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.app, self._refused, self._sign_in = app, refused, sign_in
         self._headers = [(k.encode(), v.encode()) for k, v in {**_HEADERS, **headers}.items()]
         # Names behind a proxy, where pages may use https although this server speaks http.

@@ -85,9 +85,14 @@ def test_another_zip_is_not_overwritten(nearest_mean: Path, tmp_path: Path) -> N
     seed=st.integers(0, 99),
 )
 def test_the_python_client_makes_the_very_pixels_that_opsin_makes(
-    tmp_path: Path, size: tuple[int, int], mode: str, resize: Any, channels: Any,
-    orientation: int, seed: int,
-) -> None:  # fmt: skip
+    tmp_path: Path,
+    size: tuple[int, int],
+    mode: str,
+    resize: Any,
+    channels: Any,
+    orientation: int,
+    seed: int,
+) -> None:
     random = np.random.default_rng(seed)
     image = Image.fromarray(random.integers(0, 256, (*size, 4), np.uint8), "RGBA").convert(mode)
     exif = Image.Exif()
@@ -122,8 +127,9 @@ def test_the_file_inside_says_nothing_of_this_machine(nearest_mean: Path, tmp_pa
 def forest(tmp_path_factory: pytest.TempPathFactory) -> opsin.Run:
     pytest.importorskip("sklearn", "1.9")
     with without_drawing():
-        return opsin.train("digits", model="forest", trees=10, quiet=True,
-                           runs=tmp_path_factory.mktemp("forest"))  # fmt: skip
+        return opsin.train(
+            "digits", model="forest", trees=10, quiet=True, runs=tmp_path_factory.mktemp("forest")
+        )
 
 
 @pytest.mark.parametrize("to", ["int8", "fp16"])
@@ -201,8 +207,14 @@ def unpack(run: opsin.Run, root: Path) -> Path:
 def ask(folder: Path, *command: str) -> dict[str, str]:
     """Run a client on all samples and return the label that it prints for each."""
     samples = sorted(f"samples/{file.name}" for file in (folder / "samples").iterdir())
-    done = subprocess.run([*command, *samples, "--check"], cwd=folder, text=True, check=False,
-                          capture_output=True, timeout=120)  # fmt: skip
+    done = subprocess.run(
+        [*command, *samples, "--check"],
+        cwd=folder,
+        text=True,
+        check=False,
+        capture_output=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     lines = [line.split("\t") for line in done.stdout.splitlines()]
@@ -254,8 +266,13 @@ def test_another_label_is_told_and_is_exit_status_1(unpacked: Path, tmp_path: Pa
     name, sample = next(iter(content.items()))
     sample["label"] = "triangle"
     (folder / "expected.json").write_text(json.dumps(content), "utf-8")
-    done = subprocess.run([sys.executable, "-I", "predict.py", f"samples/{name}", "--check"],
-                          cwd=folder, text=True, check=False, capture_output=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-I", "predict.py", f"samples/{name}", "--check"],
+        cwd=folder,
+        text=True,
+        check=False,
+        capture_output=True,
+    )
     assert done.returncode == 1
     assert "expected triangle" in done.stdout
 
@@ -271,6 +288,7 @@ def test_node_prepares_other_images_nearly_as_opsin_does(unpacked: Path, tmp_pat
 
 
 def ask_files(folder: Path, files: list[str], *command: str) -> list[str]:
-    done = subprocess.run([*command, *files], cwd=folder, text=True, check=True,
-                          capture_output=True, timeout=120)  # fmt: skip
+    done = subprocess.run(
+        [*command, *files], cwd=folder, text=True, check=True, capture_output=True, timeout=120
+    )
     return [line.split("\t")[1] for line in done.stdout.splitlines()]

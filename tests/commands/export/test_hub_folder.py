@@ -47,8 +47,10 @@ def test_the_hubs_own_library_reads_the_figures_of_the_report(
     card = cards.ModelCard.load(folder / "README.md")
     said = card.data
     assert (said.license, said.library_name, said.pipeline_tag) == (
-        "cc-by-4.0", "onnx", "image-classification"
-    )  # fmt: skip
+        "cc-by-4.0",
+        "onnx",
+        "image-classification",
+    )
     results = {each.metric_type: each for each in said.eval_results}
     figures = trained.report.judged
     kinds = {"macro_f1": "f1"}

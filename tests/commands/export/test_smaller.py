@@ -106,8 +106,9 @@ def test_what_cannot_become_smaller_is_refused(own: Path) -> None:
 
 def test_without_test_images_the_figures_are_called_optimistic(tmp_path: Path) -> None:
     folder = write_shapes(tmp_path / "shapes", 40)
-    run = opsin.train(folder, model="mlp", epochs=1, test_fraction=0, runs=tmp_path / "runs",
-                      quiet=True)  # fmt: skip
+    run = opsin.train(
+        folder, model="mlp", epochs=1, test_fraction=0, runs=tmp_path / "runs", quiet=True
+    )
     exported = shipped(run, "int8", force=True)
     assert (exported.part, exported.optimistic, exported.looks) == ("val", True, None)
     assert not run.directory.looks.exists()

@@ -91,8 +91,11 @@ def test_results_that_somebody_changed_are_refused_and_left(tmp_path: Path, how:
     out = tmp_path / "results.jsonl"
     keep(out, "1", "2", "3")
     content = out.read_bytes()
-    changed = {"added": content + b"mine\n", "shorter and changed": b"X" + content[1:-9],
-               "gone before": content[5:]}[how]  # fmt: skip
+    changed = {
+        "added": content + b"mine\n",
+        "shorter and changed": b"X" + content[1:-9],
+        "gone before": content[5:],
+    }[how]
     out.write_bytes(changed)
     with pytest.raises(RecipeError, match="changed since"):
         keep(out)

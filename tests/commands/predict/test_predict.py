@@ -114,11 +114,13 @@ def with_threshold(path: Path, target: Path, threshold: float) -> Path:
     one = onnx.numpy_helper.from_array(np.ones((), np.float32), "one")
     ends = [onnx.numpy_helper.from_array(np.array([n]), f"n{n}") for n in (0, 1)]
     model.graph.initializer.extend([axes, one, *ends])
-    model.graph.node.extend([
-        onnx.helper.make_node("Slice", ["probabilities", "n0", "n1", "axes"], ["first"]),
-        onnx.helper.make_node("Squeeze", ["first", "axes"], ["alike"]),
-        onnx.helper.make_node("Sub", ["one", "alike"], ["ood_score"]),
-    ])  # fmt: skip
+    model.graph.node.extend(
+        [
+            onnx.helper.make_node("Slice", ["probabilities", "n0", "n1", "axes"], ["first"]),
+            onnx.helper.make_node("Squeeze", ["first", "axes"], ["alike"]),
+            onnx.helper.make_node("Sub", ["one", "alike"], ["ood_score"]),
+        ]
+    )
     float32 = onnx.TensorProto.FLOAT
     model.graph.output.append(onnx.helper.make_tensor_value_info("ood_score", float32, ["N"]))
     reject = json.dumps({"max_ood_score": 1 - threshold, "rate": 0.05, "images": 100})
@@ -265,8 +267,11 @@ def test_a_full_disk_is_told_and_gone_on_from(
     classify(nearest_mean, images, out=whole)
     told = subprocess.run(
         [sys.executable, "-W", "error", "-c", script, nearest_mean, images, out],
-        preexec_fn=small_files, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        preexec_fn=small_files,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert told.stdout.startswith(f"Cannot write {out}: ")
     done = classify(nearest_mean, images, out=out)
     assert done.resumed < 21

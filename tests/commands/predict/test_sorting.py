@@ -93,8 +93,15 @@ def killed_at(step: int, job: Callable[[], object]) -> bool:
                     os._exit(42)
 
             def on_event(event: str, arguments: tuple[Any, ...]) -> None:
-                changes = ("os.link", "os.remove", "os.rename", "os.mkdir", "os.rmdir",
-                           "os.truncate", "os.utime")  # fmt: skip
+                changes = (
+                    "os.link",
+                    "os.remove",
+                    "os.rename",
+                    "os.mkdir",
+                    "os.rmdir",
+                    "os.truncate",
+                    "os.utime",
+                )
                 if event in changes or (event == "open" and "r" not in str(arguments[1])):
                     count()
 

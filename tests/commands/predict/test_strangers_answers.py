@@ -53,8 +53,16 @@ def outside(tmp_path: Path) -> Path:
 
 
 def move(source: object, target: object = "Bag/0.png", by: object = "move", **other: Any) -> Any:
-    return {"image": "0.png", "source": source, "target": target, "by": by, "size": 7,
-            "mtime_ns": 1_000_000 * 10**9, "identity": "0 0", "done": 1} | other  # fmt: skip
+    return {
+        "image": "0.png",
+        "source": source,
+        "target": target,
+        "by": by,
+        "size": 7,
+        "mtime_ns": 1_000_000 * 10**9,
+        "identity": "0 0",
+        "done": 1,
+    } | other
 
 
 def forge(folder: Path, *moves: dict[str, Any], known: object = None, **about: Any) -> Path:
@@ -68,8 +76,10 @@ def forge(folder: Path, *moves: dict[str, Any], known: object = None, **about: A
         sorting = Sorting(folders=["Bag"], results=True)
         answers.note(**{"sorting": sorting, "written": 3} | about)
         for row in moves:
-            values = [v.encode() if isinstance(v, str) and n in ("image", "source", "target") else v
-                      for n, v in row.items()]  # fmt: skip
+            values = [
+                v.encode() if isinstance(v, str) and n in ("image", "source", "target") else v
+                for n, v in row.items()
+            ]
             marks = ", ".join("?" * len(row))
             answers.db.execute(f"INSERT INTO moves ({', '.join(row)}) VALUES ({marks})", values)
     return folder
@@ -201,9 +211,12 @@ def test_what_a_strangers_killed_sorting_names_is_not_touched(
     folder = tmp_path / "sorted"
     found = (outside / "0.png").stat()
     attack = move(
-        str(outside / "0.png"), by=by, identity=f"{found.st_dev} {found.st_ino}", done=0,
+        str(outside / "0.png"),
+        by=by,
+        identity=f"{found.st_dev} {found.st_ino}",
+        done=0,
         mtime_ns=found.st_mtime_ns,
-    )  # fmt: skip
+    )
     forge(folder, attack)
     if made:
         (folder / "Bag").mkdir()

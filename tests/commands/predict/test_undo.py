@@ -53,9 +53,9 @@ def test_what_changed_since_is_left_and_listed(tmp_path: Path) -> None:
     (source / "1" / "0.png").unlink()  # the copy of image 1 is the only one now
     done = undo(folder)
     assert done.removed == 3
-    assert sorted(reason for _, reason in done.left) == sorted([
-        "was changed since", f"{source / '1' / '0.png'} is gone, so this may be the only one"
-    ])  # fmt: skip
+    assert sorted(reason for _, reason in done.left) == sorted(
+        ["was changed since", f"{source / '1' / '0.png'} is gone, so this may be the only one"]
+    )
     assert set(contents(folder)) == {"worked on since", "image 1"}
     assert (folder / "results.jsonl").exists()
     with pytest.raises(RecipeError, match="were taken back"):

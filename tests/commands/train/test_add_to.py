@@ -41,8 +41,9 @@ def old(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> tuple[Path
 def _parts(run: Path) -> dict[bytes, str]:
     directory = RunDirectory(run)
     kept = directory.load_arrays(directory.split)
-    return {bytes(kept["digests"][row]): part
-            for part in ("train", "val", "test") for row in kept[part]}  # fmt: skip
+    return {
+        bytes(kept["digests"][row]): part for part in ("train", "val", "test") for row in kept[part]
+    }
 
 
 def test_a_class_joins_and_nothing_judged_is_learnt(
@@ -68,8 +69,9 @@ def test_a_class_joins_and_nothing_judged_is_learnt(
     assert result.sentence.startswith("The old classes: no difference can be shown (")
     assert f"drei: {drei.accuracy:.2f} ± " in result.sentence
     # And once more: the run that was added to is one like any other.
-    again = opsin.train(_write(tmp_path / "more", digits, 4), add_to=run, quiet=True,
-                        runs=tmp_path / "runs")  # fmt: skip
+    again = opsin.train(
+        _write(tmp_path / "more", digits, 4), add_to=run, quiet=True, runs=tmp_path / "runs"
+    )
     assert now.items() <= _parts(again.path).items()
 
 
@@ -90,8 +92,9 @@ def test_its_images_are_read_again(old: tuple[Path, Path], tmp_path: Path, digit
     assert (copies.kind, copies.count) == (f"image that {before.name} knows", 5)
     assert report.added is not None
     assert [(one.name, one.is_new) for one in report.added.classes] == [
-        ("drei", True), ("eins", False)
-    ]  # fmt: skip
+        ("drei", True),
+        ("eins", False),
+    ]
     assert "New images of eins: " in report.added.sentence
     labels = run.directory.corrections
     assert opsin.evaluate(run, source, new, labels=labels).images == 17  # its own test
@@ -103,8 +106,13 @@ def test_classes_that_change_as_well_are_said_to_hinder_the_comparison(
     source, before = old
     table, watcher = tmp_path / "labels.csv", Notes()
     opsin.change_classes(source, labels=table, call={"eins": "one"})
-    run = opsin.train(_write(tmp_path, digits, 3), add_to=before, labels=table, watcher=watcher,
-                      runs=tmp_path / "runs")  # fmt: skip
+    run = opsin.train(
+        _write(tmp_path, digits, 3),
+        add_to=before,
+        labels=table,
+        watcher=watcher,
+        runs=tmp_path / "runs",
+    )
     assert run.classifier().classes == ("drei", "one", "null", "zwei")
     assert run.report.added is None
     assert f"{before} is not told: The runs have different classes" in str(watcher.notes)
@@ -128,10 +136,17 @@ def test_a_subset_of_classes_is_extended(tmp_path: Path, digits: Dataset) -> Non
         _write(tmp_path / "photos", digits, label)
     table = tmp_path / "labels.csv"  # other letters do not make another class of it
     opsin.change_classes(tmp_path / "photos", labels=table, call={"null": "Null"})
-    before = opsin.train(tmp_path / "photos", classes=["zwei", "null"], labels=table,
-                         model="logistic", quiet=True, runs=tmp_path / "runs")  # fmt: skip
-    run = opsin.train(_write(tmp_path, digits, 4), add_to=before, quiet=True,
-                      runs=tmp_path / "runs")  # fmt: skip
+    before = opsin.train(
+        tmp_path / "photos",
+        classes=["zwei", "null"],
+        labels=table,
+        model="logistic",
+        quiet=True,
+        runs=tmp_path / "runs",
+    )
+    run = opsin.train(
+        _write(tmp_path, digits, 4), add_to=before, quiet=True, runs=tmp_path / "runs"
+    )
     assert load_run_images(run.directory).classes == ("zwei", "Null", "vier")
 
 
@@ -140,8 +155,9 @@ def test_given_parts_leave_a_new_class_its_share(tmp_path: Path, digits: Dataset
         _write(tmp_path / "photos" / "train", digits, label)
         _write(tmp_path / "photos" / "test", digits, label, first=40, count=10)
     before = opsin.train(tmp_path / "photos", model="logistic", quiet=True, runs=tmp_path / "runs")
-    run = opsin.train(_write(tmp_path, digits, 2), add_to=before, quiet=True,
-                      runs=tmp_path / "runs")  # fmt: skip
+    run = opsin.train(
+        _write(tmp_path, digits, 2), add_to=before, quiet=True, runs=tmp_path / "runs"
+    )
     assert _parts(before.path).items() <= _parts(run.path).items()
     assert run.report.added
     assert (run.report.added.images, run.report.added.classes[0].images) == (20, 4)
@@ -150,8 +166,7 @@ def test_given_parts_leave_a_new_class_its_share(tmp_path: Path, digits: Dataset
 def test_folds_stay(tmp_path: Path, backbone: Path) -> None:
     """Each old image is judged in the fold where it was judged before."""
     source = write_shapes(tmp_path / "shapes", 20)
-    before = opsin.train(source, backbone=backbone, quiet=True,
-                         runs=tmp_path / "runs")  # fmt: skip
+    before = opsin.train(source, backbone=backbone, quiet=True, runs=tmp_path / "runs")
     assert before.report.split == "out_of_fold"
     new = write_shapes(tmp_path / "new", 20, ("cross",)) / "cross"
     run = opsin.train(new, add_to=before, quiet=True, runs=tmp_path / "runs")
@@ -171,8 +186,13 @@ def test_what_cannot_be_added(old: tuple[Path, Path], tmp_path: Path, digits: Da
     source, before = old
     new, runs = _write(tmp_path, digits, 3), tmp_path / "runs"
 
-    def refused(error: type[OpsinError], words: str, place: Path = new, run: Path = before,
-                **options: object) -> None:  # fmt: skip
+    def refused(
+        error: type[OpsinError],
+        words: str,
+        place: Path = new,
+        run: Path = before,
+        **options: object,
+    ) -> None:
         with pytest.raises(error, match=words):
             opsin.train(place, add_to=run, quiet=True, runs=runs, **options)  # type: ignore[arg-type]
         assert not list(runs.glob("*")), "a run was begun"

@@ -84,8 +84,11 @@ def test_without_a_threshold_no_door_speaks_of_similarity(cli: Cli, tmp_path: Pa
     assert CANNOT_TELL in answer._repr_html_()
     said = only_json(cli("predict", small.path, ant, "--json"))["predictions"][0]
     assert (said["answer"], said["rejected"]) == (answer.label, None)
-    for words in (("predict", small.path, ant), ("inspect", small.path, ant),
-                  ("explain", small.path, ant, "--term", "softmax")):  # fmt: skip
+    for words in (
+        ("predict", small.path, ant),
+        ("inspect", small.path, ant),
+        ("explain", small.path, ant, "--term", "softmax"),
+    ):
         printed = " ".join(cli(*words).stdout.split())
         assert printed.count(CANNOT_TELL) == 1, words
     cli("predict", small.path, ant, "--out", tmp_path / "a.jsonl")
@@ -126,9 +129,13 @@ BACKBONE = [{"head": head} for head in ("auto", "nearest-mean", "logistic")]
     ids=str,
 )
 def test_the_mix_that_is_stated_is_applied(
-    options: dict[str, Any], asked: str, rare: float, overlapping: Dataset, tmp_path: Path,
+    options: dict[str, Any],
+    asked: str,
+    rare: float,
+    overlapping: Dataset,
+    tmp_path: Path,
     backbone: Path,
-) -> None:  # fmt: skip
+) -> None:
     """It is the one of the answers to images of that mix."""
     if "head" in options:
         options = {**options, "backbone": backbone, "prepare": "-1..1"}
@@ -148,9 +155,11 @@ def test_an_even_mix_is_one_step_of_bayes_from_that_of_the_training_images(
     overlapping: Dataset, tmp_path: Path
 ) -> None:
     plain, even = (
-        opsin.train(overlapping, model="logistic", class_mix=mix, runs=tmp_path, quiet=True)
-        .classifier() for mix in ("as-trained", "even")
-    )  # fmt: skip
+        opsin.train(
+            overlapping, model="logistic", class_mix=mix, runs=tmp_path, quiet=True
+        ).classifier()
+        for mix in ("as-trained", "even")
+    )
     images, mix = tones(60, 0.5, seed=1)[0], even.metadata.class_mix
     assert mix is not None
     expected = plain.probabilities(images) * np.array(mix.assumed) / np.array(mix.learnt)

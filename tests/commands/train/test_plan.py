@@ -73,9 +73,14 @@ def test_fine_tuning_is_planned_as_it_is_trained(tmp_path: Path) -> None:
     backbone = tmp_path / "small.onnx"
     backbone.write_bytes(network())
     options: dict[str, Any] = {
-        "backbone": backbone, "prepare": "-1..1", "fine_tune": True, "epochs": 1,
-        "head": "nearest-mean", "budget": "10m", "quiet": True,
-    }  # fmt: skip
+        "backbone": backbone,
+        "prepare": "-1..1",
+        "fine_tune": True,
+        "epochs": 1,
+        "head": "nearest-mean",
+        "budget": "10m",
+        "quiet": True,
+    }
     planned = plan("digits", **options)
     assert planned.seconds is not None and planned.seconds > 0
     run = opsin.train("digits", runs=tmp_path, **options)

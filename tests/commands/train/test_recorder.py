@@ -69,9 +69,11 @@ def test_a_full_disk_does_not_end_the_work_for_a_sign_of_life(directory: RunDire
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    epochs=st.integers(1, 6), first=st.integers(1, 3), keep=st.integers(0, 6),
+    epochs=st.integers(1, 6),
+    first=st.integers(1, 3),
+    keep=st.integers(0, 6),
     killed=st.sampled_from(["between the two", "in the line", "not"]),
-)  # fmt: skip
+)
 def test_confusions_go_with_their_epochs(
     tmp_path_factory: pytest.TempPathFactory, epochs: int, first: int, keep: int, killed: str
 ) -> None:

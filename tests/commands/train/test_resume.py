@@ -19,8 +19,14 @@ pytestmark = pytest.mark.torch
 
 @pytest.fixture
 def stopped(tmp_path: Path) -> opsin.Run:
-    run = opsin.train("digits", model="mlp", epochs=3, batch_size=16, runs=tmp_path,
-                      watcher=Notes(interrupt_at=5, training=True))  # fmt: skip
+    run = opsin.train(
+        "digits",
+        model="mlp",
+        epochs=3,
+        batch_size=16,
+        runs=tmp_path,
+        watcher=Notes(interrupt_at=5, training=True),
+    )
     assert run.directory.state()[0] == "stopped"
     return run
 
@@ -28,8 +34,9 @@ def stopped(tmp_path: Path) -> opsin.Run:
 def test_a_stopped_run_comes_to_the_file_of_one_never_stopped(
     stopped: opsin.Run, tmp_path: Path
 ) -> None:
-    whole = opsin.train("digits", model="mlp", epochs=3, batch_size=16, runs=tmp_path / "whole",
-                        quiet=True)  # fmt: skip
+    whole = opsin.train(
+        "digits", model="mlp", epochs=3, batch_size=16, runs=tmp_path / "whole", quiet=True
+    )
     again = opsin.resume(stopped, quiet=True)
     assert again.path == stopped.path
     assert again.directory.state()[0] == "done"
@@ -68,8 +75,16 @@ def test_with_changes_it_is_a_new_run_that_names_its_parent(tmp_path: Path) -> N
 
 
 def test_more_epochs_after_a_patient_end_are_trained(tmp_path: Path) -> None:
-    first = opsin.train("digits", model="mlp", epochs=30, patience=1, schedule="constant",
-                        learning_rate=0.05, runs=tmp_path, quiet=True)  # fmt: skip
+    first = opsin.train(
+        "digits",
+        model="mlp",
+        epochs=30,
+        patience=1,
+        schedule="constant",
+        learning_rate=0.05,
+        runs=tmp_path,
+        quiet=True,
+    )
     ended = len(first.history)
     assert ended < 30
     longer = opsin.resume(first, epochs=60, quiet=True)
@@ -108,8 +123,14 @@ def test_other_images_are_refused(tmp_path: Path, digits: Dataset) -> None:
     def some(count: int) -> Dataset:
         return from_arrays(np.asarray(digits.images[:count]), digits.labels[:count])
 
-    run = opsin.train(some(600), model="mlp", epochs=3, batch_size=16, runs=tmp_path,
-                      watcher=Notes(interrupt_at=3, training=True))  # fmt: skip
+    run = opsin.train(
+        some(600),
+        model="mlp",
+        epochs=3,
+        batch_size=16,
+        runs=tmp_path,
+        watcher=Notes(interrupt_at=3, training=True),
+    )
     with pytest.raises(RunError, match="have changed since"):
         opsin.resume(run, some(601), quiet=True)
     assert opsin.resume(run, some(600), quiet=True).directory.state()[0] == "done"
@@ -117,9 +138,17 @@ def test_other_images_are_refused(tmp_path: Path, digits: Dataset) -> None:
 
 @pytest.mark.drawn
 def test_a_loss_that_runs_away_leaves_a_file_and_says_so(tmp_path: Path) -> None:
-    run = opsin.train("digits", model="mlp", epochs=4, optimizer="sgd", learning_rate=100.0,
-                      weight_decay=10.0, schedule="constant", runs=tmp_path,
-                      quiet=True)  # fmt: skip
+    run = opsin.train(
+        "digits",
+        model="mlp",
+        epochs=4,
+        optimizer="sgd",
+        learning_rate=100.0,
+        weight_decay=10.0,
+        schedule="constant",
+        runs=tmp_path,
+        quiet=True,
+    )
     assert "the loss became" in str(run.report.training.diverged)
     state, cause = run.directory.state()
     assert (state, cause) == ("stopped", run.report.training.diverged)
@@ -162,8 +191,9 @@ def test_what_was_decided_stays_with_the_run(tmp_path: Path, digits: Dataset) ->
     rows = np.concatenate([np.flatnonzero(labels != 3), np.flatnonzero(labels == 3)[:6]])
     data = from_arrays(np.asarray(digits.images[:700])[rows], labels[rows])
     with without_drawing():
-        run = opsin.train(data, epochs=3, hidden=(4,), runs=tmp_path,
-                          watcher=Notes(interrupt_at=3, training=True))  # fmt: skip
+        run = opsin.train(
+            data, epochs=3, hidden=(4,), runs=tmp_path, watcher=Notes(interrupt_at=3, training=True)
+        )
     reasons = run.report.reasons
     assert "resnet 4" in reasons["Auto"]
     assert "drawn" in reasons["Balance"] or "weigh" in reasons["Balance"]

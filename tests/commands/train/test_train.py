@@ -45,15 +45,27 @@ def made(request: pytest.FixtureRequest) -> opsin.Run:
 
 @pytest.fixture(scope="session")
 def forest(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> opsin.Run:
-    return opsin.train(digits, model="forest", trees=25, seed=4, quiet=True,
-                       runs=tmp_path_factory.mktemp("forest"))  # fmt: skip
+    return opsin.train(
+        digits, model="forest", trees=25, seed=4, quiet=True, runs=tmp_path_factory.mktemp("forest")
+    )
 
 
 @pytest.mark.drawn
 def test_a_finished_run_is_whole(made: opsin.Run) -> None:
     directory, network = made.directory, isinstance(made.recipe, opsin.Recipe)
-    for file in ("recipe", "status", "dataset", "split", "history", "classifier", "predictions",
-                 "report", "page", "card", "log"):  # fmt: skip
+    for file in (
+        "recipe",
+        "status",
+        "dataset",
+        "split",
+        "history",
+        "classifier",
+        "predictions",
+        "report",
+        "page",
+        "card",
+        "log",
+    ):
         assert getattr(directory, file).stat().st_size > 0, file
     figures = {"curves", "confusion", "answers", "mistakes", "calibration", "roc", "slices"}
     assert {path.stem for path in directory.figures.iterdir()} >= figures - {"curves"}
@@ -106,13 +118,16 @@ def test_noise_for_test_labels_changes_nothing_but_the_test_figures(tmp_path: Pa
 
 @torch
 def test_same_seed_same_run(tmp_path: Path, shapes: Path) -> None:
-    made = [opsin.train(shapes, model="resnet", epochs=2, hidden=(8, 8), runs=tmp_path, quiet=True)
-            for _ in range(2)]  # fmt: skip
+    made = [
+        opsin.train(shapes, model="resnet", epochs=2, hidden=(8, 8), runs=tmp_path, quiet=True)
+        for _ in range(2)
+    ]
     assert weights_of(made[0]) == weights_of(made[1])
     reports = [run.report.model_dump(mode="json", include={"figures"}) for run in made]
     assert reports[0] == reports[1]
-    other = opsin.train(shapes, model="resnet", epochs=2, hidden=(8, 8), seed=1, runs=tmp_path,
-                        quiet=True)  # fmt: skip
+    other = opsin.train(
+        shapes, model="resnet", epochs=2, hidden=(8, 8), seed=1, runs=tmp_path, quiet=True
+    )
     assert weights_of(other) != weights_of(made[0])
 
 
@@ -130,8 +145,9 @@ def test_without_test_data_the_verdict_is_called_optimistic(
 @torch
 @pytest.mark.drawn
 def test_ctrl_c_leaves_a_run_that_can_be_used(tmp_path: Path, digits: Any) -> None:
-    run = opsin.train(digits, model="mlp", epochs=40, batch_size=8, runs=tmp_path,
-                      watcher=Notes(interrupt_at=30))  # fmt: skip
+    run = opsin.train(
+        digits, model="mlp", epochs=40, batch_size=8, runs=tmp_path, watcher=Notes(interrupt_at=30)
+    )
     assert run.directory.state() == ("stopped", None)
     assert run.report.training.stopped
     assert run.accuracy > 0.5
@@ -302,8 +318,9 @@ def test_answers_are_computed_where_it_is_said(
 
 def test_ctrl_c_ends_a_fitting_at_once(tmp_path: Path, digits: Dataset) -> None:
     with pytest.raises(KeyboardInterrupt):
-        opsin.train(digits, model="forest", trees=10_000, runs=tmp_path,
-                    watcher=Notes(interrupt_at=4))  # fmt: skip
+        opsin.train(
+            digits, model="forest", trees=10_000, runs=tmp_path, watcher=Notes(interrupt_at=4)
+        )
     (path,) = tmp_path.iterdir()
     state, cause = RunDirectory(path).state()
     assert state == "stopped" and "cannot be left half done" in str(cause)

@@ -79,8 +79,9 @@ def test_a_run_that_another_process_holds_is_refused_as_that(tmp_path: Path) -> 
     code += "\n    print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", code, str(directory.path)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    ) as other:  # fmt: skip
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
         with pytest.raises(RunError, match="is training"), directory.hold():

@@ -97,19 +97,29 @@ def check_row(root: Path) -> None:
     index.scan()
     assert len(index.rows()) == 2
     for shown in index.rows():
-        json.dumps([shown.name, shown.cause, shown.source, shown.seconds],
-                   allow_nan=False, ensure_ascii=False).encode()  # fmt: skip
+        json.dumps(
+            [shown.name, shown.cause, shown.source, shown.seconds],
+            allow_nan=False,
+            ensure_ascii=False,
+        ).encode()
 
 
 def check_readers(run: RunDirectory) -> None:
     """Each reader of a run's files returns something, or says why not."""
     for read in (
-        lambda: run.lines(Epoch), lambda: run.lines(EpochConfusion), run.read_notes, run.state,
+        lambda: run.lines(Epoch),
+        lambda: run.lines(EpochConfusion),
+        run.read_notes,
+        run.state,
         run.location,
-        lambda: run.cut_history(1), lambda: run.read(DatasetRecord), lambda: recipe_of_run(run),
-        lambda: count_looks(run, "x"), lambda: opsin.list_runs(run.path.parent)[0].recipe,
-        lambda: run.load_arrays(run.split), lambda: run.load_arrays(run.predictions),
-    ):  # fmt: skip
+        lambda: run.cut_history(1),
+        lambda: run.read(DatasetRecord),
+        lambda: recipe_of_run(run),
+        lambda: count_looks(run, "x"),
+        lambda: opsin.list_runs(run.path.parent)[0].recipe,
+        lambda: run.load_arrays(run.split),
+        lambda: run.load_arrays(run.predictions),
+    ):
         with contextlib.suppress(OpsinError):
             read()
 

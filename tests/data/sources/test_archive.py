@@ -102,8 +102,13 @@ def test_each_kind_is_unpacked_once(tmp_path: Path, cache: Path, suffix: str) ->
 @pytest.mark.parametrize("wrapping", ["", "./", "set/", "a/b/c/", "train images/"])
 def test_wrapping_folders_are_taken_off(tmp_path: Path, wrapping: str) -> None:
     files = {f"{wrapping}{name}": content for name, content in CLASSES.items()}
-    litter = {"__MACOSX/cat/._1.png": b"x", ".DS_Store": b"x", "__MACOSX/1.png": b"x",
-              f"{wrapping}README.md": b"x", f"{wrapping}cat/Thumbs.db": b"x"}  # fmt: skip
+    litter = {
+        "__MACOSX/cat/._1.png": b"x",
+        ".DS_Store": b"x",
+        "__MACOSX/1.png": b"x",
+        f"{wrapping}README.md": b"x",
+        f"{wrapping}cat/Thumbs.db": b"x",
+    }
     path = pack(tmp_path / "set.zip", files | litter)
     assert opened(path).names == list(CLASSES)
 
@@ -124,8 +129,12 @@ def test_parts_and_classes_are_no_wrapping(tmp_path: Path) -> None:
 
 def test_a_table_inside(tmp_path: Path) -> None:
     text = b"file,label\nimages/1.png,cat\nimages/2.png,dog\n"
-    files = {"set/labels.csv": text, "set/images/1.png": b"a", "set/images/2.png": b"b",
-             "set/notes.csv": b"when,who\n1,2\n"}  # fmt: skip
+    files = {
+        "set/labels.csv": text,
+        "set/images/1.png": b"a",
+        "set/images/2.png": b"b",
+        "set/notes.csv": b"when,who\n1,2\n",
+    }
     path = pack(tmp_path / "set.tar", files)
     columns = {"path": "file"}
     contents = opened(path, columns=columns)
@@ -151,8 +160,11 @@ def test_a_table_inside_names_nothing_outside(tmp_path: Path) -> None:
 
 
 def test_metadata_arrays_and_idx_files_inside(tmp_path: Path) -> None:
-    metadata = {"w/train/metadata.csv": b"file_name,label\n1.png,cat\n2.png,dog\n",
-                "w/train/1.png": b"x", "w/train/2.png": b"x"}  # fmt: skip
+    metadata = {
+        "w/train/metadata.csv": b"file_name,label\n1.png,cat\n2.png,dog\n",
+        "w/train/1.png": b"x",
+        "w/train/2.png": b"x",
+    }
     assert opened(pack(tmp_path / "metadata.zip", metadata)).classes == ("cat", "dog")
     file = io.BytesIO()
     np.savez(file, images=np.zeros((4, 8, 8), np.uint8), labels=np.array([0, 1, 0, 1]))

@@ -23,8 +23,13 @@ LABELS = np.array([0, 1, 2, 0, 1, 2])
 
 
 def test_the_names_of_keras_will_do(tmp_path: Path) -> None:
-    np.savez(tmp_path / "k.npz", x_train=IMAGES, y_train=LABELS[:, None],
-             x_test=IMAGES[:3], y_test=LABELS[:3])  # fmt: skip
+    np.savez(
+        tmp_path / "k.npz",
+        x_train=IMAGES,
+        y_train=LABELS[:, None],
+        x_test=IMAGES[:3],
+        y_test=LABELS[:3],
+    )
     contents = open_npz(tmp_path / "k.npz")
     assert contents.source_parts.tolist() == [TRAIN] * 6 + [TEST] * 3
     assert isinstance(contents.images, np.ndarray)
@@ -96,8 +101,9 @@ def test_a_folder_of_pairs_and_a_pair_by_name(tmp_path: Path, packed: bool) -> N
 
 
 @given(shape=st.lists(st.integers(1, 5), min_size=1, max_size=3), seed=st.integers(0, 9))
-def test_what_was_written_is_read(tmp_path_factory: pytest.TempPathFactory,
-                                  shape: list[int], seed: int) -> None:  # fmt: skip
+def test_what_was_written_is_read(
+    tmp_path_factory: pytest.TempPathFactory, shape: list[int], seed: int
+) -> None:
     array = np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
     path = tmp_path_factory.mktemp("idx") / "a-idx3-ubyte"
     path.write_bytes(idx(array))

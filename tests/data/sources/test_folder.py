@@ -120,13 +120,25 @@ def test_a_class_may_be_called_test(tmp_path: Path) -> None:
 
 
 def test_images_may_lie_at_any_depth(tmp_path: Path) -> None:
-    put(tmp_path, "cat/2.png", "cat/b/10/1.png", "cat/b/9/1.png", "cat/10.png",
-        "dog/deep/deeper/1.png", "dog/__MACOSX/1.png", "dog/.cache/1.png")  # fmt: skip
+    put(
+        tmp_path,
+        "cat/2.png",
+        "cat/b/10/1.png",
+        "cat/b/9/1.png",
+        "cat/10.png",
+        "dog/deep/deeper/1.png",
+        "dog/__MACOSX/1.png",
+        "dog/.cache/1.png",
+    )
     contents = open_folder(tmp_path)
     assert contents.classes == ("cat", "dog")
     assert contents.names == [
-        "cat/2.png", "cat/10.png", "cat/b/9/1.png", "cat/b/10/1.png", "dog/deep/deeper/1.png",
-    ]  # fmt: skip
+        "cat/2.png",
+        "cat/10.png",
+        "cat/b/9/1.png",
+        "cat/b/10/1.png",
+        "dog/deep/deeper/1.png",
+    ]
     assert contents.labels.tolist() == [0, 0, 0, 0, 1]
     assert contents.images[2] == str(tmp_path / "cat" / "b" / "9" / "1.png")
 
@@ -149,8 +161,12 @@ def test_links_that_lead_out_are_followed_only_when_asked(tmp_path: Path) -> Non
     assert "--follow-links follows" in watcher.notes[0]
     out = sources.find_all(DataRecipe.of(str(root), follow_links=True), watcher=watcher)
     assert out.open().names == [
-        "cat/1.png", "cat/2.png", "dog/1.png", "owl/a.png", "owl/b/c.png",
-    ]  # fmt: skip
+        "cat/1.png",
+        "cat/2.png",
+        "dog/1.png",
+        "owl/a.png",
+        "owl/b/c.png",
+    ]
     assert out.key != within.key
     assert len(watcher.notes) == 1
 

@@ -47,12 +47,17 @@ def published(
     """The server's files as a collection, in an empty cache, with no way to Debian."""
     monkeypatch.setattr(named, "TIMEOUT", 0.5)
     monkeypatch.setenv("PATH", "")
-    files = {name: hashlib.sha256(gzip.decompress(content)).hexdigest()
-             for name, content in server.files.items()}  # fmt: skip
+    files = {
+        name: hashlib.sha256(gzip.decompress(content)).hexdigest()
+        for name, content in server.files.items()
+    }
     return replace(
-        named._PUBLISHED["fashion-mnist"], files=files, system=tmp_path / "system",
-        url=server.url, size=sum(map(len, server.files.values())),
-    )  # fmt: skip
+        named._PUBLISHED["fashion-mnist"],
+        files=files,
+        system=tmp_path / "system",
+        url=server.url,
+        size=sum(map(len, server.files.values())),
+    )
 
 
 def locate(published: Published) -> Path:
@@ -199,9 +204,12 @@ def test_cifar10_comes_from_its_published_archive(web: Server, cache: Path, tmp_
     content = pack(tmp_path / "c.tar.gz", files).read_bytes()
     web.files = {"cifar-10-binary.tar.gz": content}
     published = Published(
-        {"cifar-10-binary.tar.gz": hashlib.sha256(content).hexdigest()}, web.url, len(content),
-        mirrored=True, packed=True,
-    )  # fmt: skip
+        {"cifar-10-binary.tar.gz": hashlib.sha256(content).hexdigest()},
+        web.url,
+        len(content),
+        mirrored=True,
+        packed=True,
+    )
     contents = named.open_published("cifar10", published, SILENT)
     assert contents.classes == tuple(TEN)
     assert contents.source_parts.tolist() == [TRAIN] * 100 + [TEST] * 10
@@ -217,8 +225,9 @@ def test_cifar100_has_its_fine_classes(tmp_path: Path) -> None:
     files = {
         "c/coarse_label_names.txt": b"x\n",
         "c/fine_label_names.txt": "".join(f"f{number}\n" for number in range(10)).encode(),
-        "c/train.bin": batch(1, 20, coarse=7), "c/test.bin": batch(2, 20, coarse=7),
-    }  # fmt: skip
+        "c/train.bin": batch(1, 20, coarse=7),
+        "c/test.bin": batch(2, 20, coarse=7),
+    }
     contents = open_cifar(pack(tmp_path / "c.tar.gz", files), source="c")
     assert contents.classes == tuple(f"f{i}" for i in range(10))
     assert contents.labels[:11].tolist() == [*range(10), 0]
@@ -236,16 +245,26 @@ def test_an_archive_of_something_else_is_named(tmp_path: Path) -> None:
 
 def test_nothing_in_opsin_unpickles() -> None:
     unpicklers = {
-        "pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve",
-    }  # fmt: skip
+        "pickle",
+        "_pickle",
+        "cPickle",
+        "cloudpickle",
+        "dill",
+        "joblib",
+        "marshal",
+        "shelve",
+    }
     for path in Path(opsin.__file__).parent.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         assert "Unpickler" not in text and "torch.load(" not in text, path
         for node in ast.walk(ast.parse(text)):
             modules = (
-                [each.name for each in node.names] if isinstance(node, ast.Import)
-                else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            )  # fmt: skip
+                [each.name for each in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
             assert unpicklers.isdisjoint(name.split(".")[0] for name in modules), path
             if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
                 assert isinstance(node.value, ast.Constant) and node.value.value is False, path

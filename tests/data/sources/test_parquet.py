@@ -212,8 +212,10 @@ def test_without_pyarrow_it_says_what_to_install(tmp_path: Path) -> None:
     )
     said = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "a.parquet")],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert "pip install 'opsin[parquet]'" in said.stdout
 
 

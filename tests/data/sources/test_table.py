@@ -46,8 +46,12 @@ def table(folder: Path, content: bytes | str, name: str = "set.csv") -> Path:
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_separator_mark_and_line_ends(tmp_path: Path, mark: str, separator: str, end: str) -> None:
-    rows = [["path", "label", "split"], ["a.png", '"Cat, large; tame"', "train"],
-            [], ['"x ""y""\tz.png"', "dog", ""]]  # fmt: skip
+    rows = [
+        ["path", "label", "split"],
+        ["a.png", '"Cat, large; tame"', "train"],
+        [],
+        ['"x ""y""\tz.png"', "dog", ""],
+    ]
     text = mark + end.join(separator.join(row) for row in rows)
     contents = open_table(table(tmp_path, text, "set.tsv" if separator == "\t" else "set.csv"))
     assert contents.names == ["a.png", 'x "y"\tz.png']
@@ -58,8 +62,12 @@ def test_separator_mark_and_line_ends(tmp_path: Path, mark: str, separator: str,
 
 @pytest.mark.parametrize("suffix", ["jsonl", "ndjson"])
 def test_json_lines_and_classes_that_are_no_text(tmp_path: Path, suffix: str) -> None:
-    rows = [{"path": "a.png", "label": 10, "group": 7}, {"path": "b.png", "label": True},
-            {"path": "c.png", "label": 9.5}, {"path": "d.png", "label": "true"}]  # fmt: skip
+    rows = [
+        {"path": "a.png", "label": 10, "group": 7},
+        {"path": "b.png", "label": True},
+        {"path": "c.png", "label": 9.5},
+        {"path": "d.png", "label": "true"},
+    ]
     text = "\n\n".join(json.dumps(row) for row in rows)
     contents = open_table(table(tmp_path, text, f"set.{suffix}"))
     assert contents.classes == ("9.5", "10", "true")
@@ -139,11 +147,13 @@ TEXT = st.text(
 
 @given(
     st.lists(
-        st.tuples(TEXT, TEXT, TEXT), min_size=1, max_size=8,
+        st.tuples(TEXT, TEXT, TEXT),
+        min_size=1,
+        max_size=8,
         unique_by=lambda row: os.path.normpath(row[0]),
     ),
     st.sampled_from(",;\t"),
-)  # fmt: skip
+)
 def test_what_was_written_is_read(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str, str]], separator: str
 ) -> None:
@@ -213,11 +223,15 @@ def test_rows_before_a_damage_are_answered(tmp_path: Path) -> None:
 
 def write_table(shapes: Path, ending: str) -> Path:
     """Write a table of the shapes, the 24th image without a camera."""
-    frame = pd.DataFrame({
-        "file": [f"{kind}/{number}.png" for kind in ("disc", "square") for number in range(12)],
-        "kind": ["disc"] * 12 + ["square"] * 12, "camera": [*["old", "new"] * 11, "old", ""],
-        "age": [*range(12)] * 2, "same": "x",
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "file": [f"{kind}/{number}.png" for kind in ("disc", "square") for number in range(12)],
+            "kind": ["disc"] * 12 + ["square"] * 12,
+            "camera": [*["old", "new"] * 11, "old", ""],
+            "age": [*range(12)] * 2,
+            "same": "x",
+        }
+    )
     path = shapes / f"set.{ending}"
     if ending == "csv":
         frame.to_csv(path, index=False)

@@ -136,9 +136,12 @@ def killed(*_: object) -> None:
      (album, "write_corrections", killed)],
 )  # fmt: skip
 def test_what_finds_no_room_or_is_interrupted_is_not_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: object, name: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: object,
+    name: str,
     fault: Callable[..., None],
-) -> None:  # fmt: skip
+) -> None:
     window = Window(tmp_path, opened([1, 2, 3], [0, 0, 1]))
     window.put([0], "bag")
     with monkeypatch.context() as patch:

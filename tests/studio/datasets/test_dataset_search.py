@@ -14,9 +14,10 @@ from opsin.studio.datasets.dataset_search import key_of, unpack_archive
 
 def test_the_key_is_the_one_that_training_finds(shapes: Path, tmp_path: Path) -> None:
     table = tmp_path / "labels.csv"
-    table.write_text("path,label\n" + "".join(
-        f"{file},{file.parent.name}\n" for file in sorted(shapes.rglob("*.png"))
-    ))  # fmt: skip
+    table.write_text(
+        "path,label\n"
+        + "".join(f"{file},{file.parent.name}\n" for file in sorted(shapes.rglob("*.png")))
+    )
     for source in (str(shapes), "digits"):
         recipe = DataRecipe.of(source, size=(9, 9))
         assert key_of(recipe) == sources.find_all(recipe).key

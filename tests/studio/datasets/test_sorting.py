@@ -50,10 +50,12 @@ async def test_all_windows_ask_one_process_and_hear_how_far_it_is(
     told: list[tuple[str, int, int]] = []
     await sorting.leave(project, "nobody")
     assert sorting._sorters == {}
-    both = await asyncio.gather(*(
-        sorting.ask(project, "next", who, count=20, on_progress=lambda *now: told.append(now))
-        for who in ("me", "you")
-    ))  # fmt: skip
+    both = await asyncio.gather(
+        *(
+            sorting.ask(project, "next", who, count=20, on_progress=lambda *now: told.append(now))
+            for who in ("me", "you")
+        )
+    )
     assert sorted(map(len, both)) == [0, 12]  # no photograph is asked of both
     assert {("Photographs", 0, 12)} <= set(told)
     (asked,) = (one for one in both if one)

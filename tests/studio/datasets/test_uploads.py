@@ -135,9 +135,14 @@ def test_of_a_request_that_breaks_off_the_beginning_is_kept(uploads: Uploads) ->
         {"type": "http.disconnect"},
     ]
     scope = {
-        "type": "http", "method": "PUT", "path": f"/uploads/{KEY}", "headers": [],
-        "query_string": b"offset=0", "http_version": "1.1", "scheme": "http",
-    }  # fmt: skip
+        "type": "http",
+        "method": "PUT",
+        "path": f"/uploads/{KEY}",
+        "headers": [],
+        "query_string": b"offset=0",
+        "http_version": "1.1",
+        "scheme": "http",
+    }
 
     async def receive() -> dict[str, Any]:
         return messages.pop(0)

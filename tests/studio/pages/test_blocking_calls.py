@@ -25,8 +25,12 @@ def test_no_page_reads_the_disk_on_the_event_loop(
     folders = [tmp_path / "runs", tmp_path / "home"]
     done = subprocess.run(
         [sys.executable, script, *folders, *pages.values(), *further],
-        env=os.environ | {"PYTHONPATH": str(script.parents[3])}, cwd=tmp_path, text=True,
-        capture_output=True, timeout=500, check=False,
-    )  # fmt: skip
+        env=os.environ | {"PYTHONPATH": str(script.parents[3])},
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        timeout=500,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == ""

@@ -56,8 +56,10 @@ def test_a_training_keeps_its_number_when_another_is_tried_again_or_removed(
     for _ in range(3):
         page._add()
     jobs = studio.jobs.jobs()
-    runs = [write_run(studio.runs.root, f"run {at}", digits, answers_right(digits, 1.0))
-            for at in range(3)]  # fmt: skip
+    runs = [
+        write_run(studio.runs.root, f"run {at}", digits, answers_right(digits, 1.0))
+        for at in range(3)
+    ]
     for job, run in zip(jobs, runs, strict=True):
         studio.jobs._look(job.model_copy(update={"run": run.name}))
     studio.runs.scan()
@@ -128,15 +130,19 @@ def test_levels_are_options_and_say_their_time(studio: Studio, project: str) -> 
     assert settings.level.title == "Good"
     assert settings.level.words.startswith("about ")
     assert [time_in_words(t) for t in (21, 88, 900, 7_200)] == [
-        "about 20 seconds", "about 90 seconds", "about 15 minutes", "about 2.0 hours",
-    ]  # fmt: skip
+        "about 20 seconds",
+        "about 90 seconds",
+        "about 15 minutes",
+        "about 2.0 hours",
+    ]
     # What Opsin would choose is shown; another choice takes along what belonged to the older one.
     planned = {"sources": ["x"], "model": "backbone", "fine_tune": False, "size": [260, 260]}
     settings._automatic = {"model": "backbone", "fine_tune": "no"}
     settings.show_automatic(planned | {"fold": None})
     assert (settings._known("model"), settings._placeholder("size")) == (
-        "backbone", "Automatic: 260x260",
-    )  # fmt: skip
+        "backbone",
+        "Automatic: 260x260",
+    )
     settings._values = dict(settings._levels["Quick"].options)
     assert "--from=efficientnet-lite0" in page._argv()
     settings._values = dict(settings._levels["As good as it gets"].options)

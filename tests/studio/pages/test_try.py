@@ -45,10 +45,12 @@ def folder(tmp_path: Path) -> Path:
 
 def test_groups_begin_with_the_least_sure_and_end_with_what_has_no_class() -> None:
     images = [
-        AnsweredImage("1", "dog", "dog", 0.9), AnsweredImage("2", NONE_OF_THESE, "cat", 0.4),
-        AnsweredImage("3", error="cut off"), AnsweredImage("4", "cat", "cat", 0.8),
+        AnsweredImage("1", "dog", "dog", 0.9),
+        AnsweredImage("2", NONE_OF_THESE, "cat", 0.4),
+        AnsweredImage("3", error="cut off"),
+        AnsweredImage("4", "cat", "cat", 0.8),
         AnsweredImage("5", "dog", "dog", 0.6),
-    ]  # fmt: skip
+    ]
     ordered = sorted(images, key=lambda image: image.order)
     assert [image.name for image in ordered] == ["4", "5", "1", "2", "3"]
 
@@ -57,11 +59,16 @@ def test_pictures_come_from_the_source_and_from_nowhere_else(queue: Queue, folde
     api = new_api()
     try_.add_routes(api, queue)
     job = classified(
-        queue, folder, "a.png,cat,cat,0.9,,false,,", "in/b.png,cat,cat,0.5,,false,,",
-        "''=c.png,cat,cat,0.95,,false,,", "../secret.png,dog,dog,0.9,,false,,",
-        f"{folder.parent / 'secret.png'},dog,dog,0.95,,false,,", "gone.png,dog,dog,0.99,,false,,",
+        queue,
+        folder,
+        "a.png,cat,cat,0.9,,false,,",
+        "in/b.png,cat,cat,0.5,,false,,",
+        "''=c.png,cat,cat,0.95,,false,,",
+        "../secret.png,dog,dog,0.9,,false,,",
+        f"{folder.parent / 'secret.png'},dog,dog,0.95,,false,,",
+        "gone.png,dog,dog,0.99,,false,,",
         "d.png,,,,,,,cut off",
-    )  # fmt: skip
+    )
     images = read_answers(queue, job.id)
     assert [image.name for image in images[:3]] == ["in/b.png", "a.png", "'=c.png"]
     assert images[-1] == AnsweredImage("d.png", error="cut off")

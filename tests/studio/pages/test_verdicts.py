@@ -18,11 +18,16 @@ from opsin.studio.runs.run_index import RunRow
 
 def report(part: str = "out_of_fold", *, of: dict[str, Any] | None = None, **more: Any) -> Report:
     figures = {
-        "images": 120, "accuracy": 113 / 120, "low": 0.8836, "high": 0.9712,
-        "classes": [{"name": name, "precision": 0.9, "recall": 0.9, "f1": 0.9, "count": 40}
-                    for name in ("cardboard", "glass", "metal")],
+        "images": 120,
+        "accuracy": 113 / 120,
+        "low": 0.8836,
+        "high": 0.9712,
+        "classes": [
+            {"name": name, "precision": 0.9, "recall": 0.9, "f1": 0.9, "count": 40}
+            for name in ("cardboard", "glass", "metal")
+        ],
         "confusion": [[40, 0, 0], [1, 35, 4], [0, 2, 38]],
-    } | (of or {})  # fmt: skip
+    } | (of or {})
     return Report.model_validate({"split": part, "figures": {part: figures}, **more})
 
 
@@ -51,9 +56,16 @@ def test_the_weakest_class_is_named_with_what_it_is_taken_for() -> None:
     worst = weakest(report().judged)
     assert worst == (1, "Weakest: glass, 35 of 40 right, 4 times taken for metal")
     right = PartFigures.model_validate(
-        {"accuracy": 1, "low": 0.9, "high": 1, "confusion": [[3, 0], [0, 0]],
-         "classes": [{"name": n, "precision": 1, "recall": 1, "f1": 1, "count": 3} for n in "ab"]}
-    )  # fmt: skip
+        {
+            "accuracy": 1,
+            "low": 0.9,
+            "high": 1,
+            "confusion": [[3, 0], [0, 0]],
+            "classes": [
+                {"name": n, "precision": 1, "recall": 1, "f1": 1, "count": 3} for n in "ab"
+            ],
+        }
+    )
     assert weakest(right) is None
 
 
@@ -62,12 +74,22 @@ def test_what_limits_the_verdict_is_said_and_nothing_else() -> None:
     earlier = {"images": 120, "accuracy": 0.9, "low": 0.8, "high": 0.95}
     corrected = {"labels": 9, "images": 120, "left_out": 1, "earlier": earlier}
     lines = limits(
-        report("test", of={"corrected": corrected, "few_groups": True, "groups": 12},
-               looks=3, leaks={"exact": 1, "near": 1})
-    )  # fmt: skip
+        report(
+            "test",
+            of={"corrected": corrected, "few_groups": True, "groups": 12},
+            looks=3,
+            leaks={"exact": 1, "near": 1},
+        )
+    )
     text = " ".join(lines)
-    for words in ("judged 3 classifiers", "only 12 groups", "photograph has a near duplicate",
-                  "9 of 120 test labels corrected", "0.9000 ±", "left out"):  # fmt: skip
+    for words in (
+        "judged 3 classifiers",
+        "only 12 groups",
+        "photograph has a near duplicate",
+        "9 of 120 test labels corrected",
+        "0.9000 ±",
+        "left out",
+    ):
         assert words in text
     assert not limits(report("out_of_fold", looks=3))
 

@@ -153,8 +153,10 @@ def test_a_set_is_added_for_a_run_with_what_it_was_trained_with(
     assert album.class_of(places[row]) == "square"
     lines = studio.sets.corrections_path(the_set.id).read_text().splitlines()
     assert [line.split(",")[1:3] for line in lines[1:]] == [
-        ["disc/1.png", "square"], ["disc/3.png", "-"], ["disc/5.png", "square"],
-    ]  # fmt: skip
+        ["disc/1.png", "square"],
+        ["disc/3.png", "-"],
+        ["disc/5.png", "square"],
+    ]
     again = opsin.load(shapes, labels=studio.sets.corrections_path(the_set.id))
     assert again.classes[again.labels[named(again, "disc/5.png")]] == "square"
     assert table.read_text().startswith("name,label")

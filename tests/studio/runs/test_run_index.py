@@ -168,8 +168,11 @@ def test_a_run_at_work_is_not_deleted(tmp_path: Path) -> None:
 def test_the_run_before_of_the_same_images_and_split_is_found(tmp_path: Path) -> None:
     runs: list[opsin.Run] = []
     asked: list[dict[str, Any]] = [
-        {}, {"test_fraction": 0.3}, {"classes": ["3", "8"]}, {"size": 12},
-    ]  # fmt: skip
+        {},
+        {"test_fraction": 0.3},
+        {"classes": ["3", "8"]},
+        {"size": 12},
+    ]
     for options in asked:
         data = opsin.load("digits", **options)
         runs.append(opsin.train(data, model="knn", runs=tmp_path, quiet=True))

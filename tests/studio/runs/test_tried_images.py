@@ -42,9 +42,10 @@ def test_routes_lead_to_images_by_key_and_nowhere_else(looking: Studio, digits: 
     assert answer.headers["content-type"] == "image/png"
     Image.open(io.BytesIO(answer.content)).verify()
     for address, status in (
-        ("/kept/0000000000000000.png", 404), (f"/kept/{bad}.png", 422),
+        ("/kept/0000000000000000.png", 404),
+        (f"/kept/{bad}.png", 422),
         ("/kept/..%2f..%2fsecret.png", 404),
-    ):  # fmt: skip
+    ):
         answer = asyncio.run(fetch(api, address))
         assert answer.status_code == status, address
         assert str(looking.settings.home) not in answer.text

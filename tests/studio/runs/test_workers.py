@@ -186,7 +186,10 @@ async def test_images_have_addresses_of_their_own_and_no_others(looking: Studio)
     assert reply.headers["content-type"] == "image/png"
     key = answer.address.rpartition("/")[2]
     names = "999.png", "-1.png", "\u0661.png", "0.html"
-    others = [f"/inside/{'0' * 16}/{key}/0.png", f"/inside/{RUN}/{'0' * 24}/0.png",
-              f"/inside/{RUN}/..%2f..%2fqueue/0.png"]  # fmt: skip
+    others = [
+        f"/inside/{'0' * 16}/{key}/0.png",
+        f"/inside/{RUN}/{'0' * 24}/0.png",
+        f"/inside/{RUN}/..%2f..%2fqueue/0.png",
+    ]
     for other in (*others, *(f"/inside/{RUN}/{key}/{name}" for name in names)):
         assert (await fetch(api, other)).status_code == 404

@@ -41,29 +41,43 @@ def test_so_it_is_in_stages(layers: list[Layer]) -> None:
 
 
 def test_a_small_network_has_a_block_for_each_convolution() -> None:
-    kinds = {"input": "Normalise", "conv1": "Conv 3×3 same", "relu1": "ReLU", "norm": "BatchNorm",
-             "conv2": "Conv 3×3", "relu2": "ReLU", "pool": "MaxPool 2",
-             "dropout": "Dropout 0.5"}  # fmt: skip
+    kinds = {
+        "input": "Normalise",
+        "conv1": "Conv 3×3 same",
+        "relu1": "ReLU",
+        "norm": "BatchNorm",
+        "conv2": "Conv 3×3",
+        "relu2": "ReLU",
+        "pool": "MaxPool 2",
+        "dropout": "Dropout 0.5",
+    }
     layers = [a_layer(name, kind) for name, kind in kinds.items()]
     layers += [a_layer("flatten", "Flatten", (128,)), a_layer("head", "Dense", (10,))]
     blocks = blocks_of(layers)
     assert [(block.title, block.result.name) for block in blocks] == [
-        ("Input", "input"), ("Conv 1", "relu1"), ("Conv 2", "pool"), ("Head", "head"),
-    ]  # fmt: skip
+        ("Input", "input"),
+        ("Conv 1", "relu1"),
+        ("Conv 2", "pool"),
+        ("Head", "head"),
+    ]
 
 
 def test_a_deep_network_has_stages_by_what_they_give() -> None:
     layers = [a_layer("stem.conv", "Conv 3×3", (32, 16, 16)), a_layer("stem", shape=(32, 16, 16))]
     for number in range(1, 15):
         shape = (8 * ((number + 1) // 2), 8, 8)
-        layers += [a_layer(f"block{number}.expand.conv", "Conv 1×1", (96, 8, 8)),
-                   a_layer(f"block{number}.expand", shape=(96, 8, 8)),
-                   a_layer(f"block{number}.project", "Conv 1×1", shape)]  # fmt: skip
+        layers += [
+            a_layer(f"block{number}.expand.conv", "Conv 1×1", (96, 8, 8)),
+            a_layer(f"block{number}.expand", shape=(96, 8, 8)),
+            a_layer(f"block{number}.project", "Conv 1×1", shape),
+        ]
     layers += [a_layer("top.conv", "Conv 1×1", (99, 8, 8)), a_layer("head", "Dense", (3,))]
     blocks = blocks_of(layers)
     assert [block.title for block in blocks] == [
-        "Stem", *(f"Block {number}" for number in range(1, 8)), "Head",
-    ]  # fmt: skip
+        "Stem",
+        *(f"Block {number}" for number in range(1, 8)),
+        "Head",
+    ]
     assert [layer.name for layer in blocks[-1].layers] == ["top.conv", "head"]
 
 

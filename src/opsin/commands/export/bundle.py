@@ -94,9 +94,12 @@ def _checksums(files: Mapping[str, bytes]) -> bytes:
 
 
 def write_bundle(
-    classifier: Classifier, target: Path, *, data: Sequence[str | os.PathLike[str]],
+    classifier: Classifier,
+    target: Path,
+    *,
+    data: Sequence[str | os.PathLike[str]],
     watcher: Watcher,
-) -> Shipped:  # fmt: skip
+) -> Shipped:
     """Write a bundle, after comparing plain ONNX Runtime with Opsin on real images."""
     known = known_images(classifier, data, watcher=watcher)
     # Training images for a cross-validated run, which trained on all.
@@ -124,10 +127,16 @@ def write_bundle(
     zipped = _zip(files | {_SUMS: _checksums(files)})
     write_bytes(target, zipped)
     return Shipped(
-        path=target, to="bundle", bytes=len(zipped), bytes_before=len(content), part=part,
-        images=len(compared), labels_changed=0, largest_difference=difference,
+        path=target,
+        to="bundle",
+        bytes=len(zipped),
+        bytes_before=len(content),
+        part=part,
+        images=len(compared),
+        labels_changed=0,
+        largest_difference=difference,
         samples=len(expected),
-    )  # fmt: skip
+    )
 
 
 def _samples(
@@ -165,10 +174,12 @@ def _compare(classifier: Classifier, content: bytes, images: Pixels) -> float:
     """Return the largest difference between plain ONNX Runtime and Opsin."""
     session = cpu_session(content)
     expected = classifier.probabilities(images)
-    plain = np.concatenate([
-        session.run(["probabilities"], {"images": images[start : start + 64]})[0]
-        for start in range(0, len(images), 64)
-    ])  # fmt: skip
+    plain = np.concatenate(
+        [
+            session.run(["probabilities"], {"images": images[start : start + 64]})[0]
+            for start in range(0, len(images), 64)
+        ]
+    )
     difference = float(np.abs(expected - plain).max())
     changed = int((expected.argmax(axis=1) != plain.argmax(axis=1)).sum())
     if changed or not difference <= _TOLERANCE:
@@ -191,25 +202,29 @@ def _readme(metadata: Metadata, shown: set[str], part: ShippedPart) -> bytes:
         "width": preparation.width,
         "height": preparation.height,
         "channels": preparation.channels,
-        "score": "accuracy not known" if score is None else
-        f"accuracy {score.accuracy:.4f} on {score.images:,} "
-        f"{PART_WORDS[score.split]} images",
+        "score": "accuracy not known"
+        if score is None
+        else f"accuracy {score.accuracy:.4f} on {score.images:,} {PART_WORDS[score.split]} images",
         "samples": f"{len(shown)} prepared images, one of each class"
         + (f" but {', '.join(without[:20])}" if without else ""),
         "part": SHIPPED_WORDS[part],
         "background": "The clients leave the background as it is."
-        if preparation.background is None else
-        "Opsin turns a background dark or light where the training images' was; the clients "
+        if preparation.background is None
+        else "Opsin turns a background dark or light where the training images' was; the clients "
         "leave it as it is, as `opsin predict --as-is` does.",
         "reject": "the file has no threshold, so it cannot tell whether an image is similar to "
         "the training images."
-        if metadata.reject is None else
-        f"an image whose output `ood_score` is above {metadata.reject.max_ood_score:.6g} (`reject` "
-        "in `classes.json`) is like none of the training images.",
+        if metadata.reject is None
+        else f"an image whose output `ood_score` is above {metadata.reject.max_ood_score:.6g} "
+        "(`reject` in `classes.json`) is like none of the training images.",
         "precision": f"The network is kept in {metadata.precision}."
-        + (" Integers are rounded otherwise by processors without VNNI or its like, so that a few "
-           "labels may differ there." if metadata.precision == "int8" else ""),
-    }  # fmt: skip
+        + (
+            " Integers are rounded otherwise by processors without VNNI or its like, so that a few "
+            "labels may differ there."
+            if metadata.precision == "int8"
+            else ""
+        ),
+    }
     text = _client("README.md").decode("utf-8")
     return string.Template(text).substitute(words).encode("utf-8", "backslashreplace")
 
@@ -255,9 +270,13 @@ class HubExport(BaseModel, frozen=True):
 
 
 def export_to_hub(
-    classifier: Classifier, name: HubName, out: str | os.PathLike[str] | None, *,
-    licence: str | None, watcher: Watcher,
-) -> HubExport:  # fmt: skip
+    classifier: Classifier,
+    name: HubName,
+    out: str | os.PathLike[str] | None,
+    *,
+    licence: str | None,
+    watcher: Watcher,
+) -> HubExport:
     """Write the folder for the hub."""
     if name.revision != "main":
         raise RecipeError(f"A revision, {name.revision}, cannot be written to", "Leave it out.")
@@ -277,10 +296,12 @@ def export_to_hub(
     for file, value in written.items():
         write_bytes(folder / file, value)
     return HubExport(
-        path=folder, repository=name.repository,
-        files={file: len(value) for file, value in files.items()}, licence=stated,
+        path=folder,
+        repository=name.repository,
+        files={file: len(value) for file, value in files.items()},
+        licence=stated,
         kept=() if changed is None else (_CARD,),
-    )  # fmt: skip
+    )
 
 
 def _files(classifier: Classifier, name: HubName, licence: str) -> dict[str, bytes]:
@@ -292,10 +313,12 @@ def _files(classifier: Classifier, name: HubName, licence: str) -> dict[str, byt
     _compare(classifier, content, np.random.default_rng(0).integers(0, 256, shape, np.uint8))
     run = Run(directory.path)
     card = model_card(
-        run.report, run.recipe.training.seed, name=name.repository,
+        run.report,
+        run.recipe.training.seed,
+        name=name.repository,
         source=run.recipe.data.source_names,
         publication=Publication(name.repository, licence, classifier.metadata.backbone),
-    )  # fmt: skip
+    )
     return {
         CLASSIFIER: content,
         _CARD: card.encode("utf-8", "backslashreplace"),

@@ -24,10 +24,15 @@ _PRECISIONS: Final = {"int8": "int8", "fp16": "float16"}
 
 @checked
 def export_model(
-    model: str | os.PathLike[str], to: str, *, out: str | os.PathLike[str] | None = None,
-    force: bool = False, data: Sequence[str | os.PathLike[str]] = (), licence: str | None = None,
+    model: str | os.PathLike[str],
+    to: str,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    force: bool = False,
+    data: Sequence[str | os.PathLike[str]] = (),
+    licence: str | None = None,
     watcher: Watcher = SILENT,
-) -> Shipped | HubExport:  # fmt: skip
+) -> Shipped | HubExport:
     """Write a classifier in another form.
 
     ``int8`` computes in integers and ``fp16`` stores weights in half the space

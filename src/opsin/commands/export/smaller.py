@@ -142,9 +142,14 @@ class Shipped(BaseModel, frozen=True):
 
 
 def write_smaller(
-    classifier: Classifier, to: To, target: Path, *, force: bool,
-    data: Sequence[str | os.PathLike[str]], watcher: Watcher,
-) -> Shipped:  # fmt: skip
+    classifier: Classifier,
+    to: To,
+    target: Path,
+    *,
+    force: bool,
+    data: Sequence[str | os.PathLike[str]],
+    watcher: Watcher,
+) -> Shipped:
     """Make a classifier smaller, compare it with its original, and write it."""
     from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415  it needs onnx
     from opsin.onnx_files.quantize import to_fp16  # noqa: PLC0415
@@ -181,15 +186,25 @@ def write_smaller(
     content = finished(content, fresh.metadata.model_copy(update={"score": score}))
     write_classifier(target, content, most=classifier.most)
     labels = (predicted.probabilities.argmax(axis=1) for predicted in (before, after))
-    layers, left = ([layer.name for layer in opened.metadata.layers]
-                    for opened in (classifier, fresh))  # fmt: skip
+    layers, left = (
+        [layer.name for layer in opened.metadata.layers] for opened in (classifier, fresh)
+    )
     return Shipped(
-        path=target, to=to, bytes=len(content), bytes_before=len(original), part=part,
-        images=len(rows), labels_changed=int(np.not_equal(*labels).sum()),
+        path=target,
+        to=to,
+        bytes=len(content),
+        bytes_before=len(original),
+        part=part,
+        images=len(rows),
+        labels_changed=int(np.not_equal(*labels).sum()),
         largest_difference=float(np.abs(before.probabilities - after.probabilities).max()),
-        before=old, after=new, speed=speed, looks=looks,
-        layers_gone=tuple(name for name in layers if name not in left), forced=too_far,
-    )  # fmt: skip
+        before=old,
+        after=new,
+        speed=speed,
+        looks=looks,
+        layers_gone=tuple(name for name in layers if name not in left),
+        forced=too_far,
+    )
 
 
 def _refuse_others(classifier: Classifier, to: To) -> None:
@@ -240,7 +255,7 @@ def _quality(
         **dict(accuracy_of(predicted.probabilities.argmax(axis=1) == labels, groups)),
         log_loss=float(-np.log(np.maximum(shares, np.finfo(np.float32).tiny)).mean()),
         refused=None if rejected is None else float(rejected.mean()),
-    )  # fmt: skip
+    )
 
 
 def _fell(to: To, part: str, images: int, before: Quality, after: Quality) -> ParityError:

@@ -96,9 +96,14 @@ class AnswersFile:
     """
 
     def __init__(
-        self, path: Path, out: Path, begun: JsonObject, *, kinds: int = 1 << 31,
+        self,
+        path: Path,
+        out: Path,
+        begun: JsonObject,
+        *,
+        kinds: int = 1 << 31,
         source: str | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.path, self.out, self._kinds, self._source = path, out, kinds, source
         self._digests = DigestSet()
         with storage_errors(out):

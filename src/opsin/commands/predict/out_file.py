@@ -300,9 +300,9 @@ def _rows_of(shards: Sequence[_Shard], watcher: Watcher) -> Iterator[answers_fil
 
 def feature_row(units: int) -> np.dtype[Any]:
     """Return the type of an image's row: label (-1: none), part, SHA-256 of pixels, features."""
-    return np.dtype([
-        ("label", "<i8"), ("part", "u1"), ("digest", "u1", (32,)), ("features", "<f4", (units,))
-    ])  # fmt: skip
+    return np.dtype(
+        [("label", "<i8"), ("part", "u1"), ("digest", "u1", (32,)), ("features", "<f4", (units,))]
+    )
 
 
 def write_features(file: Path, rows: answers_file.Rows, *, about: answers_file.About) -> None:

@@ -43,11 +43,16 @@ def row_of(name: str, answer: Prediction | ImageError, top: int, *, reject: bool
         return row | {"image": name, "top": [], "notes": [], "error": reason_of(name, answer)}
     best = [{"label": label, "probability": _short(share)} for label, share in answer.top(top)]
     return {
-        "image": name, "answer": answer.answer if reject else answer.label, "label": answer.label,
-        "confidence": _short(answer.confidence), "ood_score": _short(answer.ood_score),
-        "rejected": answer.rejected if reject else False, "top": best, "notes": list(answer.notes),
+        "image": name,
+        "answer": answer.answer if reject else answer.label,
+        "label": answer.label,
+        "confidence": _short(answer.confidence),
+        "ood_score": _short(answer.ood_score),
+        "rejected": answer.rejected if reject else False,
+        "top": best,
+        "notes": list(answer.notes),
         "error": None,
-    }  # fmt: skip
+    }
 
 
 def reason_of(name: str, error: ImageError) -> str:
@@ -76,9 +81,13 @@ class RowFormat:
             raise RecipeError(f"{out} does not end in .{', .'.join(_FORMS)}")
         # The columns of a table, with the names of Arrow's types.
         self.columns = {
-            "image": "string", "answer": "string", "label": "string", "confidence": "float",
-            "ood_score": "float", "rejected": "bool",
-        }  # fmt: skip
+            "image": "string",
+            "answer": "string",
+            "label": "string",
+            "confidence": "float",
+            "ood_score": "float",
+            "rejected": "bool",
+        }
         for rank in range(2, top + 1):
             self.columns |= {f"label_{rank}": "string", f"probability_{rank}": "float"}
         self.columns |= {"notes": "string", "error": "string"}

@@ -362,9 +362,19 @@ class Sorter:
             db.executemany(
                 "INSERT INTO moves (image, source, target, by, size, mtime_ns, identity, done) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
-                ((as_bytes(m.image), as_bytes(m.source or ""), as_bytes(m.target), m.by, m.size,
-                  m.mtime_ns, m.identity) for m in moves),
-            )  # fmt: skip
+                (
+                    (
+                        as_bytes(m.image),
+                        as_bytes(m.source or ""),
+                        as_bytes(m.target),
+                        m.by,
+                        m.size,
+                        m.mtime_ns,
+                        m.identity,
+                    )
+                    for m in moves
+                ),
+            )
         self._act(moves)
 
     def _plan(self, image: ListedImage, folder: str, planned: Container[str]) -> Move:
@@ -386,9 +396,14 @@ class Sorter:
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "is a symbolic link, which is left where it is")
         return Move(
-            image.name, str(path.absolute()), f"{folder}/{files.free_name(path.name, is_taken)}",
-            self.by, status.st_size, status.st_mtime_ns, identity_of(status),
-        )  # fmt: skip
+            image.name,
+            str(path.absolute()),
+            f"{folder}/{files.free_name(path.name, is_taken)}",
+            self.by,
+            status.st_size,
+            status.st_mtime_ns,
+            identity_of(status),
+        )
 
     def _act(self, moves: Sequence[Move]) -> None:
         """Do what was planned, and call all planned moves done but those that could not be."""

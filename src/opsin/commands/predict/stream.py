@@ -69,10 +69,15 @@ class Progress:
 
 
 def open_streams(
-    sources: Sources, *, columns: Mapping[str, str] | None = None, follow_links: bool = False,
-    outside: bool = False, stdin: BinaryIO | None = None, shard: image_stream.Shard | None = None,
+    sources: Sources,
+    *,
+    columns: Mapping[str, str] | None = None,
+    follow_links: bool = False,
+    outside: bool = False,
+    stdin: BinaryIO | None = None,
+    shard: image_stream.Shard | None = None,
     watcher: Watcher = SILENT,
-) -> image_stream.Stream:  # fmt: skip
+) -> image_stream.Stream:
     """Find the images of one source or of several, without reading any: see `open_stream`."""
     several = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
     if not several:
@@ -82,13 +87,19 @@ def open_streams(
         raise SourceError("Standard input, -, can be read only once")
 
     def opened(watcher: Watcher) -> image_stream.Stream:
-        return image_stream.join_streams([
-            open_stream(
-                source, columns=columns, follow_links=follow_links, outside=outside, stdin=stdin,
-                watcher=watcher,
-            )
-            for source in several
-        ])  # fmt: skip
+        return image_stream.join_streams(
+            [
+                open_stream(
+                    source,
+                    columns=columns,
+                    follow_links=follow_links,
+                    outside=outside,
+                    stdin=stdin,
+                    watcher=watcher,
+                )
+                for source in several
+            ]
+        )
 
     if shard is None:
         return opened(watcher)
@@ -101,9 +112,12 @@ def open_streams(
 
 
 def open_classifier(
-    model: str | os.PathLike[str] | Classifier, *, device: str = "auto", tta: bool = False,
+    model: str | os.PathLike[str] | Classifier,
+    *,
+    device: str = "auto",
+    tta: bool = False,
     watcher: Watcher = SILENT,
-) -> Classifier:  # fmt: skip
+) -> Classifier:
     """Open a classifier for many images; one that is open stays as it is."""
     # Several threads would add up an image's numbers in an order that depends on its batch.
     if not isinstance(model, Classifier):
@@ -114,9 +128,14 @@ def open_classifier(
 
 
 def classify_stream(
-    classifier: Classifier, stream: Iterable[image_stream.ListedImage], *, as_is: bool = False,
-    tta: bool = False, cluster: Cluster | None = None, idle: Callable[[], None] = lambda: None,
-) -> Generator[Answered]:  # fmt: skip
+    classifier: Classifier,
+    stream: Iterable[image_stream.ListedImage],
+    *,
+    as_is: bool = False,
+    tta: bool = False,
+    cluster: Cluster | None = None,
+    idle: Callable[[], None] = lambda: None,
+) -> Generator[Answered]:
     """Yield each image of a stream with its answer, or the reason why there is none.
 
     On a cluster the machines share the work, and answers come without pixels. ``idle`` is called
@@ -138,9 +157,12 @@ def classify_stream(
     # Batches that are computed at the same time take the memory of one together.
     together = max(1, THREADS // (classifier.threads or THREADS)) if classifier.device == CPU else 1
     steps: ImageSteps[image_stream.ListedImage, PreparedImage, Prediction] = ImageSteps(
-        prepare=prepare, compute=compute, cost=lambda item: pixels + image_stream.held_bytes(item),
-        batch=max(8, classifier.batch_size // together), together=together,
-    )  # fmt: skip
+        prepare=prepare,
+        compute=compute,
+        cost=lambda item: pixels + image_stream.held_bytes(item),
+        batch=max(8, classifier.batch_size // together),
+        together=together,
+    )
     if cluster is not None:
         return cluster.answers(steps, stream)
     end_wait = stream.close if isinstance(stream, image_stream.Stream) else lambda: None
@@ -148,9 +170,14 @@ def classify_stream(
 
 
 def each_answer(
-    classifier: Classifier, stream: image_stream.Stream, *, reject: bool = True,
-    as_is: bool = False, tta: bool = False, watcher: Watcher = SILENT,
-) -> Iterator[Answered]:  # fmt: skip
+    classifier: Classifier,
+    stream: image_stream.Stream,
+    *,
+    reject: bool = True,
+    as_is: bool = False,
+    tta: bool = False,
+    watcher: Watcher = SILENT,
+) -> Iterator[Answered]:
     """Yield each image with its answer, or why there is none."""
     answers = classify_stream(classifier, stream, as_is=as_is, tta=tta)
     for image, answer in noting_looks(answers, classifier, watcher):
@@ -162,11 +189,19 @@ def each_answer(
 
 @checked
 def predict_each(
-    model: str | os.PathLike[str] | Classifier, source: Sources, *, reject: bool = True,
-    as_is: bool = False, tta: bool = False, columns: Mapping[str, str] | None = None,
-    follow_links: bool = False, outside: bool = False, stdin: BinaryIO | None = None,
-    device: str = "auto", watcher: Watcher = SILENT,
-) -> Iterator[Prediction | ImageError]:  # fmt: skip
+    model: str | os.PathLike[str] | Classifier,
+    source: Sources,
+    *,
+    reject: bool = True,
+    as_is: bool = False,
+    tta: bool = False,
+    columns: Mapping[str, str] | None = None,
+    follow_links: bool = False,
+    outside: bool = False,
+    stdin: BinaryIO | None = None,
+    device: str = "auto",
+    watcher: Watcher = SILENT,
+) -> Iterator[Prediction | ImageError]:
     """Yield the answer for each image of a source, or why there is none; no file is written.
 
     Arguments and errors are those of `classify`. Memory does not grow with the number of images.
@@ -176,9 +211,13 @@ def predict_each(
         ...     print(answer.name, answer.answer)
     """
     stream = open_streams(
-        source, columns=columns, follow_links=follow_links, outside=outside, stdin=stdin,
+        source,
+        columns=columns,
+        follow_links=follow_links,
+        outside=outside,
+        stdin=stdin,
         watcher=watcher,
-    )  # fmt: skip
+    )
     classifier = open_classifier(model, device=device, tta=tta, watcher=watcher)
     answers = each_answer(classifier, stream, reject=reject, as_is=as_is, tta=tta, watcher=watcher)
     return (answer for _, answer in answers)

@@ -125,9 +125,12 @@ def undo(folder: str | os.PathLike[str], *, watcher: Watcher = SILENT) -> Undone
                 _clear(opened, about)
             origins.forget()
     return Undone(
-        folder=folder, moved_back=work.moved_back, removed=work.removed, left=tuple(left),
+        folder=folder,
+        moved_back=work.moved_back,
+        removed=work.removed,
+        left=tuple(left),
         left_count=left_count,
-    )  # fmt: skip
+    )
 
 
 class _Undoing:

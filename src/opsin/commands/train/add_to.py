@@ -50,9 +50,12 @@ _DROPPED: Final = ("prepare", "at", "precision", "micro_batch")
 
 
 def extend(
-    run: str | os.PathLike[str], data: object, model: str | None, options: dict[str, Any],
+    run: str | os.PathLike[str],
+    data: object,
+    model: str | None,
+    options: dict[str, Any],
     watcher: Watcher,
-) -> tuple[Dataset, str]:  # fmt: skip
+) -> tuple[Dataset, str]:
     """Join new images to a run's; return them all, the model, and in ``options`` those of it."""
     directory, recipe = RunDirectory.open(run), Run(run).recipe
     if isinstance(recipe, ImportRecipe):
@@ -106,9 +109,11 @@ def _load(
     old, kept = recipe_of_run(directory), directory.load_arrays(directory.split)
     new = [place for place in places if not _lies_in(place, old.sources)]
     update = {name: given[name] for name in _READING if name in given} | {
-        "sources": (*old.sources, *new), "labels": None, "fold": None,
+        "sources": (*old.sources, *new),
+        "labels": None,
+        "fold": None,
         "parts_of": None if "fold" in kept else str(directory.path),
-    }  # fmt: skip
+    }
     recipe = DataRecipe.model_validate(old.model_dump(exclude_unset=True) | update)
     located = sources.find_all(recipe, watcher=watcher)
     titles = titles_of([*recipe.sources, *([recipe.test] if recipe.test else [])])
@@ -163,23 +168,32 @@ def _load(
 
 
 def _proven(
-    directory: RunDirectory, decoded: Decoded, new: NDArray[np.bool_], rows: list[Correction], *,
-    table: str | None, watcher: Watcher,
-) -> Decoded:  # fmt: skip
+    directory: RunDirectory,
+    decoded: Decoded,
+    new: NDArray[np.bool_],
+    rows: list[Correction],
+    *,
+    table: str | None,
+    watcher: Watcher,
+) -> Decoded:
     """Images without copies of those of the run, in its classes where letters alone differ."""
     edit = max((row.edit for row in rows), default=0) + 1
     known, path = directory.read(DatasetRecord).classes, table or directory.corrections
     alike = {nfc(name).casefold(): name for name in known}
     present = classes_now(path, rows, decoded.classes).values()
-    rows += [Correction("", "", alike[nfc(name).casefold()], class_=name, edit=edit)
-             for name in dict.fromkeys(filter(None, present))
-             if places_among([name], known)[0] < 0 and nfc(name).casefold() in alike]  # fmt: skip
+    rows += [
+        Correction("", "", alike[nfc(name).casefold()], class_=name, edit=edit)
+        for name in dict.fromkeys(filter(None, present))
+        if places_among([name], known)[0] < 0 and nfc(name).casefold() in alike
+    ]
     contents, digests = as_keys(decoded.source_digests), digest_names(decoded.digests)
     # A source's own copies count, as in training.
     copies = np.flatnonzero(new & np.isin(contents, contents[~new])).tolist()
     names = [decoded.names[row] for row in copies]
-    rows += [Correction(digests[row], name, LEFT_OUT, edit=edit)
-             for row, name in zip(copies, names, strict=True)]  # fmt: skip
+    rows += [
+        Correction(digests[row], name, LEFT_OUT, edit=edit)
+        for row, name in zip(copies, names, strict=True)
+    ]
     # Images of the run may be gone since.
     done = correct(decoded, path, rows, missing_ok=table is None) if rows else decoded
     if not copies or done.corrected is None:
@@ -194,9 +208,10 @@ def _proven(
     kind = f"image that {directory.path.name} knows"
     left_out = LeftOut(kind=kind, count=len(copies), examples=names[:5])
     return replace(
-        done, corrected=replace(done.corrected, counts=counts),
+        done,
+        corrected=replace(done.corrected, counts=counts),
         left_out=(*done.left_out, left_out),
-    )  # fmt: skip
+    )
 
 
 def _lies_in(place: str, known: Sequence[str]) -> bool:
@@ -232,10 +247,18 @@ def compared(directory: RunDirectory, report: Report, run: str, watcher: Watcher
             classes.append(AddedClass(name=name, is_new=is_new, **figures))
     test, (one, other) = pair.pairs[0], pair.runs
     added = Added(
-        run=before.path.name, part=pair.part, images=pair.images, before=one.accuracy,
-        after=other.accuracy, difference=test.difference, low=test.low, high=test.high, p=test.p,
+        run=before.path.name,
+        part=pair.part,
+        images=pair.images,
+        before=one.accuracy,
+        after=other.accuracy,
+        difference=test.difference,
+        low=test.low,
+        high=test.high,
+        p=test.p,
         better=None if test.better is None else "before" if test.better == "A" else "after",
-        classes=classes, notes=list(pair.notes),
-    )  # fmt: skip
+        classes=classes,
+        notes=list(pair.notes),
+    )
     added = added.model_copy(update={"sentence": added.words()})
     return report.model_copy(update={"added": added})

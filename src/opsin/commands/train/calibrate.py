@@ -221,11 +221,13 @@ def calibrate(exported: ExportedFile, *, adjusts: bool = True) -> FileWithAnswer
         if exported.judged is not None and exported.strange is not None:
             judged = exported.judged[0]
             ood = near_and_far(
-                judged, outputs["embedding"][judged.rows], dataset.labels[judged.rows],
+                judged,
+                outputs["embedding"][judged.rows],
+                dataset.labels[judged.rows],
                 dataset.classes,
                 strange=exported.from_known(exported.strange, ["embedding"])["embedding"],
                 most=None if reject is None else reject.max_ood_score,
-            )  # fmt: skip
+            )
     return FileWithAnswers(exported.opened(content), answers, every, ood)
 
 
@@ -249,9 +251,12 @@ def _prototypes(exported: ExportedFile) -> ClassPrototypes:
 
 
 def try_views(
-    classifier: Classifier, validation: Answers | None, dataset: Dataset, varied: Views,
+    classifier: Classifier,
+    validation: Answers | None,
+    dataset: Dataset,
+    varied: Views,
     watcher: Watcher,
-) -> Views:  # fmt: skip
+) -> Views:
     """Judge by validation images whether the mean over views beats a single answer."""
     from opsin.evaluation.comparison import LEVEL, compare_answers  # noqa: PLC0415  needs scipy
 

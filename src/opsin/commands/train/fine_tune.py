@@ -76,9 +76,15 @@ class FineTuneLearner(HeadLearner):
                 backbone, dataset.images, dataset.digests, choice.views, watcher=watcher, kept=False
             )
             chosen = fit_as(
-                choice, backbone, self.shape, self.features, dataset.labels,
-                train=self.rows, val=self.also, classes=len(dataset.classes),
-            )  # fmt: skip
+                choice,
+                backbone,
+                self.shape,
+                self.features,
+                dataset.labels,
+                train=self.rows,
+                val=self.also,
+                classes=len(dataset.classes),
+            )
             tuned, layers = self.file_of(directory, watcher, chosen.final, chosen.held_out)
             self.tuned, words = _is_better(self.exported, tuned)
             watcher.fact("Fine-tune", words)
@@ -145,9 +151,15 @@ class FineTuneLearner(HeadLearner):
         """The frozen network with logistic regression on its features, and its layers."""
         dataset, backbone = self.dataset, trainable(self.backbone)
         fitted = fit_as(
-            replace(choice, head=START, views=("whole",)), backbone, self.shape, features,
-            dataset.labels, train=self.rows, val=self.rows[:0], classes=len(dataset.classes),
-        ).final  # fmt: skip
+            replace(choice, head=START, views=("whole",)),
+            backbone,
+            self.shape,
+            features,
+            dataset.labels,
+            train=self.rows,
+            val=self.rows[:0],
+            classes=len(dataset.classes),
+        ).final
         written = Written(fitted)
         layers = _learning(written.layers)
         facts = cast("BackboneFeatures", fitted.numbers).facts
@@ -189,9 +201,12 @@ class FineTuneLearner(HeadLearner):
         seconds = max(1.0, _PLANNED * left)
         watcher.doing("measuring for the budget")
         an_epoch = time_epoch(
-            copy.deepcopy(network), self.training, train, val,
+            copy.deepcopy(network),
+            self.training,
+            train,
+            val,
             seconds=min(_MEASURED_FOR_BUDGET, 0.02 * seconds),
-        )  # fmt: skip
+        )
         epochs = max(1, min(self.training.epochs, int(seconds / an_epoch)))
         takes = f"about {clock(an_epoch)}"
         reason = f"{counted(epochs, 'epoch')} of {takes} fit into what is left of it"

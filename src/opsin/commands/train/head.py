@@ -96,9 +96,14 @@ class HeadLearner(Learner):
     strange: NDArray[np.float32] | None = None  # features of strange images, ``float32[S, V, D]``
 
     def __init__(
-        self, dataset: Dataset, recipe: ClassicalRecipe, backbone: Backbone | None, *, began: float,
+        self,
+        dataset: Dataset,
+        recipe: ClassicalRecipe,
+        backbone: Backbone | None,
+        *,
+        began: float,
         start: Start | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.dataset, self.recipe, self.backbone = dataset, recipe, backbone
         self.began, self.budget, self.start = began, recipe.budget, start
         self.layers, self.threads = [], cores()
@@ -113,9 +118,12 @@ class HeadLearner(Learner):
         if tunes and len(dataset.split.train) < _MIXED and options.get("mixup") is None:
             options = {**options, "mixup": 0.0}
         recipe = resolve_classical(
-            dataset.recipe, model=str(loaded.model), mirrored=dataset.mirrored, **options,
+            dataset.recipe,
+            model=str(loaded.model),
+            mirrored=dataset.mirrored,
+            **options,
             **({} if tunes else {"budget": budget}),
-        )  # fmt: skip
+        )
         reasons, seconds = {**loaded.reasons, **recipe.reasons}, None
         if budget is not None:
             seconds = seconds_of(budget)
@@ -212,20 +220,34 @@ class HeadLearner(Learner):
         total, unit = (model.trees, "trees") if isinstance(model, Forest) else (1, "fits")
         self.fitted = run_interruptible(
             lambda progress: fit(
-                model, pooling, pixels, self.dataset.labels[self.rows],
-                classes=len(self.dataset.classes), seed=self.recipe.training.seed,
-                threads=self.threads, progress=progress,
+                model,
+                pooling,
+                pixels,
+                self.dataset.labels[self.rows],
+                classes=len(self.dataset.classes),
+                seed=self.recipe.training.seed,
+                threads=self.threads,
+                progress=progress,
             ),
-            what="Fit", total=total, unit=unit, watcher=watcher, stop=stop,
-        )  # fmt: skip
+            what="Fit",
+            total=total,
+            unit=unit,
+            watcher=watcher,
+            stop=stop,
+        )
 
     def _fit_head(self, model: FromBackbone, watcher: Watcher, stop: threading.Event) -> ChosenHead:
         """Choose a head for the features; the choice is among the recipe's reasons."""
         dataset, backbone = self.dataset, cast("Backbone", self.backbone)
         views = views_of(dataset, len(self.rows))
         self.features = self.features_of(
-            backbone, dataset.images, dataset.digests, views, watcher=watcher, stop=stop,
-        )  # fmt: skip
+            backbone,
+            dataset.images,
+            dataset.digests,
+            views,
+            watcher=watcher,
+            stop=stop,
+        )
         watcher.doing("the choice of a head")
         seed, most = self.recipe.training.seed, most_folds(len(dataset))
         by_all = not len(dataset.split.val)
@@ -233,11 +255,15 @@ class HeadLearner(Learner):
         if dataset.fold is not None:
             folds = joined_folds(dataset.fold, dataset.labels, dataset.units, seed)
         search = HeadSearch(
-            BackboneFeatures(backbone, self.shape, backbone.at, views), self.features,
-            labels=dataset.labels, units=dataset.units,
+            BackboneFeatures(backbone, self.shape, backbone.at, views),
+            self.features,
+            labels=dataset.labels,
+            units=dataset.units,
             assumed=assumed_mix(self.recipe.training.class_mix, dataset),
-            wanted=None if model.head == "auto" else model.head, seed=seed, threads=self.threads,
-        )  # fmt: skip
+            wanted=None if model.head == "auto" else model.head,
+            seed=seed,
+            threads=self.threads,
+        )
 
         def chosen_and_judged(progress: FitProgress) -> tuple[ChosenHead, OutOfFold | None]:
             def answer(train: NDArray[np.int64], test: NDArray[np.int64]) -> Answers:
@@ -301,10 +327,16 @@ class HeadLearner(Learner):
             return Written(model).content(metadata)
 
         exported = ExportedFile(
-            directory.classifier, self.dataset, content_of(fitted), watcher, known,
+            directory.classifier,
+            self.dataset,
+            content_of(fitted),
+            watcher,
+            known,
             None if held_out is None else content_of(held_out),
-            judged=self.judged, strange=strange, device=answering_device(self.recipe),
-        )  # fmt: skip
+            judged=self.judged,
+            strange=strange,
+            device=answering_device(self.recipe),
+        )
         return exported, layers
 
     def _only_epoch(self, seconds: float) -> Epoch:
@@ -319,12 +351,18 @@ class HeadLearner(Learner):
             val, answers = exported.judged[0].rows, exported.judged[0].answers.probabilities
         val_loss, val_accuracy = figures_of(answers, labels[val])
         return Epoch(
-            epoch=1, epochs=1, step=1,
-            train_loss=train_loss, train_accuracy=train_accuracy,
-            val_loss=val_loss, val_accuracy=val_accuracy,
-            learning_rate=0.0, seconds=seconds, images_per_second=len(rows) / max(seconds, 1e-9),
+            epoch=1,
+            epochs=1,
+            step=1,
+            train_loss=train_loss,
+            train_accuracy=train_accuracy,
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            learning_rate=0.0,
+            seconds=seconds,
+            images_per_second=len(rows) / max(seconds, 1e-9),
             best=True,
-        )  # fmt: skip
+        )
 
     def export(self, directory: RunDirectory, watcher: Watcher) -> ExportedFile:  # noqa: ARG002
         """The better file."""
@@ -340,9 +378,15 @@ class HeadLearner(Learner):
     def facts(self, *, interrupted: bool) -> TrainingFacts:
         """The number of images that it was fitted to."""
         return TrainingFacts(
-            best_epoch=1, epochs=1, asked=1, interrupted=interrupted,
-            balance="none", precision="float32", fitted_to=len(self.fitted.labels), unit="fits",
-        )  # fmt: skip
+            best_epoch=1,
+            epochs=1,
+            asked=1,
+            interrupted=interrupted,
+            balance="none",
+            precision="float32",
+            fitted_to=len(self.fitted.labels),
+            unit="fits",
+        )
 
     @property
     def device_name(self) -> str:

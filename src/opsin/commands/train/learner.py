@@ -159,38 +159,53 @@ class Learner(ABC):
         return (self.budget or math.inf) - (time.perf_counter() - self.began)
 
     def metadata(
-        self, labels: NDArray[np.int64], *, balanced: bool = False,
+        self,
+        labels: NDArray[np.int64],
+        *,
+        balanced: bool = False,
         layers: Sequence[Layer] | None = None,
-    ) -> Metadata:  # fmt: skip
+    ) -> Metadata:
         """The metadata of a file that was fitted to labels, before its evaluation."""
         recipe, dataset = self.recipe, self.dataset
         classes = len(dataset.classes)
         learnt = np.full(classes, 1 / classes) if balanced else shares_of(labels, classes)
         assumed = assumed_mix(recipe.training.class_mix, dataset)
         return Metadata(
-            opsin=__version__, model=recipe.model.name, classes=dataset.classes,
+            opsin=__version__,
+            model=recipe.model.name,
+            classes=dataset.classes,
             preparation=dataset.preparation,
             layers=tuple(self.layers if layers is None else layers),
-            source=recipe.data.source_names, fingerprint=dataset.fingerprint,
+            source=recipe.data.source_names,
+            fingerprint=dataset.fingerprint,
             class_mix=ClassMix(learnt=tuple(learnt.tolist()), assumed=tuple(assumed.tolist())),
-        )  # fmt: skip
+        )
 
     def train_epochs(
-        self, network: nn.Module, recipe: TrainingRecipe,
-        batches: tuple[TrainingBatches, TrainingBatches], directory: RunDirectory, *,
-        watcher: Watcher, stop: threading.Event,
-    ) -> Outcome:  # fmt: skip
+        self,
+        network: nn.Module,
+        recipe: TrainingRecipe,
+        batches: tuple[TrainingBatches, TrainingBatches],
+        directory: RunDirectory,
+        *,
+        watcher: Watcher,
+        stop: threading.Event,
+    ) -> Outcome:
         """Train a network by training and validation batches; it then has the best weights."""
         from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415  these need PyTorch
         from opsin.training.trainer import fit  # noqa: PLC0415
 
         self.outcome = outcome = fit(
-            network, *batches, recipe,
+            network,
+            *batches,
+            recipe,
             classes=len(self.dataset.classes),
             checkpoints=Checkpoints(directory.checkpoints, watcher.note),
-            watcher=watcher, stop=stop, start=self.start,
+            watcher=watcher,
+            stop=stop,
+            start=self.start,
             deadline=self.began + _OVERRUN * (self.budget or math.inf),
-        )  # fmt: skip
+        )
         self.stopped, self.cause = outcome.stopped, outcome.diverged
         return outcome
 
@@ -198,8 +213,13 @@ class Learner(ABC):
         """The epochs in the report."""
         assert self.outcome is not None
         return TrainingFacts(
-            best_epoch=self.outcome.best.epoch, epochs=self.outcome.last.epoch, asked=recipe.epochs,
-            stopped=self.outcome.stopped, interrupted=interrupted, diverged=self.outcome.diverged,
-            stepped_back=self.outcome.stepped_back, balance=recipe.balance,
+            best_epoch=self.outcome.best.epoch,
+            epochs=self.outcome.last.epoch,
+            asked=recipe.epochs,
+            stopped=self.outcome.stopped,
+            interrupted=interrupted,
+            diverged=self.outcome.diverged,
+            stepped_back=self.outcome.stepped_back,
+            balance=recipe.balance,
             precision=recipe.precision,
-        )  # fmt: skip
+        )

@@ -78,9 +78,16 @@ _FROZEN: Final = "Leave --fine-tune out: frozen features still work, and need no
 
 
 def load_for(
-    data: object, model: str | None, options: dict[str, Any], *, budget: str | float | None = None,
-    offline: bool, watcher: Watcher, by_all: bool = True, planned: bool = False,
-) -> Loaded:  # fmt: skip
+    data: object,
+    model: str | None,
+    options: dict[str, Any],
+    *,
+    budget: str | float | None = None,
+    offline: bool,
+    watcher: Watcher,
+    by_all: bool = True,
+    planned: bool = False,
+) -> Loaded:
     """Load the images and settle the kind of model.
 
     What remains in ``options`` is for the model and the training.
@@ -170,9 +177,12 @@ def open_given(
     from opsin.backbones.feature_graph import usual_preparation  # noqa: PLC0415
 
     backbone = open_backbone(
-        options["backbone"], prepare=options.get("prepare"), at=options.get("at"),
-        offline=offline, watcher=watcher,
-    )  # fmt: skip
+        options["backbone"],
+        prepare=options.get("prepare"),
+        at=options.get("at"),
+        offline=offline,
+        watcher=watcher,
+    )
     if options.get("fine_tune"):
         check_fine_tuning(backbone)
     options["backbone"] = str(backbone.where or os.fspath(options["backbone"]))
@@ -236,10 +246,14 @@ def _perhaps_pretrained(
     elif loaded.budget is not None and not can_train:
         watcher.note(WITHOUT_PYTORCH)
     return replace(
-        loaded, model=BACKBONE, dataset=photographs(), backbone=backbone,
-        budget=loaded.budget if tunes else None, reasons=reasons,
+        loaded,
+        model=BACKBONE,
+        dataset=photographs(),
+        backbone=backbone,
+        budget=loaded.budget if tunes else None,
+        reasons=reasons,
         is_open=trial is None and can_train,
-    )  # fmt: skip
+    )
 
 
 def network_in_time(dataset: Dataset, budget: float | None = None) -> str | None:
@@ -288,9 +302,14 @@ def solved_by_gradients(dataset: Dataset, seed: int) -> str | None:
 
 
 def try_backbone(
-    dataset: Dataset, photographs: Callable[[], Dataset], backbone: Backbone, *, seed: int,
-    budget: float | None = None, watcher: Watcher = SILENT,
-) -> BackboneTrial:  # fmt: skip
+    dataset: Dataset,
+    photographs: Callable[[], Dataset],
+    backbone: Backbone,
+    *,
+    seed: int,
+    budget: float | None = None,
+    watcher: Watcher = SILENT,
+) -> BackboneTrial:
     """Compare a head on frozen features with a network trained from scratch for half a minute."""
     from opsin.backbones.features import compute  # noqa: PLC0415  loads onnx
     from opsin.classical.heads import rooted  # noqa: PLC0415  loads scikit-learn
@@ -303,9 +322,12 @@ def try_backbone(
     if not np.array_equal(dataset.source_digests, prepared.source_digests):
         return BackboneTrial(words="not all images can be read in both sizes")
     features = compute(
-        backbone, subset(prepared.images, rows), prepared.digests[rows],
-        views_of(prepared, len(prepared.split.train)), watcher=watcher,
-    )  # fmt: skip
+        backbone,
+        subset(prepared.images, rows),
+        prepared.digests[rows],
+        views_of(prepared, len(prepared.split.train)),
+        watcher=watcher,
+    )
     points = rooted(features.mean(axis=1, dtype=np.float32), backbone.units)
     right = _right(points, prepared.labels[rows], folds)
     by_gradients = _accuracy_of_gradients(dataset, rows, folds)
@@ -406,9 +428,11 @@ def _averaged_down(dataset: Dataset, split: Split) -> Dataset:
     images = np.rint(255 * pixels).astype(np.uint8).transpose(0, 2, 3, 1)
     numbers, learnt = np.arange(len(rows)), len(split.train)
     return replace(
-        dataset, images=np.ascontiguousarray(images), labels=dataset.labels[rows],
+        dataset,
+        images=np.ascontiguousarray(images),
+        labels=dataset.labels[rows],
         split=Split(numbers[:learnt], numbers[learnt:], numbers[:0]),
-    )  # fmt: skip
+    )
 
 
 class _WholeTraining(Watcher):

@@ -118,10 +118,12 @@ class NetworkLearner(Learner):
             choice = choose(
                 shape=dataset.images.shape[1:],
                 counts=np.bincount(labels, minlength=len(dataset.classes)).tolist(),
-                mirrored=mirrored, device=device.type,
+                mirrored=mirrored,
+                device=device.type,
                 quick=recipe.training.precision != "float32" and has_quick_bfloat16(device),
-                requested=requested, seconds=seconds,
-            )  # fmt: skip
+                requested=requested,
+                seconds=seconds,
+            )
             if seconds is None:  # a budget says its own
                 reasons["Auto"] = choice.reason
             recipe = resolve(
@@ -132,9 +134,13 @@ class NetworkLearner(Learner):
         recipe, epoch_seconds = balanced(recipe, dataset), None
         if seconds is not None:
             recipe, chosen, epoch_seconds = fit_budget(
-                seconds, recipe, dataset, device=device, fixed="epochs" in requested,
+                seconds,
+                recipe,
+                dataset,
+                device=device,
+                fixed="epochs" in requested,
                 watcher=watcher,
-            )  # fmt: skip
+            )
             reasons["Budget"] = f"{clock(seconds)} · {chosen}"
         learner = cls(dataset, recipe.model_copy(update={"reasons": reasons | recipe.reasons}))
         learner.began, learner.budget, learner.epoch_seconds = began, seconds, epoch_seconds
@@ -170,9 +176,12 @@ class NetworkLearner(Learner):
         self.layers = build_network.summarise(self.network, shape)
         images = len(dataset.split.train) + len(dataset.split.val)
         self.recipe, note = fit_memory(
-            self.recipe, self.layers, device=self.device,
-            image_bytes=images * math.prod(shape), fixed=self.start is not None,
-        )  # fmt: skip
+            self.recipe,
+            self.layers,
+            device=self.device,
+            image_bytes=images * math.prod(shape),
+            fixed=self.start is not None,
+        )
         if note:
             self.decided(Memory=note)
         self.work = work_of(self.recipe.training, self.layers)
@@ -248,10 +257,15 @@ class Choice(NamedTuple):
 
 
 def choose(
-    *, shape: Sequence[int], counts: Sequence[int], mirrored: bool = True, device: str = "cpu",
-    quick: bool = False, requested: Mapping[str, object] | None = None,
+    *,
+    shape: Sequence[int],
+    counts: Sequence[int],
+    mirrored: bool = True,
+    device: str = "cpu",
+    quick: bool = False,
+    requested: Mapping[str, object] | None = None,
     seconds: float | None = None,
-) -> Choice:  # fmt: skip
+) -> Choice:
     """Choose a network, its size and training for ``auto``, by the images and the machine."""
     settled = {key: value for key, value in (requested or {}).items() if value is not None}
     height, width, channels = shape

@@ -76,10 +76,15 @@ class Recorder(WatcherGroup):
         self._beat = now
         what, total, unit = self._work or (self._doing, 0, "")
         self.directory.show_progress(
-            doing=what, done=done, total=total, unit=unit, share=self._share,
+            doing=what,
+            done=done,
+            total=total,
+            unit=unit,
+            share=self._share,
             left=None if self._ends is None else max(0.0, self._ends - now),
-            speed=figures.pop("speed", None), figures=figures,
-        )  # fmt: skip
+            speed=figures.pop("speed", None),
+            figures=figures,
+        )
 
     def judged(self, rows: Sequence[int], right: Sequence[bool]) -> None:
         """Add images to those that are judged."""
@@ -107,9 +112,13 @@ class Recorder(WatcherGroup):
 
 
 def watcher_of_run(
-    watcher: Watcher | None, observers: Sequence[Watcher], track: str | Sequence[str] | None = None,
-    *, quiet: bool, group: ProcessGroup = ALONE,
-) -> Watcher:  # fmt: skip
+    watcher: Watcher | None,
+    observers: Sequence[Watcher],
+    track: str | Sequence[str] | None = None,
+    *,
+    quiet: bool,
+    group: ProcessGroup = ALONE,
+) -> Watcher:
     """The display, observers and trackers of a run, in the process that writes it."""
     if not group.writes:
         return SILENT

@@ -48,9 +48,15 @@ def begun_before(root: Path, group: ProcessGroup) -> tuple[RunDirectory | None, 
 
 
 def learner_of(
-    parent: RunDirectory, data: Dataset | Places, changes: Mapping[str, object] | None = None, *,
-    name: str | None = None, group: ProcessGroup, watcher: Watcher, began: float,
-) -> Learner:  # fmt: skip
+    parent: RunDirectory,
+    data: Dataset | Places,
+    changes: Mapping[str, object] | None = None,
+    *,
+    name: str | None = None,
+    group: ProcessGroup,
+    watcher: Watcher,
+    began: float,
+) -> Learner:
     """The learner of a run directory, with the state that it goes on from."""
     changes, recipe, backbone = changes or {}, Run(parent.path).recipe, None
     if isinstance(recipe, ImportRecipe):
@@ -179,9 +185,13 @@ def _inherited_state(
     if recipe.training.optimizer != before.training.optimizer:
         tensors = {key: t for key, t in tensors.items() if not key.startswith("optimizer.")}
     fresh = {
-        "epochs_logged": 0, "epochs_since_best": 0, "best": None, "last": None, "seconds": 0.0,
+        "epochs_logged": 0,
+        "epochs_since_best": 0,
+        "best": None,
+        "last": None,
+        "seconds": 0.0,
         "rate_factor": 1.0,
-    }  # fmt: skip
+    }
     watcher.fact("Goes on", f"from {parent.path.name}, after {done} epochs")
     return tensors, state.model_copy(update=fresh)
 

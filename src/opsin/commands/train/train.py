@@ -33,12 +33,20 @@ from opsin.training.process_group import ALONE, ProcessGroup, joined, refuse_sev
 
 @checked
 def train(
-    data: object, *, model: str | None = None, budget: str | float | None = None,
-    add_to: str | os.PathLike[str] | None = None, runs: str | os.PathLike[str] = "runs",
-    name: str | None = None, watcher: Watcher | None = None, observers: Sequence[Watcher] = (),
-    track: str | Sequence[str] | None = None, quiet: bool = False, offline: bool = False,
+    data: object,
+    *,
+    model: str | None = None,
+    budget: str | float | None = None,
+    add_to: str | os.PathLike[str] | None = None,
+    runs: str | os.PathLike[str] = "runs",
+    name: str | None = None,
+    watcher: Watcher | None = None,
+    observers: Sequence[Watcher] = (),
+    track: str | Sequence[str] | None = None,
+    quiet: bool = False,
+    offline: bool = False,
     **options: Unpack[TrainOptions],
-) -> Run:  # fmt: skip
+) -> Run:
     """Train a classifier and evaluate the exported file.
 
     The first Ctrl-C ends the training; the run is then finished with the best epoch so far, and
@@ -118,10 +126,16 @@ def train(
 
 @checked
 def resume(
-    run: str | os.PathLike[str], data: Dataset | Places = (), *, name: str | None = None,
-    watcher: Watcher | None = None, observers: Sequence[Watcher] = (),
-    track: str | Sequence[str] | None = None, quiet: bool = False, **changes: Any,
-) -> Run:  # fmt: skip
+    run: str | os.PathLike[str],
+    data: Dataset | Places = (),
+    *,
+    name: str | None = None,
+    watcher: Watcher | None = None,
+    observers: Sequence[Watcher] = (),
+    track: str | Sequence[str] | None = None,
+    quiet: bool = False,
+    **changes: Any,
+) -> Run:
     """Continue a training from its newest whole checkpoint; the result is the same bit for bit.
 
     Args:
@@ -181,10 +195,16 @@ def resume(
 
 @checked
 def plan(
-    data: object, *, model: str | None = None, budget: str | float | None = None,
-    add_to: str | os.PathLike[str] | None = None, watcher: Watcher | None = None,
-    quiet: bool = False, offline: bool = False, **options: Unpack[TrainOptions],
-) -> Plan:  # fmt: skip
+    data: object,
+    *,
+    model: str | None = None,
+    budget: str | float | None = None,
+    add_to: str | os.PathLike[str] | None = None,
+    watcher: Watcher | None = None,
+    quiet: bool = False,
+    offline: bool = False,
+    **options: Unpack[TrainOptions],
+) -> Plan:
     """Describe what `train` would do with the same arguments, without beginning a run.
 
     Images are read and cached, as by `train`.
@@ -227,15 +247,17 @@ def plan(
             learner.decided(Trial=TRIED_LATER.format(seconds=TRIAL_SECONDS))
         images = {part: len(dataset.split.rows(part)) for part in ("train", "val", "test")}
         images["train"] = len(getattr(learner, "rows", dataset.split.train))
-        return Plan.model_validate({
-            "recipe": learner.recipe,
-            "summary": dataset.summary(),
-            "images": images,
-            "layers": tuple(learner.layers),
-            "device": learner.device_name,
-            "notes": tuple(notes.texts),
-            **planned,
-        })  # fmt: skip
+        return Plan.model_validate(
+            {
+                "recipe": learner.recipe,
+                "summary": dataset.summary(),
+                "images": images,
+                "layers": tuple(learner.layers),
+                "device": learner.device_name,
+                "notes": tuple(notes.texts),
+                **planned,
+            }
+        )
 
 
 class _Notes(Watcher):
@@ -262,9 +284,13 @@ def decide(loaded: Loaded, options: dict[str, Any], *, began: float, watcher: Wa
 
 
 def run_training(
-    learner: Learner, directory_of: Callable[[], RunDirectory], *, watcher: Watcher, began: float,
+    learner: Learner,
+    directory_of: Callable[[], RunDirectory],
+    *,
+    watcher: Watcher,
+    began: float,
     group: ProcessGroup = ALONE,
-) -> Run:  # fmt: skip
+) -> Run:
     """Train in a directory that is made once everything else is known to be usable."""
     audited = audit(learner.dataset, watcher=watcher)
     with learner.ready(group):
@@ -291,9 +317,14 @@ def run_training(
                 if trained is not None:
                     seconds |= {"train": trained, "export": time.perf_counter() - at}
                 report = finish(
-                    directory, learner, exported, audited, recorder, seconds=seconds,
+                    directory,
+                    learner,
+                    exported,
+                    audited,
+                    recorder,
+                    seconds=seconds,
                     training=learner.facts(interrupted=stop.is_set()),
-                )  # fmt: skip
+                )
             tell_end(recorder, report)
             if (further := learner.further()) is not None:
                 recorder.fact("Further", further)

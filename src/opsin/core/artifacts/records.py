@@ -36,9 +36,14 @@ class Stored(BaseModel):
     """A part of a file; unknown fields, perhaps of a later Opsin, are kept."""
 
     model_config = ConfigDict(
-        extra="allow", frozen=True, allow_inf_nan=False, defer_build=True,
-        validate_by_name=True, validate_by_alias=True, serialize_by_alias=True,
-    )  # fmt: skip
+        extra="allow",
+        frozen=True,
+        allow_inf_nan=False,
+        defer_build=True,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+    )
 
 
 class Line(Stored):

@@ -519,10 +519,16 @@ def summarise(run: RunDirectory) -> RunSummary:
             report = run.read(Report)
             figures = report.judged
             row = replace(
-                row, split=report.split, images=figures.images, accuracy=figures.accuracy,
-                low=figures.low, high=figures.high, seconds=report.seconds.get("train"),
-                bytes=report.file.bytes, corrected=figures.corrected,
-            )  # fmt: skip
+                row,
+                split=report.split,
+                images=figures.images,
+                accuracy=figures.accuracy,
+                low=figures.low,
+                high=figures.high,
+                seconds=report.seconds.get("train"),
+                bytes=report.file.bytes,
+                corrected=figures.corrected,
+            )
     except OpsinError as error:
         return replace(row, state="damaged", cause=str(error)[:LONGEST])
     return replace(row, state=state, cause=cause and cause[:LONGEST])

@@ -49,9 +49,11 @@ def kinds_in_words(*, labelled: bool = True) -> str:
 
 
 def find_all(
-    recipe: DataRecipe, *, held: Mapping[str, LocatedSource] | None = None,
+    recipe: DataRecipe,
+    *,
+    held: Mapping[str, LocatedSource] | None = None,
     watcher: Watcher = SILENT,
-) -> LocatedSource:  # fmt: skip
+) -> LocatedSource:
     """Locate every source of a recipe, to be opened as one."""
     from opsin.data.image_tree import add_up  # noqa: PLC0415
     from opsin.data.sources.contents import LocatedSource, join  # noqa: PLC0415
@@ -61,8 +63,10 @@ def find_all(
     written = [*recipe.sources, *([recipe.test] if recipe.test else [])]
     for pair in itertools.combinations(written, 2):
         # Its images would count twice.
-        one, other = (os.path.realpath(os.path.expanduser(name)) if is_place(name) else name  # noqa: PTH111
-                      for name in pair)  # fmt: skip
+        one, other = (
+            os.path.realpath(os.path.expanduser(name)) if is_place(name) else name  # noqa: PTH111
+            for name in pair
+        )
         if one == other:
             raise SourceError(f"{pair[0]} and {pair[1]} are the same source", "Leave one out.")
     request = SourceRequest(
@@ -101,10 +105,14 @@ def locate(request: SourceRequest) -> LocatedSource:
 
 
 def open_stream(
-    source: str | os.PathLike[str], *, stdin: BinaryIO | None = None,
-    columns: Mapping[str, str] | None = None, follow_links: bool = False, outside: bool = False,
+    source: str | os.PathLike[str],
+    *,
+    stdin: BinaryIO | None = None,
+    columns: Mapping[str, str] | None = None,
+    follow_links: bool = False,
+    outside: bool = False,
     watcher: Watcher = SILENT,
-) -> Stream:  # fmt: skip
+) -> Stream:
     """Open the images of a source, labelled or not, as a stream."""
     source = os.fspath(source)
     path = os.path.expanduser(source)  # noqa: PTH111  no error where there is no home

@@ -91,9 +91,10 @@ def _files_of(request: SourceRequest) -> list[tuple[Path, str]]:
     folders = [(0, path)]
     with contextlib.suppress(OSError, ValueError):  # other kinds explain an unreadable folder
         folders += sorted(
-            (code, entry) for entry in path.iterdir()
+            (code, entry)
+            for entry in path.iterdir()
             if (code := part_named(entry.name)) is not None
-        )  # fmt: skip
+        )
     exports = ((folder / _COCO, folder.name if code else "") for code, folder in folders)
     return [(file, part) for file, part in exports if os.path.isfile(file)]  # noqa: PTH113
 

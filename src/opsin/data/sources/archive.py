@@ -86,9 +86,20 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (
-        OSError, EOFError, ValueError, ArithmeticError, RuntimeError, MemoryError, LookupError,
-        TypeError, struct.error, zlib.error, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile
-    ) as error:  # fmt: skip
+        OSError,
+        EOFError,
+        ValueError,
+        ArithmeticError,
+        RuntimeError,
+        MemoryError,
+        LookupError,
+        TypeError,
+        struct.error,
+        zlib.error,
+        lzma.LZMAError,
+        tarfile.TarError,
+        zipfile.BadZipFile,
+    ) as error:
         refused = isinstance(error, OSError) and error.errno is not None
         what = "cannot be read" if refused else "is damaged or cut short"
         raise SourceError(
@@ -109,8 +120,10 @@ class _Budget:
         self.members -= members
         if self.bytes < 0 or self.members < 0:
             what = "bytes" if self.bytes < 0 else "members"
-            raise SourceError(f"{self.path} has more {what} than any honest one of its size",
-                              f"If you trust it: {_UNPACK.lower()}")  # fmt: skip
+            raise SourceError(
+                f"{self.path} has more {what} than any honest one of its size",
+                f"If you trust it: {_UNPACK.lower()}",
+            )
 
 
 def _members(path: Path) -> Generator[_Member]:
@@ -150,12 +163,18 @@ def _zip_members(file: IO[bytes], budget: _Budget) -> Iterator[_Member]:
             budget.take(info.file_size)
             yield _Member(
                 name.replace("\\", "/"),
-                "folder" if name.endswith(("/", "\\")) or mode == stat.S_IFDIR
-                else "link" if mode == stat.S_IFLNK
-                else "file" if mode in (0, stat.S_IFREG) else "special",
-                info.file_size, functools.partial(archive.open, info), file.tell(),
+                "folder"
+                if name.endswith(("/", "\\")) or mode == stat.S_IFDIR
+                else "link"
+                if mode == stat.S_IFLNK
+                else "file"
+                if mode in (0, stat.S_IFREG)
+                else "special",
+                info.file_size,
+                functools.partial(archive.open, info),
+                file.tell(),
                 _CHUNK if steady else 4096,
-            )  # fmt: skip
+            )
 
 
 def _tar_members(file: IO[bytes], start: bytes, budget: _Budget) -> Iterator[_Member]:
@@ -175,10 +194,17 @@ def _tar_members(file: IO[bytes], start: bytes, budget: _Budget) -> Iterator[_Me
             bounded.left = max(0, stored) + _MAX_HEADER + _CHUNK
             yield _Member(
                 info.name,
-                "file" if info.isreg() else "link" if info.issym() or info.islnk()
-                else "special" if info.isdev() else "folder",
-                info.size, functools.partial(archive.extractfile, info), file.tell(),
-            )  # fmt: skip
+                "file"
+                if info.isreg()
+                else "link"
+                if info.issym() or info.islnk()
+                else "special"
+                if info.isdev()
+                else "folder",
+                info.size,
+                functools.partial(archive.extractfile, info),
+                file.tell(),
+            )
         # The compression's checksum follows the end.
         while rest := plain.read(_CHUNK):
             budget.take(len(rest), members=0)

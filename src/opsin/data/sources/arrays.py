@@ -35,11 +35,15 @@ _ADVICE: Final = "Save it with numpy.savez(path, images=…, labels=…)."
 
 
 def from_arrays(
-    images: NDArray[Any], labels: NDArray[Any] | Sequence[int],
-    classes: Sequence[str] | None = None, *, source: str = "arrays",
-    test: tuple[NDArray[Any], NDArray[Any] | Sequence[int]] | None = None, mirrored: bool = True,
+    images: NDArray[Any],
+    labels: NDArray[Any] | Sequence[int],
+    classes: Sequence[str] | None = None,
+    *,
+    source: str = "arrays",
+    test: tuple[NDArray[Any], NDArray[Any] | Sequence[int]] | None = None,
+    mirrored: bool = True,
     note: Callable[[str], None] | None = None,
-) -> LabelledImages:  # fmt: skip
+) -> LabelledImages:
     """Check arrays and return them as a source; scaled ones are refused, or told to ``note``."""
     images, labels = _checked(images, labels, source, note)
     source_parts = np.full(labels.size, TRAIN if test else UNASSIGNED, np.uint8)
@@ -69,8 +73,12 @@ def open_npz(path: Path) -> LabelledImages:
     """Read a file with ``images`` and ``labels``, or with Keras' names."""
     try:
         with StoredArrays(path) as file:
-            there = {ours: name for ours, keras in _NAMES.items() for name in (keras, ours)
-                     if name in file}  # fmt: skip
+            there = {
+                ours: name
+                for ours, keras in _NAMES.items()
+                for name in (keras, ours)
+                if name in file
+            }
             if not {"images", "labels"} <= set(there):
                 holds = ", ".join(file.names[:20]) or "nothing"
                 raise SourceError(f"{path} holds {holds}, and not images and labels", _ADVICE)
@@ -90,9 +98,11 @@ def open_npz(path: Path) -> LabelledImages:
 
 
 def _checked(
-    images: NDArray[Any], labels: NDArray[Any] | Sequence[int], source: str,
+    images: NDArray[Any],
+    labels: NDArray[Any] | Sequence[int],
+    source: str,
     note: Callable[[str], None] | None,
-) -> tuple[NDArray[np.uint8 | np.uint16], NDArray[np.int64]]:  # fmt: skip
+) -> tuple[NDArray[np.uint8 | np.uint16], NDArray[np.int64]]:
     images, labels = as_array(images, f"{source} (images)"), as_array(labels, f"{source} (labels)")
     if labels.ndim == 2 and labels.shape[1] == 1:  # as CIFAR-10 has them in Keras
         labels = labels[:, 0]

@@ -211,12 +211,17 @@ def join(sources: Sequence[str], parts: Sequence[LabelledImages], *, test: bool)
     alike = len(arrays) == len(parts) and len({(a.shape[1:], a.dtype) for a in arrays}) == 1
     labels = [np.array(places_among(part.classes, classes))[part.labels] for part in parts]
     return LabelledImages(
-        " + ".join(sources), classes, np.concatenate(labels), np.concatenate(source_parts),
+        " + ".join(sources),
+        classes,
+        np.concatenate(labels),
+        np.concatenate(source_parts),
         [f"{title}/{name}" for title, p in zip(titles, parts, strict=True) for name in p.names],
         np.concatenate(arrays) if alike else [image for part in parts for image in part.images],
-        groups if any(groups) else (), all(part.mirrored for part in parts),
-        add_up(part.left_out for part in parts), sum(part.repeated for part in parts),
-    )  # fmt: skip
+        groups if any(groups) else (),
+        all(part.mirrored for part in parts),
+        add_up(part.left_out for part in parts),
+        sum(part.repeated for part in parts),
+    )
 
 
 def titles_of(sources: Sequence[str]) -> list[str]:

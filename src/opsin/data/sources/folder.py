@@ -51,15 +51,18 @@ def open_folder(
 
 
 def _rows_by_folder(
-    walk: Walk, names: Sequence[str], reference: Callable[[str], str | StoredObject],
+    walk: Walk,
+    names: Sequence[str],
+    reference: Callable[[str], str | StoredObject],
     watcher: Watcher,
-) -> Iterator[Row]:  # fmt: skip
+) -> Iterator[Row]:
     tops = [name for name in walk.folders if "/" not in name]
     inner = [name for name in walk.folders if "/" in name]
     holders = {name.partition("/")[0] for name in inner}
     # A class, too, may be called "test".
-    parts = {name: code for name in tops
-             if (code := part_named(name)) is not None and name in holders}  # fmt: skip
+    parts = {
+        name: code for name in tops if (code := part_named(name)) is not None and name in holders
+    }
     split = TRAIN in parts.values()
     if not split and parts and len(parts) == len(tops):
         raise SourceError(
@@ -84,8 +87,9 @@ def _rows_by_folder(
             f"{', '.join(strange[:5])}",
             "Take the others away if these are parts; rename these if all are classes.",
         )
-    _count_empty(walk, [name for name in inner if name.partition("/")[0] in parts]
-                 if split else tops, names)  # fmt: skip
+    _count_empty(
+        walk, [name for name in inner if name.partition("/")[0] in parts] if split else tops, names
+    )
     if not some:
         raise _no_images(walk, names, labelled=True)
     if walk.passed.counts[LINK_OUT]:
@@ -147,9 +151,11 @@ def _locate(request: SourceRequest) -> LocatedSource:
             f"{written} IMAGE; to measure it: opsin evaluate {written} SOURCE.",
         )
     contents = open_folder(
-        request.path, follow_links=request.follow_links, joined=request.joined,
+        request.path,
+        follow_links=request.follow_links,
+        joined=request.joined,
         watcher=request.watcher,
-    )  # fmt: skip
+    )
     return contents.located_by_files()
 
 

@@ -144,9 +144,13 @@ def open_published(name: str, published: Published, watcher: Watcher) -> Labelle
         return open_cifar(folder / files[0], source=name)
     images, labels, *test = (read_idx(folder / file) for file in files)
     return from_arrays(
-        images, labels, published.classes, source=name, test=(test[0], test[1]),
+        images,
+        labels,
+        published.classes,
+        source=name,
+        test=(test[0], test[1]),
         mirrored=published.mirrored,
-    )  # fmt: skip
+    )
 
 
 def open_cifar(path: Path, *, source: str) -> LabelledImages:
@@ -226,9 +230,12 @@ def _from_upstream(folder: Path, published: Published, watcher: Watcher) -> None
                         done += file.write(chunk)
                         watcher.advance(before + done)
         except (
-            urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError,
+            urllib.error.URLError,
+            http.client.HTTPException,
+            TimeoutError,
+            ConnectionError,
             SSLError,
-        ) as error:  # fmt: skip
+        ) as error:
             if isinstance(error, urllib.error.HTTPError):
                 error.close()
             reason = getattr(error, "reason", None) or str(error) or type(error).__name__

@@ -27,8 +27,9 @@ from opsin.hub.hub_fetch import asking, connect, download, is_offline, listed
 from opsin.hub.hub_name import PREFIX, HubName, commit_of, snapshot_of
 
 _USUAL: Final = USUAL | {
-    "path": ("path", "file_name", "image", "img"), "label": ("label", "labels"),
-}  # fmt: skip
+    "path": ("path", "file_name", "image", "img"),
+    "label": ("label", "labels"),
+}
 # Limits of reading a block, in seconds and bytes.
 _SECONDS, _MEMORY = 60.0, 2 << 30
 # Bytes and rows per block at most.
@@ -96,9 +97,13 @@ def _blocks(header: Header) -> Iterator[tuple[Header, Sequence[bytes]]]:
     def columns_of(file: Any) -> tuple[dict[str, str], tuple[str, ...]]:
         schema = file.schema_arrow
         return columns_in(
-            schema.names, header["columns"], path.name, usual=_USUAL,
-            needed=COLUMNS[: 1 + header["labelled"]], metadata=schema.metadata,
-        )  # fmt: skip
+            schema.names,
+            header["columns"],
+            path.name,
+            usual=_USUAL,
+            needed=COLUMNS[: 1 + header["labelled"]],
+            metadata=schema.metadata,
+        )
 
     try:
         with pq.ParquetFile(path) as first:
@@ -198,10 +203,14 @@ def _located(request: SourceRequest, tables: _Tables) -> LocatedSource:
             return kept
         about, listed = _open(request, tables, labelled=True)
         return rows.collect(
-            request.written, listed, key=key, classes=lambda: about["classes"] or (),
+            request.written,
+            listed,
+            key=key,
+            classes=lambda: about["classes"] or (),
             most=MAX_RATIO * sum(file.stat().st_size for file in files) + SPARE_BYTES,
-            total=about["total"], watcher=request.watcher,
-        )  # fmt: skip
+            total=about["total"],
+            watcher=request.watcher,
+        )
 
     return LocatedSource(key, read_all)
 
@@ -217,9 +226,11 @@ def _tables_in(request: SourceRequest) -> _Tables:
     if not request.is_folder or holds_images(root):  # a table among images is another kind
         return [], [], None
     files = [
-        file for pattern in ("*.parquet", "*/*.parquet", "*/*/*.parquet")
-        for file in root.glob(pattern) if file.is_file() and not file.name.startswith(".")
-    ]  # fmt: skip
+        file
+        for pattern in ("*.parquet", "*/*.parquet", "*/*/*.parquet")
+        for file in root.glob(pattern)
+        if file.is_file() and not file.name.startswith(".")
+    ]
     return _in_parts(sorted(files), root, request.allowed(root, *files))
 
 
@@ -312,10 +323,11 @@ def located_frame(
     names = [str(name) for name in frame.columns]
     found, classes = columns_in(names, columns, title, usual=_USUAL)
     listed = (
-        row if isinstance(row.reference, bytes)
+        row
+        if isinstance(row.reference, bytes)
         else row._replace(reference=os.path.expanduser(str(row.reference)))  # noqa: PTH111
         for row in _rows_of(found, classes, lambda theirs: frame[theirs].to_list())
-    )  # fmt: skip
+    )
     return rows.collect(title, listed, total=len(frame), watcher=watcher).located()
 
 

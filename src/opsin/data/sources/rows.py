@@ -147,8 +147,10 @@ class Row(NamedTuple):
 
 
 def stream_of_table(
-    source: str, rows: Callable[[], Iterable[Row]], count: Callable[[], int | None] = lambda: None,
-) -> Stream:  # fmt: skip
+    source: str,
+    rows: Callable[[], Iterable[Row]],
+    count: Callable[[], int | None] = lambda: None,
+) -> Stream:
     """Return the images of a table's rows without their labels."""
 
     def images() -> Iterator[ListedImage]:
@@ -227,11 +229,16 @@ class _Columns:
         labels = np.array(places_among(self._classes, order), np.int64)
         unique = all(self._names) and len(set(self._names)) == len(self._names)
         return LabelledImages(
-            source, order, labels[np.frombuffer(self._labels, "q")],
+            source,
+            order,
+            labels[np.frombuffer(self._labels, "q")],
             np.frombuffer(bytes(self._parts), np.uint8),
-            self._names if unique or not self._packed else self._numbers, self.references,
-            self._groups if any(self._groups) else (), left_out=passed, repeated=self._repeated,
-        )  # fmt: skip
+            self._names if unique or not self._packed else self._numbers,
+            self.references,
+            self._groups if any(self._groups) else (),
+            left_out=passed,
+            repeated=self._repeated,
+        )
 
 
 def room_on_disk(folder: Path) -> int:
@@ -248,10 +255,16 @@ def no_room(source: object) -> SourceError:
 
 
 def collect(
-    source: str, rows: Iterable[Row], passed: LeftOutCounts | None = None, *,
-    key: str | None = None, classes: Callable[[], Sequence[str]] = tuple, total: int = 0,
-    most: float = math.inf, watcher: Watcher = SILENT,
-) -> LabelledImages:  # fmt: skip
+    source: str,
+    rows: Iterable[Row],
+    passed: LeftOutCounts | None = None,
+    *,
+    key: str | None = None,
+    classes: Callable[[], Sequence[str]] = tuple,
+    total: int = 0,
+    most: float = math.inf,
+    watcher: Watcher = SILENT,
+) -> LabelledImages:
     """Collect rows into a source: files stay in place, contents are cached under a key."""
     rows = iter(rows)
     first = next(rows, None)

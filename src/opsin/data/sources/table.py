@@ -49,10 +49,14 @@ _LONGEST: Final = 1 << 20
 
 
 def columns_in(
-    there: Sequence[str], asked: Mapping[str, str] | None, source: object, *,
-    needed: Sequence[str] = COLUMNS[:2], usual: Mapping[str, Sequence[str]] = USUAL,
+    there: Sequence[str],
+    asked: Mapping[str, str] | None,
+    source: object,
+    *,
+    needed: Sequence[str] = COLUMNS[:2],
+    usual: Mapping[str, Sequence[str]] = USUAL,
     metadata: Mapping[bytes, bytes] | None = None,
-) -> tuple[dict[str, str], tuple[str, ...]]:  # fmt: skip
+) -> tuple[dict[str, str], tuple[str, ...]]:
     """Find our columns: as requested, by Hugging Face's features, or by name; and any classes."""
     features, columns, asked = dict[str, Any](), dict[str, str](), asked or {}
     with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
@@ -61,8 +65,11 @@ def columns_in(
     missing = []
     for ours in COLUMNS:
         named = [name for name in usual[ours] if name in there]
-        typed = [name for name, about in features.items()
-                 if ours in _TYPES and about.get("_type") == _TYPES[ours]]  # fmt: skip
+        typed = [
+            name
+            for name, about in features.items()
+            if ours in _TYPES and about.get("_type") == _TYPES[ours]
+        ]
         both = [name for name in named if name in typed]
         guesses = (both, named[:1], typed)
         theirs = asked.get(ours) or next((g[0] for g in guesses if len(g) == 1), None)
@@ -308,9 +315,13 @@ def _locate(request: SourceRequest) -> LocatedSource:
                     place = os.path.join(os.path.realpath(above), last)  # noqa: PTH118
                 name = name if not part or os.path.isabs(name) else f"{part}/{name}"  # noqa: PTH117
                 yield Row(
-                    os.path.join(start, name), row.label, part or row.split, row.group, name,  # noqa: PTH118
+                    os.path.join(start, name),  # noqa: PTH118
+                    row.label,
+                    part or row.split,
+                    row.group,
+                    name,
                     place=os.path.normpath(place),  # one spelling for all that follow no link
-                )  # fmt: skip
+                )
 
     contents = collect(request.written, rows())
     if request.is_folder and not np.any(contents.source_parts != UNASSIGNED):

@@ -77,9 +77,11 @@ def _term_of(node: NodeProto, weights: Mapping[str, NDArray[Any]]) -> Term | Non
         axes = attribute(node, "axes", ()) if held is None else held.ravel().tolist()
         return "pooling" if set(axes) in _PLACES else None
     named: dict[str, Term] = {
-        "GlobalMaxPool": "pooling", "GlobalAveragePool": "pooling",
-        "BatchNormalization": "batch-normalisation", "Dropout": "dropout",
-    }  # fmt: skip
+        "GlobalMaxPool": "pooling",
+        "GlobalAveragePool": "pooling",
+        "BatchNormalization": "batch-normalisation",
+        "Dropout": "dropout",
+    }
     return named.get(kind)
 
 
@@ -98,9 +100,12 @@ def _dense_before(
 
 
 def explain_layer(
-    classifier: Classifier, network: OnnxGraph, pixels: Pixels, term: Term,
+    classifier: Classifier,
+    network: OnnxGraph,
+    pixels: Pixels,
+    term: Term,
     layer: str | None = None,
-) -> Lesson:  # fmt: skip
+) -> Lesson:
     """The lesson on a layer, by default the first of its kind, ``pixels`` ``uint8[H, W, C]``."""
     known = lesson_layers(network)
     words = term.replace("-", " ")

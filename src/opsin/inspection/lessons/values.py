@@ -104,9 +104,13 @@ class BatchNormalisationLesson(Lesson):
     def rows(self, count: int | None = None) -> list[tuple[int, list[float]]]:
         """Units, the strongest after the layer first, with the eight figures of each."""
         columns = (
-            *self.spread(self.before), self.mean, self.deviation, self.scale, self.shift,
+            *self.spread(self.before),
+            self.mean,
+            self.deviation,
+            self.scale,
+            self.shift,
             *self.spread(self.after),
-        )  # fmt: skip
+        )
         peaks = self.after.reshape(len(self.after), -1).max(axis=1)
         order = np.argsort(-peaks, kind="stable")[:count]
         return [(int(unit), [float(column[unit]) for column in columns]) for unit in order]
@@ -117,11 +121,17 @@ class BatchNormalisationLesson(Lesson):
         units = []
         for unit, figures in sorted(self.rows()):
             mean_before, spread_before, mean, deviation, scale, shift, *after = figures
-            units.append({
-                "unit": unit, "mean": mean, "deviation": deviation, "scale": scale, "shift": shift,
-                "before": {"mean": mean_before, "deviation": spread_before},
-                "after": {"mean": after[0], "deviation": after[1]},
-            })  # fmt: skip
+            units.append(
+                {
+                    "unit": unit,
+                    "mean": mean,
+                    "deviation": deviation,
+                    "scale": scale,
+                    "shift": shift,
+                    "before": {"mean": mean_before, "deviation": spread_before},
+                    "after": {"mean": after[0], "deviation": after[1]},
+                }
+            )
         return units
 
 
@@ -175,9 +185,17 @@ class DropoutLesson(Lesson):
         on = np.stack([answer(np.where(mask, acted_on * factor, 0)) for mask in kept])
         added = LayerOp.of(layer.kind) is not LayerOp.DROPOUT
         return cls(
-            layer.name, layer.kind, rate, stated is None, added, classes, acted_on, kept,
-            answer(acted_on), on,
-        )  # fmt: skip
+            layer.name,
+            layer.kind,
+            rate,
+            stated is None,
+            added,
+            classes,
+            acted_on,
+            kept,
+            answer(acted_on),
+            on,
+        )
 
     @property
     def label(self) -> str:
@@ -217,10 +235,14 @@ class DropoutLesson(Lesson):
     @property
     def _on(self) -> list[dict[str, object]]:
         return [
-            {"label": label, "confidence": share, "dropped": dropped,
-             "probabilities": dict(zip(self.classes, row, strict=True))}
+            {
+                "label": label,
+                "confidence": share,
+                "dropped": dropped,
+                "probabilities": dict(zip(self.classes, row, strict=True)),
+            }
             for (label, share, dropped), row in zip(self.answers, self.on, strict=True)
-        ]  # fmt: skip
+        ]
 
     @property
     def _examples(self) -> list[dict[str, float]]:
@@ -257,11 +279,14 @@ class SoftmaxLesson(Lesson):
         values = fetch(network, pixels, [logits, temperature, mix, PROBABILITIES])
         count = len(classes)
         return cls(
-            layer.name, layer.kind, classes, values[logits].reshape(count),
+            layer.name,
+            layer.kind,
+            classes,
+            values[logits].reshape(count),
             temperature=float(values[temperature].ravel()[0]) if temperature else 1.0,
             mix=np.broadcast_to(values[mix].ravel(), count) if mix else np.zeros(count, np.float32),
             probabilities=values[PROBABILITIES],
-        )  # fmt: skip
+        )
 
     @property
     def exponentials(self) -> Doubles:
@@ -287,7 +312,13 @@ class SoftmaxLesson(Lesson):
         """The numbers of each class by name, the most probable class first."""
         now, uncalibrated = self.at(self.temperature), self.at(1)
         return [
-            {"class": self.classes[k], "logit": self.logits[k], "mix": self.mix[k],
-             "total": now[k], "probability": self.probabilities[k], "uncalibrated": uncalibrated[k]}
+            {
+                "class": self.classes[k],
+                "logit": self.logits[k],
+                "mix": self.mix[k],
+                "total": now[k],
+                "probability": self.probabilities[k],
+                "uncalibrated": uncalibrated[k],
+            }
             for k in self.order
-        ]  # fmt: skip
+        ]

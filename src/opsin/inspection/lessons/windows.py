@@ -172,11 +172,22 @@ class ConvolutionLesson(Lesson):
         seen = maps[first : first + kernels.shape[1]]
         window, inside = grid.cut(seen, row, column)
         return cls(
-            layer.name, layer.kind, unit, len(after), (row, column), grid.at(row, column),
-            grid.reach, first, window, inside, kernels[unit],
+            layer.name,
+            layer.kind,
+            unit,
+            len(after),
+            (row, column),
+            grid.at(row, column),
+            grid.reach,
+            first,
+            window,
+            inside,
+            kernels[unit],
             bias=float(values[bias][unit]) if bias else 0.0,
-            output=float(after[unit, row, column]), before=seen, after=after[unit],
-        )  # fmt: skip
+            output=float(after[unit, row, column]),
+            before=seen,
+            after=after[unit],
+        )
 
     @property
     def products(self) -> Doubles:
@@ -293,8 +304,9 @@ class PoolingLesson(Lesson):
 
     @property
     def drawn(self) -> list[DrawnMap]:  # noqa: D102
-        taken = [(window.at, (window.values.shape[0], window.values.shape[1]))
-                 for window in self.windows]  # fmt: skip
+        taken = [
+            (window.at, (window.values.shape[0], window.values.shape[1])) for window in self.windows
+        ]
         made = [(window.place, (1, 1)) for window in self.windows]
         return [("Before", self.before, taken), ("After", self.after, made)]
 

@@ -95,8 +95,15 @@ def draw_accuracies(rows: Sequence[ComparedRun], title: str, part: str) -> Figur
         colour = colour_of(index)
         axes.hlines(index, row.low, row.high, color=colour, linewidth=2.4)
         axes.plot(row.accuracy, index, "o", color=colour, markersize=6)
-        axes.annotate(f"{row.accuracy:.2%}", (row.accuracy, index), (0, 4), ha="center",
-                      va="bottom", textcoords="offset points", fontsize=8)  # fmt: skip
+        axes.annotate(
+            f"{row.accuracy:.2%}",
+            (row.accuracy, index),
+            (0, 4),
+            ha="center",
+            va="bottom",
+            textcoords="offset points",
+            fontsize=8,
+        )
     axes.set_yticks(range(len(rows)), [f"{row.letter} {shorten(row.model)}" for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.75)
     axes.tick_params(axis="y", length=0)

@@ -62,8 +62,15 @@ def draw_class_sizes(counts: dict[str, dict[str, int]]) -> Figure:
             axes.barh(positions, values, left=left, color=colour, label=part, height=0.72)
         left += values
     for index, total in enumerate(left):
-        axes.annotate(f"{int(total):,}", (total, index), (4, 0), textcoords="offset points",
-                      va="center", fontsize=8, color=MUTED)  # fmt: skip
+        axes.annotate(
+            f"{int(total):,}",
+            (total, index),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=MUTED,
+        )
     axes.set_yticks(positions, [shorten(name, 24) for name in shown])
     axes.invert_yaxis()
     axes.margins(x=0.12, y=0.02)

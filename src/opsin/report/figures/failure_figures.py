@@ -95,18 +95,28 @@ def draw_robustness(figures: RobustnessFigures) -> Figure:
             positions,
             [figures.low, *(level.low for level in levels)],
             [figures.high, *(level.high for level in levels)],
-            color=PALETTE[0], alpha=0.18, linewidth=0,
-        )  # fmt: skip
+            color=PALETTE[0],
+            alpha=0.18,
+            linewidth=0,
+        )
         axes.plot(positions, values, color=PALETTE[0], marker="o", markersize=4, linewidth=1.6)
         for index, value in list(enumerate(values))[1:]:
             # Below the line, where nothing else is, unless that is the floor.
             low = value - bottom < 0.12 * (1 - bottom)
-            axes.annotate(f"{value:.2f}", (index, value), (6, 5) if low else (0, -7),
-                          ha="center", va="bottom" if low else "top", fontsize=7.5, color=INK,
-                          textcoords="offset points")  # fmt: skip
+            axes.annotate(
+                f"{value:.2f}",
+                (index, value),
+                (6, 5) if low else (0, -7),
+                ha="center",
+                va="bottom" if low else "top",
+                fontsize=7.5,
+                color=INK,
+                textcoords="offset points",
+            )
         # The number within the words for a strength: ``10°``.
-        names = [next(word for word in level.words.split() if re.search(r"\d", word))
-                 for level in levels]  # fmt: skip
+        names = [
+            next(word for word in level.words.split() if re.search(r"\d", word)) for level in levels
+        ]
         axes.set_xticks(positions, ["as it\nis", *names], fontsize=7.5)
         axes.set_xlim(-0.25, len(levels) + 0.3)
         axes.set_title(f"{kind.name} ({kind.unit})", fontweight="normal", fontsize=9.5)
@@ -151,8 +161,15 @@ def draw_map(figures: MapFigures) -> Figure:
     present = np.unique(labels)
     for number, label in enumerate(present):
         (repeat, colour), (x, y) = divmod(number, len(PALETTE)), positions[labels == label].T
-        axes.scatter(x, y, size, PALETTE[colour], marker=_MARKS[repeat % len(_MARKS)], alpha=0.75,
-                     linewidths=0)  # fmt: skip
+        axes.scatter(
+            x,
+            y,
+            size,
+            PALETTE[colour],
+            marker=_MARKS[repeat % len(_MARKS)],
+            alpha=0.75,
+            linewidths=0,
+        )
     if wrong.any():
         x, y = positions[wrong].T
         axes.scatter(x, y, 3.2 * size, linewidths=1.0, facecolors="none", edgecolors=WRONG)
@@ -192,10 +209,17 @@ def _name_classes(axes: Axes, positions: Doubles, labels: Ints, names: list[str]
         # The image with the least distance to the others of its class: a mean may lie elsewhere.
         distances = np.abs(members[:, None] - members[None, :]).sum(axis=(1, 2))
         x, y = members[distances.argmin()]
-        axes.text(x, y, shorten(names[label], 18), ha="center", va="center", fontsize=8.5,
-                  fontweight="bold", color=INK,
-                  bbox={"facecolor": "white", "alpha": 0.78, "linewidth": 0,
-                        "boxstyle": "round,pad=0.2"})  # fmt: skip
+        axes.text(
+            x,
+            y,
+            shorten(names[label], 18),
+            ha="center",
+            va="center",
+            fontsize=8.5,
+            fontweight="bold",
+            color=INK,
+            bbox={"facecolor": "white", "alpha": 0.78, "linewidth": 0, "boxstyle": "round,pad=0.2"},
+        )
 
 
 def _draw_trait(axes: Axes, name: str, slices: list[Slice], overall: float) -> None:

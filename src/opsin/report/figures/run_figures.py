@@ -126,8 +126,15 @@ def draw_confusion(figures: PartFigures) -> Figure:
         for row, column in np.ndindex(size, size):
             if counts[row, column]:
                 dark = row != column and wrong[row, column] > 0.6 * top
-                axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center",
-                          fontsize=7, color="white" if dark else INK)  # fmt: skip
+                axes.text(
+                    column,
+                    row,
+                    f"{counts[row, column]:,}",
+                    ha="center",
+                    va="center",
+                    fontsize=7,
+                    color="white" if dark else INK,
+                )
     ticks = range(0, size, max(1, size // 40))
     labels = [shorten(names[tick], 14) for tick in ticks]
     axes.set_xticks(ticks, labels, rotation=45, ha="right", rotation_mode="anchor")
@@ -172,18 +179,31 @@ def _draw_card(axes: Axes, answer: ShownAnswer, left: float, top: float) -> None
     """Draw one image, its caption and its bars, from a corner in inches."""
     high, wide = answer.pixels.shape[:2]
     scale = _SIDE / max(high, wide)
-    axes.text(left, top, answer.caption(), fontsize=7.5, fontweight="bold", va="bottom",
-              color=RIGHT if answer.right else WRONG)  # fmt: skip
+    axes.text(
+        left,
+        top,
+        answer.caption(),
+        fontsize=7.5,
+        fontweight="bold",
+        va="bottom",
+        color=RIGHT if answer.right else WRONG,
+    )
     corners = (left, left + scale * wide, top + 0.04 + scale * high, top + 0.04)
     show_pixels(axes, answer.pixels, extent=corners)
-    axes.text(left, top + _SIDE + 0.07, shorten(answer.name, 22), fontsize=6.5, color=MUTED,
-              va="top")  # fmt: skip
+    axes.text(
+        left, top + _SIDE + 0.07, shorten(answer.name, 22), fontsize=6.5, color=MUTED, va="top"
+    )
     bars = answer.bars()
     step = min(0.16, _SIDE / len(bars))
     begin, middle = left + _SIDE + 0.95, top + 0.04 + 0.5 * step
     heights = [middle + number * step for number in range(len(bars))]
-    axes.barh(heights, [0.95 * share for _, share in bars], height=0.75 * step, left=begin,
-              color=[_COLOURS[answer.kind_of(name)] for name, _ in bars])  # fmt: skip
+    axes.barh(
+        heights,
+        [0.95 * share for _, share in bars],
+        height=0.75 * step,
+        left=begin,
+        color=[_COLOURS[answer.kind_of(name)] for name, _ in bars],
+    )
     for y, (name, _) in zip(heights, bars, strict=True):
         axes.text(begin - 0.05, y, shorten(name, 14), fontsize=5.5, ha="right", va="center")
 
@@ -211,8 +231,14 @@ def draw_answer(answer: ShownAnswer, original: Pixels | None = None) -> Figure:
     axes.set(xlim=(0, 1.16), xticks=[])
     axes.spines["bottom"].set_visible(False)
     for index, share in enumerate(shares):
-        axes.annotate(f"{share:.1%}", (share, index), (3, 0), textcoords="offset points",
-                      va="center", fontsize=8)  # fmt: skip
+        axes.annotate(
+            f"{share:.1%}",
+            (share, index),
+            (3, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+        )
     axes.set_title("Probability of each class")
     return figure
 
@@ -224,8 +250,9 @@ def draw_reliability(figures: PartFigures) -> Figure:
     grid = figure.add_gridspec(1, 2, width_ratios=[1.0, 1.0])
     axes = figure.add_subplot(grid[0])
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=":")
-    axes.annotate("perfect", (0.2, 0.2), (4, -9), textcoords="offset points", fontsize=7.5,
-                  color=MUTED)  # fmt: skip
+    axes.annotate(
+        "perfect", (0.2, 0.2), (4, -9), textcoords="offset points", fontsize=7.5, color=MUTED
+    )
     middle = [entry.confidence for entry in bins]
     right = [entry.accuracy for entry in bins]
     for confidence, accuracy in zip(middle, right, strict=True):
@@ -238,17 +265,31 @@ def draw_reliability(figures: PartFigures) -> Figure:
     axes.set_title(reliability_title(figures))
     axes.grid(visible=True)
     counts = figure.add_subplot(grid[1])
-    counts.bar([entry.low for entry in bins], sizes, width=1 / 15, align="edge", color=RIGHT,
-               edgecolor="white", linewidth=0.5)  # fmt: skip
+    counts.bar(
+        [entry.low for entry in bins],
+        sizes,
+        width=1 / 15,
+        align="edge",
+        color=RIGHT,
+        edgecolor="white",
+        linewidth=0.5,
+    )
     for entry in bins:
-        counts.annotate(f"{entry.count:,}", ((entry.low + entry.high) / 2, entry.count),
-                        (0, 2), textcoords="offset points", ha="center", fontsize=6)  # fmt: skip
+        counts.annotate(
+            f"{entry.count:,}",
+            ((entry.low + entry.high) / 2, entry.count),
+            (0, 2),
+            textcoords="offset points",
+            ha="center",
+            fontsize=6,
+        )
     counts.set_xlim(0, 1)
     counts.set_xlabel("confidence of the answers")
     counts.set_ylabel("images")
     counts.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    counts.set_title(f"{bins[-1].count / sizes.sum():.0%} of answers are surer than "
-                     f"{bins[-1].low:.0%}")  # fmt: skip
+    counts.set_title(
+        f"{bins[-1].count / sizes.sum():.0%} of answers are surer than {bins[-1].low:.0%}"
+    )
     for panel in (axes, counts):
         panel.xaxis.set_major_formatter(PercentFormatter(1.0))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -274,26 +315,39 @@ def draw_curves_of_classes(figures: PartFigures) -> Figure:
     figure = new_figure(8.4, 3.8)
     curves = figures.curves
     kinds = {
-        "roc": ("false positive rate", "true positive rate", "auroc",
-                f"Mean area under the ROC curves {curves.macro_auroc:.4f}"),
-        "precision_recall": ("recall", "precision", "average_precision",
-                             f"Mean average precision {curves.macro_average_precision:.4f}"),
-    }  # fmt: skip
+        "roc": (
+            "false positive rate",
+            "true positive rate",
+            "auroc",
+            f"Mean area under the ROC curves {curves.macro_auroc:.4f}",
+        ),
+        "precision_recall": (
+            "recall",
+            "precision",
+            "average_precision",
+            f"Mean average precision {curves.macro_average_precision:.4f}",
+        ),
+    }
     for index, (kind, (across, up, area, title)) in enumerate(kinds.items(), start=1):
         axes = figure.add_subplot(1, 2, index)
         for entry in entries:
             if entry not in hardest:
                 axes.plot(*getattr(entry, kind), color=MUTED, linewidth=0.8, alpha=0.6)
         for entry, colour in zip(hardest, PALETTE, strict=False):
-            axes.plot(*getattr(entry, kind), color=colour, linewidth=1.7,
-                      label=f"{shorten(entry.name)} {getattr(entry, area):.3f}")  # fmt: skip
+            axes.plot(
+                *getattr(entry, kind),
+                color=colour,
+                linewidth=1.7,
+                label=f"{shorten(entry.name)} {getattr(entry, area):.3f}",
+            )
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axes.set_xlabel(across)
         axes.set_ylabel(up)
         axes.grid(visible=True)
         axes.set_title(title)
         words = "area, the hardest classes" if kind == "roc" else "average precision"
-        legend = axes.legend(frameon=False, fontsize=7.5, title=words, loc="lower center",
-                             title_fontsize=7.5)  # fmt: skip
+        legend = axes.legend(
+            frameon=False, fontsize=7.5, title=words, loc="lower center", title_fontsize=7.5
+        )
         legend.get_title().set_color(MUTED)
     return figure

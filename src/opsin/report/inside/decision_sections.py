@@ -86,26 +86,49 @@ def decision_sections(
     pixels, changed = decision.pixels, decision.counterfactual
     height, width, _ = pixels.shape
     shared: dict[str, object] = {
-        "decision": decision, "ratio": f"{width} / {height}", "size": (width, height),
+        "decision": decision,
+        "ratio": f"{width} / {height}",
+        "size": (width, height),
         "image": png_address(small(pixels, _SIDE)),
-    }  # fmt: skip
+    }
     sections = [
-        section("decision", _title(decision), "decision.html", part="maps", methods=METHODS,
-                grey=png_address(small(_grey(pixels), _SIDE)), coloured=_coloured,
-                charts=_charts, **shared)
-    ]  # fmt: skip
+        section(
+            "decision",
+            _title(decision),
+            "decision.html",
+            part="maps",
+            methods=METHODS,
+            grey=png_address(small(_grey(pixels), _SIDE)),
+            coloured=_coloured,
+            charts=_charts,
+            **shared,
+        )
+    ]
     if decision.maps:  # otherwise no part was looked for either
         without = None if changed is None else png_address(small(changed.pixels, _SIDE))
         sections.append(
-            section("part", counterfactual_words(decision), "decision.html",
-                    part="counterfactual", changed=without, **shared)
-        )  # fmt: skip
+            section(
+                "part",
+                counterfactual_words(decision),
+                "decision.html",
+                part="counterfactual",
+                changed=without,
+                **shared,
+            )
+        )
     if neighbours:
         title = neighbours_words(neighbours, decision)
         sections.append(
-            section("neighbours", title, "decision.html", part="neighbours",
-                    neighbours=neighbours, actual=actual, **shared)
-        )  # fmt: skip
+            section(
+                "neighbours",
+                title,
+                "decision.html",
+                part="neighbours",
+                neighbours=neighbours,
+                actual=actual,
+                **shared,
+            )
+        )
     return sections
 
 
@@ -149,11 +172,21 @@ def _charts(heat_map: HeatMap) -> list[_Chart]:
     curves, chance = heat_map.curves, heat_map.by_chance
     charts = []
     for title, values, area, of_chance, areas in (
-        ("Hidden first: low is good", curves.deletion, curves.deletion_area,
-         chance.deletion, chance.deletion_area),
-        ("Shown first: high is good", curves.insertion, curves.insertion_area,
-         chance.insertion, chance.insertion_area),
-    ):  # fmt: skip
+        (
+            "Hidden first: low is good",
+            curves.deletion,
+            curves.deletion_area,
+            chance.deletion,
+            chance.deletion_area,
+        ),
+        (
+            "Shown first: high is good",
+            curves.insertion,
+            curves.insertion_area,
+            chance.insertion,
+            chance.insertion_area,
+        ),
+    ):
         mean, spread = of_chance.mean(axis=0), of_chance.std(axis=0)
         upper, lower = (_points(curves.shares, mean + sign * spread) for sign in (1, -1))
         charts.append(

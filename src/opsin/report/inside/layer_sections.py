@@ -74,30 +74,58 @@ def layer_sections(
     height, width, channels = pixels.shape
     size = f"{width} × {height} pixels, {'grey' if channels == 1 else 'colour'}"
     sections = [
-        section("image", "The image as the network sees it", "layers.html", part="image",
-                address=png_address(pixels), size=size, width=width, height=height)
-    ]  # fmt: skip
+        section(
+            "image",
+            "The image as the network sees it",
+            "layers.html",
+            part="image",
+            address=png_address(pixels),
+            size=size,
+            width=width,
+            height=height,
+        )
+    ]
     if views:
         active = {} if activity is None else activity.layers
         layers = [
-            _Layer(f"layer{number}", view, active.get(view.name), fields.get(view.name),
-                   (height, width))
+            _Layer(
+                f"layer{number}",
+                view,
+                active.get(view.name),
+                fields.get(view.name),
+                (height, width),
+            )
             for number, view in enumerate(views)
-        ]  # fmt: skip
+        ]
         palettes = {name: colours.ravel().tolist() for name, colours in PALETTES.items()}
         sections.append(
-            section("layers", "What each layer makes of it", "layers.html", part="layers",
-                    layers=layers, figure=figure, palettes=json.dumps(palettes),
-                    gradients={name: gradient(name) for name in STOPS},
-                    width=width, height=height, looked_at=activity.images if activity else 0)
-        )  # fmt: skip
+            section(
+                "layers",
+                "What each layer makes of it",
+                "layers.html",
+                part="layers",
+                layers=layers,
+                figure=figure,
+                palettes=json.dumps(palettes),
+                gradients={name: gradient(name) for name in STOPS},
+                width=width,
+                height=height,
+                looked_at=activity.images if activity else 0,
+            )
+        )
     if answer_bars:
         best, share = max(answer_bars, key=lambda bar: bar[1])
         tables = [answer_bars[start : start + PAGE] for start in range(0, len(answer_bars), PAGE)]
         sections.append(
-            section("softmax", f"The softmax: {best}, {100 * share:.1f}%", "layers.html",
-                    part="softmax", tables=tables, size=PAGE)
-        )  # fmt: skip
+            section(
+                "softmax",
+                f"The softmax: {best}, {100 * share:.1f}%",
+                "layers.html",
+                part="softmax",
+                tables=tables,
+                size=PAGE,
+            )
+        )
     return sections
 
 
@@ -265,11 +293,21 @@ def lesson_sections(lesson: Lesson, pixels: Pixels) -> list[Section]:
     """The section about a layer: signed numbers in orange and purple, activity in viridis."""
     title = f"{lesson.term.replace('-', ' ').capitalize()}: {lesson.layer}"
     return [
-        section("lesson", title, "lesson.html", part=lesson.term, lesson=lesson, np=np,
-                sentence=SENTENCES[lesson.term], image=png_address(pixels), number=figure,
-                numbers=picture_of, pictured=functools.partial(picture_of, written=False),
-                compact=functools.partial(json.dumps, separators=(",", ":")))
-    ]  # fmt: skip
+        section(
+            "lesson",
+            title,
+            "lesson.html",
+            part=lesson.term,
+            lesson=lesson,
+            np=np,
+            sentence=SENTENCES[lesson.term],
+            image=png_address(pixels),
+            number=figure,
+            numbers=picture_of,
+            pictured=functools.partial(picture_of, written=False),
+            compact=functools.partial(json.dumps, separators=(",", ":")),
+        )
+    ]
 
 
 def picture_of(

@@ -203,8 +203,10 @@ def tile_address(weights: Floats, limit: float, factor: int = 1) -> str:
     if factor > 1:
         down, across = (np.arange(0, side, factor) for side in weights.shape[:2])
         sums = np.add.reduceat(np.add.reduceat(weights, down, axis=0), across, axis=1)
-        sizes = (np.diff([*start, side]) for start, side in
-                 zip((down, across), weights.shape[:2], strict=True))  # fmt: skip
+        sizes = (
+            np.diff([*start, side])
+            for start, side in zip((down, across), weights.shape[:2], strict=True)
+        )
         weights = np.asarray(sums / np.outer(*sizes)[:, :, None], np.float32)
     if weights.shape[2] == 3:
         colours = 127.5 + 127.5 * np.clip(weights / limit, -1, 1)

@@ -107,10 +107,15 @@ class _Card:
         span = (high - low) or 1.0
         ranks = {name: rank for rank, (name, _) in enumerate(self.mix, start=1)}
         return [
-            (name, mean, 100 * (min(value, 0.0) - low) / span, 100 * abs(value) / span,
-             ranks.get(name))
+            (
+                name,
+                mean,
+                100 * (min(value, 0.0) - low) / span,
+                100 * abs(value) / span,
+                ranks.get(name),
+            )
             for name, mean, value in zip(names, means, values, strict=True)
-        ]  # fmt: skip
+        ]
 
 
 def unit_sections(
@@ -166,8 +171,11 @@ def unit_sections(
 def _ablation_section(ablation: Ablation) -> Section:
     name, effects = ablation.layer, ablation.effects
     worst = effects[0]
-    felt = [(effect.losses[label], effect.unit, label)
-            for effect in effects for label in effect.matters_to]  # fmt: skip
+    felt = [
+        (effect.losses[label], effect.unit, label)
+        for effect in effects
+        for label in effect.matters_to
+    ]
     title = f"{name}: no unit alone is shown to matter"
     if worst.shown and worst.change < 0:
         title = f"{name}: without unit {worst.unit}, accuracy falls by {-worst.change:.4f}"

@@ -73,9 +73,11 @@ def find(header: Header, _: bytes) -> tuple[Header, Sequence[bytes]]:
     listed = everything.open()
     in_files = all(isinstance(image, str) for image in listed.images)
     return {
-        "names": list(listed.names), "labels": listed.labels.tolist(),
-        "classes": list(listed.classes), "files": list(listed.images) if in_files else None,
-    }, []  # fmt: skip
+        "names": list(listed.names),
+        "labels": listed.labels.tolist(),
+        "classes": list(listed.classes),
+        "files": list(listed.images) if in_files else None,
+    }, []
 
 
 def unpack_archive(path: Path) -> Path:
@@ -84,9 +86,14 @@ def unpack_archive(path: Path) -> Path:
     command, seconds = module_command(__name__, str(path)), _ARCHIVE + path.stat().st_size / _SPEED
     try:
         done = subprocess.run(  # noqa: S603  the interpreter that runs this
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            env=child_environment(), timeout=seconds, check=False,
-        )  # fmt: skip
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=child_environment(),
+            timeout=seconds,
+            check=False,
+        )
         error = json.loads(done.stdout)
     except (subprocess.TimeoutExpired, ValueError):
         reason = f"it took more than {seconds:.0f} seconds, or too much memory"

@@ -97,9 +97,14 @@ class PhotoFiles:
         return []
 
     def make(
-        self, text: str, moves: Moves = (), labels: Sequence[LabelChange] = (),
-        corrections: Corrections | None = None, *, instead: bool = False,
-    ) -> float:  # fmt: skip
+        self,
+        text: str,
+        moves: Moves = (),
+        labels: Sequence[LabelChange] = (),
+        corrections: Corrections | None = None,
+        *,
+        instead: bool = False,
+    ) -> float:
         """Move files and change labels: all, or none; a kill in between can be undone, too.
 
         It is noted as a change of its own, or ``instead`` of the last one. Its time is returned.
@@ -210,9 +215,10 @@ class PhotoFiles:
     def added(self, files: Iterable[Path]) -> Done:
         """Note new files, together with those just before, and say how many they are."""
         before = [
-            last for last in self.changes()[-1:]  # of a camera that records
+            last
+            for last in self.changes()[-1:]  # of a camera that records
             if last.text == _added(last.moves) and time.time() - last.when < _TOGETHER
-        ]  # fmt: skip
+        ]
         moves = [move for last in before for move in last.moves]
         moves += [("", self._short(file)) for file in files]
         return Done(_added(moves), self.make(_added(moves), moves, instead=bool(before)))

@@ -57,9 +57,14 @@ class Sorting:
         self._sorters: dict[str, _Sorter] = {}  # the least recently used first
 
     async def ask(
-        self, set_id: str, do: str, who: str, *, on_progress: OnProgress = lambda *_: None,
+        self,
+        set_id: str,
+        do: str,
+        who: str,
+        *,
+        on_progress: OnProgress = lambda *_: None,
         **asked: object,
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         """The answer to somebody's question; all who wait hear how far the work is."""
         sorter, place = self._sorter(set_id), f"{self._sets.folder(set_id)}{os.sep}"
         sorter.waiting.append(on_progress)

@@ -303,10 +303,12 @@ def arrange(files: Mapping[Path, str], into: Path, loose: str = "") -> list[Path
     """
     packed = {path: name for path, name in files.items() if _packed(name)}
     images = {
-        path: names for path, name in files.items()
-        if path not in packed and all(map(is_visible, names := _parts(name)))
+        path: names
+        for path, name in files.items()
+        if path not in packed
+        and all(map(is_visible, names := _parts(name)))
         and is_image_name(names[-1])
-    }  # fmt: skip
+    }
     if not images and not packed:
         shown = ", ".join(f"{name.rpartition('/')[2]!r:.80}" for name in [*files.values()][:3])
         reason = f"No photographs or archive: {shown} …" if files else "Nothing was sent"
@@ -347,15 +349,17 @@ def _with_classes(files: dict[Path, _Names], loose: str) -> dict[Path, _Names]:
     # Folders around all that are neither a class nor a part are taken off.
     inside, wrapped = [names for names in files.values() if len(names) > 1], 0
     while (
-        inside and part_named(around := inside[0][wrapped]) is None
+        inside
+        and part_named(around := inside[0][wrapped]) is None
         and all(len(names) > wrapped + 2 and names[wrapped] == around for names in inside)
-    ):  # fmt: skip
+    ):
         wrapped += 1
     return {
-        path: (*tray, legal_name(names[0])) if len(names) == 1
+        path: (*tray, legal_name(names[0]))
+        if len(names) == 1
         else (class_name(names[wrapped]), *map(legal_name, names[wrapped + 1 :]))
         for path, names in files.items()
-    }  # fmt: skip
+    }
 
 
 def _place(places: dict[Path, _Names], into: Path) -> list[Path]:

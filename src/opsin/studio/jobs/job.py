@@ -191,9 +191,15 @@ class JobProcesses:
                 (folder / LOG).open("ab") as log,
             ):
                 self._own[folder] = subprocess.Popen(  # noqa: S603  a list that we built
-                    argv, stdin=subprocess.DEVNULL, stdout=out, stderr=log, cwd=cwd,
-                    start_new_session=True, pass_fds=(lock,), env=environment,
-                )  # fmt: skip
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=log,
+                    cwd=cwd,
+                    start_new_session=True,
+                    pass_fds=(lock,),
+                    env=environment,
+                )
         except BlockingIOError:
             raise RunError("It is still running", "Wait until it ends.") from None
         pid = self._own[folder].pid

@@ -92,15 +92,26 @@ class Queue:
         return self._folder / job.id
 
     def add(
-        self, kind: Kind, title: str, argv: Sequence[str], *, run: str | None = None,
-        project: str = "", expected: Mapping[str, float] | None = None,
-    ) -> Job:  # fmt: skip
+        self,
+        kind: Kind,
+        title: str,
+        argv: Sequence[str],
+        *,
+        run: str | None = None,
+        project: str = "",
+        expected: Mapping[str, float] | None = None,
+    ) -> Job:
         """Append a job to the queue; a later `tick` starts it."""
         require("viewer" if kind in _OF_VIEWERS else "owner")
         job = Job(
-            kind=kind, title=title[:_TITLE_MOST], argv=tuple(argv), run=run, project=project,
-            expected=dict(expected or {}), by=visitor.get().id,
-        )  # fmt: skip
+            kind=kind,
+            title=title[:_TITLE_MOST],
+            argv=tuple(argv),
+            run=run,
+            project=project,
+            expected=dict(expected or {}),
+            by=visitor.get().id,
+        )
         with self._guard:
             self._check_room(job)
             self._put(job)

@@ -108,9 +108,14 @@ def fault(name: str, text: str, model: str) -> str:
 
 
 def argv(
-    images: Sequence[str], values: Mapping[str, str], *, runs: Path, labels: Path | None = None,
-    name: str = "", plan: bool = False,
-) -> list[str]:  # fmt: skip
+    images: Sequence[str],
+    values: Mapping[str, str],
+    *,
+    runs: Path,
+    labels: Path | None = None,
+    name: str = "",
+    plan: bool = False,
+) -> list[str]:
     """Return the command line of a training, or of its plan."""
     words = [sys.executable, "-m", "opsin", "train", "--json", f"--runs={runs}"]
     words += ["--plan", "--quiet", "--offline"] if plan else [f"--name={name}"] * bool(name)

@@ -29,8 +29,7 @@ async def show(studio: Studio) -> None:
         if not rows:
             kit.empty("Your classifiers appear here.", "Your projects", "/")
             return
-        shown = table(rows, "All classifiers", hidden=("Model",), selection=True,
-                      sort="-Date")  # fmt: skip
+        shown = table(rows, "All classifiers", hidden=("Model",), selection=True, sort="-Date")
         hint = kit.note("")
 
     def enable() -> None:
@@ -68,9 +67,11 @@ async def show(studio: Studio) -> None:
                 enable()
 
     with frame.actions:
-        compare = kit.action("Compare", lambda: ui.navigate.to(
-            f"/compare?runs={','.join(_chosen(shown))}"
-        ), kind="primary")  # fmt: skip
+        compare = kit.action(
+            "Compare",
+            lambda: ui.navigate.to(f"/compare?runs={','.join(_chosen(shown))}"),
+            kind="primary",
+        )
         remove_button = kit.action("Remove", remove, kind="danger", needs="owner")
     shown.on_select(enable)
     enable()
@@ -97,11 +98,15 @@ def _row(project: Project, row: RunRow) -> TableRow:
         accuracy = f"{100 * row.accuracy:.1f}% ({span(row.low, row.high)}{optimistic})"
     order = -1 if row.accuracy is None else row.accuracy
     return {
-        "id": row.id, "address": layout.address(project, "results", run=row.id),
-        "Classifier": project.title_of(row), "Project": project.name,
-        "Right": (right, order), "Accuracy": (accuracy, order),
+        "id": row.id,
+        "address": layout.address(project, "results", run=row.id),
+        "Classifier": project.title_of(row),
+        "Project": project.name,
+        "Right": (right, order),
+        "Accuracy": (accuracy, order),
         "Date": (day(row.started or 0), row.started or 0),
-        "State": _STATES.get(row.state, row.state), "Notes": row.note,
+        "State": _STATES.get(row.state, row.state),
+        "Notes": row.note,
         "Trained for": ("" if row.seconds is None else clock(row.seconds), row.seconds or 0),
         "Model": row.model or "",
-    }  # fmt: skip
+    }

@@ -71,11 +71,19 @@ async def show(studio: Studio, runs: str = "") -> None:
     ids = list(dict.fromkeys(filter(None, runs.split(","))))
     projects = [await asyncio.to_thread(studio.projects.of_run, id_) for id_ in ids]
     project = projects[0] if len({project.id for project in projects}) == 1 else None
-    with layout.page(studio, "Compare", project=project, here="results" if project else "",
-                     guide="how-to/compare.html"):  # fmt: skip
+    with layout.page(
+        studio,
+        "Compare",
+        project=project,
+        here="results" if project else "",
+        guide="how-to/compare.html",
+    ):
         if len(ids) != 2:
-            kit.empty("Choose two classifiers that were tested on the same photographs.",
-                      "All classifiers", "/classifiers")  # fmt: skip
+            kit.empty(
+                "Choose two classifiers that were tested on the same photographs.",
+                "All classifiers",
+                "/classifiers",
+            )
             return
         rows = [await asyncio.to_thread(studio.runs.row, id_) for id_ in ids]
         names = [of.title_of(row) for of, row in zip(projects, rows, strict=True)]
@@ -108,14 +116,23 @@ def _figures(comparison: Comparison, names: Sequence[str]) -> None:
     """A table with a row for each classifier."""
     cells = []
     for run, name in zip(comparison.runs, names, strict=True):
-        cells.append({
-            "id": name, "Classifier": name,
-            "Right": (right_of(run).removeprefix("Right for "), run.accuracy),
-            "Accuracy": (f"{100 * run.accuracy:.1f}% ({span(run.low, run.high)})", run.accuracy),
-            **{metric.heading: round(metric.value(run) or 0.0, 3) for metric in headline_metrics()},
-            "File": (file_size(run.bytes or 0), run.bytes or 0),
-            "Trained for": (clock(run.seconds or 0), run.seconds or 0),
-        })  # fmt: skip
+        cells.append(
+            {
+                "id": name,
+                "Classifier": name,
+                "Right": (right_of(run).removeprefix("Right for "), run.accuracy),
+                "Accuracy": (
+                    f"{100 * run.accuracy:.1f}% ({span(run.low, run.high)})",
+                    run.accuracy,
+                ),
+                **{
+                    metric.heading: round(metric.value(run) or 0.0, 3)
+                    for metric in headline_metrics()
+                },
+                "File": (file_size(run.bytes or 0), run.bytes or 0),
+                "Trained for": (clock(run.seconds or 0), run.seconds or 0),
+            }
+        )
     table(cells, f"Figures on {count(comparison.images)} photographs")
 
 
@@ -126,10 +143,14 @@ async def _pictures(studio: Studio, first: str, pair: ComparedPair, names: Seque
     called = dict(zip(pair.letters, names, strict=True))
 
     def describe(image: DifferentAnswers) -> GalleryImage:
-        lines = (image.name, f"It is labelled {safe(image.actual, 60)}", *(
-            f"{safe(name, 24)}: {safe(answer.label, 24)} {confidence_of(answer.confidence)}"
-            for name, answer in zip(names, image.answers, strict=True)
-        ))  # fmt: skip
+        lines = (
+            image.name,
+            f"It is labelled {safe(image.actual, 60)}",
+            *(
+                f"{safe(name, 24)}: {safe(answer.label, 24)} {confidence_of(answer.confidence)}"
+                for name, answer in zip(names, image.answers, strict=True)
+            ),
+        )
         caption = f"{safe(image.actual, 16)}: {' or '.join(a.label[:16] for a in image.answers)}"
         address = opened.address(rows[image.digest]) if image.digest in rows else ""
         return GalleryImage(address, ", ".join(lines), caption, lines=lines)

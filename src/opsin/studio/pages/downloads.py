@@ -61,17 +61,37 @@ def download_menu(studio: Studio, row: RunRow, title: str, files: Collection[str
     text = "The classifier with its classes and everything it needs."
     two = "Put these two files into one folder, then build and run it."
     forms: list[tuple[str, str, str, Callable[[], object]]] = [
-        ("One file", "classifier.onnx: for Python, and for whatever reads ONNX", onnx,
-         lambda: _dialog("One file", text, "In Python", _PYTHON, file)),
-        ("Zip with ready code", "Python, JavaScript, REST, and sample photographs", onnx,
-         lambda: _zip(studio, row, title)),
-        ("Container", "a server in a box", onnx,
-         lambda: _dialog("Container", two, "Build and run", _CONTAINER, file, docker)),
-        ("Model card", "what it can do and what not, as a text", "README.md",
-         lambda: ui.download.from_url(f"{folder}/README.md", "README.md")),
-        ("Report page", "all figures and pictures in one page", "report.html",
-         lambda: ui.navigate.to(f"{folder}/report.html", new_tab=True)),
-    ]  # fmt: skip
+        (
+            "One file",
+            "classifier.onnx: for Python, and for whatever reads ONNX",
+            onnx,
+            lambda: _dialog("One file", text, "In Python", _PYTHON, file),
+        ),
+        (
+            "Zip with ready code",
+            "Python, JavaScript, REST, and sample photographs",
+            onnx,
+            lambda: _zip(studio, row, title),
+        ),
+        (
+            "Container",
+            "a server in a box",
+            onnx,
+            lambda: _dialog("Container", two, "Build and run", _CONTAINER, file, docker),
+        ),
+        (
+            "Model card",
+            "what it can do and what not, as a text",
+            "README.md",
+            lambda: ui.download.from_url(f"{folder}/README.md", "README.md"),
+        ),
+        (
+            "Report page",
+            "all figures and pictures in one page",
+            "report.html",
+            lambda: ui.navigate.to(f"{folder}/report.html", new_tab=True),
+        ),
+    ]
     with kit.action("Download", lambda: None, icon="download"), ui.menu(), ui.list():
         for name, what, needed, work in forms:
             if needed in files:
@@ -104,8 +124,12 @@ def _dialog(title: str, text: str, snippet: str, code: str, *files: _File) -> ui
 
 async def _zip(studio: Studio, row: RunRow, title: str) -> None:
     """Write the zip in a job, while the code to use it is shown."""
-    place = _dialog("Zip with ready code", "Unpack it, and run one of these lines in it.",
-                    "Python, JavaScript, REST", _ZIP)  # fmt: skip
+    place = _dialog(
+        "Zip with ready code",
+        "Unpack it, and run one of these lines in it.",
+        "Python, JavaScript, REST",
+        _ZIP,
+    )
     with place:
         status = kit.StatusLine()
     with status.errors():
@@ -124,6 +148,9 @@ async def _zip(studio: Studio, row: RunRow, title: str) -> None:
         status.clear()
         if not place.is_deleted:
             with place:
-                kit.action("Download the zip", lambda: ui.download.from_url(
-                    f"/answers/{asked.job.id}.zip", "classifier.zip"
-                ), kind="primary", icon="download")  # fmt: skip
+                kit.action(
+                    "Download the zip",
+                    lambda: ui.download.from_url(f"/answers/{asked.job.id}.zip", "classifier.zip"),
+                    kind="primary",
+                    icon="download",
+                )

@@ -64,9 +64,14 @@ class _Home:
         with ui.element("div").classes("welcome"):
             with ui.element("div").classes("dropzone"):
                 with Intake(
-                    "Drop photographs, folders or a zip here", camera=False, folders=True,
-                    batch=_BATCH, around=".page", on_all=self._take, needs="owner",
-                ):  # fmt: skip
+                    "Drop photographs, folders or a zip here",
+                    camera=False,
+                    folders=True,
+                    batch=_BATCH,
+                    around=".page",
+                    on_all=self._take,
+                    needs="owner",
+                ):
                     kit.action("Use the camera", self._camera, icon="photo_camera", needs="owner")
                 if reason := why_not("owner"):
                     kit.note(f"Only owners can make projects. {reason}")

@@ -29,8 +29,9 @@ _EXPERT: Final = "How does it expect its photographs?"
 # Values of the pixels that a network was trained on.
 _PIXELS: Final = {"": "As its files say"} | {
     f"{choice}{order}": f"{choice}{words}"
-    for choice in CHOICES for order, words in {"": "", ",bgr": ", blue first"}.items()
-}  # fmt: skip
+    for choice in CHOICES
+    for order, words in {"": "", ",bgr": ", blue first"}.items()
+}
 
 
 def import_classifier(studio: Studio) -> None:
@@ -56,8 +57,14 @@ class _Import:
                 "You can send files beside it, such as labels.txt, with it."
             )
             accepted = ",".join([*_MODELS, ".txt", ".json", ".md"])
-            Intake("Choose or drop the classifier's file", accept=accepted, camera=False,
-                   batch=_BATCH, on_all=self._take, needs="owner")  # fmt: skip
+            Intake(
+                "Choose or drop the classifier's file",
+                accept=accepted,
+                camera=False,
+                batch=_BATCH,
+                on_all=self._take,
+                needs="owner",
+            )
             self._classes = ui.input("Classes in the order of its answers, separated by commas")
             kit.note("Leave it empty if the file names them.")
             with kit.question(_EXPERT, lambda: None) as self._expert:

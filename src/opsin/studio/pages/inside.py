@@ -80,9 +80,15 @@ def checked(shown: _Shown, blocks: Sequence[Block], judged: int) -> _Shown:
 
 
 async def inside(
-    studio: Studio, *, project: str, run: str = "", image: str = "", layer: str = "",
-    unit: str = "", view: str = "",
-) -> None:  # fmt: skip
+    studio: Studio,
+    *,
+    project: str,
+    run: str = "",
+    image: str = "",
+    layer: str = "",
+    unit: str = "",
+    view: str = "",
+) -> None:
     """Build it."""
     now, guide = await IMAGES.run(studio.projects.get, project), "how-to/inspect.html"
     with layout.page(studio, "Look inside", project=now, here="inside", guide=guide) as frame:
@@ -102,8 +108,9 @@ async def inside(
         with frame.actions:
             classifier_select(now, row, now.classifiers, "inside")
         shown = _Shown(image, layer, unit if _PLACE.fullmatch(unit) else "")
-        body = _Inside(studio, now, row.id, rows, shown,
-                       unfolded={_WHY} if view == "why" else set())  # fmt: skip
+        body = _Inside(
+            studio, now, row.id, rows, shown, unfolded={_WHY} if view == "why" else set()
+        )
         ui.timer(0, body.start, once=True)
 
 
@@ -114,9 +121,15 @@ class _Inside:
     """The page below its heading: a photograph, the network, and what a layer makes of it."""
 
     def __init__(
-        self, studio: Studio, project: Project, run: str, rows: Sequence[int], shown: _Shown,
-        *, unfolded: set[str],
-    ) -> None:  # fmt: skip
+        self,
+        studio: Studio,
+        project: Project,
+        run: str,
+        rows: Sequence[int],
+        shown: _Shown,
+        *,
+        unfolded: set[str],
+    ) -> None:
         self._studio, self._project, self._run, self._rows = studio, project, run, rows
         self._shown, self._unfolded = shown, unfolded
         self._blocks: list[Block] = []
@@ -124,9 +137,14 @@ class _Inside:
         with ui.element("div").classes("inside"):
             with ui.element("section").props('aria-label="Photograph"'):
                 self._photo = ui.element("div").classes("stack")
-                intake.Intake("A photograph of your own", multiple=False, accept=intake.IMAGES,
-                              batch=secrets.token_hex(8), on_all=self._take,
-                              around=".page").classes("main")  # fmt: skip
+                intake.Intake(
+                    "A photograph of your own",
+                    multiple=False,
+                    accept=intake.IMAGES,
+                    batch=secrets.token_hex(8),
+                    on_all=self._take,
+                    around=".page",
+                ).classes("main")
                 self._status = kit.StatusLine()
             self._network = ui.element("div")
             self._result = ui.element("section").classes("stack").props('aria-label="Maps"')
@@ -241,8 +259,12 @@ class _Inside:
 
     async def _show_layer(self, answer: Answer) -> None:
         values, layers = answer.values, [one for block in self._blocks for one in block.layers]
-        layer, block = next((layer, block) for block in self._blocks for layer in block.layers
-                            if layer.name == self._shown.layer)  # fmt: skip
+        layer, block = next(
+            (layer, block)
+            for block in self._blocks
+            for layer in block.layers
+            if layer.name == self._shown.layer
+        )
         with ui.element("div").classes("line"):
             kit.heading(block.title)
             if title_of(layer) != block.title:
@@ -269,13 +291,17 @@ class _Inside:
         self._add_units(answer, ui.element("div").classes("stack"), ui.element("div"))
 
         def ask(title: str, build: Callable[[ui.element], object]) -> None:
-            fold = kit.question(title, lambda: build(ui.element("div").classes("stack")),
-                                is_open=title in self._unfolded)  # fmt: skip
+            fold = kit.question(
+                title,
+                lambda: build(ui.element("div").classes("stack")),
+                is_open=title in self._unfolded,
+            )
             change = {True: self._unfolded.add, False: self._unfolded.discard}
             fold.on_value_change(lambda event: change[event.value](title))
 
-        ask("How does this block compute?",
-            lambda area: self._lesson(area, block, layer=layer.name))  # fmt: skip
+        ask(
+            "How does this block compute?", lambda area: self._lesson(area, block, layer=layer.name)
+        )
         ask(_WHY, self._explain)
 
     def _add_units(
@@ -303,14 +329,24 @@ class _Inside:
             else:
                 largest = max((abs(unit["high"]) for unit in units), default=0.0) or 1.0
                 names = dict(enumerate(values["names"]))
-                bars([(names.get(unit["unit"], f"Unit {unit['unit']}"), unit["high"] / largest,
-                       figure(unit["high"])) for unit in units], choose)  # fmt: skip
+                bars(
+                    [
+                        (
+                            names.get(unit["unit"], f"Unit {unit['unit']}"),
+                            unit["high"] / largest,
+                            figure(unit["high"]),
+                        )
+                        for unit in units
+                    ],
+                    choose,
+                )
         more.clear()
 
         async def show_more() -> None:
             more.clear()
-            following = await self.ask(more, "Computing the maps", "maps",
-                                       layer=self._shown.layer, first=shown)  # fmt: skip
+            following = await self.ask(
+                more, "Computing the maps", "maps", layer=self._shown.layer, first=shown
+            )
             if following is not None:
                 self._add_units(following, area, more, shown)
 
@@ -324,8 +360,11 @@ class _Inside:
         (unit,), total, is_map = values["units"], values["total"], values["maps"]
         number = unit["unit"]
         with ui.element("div").classes("line"):
-            kit.action(f"All {count(total)} {'maps' if is_map else 'numbers'}",
-                       lambda: self.show(unit=""), icon="arrow_back")  # fmt: skip
+            kit.action(
+                f"All {count(total)} {'maps' if is_map else 'numbers'}",
+                lambda: self.show(unit=""),
+                icon="arrow_back",
+            )
             self._steps("unit", "map" if is_map else "number", number, total)
         facts = [("Number", str(number)), ("Value", figure(unit["high"]))]
         if is_map:
@@ -336,16 +375,24 @@ class _Inside:
                 words = "Framed: where it is strongest"
                 framed(answer.src(values["image"]), "The photograph", words, [box])
             facts = [
-                ("Highest", figure(unit["high"])), ("Lowest", figure(unit["low"])),
+                ("Highest", figure(unit["high"])),
+                ("Lowest", figure(unit["low"])),
                 ("Mean", figure(unit["mean"])),
-                ("Strongest at", f"row {row + 1}, column {column + 1}"), ("Sees", values["sees"]),
-            ]  # fmt: skip
+                ("Strongest at", f"row {row + 1}, column {column + 1}"),
+                ("Sees", values["sees"]),
+            ]
         kit.facts(facts)
         if self._rows:
             kit.heading("What it looks for", 3)
             limit, area = max(_FEW, int(_SHORT / self._seconds)), ui.element("div").classes("stack")
-            found = await self.ask(area, "Looking at the training photographs", "unit",
-                                   layer=self._shown.layer, unit=number, limit=limit)  # fmt: skip
+            found = await self.ask(
+                area,
+                "Looking at the training photographs",
+                "unit",
+                layer=self._shown.layer,
+                unit=number,
+                limit=limit,
+            )
             if found is not None:
                 with area:
                     _show_best(found, values["size"])
@@ -389,10 +436,13 @@ class _Inside:
                 kit.note(f"{values['part']}.")
             if "nearest" in values:
                 kit.heading(values["near"].replace("training image", "training photograph"), 3)
-                ImageGallery("The most similar training photographs", [
-                    GalleryImage(answer.src(near["image"]), near["class"], near["class"])
-                    for near in values["nearest"]
-                ])  # fmt: skip
+                ImageGallery(
+                    "The most similar training photographs",
+                    [
+                        GalleryImage(answer.src(near["image"]), near["class"], near["class"])
+                        for near in values["nearest"]
+                    ],
+                )
 
 
 def _show_best(answer: Answer, size: tuple[int, int]) -> None:

@@ -129,10 +129,11 @@ def show_thing(
 
     with ui.element("article").classes("thing"):
         ImageGallery(
-            thing.text, thing.photos[:_PICTURES],
+            thing.text,
+            thing.photos[:_PICTURES],
             lambda at: GalleryImage(album.address(at), album.name(at), album.class_of(at)),
             side=120,
-        )  # fmt: skip
+        )
         with ui.element("div").classes("stack"):
             kit.heading(thing.text, 3)
             with ui.element("div").classes("line"):

@@ -78,13 +78,16 @@ class _Column:
         self.words = class_ or _OTHERS[label][0].lower()
         may = allows("labeller")
         self.gallery = ImageGallery(
-            f"Photographs of {class_}" if class_ else f"Photographs {self.words}", (),
+            f"Photographs of {class_}" if class_ else f"Photographs {self.words}",
+            (),
             self.image,
             on_choose=(lambda: page.choose(self)) if may else None,
             on_open=lambda at: page.open(self, at),
             on_key=(lambda key, at: page.press(self, key, at)) if may else None,
-            draggable=may, captions=False, height=_HEIGHT,
-        )  # fmt: skip
+            draggable=may,
+            captions=False,
+            height=_HEIGHT,
+        )
 
     def refresh(self, searched: str) -> int:
         """Show the photographs, or those with some words in their names; return how many."""
@@ -145,11 +148,21 @@ class _Photos:
         self._fold = kit.question("", self._list_things)
         self._place = ui.element("div").classes("class-columns")
         self._more = kit.note("")
-        kit.question("Keys", lambda: kit.facts([
-            ("Arrows", "next photograph"), ("Space", "select"), ("Shift", "select a range"),
-            ("Ctrl-A, Esc", "select all, none"), ("Enter", "large"), ("1, 2, …", "move to class"),
-            ("Delete", "remove"), ("Ctrl-Z", "undo"),
-        ]))  # fmt: skip
+        kit.question(
+            "Keys",
+            lambda: kit.facts(
+                [
+                    ("Arrows", "next photograph"),
+                    ("Space", "select"),
+                    ("Shift", "select a range"),
+                    ("Ctrl-A, Esc", "select all, none"),
+                    ("Enter", "large"),
+                    ("1, 2, …", "move to class"),
+                    ("Delete", "remove"),
+                    ("Ctrl-Z", "undo"),
+                ]
+            ),
+        )
         with ui.element("div").classes("choice-bar") as self._bar:
             self._bar.props('role=toolbar aria-label="Chosen photographs"')
             self._chosen = ui.label().classes("text-weight-bold").props('role="status"')
@@ -233,8 +246,11 @@ class _Photos:
         """
         album, words = self.album, str(self._search.value or "").strip().casefold()
         self._searched = words
-        found = {album.class_of(at) for at, name in enumerate(album.contents.names)
-                 if words and words in name.casefold()}  # fmt: skip
+        found = {
+            album.class_of(at)
+            for at, name in enumerate(album.contents.names)
+            if words and words in name.casefold()
+        }
         named = [name for name in album.classes if words in name.casefold() or name in found]
         shown = {name: partial(self._class_column, name) for name in named[:_SHOWN]}
         shown |= {f"\0{label}": partial(self._other_column, label) for label in _OTHERS}
@@ -272,9 +288,12 @@ class _Photos:
             if may_add:
                 kit.action("Add class", self._add_class, icon="add")
                 Intake(
-                    "Drop photographs, folders or a zip", folders=True, around=".class-column",
-                    batch=self._id, on_all=partial(self._take, ""),
-                )  # fmt: skip
+                    "Drop photographs, folders or a zip",
+                    folders=True,
+                    around=".class-column",
+                    batch=self._id,
+                    on_all=partial(self._take, ""),
+                )
             with ui.element("h2"):
                 title = ui.label()
             kit.note(words)
@@ -318,9 +337,13 @@ class _Photos:
                     self._class_menu(class_)
             if self.album.can_add:
                 Intake(
-                    f"Photographs of {class_}", batch=f"{self._id} {safe(class_)}", small=True,
-                    around=".class-column", opens=self._camera, on_all=partial(self._take, class_),
-                )  # fmt: skip
+                    f"Photographs of {class_}",
+                    batch=f"{self._id} {safe(class_)}",
+                    small=True,
+                    around=".class-column",
+                    opens=self._camera,
+                    on_all=partial(self._take, class_),
+                )
                 self._camera = False  # of the first class only
             column = _Column(self, class_)
             more = kit.action("Show all", show_all, kind="quiet").props("dense")
@@ -381,11 +404,12 @@ class _Photos:
         self._large.clear()
         with self._large:
             self._viewer = ImageViewer(
-                lambda: len(column.photos), partial(column.image, large=True),
+                lambda: len(column.photos),
+                partial(column.image, large=True),
                 self.album.classes if may else (),
                 (lambda at, class_: self._change(column, [at], class_ or "")) if may else None,
                 undo=self._undo if may else None,
-            )  # fmt: skip
+            )
         self._viewer.open(at)
 
     async def press(self, column: _Column, key: str, at: int) -> None:
@@ -436,9 +460,12 @@ class _Photos:
         await self._do(self._studio.albums.undo(self._id, only), undone=True)
 
     async def _do(
-        self, work: Awaitable[Done], undo: Callable[[], Awaitable[object]] | None = None, *,
+        self,
+        work: Awaitable[Done],
+        undo: Callable[[], Awaitable[object]] | None = None,
+        *,
         undone: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Change something, offer to take it back, and tell all windows, this one too."""
         with self._status.errors():
             try:

@@ -80,10 +80,12 @@ class ResultImages:
             return replace(self._small(places[at]), src=address, caption=name)
 
         viewer = ImageViewer(
-            lambda: len(places), viewed, () if fixed else self.opened.classes,
+            lambda: len(places),
+            viewed,
+            () if fixed else self.opened.classes,
             None if fixed else lambda at, label: self.relabel(int(rows[places[at]]), label),
             remove="Leave out",
-        )  # fmt: skip
+        )
         height = 440 if len(places) > 18 else 0
         gallery = ImageGallery(title, places, self._small, on_open=viewer.open, height=height)
 

@@ -57,8 +57,9 @@ async def show(studio: Studio, project: str, run: str = "") -> None:
         studio, title, project=of, here="results", guide="understand/evaluation.html"
     ) as frame:
         if row is None:
-            kit.empty("The results appear here after the training.",
-                      "Train", layout.address(of, "train"))  # fmt: skip
+            kit.empty(
+                "The results appear here after the training.", "Train", layout.address(of, "train")
+            )
         else:
             await _Results(studio, of, row, frame).build()
 
@@ -105,13 +106,18 @@ class _Results:
         if row.state == "damaged":
             kit.error_line(f"Its files are damaged: {row.cause}. Remove it, and train again.")
         elif row.has_classifier and row.model == IMPORTED:
-            kit.empty("It was imported without photographs to test it on, so its accuracy is not "
-                      "known.", "Try it", layout.address(project, "try", run=row.id))  # fmt: skip
+            kit.empty(
+                "It was imported without photographs to test it on, so its accuracy is not known.",
+                "Try it",
+                layout.address(project, "try", run=row.id),
+            )
         else:
             cause = f" {row.cause.rstrip('.')}." if row.cause else ""
-            kit.empty(f"The training ended before the classifier was tested.{safe(cause, 400)}",
-                      "Train again",
-                      layout.address(project, "train", **{"from": row.id}))  # fmt: skip
+            kit.empty(
+                f"The training ended before the classifier was tested.{safe(cause, 400)}",
+                "Train again",
+                layout.address(project, "train", **{"from": row.id}),
+            )
 
     async def _show_images(self, images: ResultImages, place: ui.element) -> None:
         """Open the photographs, show the mistakes and fold the questions below."""
@@ -142,8 +148,11 @@ class _Results:
         own = (answers.labels == label) & ~answers.right
         places = [*answers.surest(own), *answers.surest(~answers.right & ~own)]
         images.gallery("Mistakes, those of the weakest class first", places)
-        kit.note(images.fixed or "Click a photograph to see it large. If its label is wrong, "
-                 "correct it there: the file stays as it is.")  # fmt: skip
+        kit.note(
+            images.fixed
+            or "Click a photograph to see it large. If its label is wrong, "
+            "correct it there: the file stays as it is."
+        )
 
     @ui.refreshable_method
     def _corrected(self, images: ResultImages) -> None:
@@ -153,8 +162,11 @@ class _Results:
             with ui.element("div").classes("line"):
                 have = counted(number, "label was", "labels were")
                 ui.label(f"{have} corrected since this training.")
-                kit.link_button(f"Train again with {counted(number, 'correction')}", again,
-                                icon="model_training")  # fmt: skip
+                kit.link_button(
+                    f"Train again with {counted(number, 'correction')}",
+                    again,
+                    icon="model_training",
+                )
 
     # What can be done with the classifier.
 
@@ -164,8 +176,12 @@ class _Results:
         if len(project.runs) > 1:
             classifier_select(project, row, project.runs, "results")
         if row.has_classifier:
-            kit.link_button("Try it", layout.address(project, "try", run=row.id), kind="primary",
-                            icon="photo_camera")  # fmt: skip
+            kit.link_button(
+                "Try it",
+                layout.address(project, "try", run=row.id),
+                kind="primary",
+                icon="photo_camera",
+            )
             download_menu(self._studio, row, title, files)
         with kit.icon_action("more_horiz", "More about this classifier"), ui.menu(), ui.list():
             ui.menu_item("Compare or remove", lambda: ui.navigate.to("/classifiers"))
@@ -255,8 +271,9 @@ class _Results:
         failures = images.report.failures
         grounds = (failures.suspected, failures.labels) if failures else (0, None)
         if images.suspects:
-            kit.note("The classifier disagrees with these labels. Nothing changes unless you say "
-                     "so.")  # fmt: skip
+            kit.note(
+                "The classifier disagrees with these labels. Nothing changes unless you say so."
+            )
         _prose(labels_grounds(*grounds))
         if images.fixed:
             kit.note(images.fixed)
@@ -281,9 +298,13 @@ class _Results:
                 shown = f"{images.report.split}/{place}"
                 with ui.element("div").classes("stack"):
                     images.picture(int(images.answers.rows[place]))
-                    kit.link_button("Why this answer?", layout.address(
-                        self._project, "inside", run=self._row.id, image=shown, view="why"
-                    ), icon="blur_on")  # fmt: skip
+                    kit.link_button(
+                        "Why this answer?",
+                        layout.address(
+                            self._project, "inside", run=self._row.id, image=shown, view="why"
+                        ),
+                        icon="blur_on",
+                    )
 
     async def _trained(self, images: ResultImages) -> None:
         report, training = images.report, images.report.training
@@ -293,11 +314,16 @@ class _Results:
             length = [("Learnt from", counted(training.fitted_to, "photograph"))]
         elif training.best_epoch is not None and not training.elsewhere:
             length = [("Epochs", f"{count(training.epochs)}, best {count(training.best_epoch)}")]
-        kit.facts([
-            *length, ("Time", clock(sum(report.seconds.values()))), ("Device", training.device),
-            ("Parameters", count(training.parameters or 0)),
-            ("File", file_size(report.file.bytes or 0)), *figure_rows(report.judged),
-        ])  # fmt: skip
+        kit.facts(
+            [
+                *length,
+                ("Time", clock(sum(report.seconds.values()))),
+                ("Device", training.device),
+                ("Parameters", count(training.parameters or 0)),
+                ("File", file_size(report.file.bytes or 0)),
+                *figure_rows(report.judged),
+            ]
+        )
         for name, reason in report.reasons.items():
             kit.note(f"{name}: {reason}")
         history = []
@@ -306,16 +332,23 @@ class _Results:
         if len(history) > 1:
             with ui.element("div").classes("columns"):
                 for title, fields in charts.CURVES.items():
-                    charts.curves_chart({name: [getattr(epoch, field) for epoch in history]
-                                  for name, field in fields.items()}, title)  # fmt: skip
+                    charts.curves_chart(
+                        {
+                            name: [getattr(epoch, field) for epoch in history]
+                            for name, field in fields.items()
+                        },
+                        title,
+                    )
 
         async def settings() -> None:
             recipe = await asyncio.to_thread(images.run.read, RecordedRecipe)
             kit.facts(
-                (LABELS.get(name) or name.replace("_", " ").capitalize(),
-                 CHOICES.get(name, {}).get(value) or str(without_folders(value)))
+                (
+                    LABELS.get(name) or name.replace("_", " ").capitalize(),
+                    CHOICES.get(name, {}).get(value) or str(without_folders(value)),
+                )
                 for name, value in values_of(recipe).items()
-            )  # fmt: skip
+            )
 
         kit.question("Settings", settings)
 

@@ -99,8 +99,10 @@ class _Sort:
 
     async def start(self) -> None:
         # Space is a key here, and does not scroll.
-        ui.run_javascript("addEventListener('keydown', (event) => event.key === ' ' && "
-                          "event.target === document.body && event.preventDefault())")  # fmt: skip
+        ui.run_javascript(
+            "addEventListener('keydown', (event) => event.key === ' ' && "
+            "event.target === document.body && event.preventDefault())"
+        )
         await self._look()
         with self._status.errors():
             await self._view.show()
@@ -282,9 +284,14 @@ class _Card:
                 self._title = ui.label()
             label = "Photographs that are alike: a click takes one out"
             self._gallery = gallery.ImageGallery(
-                label, (), self._page.image, on_open=self._take_out, on_key=self._press,
-                captions=False, side=88,
-            )  # fmt: skip
+                label,
+                (),
+                self._page.image,
+                on_open=self._take_out,
+                on_key=self._press,
+                captions=False,
+                side=88,
+            )
             self._more = kit.action("", self._show_all, kind="quiet").props("dense")
             self._buttons = ui.element("div").classes("line")
         self.element.on("focusin", lambda: view.activate(self))
@@ -336,8 +343,10 @@ class _Groups:
         self._active: _Card | None = None
         if page.splits:
             kit.heading(f"Split {safe(page.splits, 40)}")
-        kit.note("A click on a class, or its key, names a group; a click on a photograph takes it "
-                 "out. Space: next group. U: undo.")  # fmt: skip
+        kit.note(
+            "A click on a class, or its key, names a group; a click on a photograph takes it "
+            "out. Space: next group. U: undo."
+        )
         with ui.element("div").classes("line no-wrap"):
             kit.note("Fewer groups")
             self._slider = ui.slider(min=2, max=60, value=15).on("change", self._cut)
@@ -474,9 +483,11 @@ class _Questions:
 
     # Other answers than a class: key, words, and what is said.
     _KEYS: Final = (
-        ("x", "None of the classes", ASIDE[0]), ("m", "Unclear", ASIDE[1]), (" ", "Skip", ""),
+        ("x", "None of the classes", ASIDE[0]),
+        ("m", "Unclear", ASIDE[1]),
+        (" ", "Skip", ""),
         ("f", "Find like this", ""),
-    )  # fmt: skip
+    )
 
     async def key(self, key: str) -> None:
         class_ = gallery.class_of_key(key, self.page.album.classes)
@@ -540,10 +551,14 @@ class _Grid:
         self._place = ui.element("div")
         self._bar = ui.element("div").classes("line answers")
         self._gallery = gallery.ImageGallery(
-            "Photographs to name", (), lambda photo: page.image(photo, words=self._words[photo[0]]),
-            on_choose=self._show_bar, on_open=self._open, on_key=self._press,
+            "Photographs to name",
+            (),
+            lambda photo: page.image(photo, words=self._words[photo[0]]),
+            on_choose=self._show_bar,
+            on_open=self._open,
+            on_key=self._press,
             captions=kind == "doubts",
-        )  # fmt: skip
+        )
         self._large = ui.element("div")
 
     async def show(self) -> None:
@@ -626,5 +641,7 @@ class _Grid:
             gallery.ImageViewer(
                 lambda: len(self._photos),
                 lambda at: self._page.image(self._photos[at], large=True),
-                self._page.album.classes, give, remove="None of the classes",
-            ).open(at)  # fmt: skip
+                self._page.album.classes,
+                give,
+                remove="None of the classes",
+            ).open(at)

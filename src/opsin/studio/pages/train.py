@@ -202,9 +202,12 @@ class _TrainPage:
                 photos = layout.address(self._project, "photos")
                 link_button("Add photographs", photos, kind="primary")
             self._button = action(
-                "Train again" if self._project.classifiers else "Train", self.start,
-                kind="plain" if wrong else "primary", off=wrong, needs="owner",
-            )  # fmt: skip
+                "Train again" if self._project.classifiers else "Train",
+                self.start,
+                kind="plain" if wrong else "primary",
+                off=wrong,
+                needs="owner",
+            )
         self._status = kit.StatusLine()
         if not self._fault:
             question("More", self._more, is_open=self._run is not None)
@@ -316,5 +319,6 @@ class _TrainPage:
             words, parts = [f"--add-to={before}", *words], None
         if parts is not None and not any(values.get(option) for option in SPLIT_OPTIONS):
             values = values | {"parts_of": str(parts.path)}
-        return training_form.argv(words, values, runs=studio.settings.runs, labels=labels,
-                                  name=name, plan=plan)  # fmt: skip
+        return training_form.argv(
+            words, values, runs=studio.settings.runs, labels=labels, name=name, plan=plan
+        )

@@ -116,9 +116,11 @@ def _read(file: Path, _: FileStamp) -> list[AnsweredImage]:
         columns, *rows = map(read_row, csv.reader(stream))
     cells = (dict(zip(columns, row, strict=False)) for row in rows)
     images = (
-        AnsweredImage(row["image"], row["answer"], row["label"], float(row["confidence"] or 0),
-                      row["error"]) for row in cells
-    )  # fmt: skip
+        AnsweredImage(
+            row["image"], row["answer"], row["label"], float(row["confidence"] or 0), row["error"]
+        )
+        for row in cells
+    )
     return sorted(images, key=lambda image: image.order)
 
 
@@ -126,9 +128,13 @@ class _Try:
     """The page below its heading: the classifier, answers, a place for photographs."""
 
     def __init__(
-        self, studio: Studio, project: Project, run: RunRow, query: dict[str, str],
+        self,
+        studio: Studio,
+        project: Project,
+        run: RunRow,
+        query: dict[str, str],
         frame: layout.Frame,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._studio, self._project, self._run, self._query = studio, project, run, query
         self._key, self._job = query["image"], query["job"]
         classifier_select(project, run, project.classifiers, "try", **query)
@@ -141,9 +147,12 @@ class _Try:
         with ui.element("div").classes("" if has_answers else "dropzone"):
             Intake(
                 "Show it another" if has_answers else "Drop photographs, a folder or a zip here",
-                batch=secrets.token_hex(8), folders=True, on_all=self._take, around=".page",
+                batch=secrets.token_hex(8),
+                folders=True,
+                on_all=self._take,
+                around=".page",
                 live=f"/live/{run.id}",
-            ).classes("main")  # fmt: skip
+            ).classes("main")
         self._status = kit.StatusLine()
 
     def _address(self, **changed: str) -> str:
@@ -227,17 +236,22 @@ class _Try:
             await self._join(class_ or "", kept)
 
         viewer = ImageViewer(
-            lambda: len(images), lambda at: describe(at, ""), classes, join if classes else None,
+            lambda: len(images),
+            lambda at: describe(at, ""),
+            classes,
+            join if classes else None,
             remove="",
-        )  # fmt: skip
+        )
 
         def show(answer: str, places: list[int]) -> None:
             kit.heading(f"{_shown(answer)} ({count(len(places))})")
             if answer:
                 ImageGallery(
-                    f"Photographs answered with {answer}", places, describe,
+                    f"Photographs answered with {answer}",
+                    places,
+                    describe,
                     on_open=lambda at: viewer.open(places[at]),
-                )  # fmt: skip
+                )
             for at in () if answer else places[:_NAMED]:
                 kit.note(f"{Path(images[at].name).name}: {images[at].error}")
 
@@ -258,8 +272,9 @@ class _Try:
         with self._holder, ui.element("div").classes("try"):
             with ui.element("div").classes("stack"):
                 image = ui.element("img").classes("photo")
-                image.props.update({"src": kit.rooted(f"/kept/{key}.png"),
-                                    "alt": safe(answer.name, 60)})  # fmt: skip
+                image.props.update(
+                    {"src": kit.rooted(f"/kept/{key}.png"), "alt": safe(answer.name, 60)}
+                )
                 kit.sharpen(image)
                 if not answer.warning:
                     why = {"run": self._run.id, "image": key, "view": "why"}
@@ -285,8 +300,10 @@ class _Try:
     def _correct(self, key: str, answer: Prediction) -> None:
         """Let people say that an answer is wrong: the photograph joins the class that is right."""
         if not self._set:
-            kit.note("Is that wrong? The photographs of this project are kept elsewhere: add this "
-                     "one to its class there, then train again.")  # fmt: skip
+            kit.note(
+                "Is that wrong? The photographs of this project are kept elsewhere: add this "
+                "one to its class there, then train again."
+            )
             return
         status = kit.StatusLine()
 
@@ -337,8 +354,12 @@ class _Try:
                 level = levels_for(total, studio.jobs.jobs(), known=total - number)[1]
                 kit.note(counted(number, "new photograph"))
                 seconds = f" ({about(level.seconds)})" if level.seconds else ""
-                kit.action(f"Train again{seconds}", lambda: ui.navigate.to(there), kind="primary",
-                           needs="owner")  # fmt: skip
+                kit.action(
+                    f"Train again{seconds}",
+                    lambda: ui.navigate.to(there),
+                    kind="primary",
+                    needs="owner",
+                )
 
 
 def newer_images(folder: Path, since: float) -> tuple[int, int]:

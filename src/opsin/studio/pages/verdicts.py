@@ -119,6 +119,9 @@ def classifier_select(
         for item in rows
     }
     ui.select(
-        names, value=row.id, label="Classifier", with_input=len(names) > 12,
+        names,
+        value=row.id,
+        label="Classifier",
+        with_input=len(names) > 12,
         on_change=lambda e: ui.navigate.to(address(project, page, **query | {"run": e.value})),
-    ).style("width: 300px; max-width: 100%")  # fmt: skip
+    ).style("width: 300px; max-width: 100%")

@@ -245,11 +245,12 @@ class Albums:
             if now.contents.names != album.contents.names or (now.labels != labels).any():
                 raise SourceError("The photographs are others by now", _LOOK)
             moves = [
-                move for at in away
+                move
+                for at in away
                 for move in own.to_class(
                     [album.contents.path(at)], into if into and there[at] else album.class_of(at)
                 )
-            ]  # fmt: skip
+            ]
             moves += own.renamed(class_, new) if new else own.to_trash([root / class_])
             relabelled = known.changes(rows, None) if known else ()
             return Done(text, own.make(text, moves, relabelled, known))
@@ -286,9 +287,7 @@ class Albums:
         """Add an empty class."""
         return await self._change(set_id, lambda own: own.add_class(name))
 
-    async def undo(
-        self, set_id: str, only: float | None = None, *, earlier: bool = False
-    ) -> Done:  # fmt: skip
+    async def undo(self, set_id: str, only: float | None = None, *, earlier: bool = False) -> Done:
         """Take back the last change, whosever, or only if it is that of a time."""
         return await self._change(set_id, lambda own: Done(own.undo(only, earlier=earlier)))
 
@@ -336,9 +335,15 @@ class Albums:
         return known
 
     async def _write(
-        self, album: Album, text: str, rows: Sequence[int], class_: str | None = None, *,
-        files: Sequence[int] = (), folder: str = "",
-    ) -> Done:  # fmt: skip
+        self,
+        album: Album,
+        text: str,
+        rows: Sequence[int],
+        class_: str | None = None,
+        *,
+        files: Sequence[int] = (),
+        folder: str = "",
+    ) -> Done:
         """Relabel decoded rows as in `Corrections.changes`, and move files into a class's folder.
 
         Without a folder, files are removed.

@@ -78,11 +78,15 @@ def read_row(path: Path) -> RunRow:
     values["started"] = summary.started or stamp[0].mtime_ns / 1e9
     return RunRow(
         **{name: _in_utf8(value) for name, value in values.items()},
-        id=opaque(path.name), folder=path.name, given_name=_in_utf8(summary.name), number=number,
-        places=_in_utf8(places), stamp=stamp,
+        id=opaque(path.name),
+        folder=path.name,
+        given_name=_in_utf8(summary.name),
+        number=number,
+        places=_in_utf8(places),
+        stamp=stamp,
         has_classifier=summary.state != "running" and run.classifier.is_file(),
         progress=read_progress(run) if summary.state == "running" else None,
-    )  # fmt: skip
+    )
 
 
 def _stamp(path: Path) -> Stamp:

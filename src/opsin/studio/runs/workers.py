@@ -91,9 +91,14 @@ class Workers:
     """
 
     def __init__(
-        self, runs: RunIndex, places: ImagePlaces, *, most: int = 2, idle: float = 120.0,
+        self,
+        runs: RunIndex,
+        places: ImagePlaces,
+        *,
+        most: int = 2,
+        idle: float = 120.0,
         memory: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._runs, self._places = runs, places
         self._most, self._seconds, self._memory = most, idle, memory
         self._idle: list[_Worker] = []  # the least recently used first
@@ -104,9 +109,14 @@ class Workers:
         )
 
     async def ask(
-        self, run_id: str, do: str, given: GivenImage | None = None, *,
-        on_progress: OnProgress = lambda *_: None, **options: str | int,
-    ) -> Answer:  # fmt: skip
+        self,
+        run_id: str,
+        do: str,
+        given: GivenImage | None = None,
+        *,
+        on_progress: OnProgress = lambda *_: None,
+        **options: str | int,
+    ) -> Answer:
         """Answer a question, computing each only once; those about a frame are not kept.
 
         The work ends when one who waits for it is cancelled, and with it all who wait.
@@ -146,9 +156,13 @@ class Workers:
             raise
 
     async def _asked(
-        self, run: RunDirectory, stamp: FileStamp, question: child_process.Header, content: bytes,
+        self,
+        run: RunDirectory,
+        stamp: FileStamp,
+        question: child_process.Header,
+        content: bytes,
         tell: OnProgress,
-    ) -> tuple[child_process.Header, bytes]:  # fmt: skip
+    ) -> tuple[child_process.Header, bytes]:
         """What a worker of the run says, which works on nothing else meanwhile."""
         worker = next((one for one in self._idle if one.fits(run, stamp)), None)
         if worker is not None:

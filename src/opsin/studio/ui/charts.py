@@ -40,9 +40,13 @@ _USUAL: Final[Options] = {
 
 
 def _chart(
-    options: Options, label: str, values: Values, *, height: int = 320,
+    options: Options,
+    label: str,
+    values: Values,
+    *,
+    height: int = 320,
     on_click: Callable[[events.EChartPointClickEventArguments], object] | None = None,
-) -> ui.echart:  # fmt: skip
+) -> ui.echart:
     """A chart that saves as PNG and its values as CSV; the label is for those who cannot see it."""
     with ui.element("figure").classes("chart"):
         drawn = ui.echart(_USUAL | options, on_point_click=on_click, renderer="svg")
@@ -57,16 +61,23 @@ def _chart(
 def _axis(name: str, **more: Any) -> Options:
     """An axis with its quantity, light lines and muted numbers."""
     return {
-        "type": "value", "name": name, "nameLocation": "middle", "nameGap": 28,
-        "nameTextStyle": _TEXT, "axisLabel": _TEXT, "splitLine": _LINE, "axisLine": _LINE,
+        "type": "value",
+        "name": name,
+        "nameLocation": "middle",
+        "nameGap": 28,
+        "nameTextStyle": _TEXT,
+        "axisLabel": _TEXT,
+        "splitLine": _LINE,
+        "axisLine": _LINE,
         "axisTick": {"show": False},
-    } | more  # fmt: skip
+    } | more
 
 
 def confusion_chart(
-    confusion: Sequence[Sequence[int]], classes: Sequence[str],
+    confusion: Sequence[Sequence[int]],
+    classes: Sequence[str],
     on_click: Callable[[int, int], object],
-) -> ui.echart:  # fmt: skip
+) -> ui.echart:
     """A confusion matrix, mistakes in red by their share.
 
     ``confusion`` has a row for each right class, a column for each answer; a click names both by
@@ -77,23 +88,38 @@ def confusion_chart(
     np.fill_diagonal(mistakes, 0)
     reds = np.where(mistakes > 0, 12 + 58 * mistakes / (mistakes.max() or 1), 0)
     cells = [
-        {"value": [j, i, number], "itemStyle": {"color": "var(--right-soft)" if i == j else
-         f"color-mix(in srgb, var(--wrong) {reds[i, j]:.0f}%, var(--panel))"}}
-        for i, row in enumerate(confusion) for j, number in enumerate(row)
-    ]  # fmt: skip
+        {
+            "value": [j, i, number],
+            "itemStyle": {
+                "color": "var(--right-soft)"
+                if i == j
+                else f"color-mix(in srgb, var(--wrong) {reds[i, j]:.0f}%, var(--panel))"
+            },
+        }
+        for i, row in enumerate(confusion)
+        for j, number in enumerate(row)
+    ]
     every = {"type": "category", "data": names, "nameGap": 12, "splitLine": {"show": False}}
     labels = _TEXT | {"interval": 0}
     options = {
         "tooltip": {"show": False},
-        "xAxis": _axis("Answer", position="top", nameLocation="end",
-                       axisLabel=labels | {"rotate": 45 if len(names) > 4 else 0}, **every),
+        "xAxis": _axis(
+            "Answer",
+            position="top",
+            nameLocation="end",
+            axisLabel=labels | {"rotate": 45 if len(names) > 4 else 0},
+            **every,
+        ),
         "yAxis": _axis("Class", inverse=True, nameLocation="start", axisLabel=labels, **every),
-        "series": [{
-            "type": "heatmap", "data": cells,
-            "label": {"show": len(names) <= _PRINTED, "color": "var(--ink)", "fontSize": 13},
-            "itemStyle": {"borderColor": "var(--paper)", "borderWidth": 2},
-        }],
-    }  # fmt: skip
+        "series": [
+            {
+                "type": "heatmap",
+                "data": cells,
+                "label": {"show": len(names) <= _PRINTED, "color": "var(--ink)", "fontSize": 13},
+                "itemStyle": {"borderColor": "var(--paper)", "borderWidth": 2},
+            }
+        ],
+    }
 
     def clicked(event: events.EChartPointClickEventArguments) -> object:
         label, answer = divmod(int(event.data_index), len(names))
@@ -102,35 +128,55 @@ def confusion_chart(
     rows = [[name, *row] for name, row in zip(names, confusion, strict=True)]
     height = min(900, 120 + max(22, 52 - len(names)) * len(names))
     return _chart(
-        options, "Confusion matrix", lambda: [["Class", *names], *rows], height=height,
+        options,
+        "Confusion matrix",
+        lambda: [["Class", *names], *rows],
+        height=height,
         on_click=clicked,
-    )  # fmt: skip
+    )
 
 
 def reliability_chart(bins: Sequence[Bin]) -> ui.echart:
     """How often answers of each confidence are right; on the diagonal, both agree."""
     most = max(entry.count for entry in bins)
     points = [
-        {"value": [round(100 * entry.confidence, 1), round(100 * entry.accuracy, 1)],
-         "symbolSize": 8 + 22 * (entry.count / most) ** 0.5}
+        {
+            "value": [round(100 * entry.confidence, 1), round(100 * entry.accuracy, 1)],
+            "symbolSize": 8 + 22 * (entry.count / most) ** 0.5,
+        }
         for entry in bins
-    ]  # fmt: skip
+    ]
     blue = {"color": "var(--right)"}
     options = {
         "tooltip": _TOOLTIP | {"trigger": "item"},
         "xAxis": _axis("Confidence (%)", min=0, max=100),
         "yAxis": _axis("Right (%)", min=0, max=100, nameGap=36),
         "series": [
-            {"type": "line", "data": [[0, 0], [100, 100]], "showSymbol": False, "silent": True,
-             "lineStyle": {"color": "var(--muted)", "type": "dashed", "width": 1}},
-            {"type": "line", "data": points, "lineStyle": blue, "itemStyle": blue,
-             "symbol": "circle"},
+            {
+                "type": "line",
+                "data": [[0, 0], [100, 100]],
+                "showSymbol": False,
+                "silent": True,
+                "lineStyle": {"color": "var(--muted)", "type": "dashed", "width": 1},
+            },
+            {
+                "type": "line",
+                "data": points,
+                "lineStyle": blue,
+                "itemStyle": blue,
+                "symbol": "circle",
+            },
         ],
-    }  # fmt: skip
+    }
     rows = [
-        (f"{entry.low:.2f} to {entry.high:.2f}", round(entry.confidence, 4),
-         round(entry.accuracy, 4), entry.count) for entry in bins
-    ]  # fmt: skip
+        (
+            f"{entry.low:.2f} to {entry.high:.2f}",
+            round(entry.confidence, 4),
+            round(entry.accuracy, 4),
+            entry.count,
+        )
+        for entry in bins
+    ]
     label = "Confidence and share of right answers; larger points stand for more answers"
     return _chart(options, label, lambda: [("Confidence", "Mean", "Right", "Answers"), *rows])
 
@@ -138,22 +184,34 @@ def reliability_chart(bins: Sequence[Bin]) -> ui.echart:
 def curves_chart(curves: Mapping[str, Sequence[float | None]], quantity: str) -> ui.echart:
     """Curves by epoch, the first being 1, each with its name at its end."""
     series = [
-        {"type": "line", "name": safe(name, 24), "showSymbol": len(values) < 3, "sampling": "lttb",
-         "data": [[i, None if value is None else round(value, 4)]
-                  for i, value in enumerate(values, start=1)],
-         "endLabel": {"show": True, "formatter": "{a}", "color": "inherit"},
-         "labelLayout": {"moveOverlap": "shiftY"}}
+        {
+            "type": "line",
+            "name": safe(name, 24),
+            "showSymbol": len(values) < 3,
+            "sampling": "lttb",
+            "data": [
+                [i, None if value is None else round(value, 4)]
+                for i, value in enumerate(values, start=1)
+            ],
+            "endLabel": {"show": True, "formatter": "{a}", "color": "inherit"},
+            "labelLayout": {"moveOverlap": "shiftY"},
+        }
         for name, values in curves.items()
-    ]  # fmt: skip
+    ]
     options = {
         "xAxis": _axis("Epoch", minInterval=1, splitLine={"show": False}, min=1),
         "yAxis": _axis(quantity, scale=True, nameGap=40),
         "dataZoom": [{"type": "inside", "xAxisIndex": 0}],
         "series": series,
     }
-    return _chart(options, f"{quantity} by epoch", lambda: [
-        ("Epoch", *curves), *((i, *row) for i, row in enumerate(zip_longest(*curves.values()), 1)),
-    ])  # fmt: skip
+    return _chart(
+        options,
+        f"{quantity} by epoch",
+        lambda: [
+            ("Epoch", *curves),
+            *((i, *row) for i, row in enumerate(zip_longest(*curves.values()), 1)),
+        ],
+    )
 
 
 def map_chart(
@@ -164,21 +222,29 @@ def map_chart(
     places = [[i for i, point in enumerate(points) if point[2] == class_] for class_ in classes]
     hidden = {"type": "value", "show": False, "scale": True}
     options = {
-        "grid": {"left": 8, "right": 8, "top": 40, "bottom": 32}, "xAxis": hidden, "yAxis": hidden,
+        "grid": {"left": 8, "right": 8, "top": 40, "bottom": 32},
+        "xAxis": hidden,
+        "yAxis": hidden,
         "tooltip": {"show": False},
         "legend": {"top": 0, "left": 0, "right": 96, "itemGap": 24, "textStyle": _TEXT},
         "toolbox": {
-            "left": 0, "bottom": 0, "feature": {"brush": {"type": ["polygon", "rect", "clear"]}},
+            "left": 0,
+            "bottom": 0,
+            "feature": {"brush": {"type": ["polygon", "rect", "clear"]}},
             "iconStyle": {"borderColor": "var(--ink)"},
         },
         "brush": {"throttleType": "debounce", "throttleDelay": 300},
         "series": [
-            {"type": "scatter", "name": safe(class_, 24) or "Not sorted yet", "symbolSize": 9,
-             "data": [points[i][:2] for i in own],
-             "itemStyle": {} if class_ else {"color": "var(--muted)"}}
+            {
+                "type": "scatter",
+                "name": safe(class_, 24) or "Not sorted yet",
+                "symbolSize": 9,
+                "data": [points[i][:2] for i in own],
+                "itemStyle": {} if class_ else {"color": "var(--muted)"},
+            }
             for class_, own in zip(classes, places, strict=True)
         ],
-    }  # fmt: skip
+    }
 
     def chosen(event: events.GenericEventArguments) -> object:
         found = zip(places, event.args, strict=False)
@@ -186,8 +252,12 @@ def map_chart(
 
     rows = [("Class", "x", "y"), *((class_, x, y) for x, y, class_ in points)]
     drawn = _chart(options, "Map of the photographs: like ones are close", lambda: rows, height=480)
-    drawn.on("chart:brushselected", chosen, js_handler="(event) => event.batch[0]?.areas.length && "
-             "emit(event.batch[0].selected.map((each) => each.dataIndex))")  # fmt: skip
+    drawn.on(
+        "chart:brushselected",
+        chosen,
+        js_handler="(event) => event.batch[0]?.areas.length && "
+        "emit(event.batch[0].selected.map((each) => each.dataIndex))",
+    )
     # The lasso is at hand at once.
     lasso = {"type": "takeGlobalCursor", "key": "brush", "brushOption": {"brushType": "polygon"}}
     ui.timer(1, lambda: drawn.run_chart_method("dispatchAction", lasso), once=True)

@@ -53,29 +53,43 @@ class ImageGallery(Element, component="gallery.js"):
     """
 
     def __init__(
-        self, label: str, items: Sequence[Any] = (),
-        image: Callable[[Any], GalleryImage] = lambda item: item, *,
+        self,
+        label: str,
+        items: Sequence[Any] = (),
+        image: Callable[[Any], GalleryImage] = lambda item: item,
+        *,
         on_choose: Callable[[], Awaitable[object] | object] | None = None,
         on_open: Callable[[int], Awaitable[object] | object] | None = None,
         on_key: Callable[[str, int], Awaitable[object] | object] | None = None,
-        draggable: bool = False, captions: bool = True, side: int = 160, height: int = 0,
-    ) -> None:  # fmt: skip
+        draggable: bool = False,
+        captions: bool = True,
+        side: int = 160,
+        height: int = 0,
+    ) -> None:
         super().__init__()
         self._image, self._on_choose = image, on_choose
-        self.props.update({
-            "label": safe(label), "version": 0, "choosable": on_choose is not None,
-            "openable": on_open is not None, "draggable": draggable, "captions": captions,
-            "side": side, "height": height,
-        })  # fmt: skip
+        self.props.update(
+            {
+                "label": safe(label),
+                "version": 0,
+                "choosable": on_choose is not None,
+                "openable": on_open is not None,
+                "draggable": draggable,
+                "captions": captions,
+                "side": side,
+                "height": height,
+            }
+        )
         self.show(items)
         self.on("need", self._send)
         self.on("choose", self._choose)
         if on_open:
             self.on("open", lambda event: on_open(self._position(event.args)))
         if on_key:
-            self.on("key", lambda event: on_key(
-                str(event.args["key"]), self._position(event.args["at"])
-            ))  # fmt: skip
+            self.on(
+                "key",
+                lambda event: on_key(str(event.args["key"]), self._position(event.args["at"])),
+            )
 
     @property
     def chosen(self) -> list[int]:
@@ -104,10 +118,14 @@ class ImageGallery(Element, component="gallery.js"):
     def _described(self, low: int, high: int) -> list[dict[str, str]]:
         images = map(self._image, self._items[low : min(high, low + _MOST)])
         return [
-            {"src": rooted(image.src), "caption": safe(image.caption, _CAPTION),
-             "alt": safe(image.alt) + (f", {image.mark}" if image.mark else ""), "mark": image.mark}
+            {
+                "src": rooted(image.src),
+                "caption": safe(image.caption, _CAPTION),
+                "alt": safe(image.alt) + (f", {image.mark}" if image.mark else ""),
+                "mark": image.mark,
+            }
             for image in images
-        ]  # fmt: skip
+        ]
 
     def _send(self, event: events.GenericEventArguments) -> None:
         if event.args.get("version") == self.props["version"]:
@@ -115,9 +133,9 @@ class ImageGallery(Element, component="gallery.js"):
             self.run_method("take", low, self._described(low, int(event.args["high"])))
 
     async def _choose(self, event: events.GenericEventArguments) -> None:
-        named = set(range(
-            max(0, int(event.args["low"])), min(int(event.args["high"]), len(self._items))
-        ))  # fmt: skip
+        named = set(
+            range(max(0, int(event.args["low"])), min(int(event.args["high"]), len(self._items)))
+        )
         before = self._chosen
         self.choose({"toggle": before ^ named, "add": before | named}.get(event.args["how"], named))
         if self._on_choose:
@@ -139,9 +157,10 @@ def key_of_class(at: int) -> str:
 
 
 def class_select(
-    classes: Sequence[str], on_choose: Callable[[str], Awaitable[object] | object],
+    classes: Sequence[str],
+    on_choose: Callable[[str], Awaitable[object] | object],
     label: str = "Move to",
-) -> None:  # fmt: skip
+) -> None:
     """A field that hands the class on that is chosen, and is empty again."""
     names = {at: safe(name, 60) for at, name in enumerate(classes)}
     field = ui.select(names, label=label, with_input=len(names) > _BUTTONS)
@@ -166,11 +185,15 @@ class ImageViewer:
     """
 
     def __init__(
-        self, number: Callable[[], int], describe: Callable[[int], GalleryImage],
+        self,
+        number: Callable[[], int],
+        describe: Callable[[int], GalleryImage],
         classes: Sequence[str] = (),
         relabel: Callable[[int, str | None], Awaitable[object] | object] | None = None,
-        *, remove: str = "Remove", undo: Callable[[], Awaitable[object] | object] | None = None,
-    ) -> None:  # fmt: skip
+        *,
+        remove: str = "Remove",
+        undo: Callable[[], Awaitable[object] | object] | None = None,
+    ) -> None:
         self._number, self._describe, self._classes = number, describe, classes
         self._relabel, self._undo, self._remove, self._at = relabel, undo, remove, 0
         with ui.dialog().props("maximized") as self._dialog, ui.card().classes("viewer"):

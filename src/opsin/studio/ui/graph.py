@@ -55,15 +55,18 @@ class NetworkGraph(Element, component="graph.js"):
         super().__init__()
         largest = max(_side(block.result) for block in blocks)
         self.props["blocks"] = [
-            {"title": safe(block.title, 40), "note": shape_in_words(block.result),
-             "id": block.result.name,
-             "side": round(6 + 22 * (_side(block.result) / largest) ** 0.5),
-             "layers": [
-                 {"id": layer.name, "title": title_of(layer), "note": safe(layer.name, 40)}
-                 for layer in block.layers
-             ]}
+            {
+                "title": safe(block.title, 40),
+                "note": shape_in_words(block.result),
+                "id": block.result.name,
+                "side": round(6 + 22 * (_side(block.result) / largest) ** 0.5),
+                "layers": [
+                    {"id": layer.name, "title": title_of(layer), "note": safe(layer.name, 40)}
+                    for layer in block.layers
+                ],
+            }
             for block in blocks
-        ]  # fmt: skip
+        ]
         self.choose(chosen)
         names = {layer.name for block in blocks for layer in block.layers}
         self.on("choose", lambda event: on_choose(event.args) if event.args in names else None)

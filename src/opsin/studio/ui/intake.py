@@ -47,18 +47,37 @@ class Intake(Element, component="intake.js"):
     """
 
     def __init__(
-        self, label: str, *, batch: str,
-        on_all: Callable[[list[SentFile]], Awaitable[object] | object], multiple: bool = True,
-        accept: str = f"{IMAGES},{ARCHIVES}", camera: bool = True, folders: bool = False,
-        small: bool = False, around: str = "", opens: bool = False, live: str = "",
+        self,
+        label: str,
+        *,
+        batch: str,
+        on_all: Callable[[list[SentFile]], Awaitable[object] | object],
+        multiple: bool = True,
+        accept: str = f"{IMAGES},{ARCHIVES}",
+        camera: bool = True,
+        folders: bool = False,
+        small: bool = False,
+        around: str = "",
+        opens: bool = False,
+        live: str = "",
         needs: Role = "viewer",
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
-        self.props.update({
-            "label": safe(label), "multiple": multiple, "accept": accept, "camera": camera,
-            "folders": folders, "batch": batch, "disabled": bool(why_not(needs)), "small": small,
-            "around": around, "opens": opens, "live": live,
-        })  # fmt: skip
+        self.props.update(
+            {
+                "label": safe(label),
+                "multiple": multiple,
+                "accept": accept,
+                "camera": camera,
+                "folders": folders,
+                "batch": batch,
+                "disabled": bool(why_not(needs)),
+                "small": small,
+                "around": around,
+                "opens": opens,
+                "live": live,
+            }
+        )
         self._on_all = on_all
         self._arrived: dict[str, SentFile] = {}
         self._names = 0  # their characters

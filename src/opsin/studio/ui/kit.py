@@ -28,9 +28,14 @@ _MESSAGE_MOST: Final = 600
 
 
 def action(
-    text: str, on_click: Handler | None, *, kind: Kind = "plain", icon: str | None = None,
-    off: str = "", needs: Role = "viewer",
-) -> ui.button:  # fmt: skip
+    text: str,
+    on_click: Handler | None,
+    *,
+    kind: Kind = "plain",
+    icon: str | None = None,
+    off: str = "",
+    needs: Role = "viewer",
+) -> ui.button:
     """A button for who has a role; ``off`` is another reason why it cannot be used now."""
     off = off or why_not(needs)
     button = ui.button(safe(text, 120), on_click=on_click, color=None, icon=icon)
@@ -68,8 +73,11 @@ def link_button(
 
 def sharpen(image: ui.element, below: int = 200) -> None:
     """Enlarge an image without smoothing, if its longer side has fewer pixels than ``below``."""
-    image.on("load", js_handler="({target}) => target.classList.toggle('pixel', "
-             f"Math.max(target.naturalWidth, target.naturalHeight) < {below})")  # fmt: skip
+    image.on(
+        "load",
+        js_handler="({target}) => target.classList.toggle('pixel', "
+        f"Math.max(target.naturalWidth, target.naturalHeight) < {below})",
+    )
 
 
 def word(text: str, term: Term | None = None) -> ui.element:
@@ -123,8 +131,12 @@ def rename_in_place(
     for key in ("click", "keydown.enter", "keydown.space.prevent"):
         label.on(key, edit)
     # The value at that moment: what was typed last may still be on its way.
-    field.on("blur", keep, js_handler="({target}) => { emit([target.value, target.dataset.key ?? ''"
-             "]); delete target.dataset.key }")  # fmt: skip
+    field.on(
+        "blur",
+        keep,
+        js_handler="({target}) => { emit([target.value, target.dataset.key ?? ''"
+        "]); delete target.dataset.key }",
+    )
     for key in ("keydown.enter", "keydown.escape"):
         field.on(key, js_handler="({target, key}) => { target.dataset.key = key; target.blur() }")
 
@@ -294,8 +306,11 @@ async def ask_text(title: str, label: str, value: str = "", *, most: int = 200) 
     with dialog(title) as asked:
         field = ui.input(label, value=value).props(f"autofocus maxlength={most}")
         # The value at that moment: what was typed last may still be on its way.
-        field.on("keydown.enter", lambda event: asked.submit(event.args),
-                 js_handler="(event) => emit(event.target.value)")  # fmt: skip
+        field.on(
+            "keydown.enter",
+            lambda event: asked.submit(event.args),
+            js_handler="(event) => emit(event.target.value)",
+        )
         answer = await submitted(asked, "OK")
     text = field.value if answer is True else answer or ""
     return str(text).strip()[:most] or None

@@ -80,9 +80,13 @@ def address(project: Project | str, page: str = "", **query: str) -> str:
 
 @contextmanager
 def page(
-    studio: Studio, title: str, *, project: Project | None = None, here: str = "",
+    studio: Studio,
+    title: str,
+    *,
+    project: Project | None = None,
+    here: str = "",
     guide: str = "how-to/studio.html",
-) -> Iterator[Frame]:  # fmt: skip
+) -> Iterator[Frame]:
     """Put what the block builds into a page; an `OpsinError` of it is shown there.
 
     ``here`` is the page's key in `PATH`, ``guide`` the page of the documentation for *Help*. A
@@ -115,9 +119,11 @@ def page(
                 ui.label(f"{safe(person.name, 30)}, {person.role}").classes("note")
             # Beside the page, where there is room.
             icon_action("help_outline", "Help with this page").on(
-                "click", show_help, js_handler="() => innerWidth < 1024 ? "
+                "click",
+                show_help,
+                js_handler="() => innerWidth < 1024 ? "
                 f"window.open('{rooted(f'{HELP}/{guide}')}') : emit()",
-            )  # fmt: skip
+            )
             with icon_action("more_vert", "More"), ui.menu(), ui.list():
                 for word, path in studio.menu:
                     if project or "{project}" not in path:

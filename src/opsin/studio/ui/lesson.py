@@ -29,8 +29,10 @@ def convolution_view(lesson: Header, src: Callable[[int], str]) -> None:
     sums = lesson["sums"]
     at = max(range(len(sums)), key=lambda number: abs(sums[number]))
     window, kernel = np.array(lesson["window"][at]), np.array(lesson["kernel"][at])
-    note("The framed patch becomes the framed number: each number of the patch times the "
-         "number of the kernel at its place, all added up.")  # fmt: skip
+    note(
+        "The framed patch becomes the framed number: each number of the patch times the "
+        "number of the kernel at its place, all added up."
+    )
     grids = {"Patch": window, "Kernel": kernel, "Products": window * kernel}
     with ui.element("div").classes("flow"):
         for (title, values), sign in zip(grids.items(), ("×", "=", ""), strict=True):
@@ -61,7 +63,8 @@ def _grid(title: str, values: Floats, colours: Pixels) -> None:
                 colour = colours[place]
                 # Whether white stands out more than black (WCAG 2.2, contrast).
                 dark = float((colour / 255) ** 2.2 @ (0.2126, 0.7152, 0.0722)) < 0.179
-                ui.label(text).style(f"background: #{colour.tobytes().hex()}; "
-                                     f"color: {'#fff' if dark else '#000'}")  # fmt: skip
+                ui.label(text).style(
+                    f"background: #{colour.tobytes().hex()}; color: {'#fff' if dark else '#000'}"
+                )
         with ui.element("figcaption"):
             ui.label(title)

@@ -53,9 +53,12 @@ def bars(
 
 
 def answer_view(
-    top: Sequence[tuple[str, float]], *, rejected: bool | None, warning: str | None = None,
+    top: Sequence[tuple[str, float]],
+    *,
+    rejected: bool | None,
+    warning: str | None = None,
     size: str = "headline",
-) -> ui.label:  # fmt: skip
+) -> ui.label:
     """The answer in large type, how far it is known, and the classes with bars."""
     (label, share), *_ = top
     nearest = f"{safe(label, 60)}, {percent(share)}"

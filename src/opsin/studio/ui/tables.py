@@ -33,9 +33,13 @@ TableRow = Mapping[str, object]
 
 
 def table(
-    rows: Sequence[TableRow], label: str, *, hidden: Collection[str] = (), selection: bool = False,
+    rows: Sequence[TableRow],
+    label: str,
+    *,
+    hidden: Collection[str] = (),
+    selection: bool = False,
     sort: str = "",
-) -> ui.table:  # fmt: skip
+) -> ui.table:
     """A table of at least a row; long ones have a filter, pages and a choice of columns.
 
     Texts are to the left, numbers and pairs to the right.
@@ -43,17 +47,30 @@ def table(
     titles = [title for title in rows[0] if title not in ("id", "address")]
     is_long = len(rows) > _LONG
     columns = [
-        {"name": title, "label": title, "field": title, "sortable": True,
-         "align": "left" if isinstance(rows[0][title], str) else "right",
-         ":sort": _SORT.format(json.dumps(title), json.dumps(f"{title}_sort"))}
+        {
+            "name": title,
+            "label": title,
+            "field": title,
+            "sortable": True,
+            "align": "left" if isinstance(rows[0][title], str) else "right",
+            ":sort": _SORT.format(json.dumps(title), json.dumps(f"{title}_sort")),
+        }
         for title in titles
-    ]  # fmt: skip
-    pages = {"rowsPerPage": 25 if is_long else 0, "sortBy": sort.lstrip("-") or None,
-             "descending": sort.startswith("-")}  # fmt: skip
+    ]
+    pages = {
+        "rowsPerPage": 25 if is_long else 0,
+        "sortBy": sort.lstrip("-") or None,
+        "descending": sort.startswith("-"),
+    }
     with ui.element("div").classes("stack"):
         tools = ui.element("div").classes("line")
-        made = ui.table(columns=columns, rows=plain(rows), row_key="id", pagination=pages,
-                        selection="multiple" if selection else None)  # fmt: skip
+        made = ui.table(
+            columns=columns,
+            rows=plain(rows),
+            row_key="id",
+            pagination=pages,
+            selection="multiple" if selection else None,
+        )
         made.classes("table").props("flat dense wrap-cells" + " hide-pagination" * (not is_long))
         made.props["aria-label"] = safe(label)
         made.props["visible-columns"] = [title for title in titles if title not in hidden]
@@ -64,9 +81,14 @@ def table(
                 made.bind_filter_from(search, "value", backward=lambda value: value or "")
             if is_long or hidden:
                 _choice_of_columns(made, titles, hidden)
-            icon_action("table_view", "Save as CSV", lambda: save_csv(
-                label, [titles, *([row.get(title, "") for title in titles] for row in made.rows)]
-            ))  # fmt: skip
+            icon_action(
+                "table_view",
+                "Save as CSV",
+                lambda: save_csv(
+                    label,
+                    [titles, *([row.get(title, "") for title in titles] for row in made.rows)],
+                ),
+            )
         if selection:
             ui.run_javascript(_NAME_BOXES.format(made.html_id))
         if "address" in rows[0]:
@@ -92,8 +114,9 @@ def plain(rows: Iterable[TableRow]) -> list[dict[str, object]]:
     """Rows as a browser gets them: texts are safe, and pairs taken apart."""
     made = list[dict[str, object]]()
     for row in rows:
-        values = {key: value[0] if isinstance(value, tuple) else value
-                  for key, value in row.items()}  # fmt: skip
+        values = {
+            key: value[0] if isinstance(value, tuple) else value for key, value in row.items()
+        }
         order = {f"{key}_sort": v[1] for key, v in row.items() if isinstance(v, tuple)}
         made.append({k: safe(v) if isinstance(v, str) else v for k, v in values.items()} | order)
     return made

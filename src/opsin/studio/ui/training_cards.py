@@ -190,11 +190,16 @@ class LiveTraining:
                 self._text = kit.note("Each photograph turns blue or red as soon as it is judged.")
                 self._gallery = ImageGallery("Photographs, judged unseen", captions=False, side=64)
         spread = np.linspace(0, len(opened) - 1, min(_STRIP_MOST, len(opened))).round().astype(int)
-        self._gallery.show([
-            GalleryImage(opened.address(row), opened.classes[opened.label(row)],
-                         mark=_MARKS[judged.get(row)])
-            for row in spread.tolist()
-        ])  # fmt: skip
+        self._gallery.show(
+            [
+                GalleryImage(
+                    opened.address(row),
+                    opened.classes[opened.label(row)],
+                    mark=_MARKS[judged.get(row)],
+                )
+                for row in spread.tolist()
+            ]
+        )
         if judged:
             self._text.set_text(
                 f"{count(sum(judged.values()))} of {count(len(judged))} right so far, each judged "

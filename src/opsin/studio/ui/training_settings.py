@@ -80,12 +80,24 @@ def levels_for(number: int, jobs: Sequence[Job], *, known: int = 0) -> list[Leve
     no_torch = "" if can_train_networks() else "It needs PyTorch, which is not installed here."
     missing = "" if knows else "It needs a network that knows photographs, and none is installed."
     return [
-        Level("Quick", "with a smaller network that has seen a million photographs",
-              {"model": "backbone", "backbone": _SMALL}, quick, fast, missing),
+        Level(
+            "Quick",
+            "with a smaller network that has seen a million photographs",
+            {"model": "backbone", "backbone": _SMALL},
+            quick,
+            fast,
+            missing,
+        ),
         Level("Good", chosen, {}, good, usual, "" if knows else no_torch),
-        Level("As good as it gets", learns, {"budget": f"{minutes}m"},
-              {} if no_torch else best, minutes * 60.0, no_torch),
-    ]  # fmt: skip
+        Level(
+            "As good as it gets",
+            learns,
+            {"budget": f"{minutes}m"},
+            {} if no_torch else best,
+            minutes * 60.0,
+            no_torch,
+        ),
+    ]
 
 
 def time_in_words(seconds: float) -> str:
@@ -189,9 +201,11 @@ class TrainingSettings:
                 field.props("options-dense")
             else:
                 field = ui.input(
-                    label, value=self._values.get(name, ""), placeholder=self._placeholder(name),
+                    label,
+                    value=self._values.get(name, ""),
+                    placeholder=self._placeholder(name),
                     validation=lambda text: fault(name, text, self._known("model")) or None,
-                )  # fmt: skip
+                )
                 field.props("stack-label hide-bottom-space")
             self._fields[name] = field
             field.on_value_change(lambda event: self._set(name, event.value or ""))
