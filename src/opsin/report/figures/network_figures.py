@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from matplotlib.figure import Figure
@@ -83,8 +84,9 @@ def draw_network(rows: Sequence[LayerRow]) -> Figure:
 def _draw_box(axes: Axes, row: LayerRow, top: float) -> None:
     colour, middle = _COLOURS[traits_of(LayerOp.of(row.kind)).family], top + _TALL / 2
     style = "round,pad=0,rounding_size=0.04"
-    look: dict[str, Any] = {"facecolor": (colour, 0.2), "edgecolor": colour, "linewidth": 0.9}
-    axes.add_patch(FancyBboxPatch((_LANE, top), _WIDE, _TALL, boxstyle=style, **look))
+    box = FancyBboxPatch((_LANE, top), _WIDE, _TALL, boxstyle=style, linewidth=0.9)
+    box.set(facecolor=(colour, 0.2), edgecolor=colour)
+    axes.add_patch(box)
     name = shorten(row.name, 30)
     kind = shorten(row.kind, 52 - len(name))
     axes.text(_LANE + 0.06, middle, name, fontsize=7, fontweight="bold", va="center_baseline")
@@ -109,14 +111,14 @@ def _draw_parameters(
     axes: Axes, rows: Sequence[LayerRow], tops: dict[str, float], head: float
 ) -> None:
     most, left = max(row.parameters for row in rows) or 1, _LANE + _WIDE + 0.08
-    style: dict[str, Any] = {"fontsize": 6, "color": MUTED}
-    axes.text(left, head - 0.18, "parameters", va="center", fontweight="bold", **style)
+    draw = partial(axes.text, fontsize=6, color=MUTED)
+    draw(left, head - 0.18, "parameters", va="center", fontweight="bold")
     for row in rows:
         if row.parameters:
             top, length = tops[row.name] + 0.07, (_BARS - 0.5) * row.parameters / most
             axes.add_patch(Rectangle((left, top), length, 0.08, facecolor=MUTED))
             count, end = short_count(row.parameters), left + length + 0.03
-            axes.text(end, top + 0.045, count, va="center_baseline", **style)
+            draw(end, top + 0.045, count, va="center_baseline")
 
 
 def image_size(rows: Sequence[LayerRow]) -> tuple[int, int]:
