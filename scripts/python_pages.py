@@ -17,7 +17,7 @@ GROUPS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
         "Images and labels",
         "Load images with their labels, look for what is wrong with them, and move them.",
         (
-            "load", "look_at", "decode", "from_arrays", "Dataset", "LoadOptions", "audit", "Audit",
+            "load", "look_at", "decode", "from_arrays", "Dataset", "audit", "Audit",
             "Finding", "draw_data", "write_audit", "export_data", "Exported",
             "change_classes", "ClassChange", "undo_classes",
         ),
@@ -26,7 +26,7 @@ GROUPS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
         "Training",
         "Train, continue, repeat.",
         (
-            "train", "TrainOptions", "plan", "resume", "train_repeats", "train_folds", "Repeats",
+            "train", "plan", "resume", "train_repeats", "train_folds", "Repeats",
         ),
     ),
     "runs": (
@@ -188,9 +188,6 @@ def _described(name: str, called: str, thing: Any, depth: int = 2) -> list[str]:
     types: dict[str, str] = {}
     if isinstance(thing, property):
         lines += ["```python", f"{called}", "```", ""]
-    elif getattr(thing, "__total__", None) is not None:  # a TypedDict
-        link = "The options are described in [The recipe](../recipe.md)."
-        return [*lines, *to_markdown(thing.__doc__ or "", {}), link, ""]
     elif callable(thing):
         shown, types = signature_of(called, thing)
         lines += ["```python", *shown, "```", ""]

@@ -32,6 +32,7 @@ from tests.hub_server import TOKEN, HubServer, serving
 from tests.made_classifier import made_layer
 from tests.made_runs import answers_right, write_run
 from tests.object_store import ObjectStore
+from tests.processes import python
 from tests.warm import UNDRAWN, Warm
 
 # The machine's speed is no property of the code. `make test-all` asks for the thorough one.
@@ -281,13 +282,7 @@ sys.meta_path.insert(0, Refuse())
 from opsin.cli import main
 sys.exit(main())
 """
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, *map(str, words)],
-        text=True,
-        check=False,
-        capture_output=True,
-        cwd=cwd,
-    )
+    return python("-W", "error", "-c", code, *words, cwd=cwd, check=False)
 
 
 @pytest.fixture

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from tests.http_servers import listening
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TOKEN = "hf_of-the-tests"
@@ -57,9 +58,6 @@ def git_digest(content: bytes) -> str:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     hub: HubServer
-
-    def log_message(self, *_: object) -> None:
-        pass
 
     def _json(self, content: object) -> None:
         self._send(200, json.dumps(content).encode(), {"Content-Type": "application/json"})
@@ -190,27 +188,9 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = _answer  # noqa: N815  as they must be
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Clients that are gone are what the tests are about."""
-
-
 @contextmanager
 def serving() -> Iterator[HubServer]:
     """Run a hub at one address, and its store of contents at another."""
     hub = HubServer()
-    handler = type("_OneHub", (_Handler,), {"hub": hub})
-    servers = [_Server(("127.0.0.1", 0), handler) for _ in range(2)]
-    threads = [threading.Thread(target=server.serve_forever, args=(0.02,)) for server in servers]
-    for thread in threads:
-        thread.start()
-    hub.address, hub.store = (f"http://127.0.0.1:{server.server_port}" for server in servers)
-    try:
+    with listening(_Handler, hub=hub) as hub.address, listening(_Handler, hub=hub) as hub.store:
         yield hub
-    finally:
-        for server, thread in zip(servers, threads, strict=True):
-            server.shutdown()
-            thread.join()
-            server.server_close()

@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import unquote
+
+from tests.http_servers import listening
 
 #: What requests are signed with; none of it may ever be shown.
 KEY_ID: Final = "AKIDOFTHETESTS"
@@ -133,9 +135,6 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     store: ObjectStore
 
-    def log_message(self, *_: object) -> None:
-        pass
-
     def _pass_on(self) -> None:
         body = self._body()
         fault = self.store.fault_of(self.command, unquote(self.path))
@@ -226,16 +225,8 @@ def running() -> Iterator[int]:
 @contextmanager
 def troubled(port: int) -> Iterator[ObjectStore]:
     store = ObjectStore(port)
-    handler = type("_Handler", (_Handler,), {"store": store})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads, server.block_on_close = True, False  # connections are kept open
-    store.address = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield store
-    finally:
-        store.released.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with listening(_Handler, store=store) as store.address:
+        try:
+            yield store
+        finally:
+            store.released.set()

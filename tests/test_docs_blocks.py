@@ -107,7 +107,7 @@ def run_called(
     def trained(source: str, model: str) -> Path:
         images = {"fashion-mnist": "fashion-mnist.npz"}.get(source, source)
         images = str(prepared / images) if (prepared / images).exists() else images
-        given: opsin.TrainOptions = {} if model in PIXEL_MODELS else {"epochs": 1}
+        given: dict[str, Any] = {} if model in PIXEL_MODELS else {"epochs": 1}
         folder = tmp_path_factory.mktemp("run")
         return opsin.train(images, model=model, runs=folder, quiet=True, **given).path
 

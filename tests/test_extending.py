@@ -5,11 +5,9 @@ import os
 import re
 import shutil
 import subprocess
-import sys
-import threading
 import zipfile
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,8 @@ from opsin.evaluation.metric_table import METRICS, summary_of
 from opsin.evaluation.metrics import measure
 from opsin.report.templates import environment
 from tests.conftest import without_drawing
+from tests.http_servers import listening
+from tests.processes import python
 from tests.warm import Warm
 
 # The page's examples, each a change in one place.
@@ -94,13 +94,7 @@ def test_a_page_of_the_studio_is_one_module(tmp_path: Path) -> None:
     (tmp_path / "pages").mkdir()
     module = tmp_path / "pages" / "accuracies.py"
     module.write_text(code_of("## Add a page to the studio\n"), encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-c", _ASK_FOR_PAGE, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
+    done = python("-c", _ASK_FOR_PAGE, tmp_path)
     home, page = done.stdout.split("<separator>")
     assert "Accuracies" in home  # in the menu
     assert "Classifiers with an accuracy appear here." in page
@@ -171,20 +165,12 @@ def test_a_tracker_is_one_module(warm: Warm, tmp_path: Path) -> None:
             self.send_response(204)
             self.end_headers()
 
-        def log_message(self, format: str, *_: Any) -> None:  # noqa: A002
-            pass
-
     warm.run(["--version"], cwd=tmp_path)  # it begins with this environment, not with the copy's
     words = ("train", "digits", "--model", "logistic", "--classes", "0,1", "--json", "--track")
-    with (
-        ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        patch.setenv("WEBHOOK_URL", f"http://127.0.0.1:{server.server_port}/")
+    with listening(Hook) as address, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WEBHOOK_URL", f"{address}/")
         patch.setenv("PYTHONPATH", str(tmp_path / "src"))
         done = warm.run([*words, "webhook"], cwd=tmp_path / "src")  # where `opsin` is the copy
-        server.shutdown()
     assert done.returncode == 0, done.stderr
     accuracy = opsin.Run(tmp_path / "src" / json.loads(done.stdout)["run"]).accuracy
     assert told[0] == "logistic on ['digits']"
@@ -195,24 +181,16 @@ def test_a_tracker_is_one_module(warm: Warm, tmp_path: Path) -> None:
 @pytest.mark.torch
 def test_two_processes_train_one_run(tmp_path: Path) -> None:
     (tmp_path / "together.py").write_text(code_of("# ", page="many-machines"))
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc-per-node",
-            "2",
-            "together.py",
-        ],
-        capture_output=True,
-        text=True,
+    done = python(
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "together.py",
         cwd=tmp_path,
-        check=False,
-        timeout=250,
         env=os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
     )
-    assert done.returncode == 0, done.stderr
     (path,) = (tmp_path / "runs").iterdir()
     # Two processes write to one place: the line of one may begin before that of the other ends.
     assert done.stdout.count(f"runs/{path.name}") == 2

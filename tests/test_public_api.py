@@ -3,7 +3,6 @@
 import ast
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 
 import opsin
 from opsin.core import errors
+from tests.processes import python
 
 # Loading any of these on the way to a prediction would make the runtime half heavy.
 HEAVY = ("torch", "onnx", "onnxscript", "matplotlib", "sklearn", "scipy", "jinja2", "pandas",
@@ -20,12 +20,7 @@ HEAVY = ("torch", "onnx", "onnxscript", "matplotlib", "sklearn", "scipy", "jinja
 def loaded_by(code: str, heavy: tuple[str, ...] = HEAVY) -> list[str]:
     """Return which heavy packages a fresh process has loaded after running some code."""
     tail = f"\nimport sys, json; print(json.dumps([m for m in {heavy!r} if m in sys.modules]))"
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code + tail],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    done = python("-W", "error", "-c", code + tail)
     found: list[str] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -94,6 +89,6 @@ def test_nothing_is_told_to_anybody(tmp_path: Path, nearest_mean: Path) -> None:
     code = f"import opsin; opsin.Classifier({str(nearest_mean)!r})"
     env = {**os.environ, "TMPDIR": str(tmp_path)}
     env.pop("ORT_DISABLE_TELEMETRY", None)
-    subprocess.run([sys.executable, "-c", code], check=True, env=env)
+    python("-c", code, env=env)
     # ONNX Runtime keeps the number by which it would be known again there.
     assert list(tmp_path.iterdir()) == []

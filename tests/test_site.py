@@ -3,11 +3,11 @@
 import functools
 import json
 import re
-import threading
 from collections.abc import Iterator
 from html.parser import HTMLParser
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -22,6 +22,7 @@ from selenium.webdriver.remote.shadowroot import ShadowRoot
 from opsin.core.glossary import SITE
 from tests.accessibility import needs_axe, prefer, violations
 from tests.browser import chromium, console, needs_chromium, requests_of, resize
+from tests.http_servers import listening
 from tests.studio_browser import sideways, until
 from tests.variants import a_few
 
@@ -76,28 +77,20 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
 def address() -> Iterator[str]:
     """Serve the site below a path of its own, as a project's pages are."""
 
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            return
+    class Below(SimpleHTTPRequestHandler):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given, directory=str(SITE.parent))
 
-    folder = functools.partial(Quiet, directory=str(SITE.parent))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), folder)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/{SITE.name}"
-    server.shutdown()
-    server.server_close()
+    with listening(Below) as address:
+        yield f"{address}/{SITE.name}"
 
 
-@pytest.mark.slow
-def test_nothing_is_loaded_from_elsewhere() -> None:
-    for page in pages():
-        for loaded in links(page).loads:
-            assert not urlsplit(loaded).netloc, f"{page}: {loaded}"
-
-
-def test_every_link_and_every_picture_is_there_and_has_words() -> None:
+def test_every_link_and_picture_is_there_has_words_and_is_of_no_other_machine() -> None:
     for page in pages():
         assert not links(page).unnamed, page
+        assert not any(urlsplit(loaded).netloc for loaded in links(page).loads), page
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r"(/home/|/root/|/work/|file:///)", text), page  # of this machine
         for target in (*links(page).leads, *links(page).loads):
             parts = urlsplit(target)
             if parts.scheme or parts.netloc:
@@ -173,8 +166,3 @@ def test_everybody_can_read_it(
     resize(browser, 400)
     assert sideways(browser) <= 0
     resize(browser, 1200)
-
-
-def test_links_of_the_pages_are_no_addresses_of_a_machine() -> None:
-    for page in pages():
-        assert not re.search(r"(/home/|/root/|/work/|file:///)", page.read_text(encoding="utf-8"))

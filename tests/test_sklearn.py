@@ -4,8 +4,6 @@ import gc
 import os
 import pickle
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ import opsin
 from opsin.core.errors import ImageError, InputError, RecipeError
 from opsin.sklearn import ImageClassifier
 from tests.conftest import write_shapes
+from tests.processes import python
 
 PAGE = (Path(__file__).parents[1] / "docs/how-to/scikit-learn.md").read_text(encoding="utf-8")
 # The checks feed rows of any numbers: each is an image of one row, black at -3 and white at 3.
@@ -154,14 +153,14 @@ def test_a_pickle_answers_the_same_where_there_is_no_run(scans: Any, tmp_path: P
     gc.collect()
     assert not run.parent.exists()  # a temporary run goes with its estimator
     words = [str(tmp_path / name) for name in ("estimator", "rows.npy", "answers.npy")]
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", _ASK, *words],
-        capture_output=True,
-        text=True,
-        check=False,
+    done = python(
+        "-W",
+        "error",
+        "-c",
+        _ASK,
+        *words,
         env={**os.environ, "OPSIN_CACHE": str(tmp_path / "another cache")},
     )
-    assert done.returncode == 0, done.stderr
     assert done.stdout.split(maxsplit=1) == ["False", f"{list(range(10))}\n"]
     assert np.array_equal(np.load(tmp_path / "answers.npy"), expected)
     assert np.array_equal(joblib.load(tmp_path / "joblib").predict_proba(rows), expected)
@@ -234,7 +233,7 @@ def test_every_option_is_a_parameter_that_can_be_searched_over() -> None:
         "runs",
     }
     with pytest.raises(RecipeError, match="no option nonsense"):
-        ImageClassifier(nonsense=1)  # type: ignore[call-arg]
+        ImageClassifier(nonsense=1)
 
 
 @pytest.mark.slow

@@ -1,12 +1,12 @@
 """The workflows of public CI: they fit GitHub's schema, and what they run is there."""
 
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from tests.processes import python
 
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -17,13 +17,7 @@ TESTS = ROOT / ".github" / "workflows" / "tests.yml"
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)
 def test_a_workflow_fits_its_schema(workflow: Path, schema: str) -> None:
     custom = "custom." if schema.endswith("timeout") else "vendor."
-    done = subprocess.run(
-        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", custom + schema, workflow],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
+    python("-m", "check_jsonschema", "--builtin-schema", custom + schema, workflow)
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.stem)

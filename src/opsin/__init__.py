@@ -69,7 +69,6 @@ if TYPE_CHECKING:
         StorageError,
     )
     from opsin.core.events import Watcher
-    from opsin.core.keyword_options import LoadOptions, TrainOptions
     from opsin.core.recipe import Recipe
     from opsin.data.audit import Audit, Finding, audit
     from opsin.data.cache_contents import CacheContents, empty_cache, list_cache
@@ -86,10 +85,10 @@ __all__ = [
     "Comparison", "Dataset", "DownloadError", "Embedded", "Epoch", "Explained", "Exported",
     "FeatureValue", "Finding", "Found", "FoundImage", "HubExport", "ImageError", "ImageRate",
     "InputError", "Insight", "Inspection", "KnownBackbone", "Labelled", "Labelling",
-    "ListedBackbone", "LoadOptions", "Merged", "MissingExtraError", "ModelFileError", "MovedError",
+    "ListedBackbone", "Merged", "MissingExtraError", "ModelFileError", "MovedError",
     "OpsinError", "ParityError", "Prediction", "Progress", "Question", "Recipe", "RecipeError",
     "Repeats", "Run", "RunError", "SandboxError", "Shipped", "SourceError", "StorageError",
-    "TrainOptions", "Undone", "Watcher", "__version__", "audit", "bench", "change_classes",
+    "Undone", "Watcher", "__version__", "audit", "bench", "change_classes",
     "classify", "compare", "decode", "describe_backbone", "draw_data", "draw_prediction", "embed",
     "empty_cache", "evaluate", "explain", "export_data", "export_model", "find", "from_arrays",
     "import_model", "inspect", "label", "list_backbones", "list_cache", "list_runs", "load",
@@ -129,7 +128,6 @@ _DEFINED = {
     "commands.transfer": "Exported export_data",
     "core.artifacts.records": "Epoch",
     "core.events": "Watcher",
-    "core.keyword_options": "LoadOptions TrainOptions",
     "core.recipe": "Recipe",
     "data.audit": "Audit Finding audit",
     "data.cache_contents": "CacheContents empty_cache list_cache",

@@ -10,7 +10,7 @@ import tempfile
 import warnings
 import weakref
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,11 +40,6 @@ from opsin.data.sources.contents import LabelledImages
 from opsin.data.split import UNASSIGNED
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.providers import choose
-
-if TYPE_CHECKING:
-    from typing import Unpack
-
-    from opsin.core.keyword_options import TrainOptions
 
 #: Training options that do not apply here: `fit` gets all images, and `random_state` is the seed.
 NOT_HERE: Final = (
@@ -107,7 +102,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         budget: str | float | None = None,
         random_state: int | np.random.RandomState | None = 0,
         runs: str | os.PathLike[str] | None = None,
-        **options: Unpack[TrainOptions],
+        **options: Any,
     ) -> None:
         self.model = model
         self.image_shape = image_shape

@@ -75,7 +75,7 @@ def test_a_table_and_a_sentence(make: Make, digits: Dataset) -> None:
     plain = found.model_dump(mode="json", exclude_unset=True)
     json.dumps(plain, allow_nan=False)
     assert plain["pairs"][0] == pair.model_dump(mode="json", exclude_unset=True)
-    assert "B is better" in repr(found) and "B is better" in found._repr_html_()
+    assert "B is better" in repr(found)
     (same,) = opsin.compare(good, good).pairs
     assert (same.p, same.difference, same.better, same.disagreements) == (1, 0, None, [])
     assert same.sentence.startswith("No difference between A and B can be shown")

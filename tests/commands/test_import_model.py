@@ -15,7 +15,6 @@ from sklearn.linear_model import LogisticRegression
 
 import opsin
 from opsin.core.errors import RecipeError, RunError
-from tests.conftest import Notes
 from tests.importing.made_keras import drawn, image, layer, sequential, write_h5, write_keras
 from tests.variants import a_few
 
@@ -182,19 +181,6 @@ def test_pixels_are_asked_for_and_never_guessed(digits_file: Path, tmp_path: Pat
     file = write_keras(tmp_path / "s.keras", scaled, {"scores": [drawn(64, 10), drawn(10)]})
     run = opsin.import_model(file, **options)
     assert run.imported().pixels == "grey, 0 to 255 (its layer scale scales them)"
-
-
-def test_doubts_are_said_and_nothing_is_changed(learnt: Any, tmp_path: Path) -> None:
-    weight, bias = learnt
-    turned = (np.roll(weight, 1, axis=1), np.roll(bias, 1))
-    file = foreign_onnx(tmp_path / "other.onnx", turned, *SOFTMAX)
-    notes = Notes()
-    run = opsin.import_model(
-        file, data="digits", prepare="0..1", runs=tmp_path / "runs", watcher=notes
-    )
-    assert any("--classes 9,0,1,2,3,4,5,6,7,8" in note for note in notes.notes)
-    assert run.classifier().classes == CLASSES
-    assert run.accuracy < 0.2
 
 
 def test_a_network_of_16_bits(tmp_path: Path) -> None:

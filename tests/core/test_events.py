@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from opsin.core.artifacts.records import Epoch
 from opsin.core.errors import RecipeError
-from opsin.core.events import Observers, Pace, Watcher, WatcherGroup
+from opsin.core.events import Pace, Watcher, WatcherGroup
 from opsin.core.format import seconds_of
 from tests.conftest import Notes
 from tests.made_epochs import made_epoch
@@ -27,7 +27,7 @@ def test_a_group_passes_on_every_event_there_is() -> None:
 
 def test_a_failing_observer_gets_no_further_events_and_the_others_do() -> None:
     display, failing, other = Notes(), Failing(), Notes()
-    observers = Observers(display, [failing, other])
+    observers = WatcherGroup(failing, other, display=display)
     epochs = [made_epoch(1), made_epoch(2)]
     for epoch in epochs:
         observers.epoch(epoch)

@@ -10,6 +10,7 @@ import pytest
 
 from opsin.core.child_process import exit_reason
 from opsin.core.platform import end_group, inheritable_lock, is_locked, memory_left, process_exists
+from tests.processes import python
 
 unix = pytest.mark.skipif(sys.platform == "win32", reason="needs Unix")
 
@@ -95,7 +96,7 @@ def test_a_containers_limit(tmp_path: Path) -> None:
 def test_a_limit_of_the_process_is_known() -> None:
     code = "from opsin.core.platform import *; memory_left(); limit_memory(300_000_000)"
     code += "; print(memory_left())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = python("-c", code)
     assert 200_000_000 < int(done.stdout) <= 300_000_000
 
 
@@ -159,11 +160,9 @@ with ConfinedDir(root) as closed, closed.folder("pets") as inner:
     closed.rename("new", inner, "third")
 assert not is_locked(root / "none")
 """
-    done = subprocess.run(
-        [sys.executable, "-c", _AS_ON_WINDOWS + script, tmp_path],
+    python(
+        "-c",
+        _AS_ON_WINDOWS + script,
+        tmp_path,
         env={**os.environ, "OPSIN_CACHE": str(tmp_path / "cache")},
-        capture_output=True,
-        text=True,
-        check=False,
     )
-    assert done.returncode == 0, done.stderr

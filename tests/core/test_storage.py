@@ -18,6 +18,7 @@ from opsin.core.storage import (
     scratch_directory,
     write_bytes,
 )
+from tests.processes import python
 
 
 def test_an_error_in_the_middle_keeps_the_old_file(tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_files_of_a_killed_process_are_swept_away_a_day_later(tmp_path: Path) ->
     )
     target = tmp_path / "labels.csv"
     for _ in range(2):
-        subprocess.run([sys.executable, "-c", code, str(target)], check=False)
+        python("-c", code, target, check=False)
     left = sorted(tmp_path.iterdir())
     assert len(left) == 2
     mine = [tmp_path / name for name in (".labels.csv.swp", ".labels.csv.20240101", ".unfinished")]
@@ -114,6 +115,6 @@ def test_rights_are_those_of_the_umask_and_nobody_touches_that(tmp_path: Path, m
         "with storage.scratch_directory(folder) as scratch:\n"
         "    storage.publish_directory(scratch, folder / 'set')"
     )
-    subprocess.run([sys.executable, "-c", code, str(tmp_path), str(mask)], check=True)
+    python("-c", code, tmp_path, mask)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~mask
     assert (tmp_path / "set").stat().st_mode & 0o777 == 0o777 & ~mask

@@ -44,9 +44,3 @@ def test_five_gigabytes_are_not_begun_with(tmp_path: Path, read: object) -> None
     os.truncate(tmp_path / "a.json", 5 << 30)
     with (tmp_path / "a.json").open("rb") as file, pytest.raises(ValueError, match="longer than"):
         read(file)  # type: ignore[operator]
-
-
-def test_lines_that_hold_no_object_are_passed_over(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_bytes(b'{"a": 1}\n{"a": NaN}\n{"a": 3}\n')
-    with (tmp_path / "a.jsonl").open("rb") as file:
-        assert read_json_lines(file) == [{"a": 1}, {"a": 3}]

@@ -25,6 +25,7 @@ from opsin.data.images import prepare
 from tests.conftest import Notes, shape_image, write_shapes
 
 COUNT = 400
+no_windows = pytest.mark.skipif(sys.platform == "win32", reason="signals are of another kind there")
 _CHILDREN: list[subprocess.Popen[str]] = []
 
 # Reads a folder as `opsin train` would; its arguments are the folder, seconds that each image
@@ -121,7 +122,7 @@ def as_if_read_at_once(folder: Path, watcher: Watcher) -> None:
     assert np.array_equal(data.digests, cache.digest_rows(np.asarray(data.images)))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
+@no_windows
 def test_a_killed_process_loses_little(many: Path, own_cache: Path) -> None:
     child = start(many, 0.004)
     while "done:" not in (line := wait_for(child, "done:")) or int(line.split()[1]) < 150:
@@ -139,7 +140,7 @@ def test_a_killed_process_loses_little(many: Path, own_cache: Path) -> None:
     assert (folder / "about.json").exists()
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals are of another kind there")
+@no_windows
 def test_ctrl_c_keeps_what_is_done_and_says_so(many: Path, own_cache: Path) -> None:
     child = start(many, 0.004, saved_every=99)
     wait_for(child, "done:")
@@ -211,26 +212,17 @@ def test_rows_are_marked_after_their_pixels(
     assert not store((2, 2, 3)).rows["done"].any()
 
 
-def test_another_process_is_waited_for(many: Path, own_cache: Path) -> None:
-    # The lock's name is the set's; a process that is killed while it works leaves it behind.
-    child = start(many, 0.004)
-    wait_for(child, "done:")
-    kill(child)
-    (place,) = (own_cache / "decoded").glob("*.lock")
-    with filelock.FileLock(place):
-        waiting = start(many, 0)
-        assert "another Opsin is reading the same images" in wait_for(waiting, "note:")
-    told = wait_for(waiting, "fingerprint:")
-    waiting.communicate()
-    assert told.split()[1] == load(many).fingerprint
-
-
-def test_two_at_once_read_every_image_once(many: Path, own_cache: Path) -> None:
-    children = [start(many, 0.002) for _ in range(2)]
-    said = [child.communicate(timeout=120)[0] for child in children]
+@no_windows
+def test_another_process_is_waited_for_and_reads_nothing_again(many: Path, own_cache: Path) -> None:
+    first = start(many, 0.004)
+    wait_for(first, "done:")
+    first.send_signal(signal.SIGSTOP)
+    second = start(many, 0)
+    assert "another Opsin is reading the same images" in wait_for(second, "note:")
+    first.send_signal(signal.SIGCONT)
+    said = [child.communicate(timeout=120)[0] for child in (first, second)]
     assert len({text.split("fingerprint: ")[1] for text in said}) == 1
-    # The one that waited finds the other's work done, and has nothing to read.
-    assert sum("done:" in text for text in said) == 1
+    assert "done:" not in said[1]
     as_if_read_at_once(many, Notes())
 
 
@@ -302,17 +294,37 @@ def test_unfinished_sets_are_swept_after_a_week(shapes: Path, own_cache: Path) -
     assert left > {"fresh", "locked", "whole"}
 
 
-@pytest.mark.parametrize("options", [{}, {"size": (9, 9), "channels": 3}])
-def test_each_file_is_read_once_for_each_preparation(
-    shapes: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
-) -> None:
-    read: list[Any] = []
+@pytest.fixture
+def read(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the images that are decoded."""
+    names: list[str] = []
 
     def counted(*image: Any, **options: Any) -> Any:
-        read.append(image[2])
+        names.append(image[2])
         return prepare(*image, **options)
 
     monkeypatch.setattr(fill_cache, "prepare", counted)
+    return names
+
+
+@pytest.mark.parametrize("options", [{}, {"size": (9, 9), "channels": 3}])
+def test_each_file_is_read_once_for_each_preparation(
+    shapes: Path, read: list[str], options: dict[str, Any]
+) -> None:
     data = load(shapes, **options)
     # As it is wanted and, to find near duplicates whatever that is, as images are by default.
     assert sorted(read) == sorted(data.names * (2 if options else 1))
+
+
+def test_an_image_that_another_set_holds_is_not_decoded_again(
+    shapes: Path, tmp_path: Path, read: list[str]
+) -> None:
+    before = fill_cache.read(DataRecipe.of(str(shapes)))
+    more = shutil.copytree(shapes, tmp_path / "more")
+    Image.fromarray(shape_image("cross", 5)).save(more / "disc" / "0.png")
+    read.clear()
+    found = fill_cache.read(DataRecipe.of(str(more)))
+    assert read == ["disc/0.png"]
+    same = [row for row, name in enumerate(found.names) if name not in read]
+    for part in ("images", "digests", "source_digests", "sizes", "ranges"):
+        assert np.array_equal(getattr(found, part)[same], getattr(before, part)[same])

@@ -5,7 +5,6 @@ import io
 import os
 import re
 import struct
-import subprocess
 import sys
 import zlib
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from opsin.data.images import open_image
 from opsin.data.network_pixels import to_pixels
 from opsin.runtime.classifier import Classifier
 from tests.conftest import Cli, shape_image, write_shapes
+from tests.processes import python
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
@@ -277,13 +277,7 @@ def test_what_is_refused_takes_no_memory_and_says_nothing_past_python(tmp_path: 
     )
     files.append(tmp_path / "strip.tif")
     files[-1].write_bytes(strip)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", _CHILD, *map(str, files)],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
+    done = python("-W", "error", "-c", _CHILD, *files)
     assert done.stderr == ""
     assert int(done.stdout) < 64
 

@@ -3,7 +3,6 @@
 import io
 import json
 import struct
-import subprocess
 import sys
 import zlib
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from PIL import Image
 from opsin.core.metadata import Background, Preparation
 from tests.data.test_formats import chunk, tiff
 from tests.data.test_formats import png as png_of_rows
+from tests.processes import python
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs RLIMIT_AS")
 
@@ -72,21 +72,8 @@ def answers(content: bytes, folder: Path, preparation: Preparation = DARK) -> li
     """Return what a process with little memory says to an image's header and to its pixels."""
     file = folder / "hostile"
     file.write_bytes(content)
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-W",
-            "error",
-            "-c",
-            _CHILD,
-            preparation.model_dump_json(),
-            str(_ALLOWED),
-            str(file),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
+    done = python(
+        "-W", "error", "-c", _CHILD, preparation.model_dump_json(), _ALLOWED, file, check=False
     )
     assert done.stderr == ""
     said = json.loads(done.stdout)

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import io
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from opsin.data import images
 from opsin.data.images import open_apart, open_here, open_image, prepare, read_header, read_image
 from opsin.data.network_pixels import to_pixels
 from tests.data.test_formats import encoded, gradient, oriented
+from tests.processes import python
 
 # Pillow's buffer for writing optimised JPEG files is sometimes too small for them.
 ImageFile.MAXBLOCK = 1 << 20
@@ -238,7 +238,5 @@ for mode, kind in (("L", "AVIF"), ("LA", "PNG"), ("RGBA", "TGA"), ("P", "GIF"), 
 _sandbox(os.getpid()).close()
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=300
-    )
+    done = python("-c", code)
     assert int(done.stdout) <= 512

@@ -87,7 +87,3 @@ def test_one_colour_is_told(side: int, channels: Any, colour: tuple[int, int, in
     sensor = np.random.default_rng(0).normal(image, 3).clip(0, 255).astype(np.uint8)
     for shown in (image, encoded(Image.fromarray(image), "JPEG"), sensor):
         assert has_no_contrast(read_image(shown, like))
-
-
-def test_digits_are_something(digits: Dataset) -> None:
-    assert not any(map(has_no_contrast, digits.images[:600]))

@@ -282,6 +282,12 @@ def test_corrections_that_leave_nothing_of_a_class_to_train_are_refused() -> Non
 
 def test_an_expression_that_is_none_or_finds_nothing_is_told() -> None:
     with pytest.raises(RecipeError, match="regular expression"):
-        cuts.groups_by_name(["a"], "(")
+        cuts.groups_by_name(["a"], DataRecipe.of("x", group_by="("))
     with pytest.raises(SourceError, match=r"none of the 2 names, such as a\.png, b\.png"):
-        cuts.groups_by_name(["a.png", "b.png"], "x+")
+        cuts.groups_by_name(["a.png", "b.png"], DataRecipe.of("x", group_by="x+"))
+
+
+@pytest.mark.parametrize("further", [{"sources": ("x", "y")}, {"test": "y"}])
+def test_an_expression_sees_names_below_their_source(further: dict[str, object]) -> None:
+    recipe = DataRecipe.of("x", group_by="^([a-z]+)_").model_copy(update=further)
+    assert cuts.groups_by_name(["x/ann_1.png", "y/ben.png"], recipe) == ["ann", ""]

@@ -152,6 +152,9 @@ def test_projects_are_made_renamed_removed_and_restored(
     browser.get(running.address)
     press(browser, "Use the camera")
     until(browser, lambda: "/photos?camera=1" in browser.current_url)
+    until(browser, lambda: "0 photographs in 2 classes." in shown(browser))
+    undo = one(browser, ".page .line button.quiet")
+    assert (undo.text.endswith("Undo"), undo.is_enabled()) == (True, False)
     made = browser.current_url.partition("/photos")[0]
     browser.get(running.address)
     until(browser, lambda: "My photographs" in names(browser))

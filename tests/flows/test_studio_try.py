@@ -72,6 +72,7 @@ def correct(browser: webdriver.Chrome) -> None:
     named(browser, "That is wrong").click()
     until(browser, lambda: named(browser, "It is 7").is_displayed())
     named(browser, "It is 7").click()
+    assert "went wrong" not in shown(browser)
 
 
 def look(browser: webdriver.Chrome) -> None:
@@ -94,7 +95,7 @@ def test_a_photograph_is_answered_explained_and_corrected(
     assert len(browser.find_elements(By.CSS_SELECTOR, ".bars dt")) == 10
     press(browser, "Where does it look?")
     until(browser, lambda: "hiding this makes 0 less probable" in shown(browser), 60)
-    named(browser, "Why this answer?").click()
+    named(browser, "Other heat maps").click()
     until(browser, lambda: "training photographs most like it" in shown(browser), 60)
     browser.back()
     until(browser, lambda: one(browser, ".bars dt"))

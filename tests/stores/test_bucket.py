@@ -121,6 +121,7 @@ def test_a_large_file_goes_on_where_it_broke_off(
     [
         ("GOOGLE_BASE_URL", "localhost:9000", "GOOGLE_BASE_URL is no address"),
         ("GOOGLE_BASE_URL", "http://h:99999", "GOOGLE_BASE_URL is no address"),
+        ("GOOGLE_BASE_URL", f"http://h:{'9' * 5000}", "GOOGLE_BASE_URL is no address"),
         ("GOOGLE_BASE_URL", "http://a b", "GOOGLE_BASE_URL is no address"),
         ("GOOGLE_BASE_URL", "http://me:secret@h", "GOOGLE_BASE_URL is no address"),
         ("GOOGLE_SKIP_SIGNATURE", "maybe", "cannot be used"),

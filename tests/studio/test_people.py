@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from opsin.core.errors import RecipeError
-from opsin.studio.people import NotAllowed, People, TooManyTries, record, require, visitor
+from opsin.studio.errors import TooMany
+from opsin.studio.people import NotAllowed, People, record, require, visitor
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_wrong_links_make_everybody_wait(people: People) -> None:
     code = people.invite("Ada", "viewer")
     for number in range(20):
         assert people.redeem(f"wrong {number}") is None
-    with pytest.raises(TooManyTries):
+    with pytest.raises(TooMany):
         people.redeem(code)
 
 

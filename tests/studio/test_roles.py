@@ -9,7 +9,8 @@ import pytest
 
 from opsin.core.errors import OpsinError, SourceError
 from opsin.studio.context import Studio
-from opsin.studio.jobs.queue import Queue, TooManyJobs
+from opsin.studio.errors import TooMany
+from opsin.studio.jobs.queue import Queue
 from opsin.studio.people import NotAllowed, People, Role, acting
 from tests.conftest import write_shapes
 
@@ -125,16 +126,16 @@ def test_the_queue_has_room_for_everybody(tmp_path: Path) -> None:
     with somebody(people, "owner"):
         for number in range(2):
             queue.add("train", f"mine {number}", ["x"])
-        with pytest.raises(TooManyJobs, match="one person"):
+        with pytest.raises(TooMany, match="one person"):
             queue.add("train", "one more", ["x"])
     with somebody(people, "viewer"):
         for number in range(2):
             queue.add("predict", f"answers {number}", ["x"])
-        with pytest.raises(TooManyJobs):
+        with pytest.raises(TooMany):
             queue.add("predict", "one more", ["x"])
     for number in range(2):
         queue.add("train", f"the owner's {number}", ["x"])
-    with pytest.raises(TooManyJobs, match="4 trainings"):
+    with pytest.raises(TooMany, match="4 trainings"):
         queue.add("train", "one more", ["x"])
     queue.add("look", "short ones have room", ["x"])
     assert len(Queue(tmp_path).jobs()) == 7

@@ -55,7 +55,10 @@ class Backbone:
     @property
     def words(self) -> str:
         """A description in one line."""
-        return f"{self.name} · {self.pixels.words} · licence: {self.licence}"
+        known = NAMED.get(self.name)
+        in_the_box = known is not None and isinstance(known.where, PackagedWeights)
+        about = "has seen a million photographs" if in_the_box else self.pixels.words
+        return f"{self.name} · {about} · licence: {self.licence}"
 
     @property
     def side(self) -> tuple[int, int]:

@@ -27,8 +27,7 @@ from opsin.core.platform import limit_computing
 from opsin.core.sandbox import Sandbox
 from opsin.onnx_files.onnx_graph import attribute, rename_values
 from opsin.onnx_files.postprocessing import OPSET, TREES, TREES_OPSET
-from opsin.onnx_files.refusal import refused
-from opsin.runtime.onnx_scan import printable, scan
+from opsin.runtime.onnx_scan import printable, refused, scan
 from opsin.runtime.providers import cpu_session, session_options
 
 # Opsin's own metadata lists all layers and classes.

@@ -52,7 +52,7 @@ def data(
 
     Example: opsin data photos --augment photos
 
-    Example: opsin data photos --export photos.npz
+    Example: opsin data photos --export parts
 
     Example: opsin data photos --audit --on ray
 
@@ -66,7 +66,7 @@ def data(
         audit: Look for what is wrong: duplicates, leaks, odd images, doubtful classes; write
             audit.html and audit.json.
         export (PATH): Write the images into a new folder, with a table of their classes and parts,
-            or into one .npz file, to be moved to another machine or tool; draw nothing.
+            to be moved to another machine or tool; draw nothing.
         merge (A,B=C): Make classes one. This and the next three change classes in the table that
             --labels names, never images; training with --labels takes them so, and opsin undo
             takes the last change back. Of a run, its sources and corrections are taken.

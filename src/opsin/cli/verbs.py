@@ -45,6 +45,8 @@ VERBS: Final = (
     "evaluate", "inspect", "explain", "report", "runs", "compare", "export", "serve", "studio",
     "backbones", "bench", "docs",
 )  # fmt: skip
+# Verbs that are told in another's module.
+_TOLD_WITH: Final = {"resume": "train", "explain": "inspect", "merge": "predict", "undo": "predict"}
 #: Verbs that run distributed under torchrun.
 _TOGETHER: Final = ("train", "resume")
 # Former words, which are still accepted.
@@ -80,7 +82,7 @@ def _application(words: Sequence[str]) -> typer.Typer:
 def _place_of(verb: str) -> tuple[str, str]:
     """A verb's module and function."""
     function = "import_model" if verb == "import" else verb
-    return "predict" if verb in ("merge", "undo") else function, function
+    return _TOLD_WITH.get(verb, function), function
 
 
 def _summary(verb: str) -> str:

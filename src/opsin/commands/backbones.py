@@ -142,7 +142,7 @@ def measured_backbone(name: str, *, anew: bool = False) -> MeasuredBackbone:
         with path.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
         file, kept = _kept(digest)
-        if kept is not None and not (anew and time.time() - file.stat().st_mtime > 3600):
+        if kept is not None and not (anew and abs(time.time() - file.stat().st_mtime) > 3600):
             return kept
     return measure(open_backbone(name, offline=True), anew=True)
 

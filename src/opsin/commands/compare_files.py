@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,15 +18,10 @@ from opsin.core.events import Watcher
 from opsin.core.storage import write_bytes, write_json
 from opsin.data.cache import digest_names
 from opsin.data.fill_cache import read
-from opsin.report.figures.comparison_figures import (
-    Curve,
-    Disagreement,
-    draw_accuracies,
-    draw_together,
-)
-from opsin.report.figures.style import save, styled, svg_of
+from opsin.report.figures.comparison_figures import Curve, draw_accuracies, draw_together
+from opsin.report.figures.style import save, shorten, styled, svg_of
 from opsin.report.run_page import themed
-from opsin.report.side_by_side import BOLD, ComparedPair, Comparison, DifferentAnswers, columns_of
+from opsin.report.side_by_side import BOLD, Comparison, columns_of
 from opsin.report.templates import fill
 
 if TYPE_CHECKING:
@@ -37,31 +31,21 @@ if TYPE_CHECKING:
 _ON_PAGE: Final = 12
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Images that two runs answered differently, in one of three ways."""
-
-    title: str  # which way: `Only B is right`
-    count: int
-    images: Sequence[Disagreement]  # the first ones still available
-    others: Sequence[str]  # the first of the others: name, class and both answers in a line
-
-
 def write_files(
     comparison: Comparison, runs: Sequence[Run], folder: Path, watcher: Watcher
 ) -> Comparison:
     """Write ``compare.html``, ``compare.json`` and the figures, and return it with their names."""
-    kinds = [pair.by_who_is_right() for pair in comparison.pairs]
-    wanted = {image.digest for pair in kinds for _, some in pair for image in some[:_ON_PAGE]}
+    wanted = {
+        image.digest
+        for pair in comparison.pairs
+        for _, images in pair.by_who_is_right()
+        for image in images[:_ON_PAGE]
+    }
     pixels, missing = _pixels(runs[0], wanted, watcher)
     if missing:
         watcher.note(missing)
         comparison = comparison.model_copy(update={"notes": (*comparison.notes, missing)})
     word = PART_WORDS[comparison.part]
-    groups = [
-        [_group(title, images, pair, pixels) for title, images in of_pair]
-        for pair, of_pair in zip(comparison.pairs, kinds, strict=True)
-    ]
     curves = [
         Curve(row.letter, row.model, run.directory.lines(Epoch))
         for row, run in zip(comparison.runs, runs, strict=True)
@@ -86,7 +70,9 @@ def write_files(
         headings=[column.heading.replace("- ", "") for column in columns],
         table=list(zip(*(column.cells for column in columns), strict=True)),
         drawn=drawn,
-        groups=groups,
+        pixels=pixels,
+        on_page=_ON_PAGE,
+        shorten=shorten,
         word=word,
         bold=BOLD if any(row.best for row in comparison.runs) else None,
     )
@@ -114,20 +100,3 @@ def _pixels(run: Run, wanted: set[str], watcher: Watcher) -> tuple[dict[str, Pix
         return pixels, None
     missing = len(wanted) - len(pixels)
     return pixels, f"{missing:,} of {len(wanted):,} images cannot be shown, only named: {reason}"
-
-
-def _group(
-    title: str, images: Sequence[DifferentAnswers], pair: ComparedPair, pixels: dict[str, Pixels]
-) -> _Group:
-    shown, others = [], []
-    for image in images[:_ON_PAGE]:
-        answers = [
-            (letter, answer.label, answer.confidence)
-            for letter, answer in zip(pair.letters, image.answers, strict=True)
-        ]
-        if image.digest in pixels:
-            shown.append(Disagreement(pixels[image.digest], image.name, image.actual, answers))
-        else:
-            words = ", ".join(f"{letter} {label} {share:.0%}" for letter, label, share in answers)
-            others.append(f"{image.name} is {image.actual}: {words}")
-    return _Group(title, len(images), shown, others)

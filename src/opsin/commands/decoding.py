@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator
-from typing import Unpack
+from typing import Any
 
 from opsin.core.arguments import checked
 from opsin.core.errors import ImageError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.keyword_options import LoadOptions
 from opsin.core.metadata import Preparation
 from opsin.data.dataset import resolve_sources
 from opsin.data.fill_cache import ReadImage, read_located, read_pixels
@@ -21,9 +20,7 @@ from opsin.runtime.image_engine import ImageSteps
 
 
 @checked
-def decode(
-    *sources: object, on: str = "local", watcher: Watcher = SILENT, **options: Unpack[LoadOptions]
-) -> None:
+def decode(*sources: object, on: str = "local", watcher: Watcher = SILENT, **options: Any) -> None:
     """Decode a source's images into the cache ahead of `opsin.load` and `opsin.look_at`.
 
     On a cluster many machines share the work, with the same result: each reads files itself, and is

@@ -147,15 +147,13 @@ def embed(
     target = None if out is None else _open_target(out, part)
     values = None if at is None else tuple(at)
     network = open_backbone(backbone, prepare=prepare, at=values, offline=offline, watcher=watcher)
-    images = _find_images(
-        data,
-        classes=classes,
-        columns=columns,
-        follow_links=follow_links,
-        outside=outside,
-        shard=part or Shard(1, 1),
-        watcher=watcher,
-    )
+    reading: dict[str, object] = {
+        "classes": None if classes is None else tuple(classes),
+        "columns": None if columns is None else dict(columns),
+        "follow_links": follow_links,
+        "outside": outside,
+    }
+    images = _find_images(data, reading, part or Shard(1, 1), watcher)
     target = target or _open_target(legal_name(f"{images.title}-{network.name}.npz"), part)
     watcher.fact("Network", network.words)
     embedder = _Embedder(network, device, watcher)
@@ -224,28 +222,15 @@ class _Images(NamedTuple):
 
 
 def _find_images(
-    data: object,
-    *,
-    classes: Sequence[str] | None,
-    columns: Mapping[str, str] | None,
-    follow_links: bool,
-    outside: bool,
-    shard: Shard,
-    watcher: Watcher,
+    data: object, reading: dict[str, object], shard: Shard, watcher: Watcher
 ) -> _Images:
     """Open a source: its labelled images if it has any, else all."""
     data = list(data) if isinstance(data, list | tuple) else [data]
     if not data:
         raise SourceError("There is no source")
-    options = {
-        "classes": None if classes is None else tuple(classes),
-        "columns": None if columns is None else dict(columns),
-        "follow_links": follow_links,
-        "outside": outside,
-    }
     if any(isinstance(part, Dataset) for part in data):
         raise SourceError("An opsin.Dataset is not embedded", "Give the source that it is from.")
-    recipe, held = resolve_sources(data, options, watcher)
+    recipe, held = resolve_sources(data, reading, watcher)
     names = list(recipe.sources)
     why: SourceError | None = None
     if held is not None or not all(map(_is_one_image, names)):
@@ -253,15 +238,15 @@ def _find_images(
             contents = (held or sources.find_all(recipe, watcher=watcher)).open()
             return _labelled(contents, recipe, shard)
         except SourceError as error:
-            if held is not None or classes is not None:
+            if held is not None or recipe.classes is not None:
                 raise
             why = error
     try:
         stream = open_streams(
             names,
-            columns=columns,
-            follow_links=follow_links,
-            outside=outside,
+            columns=recipe.columns,
+            follow_links=recipe.follow_links,
+            outside=recipe.outside,
             shard=shard,
             watcher=watcher,
         )

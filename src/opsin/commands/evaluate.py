@@ -357,7 +357,7 @@ def evaluate(
 def _groups_of(judged: Judged, decoded: Decoded, recipe: DataRecipe, watcher: Watcher) -> Ints:
     """Return the units of the images judged: groups, copies and near copies."""
     rows = judged.rows
-    names = groups_by_name(decoded.names, recipe.group_by) if recipe.group_by else decoded.groups
+    names = groups_by_name(decoded.names, recipe) if recipe.group_by else decoded.groups
     pairs = [np.zeros((0, 2), np.int64)]
     if judged.own is not None:
         pairs.append(pairs_of(judged.own.groups(decoded.digests[rows])))

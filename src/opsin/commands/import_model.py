@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
-
-import numpy as np
+from typing import Any
 
 from opsin._version import __version__
-from opsin.backbones.backbone import UNKNOWN, licence_in
+from opsin.backbones.backbone import licence_in
 from opsin.backbones.pixel_values import CHOICES, PixelValues
 from opsin.commands.runs import ImportedModel, ImportRecipe, Run
 from opsin.commands.train.calibrate import ExportedFile
@@ -27,7 +23,7 @@ from opsin.core.arrays import Ints
 from opsin.core.artifacts.records import IMPORTED, ImportRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import TrainingFacts
-from opsin.core.errors import ModelFileError, RecipeError
+from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
 from opsin.core.format import file_size
 from opsin.core.metadata import Layer, Metadata, Preparation
@@ -40,13 +36,6 @@ from opsin.importing.imported_file import ImportedFile
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.model_check import write_classifier
 
-# Images to check class order and preparation on.
-_TRIED: Final = 500
-# How much better another order or preparation must be to be reported.
-_FAR: Final = 0.15
-# Accuracy below which a network is too weak to reveal its class order.
-_LEAST: Final = 0.5
-
 
 class ImportedLearner(Learner):
     """An imported classifier, measured as if trained on the images."""
@@ -58,15 +47,13 @@ class ImportedLearner(Learner):
         self,
         dataset: Dataset,
         recipe: ImportRecipe,
-        network: ForeignNetwork,
-        pixels: PixelValues,
         *,
         content: bytes,
         layers: Sequence[Layer],
         record: ImportRecord,
     ) -> None:
         self.dataset, self.recipe, self.layers = dataset, recipe, list(layers)
-        self.network, self.pixels, self.content, self.record = network, pixels, content, record
+        self.content, self.record = content, record
 
     def fit(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> None:
         """Write the import's record; nothing is trained."""
@@ -74,11 +61,8 @@ class ImportedLearner(Learner):
         self.record.write(directory.path)
 
     def export(self, directory: RunDirectory, watcher: Watcher) -> ExportedFile:
-        """Return the file, and note doubts about it."""
-        exported = ExportedFile(directory.classifier, self.dataset, self.content, watcher)
-        for doubt in _doubts_about(exported, self.network, self.pixels):
-            watcher.note(doubt)
-        return exported
+        """Return the file as it is."""
+        return ExportedFile(directory.classifier, self.dataset, self.content, watcher)
 
     def difference(self, file: Classifier, rows: Ints) -> None:
         """Return ``None``: there is no other implementation to compare with."""
@@ -212,13 +196,7 @@ def import_model(
 
     if dataset is not None:
         learner = ImportedLearner(
-            dataset,
-            recipe,
-            network,
-            pixels,
-            content=content,
-            layers=metadata.layers,
-            record=record,
+            dataset, recipe, content=content, layers=metadata.layers, record=record
         )
         return run_training(learner, directory_of, watcher=watcher, began=began)
     directory = directory_of()
@@ -355,55 +333,3 @@ def _checked_names(
         message,
         "Say them in the order of its answers: --classes a,b,c, or --classes-from FOLDER or FILE.",
     )
-
-
-def _doubts_about(
-    exported: ExportedFile, network: ForeignNetwork, pixels: PixelValues
-) -> list[str]:
-    """Check class order and preparation on labelled images; return the doubts."""
-    dataset = exported.dataset
-    rows = np.concatenate([dataset.split.val, dataset.split.train])
-    rows = np.sort(np.random.default_rng(0).permutation(rows)[:_TRIED])
-    if not len(rows):
-        return []
-    labels = dataset.labels[rows]
-    predicted = exported.outputs(rows, ["probabilities"])["probabilities"].argmax(axis=1)
-    doubts = _doubts_about_order(predicted, labels, dataset.classes)
-    if network.scales is None and network.probed.dtype != "uint8":
-        now = float((predicted == labels).mean())
-        right = {}
-        for choice in CHOICES:
-            other = PixelValues.named(choice)
-            if other.model_copy(update={"stated": pixels.stated, "bgr": pixels.bgr}) == pixels:
-                continue
-            content = ImportedFile(network, other, UNKNOWN).content(exported.classifier.metadata)
-            with contextlib.suppress(ModelFileError):  # such large pixels give NaN
-                answers = replace(exported, content=content).outputs(rows, ["probabilities"])
-                predicted = answers["probabilities"].argmax(axis=1)
-                right[choice] = float((predicted == labels).mean())
-        best = max(right, key=lambda name: right[name], default="")
-        if best and right[best] >= now + _FAR:
-            doubts.append(
-                f"the pixels are probably others: {now:.0%} of the images are right, and "
-                f"{right[best]:.0%} with --prepare={best}"
-            )
-    return doubts
-
-
-def _doubts_about_order(answers: Ints, labels: Ints, classes: Sequence[str]) -> list[str]:
-    """Return a doubt if another class order fits the answers far better."""
-    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415  slow to load
-
-    table = np.zeros((len(classes), len(classes)), np.int64)
-    np.add.at(table, (answers, labels), 1)
-    rows, columns = linear_sum_assignment(table, maximize=True)
-    best, now = table[rows, columns].sum() / len(labels), float((answers == labels).mean())
-    if best < max(now + _FAR, _LEAST):
-        return []
-    names = [classes[int(column)] for column in columns]
-    shown = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
-    doubt = (
-        f"the order of the classes is probably another: {now:.0%} of {len(labels):,} images are "
-        f"right, and {best:.0%} would be with {shown} (--classes {','.join(names)})"
-    )
-    return [doubt]

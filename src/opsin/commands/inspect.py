@@ -178,7 +178,8 @@ def explain(
     lesson = look.lesson(term, answer, layer)
     file = _folder_of(look) / f"{term}-{_file_name(lesson.layer)}.html" if page else None
     if file is not None:
-        lesson_page(look, answer, lesson, file)
+        sections = lesson_sections(lesson, answer.pixels)
+        _written_about(look, Insight(look.classifier.path), answer, file, sections)
     return Explained(look.classifier.path, look.terms(), answer, lesson, file)
 
 
@@ -234,12 +235,6 @@ def image_page(
         actual = look.actual(answer)
         sections[1:1] = decision_sections(insight.decision, insight.neighbours, actual=actual)
     return _written_about(look, insight, answer, page, sections)
-
-
-def lesson_page(look: Inspection, answer: Prediction, lesson: Lesson, page: Path) -> Insight:
-    """Write the page of a lesson on one layer and image."""
-    insight = Insight(look.classifier.path)
-    return _written_about(look, insight, answer, page, lesson_sections(lesson, answer.pixels))
 
 
 def unit_page(

@@ -68,7 +68,7 @@ class _Question(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     id: str
-    do: Literal["predict", "where", "layers", "maps", "unit", "lesson", "explain", "nearest"]
+    do: Literal["predict", "where", "layers", "maps", "unit", "lesson", "explain"]
     options: _Options = Field(_Options(), alias="with")
 
 
@@ -121,12 +121,6 @@ class _Worker(Watcher):
             return _maps(look, answer, asked, images)
         if do == "explain":
             return _decision(look, answer, images)
-        if do == "nearest":
-            shown = [
-                plain_data(near) | {"image": images.embedded(png_address(near.pixels))}
-                for near in look.nearest(answer)
-            ]
-            return {"answer": _in_short(look, answer), "nearest": shown}
         terms = look.terms()
         term = asked.term or next((one for one in terms if asked.layer in terms[one]), None)
         lesson = None if term is None else look.lesson(term, answer, asked.layer)
@@ -180,17 +174,6 @@ def _predicted(look: Inspection, asked: _Options, content: bytes) -> Prediction:
     return look.predict(asked.image)
 
 
-def _in_short(look: Inspection, answer: Prediction) -> Header:
-    actual = look.actual(answer)
-    return {
-        "name": answer.name,
-        "label": answer.answer,
-        "rejected": answer.rejected,
-        "top": [[name, share] for name, share in answer.top(_TOP)],
-        "actual": None if actual is None else look.classifier.classes[actual],
-    }
-
-
 def _maps(look: Inspection, answer: Prediction, asked: _Options, images: _Images) -> Header:
     """What a layer makes of an image: some of its strongest units, or one by its number."""
     started = time.monotonic()
@@ -218,8 +201,16 @@ def _maps(look: Inspection, answer: Prediction, asked: _Options, images: _Images
             }
             unit["box"] = (0, 0, *size) if field is None else field.box(row, column, size)
         units.append(unit)
+    actual = look.actual(answer)
+    in_short = {
+        "name": answer.name,
+        "label": answer.answer,
+        "rejected": answer.rejected,
+        "top": [[name, share] for name, share in answer.top(_TOP)],
+        "actual": None if actual is None else look.classifier.classes[actual],
+    }
     return {
-        "answer": _in_short(look, answer),
+        "answer": in_short,
         "size": size,
         "maps": is_map,
         "units": units,

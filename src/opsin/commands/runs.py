@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -200,20 +198,6 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<Run {self.path}: {self.summary().state}>"
-
-    def _repr_html_(self) -> str:
-        row = self.row()
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(key)}</th>"
-            f"<td>{html.escape(str(value))}</td></tr>"
-            for key, value in row.items()
-            if value is not None and key != "started"
-        )
-        curves, image = self.directory.figures / "curves.png", ""
-        if row["state"] != "damaged" and curves.is_file():
-            data = base64.b64encode(curves.read_bytes()).decode("ascii")
-            image = f"<img width=640 alt='Curves' src='data:image/png;base64,{data}'>"
-        return f"<table>{cells}</table>{image}"
 
 
 @checked

@@ -1,4 +1,4 @@
-"""Export of a dataset: a folder with its table, or one .npz file."""
+"""Export of a dataset: a folder with its table."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ import contextlib
 import hashlib
 import os
 import shlex
-import zipfile
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from opsin.core import storage
@@ -34,10 +31,8 @@ from opsin.data.sources.contents import UnpreparedImages, take
 from opsin.report.terminal import printable
 from opsin.stores.bucket import StoredObject
 
-# Bytes of pixels per block.
-_BLOCK: Final = 1 << 22
 # Names that promise another kind of file.
-_OTHER_FILES: Final = (".parquet", ".csv", ".zip", ".tar", ".gz")
+_OTHER_FILES: Final = (".parquet", ".csv", ".npz", ".zip", ".tar", ".gz")
 # How files begin, and the endings of their names.
 _BEGINNINGS: Final = {
     b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp",
@@ -50,7 +45,7 @@ class Exported(BaseModel, frozen=True):
     """The result of `export_data`.
 
     Args:
-        path: The folder or the file.
+        path: The folder.
         images: Number of images in it.
         bytes: Its size, all files together.
         options: Options that read it as it was read here.
@@ -78,16 +73,12 @@ def export_data(
     source are copied byte by byte; arrays become PNG files, prepared as they are. Names that some
     file system refuses are changed; the table keeps the true names of classes.
 
-    A path that ends in ``.npz`` gets one file with the prepared pixels: ``images`` (``uint8[N, H,
-    W, C]``), ``labels`` (``int64[N]``), ``classes``, and ``test_images`` and ``test_labels`` where
-    there is a test part. It has no place for a validation part, which becomes training images.
-
-    Unreadable files are left out. Reading the export with the same options gives the same images
-    and classes and the same fingerprint and, from a folder, the same parts of the split.
+    Unreadable files are left out. Reading the export with the same options gives the same images,
+    classes and parts of the split.
 
     Args:
         dataset: The images.
-        path: A folder that is new or empty, or a new ``.npz`` file; whole, or not there.
+        path: A folder that is new or empty; whole, or not there.
         watcher: Receives the progress of the work.
 
     Raises:
@@ -106,13 +97,12 @@ def export_data(
         True
     """
     target = check_target(path)
-    as_arrays = target.suffix.lower() == ".npz"
     for source in filter(None, (*dataset.located.sources, dataset.located.test)):
         if os.path.isdir(source) and target.is_relative_to(os.path.realpath(source)):  # noqa: PTH112
             raise StorageError(f"{target} lies in the source {source}", "Choose another place.")
-    for name in () if as_arrays else dataset.classes:
+    for name in dataset.classes:
         if not name.isprintable() or not name or name != name.strip():
-            raise SourceError(f"No table holds the class name {name!r}", "Rename it or use .npz.")
+            raise SourceError(f"No table holds the class name {name!r}", "Rename it.")
     if dataset.unreadable:
         watcher.note(f"{len(dataset.unreadable):,} unreadable files are left out")
     missing = [folder for folder in target.parents if not folder.exists()]
@@ -120,80 +110,30 @@ def export_data(
         with storage.storage_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
         watcher.begin("Export", len(dataset), "images")
-        (_write_arrays if as_arrays else _write_folder)(dataset, target, watcher)
+        _write_folder(dataset, target, watcher)
         watcher.end()
     except BaseException:
         for folder in missing:
             with contextlib.suppress(OSError):
                 folder.rmdir()
         raise
-    files = [target] if as_arrays else target.rglob("*")
-    size = sum(file.stat().st_size for file in files if file.is_file())
+    size = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
     shown = Path(os.path.expanduser(path))  # noqa: PTH111  never raises
-    options = _options(dataset, as_arrays=as_arrays)
-    return Exported(path=shown, images=len(dataset), bytes=size, options=options)
+    return Exported(path=shown, images=len(dataset), bytes=size, options=_options(dataset))
 
 
 def check_target(path: str | os.PathLike[str]) -> Path:
     """Return an export's target without links, or refuse one that cannot be written."""
     target = Path(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111
-    ending = target.suffix.lower()
-    if ending in _OTHER_FILES:
-        raise RecipeError(f"{path} must be the name of a folder, or end in .npz")
+    if target.suffix.lower() in _OTHER_FILES:
+        raise RecipeError(f"{path} must be the name of a folder")
     with storage.storage_errors(target):
-        is_file = ending == ".npz"
-        if os.path.lexists(target) and (is_file or not target.is_dir() or any(target.iterdir())):
-            what = "a new file" if is_file else "a new or an empty folder"
-            raise StorageError(f"{target} is there already", f"Name {what}.")
+        if os.path.lexists(target) and (not target.is_dir() or any(target.iterdir())):
+            raise StorageError(f"{target} is there already", "Name a new or an empty folder.")
         if target.exists() and target.samefile(Path.cwd()):
             raise StorageError(f"{target} is the folder that you are in", "Name a folder in it.")
     storage.check_writable(target)
     return target
-
-
-def _write_arrays(dataset: Dataset, target: Path, watcher: Watcher) -> None:
-    split, done = dataset.split, 0
-    train = np.sort(np.concatenate([split.train, split.val]))
-    if len(split.val):
-        watcher.note(
-            f"{len(split.val):,} validation images go with those for training, since an .npz "
-            "file has no place for them; a folder keeps them apart"
-        )
-    step = max(1, _BLOCK // max(1, dataset.images.nbytes // len(dataset)))
-
-    def blocks(rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
-        nonlocal done
-        for start in range(0, len(rows), step):
-            block = dataset.images[rows[start : start + step]]
-            yield block
-            watcher.advance(done := done + len(block))
-
-    with (
-        storage.atomic_file(target) as temporary,
-        zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
-    ):
-        add_array(archive, "labels", [dataset.labels[train]])
-        add_array(archive, "classes", [np.array(dataset.classes)])
-        add_array(archive, "images", blocks(train), len(train))
-        if len(split.test):
-            add_array(archive, "test_labels", [dataset.labels[split.test]])
-            add_array(archive, "test_images", blocks(split.test), len(split.test))
-
-
-def add_array(
-    archive: zipfile.ZipFile, name: str, blocks: Iterable[NDArray[Any]], count: int | None = None
-) -> None:
-    """Add an array that comes in blocks."""
-    # Without a time, so that the same images give the same file.
-    info = zipfile.ZipInfo(f"{name}.npy")
-    info.compress_type = archive.compression
-    with archive.open(info, "w", force_zip64=True) as stream:
-        for number, block in enumerate(blocks):
-            if number == 0:
-                shape = block.shape if count is None else (count, *block.shape[1:])
-                header = {"descr": block.dtype.str, "fortran_order": False, "shape": shape}
-                np.lib.format.write_array_header_1_0(stream, header)
-            stream.write(np.ascontiguousarray(block).tobytes())
 
 
 def _write_folder(dataset: Dataset, target: Path, watcher: Watcher) -> None:
@@ -276,12 +216,10 @@ def _file_name(image: object, name: str) -> str:
     return base + (".heic" if is_heif(image) else ending)
 
 
-def _options(dataset: Dataset, *, as_arrays: bool) -> tuple[str, ...]:
+def _options(dataset: Dataset) -> tuple[str, ...]:
     # What the export does not say.
     _, height, width, channels = dataset.images.shape
     options = ["--no-flip"] if not dataset.mirrored else []
-    if as_arrays:
-        return tuple(options)
     options += ["--size", f"{height}x{width}", "--channels", str(channels)]
     if dataset.recipe.resize != "fit":
         options += ["--resize", dataset.recipe.resize]

@@ -93,15 +93,25 @@ SILENT = Watcher()
 
 
 class WatcherGroup(Watcher):
-    """Forwards every event to several watchers."""
+    """Forwards every event to several watchers; ``display`` hears why one of the user's is dropped.
 
-    def __init__(self, *watchers: Watcher) -> None:
-        self.watchers = list(watchers)
+    Without a ``display``, what a watcher raises is raised.
+    """
+
+    def __init__(self, *watchers: Watcher, display: Watcher | None = None) -> None:
+        self.watchers, self.display = list(watchers), display
 
     def each(self, event: Callable[[Watcher], None]) -> None:
         """Call a hook of each watcher."""
-        for watcher in self.watchers:
-            event(watcher)
+        for watcher in list(self.watchers):
+            try:
+                event(watcher)
+            except Exception as error:
+                if self.display is None:
+                    raise
+                self.watchers.remove(watcher)
+                name = type(watcher).__name__
+                self.display.note(f"the observer {name} failed ({error!r}) and is left out")
 
 
 def _passing_on(name: str) -> Callable[..., None]:
@@ -112,24 +122,6 @@ def _passing_on(name: str) -> Callable[..., None]:
 
 for _name in [name for name in vars(Watcher) if not name.startswith("_")]:
     setattr(WatcherGroup, _name, _passing_on(_name))
-
-
-class Observers(WatcherGroup):
-    """Watchers added by the user; one that raises is dropped with a warning."""
-
-    def __init__(self, display: Watcher, observers: Sequence[Watcher]) -> None:
-        super().__init__(*observers)
-        self.display = display
-
-    def each(self, event: Callable[[Watcher], None]) -> None:
-        """Call a hook of each observer, and drop those that fail."""
-        for observer in list(self.watchers):
-            try:
-                event(observer)
-            except Exception as error:  # noqa: BLE001  it is the user's code
-                self.watchers.remove(observer)
-                name = type(observer).__name__
-                self.display.note(f"the observer {name} failed ({error!r}) and is left out")
 
 
 class Pace:

@@ -12,6 +12,9 @@ from opsin.core.errors import RecipeError
 _NUMBER: Final = r"([0-9]+(?:[.][0-9]+)?)"
 _TIME: Final = re.compile(rf"(?:{_NUMBER}h)?(?:{_NUMBER}m(?:in)?)?(?:{_NUMBER}s)?")
 
+# From this width of an interval on, whole percents say enough.
+_WIDE: Final = 0.03
+
 
 def clock(seconds: float) -> str:
     """Return a time as 0:12 or 1:04:09."""
@@ -112,6 +115,18 @@ def with_interval(value: float | None, low: float | None = None, high: float | N
     if low is None or high is None:
         return f"{value:.4f}"
     return f"{value:.4f} ± {max(high - value, value - low):.4f}"
+
+
+def right_count(figures: Any) -> str:
+    """Return how many of some images got the right answer: ``113 of 120``."""
+    images = figures.images or 0
+    return f"{round((figures.accuracy or 0.0) * images):,} of {images:,}"
+
+
+def span(low: float, high: float) -> str:
+    """Return an interval in percent, with as many digits as it is worth."""
+    digits = 0 if high - low >= _WIDE else 1
+    return f"{100 * low:.{digits}f}–{100 * high:.{digits}f}%"
 
 
 def in_groups(groups: int | None, *, few: bool) -> str:

@@ -59,18 +59,12 @@ Side = Annotated[int, Field(ge=4, le=1024)]
 #: Height and width; one number stands for both.
 Sides = Annotated[
     tuple[Side, Side],
-    BeforeValidator(
-        lambda side: (side, side) if isinstance(side, int) else side,
-        json_schema_input_type=int | tuple[int, int],
-    ),
+    BeforeValidator(lambda side: (side, side) if isinstance(side, int) else side),
 ]
 #: The name of a file or of a known entry.
 Named = Annotated[
     str,
-    BeforeValidator(
-        lambda name: os.fspath(name) if isinstance(name, os.PathLike) else name,
-        json_schema_input_type=str | os.PathLike[str],
-    ),
+    BeforeValidator(lambda name: os.fspath(name) if isinstance(name, os.PathLike) else name),
 ]
 
 

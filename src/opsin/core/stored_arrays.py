@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any, Final
 
 import numpy as np
@@ -111,6 +112,12 @@ class StoredArrays:
             array = npy.read_array(stream, allow_pickle=False, max_header_size=_MAX_HEADER)
             stream.read(1)  # the end, where the checksum is verified
             return array
+
+
+def read_arrays(path: Path, *, follow_links: bool = True) -> dict[str, NDArray[Any]]:
+    """All arrays of a file by their names; of a damaged one, a `ValueError`."""
+    with StoredArrays(path, follow_links=follow_links) as stored:
+        return {name: stored.read(name) for name in stored.names}
 
 
 def _read_header(stream: IO[bytes], member: zipfile.ZipInfo) -> Stated:

@@ -76,15 +76,14 @@ def read_json(file: BinaryIO) -> Json:
     return _parsed(_content(file).decode("utf-8"))
 
 
-def read_json_lines(file: BinaryIO) -> list[JsonObject]:
-    """Read the objects of JSON lines; passes over any other, perhaps cut by a crash."""
-    objects: list[JsonObject] = []
+def read_json_lines(file: BinaryIO) -> list[Json]:
+    """Read JSON lines; ``None`` is one that is broken, perhaps cut by a crash."""
+    values: list[Json] = []
     for line in _content(file).splitlines():
+        values.append(None)
         with contextlib.suppress(ValueError):
-            value = _parsed(line.decode("utf-8", "replace"))
-            if isinstance(value, dict):
-                objects.append(value)
-    return objects
+            values[-1] = _parsed(line.decode("utf-8", "replace"))
+    return values
 
 
 def _content(file: BinaryIO) -> bytes:

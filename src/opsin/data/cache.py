@@ -8,7 +8,6 @@ import hashlib
 import math
 import os
 import stat
-import zipfile
 from array import array
 from bisect import bisect_left, insort
 from collections.abc import Callable, Mapping
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from opsin.core.errors import StorageError
 from opsin.core.platform import only_we_write
 from opsin.core.storage import atomic_file
+from opsin.core.stored_arrays import read_arrays
 
 Made = TypeVar("Made")
 
@@ -63,9 +63,8 @@ def kept_arrays(
     """Return what is made of arrays that were computed for a key before, or are now."""
     file = cache_root() / kind / f"{key[:32]}.npz"
     try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
-            return made_of(kept)
-    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile):
+        return made_of(read_arrays(file))
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
         arrays = compute()
     # A failed write costs only time the next time.
     with contextlib.suppress(StorageError), atomic_file(file) as new, new.open("wb") as target:

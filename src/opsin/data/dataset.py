@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Unpack
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ from opsin.core.artifacts.records import AuditCounts, DatasetRecord, Location, U
 from opsin.core.errors import RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted, grey_or_colour
-from opsin.core.keyword_options import LoadOptions
 from opsin.core.metadata import Preparation
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
@@ -31,6 +30,9 @@ from opsin.data.sources.contents import LocatedSource, check_classes
 from opsin.data.sources.named import is_place
 from opsin.data.sources.parquet import located_frame, title_of
 from opsin.data.split import TEST, TRAIN, VAL, Split, SplitInputs, make_split
+
+# Most classes whose counts are named in a line.
+_FEW_CLASSES: Final = 6
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -166,7 +168,12 @@ class Dataset(Decoded):
         sizes = {part: len(self.split.rows(part)) for part in ("train", "val", "test")}
         parts = ", ".join(f"{size:,} {part}" for part, size in sizes.items() if size)
         images = f"{counted(len(self), 'image')} {height}×{width} {grey_or_colour(channels)}"
-        return f"{images} · {len(self.classes)} classes · {parts}"
+        if not self.judged_by_all:
+            return f"{images} · {len(self.classes)} classes · {parts}"
+        counts = np.bincount(self.labels, minlength=len(self.classes))
+        named = [f"{name} {count:,}" for name, count in zip(self.classes, counts, strict=True)]
+        some = f" ({', '.join(named)})" if len(named) <= _FEW_CLASSES else ""
+        return f"{images} · {len(self.classes)} classes{some}"
 
     def describe(self) -> DatasetRecord:
         """Return the record of the dataset in a run's ``dataset.json``."""
@@ -201,7 +208,7 @@ class Dataset(Decoded):
 
 
 @checked
-def load(*sources: object, watcher: Watcher = SILENT, **options: Unpack[LoadOptions]) -> Dataset:
+def load(*sources: object, watcher: Watcher = SILENT, **options: Any) -> Dataset:
     """Load images sorted by label.
 
     Args:
@@ -265,7 +272,7 @@ def load_recipe(
         decoded = prove(decoded)
     rows, groups = decoded.rows, before.groups
     if recipe.group_by:
-        groups = cuts.groups_by_name(before.names, recipe.group_by)
+        groups = cuts.groups_by_name(before.names, recipe)
     # By the default preparation, so that the parts do not depend on the recipe's.
     alike, mirrored = read_by_default(source, recipe, before, watcher), before.mirrored
     near = near_duplicates(alike.images, alike.digests, mirrored=mirrored, watcher=watcher)
@@ -332,7 +339,7 @@ def read_corrected(
 
 
 @checked
-def look_at(*sources: object, watcher: Watcher = SILENT, **options: Unpack[LoadOptions]) -> Dataset:
+def look_at(*sources: object, watcher: Watcher = SILENT, **options: Any) -> Dataset:
     """Load images for inspection, even if unfit for training (see ``problem``).
 
     Raises:

@@ -1,8 +1,9 @@
 """Every image of a source, decoded once into ``<cache>/decoded/<key>``, complete or not.
 
 ``images-<bits>.npy`` holds the pixels, ``rows-<bits>.npy`` facts about each row; a row is marked as
-done once its pixels are on the disk. ``about.json`` is written last. Unreadable images are never
-done, and are tried again where the work was interrupted.
+done once its pixels are on the disk. ``about.json`` is written last, and an empty file named by the
+preparation, by which other sets find these pixels. Unreadable images are never done, and are tried
+again where the work was interrupted.
 """
 
 from __future__ import annotations
@@ -227,11 +228,43 @@ def _decode(
                 depths={str(d): int(n) for d, n in zip(depths, counts, strict=True) if d},
                 unreadable=[(str(contents.names[row]), why) for row, why in reasons],
             )
+            (folder / _mark(preparation.model_copy(update={"bits": store.bits}))).touch()
             decoded = look_up(key, recipe)
     if decoded is None:
         problem = f"The cache at {cache.cache_root()} does not keep what is written there"
         raise StorageError(problem, f"{elsewhere.capitalize()}.")
     return decoded
+
+
+def _mark(preparation: Preparation) -> str:
+    return cache.index_key(preparation.model_dump_json())[:32]
+
+
+class _OtherSets:
+    """Whole sets of the same preparation, whose images need not be decoded again."""
+
+    def __init__(self, preparation: Preparation) -> None:
+        self._sets = []
+        for mark in _folder_of("").glob(f"*/{_mark(preparation)}"):
+            rows, images = (
+                mark.with_name(f"{n}-{preparation.bits}.npy") for n in ("rows", "images")
+            )
+            with contextlib.suppress(OSError, ValueError, EOFError):
+                known = np.load(rows, mmap_mode="r")
+                order = np.argsort(keys := cache.as_keys(known["source_digest"]))
+                self._sets.append((images, known, order, keys[order]))
+
+    def find(self, digest: NDArray[np.uint8]) -> PreparedPixels | None:
+        """Return an image by the SHA-256 of its file."""
+        (key,) = cache.as_keys(digest[None])
+        for file, rows, order, keys in self._sets:
+            place = int(np.searchsorted(keys, key))
+            if place < len(keys) and keys[place] == key and rows["done"][row := order[place]]:
+                with contextlib.suppress(OSError, ValueError, EOFError, IndexError):
+                    pixels = np.array(np.load(file, mmap_mode="r")[row])
+                    height, width = map(int, rows["size"][row])
+                    return PreparedPixels(pixels, height, width, depth=int(rows["depth"][row]))
+        return None
 
 
 class _Chunk(NamedTuple):
@@ -362,11 +395,11 @@ def _decoded_here(
     shape: tuple[int, int, int],
 ) -> Generator[_Chunk]:
     """Decode images in threads; unusual files are opened in sandboxed processes."""
-    images = contents.images
+    images, others = contents.images, _OtherSets(preparation)
 
     def answer(item: ListedImage) -> tuple[ListedImage, ReadImage | ImageError]:
         try:
-            return item, read_pixels(item, preparation)
+            return item, read_pixels(item, preparation, others)
         except ImageError as error:
             return item, error
 
@@ -419,7 +452,9 @@ def _with_facts(chunk: _Chunk) -> _Chunk:
     return chunk
 
 
-def read_pixels(item: ListedImage, preparation: Preparation) -> ReadImage:
+def read_pixels(
+    item: ListedImage, preparation: Preparation, others: _OtherSets | None = None
+) -> ReadImage:
     """Prepare an image, with the SHA-256 of its file or array."""
     if item.problem:
         raise item.problem
@@ -429,6 +464,8 @@ def read_pixels(item: ListedImage, preparation: Preparation) -> ReadImage:
     else:
         image = content_of(image, item.name)
         digest = np.frombuffer(hashlib.sha256(image).digest(), np.uint8)
+        if others and (known := others.find(digest)):
+            return known, digest
     return prepare(image, preparation, item.name, match=False), digest
 
 

@@ -177,11 +177,6 @@ def decode_jpeg(
     return Image.fromarray(pixels[:, :, 0] if grey else pixels)
 
 
-def is_grey(header: Image.Image) -> bool:
-    """Tell by an image's header whether `grey_or_rgb` will make it grey."""
-    return header.mode in ("1", "L", "LA", "La") or header.mode.startswith("I")
-
-
 def grey_or_rgb(image: Image.Image, name: str) -> Image.Image:
     """Convert Pillow's modes of 8 bits to ``L`` or ``RGB``, transparent parts to white."""
     if image.mode == "F":

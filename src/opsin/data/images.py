@@ -222,7 +222,8 @@ def read_header_here(content: bytes, name: str) -> tuple[int, int, bool]:
         header = formats.open_header(content, name)
         turned = formats.orientation_of(header) >= 5
         width, height = header.size[::-1] if turned else header.size
-        return height, width, not formats.is_grey(header)
+        grey = header.mode in ("1", "L", "LA", "La") or header.mode.startswith("I")
+        return height, width, not grey
 
 
 def content_of(image: ImageFileLike, name: str) -> bytes:

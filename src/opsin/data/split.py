@@ -328,8 +328,11 @@ def find_leaks(
     return np.flatnonzero(copied), np.flatnonzero(alike)
 
 
-def groups_by_name(names: Sequence[str], pattern: str) -> list[str]:
-    r"""Return the match of a regular expression, or of its first group, in each name."""
+def groups_by_name(names: Sequence[str], recipe: DataRecipe) -> list[str]:
+    """Return the match of ``group_by``, or of its first group, in each name below its source."""
+    pattern = recipe.group_by or ""
+    if len(recipe.sources) > 1 or recipe.test:  # names begin with their source's title
+        names = [name.partition("/")[2] for name in names]
     try:
         compiled = re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:

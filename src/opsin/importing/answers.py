@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from opsin.core.metadata import MAX_CLASSES, Layer
 from opsin.onnx_files.onnx_graph import attribute, rename_values
 from opsin.onnx_files.postprocessing import GraphWriter
-from opsin.onnx_files.refusal import quoted, refused
+from opsin.runtime.onnx_scan import printable, refused
 from opsin.runtime.providers import cpu_session
 
 #: The form of a network's answers.
@@ -120,13 +120,13 @@ def _output(file: str, rows: dict[str, NDArray[Any]], chosen: str | None) -> str
         for name, value in rows.items()
         if value.ndim >= 2 and value.size == len(value) * value.shape[1]
     ]
-    choices = f"Say which one answers: --output with one of {quoted(', '.join(vectors))}."
+    choices = f"Say which one answers: --output with one of {printable(', '.join(vectors))}."
     if not vectors:
         raise refused(file, "it does not put out one row of numbers for each image")
     if chosen is None and len(vectors) > 1:
         raise refused(file, f"it has {len(vectors)} outputs that could answer", choices)
     if chosen not in (None, *vectors):
-        reason = f"it has no output {quoted(chosen)} with one row for each image"
+        reason = f"it has no output {printable(chosen)} with one row for each image"
         raise refused(file, reason, choices)
     return chosen or vectors[0]
 

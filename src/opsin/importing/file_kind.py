@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from opsin.core.files import open_regular
-from opsin.onnx_files.refusal import refused
 from opsin.onnx_files.tensor_file import LEGACY
+from opsin.runtime.onnx_scan import refused
 
 #: First bytes of archives and of HDF5 files.
 ZIP: Final = b"PK\x03\x04"

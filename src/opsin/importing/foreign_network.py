@@ -29,8 +29,8 @@ from opsin.importing.file_kind import FROM_TORCH, FileKind, kind_of
 from opsin.importing.keras_to_onnx import convert
 from opsin.importing.skops_to_onnx import convert_estimator
 from opsin.onnx_files.postprocessing import GraphWriter, model_of
-from opsin.onnx_files.refusal import quoted, refused
 from opsin.onnx_files.tensor_file import read_tensors
+from opsin.runtime.onnx_scan import printable, refused
 
 #: The architectures that weights alone may belong to.
 Architecture = Literal["mlp"]
@@ -107,7 +107,7 @@ def read(header: Header, body: bytes) -> tuple[Header, Sequence[bytes]]:  # noqa
     except (OpsinError, MemoryError):
         raise
     except Exception as error:
-        raise refused(path.name, quoted(error) or type(error).__name__) from error
+        raise refused(path.name, printable(error) or type(error).__name__) from error
 
 
 def _read(path: Path, header: Header) -> tuple[Header, Sequence[bytes]]:
@@ -133,8 +133,8 @@ def _read(path: Path, header: Header) -> tuple[Header, Sequence[bytes]]:
         "probed": probed.model_dump(mode="json"),
         "answers": answers.model_dump(),
         "layers": [row.model_dump() for row in parsed.layers],
-        "maker": quoted(parsed.maker),
-        "network": quoted(parsed.network),
+        "maker": printable(parsed.maker),
+        "network": printable(parsed.network),
         "scales": parsed.scales,
         "classes": parsed.classes,
     }, [model.SerializeToString()]
@@ -190,7 +190,7 @@ def _dense_chain(file: str, tensors: Mapping[str, NDArray[Any]]) -> onnx.ModelPr
 
 
 def _not_dense(file: str, name: str, why: str) -> Exception:
-    reason = f"its {quoted(name)} {why}, so its weights are not those of a chain of dense layers"
+    reason = f"its {printable(name)} {why}, so its weights are not those of a chain of dense layers"
     advice = f"Give the network's graph beside them: --graph FILE.onnx. From PyTorch: {FROM_TORCH}."
     return refused(file, reason, advice)
 
@@ -205,7 +205,9 @@ def _with_tensors(
             continue
         if tuple(weight.dims) != values.shape:
             has, needs = ("×".join(map(str, shape)) for shape in (values.shape, weight.dims))
-            raise refused(file, f"its {quoted(weight.name)} has {has}, and the graph needs {needs}")
+            raise refused(
+                file, f"its {printable(weight.name)} has {has}, and the graph needs {needs}"
+            )
         dtype = helper.tensor_dtype_to_np_dtype(weight.data_type)
         weight.CopyFrom(numpy_helper.from_array(values.astype(dtype), weight.name))
         taken += 1

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final, NamedTuple
 
-from opsin.onnx_files.refusal import quoted, refused
+from opsin.runtime.onnx_scan import printable, refused
 
 # Networks, which may also stand where a layer stands.
 _NETWORKS: Final = frozenset(("Sequential", "Functional", "Model"))
@@ -82,7 +82,7 @@ class _Reader:
     def network(self, stated: Mapping[str, Any], depth: int) -> NetworkConfig:
         kind, config = self._kind(stated), stated["config"]
         if kind not in _NETWORKS or depth < 0:
-            reason = f"its network is of the class {quoted(kind)}, which is a program of its own"
+            reason = f"its network is of the class {printable(kind)}, which is a program of its own"
             reason = reason if depth else "networks lie within networks within networks"
             raise refused(self._file, reason, _EXPORT)
         listed = config if isinstance(config, list) else config["layers"]
@@ -119,7 +119,7 @@ class _Reader:
         foreign |= not re.fullmatch(r"\w{1,100}", kind)
         if foreign:
             name = registered or (f"{module}.{kind}" if module else kind)
-            reason = f"{quoted(name)} is no layer of Keras, but a program of somebody's"
+            reason = f"{printable(name)} is no layer of Keras, but a program of somebody's"
             raise refused(self._file, reason, _EXPORT)
         return kind
 

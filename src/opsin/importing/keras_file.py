@@ -25,7 +25,7 @@ from opsin.core.files import open_regular
 from opsin.core.stored_json import JsonObject
 from opsin.importing.file_kind import DENSEST, ZIP, read_member
 from opsin.importing.keras_config import LayerConfig
-from opsin.onnx_files.refusal import quoted, refused
+from opsin.runtime.onnx_scan import printable, refused
 
 # A library of filters from outside would be code that the file chooses.
 os.environ["HDF5_PLUGIN_PRELOAD"] = "::"
@@ -73,7 +73,7 @@ class WeightList:
             if np.isfinite(values).all():
                 return values
             fault = "holds values that are no numbers"
-        raise refused(self._file, f"a weight of layer {quoted(layer)} {fault}")
+        raise refused(self._file, f"a weight of layer {printable(layer)} {fault}")
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class LayerWeights:
             names = [name for name in names if layer in name.split("/")[:-1]]
         datasets = [self._walk(group, *name.split("/")) for name in names]
         if not all(isinstance(dataset, h5py.Dataset) for dataset in datasets):
-            raise refused(self.name, f"weights of layer {quoted(layer)} are missing")
+            raise refused(self.name, f"weights of layer {printable(layer)} are missing")
         return datasets
 
     def _names(self, group: Any) -> list[str]:
@@ -122,7 +122,7 @@ class LayerWeights:
                 for name in cast(Any, part)
             ]
         except _BROKEN as error:
-            raise refused(self.name, f"its weights are broken ({quoted(error)})") from error
+            raise refused(self.name, f"its weights are broken ({printable(error)})") from error
 
     def _walk(self, group: Any, *names: str) -> Any:
         """Follow a path in a group; ``None`` if it is missing, and links are refused."""
@@ -137,8 +137,8 @@ class LayerWeights:
                     group = group[name]
                     continue
             except _BROKEN as error:
-                raise refused(self.name, f"its weights are broken ({quoted(error)})") from error
-            raise refused(self.name, f"{quoted(name)} among its weights is a link")
+                raise refused(self.name, f"its weights are broken ({printable(error)})") from error
+            raise refused(self.name, f"{printable(name)} among its weights is a link")
         return group
 
 
@@ -176,7 +176,7 @@ def _from_archive(name: str, stream: BinaryIO, size: int, stack: contextlib.Exit
         else:
             content = io.BytesIO(read_member(archive, name, _WEIGHTS, _LARGEST_WEIGHTS))
     except (zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError, EOFError) as error:
-        reason = f"one of its parts is missing or broken ({quoted(error)})"
+        reason = f"one of its parts is missing or broken ({printable(error)})"
         raise refused(name, reason, "Save it again: model.save('NAME.keras').") from error
     weights = LayerWeights(name, stack.enter_context(_hdf5(name, content)), size, by_name=False)
     return KerasFile(name, config, _version(about.get("keras_version")), weights)
@@ -187,7 +187,7 @@ def _from_hdf5(name: str, stream: BinaryIO, size: int, stack: contextlib.ExitSta
     try:
         text, version = file.attrs.get("model_config"), file.attrs.get("keras_version")
     except _BROKEN as error:
-        raise refused(name, f"it is broken ({quoted(error)})") from error
+        raise refused(name, f"it is broken ({printable(error)})") from error
     if text is None:
         advice = "Save the whole model: model.save('NAME.keras')."
         raise refused(name, "it holds weights alone, and no network", advice)
@@ -200,7 +200,7 @@ def _hdf5(name: str, stream: BinaryIO) -> h5py.File:
     try:
         return h5py.File(stream, "r")
     except (OSError, RuntimeError, ValueError) as error:
-        raise refused(name, f"its weights are no HDF5 ({quoted(error)})") from error
+        raise refused(name, f"its weights are no HDF5 ({printable(error)})") from error
 
 
 def _json(name: str, text: bytes) -> JsonObject:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from opsin.importing.keras_file import WeightList
 from opsin.onnx_files.onnx_graph import rename_values
 from opsin.onnx_files.postprocessing import GraphWriter
-from opsin.onnx_files.refusal import quoted, refused
+from opsin.runtime.onnx_scan import printable, refused
 
 # Numbers of one value for one image; a shape may be a bomb.
 _LARGEST: Final = 1 << 28
@@ -67,7 +67,7 @@ class KerasGraph(GraphWriter):
         sizes = tuple(int(size) for size in shape)
         if any(size < 1 for size in sizes) or math.prod(sizes) > _LARGEST:
             shown = "×".join(map(str, sizes))
-            raise self.refuse(f"one of its layers puts out {quoted(shown)} numbers")
+            raise self.refuse(f"one of its layers puts out {printable(shown)} numbers")
         return KerasTensor(sizes, name)
 
     def of_plain(self, shape: Sequence[int], plain: str) -> KerasTensor:
@@ -119,7 +119,7 @@ class LayerCall:
 
     def refuse(self, reason: str) -> Exception:
         """Return the error for something the layer needs that is not supported."""
-        return self.to.refuse(f"layer {quoted(self.name)} ({self.kind}) {reason}")
+        return self.to.refuse(f"layer {printable(self.name)} ({self.kind}) {reason}")
 
     @property
     def values(self) -> list[KerasTensor]:
@@ -208,7 +208,7 @@ class LayerCall:
         value = self.options.get(name)
         value = default if value is None else value
         if value not in choices:
-            raise self.refuse(f"has {name}={quoted(value)}, which is not known here")
+            raise self.refuse(f"has {name}={printable(value)}, which is not known here")
         return str(value)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from opsin.core.metadata import LayerOp
 from opsin.importing.keras_graph import KerasTensor, LayerCall, Writer
 from opsin.importing.keras_numbers import activated
-from opsin.onnx_files.refusal import quoted
+from opsin.runtime.onnx_scan import printable
 
 
 def _identity(call: LayerCall) -> KerasTensor:
@@ -141,7 +141,7 @@ def _parts(call: LayerCall, values: Any) -> list[Any]:
     number = type(values) in (int, float) and math.isfinite(values)
     if isinstance(values, KerasTensor) or number:
         return [values]
-    raise call.refuse(f"is given {quoted(values)}, which is no value")
+    raise call.refuse(f"is given {printable(values)}, which is no value")
 
 
 def _concatenate(call: LayerCall) -> KerasTensor:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from opsin.core.metadata import LayerOp
 from opsin.importing.keras_graph import KerasTensor, LayerCall, Writer
-from opsin.onnx_files.refusal import quoted
+from opsin.runtime.onnx_scan import printable
 
 # Keras' own, where a value is divided by a deviation that may be 0.
 _LEAST_DEVIATION: Final = 1e-7
@@ -77,7 +77,7 @@ def activated(call: LayerCall, value: KerasTensor) -> KerasTensor:
         call.words = call.words or name
         return value
     if name not in _ACTIVATIONS:
-        raise call.refuse(f"has the activation {quoted(name)}, which is not known here")
+        raise call.refuse(f"has the activation {printable(name)}, which is not known here")
     write, words = _ACTIVATIONS[name]
     call.words = f"{call.words} + {words}" if call.words else str(words)
     if name in ("softmax", "log_softmax"):  # of all units of a place, which are last in Keras

@@ -16,7 +16,7 @@ from opsin.importing.keras_graph import KerasGraph, KerasTensor, LayerCall, Writ
 from opsin.importing.keras_layers import LAYERS
 from opsin.importing.keras_numbers import NUMBERS
 from opsin.onnx_files.postprocessing import model_of
-from opsin.onnx_files.refusal import quoted
+from opsin.runtime.onnx_scan import printable
 
 # The layers by the names of their classes.
 _LAYERS: Final[dict[str, Writer]] = {**NUMBERS, **LAYERS}
@@ -64,13 +64,13 @@ class _Conversion:
 
     def _chosen(self, output: str | None) -> Reference:
         outputs = self._network.outputs
-        names = quoted(", ".join(reference.layer for reference in outputs))
+        names = printable(", ".join(reference.layer for reference in outputs))
         if output is None and len(outputs) != 1:
             advice = f"Say which one answers: --output with one of {names}."
             raise self._to.refuse(f"it has {len(outputs)} outputs", advice)
         matches = [reference for reference in outputs if output in (None, reference.layer)]
         if not matches:
-            raise self._to.refuse(f"it has no output {quoted(output)}", f"Choose among {names}.")
+            raise self._to.refuse(f"it has no output {printable(output)}", f"Choose among {names}.")
         return matches[0]
 
     def _input_shape(self, side: int | None) -> tuple[int, ...]:
@@ -87,7 +87,7 @@ class _Conversion:
             shape = [side if size is None else size for size in shape]
         whole = all(isinstance(size, int) and 0 < size <= 1 << 24 for size in shape)
         if not shape or len(shape) > 3 or not whole:
-            raise self._to.refuse(f"its input {quoted(shape)} is no image")
+            raise self._to.refuse(f"its input {printable(shape)} is no image")
         return tuple(shape)
 
     def _walk(
@@ -106,7 +106,7 @@ class _Conversion:
                 continue
             inner, values = call.layer.inner, tensors_in(inputs)
             if len(values) != len(inner.inputs):
-                raise self._to.refuse(f"{quoted(inner.name)} is given {len(values)} values")
+                raise self._to.refuse(f"{printable(inner.name)} is given {len(values)} values")
             inner_known = dict(zip(inner.inputs, values, strict=True))
             self._walk(inner, inner_known, (*trail, call.layer))
             for index, output in enumerate(inner.outputs):
@@ -119,13 +119,13 @@ class _Conversion:
         write = _LAYERS.get(layer.kind)
         if layer.kind in _CODE:
             what = f"({layer.kind}) is a program inside the file, which is never run"
-            raise to.refuse(f"layer {quoted(layer.name)} {what}", _ELSEWHERE)
+            raise to.refuse(f"layer {printable(layer.name)} {what}", _ELSEWHERE)
         if write is None:
-            what = f"is of the kind {quoted(layer.kind)}, which is not known here"
-            raise to.refuse(f"layer {quoted(layer.name)} {what}", _ELSEWHERE)
+            what = f"is of the kind {printable(layer.kind)}, which is not known here"
+            raise to.refuse(f"layer {printable(layer.name)} {what}", _ELSEWHERE)
         if layer.config.get("data_format") == "channels_first":
             what = "has its channels first, which is not known here"
-            raise to.refuse(f"layer {quoted(layer.name)} ({layer.kind}) {what}", _ELSEWHERE)
+            raise to.refuse(f"layer {printable(layer.name)} ({layer.kind}) {what}", _ELSEWHERE)
         name, since = layer.name, len(to.nodes)
         if trail and name in {outer.name for outer in self._network.layers}:
             name = "/".join((*(outer.name for outer in trail), name))

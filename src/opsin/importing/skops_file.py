@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from opsin.core.errors import ModelFileError
 from opsin.core.files import open_regular
 from opsin.importing.file_kind import read_member
-from opsin.onnx_files.refusal import quoted, refused
+from opsin.runtime.onnx_scan import printable, refused
 
 _SCHEMA: Final = "schema.json"
 _LARGEST_SCHEMA: Final = 48 << 20
@@ -84,14 +84,14 @@ class SkopsFile:
         """Return an array that lies beside the schema."""
         # One array in many places would be far more than the file is long.
         if not isinstance(member, str) or not _MEMBER.fullmatch(member):
-            raise refused(self.name, f"its array {quoted(member)} lies elsewhere")
+            raise refused(self.name, f"its array {printable(member)} lies elsewhere")
         if member in self.read:
-            raise refused(self.name, f"its array {quoted(member)} is in two places")
+            raise refused(self.name, f"its array {printable(member)} is in two places")
         self.read.add(member)
         try:
             return _array(read_member(self.archive, self.name, member, _LARGEST_ARRAY))
         except (ValueError, TypeError, SyntaxError, OverflowError, RecursionError) as error:
-            reason = f"its array {quoted(member)} is none of plain values ({quoted(error)})"
+            reason = f"its array {printable(member)} is none of plain values ({printable(error)})"
             raise refused(self.name, reason) from error
 
 
@@ -123,7 +123,7 @@ class SkopsObject:
     @property
     def kind(self) -> str:
         """Name of its class, fit for a message."""
-        return quoted(self.node["__class__"])
+        return printable(self.node["__class__"])
 
     def refusal(self, reason: str, advice: str = "") -> ModelFileError:
         """Return the error for a malformed object."""
@@ -176,14 +176,14 @@ class SkopsObject:
         """Return an attribute that is a whole number within bounds."""
         value = self.object(name).value
         if type(value) is not int or not least <= value <= most:
-            raise self._fault(name, f"is {quoted(value)}")
+            raise self._fault(name, f"is {printable(value)}")
         return value
 
     def number(self, name: str) -> float:
         """Return an attribute that is a finite number."""
         value = self.object(name).value
         if not isinstance(value, int | float) or not abs(value) <= LARGEST:
-            raise self._fault(name, f"is {quoted(value)}")
+            raise self._fault(name, f"is {printable(value)}")
         return float(value)
 
     def numbers(self, name: str, *shape: int | None) -> NDArray[np.float64]:
@@ -241,7 +241,9 @@ def open_skops(path: Path) -> Iterator[SkopsObject]:
             with zipfile.ZipFile(stream) as archive:
                 for member in archive.namelist():
                     if member != _SCHEMA and not _MEMBER.fullmatch(member):
-                        raise refused(name, f"it holds {quoted(member)}, which is no part of one")
+                        raise refused(
+                            name, f"it holds {printable(member)}, which is no part of one"
+                        )
                 schema = json.loads(read_member(archive, name, _SCHEMA, _LARGEST_SCHEMA))
                 _check(name, schema)
                 yield SkopsObject(SkopsFile(name, archive), schema)
@@ -257,7 +259,7 @@ def open_skops(path: Path) -> Iterator[SkopsObject]:
             RuntimeError,
             EOFError,
         ) as error:
-            reason = f"it is not as skops writes it ({quoted(error) or type(error).__name__})"
+            reason = f"it is not as skops writes it ({printable(error) or type(error).__name__})"
             advice = "Save it again: skops.io.dump(model, 'NAME.skops')."
             raise refused(name, reason, advice) from error
 
@@ -277,7 +279,7 @@ def _check(file: str, schema: Any) -> None:
             _check_node(file, value)
             identity = value.get("__id__")
             if (identity is not None and identity in within) or len(within) > _DEEPEST:
-                raise refused(file, f"its {quoted(value['__class__'])} holds itself")
+                raise refused(file, f"its {printable(value['__class__'])} holds itself")
             within = (*within, identity)
         waiting.extend((item, within) for item in value.values() if isinstance(item, dict | list))
 
@@ -289,10 +291,10 @@ def _check_node(file: str, node: Mapping[str, Any]) -> None:
     full = f"{module}.{kind}"
     known = kind in _BUILT_IN if module == "builtins" else bool(_KNOWN.fullmatch(module))
     if not known or not re.fullmatch(r"\w{1,100}", kind):
-        reason = f"{quoted(full)} in it is no part of scikit-learn, but a program of somebody's"
+        reason = f"{printable(full)} in it is no part of scikit-learn, but a program of somebody's"
         raise refused(file, reason, "Save an estimator of scikit-learn's own.")
     called = "__reduce__" in node and loader not in _REDUCED
     if loader not in _LOADERS or called:
-        what = "a call" if called else quoted(loader.removesuffix("Node"))
-        reason = f"{quoted(full)} in it is a program ({what}), which is never run"
+        what = "a call" if called else printable(loader.removesuffix("Node"))
+        reason = f"{printable(full)} in it is a program ({what}), which is never run"
         raise refused(file, reason, "Save an estimator that is given no functions.")

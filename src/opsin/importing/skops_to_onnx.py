@@ -22,7 +22,7 @@ from opsin.onnx_files.classical_heads import (
     write_trees,
 )
 from opsin.onnx_files.postprocessing import GraphWriter, model_of
-from opsin.onnx_files.refusal import quoted, refused
+from opsin.runtime.onnx_scan import printable, refused
 
 # By this name `opsin.backbones.probe` knows what the classifier is given.
 _EMBEDDING: Final = "embedding"
@@ -104,7 +104,7 @@ def _converted(estimator: SkopsObject) -> Converted:
     )
     return Converted(
         model,
-        f"scikit-learn {quoted(version)}".strip(),
+        f"scikit-learn {printable(version)}".strip(),
         network,
         tuple(layers),
         name,
@@ -151,7 +151,7 @@ def _min_max(to: GraphWriter, step: SkopsObject, rows: _Rows, name: str) -> _Wri
     if "clip" in step and step.object("clip").value:
         ends = [end.value for end in step.object("feature_range").listed]
         if len(ends) != 2 or not all(isinstance(end, int | float) for end in ends):
-            raise step.refusal(f"has the feature_range {quoted(ends)}")
+            raise step.refusal(f"has the feature_range {printable(ends)}")
         names = [
             to.weight(f"{name}.{bound}", end, np.float64)
             for bound, end in zip(("least", "most"), ends, strict=True)
@@ -186,7 +186,7 @@ def _logistic(to: GraphWriter, model: SkopsObject, rows: _Rows, _: str) -> _Writ
     way = model.object("multi_class").value if "multi_class" in model else "auto"
     by_class = rows.classes > 2 and model.object("solver").value == "liblinear"
     if by_class or way == ("multinomial" if rows.classes == 2 else "ovr"):
-        cause = "solver=liblinear" if by_class else f"multi_class={quoted(way)}"
+        cause = "solver=liblinear" if by_class else f"multi_class={printable(way)}"
         reason = f"answers otherwise than scikit-learn 1.8 ({cause})"
         raise model.refusal(reason, "Fit it anew without that.")
     if rows.classes == 2:
@@ -248,7 +248,7 @@ def _check_tree(file: str, tree: TreeNodes, units: int) -> None:
 def _neighbours(to: GraphWriter, model: SkopsObject, rows: _Rows, _: str) -> _Written:
     for name, wanted in (("weights", "uniform"), ("effective_metric_", "euclidean")):
         if (value := model.object(name).value) != wanted:
-            raise model.refusal(f"has {name}={quoted(value)}, and only {wanted} is known here")
+            raise model.refusal(f"has {name}={printable(value)}, and only {wanted} is known here")
     points = model.numbers("_fit_X", None, rows.units)
     count = model.whole("n_neighbors", 1, min(len(points), _MOST_NEIGHBOURS))
     labels = model.numbers("_y", len(points)).astype(np.int64)
@@ -271,7 +271,7 @@ def _machine(to: GraphWriter, model: SkopsObject, rows: _Rows, _: str) -> _Writt
     """Write a kernel machine's scores, even if it was fitted for probabilities."""
     name = model.object("kernel").value
     if name not in ("rbf", "linear"):
-        raise model.refusal(f"has the kernel {quoted(name)}")
+        raise model.refusal(f"has the kernel {printable(name)}")
     points = model.numbers("support_vectors_", None, rows.units)
     counts = model.numbers("_n_support", rows.classes).astype(np.int64)
     if (counts < 1).any() or counts.sum() != len(points):

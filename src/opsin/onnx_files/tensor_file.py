@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.files import open_regular
-from opsin.onnx_files.refusal import quoted, refused
+from opsin.runtime.onnx_scan import printable, refused
 
 _LARGEST_HEADER: Final = 64 << 20
 _LARGEST_PICKLE: Final = 64 << 20
@@ -57,7 +57,7 @@ def read_tensors(path: Path) -> Tensors:
             tensors = _safetensors(path.name, file)
     for name, values in tensors.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
-            raise refused(path.name, f"weight {quoted(name)} holds values that are no numbers")
+            raise refused(path.name, f"weight {printable(name)} holds values that are no numbers")
     return tensors
 
 
@@ -72,7 +72,7 @@ def _safetensors(name: str, file: BinaryIO) -> Tensors:
         listed = {key: entry for key, entry in header.items() if key != "__metadata__"}
         return {key: _slice(file, 8 + length, size, entry) for key, entry in listed.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise refused(name, f"it is no safetensors file ({quoted(error)})") from error
+        raise refused(name, f"it is no safetensors file ({printable(error)})") from error
 
 
 def _slice(file: BinaryIO, start: int, size: int, stated: Mapping[str, Any]) -> NDArray[Any]:
@@ -92,7 +92,7 @@ def _checkpoint(name: str, file: BinaryIO, read: Callable[[BinaryIO], Tensors]) 
         tensors = read(file)
     except NotTensorsError as error:
         advice = "Save the weights alone: torch.save(model.state_dict(), FILE)."
-        raise refused(name, f"it holds more than weights ({quoted(error)})", advice) from error
+        raise refused(name, f"it holds more than weights ({printable(error)})", advice) from error
     except (
         zipfile.BadZipFile,
         ValueError,
@@ -106,7 +106,7 @@ def _checkpoint(name: str, file: BinaryIO, read: Callable[[BinaryIO], Tensors]) 
         OverflowError,
         RecursionError,
     ) as error:
-        raise refused(name, f"it is no checkpoint of PyTorch ({quoted(error)})") from error
+        raise refused(name, f"it is no checkpoint of PyTorch ({printable(error)})") from error
     if not tensors:
         raise refused(name, "it holds no weights by name")
     return tensors

@@ -14,7 +14,7 @@ from opsin.core.artifacts.records import Epoch
 from opsin.core.artifacts.run_predictions import PART_WORDS
 from opsin.core.artifacts.run_report import PartFigures, Report, SuspectedLabel
 from opsin.core.errors import RunError
-from opsin.core.format import count, in_groups, percent
+from opsin.core.format import count, in_groups, percent, right_count
 from opsin.core.recipe import RecipeModel, without_folders
 from opsin.evaluation.mistakes import ConfusionCell
 from opsin.report.figures.failure_figures import map_title, robustness_title, slices_title
@@ -106,7 +106,9 @@ def verdict(report: Report) -> str:
     if report.split == "test":
         return f"{right} test images that it had never seen ({span})."
     if report.split == "out_of_fold":
-        return f"{right} images, each judged by a head that had not seen it ({span})."
+        right = f"Right for {right_count(figures)} images"
+        span = f"{percent(figures.accuracy)}; {span}"
+        return f"{right}, each judged by a head that had not seen it ({span})."
     return (
         f"{right} validation images ({span}). This is optimistic: choices were made on them, and "
         "there are no test images."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -94,15 +93,6 @@ class Comparison(Stored):
 
     def __repr__(self) -> str:
         return f"<Comparison of {len(self.runs)} runs: {self.headline}>"
-
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th>{row.letter}</th><td>{html.escape(row.model)}</td>"
-            f"<td>{plus_minus(row)}</td><td>{html.escape(row.run)}</td></tr>"
-            for row in self.runs
-        )
-        sentences = "".join(f"<p>{html.escape(pair.sentence)}.</p>" for pair in self.pairs)
-        return f"<table>{rows}</table>{sentences}"
 
 
 def headline_of(part: str, first: str, pairs: Sequence[ComparedPair]) -> str:

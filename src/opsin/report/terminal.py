@@ -16,7 +16,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from opsin.core.events import Observers, Pace, Watcher, WatcherGroup, epoch_of
+from opsin.core.events import Pace, Watcher, WatcherGroup, epoch_of
 from opsin.core.format import clock, counted, in_groups, plus_minus
 
 if TYPE_CHECKING:
@@ -163,7 +163,9 @@ class Terminal(Watcher):
             atexit.unregister(self.end)
 
     def epoch(self, epoch: Epoch) -> None:
-        """Print an epoch's line, before the first one the heading."""
+        """Print an epoch's line, before the first one the heading; what was fitted has neither."""
+        if epoch.epochs == 1 and not epoch.learning_rate:
+            return
         wide = self.console.width >= _WIDE
         if not self._heading:
             self._heading = True
@@ -208,7 +210,9 @@ def with_observers(
 ) -> Watcher:
     """Return a watcher, by default that of the command line, joined by the user's observers."""
     display = watcher or for_people(quiet=quiet)
-    return WatcherGroup(display, Observers(display, observers)) if observers else display
+    return (
+        WatcherGroup(display, WatcherGroup(*observers, display=display)) if observers else display
+    )
 
 
 # Most frozen layers shown one by one.
@@ -335,13 +339,23 @@ def findings_table(findings: Sequence[Finding]) -> Table:
     return table
 
 
+# Most classes that are all listed, and how many of more.
+_ALL_CLASSES: Final = 30
+_WEAKEST: Final = 10
+
+
 def class_table(figures: PartFigures) -> Table:
-    """A row per class: precision, recall, F1, count."""
+    """A row per class: precision, recall, F1, count; of many classes the weakest."""
     table = Table(box=None, pad_edge=False, padding=(0, 2))
     table.add_column("Class", overflow="fold")
     for name in ("Precision", "Recall", "F1", "Count"):
         table.add_column(name, justify="right", no_wrap=True)
-    for entry in figures.classes:
+    classes = figures.classes
+    if len(classes) > _ALL_CLASSES:
+        present = [entry for entry in classes if entry.f1 is not None]
+        classes = sorted(present, key=lambda entry: entry.f1 or 0.0)[:_WEAKEST]
+        table.caption = f"the weakest of {len(figures.classes):,} classes"
+    for entry in classes:
         shares = [
             f"{share:.4f}" if entry.count else "—"
             for share in (entry.precision, entry.recall, entry.f1)

@@ -65,6 +65,12 @@ def unreadable(name: str, reason: str) -> ModelFileError:
     )
 
 
+def refused(name: str, reason: str, advice: str = "") -> ModelFileError:
+    """Return the error of another program's file that cannot be used."""
+    advice = advice or "Give another file; where its own program can, export it to ONNX."
+    return ModelFileError(f"{name} cannot be used: {reason}", advice)
+
+
 class _Refused(Exception):  # noqa: N818  it becomes an error
     """The reason to refuse a file."""
 
@@ -220,5 +226,5 @@ def _text(value: memoryview | bytes) -> str:
 
 def printable(text: object) -> str:
     """Return a stranger's text, or an error that quotes it, fit for a message."""
-    words = " ".join(str(text).split())[:200]
+    words = " ".join(str(text)[:2000].split())[:200]
     return "".join(sign if sign.isprintable() else "?" for sign in words)

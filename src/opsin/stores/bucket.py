@@ -45,7 +45,7 @@ UNKNOWN_SIZE: Final = -1
 _ADDRESS: Final = re.compile(r"(s3|gs|az|abfss?):/{1,2}([^/]*)(?:/(.*))?", re.DOTALL)
 # Others make obstore panic, or hold a login.
 _ENDPOINT: Final = re.compile(
-    r"https?://(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::(\d+))?(?:/[^@?#\\\s]*)?"
+    r"https?://(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::(\d{1,5}))?(?:/[^@?#\\\s]*)?"
 )
 _BUCKET: Final = re.compile(r"[A-Za-z0-9$_][A-Za-z0-9._-]*")
 #: Concurrent requests; each takes some ten milliseconds.

@@ -13,6 +13,10 @@ class NotThere(RequestError, status=404):  # noqa: N818  it is what the page say
     """A run, set, image or job that does not exist."""
 
 
+class TooMany(RequestError, status=429):  # noqa: N818
+    """More jobs, wrong links or frames than are allowed at a time."""
+
+
 class DiskFull(RequestError, status=507):  # noqa: N818
     """The disk is full."""
 

@@ -147,7 +147,7 @@ def _encoded(pixels: NDArray[np.uint8], quality: int) -> _Picture:
 async def _decoded(opened: DecodedDataset, row: str, version: str) -> Response:
     # Nine digits suffice, and int() is slow for a million.
     if not (row.isascii() and row.isdigit() and len(row) <= 9):
-        raise NotThere(f"There is no image {row!r:.40}", "Go back a page.")
+        raise NotThere(f"There is no photograph {row!r:.40}", "Go back a page.")
     content = await IMAGES.run(opened.png, int(row))
     headers = _FOREVER if version == opened.version else _NOW
     return Response(content, headers=headers, media_type="image/png")

@@ -18,7 +18,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from opsin.core.errors import RecipeError
 from opsin.core.storage import write_json
-from opsin.studio.errors import NotThere
+from opsin.studio.errors import NotThere, TooMany
 from opsin.studio.words import safe
 from opsin.web.refusals import RequestError
 
@@ -32,10 +32,6 @@ _WRONG_MOST: Final = 20
 
 class NotAllowed(RequestError, status=403):  # noqa: N818
     """The visitor's role does not allow a change."""
-
-
-class TooManyTries(RequestError, status=429):  # noqa: N818
-    """Too many wrong links."""
 
 
 class Person(BaseModel):
@@ -163,7 +159,7 @@ class People:
         """Exchange an invitation's code for a cookie; ``None`` if it is no invitation."""
         now, hashed = time.time(), _hash(code)
         if len(self._wrong) == _WRONG_MOST and now - self._wrong[0] < 60.0:
-            raise TooManyTries("Too many wrong links were tried", "Wait a minute.")
+            raise TooMany("Too many wrong links were tried", "Wait a minute.")
         person = next((p for p in self.all() if not p.joined and p.secret == hashed), None)
         if person is None:
             self._wrong.append(now)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from PIL import Image
 import opsin
 from opsin.backbones.backbone import open_backbone
 from opsin.backbones.named_backbones import PackagedWeights
-from opsin.commands.backbones import MeasuredBackbone
+from opsin.commands.backbones import MeasuredBackbone, measured_backbone
 from opsin.commands.train import load
 from opsin.core.events import SILENT
 from tests.conftest import Notes
@@ -88,6 +90,16 @@ def test_what_takes_too_long_takes_the_quicker_network_or_none(
     assert network(usual, budget=1.0) == "efficientnet-lite0"
     # The machine was busy at the first measurement.
     assert network({"lite0": 800.0, "lite2": 1600.0}, slowed=4.0) == "efficientnet-lite2"
+
+
+def test_an_old_cost_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path))
+    busy = measured_backbone("efficientnet-lite0").model_copy(update={"milliseconds": 1e9})
+    (file,) = (tmp_path / "backbones").iterdir()
+    for day in (-86_400, 86_400):  # the clock was wrong, too
+        file.write_text(busy.model_dump_json())
+        os.utime(file, (time.time() + day,) * 2)
+        assert measured_backbone("efficientnet-lite0", anew=True).milliseconds < 1e9
 
 
 @pytest.mark.torch

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.core.artifacts.records import Epoch, RunNotes, RunStatus
+from opsin.core.artifacts.records import Epoch, LoggedEvaluation, RunNotes, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory, find_classifier
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RunError
@@ -60,6 +60,20 @@ def test_a_history_line_cut_by_a_crash_is_left_out(tmp_path: Path, end: str) -> 
     with run.history.open("a") as file:
         file.write(end)
     assert [event.epoch for event in run.lines(Epoch)] == [1, 2]
+
+
+@pytest.mark.parametrize("middle", ['{"epoch": 2, "tr', "{}", ""])
+def test_a_damaged_line_within_a_history_is_told(tmp_path: Path, middle: str) -> None:
+    run = started(tmp_path)
+    run.append(made_epoch(1))
+    with run.history.open("a") as file:
+        file.write(f"{middle}\n")
+    run.append(made_epoch(3))
+    with pytest.raises(RunError, match=r"history.jsonl is damaged \(line 2\)"):
+        run.lines(Epoch)
+    run.looks.write_text(f"{middle}\n")  # several processes write: one is cut, others follow
+    run.append(LoggedEvaluation(test_set="b"))
+    assert [look.test_set for look in run.lines(LoggedEvaluation)] == ["b"]
 
 
 @pytest.mark.parametrize("made", [True, False])

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,6 +13,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
 from opsin.data.sources.contents import LabelledImages
+from tests.http_servers import listening
 
 
 @dataclass
@@ -50,53 +50,41 @@ def paths_of(contents: LabelledImages) -> list[Path]:
     return [Path(image) for image in contents.images if isinstance(image, str)]
 
 
-def answer(state: Server, handler: http.server.BaseHTTPRequestHandler) -> None:
-    name = handler.path.removeprefix("/")
-    state.asked.append(name)
-    content = state.files.get(name)
-    if content is None or state.manner == "absent":
-        handler.send_error(404)
-        return
-    handler.send_response(200)
-    if state.manner != "endless":
-        handler.send_header("Content-Length", str(len(content)))
-    handler.end_headers()
-    if state.manner == "slow":
-        time.sleep(1.5)
-    stop = {"short": 20, "hold": len(content) // 2}.get(state.manner, len(content))
-    handler.wfile.write(content[:stop])
-    if state.manner == "hold":
-        handler.wfile.flush()
-        state.halfway.set()
-        state.release.wait(60)
-        handler.wfile.write(content[stop:])
-    if state.manner == "endless":
-        for _ in range(200):
-            handler.wfile.write(b"x" * 65_536)
+class _Handler(http.server.BaseHTTPRequestHandler):
+    state: Server
+
+    def do_GET(self) -> None:
+        name = self.path.removeprefix("/")
+        self.state.asked.append(name)
+        content = self.state.files.get(name)
+        if content is None or self.state.manner == "absent":
+            self.send_error(404)
+            return
+        self.send_response(200)
+        if self.state.manner != "endless":
+            self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.state.manner == "slow":
+            time.sleep(1.5)
+        stop = {"short": 20, "hold": len(content) // 2}.get(self.state.manner, len(content))
+        self.wfile.write(content[:stop])
+        if self.state.manner == "hold":
+            self.wfile.flush()
+            self.state.halfway.set()
+            self.state.release.wait(60)
+            self.wfile.write(content[stop:])
+        if self.state.manner == "endless":
+            for _ in range(200):
+                self.wfile.write(b"x" * 65_536)
 
 
 @pytest.fixture
 def web() -> Iterator[Server]:
     state = Server()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            try:
-                answer(state, self)
-            except ConnectionError:
-                return
-
-        def log_message(self, *_: Any) -> None:
-            return
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http_server:
-        state.url = f"http://127.0.0.1:{http_server.server_port}/"
-        thread = threading.Thread(target=http_server.serve_forever, args=(0.02,))
-        thread.start()
+    with listening(_Handler, state=state) as address:
+        state.url = f"{address}/"
         yield state
         state.release.set()
-        http_server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

@@ -156,7 +156,7 @@ def test_a_table_inside_names_nothing_outside(tmp_path: Path) -> None:
         text = f"path,label\n1.png,cat\n{name},dog\n".encode()
         path = pack(tmp_path / f"{len(name)}.zip", {"w/set.csv": text, "w/1.png": b"x"})
         with pytest.raises(SourceError, match="never in an archive"):
-            opened(path, follow_links=True)
+            opened(path, follow_links=True, outside=True)
 
 
 def test_metadata_arrays_and_idx_files_inside(tmp_path: Path) -> None:

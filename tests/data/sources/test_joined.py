@@ -7,6 +7,7 @@ import pytest
 
 import opsin
 from opsin.core.errors import SourceError
+from opsin.data.sources.contents import titles_of
 from tests.conftest import write_shapes
 from tests.data.sources.conftest import opened
 
@@ -61,3 +62,15 @@ def test_arrays_of_one_shape_keep_their_size(tmp_path: Path) -> None:
     whole = opsin.load(tmp_path / "both.npz")
     assert joined.fingerprint == whole.fingerprint
     assert np.array_equal(joined.images[:], whole.images[:])
+
+
+def test_names_of_images_stay_when_a_source_is_added() -> None:
+    old, new = ["a/photos", "b/cats"], ["c/photos", "d/photos", "photos-2"]
+    titles = titles_of([*old, *new], test=False)
+    assert titles[:2] == titles_of(old, test=False) == ["photos", "cats"]
+    with_test = titles_of([*old, *new, "e/cats.zip"], test=True)
+    before = titles_of([*old, "e/cats.zip"], test=True)
+    assert with_test[:2] + with_test[-1:] == before
+    assert len(set(titles)) == len(titles)
+    assert len(set(with_test)) == len(with_test)
+    assert not {"..", ".", "~", ""} & set(titles_of(["..", ".", "~", "a/.."], test=False))

@@ -4,8 +4,6 @@ import contextlib
 import io
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from opsin.data.sources.contents import LabelledImages
 from opsin.data.split import TEST, TRAIN, VAL
 from tests.conftest import Notes
 from tests.data.sources.conftest import opened
+from tests.processes import python
 from tests.variants import a_few
 
 PIXELS = [np.full((6, 6, 3), 40 * n, np.uint8) for n in range(6)]
@@ -210,12 +209,7 @@ def test_without_pyarrow_it_says_what_to_install(tmp_path: Path) -> None:
         "import opsin\ntry: opsin.load(sys.argv[1])\n"
         "except opsin.MissingExtraError as error: print(error)"
     )
-    said = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "a.parquet")],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    said = python("-c", code, tmp_path / "a.parquet")
     assert "pip install 'opsin[parquet]'" in said.stdout
 
 

@@ -38,7 +38,6 @@ def client(uploads: Uploads) -> httpx.AsyncClient:
 async def test_parts_are_joined_and_a_wrong_offset_says_where_to_go_on(
     client: httpx.AsyncClient, uploads: Uploads
 ) -> None:
-
     assert (await client.get(f"/uploads/{KEY}")).json() == {"offset": 0}
     for offset, part in ((0, b"first "), (6, b"second")):
         reply = await client.put(f"/uploads/{KEY}?offset={offset}", content=part)

@@ -1,7 +1,6 @@
 """No page keeps the event loop, which all windows share, waiting for the disk."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from opsin.data.dataset import Dataset
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.queue import Queue
 from tests.made_studio import addresses, write_two_runs
+from tests.processes import python
 
 
 def test_no_page_reads_the_disk_on_the_event_loop(
@@ -23,14 +23,12 @@ def test_no_page_reads_the_disk_on_the_event_loop(
     further = [f"/projects/{made.id}/photos", f"/projects/{made.id}/sort"]
     script = Path(__file__).with_name("blocking_calls.py")
     folders = [tmp_path / "runs", tmp_path / "home"]
-    done = subprocess.run(
-        [sys.executable, script, *folders, *pages.values(), *further],
+    done = python(
+        script,
+        *folders,
+        *pages.values(),
+        *further,
         env=os.environ | {"PYTHONPATH": str(script.parents[3])},
         cwd=tmp_path,
-        text=True,
-        capture_output=True,
-        timeout=500,
-        check=False,
     )
-    assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == ""

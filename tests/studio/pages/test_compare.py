@@ -51,6 +51,16 @@ def test_other_images_are_refused_in_one_line_of_names(looking: Studio) -> None:
         assert absent not in str(refused.value)
 
 
+@pytest.mark.parametrize(("file", "content"), [("report.json", "{"), ("predictions.npz", "")])
+def test_damaged_files_are_said_by_name_and_not_by_file(
+    looking: Studio, file: str, content: str
+) -> None:
+    damaged = looking.settings.runs / "better" / file
+    damaged.write_text(content) if content else damaged.unlink()
+    with pytest.raises(OpsinError, match="Files of Waste 4 are damaged or missing"):
+        asyncio.run(ask(looking, A, B, names=("Waste 3", "Waste 4")))
+
+
 def test_runs_that_are_gone_are_said_to_be(looking: Studio) -> None:
     with pytest.raises(NotThere):
         asyncio.run(compared(looking, [A, "0" * 16], "ab"))

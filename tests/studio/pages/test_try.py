@@ -16,9 +16,9 @@ from opsin.core.errors import SourceError
 from opsin.runtime.prediction import NONE_OF_THESE
 from opsin.studio.context import Studio
 from opsin.studio.datasets.uploads import SentFile
-from opsin.studio.errors import new_api
+from opsin.studio.errors import TooMany, new_api
 from opsin.studio.jobs.job import Job, command
-from opsin.studio.jobs.queue import Queue, TooManyJobs
+from opsin.studio.jobs.queue import Queue
 from opsin.studio.pages import try_
 from opsin.studio.pages.try_ import AnsweredImage, newer_images, read_answers
 from opsin.studio.people import Person, acting
@@ -117,7 +117,7 @@ def test_of_photographs_that_nobody_classifies_nothing_stays(
         studio.jobs.most_waiting = 2
         job = studio.jobs.get(classify([sent("a.png")]))
         (folder,) = tried.iterdir()
-        with pytest.raises(TooManyJobs):
+        with pytest.raises(TooMany):
             classify([sent("b.png")])
     assert list(tried.iterdir()) == [folder]
     # What a killed studio leaves goes, as does what was tried by a job that is gone.

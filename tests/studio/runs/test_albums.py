@@ -41,7 +41,7 @@ def test_images_of_a_set_are_those_that_training_sees(shapes: Path) -> None:
         assert here.name(row) == data.names[row]
         assert here.classes[here.label(row)] == data.classes[data.labels[row]]
         assert here.digest(row) == data.digests[row].tobytes().hex()[:32]
-    with pytest.raises(NotThere, match="no image 24 of 24"):
+    with pytest.raises(NotThere, match="no photograph 24 of 24"):
         here.png(24)
     with pytest.raises(NotThere):
         here.png(-1)
@@ -72,17 +72,15 @@ async def test_a_folder_that_has_changed_is_told(tmp_path: Path, studio: Studio)
     assert (await albums.corrections_of(set_id)).opened.name(6 - 1) == "square/9.png"
 
 
-def corrected_run(shapes: Path, tmp_path: Path) -> tuple[opsin.Dataset, RunDirectory]:
-    table = tmp_path / "labels.csv"
-    table.write_text("name,label\ndisc/3.png,-\ndisc/1.png,square\n")
-    data = opsin.load(shapes, labels=table)
-    directory = RunDirectory(write_run(tmp_path / "runs", "one", data, answers_right(data, 0.8)))
-    directory.corrections.write_bytes(table.read_bytes())
-    return data, directory
+def trained(data: opsin.Dataset, tmp_path: Path, name: str = "one") -> RunDirectory:
+    directory = RunDirectory(write_run(tmp_path / "runs", name, data, answers_right(data, 0.8)))
+    if data.recipe.labels:
+        directory.corrections.write_bytes(Path(data.recipe.labels).read_bytes())
+    return directory
 
 
 def test_a_run_whose_images_have_changed_shows_none(shapes: Path, tmp_path: Path) -> None:
-    _, directory = corrected_run(shapes, tmp_path)
+    directory = trained(opsin.load(shapes), tmp_path)
     (shapes / "disc" / "5.png").write_bytes((shapes / "square" / "5.png").read_bytes())
     with pytest.raises(NotDecoded):
         open_run("one", directory)
@@ -97,8 +95,7 @@ def test_rows_of_a_run_stay_when_files_are_renamed(shapes: Path, tmp_path: Path)
     table = tmp_path / "labels.csv"
     table.write_text(f"digest,label\n{digest},-\n")
     data = opsin.load(shapes, labels=table)
-    directory = RunDirectory(write_run(tmp_path / "runs", "one", data, answers_right(data, 0.8)))
-    directory.corrections.write_bytes(table.read_bytes())
+    directory = trained(data, tmp_path)
     before = open_run("one", directory)
     shown = [(before.digest(row), before.label(row)) for row in range(len(data))]
     for file in sorted(shapes.rglob("*.png")):
@@ -119,17 +116,6 @@ def of(studio: Studio, name: str) -> tuple[Album, list[int]]:
     return asyncio.run(look())
 
 
-def trained(data: opsin.Dataset, tmp_path: Path, name: str = "one") -> RunDirectory:
-    directory = RunDirectory(write_run(tmp_path / "runs", name, data, answers_right(data, 0.8)))
-    if data.recipe.labels:
-        directory.corrections.write_bytes(Path(data.recipe.labels).read_bytes())
-    return directory
-
-
-def named(data: opsin.Dataset, name: str) -> int:
-    return data.names.index(name)
-
-
 def test_a_set_is_added_for_a_run_with_what_it_was_trained_with(
     shapes: Path, tmp_path: Path, studio: Studio
 ) -> None:
@@ -147,7 +133,7 @@ def test_a_set_is_added_for_a_run_with_what_it_was_trained_with(
     assert album.class_of(by_name["disc/1.png"]) == "square"
     assert album.labels[by_name["disc/3.png"]] == OUT
 
-    row = named(data, "disc/5.png")
+    row = data.names.index("disc/5.png")
     asyncio.run(studio.albums.move(album, [places[row]], "square"))
     album, places = of(studio, "one")
     assert album.class_of(places[row]) == "square"
@@ -158,7 +144,7 @@ def test_a_set_is_added_for_a_run_with_what_it_was_trained_with(
         ["disc/5.png", "square"],
     ]
     again = opsin.load(shapes, labels=studio.sets.corrections_path(the_set.id))
-    assert again.classes[again.labels[named(again, "disc/5.png")]] == "square"
+    assert again.classes[again.labels[again.names.index("disc/5.png")]] == "square"
     assert table.read_text().startswith("name,label")
     assert of(studio, "one")[0].dataset.id == the_set.id
     assert len(studio.sets.all()) == 1
@@ -172,7 +158,7 @@ def test_a_run_at_another_size_has_its_images_by_name(
     trained(data, tmp_path)
     album, places = of(studio, "one")
     assert album.classes == ("disc", "square")  # the project's own
-    row = named(data, "disc/4.png")
+    row = data.names.index("disc/4.png")
     asyncio.run(studio.albums.remove(album, [places[row]]))
     album, places = of(studio, "one")
     assert [at for at in places if album.labels[at] == OUT] == [places[row]]

@@ -14,7 +14,7 @@ from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Prediction
 from opsin.studio.context import Studio
 from opsin.studio.datasets.decoded_dataset import png_of
-from opsin.studio.errors import new_api
+from opsin.studio.errors import TooMany, new_api
 from opsin.studio.runs import workers
 from opsin.studio.runs.run_index import opaque
 from tests.hostile import bomb
@@ -82,7 +82,7 @@ async def test_a_frame_of_the_camera_is_answered_and_not_kept(
     photograph = looking.tried.get(looking.tried.put(frame, "a.png"))
     await asyncio.wait_for(workers.png_for_pages(photograph), 30)
     answers = await asyncio.gather(*frames, return_exceptions=True)
-    refusals = [isinstance(answer, workers.TooManyFrames) for answer in answers]
+    refusals = [isinstance(answer, TooMany) for answer in answers]
     assert refusals == [False] * 2 + [True] * 18
     assert isinstance(await looking.tried.live(RUN, frame), Prediction)  # they wait no more
     await looking.tried.workers.stop()

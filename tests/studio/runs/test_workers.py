@@ -4,12 +4,12 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from opsin.core.errors import ModelFileError, OpsinError
+from opsin.core.platform import process_exists
 from opsin.data.dataset import Dataset
 from opsin.studio.context import Studio
 from opsin.studio.datasets.decoded_dataset import png_of
@@ -45,28 +45,18 @@ async def started(asked: Workers) -> int:
     return processes(asked)[0]
 
 
-def gone(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
 async def ended(pid: int) -> None:
-    while not gone(pid):
+    while process_exists(pid):
         await asyncio.sleep(0.02)
 
 
 async def test_one_process_answers_and_is_asked_nothing_twice(looking: Studio) -> None:
     told: list[tuple[str, int, int]] = []
     inside = looking.inside
-    question: dict[str, Any] = {
-        "on_progress": lambda *now: told.append(now),
-        "layer": "head",
-        "limit": 50,
-    }
-    both = await asyncio.gather(*(inside.ask(RUN, "unit", **question) for _ in range(2)))
+    both = await asyncio.gather(*(
+        inside.ask(RUN, "unit", layer="head", limit=50, on_progress=lambda *now: told.append(now))
+        for _ in range(2)
+    ))  # fmt: skip
     assert both[0] is both[1]
     assert told[0] == ("Units of head", 0, 50)
     (first,) = processes(inside)
@@ -91,7 +81,6 @@ async def test_a_heat_map_of_a_strangers_image_is_made_within_limits(
 
 
 async def test_a_worker_that_died_is_started_again(looking: Studio) -> None:
-
     inside = looking.inside
     asked = asyncio.create_task(inside.ask(RUN, "explain", image="test/1"))
     first = await started(inside)
@@ -130,7 +119,6 @@ async def test_what_takes_too_long_is_ended(
 
 
 async def test_what_is_given_up_ends_and_can_be_asked_again(looking: Studio) -> None:
-
     inside = looking.inside
     one, other = (asyncio.create_task(inside.ask(RUN, "explain", image="test/1")) for _ in range(2))
     slow = await started(inside)
@@ -158,7 +146,7 @@ async def test_workers_are_few_and_end_when_idle_or_with_the_studio(
     asked = asyncio.create_task(few.ask(RUN, "maps", layer="head", image="test/2"))
     last = await started(few)
     await few.stop()
-    assert gone(last)
+    assert not process_exists(last)
     with pytest.raises(asyncio.CancelledError):
         await asked
 

@@ -242,16 +242,12 @@ def _zip(files: dict[str, bytes]) -> bytes:
 
 
 class HubExport(BaseModel, frozen=True):
-    """A folder for the hub.
-
-    ``files`` has the bytes of each file by its name. ``kept`` are those that were changed by hand.
-    """
+    """A folder for the hub; ``files`` has the bytes of each file by its name."""
 
     path: Path
     repository: str = Field(exclude=True)
     files: dict[str, int]
     licence: str
-    kept: tuple[str, ...] = ()
 
     @computed_field
     @property
@@ -275,7 +271,6 @@ def export_to_hub(
     out: str | os.PathLike[str] | None,
     *,
     licence: str | None,
-    watcher: Watcher,
 ) -> HubExport:
     """Write the folder for the hub."""
     if name.revision != "main":
@@ -285,22 +280,16 @@ def export_to_hub(
     stated = UNSTATED if licence is None else licence
     if licence is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]{0,49}", licence):
         raise RecipeError(f"{licence!r} is no licence of the hub (apache-2.0, mit, cc-by-4.0)")
+    _check_earlier(folder)
     files = _files(classifier, name, stated)
-    changed = _changed_card(folder, files[CLASSIFIER])
-    # Without a checksum, a changed card is recognised next time, too.
-    written = {file: value for file, value in files.items() if file != _CARD or changed is None}
-    if changed is not None:
-        files[_CARD] = changed
-        watcher.note(f"{folder / _CARD} was changed by hand, and is kept; remove it for a new one")
-    files[_SUMS] = written[_SUMS] = _checksums(written)
-    for file, value in written.items():
+    files[_SUMS] = _checksums(files)
+    for file, value in files.items():
         write_bytes(folder / file, value)
     return HubExport(
         path=folder,
         repository=name.repository,
         files={file: len(value) for file, value in files.items()},
         licence=stated,
-        kept=() if changed is None else (_CARD,),
     )
 
 
@@ -327,16 +316,16 @@ def _files(classifier: Classifier, name: HubName, licence: str) -> dict[str, byt
     }
 
 
-def _changed_card(folder: Path, content: bytes) -> bytes | None:
-    """Return the card of an earlier folder if it was changed by hand."""
+def _check_earlier(folder: Path) -> None:
+    """Refuse a folder that is no earlier export, or whose card was changed by hand."""
     if not os.path.lexists(folder):
-        return None
+        return
     refused = RecipeError(f"{folder} is no earlier export to the hub", "Name another: --out NEW.")
     with storage_errors(folder):
         if folder.is_symlink() or not folder.is_dir():
             raise refused
         if not any(folder.iterdir()):
-            return None
+            return
     try:
         lines = (folder / _SUMS).read_text("utf-8").splitlines()
         card = (folder / _CARD).read_bytes() if (folder / _CARD).exists() else None
@@ -345,11 +334,6 @@ def _changed_card(folder: Path, content: bytes) -> bytes | None:
     sums = {line[66:]: line[:64] for line in lines if line[64:66] == "  "}
     if not {CLASSIFIER, "classes.json", "predict.py"} <= set(sums):
         raise refused
-    if card is None or hashlib.sha256(card).hexdigest() == sums.get(_CARD):
-        return None
-    if sums[CLASSIFIER] != hashlib.sha256(content).hexdigest():
-        raise RecipeError(
-            f"{folder / _CARD} was changed by hand, and describes another classifier",
-            "Remove it for a new card, or name another folder: --out FOLDER.",
-        )
-    return card
+    if card is not None and hashlib.sha256(card).hexdigest() != sums.get(_CARD):
+        changed = f"{folder / _CARD} was changed by hand, and would be overwritten"
+        raise RecipeError(changed, "Remove it for a new card, or name another folder: --out NEW.")

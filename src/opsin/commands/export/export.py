@@ -79,7 +79,7 @@ def export_model(
         if force or data:
             raise RecipeError("The hub gets the run's very file: no force and no data is possible")
         classifier = Classifier(model, device=CPU, watcher=watcher)
-        return export_to_hub(classifier, name, out, licence=licence, watcher=watcher)
+        return export_to_hub(classifier, name, out, licence=licence)
     if to not in get_args(To):
         raise RecipeError(f"A form is int8, fp16, bundle or hf:owner/name, not {to!r}")
     if licence is not None:

@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 import time
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -305,10 +305,24 @@ def feature_row(units: int) -> np.dtype[Any]:
     )
 
 
+def _add_array(
+    archive: zipfile.ZipFile, name: str, blocks: Iterable[NDArray[Any]], count: int | None = None
+) -> None:
+    """Add an array that comes in blocks."""
+    # Without a time, so that the same images give the same file.
+    info = zipfile.ZipInfo(f"{name}.npy")
+    info.compress_type = archive.compression
+    with archive.open(info, "w", force_zip64=True) as stream:
+        for number, block in enumerate(blocks):
+            if number == 0:
+                shape = block.shape if count is None else (count, *block.shape[1:])
+                header = {"descr": block.dtype.str, "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(stream, header)
+            stream.write(np.ascontiguousarray(block).tobytes())
+
+
 def write_features(file: Path, rows: answers_file.Rows, *, about: answers_file.About) -> None:
     """Write a ``.npz`` file of features, block by block."""
-    from opsin.commands.transfer import add_array  # noqa: PLC0415  predict needs none of it
-
     begun = about.begun
     kind, classes = feature_row(sum(begun["units"])), begun["classes"]
     count, longest, is_parted = 0, 1, False
@@ -334,9 +348,9 @@ def write_features(file: Path, rows: answers_file.Rows, *, about: answers_file.A
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
 
         def add(name: str, arrays: Iterator[NDArray[Any]]) -> None:
-            add_array(archive, name, arrays, count)
+            _add_array(archive, name, arrays, count)
 
-        add_array(archive, "about", [np.array(json.dumps(facts, ensure_ascii=True))])
+        _add_array(archive, "about", [np.array(json.dumps(facts, ensure_ascii=True))])
         add("features", (block["features"] for _, block in blocks()))
         add("names", (np.array(names, f"U{longest}") for names, _ in blocks()))
         add("digests", (block["digest"] for _, block in blocks()))
@@ -344,4 +358,4 @@ def write_features(file: Path, rows: answers_file.Rows, *, about: answers_file.A
             add("parts", (np.array(_PARTS)[block["part"]] for _, block in blocks()))
         if classes is not None:
             add("labels", (block["label"] for _, block in blocks()))
-            add_array(archive, "classes", [np.array(list(map(str, classes)))])
+            _add_array(archive, "classes", [np.array(list(map(str, classes)))])

@@ -116,7 +116,8 @@ def _load(
     }
     recipe = DataRecipe.model_validate(old.model_dump(exclude_unset=True) | update)
     located = sources.find_all(recipe, watcher=watcher)
-    titles = titles_of([*recipe.sources, *([recipe.test] if recipe.test else [])])
+    tested = [recipe.test] if recipe.test else []
+    titles = titles_of([*recipe.sources, *tested], test=bool(tested))
 
     def is_new(names: Sequence[str]) -> NDArray[np.bool_]:
         added = titles[len(old.sources) : len(recipe.sources)]

@@ -183,7 +183,8 @@ class HeadLearner(Learner):
         watcher.doing("the export")
         self.exported, self.layers = self.file_of(directory, watcher, self.fitted, held_out)
         self.improve(directory, watcher, stop)
-        tell_model(watcher, self)
+        if self.outcome is not None or self.backbone is None:
+            tell_model(watcher, self)
         seconds = time.perf_counter() - began
         if self.outcome is None:
             watcher.epoch(self._only_epoch(seconds))
@@ -280,13 +281,10 @@ class HeadLearner(Learner):
             chosen_and_judged, what="Heads", total=heads, unit="heads", watcher=watcher, stop=stop
         )
         self.choice = choice = chosen.choice
-        facts = {
-            "Features": f"{', '.join(choice.at)} · image seen {' and '.join(choice.views)}",
-            "Head": choice.words,
-        }
-        for heading, words in facts.items():
-            watcher.fact(heading, words)
-        self.decided(**facts)
+        self.decided(
+            Features=f"{', '.join(choice.at)} · image seen {' and '.join(choice.views)}",
+            Head=choice.words,
+        )
         if judged is not None and chosen.calibration is not None:
             self.judged = judged, chosen.calibration
             kinds = strange_images(*self.shape, count=_STRANGE)

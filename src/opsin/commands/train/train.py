@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 from opsin.classical.classical_recipe import FITTED
 from opsin.commands.runs import Run
@@ -21,7 +21,6 @@ from opsin.commands.train.words import TRIED_LATER, tell_end, tell_limits, tell_
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.events import SILENT, Watcher, WatcherGroup
-from opsin.core.keyword_options import TrainOptions
 from opsin.core.storage import check_writable
 from opsin.data.audit import audit
 from opsin.data.dataset import Dataset
@@ -45,7 +44,7 @@ def train(
     track: str | Sequence[str] | None = None,
     quiet: bool = False,
     offline: bool = False,
-    **options: Unpack[TrainOptions],
+    **options: Any,
 ) -> Run:
     """Train a classifier and evaluate the exported file.
 
@@ -203,7 +202,7 @@ def plan(
     watcher: Watcher | None = None,
     quiet: bool = False,
     offline: bool = False,
-    **options: Unpack[TrainOptions],
+    **options: Any,
 ) -> Plan:
     """Describe what `train` would do with the same arguments, without beginning a run.
 

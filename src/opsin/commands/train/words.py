@@ -9,9 +9,20 @@ from opsin.commands.test_set_usage import leaks_of, looks_in_words
 from opsin.commands.train.calibrate import AS_TRAINED, assumed_mix
 from opsin.commands.train.learner import Learner
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_report import Report, TrainingFacts
+from opsin.core.artifacts.run_report import PartFigures, Report, TrainingFacts
 from opsin.core.events import Watcher
-from opsin.core.format import about, clock, counted, file_size, millions, plus_minus, repeats
+from opsin.core.format import (
+    about,
+    clock,
+    counted,
+    file_size,
+    in_groups,
+    millions,
+    plus_minus,
+    repeats,
+    right_count,
+    span,
+)
 from opsin.core.recipe import Recipe, TrainingRecipe
 from opsin.data.audit import Audit
 from opsin.data.dataset import Dataset, thin_parts
@@ -38,6 +49,9 @@ TRIED_LATER: Final = (
 )
 # Ratio of the largest share to the smallest below which classes are about equally common.
 _EVEN: Final = 1.2
+_EVEN_AS_TRAINED: Final = (
+    "answers assume that all classes are equally common, as among the training images"
+)
 # Seconds that a training of heads takes beside features and heads, on two cores: imports, reading,
 # figures and page (6 to 8 for 120 and for 2,527 photographs).
 _BESIDE_HEADS: Final = 7.0
@@ -64,7 +78,8 @@ def tell_start(watcher: Watcher, directory: RunDirectory, learner: Learner, audi
     if learner.layers:
         tell_model(watcher, learner)
     for name, reason in learner.recipe.reasons.items():
-        watcher.fact(name, reason)
+        if reason != _EVEN_AS_TRAINED:
+            watcher.fact(name, reason)
     watcher.fact("Device", learner.device_name)
     watcher.fact("Run", str(directory.path))
 
@@ -132,19 +147,42 @@ def tell_end(watcher: Watcher, report: Report) -> None:
 
 def _tell_measured(watcher: Watcher, report: Report, of_validation: str) -> None:
     figures = report.judged
-    what, how = {
-        "val": ("Valid.", of_validation),
-        "out_of_fold": ("Judged", "each by a head that had not seen it"),
-    }.get(report.split, ("Test", looks_in_words(report.looks)))
-    on = terminal.images_in_words(figures)
     corrected = ""
     if figures.corrected:
-        corrected = f"{terminal.corrected_in_words(figures.corrected, report.split)} · "
+        corrected = f" · {terminal.corrected_in_words(figures.corrected, report.split)}"
+    if report.split == "out_of_fold":
+        watcher.fact("Judged", f"{judged_in_words(figures)}{corrected}")
+        _tell_doubts(watcher, report)
+        return
+    what, how = {
+        "val": ("Valid.", of_validation),
+    }.get(report.split, ("Test", looks_in_words(report.looks)))
+    on = terminal.images_in_words(figures)
     watcher.fact(
         what,
         f"accuracy {plus_minus(figures)} ({on}{f', {how}' if how else ''})"
-        f" · {corrected}{summary_of(figures)}",
+        f"{corrected} · {summary_of(figures)}",
     )
+    _tell_doubts(watcher, report)
+
+
+def judged_in_words(figures: PartFigures) -> str:
+    """How many images were right out of fold, and the weakest class."""
+    of_groups = in_groups(figures.groups, few=figures.few_groups)
+    interval = f"{figures.accuracy:.0%}, {span(figures.low, figures.high)}"
+    words = f"{right_count(figures)} right{of_groups} ({interval})"
+    words += ", each by a head that had not seen it"
+    if figures.uneven and figures.balanced_accuracy is not None:
+        words += f" · {figures.balanced_accuracy:.0%} with every class counted alike"
+    weakest = min(figures.classes, key=lambda entry: 1.0 if entry.recall is None else entry.recall)
+    if weakest.recall is not None and weakest.recall < 1:
+        right = round(weakest.recall * weakest.count)
+        words += f" · weakest: {terminal.printable(weakest.name)}, {right:,} of {weakest.count:,}"
+    return words
+
+
+def _tell_doubts(watcher: Watcher, report: Report) -> None:
+    figures = report.judged
     if report.rests_on:
         watcher.fact("Rests on", report.rests_on)
     if figures.refused and report.reject:
@@ -173,16 +211,16 @@ def _epochs_in_words(training: TrainingFacts) -> str:
 def plan_in_words(planned: Plan) -> list[tuple[str, str]]:
     """The lines of a plan: heading and text."""
     recipe = planned.recipe
-    size = "its size is known once it is fitted"
+    lines = [("Data", f"{recipe.data.source} · {planned.summary}")]
     if planned.parameters is not None and planned.multiply_adds is not None:
         work = millions(planned.multiply_adds)
         size = f"{planned.parameters:,} parameters · {work} multiply-adds an image"
-    lines = [
-        ("Data", f"{recipe.data.source} · {planned.summary}"),
-        ("Model", f"{recipe.model.name} · {size}"),
-        *recipe.reasons.items(),
-        ("Device", planned.device),
-    ]
+        lines.append(("Model", f"{recipe.model.name} · {size}"))
+    elif "Backbone" not in recipe.reasons:
+        lines.append(("Model", recipe.model.name))
+    reasons = recipe.reasons.items()
+    lines += [(name, reason) for name, reason in reasons if reason != _EVEN_AS_TRAINED]
+    lines.append(("Device", planned.device))
     if isinstance(recipe.training, TrainingRecipe) and planned.seconds is not None:
         epochs, seconds = recipe.training.epochs, planned.seconds
         most = "at most " if recipe.training.patience else ""

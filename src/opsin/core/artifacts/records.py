@@ -50,6 +50,8 @@ class Line(Stored):
     """A line of a file of JSON lines."""
 
     FILE: ClassVar[str]
+    #: Whether several processes add lines: then one that a crash has cut may be in the middle.
+    SHARED: ClassVar[bool] = False
 
 
 class Artifact(Stored):
@@ -262,6 +264,7 @@ class LoggedEvaluation(Line):
     """One evaluation on test images, a line of the file."""
 
     FILE: ClassVar[str] = "looks.jsonl"
+    SHARED: ClassVar[bool] = True
 
     time: Seconds | None = Field(None, description="When, in seconds since 1970.")
     test_set: Text = Field(description="Identifies the test images by content.")
@@ -274,6 +277,7 @@ class TrackedRun(Line):
     """A tracker's id of the run, a line of the file; a tracker's last line counts."""
 
     FILE: ClassVar[str] = "trackers.jsonl"
+    SHARED: ClassVar[bool] = True
 
     tracker: Text = Field(description="Its name, as `--track` takes it.")
     # Untrusted, and part of URLs and folder names.

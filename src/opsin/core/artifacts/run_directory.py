@@ -21,7 +21,7 @@ from opsin.core.errors import RunError, StorageError
 from opsin.core.files import ConfinedDir, free_name, open_regular
 from opsin.core.platform import process_exists
 from opsin.core.storage import atomic_file, exclusive, storage_errors, write_bytes
-from opsin.core.stored_arrays import StoredArrays
+from opsin.core.stored_arrays import read_arrays
 from opsin.core.stored_json import first_fault, read_json_lines
 
 A = TypeVar("A", bound=records.Artifact)
@@ -185,7 +185,7 @@ class RunDirectory:
                 os.fsync(stream.fileno())
 
     def lines(self, kind: type[L]) -> list[L]:
-        """The valid lines of a kind's file; no link is followed."""
+        """The lines of a kind's file but for any cut by a crash; no link is followed."""
         file, lines = self.path / kind.FILE, []
         if os.path.lexists(file):
             try:
@@ -193,9 +193,12 @@ class RunDirectory:
                     objects = read_json_lines(stream)
             except (OSError, ValueError) as error:
                 raise records.damaged(file, error) from error
-            for line in objects:
-                with contextlib.suppress(ValidationError):
+            for number, line in enumerate(objects, start=1):
+                try:
                     lines.append(kind.model_validate(line))
+                except ValidationError as error:
+                    if not kind.SHARED and number < len(objects):
+                        raise records.damaged(file, f"line {number}") from error
         return lines
 
     def cut_history(self, epochs: int) -> None:
@@ -258,8 +261,7 @@ class RunDirectory:
         if not file.is_file():
             raise RunError(f"{self.path} has no {file.name} ({self.state()[0]})", "Train again.")
         try:
-            with StoredArrays(file, follow_links=False) as stored:
-                arrays = _Arrays({name: stored.read(name) for name in stored.names})
+            arrays = _Arrays(read_arrays(file, follow_links=False))
             if file == self.split:
                 _check_split(arrays)
             if file == self.predictions:

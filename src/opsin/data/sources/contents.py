@@ -6,9 +6,6 @@ import functools
 import hashlib
 import json
 import os
-import struct
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,9 +16,10 @@ from numpy.typing import NDArray
 
 from opsin.core.artifacts.records import LeftOut
 from opsin.core.errors import SourceError
-from opsin.core.files import MISSING, file_stamp
+from opsin.core.files import MISSING, file_stamp, free_name
 from opsin.core.platform import sync
 from opsin.core.storage import write_json
+from opsin.core.stored_arrays import read_arrays
 from opsin.core.stored_json import JsonObject
 from opsin.data.cache import ABOUT, digest_rows
 from opsin.data.image_tree import add_up, natural
@@ -145,12 +143,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     about["classes"] = tuple(about["classes"])
     about["left_out"] = tuple(map(LeftOut.model_validate, about["left_out"]))
-    try:
-        file = (folder / "columns.npz").open("rb")  # which numpy leaves open where it fails
-        with file, np.load(file, allow_pickle=False) as columns:
-            return {**about, **columns}
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, struct.error) as error:
-        raise ValueError(str(error)) from error
+    return {**about, **read_arrays(folder / "columns.npz")}
 
 
 def key_of_files(*files: Any) -> str:
@@ -205,7 +198,7 @@ def join(sources: Sequence[str], parts: Sequence[LabelledImages], *, test: bool)
         ]
         source_parts[-1] = np.full(len(parts[-1]), TEST, np.uint8)
     _check_once(sources, parts)
-    titles = titles_of(sources)
+    titles = titles_of(sources, test=test)
     groups = [group for part in parts for group in (part.groups or [""] * len(part))]
     arrays = [part.images for part in parts if isinstance(part.images, np.ndarray)]
     alike = len(arrays) == len(parts) and len({(a.shape[1:], a.dtype) for a in arrays}) == 1
@@ -224,12 +217,14 @@ def join(sources: Sequence[str], parts: Sequence[LabelledImages], *, test: bool)
     )
 
 
-def titles_of(sources: Sequence[str]) -> list[str]:
-    """Return what the names of each source's images begin with where several are joined."""
-    titles = [Path(source).name.split(".")[0] or source for source in sources]
-    if len(set(titles)) < len(titles):
-        titles = [f"{number}-{title}" for number, title in enumerate(titles, start=1)]
-    return titles
+def titles_of(sources: Sequence[str], *, test: bool) -> list[str]:
+    """Return what names of images begin with in joined sources; a further one changes none."""
+    titles: dict[str, str] = {}
+    for source in (*sources[-1:], *sources[:-1]) if test else sources:
+        path = os.path.abspath(os.path.expanduser(source))  # noqa: PTH100, PTH111  never raises
+        title = Path(path).name.split(".")[0] or source
+        titles[source] = free_name(title, set(titles.values()).__contains__)
+    return [titles[source] for source in sources]
 
 
 def _check_once(sources: Sequence[str], parts: Sequence[LabelledImages]) -> None:

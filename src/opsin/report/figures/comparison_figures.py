@@ -10,7 +10,6 @@ from typing import Final
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from opsin.core.arrays import Pixels
 from opsin.core.artifacts.records import Epoch
 from opsin.report.figures.style import PALETTE, name_ends, new_figure, shorten, title_of
 from opsin.report.side_by_side import ComparedRun
@@ -35,23 +34,6 @@ class Curve:
         """Epochs and values, only finite ones."""
         known = [epoch for epoch in self.epochs if math.isfinite(getattr(epoch, kind))]
         return [epoch.epoch for epoch in known], [getattr(epoch, kind) for epoch in known]
-
-
-@dataclass(frozen=True)
-class Disagreement:
-    """One image to which two classifiers gave different answers."""
-
-    pixels: Pixels  # uint8[H, W, C]
-    name: str
-    actual: str
-    answers: Sequence[tuple[str, str, float]]
-
-    def said(self) -> list[tuple[str, bool]]:
-        """Each answer in words, ``A Coat 87%``, and whether it is right."""
-        return [
-            (f"{letter} {shorten(label)} {share:.0%}", label == self.actual)
-            for letter, label, share in self.answers
-        ]
 
 
 def colour_of(index: int) -> str:

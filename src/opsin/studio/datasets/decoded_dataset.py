@@ -57,7 +57,7 @@ class DecodedDataset:
     def png(self, row: int) -> bytes:
         """An image as a PNG file, at the training size."""
         if not 0 <= row < len(self):
-            raise NotThere(f"There is no image {row} of {len(self):,}", "Go back a page.")
+            raise NotThere(f"There is no photograph {row} of {len(self):,}", "Go back a page.")
         return png_of(self.decoded.images[row])
 
     def label(self, row: int) -> int:

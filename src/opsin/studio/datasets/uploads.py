@@ -223,7 +223,6 @@ class Uploads:
                 self._others = kept - self._bytes
 
     def _count(self, key: str, size: int | None = None) -> None:
-        """Count a file's bytes; ``None`` if it is gone."""
         with self._guard:
             self._bytes += (size or 0) - self._sizes.pop(key, 0)
             if size is not None:
@@ -262,7 +261,6 @@ def add_routes(api: FastAPI, uploads: Uploads) -> None:
 
 
 async def _receive(uploads: Uploads, key: str, offset: int, request: Request) -> int:
-    """Append a request's body to a file as it arrives; return the file's size."""
     stated = request.headers.get("content-length", "")
     await UPLOADS.run(uploads.check, key, offset, int(stated) if stated.isdecimal() else 0)
     most, waiting, stream = offset + PART_MOST, bytearray(), request.stream()
@@ -329,7 +327,6 @@ def arrange(files: Mapping[Path, str], into: Path, loose: str = "") -> list[Path
 
 
 def _unpacked(path: Path, name: str) -> dict[Path, _Names]:
-    """Unpack an archive, and return its images."""
     try:
         root = unpack_archive(path)
         if any(
@@ -433,7 +430,6 @@ def class_name(text: str) -> str:
 
 
 def _packed(name: str) -> str:
-    """The suffix of an archive."""
     known = sorted(archive.SUFFIXES, key=len, reverse=True)
     return next((suffix for suffix in known if name.lower().endswith(suffix)), "")
 

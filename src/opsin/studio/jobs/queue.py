@@ -16,7 +16,7 @@ from typing import Any, Final
 from opsin.core.artifacts.run_directory import RunDirectory, free_run_name
 from opsin.core.errors import OpsinError, RunError, StorageError
 from opsin.core.storage import storage_errors
-from opsin.studio.errors import NotThere
+from opsin.studio.errors import NotThere, TooMany
 from opsin.studio.jobs.job import (
     LOG,
     Job,
@@ -30,7 +30,6 @@ from opsin.studio.jobs.job import (
     write_job,
 )
 from opsin.studio.people import record, require, visitor
-from opsin.web.refusals import RequestError
 
 #: Short jobs that run beside the trainings.
 BESIDE: Final = 2
@@ -43,10 +42,6 @@ _EVERY: Final = 0.5
 # What may be asked for without changing anything.
 _OF_VIEWERS: Final = frozenset(("look", "plan", "compare", "predict"))
 _LOGGER: Final = logging.getLogger("opsin.studio")
-
-
-class TooManyJobs(RequestError, status=429):  # noqa: N818
-    """More jobs than may wait."""
 
 
 class Queue:
@@ -129,11 +124,11 @@ class Queue:
         waiting = [other for other in self._jobs.values() if other.pending]
         if job.training and sum(other.training for other in waiting) >= self.most_waiting:
             text = f"{self.most_waiting} trainings are waiting, the most that may"
-            raise TooManyJobs(text, "Wait until one has started, or remove one.")
+            raise TooMany(text, "Wait until one has started, or remove one.")
         most = max(1, self.most_waiting // 2)
         if job.by and sum(other.by == job.by for other in waiting) >= most:
             text = f"You have {most} jobs waiting, the most that one person may have"
-            raise TooManyJobs(text, "Wait until one of them has started.")
+            raise TooMany(text, "Wait until one of them has started.")
 
     def _change(self, id: str, done: str) -> Job:  # noqa: A002
         """A job that the visitor may change: their own short ones, or all as an owner."""

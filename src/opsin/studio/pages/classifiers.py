@@ -9,10 +9,10 @@ from typing import Final
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
-from opsin.core.format import clock, counted, day
+from opsin.core.format import clock, counted, day, span
 from opsin.studio.context import Studio
 from opsin.studio.pages.page import Page
-from opsin.studio.pages.verdicts import right_of, span
+from opsin.studio.pages.verdicts import right_of
 from opsin.studio.people import allows
 from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import RunRow

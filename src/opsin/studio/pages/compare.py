@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from nicegui import ui
 
 from opsin.core.errors import OpsinError
-from opsin.core.format import clock, count, counted, file_size
+from opsin.core.format import clock, count, counted, file_size, span
 from opsin.data.cache import digest_names
 from opsin.evaluation.metric_table import headline_metrics
 from opsin.report.side_by_side import ComparedPair, Comparison, DifferentAnswers
@@ -17,7 +17,7 @@ from opsin.studio.context import Studio
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import JobAction
 from opsin.studio.pages.page import Page
-from opsin.studio.pages.verdicts import confidence_of, right_of, span
+from opsin.studio.pages.verdicts import confidence_of, right_of
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit, layout
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery, ImageViewer
@@ -34,6 +34,10 @@ async def compared(studio: Studio, ids: Sequence[str], names: Sequence[str]) -> 
     await asked.over()
     found, cause = await asked.answer(Comparison)
     if found is None:
+        for run, name in named.items():
+            if re.search(rf"{re.escape(run)}(/| has no ).*\.(json|npz)\b", cause):
+                text = f"Files of {safe(name, 60)} are damaged or missing"
+                raise OpsinError(text, "Remove this classifier, and train again.")
         raise OpsinError(kit.without_commands(_in_words(cause, named)).rstrip("."))
     lines = [f"{_in_words(line, named).rstrip('.')}." for line in (*found.notes, *found.remarks)]
     return found.model_copy(update={"notes": tuple(lines), "remarks": []})
@@ -113,7 +117,6 @@ PAGE = Page("/compare", show)
 
 
 def _figures(comparison: Comparison, names: Sequence[str]) -> None:
-    """A table with a row for each classifier."""
     cells = []
     for run, name in zip(comparison.runs, names, strict=True):
         cells.append(
@@ -137,7 +140,6 @@ def _figures(comparison: Comparison, names: Sequence[str]) -> None:
 
 
 async def _pictures(studio: Studio, first: str, pair: ComparedPair, names: Sequence[str]) -> None:
-    """Show the photographs to which the two gave different answers."""
     opened = await studio.albums.of_run(first)
     rows = {digest: row for row, digest in enumerate(digest_names(opened.decoded.digests))}
     called = dict(zip(pair.letters, names, strict=True))
@@ -151,7 +153,8 @@ async def _pictures(studio: Studio, first: str, pair: ComparedPair, names: Seque
                 for name, answer in zip(names, image.answers, strict=True)
             ),
         )
-        caption = f"{safe(image.actual, 16)}: {' or '.join(a.label[:16] for a in image.answers)}"
+        wrong = [safe(a.label, 16) for a in image.answers if a.label != image.actual]
+        caption = f"{safe(image.actual, 16)}, not {' or '.join(wrong)}"
         address = opened.address(rows[image.digest]) if image.digest in rows else ""
         return GalleryImage(address, ", ".join(lines), caption, lines=lines)
 

@@ -56,8 +56,6 @@ PAGE = Page("/", home)
 
 
 class _Home:
-    """The page, kept up to date in every window."""
-
     def __init__(self, studio: Studio, frame: Frame) -> None:
         self._studio, self._frame, self._most = studio, frame, _SHOWN
         self._shown: object = None
@@ -161,7 +159,6 @@ class _Home:
     # What people do.
 
     async def _take(self, files: list[SentFile]) -> None:
-        """Make a project of what was sent."""
 
         def make() -> LibraryDataset:
             title = common_name(files) or self._new_title()
@@ -228,7 +225,6 @@ class _Home:
 
 
 def _in_words(project: Project) -> str:
-    """What is known of a project, in a line."""
     if any(row.state == "running" for row in project.runs):
         return "Training"
     if run := project.classifier():

@@ -44,8 +44,6 @@ PAGE = Page("/import", import_classifier, more="Import a classifier")
 
 
 class _Import:
-    """The form."""
-
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
         self._folder: Path | None = None
@@ -93,7 +91,6 @@ class _Import:
             self._start.set_enabled(allows("owner"))
 
     def _words(self, model: Path) -> list[str]:
-        """The command line of what the form says."""
         runs, classes = self._studio.settings.runs.absolute(), (self._classes.value or "").strip()
         values = {"runs": runs, "prepare": self._pixels.value, "classes": classes}
         words = [f"--{option}={value}" for option, value in values.items() if value]

@@ -32,7 +32,6 @@ from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 from opsin.studio.ui.graph import Block, NetworkGraph, blocks_of, shape_in_words, title_of
 from opsin.studio.ui.lesson import convolution_view
 from opsin.studio.ui.maps import answer_view, bars, framed, in_percent
-from opsin.studio.ui.waiting import Waiting
 from opsin.studio.words import safe
 
 _PLACE: Final = re.compile(r"[0-9]{1,9}")
@@ -150,7 +149,6 @@ class _Inside:
             self._result = ui.element("section").classes("stack").props('aria-label="Maps"')
 
     async def start(self) -> None:
-        """Show the network, and what the address names."""
         answer = await self.ask(self._result, "Opening the network", "layers")
         if answer is None:
             return
@@ -163,7 +161,6 @@ class _Inside:
         await self.show()
 
     async def _take(self, files: list[SentFile]) -> None:
-        """Show a photograph of one's own."""
         with self._status.errors():
             tried, name = self._studio.tried, files[0]["name"]
             key = tried.put(await UPLOADS.run(self._studio.uploads.take, files[0]["key"]), name)
@@ -171,7 +168,6 @@ class _Inside:
             await self.show(image=key)
 
     async def show(self, **changes: str) -> None:
-        """Show another photograph, layer or unit."""
         self._shown = self._shown._replace(**changes)
         image, layer, unit = self._shown
         if changes:
@@ -218,7 +214,7 @@ class _Inside:
 
         asked = asyncio.create_task(answer())
         with area:
-            waiting = Waiting(text, asked.cancel)
+            waiting = kit.Waiting(text, asked.cancel)
         waiting.element.move(area, target_index=0)
         await asyncio.wait([asked])
         waiting.delete()
@@ -243,7 +239,7 @@ class _Inside:
         if actual is not None and not short["rejected"]:
             label.classes("right" if actual == nearest else "wrong")
         if actual not in (None, nearest):
-            kit.note(f"You sorted it as {safe(actual, 60)}.")
+            kit.note(f"Its label is {safe(actual, 60)}.")
         if not _KEPT.fullmatch(self._shown.image):
             at, total = int(self._shown.image), len(self._rows)
             with ui.element("div").classes("line"):
@@ -251,7 +247,6 @@ class _Inside:
                 kit.note(f"{count(at + 1)} of {count(total)}, mistakes first")
 
     def _steps(self, name: str, what: str, at: int, total: int) -> None:
-        """Buttons for the photograph or the unit before and after."""
         for which, icon, to in (("Previous", "left", at - 1), ("Next", "right", at + 1)):
             kit.icon_action(
                 f"chevron_{icon}", f"{which} {what}", lambda to=to: self.show(**{name: str(to)})
@@ -429,7 +424,9 @@ class _Inside:
                         kit.word(method.title)
                         verdict = ui.label(safe(heat["verdict"].capitalize()))
                         verdict.classes("right" if heat["trusted"] else "wrong")
-                        kit.note(" ".join([method.what, *heat["notes"]]))
+                        kit.note(
+                            " ".join([method.what, *heat["notes"]]).replace("image", "photograph")
+                        )
                 if "without" in values:
                     framed(answer.src(values["without"]), values["part"], values["part"])
             if "part" in values and "without" not in values:

@@ -41,8 +41,6 @@ PAGE = Page("/people", people, more="People")
 
 
 class _People:
-    """The invitations, the people and their changes."""
-
     def __init__(self, studio: Studio, frame: layout.Frame) -> None:
         self._studio, self._known = studio, studio.people
         with frame.actions:

@@ -106,7 +106,6 @@ class _Column:
         return len(shown)
 
     def image(self, at: int, *, large: bool = False) -> GalleryImage:
-        """A photograph by its place in the column."""
         album, photo = self._page.album, self.photos[at]
         title, source = album.name(photo).rpartition("/")[2], album.address(photo, large=large)
         said = self._page.aside.get(album.name(photo), "") if self.label == UNSORTED else ""
@@ -136,7 +135,8 @@ class _Photos:
         with ui.element("div").classes("line"):
             self._summary = kit.note("Looking at the photographs …")
             if allows("labeller"):
-                kit.action("Undo", self._undo, kind="quiet", icon="undo")
+                with kit.action("Undo", self._undo, kind="quiet", icon="undo") as self._undoes:
+                    self._last = ui.tooltip()
             self._forget = kit.action(
                 "", lambda: self._do(studio.albums.forget_gone(self._id)), needs="labeller"
             )
@@ -148,7 +148,7 @@ class _Photos:
         self._fold = kit.question("", self._list_things)
         self._place = ui.element("div").classes("class-columns")
         self._more = kit.note("")
-        kit.question(
+        self._keys = kit.question(
             "Keys",
             lambda: kit.facts(
                 [
@@ -160,6 +160,7 @@ class _Photos:
                     ("1, 2, …", "move to class"),
                     ("Delete", "remove"),
                     ("Ctrl-Z", "undo"),
+                    ("?", "these keys"),
                 ]
             ),
         )
@@ -204,6 +205,10 @@ class _Photos:
         if self._place.is_deleted:
             return
         self.album = album
+        if allows("labeller"):
+            last = await IMAGES.run(self._studio.albums.last_change, self._id)
+            self._undoes.set_enabled(bool(last))
+            self._last.set_text(safe(last) or "Nothing was changed yet")
         self._frame.retitle(album.dataset.title)
         self._search.set_visibility(True)
         self._show_columns()
@@ -275,6 +280,7 @@ class _Photos:
             number = column.refresh(self._searched)
             card.set_visibility(bool(number) or may_add)
             title.set_text(f"{name} {count(number)}")
+            hint.set_visibility(bool(number))
             if sort is not None:
                 sort.set_visibility(bool(number))
                 kinds = ("primary", "plain") if number >= _SEVERAL else ("plain", "primary")
@@ -296,14 +302,13 @@ class _Photos:
                 )
             with ui.element("h2"):
                 title = ui.label()
-            kit.note(words)
+            hint = kit.note(words)
             if may_add:
                 sort = kit.link_button("Sort them", address(self._id, "sort"), icon="auto_awesome")
             column = _Column(self, "", label)
         return show, card
 
     def _class_column(self, class_: str) -> tuple[Callable[[], None], ui.element]:
-        """A class: its name, number, photographs, and places for more."""
 
         def show() -> None:
             many, classes = column.refresh(self._searched), self.album.classes
@@ -399,7 +404,6 @@ class _Photos:
                 kit.link_button("Find like this", like, kind="quiet").props("dense")
 
     def open(self, column: _Column, at: int) -> None:
-        """Show a photograph large, with keys for its class."""
         may = allows("labeller")
         self._large.clear()
         with self._large:
@@ -483,6 +487,9 @@ class _Photos:
         held = event.modifiers.ctrl or event.modifiers.meta
         if event.action.keydown and held and event.key == "z":
             await self._undo()
+        elif event.action.keydown and event.key == "?":
+            self._keys.set_value(True)
+            ui.run_javascript(f"document.getElementById('{self._keys.html_id}').scrollIntoView()")
 
     async def _check(self) -> None:
         """Have new photographs read and checked, or take in what was read."""

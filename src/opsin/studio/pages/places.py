@@ -81,7 +81,7 @@ async def _show_folder(folders: Folders, place: ui.element, add: _Add, id_: str 
 
     def link(entry: FolderEntry, icon: str = "folder") -> None:
         opened = partial(_show_folder, folders, place, add, entry.id)
-        kit.action(entry.name, opened, kind="quiet", icon=icon).props("dense")
+        kit.action(entry.name, opened, kind="quiet", icon=icon).props("dense align=left no-wrap")
 
     place.clear()
     with place:
@@ -94,7 +94,7 @@ async def _show_folder(folders: Folders, place: ui.element, add: _Add, id_: str 
             if listing.here.id:
                 take = partial(add, partial(folders.path, listing.here.id))
                 kit.action("Add this folder", take, kind="primary", needs="owner")
-        with ui.element("div").classes("columns folders"):
+        with ui.element("div").classes("fields"):
             for entry in listing.folders:
                 link(entry)
         for file in listing.files:

@@ -12,7 +12,7 @@ from nicegui import ui
 from opsin.core.artifacts.records import IMPORTED, Epoch
 from opsin.core.artifacts.run_report import PartFigures, RecordedRecipe, Report, SuspectedLabel
 from opsin.core.errors import OpsinError
-from opsin.core.format import clock, count, counted, file_size
+from opsin.core.format import clock, count, counted, file_size, span
 from opsin.core.recipe import without_folders
 from opsin.evaluation.metric_table import known_metrics
 from opsin.report.terminal import labels_grounds, over_classes
@@ -29,7 +29,6 @@ from opsin.studio.pages.verdicts import (
     judged_by,
     limits,
     share,
-    span,
     weakest,
 )
 from opsin.studio.people import allows
@@ -135,7 +134,6 @@ class _Results:
             self._questions(images, fault)
 
     def _mistakes(self, images: ResultImages) -> None:
-        """Show the mistakes, those of the weakest class first."""
         with ui.element("div").props('role="status"'):
             self._corrected(images)
         images.listeners.append(self._corrected.refresh)
@@ -190,7 +188,6 @@ class _Results:
             kit.rename_in_place(heading, lambda: project.title_of(self._row), self._rename)
 
     async def _rename(self, name: str) -> None:
-        """Store a name, and offer to take that back."""
         before = self._row.given_name
         await asyncio.to_thread(self._studio.runs.rename, self._row.id, name)
         self._studio.changed.emit("runs")
@@ -274,7 +271,7 @@ class _Results:
             kit.note(
                 "The classifier disagrees with these labels. Nothing changes unless you say so."
             )
-        _prose(labels_grounds(*grounds))
+        _prose(labels_grounds(*grounds).replace("image", "photograph"))
         if images.fixed:
             kit.note(images.fixed)
         self._suspects(images)
@@ -286,7 +283,8 @@ class _Results:
             for suspect in images.suspects[:_SUSPECTS]:
                 _suspect(images, suspect)
         if more := len(images.suspects[_SUSPECTS:]):
-            kit.note(f"{count(more)} more follow as you settle these.")
+            follow = counted(more, "more follows", "more follow")
+            kit.note(f"{follow} as you settle these.")
         if not images.suspects and images.now:
             kit.note("All of them are settled.")
 
@@ -409,14 +407,18 @@ def _by_class(figures: PartFigures) -> None:
 
 def _suspect(images: ResultImages, suspect: SuspectedLabel) -> None:
     other, label = suspect.suggested, safe(suspect.label, 30)
+
+    def button(text: str, work: kit.Handler) -> None:
+        kit.action(text, work).props("dense")
+
     with ui.element("article").classes("card stack"):
-        with ui.element("div").classes("line no-wrap items-start"):
+        with ui.element("div").classes("line no-wrap").style("align-items: start"):
             images.picture(suspect.row, f"Labelled {label}")
             if suspect.example is not None:
                 images.picture(suspect.example, f"A typical {safe(other, 30)}, to compare")
         with ui.element("div").classes("line") as line:
             if other in images.opened.classes:
-                kit.action(f"It is {safe(other, 30)}", lambda: images.relabel(suspect.row, other))
-            kit.action(f"{label} is right", lambda: images.confirm(suspect))
-            kit.action("Leave out", lambda: images.relabel(suspect.row, None), kind="quiet")
+                button(f"It is {safe(other, 30)}", lambda: images.relabel(suspect.row, other))
+            button(f"{label} is right", lambda: images.confirm(suspect))
+            button("Leave out", lambda: images.relabel(suspect.row, None))
         line.set_visibility(not images.fixed)

@@ -63,7 +63,6 @@ PAGE = Page("/settings", settings, more="Settings")
 
 
 def _sizes(studio: Studio) -> dict[str, int]:
-    """Bytes on the disk."""
     home, runs = studio.settings.home, studio.settings.runs
     removed, removed_runs = size_of(home / "sets" / ".deleted"), size_of(runs / ".deleted")
     return {

@@ -18,8 +18,8 @@ from opsin.studio.pages.page import Page
 from opsin.studio.people import require, visitor
 from opsin.studio.ui import gallery, kit
 from opsin.studio.ui.charts import map_chart
+from opsin.studio.ui.kit import Waiting
 from opsin.studio.ui.layout import Frame, address, offer_training, page
-from opsin.studio.ui.waiting import Waiting
 from opsin.studio.words import safe
 
 if TYPE_CHECKING:

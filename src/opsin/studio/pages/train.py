@@ -73,8 +73,6 @@ def asked_here(headers: Mapping[str, str]) -> bool:
 
 
 class _TrainPage:
-    """The form, or the training that runs."""
-
     def __init__(self, studio: Studio, project: Project) -> None:
         self._studio, self._project = studio, project
         self._run: RunRow | None = None  # its settings are those to begin with
@@ -91,7 +89,6 @@ class _TrainPage:
         self._more_classes: list[str] = []
 
     async def read(self, source_run: str = "") -> None:
-        """Read what the form begins with."""
         numbers: list[int] = []
         try:
             self._project = await self._studio.with_dataset(self._project.id)
@@ -138,7 +135,6 @@ class _TrainPage:
         return self._studio.jobs.of_project(self._project.id)
 
     def build(self, frame: layout.Frame) -> None:
-        """Build the page."""
         self._frame = frame
         self._content = ui.element("div").classes("stack")
         self._show(self._jobs())
@@ -276,7 +272,6 @@ class _TrainPage:
                 self._show_plan(plan)
 
     def _show_plan(self, plan: Plan) -> None:
-        """Show what a training would be: its time, its figures and its doubts."""
         recipe = plan.recipe
         if self.settings.level is None and plan.seconds is not None:
             fits = isinstance(recipe, ClassicalRecipe) and not recipe.fine_tunes
@@ -294,7 +289,6 @@ class _TrainPage:
             ui.label(safe(text, 400)).classes("warning")
 
     async def start(self) -> None:
-        """Add the training to the queue."""
         self._button.disable()  # for a second click
         try:
             await asyncio.to_thread(self._add)

@@ -19,7 +19,7 @@ from nicegui import ui
 from opsin.core.csv_cells import read_row
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.files import FileStamp, file_stamp
-from opsin.core.format import about, count, counted, percent
+from opsin.core.format import about, count, counted
 from opsin.data.image_tree import is_image_name, is_within, natural
 from opsin.data.images import content_of
 from opsin.data.sources.archive import is_archive
@@ -30,7 +30,7 @@ from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import JobAction, Queue, new_output_folder, output_of
 from opsin.studio.pages.page import Page
-from opsin.studio.pages.verdicts import classifier_select
+from opsin.studio.pages.verdicts import classifier_select, confidence_of
 from opsin.studio.people import allows
 from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import RunRow
@@ -41,7 +41,6 @@ from opsin.studio.ui.gallery import GalleryImage, ImageGallery, ImageViewer
 from opsin.studio.ui.intake import Intake
 from opsin.studio.ui.maps import answer_view, framed
 from opsin.studio.ui.training_settings import levels_for
-from opsin.studio.ui.waiting import Waiting
 from opsin.studio.words import safe
 
 # Classes with a bar, and images that are named because they cannot be read.
@@ -156,7 +155,6 @@ class _Try:
         self._status = kit.StatusLine()
 
     def _address(self, **changed: str) -> str:
-        """The page's address, changed."""
         return layout.address(self._project, "try", **(self._query | changed))
 
     async def _take(self, files: list[SentFile]) -> None:
@@ -222,12 +220,11 @@ class _Try:
                 self._groups(images, classes)
 
     def _groups(self, images: Sequence[AnsweredImage], classes: Sequence[str]) -> None:
-        """Show images by their answer; a click opens one large, with keys for its class."""
 
         def describe(at: int, size: str = "?small=1") -> GalleryImage:
             name, answer, label, confidence, _ = images[at]
             name, other = Path(name).name, f"{label}? " if answer == NONE_OF_THESE else ""
-            caption = f"{other}{percent(confidence)} · {name}"
+            caption = f"{other}{confidence_of(confidence)} · {name}"
             src = f"/answers/{self._job}/{at}.png{size}"
             return GalleryImage(src, f"{name}, {_shown(answer)}", caption, lines=(_shown(answer),))
 
@@ -264,7 +261,6 @@ class _Try:
             show(answer, list(group))
 
     async def _one(self, key: str) -> None:
-        """Show one image large, with its answer."""
         answer = await self._studio.tried.answer(self._run.id, key)
         if self._holder.is_deleted:
             return
@@ -277,8 +273,6 @@ class _Try:
                 )
                 kit.sharpen(image)
                 if not answer.warning:
-                    why = {"run": self._run.id, "image": key, "view": "why"}
-                    ui.link("Why this answer?", layout.address(self._project, "inside", **why))
                     kit.question("Where does it look?", lambda: self._where(key, answer.label))
             with ui.element("div").classes("stack"):
                 answer_view(answer.top(_BARS), rejected=answer.rejected, warning=answer.warning)
@@ -288,12 +282,15 @@ class _Try:
                 self._correct(key, answer)
 
     async def _where(self, key: str, label: str) -> None:
-        """A heat map over the photograph."""
-        waiting = Waiting("Hiding one part after another")
+        waiting = kit.Waiting("Hiding one part after another")
         try:
             heat = await self._studio.tried.where(self._run.id, key)
         finally:
             waiting.delete()
+        why = {"run": self._run.id, "image": key, "view": "why"}
+        ui.link(
+            "Other heat maps, with their checks", layout.address(self._project, "inside", **why)
+        )
         words = f"Bright: hiding this makes {label} less probable."
         framed(heat.src(heat.values["image"]), f"Heat map. {words}", words)
 
@@ -317,7 +314,7 @@ class _Try:
             if name := await kit.ask_text(title, "Name of the class", value):
                 await join(name, is_new=True)
 
-        with kit.action("That is wrong", str, icon="flag", needs="labeller"), ui.menu():
+        with kit.action("That is wrong", lambda: None, icon="flag", needs="labeller"), ui.menu():
             for name in answer.probabilities:
                 if name != answer.label or answer.rejected:
                     ui.menu_item(f"It is {safe(name, 60)}", lambda name=name: join(name))
@@ -327,7 +324,6 @@ class _Try:
             ui.menu_item("It is none of these…", lambda: ask(other, "other"))
 
     async def _join(self, class_: str, image: GivenImage) -> None:
-        """Add a photograph to a class of the project."""
         albums, topic = self._studio.albums, f"set:{self._set}"
         path = await albums.keep(self._set, class_, image.content, image.name)
 
@@ -372,7 +368,6 @@ def newer_images(folder: Path, since: float) -> tuple[int, int]:
 
 
 def _shown(answer: str) -> str:
-    """An answer as a heading."""
     return {NONE_OF_THESE: "None of these", "": "Could not be read"}.get(answer, answer)
 
 

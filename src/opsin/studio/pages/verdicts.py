@@ -9,15 +9,13 @@ from nicegui import ui
 
 from opsin.core.artifacts.run_predictions import PredictedPart
 from opsin.core.artifacts.run_report import Accuracy, PartFigures, Report
-from opsin.core.format import count, counted
-from opsin.report.terminal import corrected_in_words, leaks_in_words
+from opsin.core.format import count, counted, right_count, span
+from opsin.report.terminal import leaks_in_words
 from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.ui.layout import address
 from opsin.studio.words import safe
 
-# From this width of an interval on, whole percents say enough.
-_WIDE: Final = 0.03
 _JUDGED_BY: Final[dict[PredictedPart, str]] = {
     "out_of_fold": "Each photograph was judged by a network that had not seen it.",
     "test": "The photographs were kept apart for this test; it had never seen them.",
@@ -30,16 +28,9 @@ def share(value: float) -> str:
     return f"{100 * value:.0f}%"
 
 
-def span(low: float, high: float) -> str:
-    """An interval in percent, such as ``88–97%``."""
-    digits = 0 if high - low >= _WIDE else 1
-    return f"{100 * low:.{digits}f}–{100 * high:.{digits}f}%"
-
-
 def right_of(figures: Accuracy | RunRow) -> str:
     """How many of the photographs got the right answer."""
-    images = figures.images or 0
-    return f"Right for {count(round((figures.accuracy or 0.0) * images))} of {count(images)}"
+    return f"Right for {right_count(figures)}"
 
 
 def in_short(figures: Accuracy | RunRow) -> str:
@@ -91,18 +82,19 @@ def limits(report: Report) -> list[str]:
         groups = counted(figures.groups or 0, "group")
         lines.append(f"The photographs come in only {groups}, so the range is rough.")
     if leaks.exact or leaks.near:
-        lines.append(_in_words(leaks_in_words(leaks)))
+        text = leaks_in_words(leaks).replace("image", "photograph")
+        lines.append(f"{text[:1].upper()}{text[1:]}.")
         if without := figures.without_leaks:
             lines.append(f"Without them: {right_of(without).lower()}.")
-    if figures.corrected:
-        lines.append(_in_words(corrected_in_words(figures.corrected, report.split)))
+    if (corrected := figures.corrected) and corrected.labels:
+        lines.append(
+            f"{count(corrected.labels)} of {count(corrected.images)} labels were corrected. With "
+            f"the earlier labels: {right_of(corrected.earlier).lower()}."
+        )
+    if corrected and corrected.left_out:
+        left_out = counted(corrected.left_out, "photograph was", "photographs were")
+        lines.append(f"{left_out} left out by you, and not tested.")
     return lines
-
-
-def _in_words(text: str) -> str:
-    """A line of the report as a sentence about photographs."""
-    text = text.replace("image", "photograph")
-    return f"{text[:1].upper()}{text[1:]}."
 
 
 def confidence_of(probability: float) -> str:

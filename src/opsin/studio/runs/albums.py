@@ -103,6 +103,10 @@ class Albums:
                 self._unread[set_id] = contents
         return await IMAGES.run(album_of, dataset, contents, table)
 
+    def last_change(self, set_id: str) -> str:
+        """What `undo` would take back, in words; ``""`` for nothing."""
+        return next((change.text for change in self._own(set_id).changes()[-1:]), "")
+
     async def original(self, set_id: str, token: str) -> bytes:
         """The content of a photograph's file, by its name in addresses."""
         return await IMAGES.run((await self._listed(set_id)).original, token)
@@ -174,7 +178,7 @@ class Albums:
             self._of_sets.forget(set_id)
             new = True
         if self._sets.get(set_id).made_here:  # elsewhere they may be away for a while
-            with contextlib.suppress(NotDecoded, NotAllowed):
+            with contextlib.suppress(NotDecoded, SourceError, NotAllowed):  # or there are none yet
                 await self.forget_gone(set_id)
         return new
 
@@ -198,11 +202,6 @@ class Albums:
         rows, new = _split(album, chosen)
         text = f"{counted(len(chosen), 'photograph')} removed"
         return await self._write(album, text, rows, "", files=new)
-
-    async def restore(self, album: Album, chosen: Sequence[int]) -> Done:
-        """Take back what was changed of photographs' classes."""
-        text = f"{counted(len(chosen), 'photograph')} restored"
-        return await self._write(album, text, _split(album, chosen)[0])
 
     async def forget_gone(self, set_id: str) -> Done:
         """Drop the corrections of photographs that are gone: training refuses them."""
@@ -308,7 +307,6 @@ class Albums:
         return await self._contents.get(set_id, lambda: IMAGES.run(read))
 
     def _own(self, set_id: str) -> PhotoFiles:
-        """The files of a dataset, and what can be undone."""
         dataset = self._sets.get(set_id)  # it may have been removed in another window
         if set_id not in self._files:
             place = dataset.place if dataset.made_here else None

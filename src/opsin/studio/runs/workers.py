@@ -23,13 +23,13 @@ from opsin.data.images import open_apart
 from opsin.runtime.prediction import Prediction
 from opsin.studio.child import Child, OnProgress
 from opsin.studio.datasets.decoded_dataset import png_of
-from opsin.studio.errors import NotThere
+from opsin.studio.errors import NotThere, TooMany
 from opsin.studio.people import visitor
 from opsin.studio.runs.albums import ImagePlaces
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.threads import IMAGES, ComputedOnce
 from opsin.studio.words import safe
-from opsin.web.refusals import BadRequest, RequestError, json_reply
+from opsin.web.refusals import BadRequest, json_reply
 
 # Questions that need none of the run's images, and the most seconds that they may take.
 _SHORT: Final = {"predict": 60.0, "where": 120.0}
@@ -66,8 +66,6 @@ class Answer(NamedTuple):
 
 
 class _Worker(Child):
-    """A child process that has one run's classifier open."""
-
     def __init__(self, run: RunDirectory, stamp: FileStamp, memory: int) -> None:
         words = str(run.path.absolute()), str(memory)
         super().__init__("opsin.commands.inspect_worker", *words)
@@ -200,10 +198,6 @@ class Workers:
         await asyncio.gather(*(worker.end() for worker in (*self._idle, *self._busy)))
 
 
-class TooManyFrames(RequestError, status=429):  # noqa: N818
-    """A visitor's earlier frames are not answered yet."""
-
-
 class TriedImages:
     """Images chosen, dropped, pasted or photographed, and the answers to them."""
 
@@ -249,7 +243,7 @@ class TriedImages:
         """The answer to a camera's frame, which is not kept."""
         person = visitor.get().id
         if self._frames[person] >= _FRAMES:
-            raise TooManyFrames("Earlier pictures are not answered yet", "Close other cameras.")
+            raise TooMany("Earlier photographs are not answered yet", "Close other cameras.")
         self._frames[person] += 1
         try:
             return await self.answer(run, GivenImage("", "the frame", frame))
@@ -273,7 +267,7 @@ def add_routes(api: FastAPI, workers: Workers, tried: TriedImages) -> None:
         address = f"/inside/{run_id}/{key}"
         content = workers.image(address, number) or tried.workers.image(address, number)
         if content is None:
-            raise NotThere("This image is gone", "Load its page again.")
+            raise NotThere("This photograph is gone", "Load its page again.")
         return Response(content, media_type="image/png", headers=_NEVER_REUSED)
 
     @api.get("/kept/{key}.png")

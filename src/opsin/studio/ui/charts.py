@@ -59,7 +59,6 @@ def _chart(
 
 
 def _axis(name: str, **more: Any) -> Options:
-    """An axis with its quantity, light lines and muted numbers."""
     return {
         "type": "value",
         "name": name,

@@ -156,13 +156,14 @@ export default {
           <button type="button" @click="close">Close the camera</button>
           <span class="note" aria-live="polite">{{ taken && !recording ? (taken === 1 ? '1 photograph' : taken + ' photographs') + ' taken' : '' }}</span>
           <span v-if="recording" class="note" aria-hidden="true">{{ taken }}</span></div></div>
-      <div v-if="state !== 'idle' && !(small && state === 'done')" class="line full-width">
+      <div v-if="state !== 'idle' && !((small || !multiple) && state === 'done')" class="line full-width">
         <progress :value="total ? done / total : 1" max="1" :aria-label="'Sent of: ' + label"></progress>
         <span aria-live="polite">{{ text }}</span>
         <button v-if="state === 'sending'" type="button" @click="stop">Stop</button>
         <button v-if="state === 'stopped'" type="button" @click="begin">Go on</button>
         <button v-if="state === 'stopped'" type="button" @click="discard">Discard</button>
       </div>
+      <p v-if="cut && state === 'idle'" class="note">The upload was cut off. Choose the same files again, and it goes on where it stopped.</p>
       <p v-if="passed.length" class="note">Left out, not {{ packed ? 'photographs or archives' : 'photographs' }}: {{ named(passed) }}.</p>
       <p v-if="fault" class="error" role="alert">{{ fault }}</p>
     </div>`,
@@ -172,7 +173,7 @@ export default {
   },
   data: () => ({
     over: false, stream: null, able: !!navigator.mediaDevices?.getUserMedia, state: 'idle',
-    done: 0, total: 0, count: 0, text: '', fault: '', passed: [], taken: 0, recording: 0,
+    done: 0, total: 0, count: 0, text: '', fault: '', cut: false, passed: [], taken: 0, recording: 0,
   }),
   computed: {
     packed() { return this.accept.includes('.zip'); },
@@ -196,6 +197,7 @@ export default {
     document.addEventListener('paste', this.pasted);
     window.addEventListener('opsin-camera', this.others);
     if (this.opens) this.look();
+    this.cut = sessionStorage.getItem(this.batch) !== null; // before a reload
     window.addEventListener('beforeunload', this.leaving);
   },
   beforeUnmount() {
@@ -313,6 +315,7 @@ export default {
       if (this.state !== 'sending') {
         this.state = 'sending';
         this.fault = '';
+        sessionStorage.setItem(this.batch, '');
         this.round = { breaker: new AbortController(), workers: 0 };
         [this.began, this.before] = [Date.now(), this.done];
       }
@@ -333,6 +336,7 @@ export default {
       if (round.workers || round !== this.round || this.state !== 'sending' || this.waiting.length) return;
       this.tell(true);
       this.state = 'done';
+      sessionStorage.removeItem(this.batch);
       this.say();
       this.$emit('all', this.sent.length);
     },
@@ -396,13 +400,13 @@ export default {
       const keys = [...this.sent, ...this.waiting.filter((entry) => entry.offset).map((entry) => entry.key)];
       Object.assign(this, { waiting: [], sent: [], news: [], state: 'idle', fault: '', passed: [] });
       this.$emit('discard', {});
+      sessionStorage.removeItem(this.batch);
       for (const key of keys) await this.ask('/uploads/' + key, { method: 'DELETE' });
     },
     // Says which files have arrived, some at a time.
     tell(now) {
       clearTimeout(this.timer);
-      const few = !now && this.news.length < 100;
-      if (few) { this.timer = setTimeout(() => this.tell(true), 200); return; }
+      if (!now && this.news.length < 100) { this.timer = setTimeout(() => this.tell(true), 200); return; }
       while (this.news.length) this.$emit('files', this.news.splice(0, 100));
     },
     say() {
@@ -410,8 +414,7 @@ export default {
       const rate = (this.done - this.before) / Math.max(seconds, 0.1);
       const left = this.state === 'sending' && seconds > 2 && rate ? ` · ${clock((this.total - this.done) / rate)} left` : '';
       const files = this.count > 1 ? `${this.sent.length.toLocaleString('en')} of ${this.count.toLocaleString('en')} files · ` : '';
-      const stopped = this.state === 'stopped' ? ' · stopped' : '';
-      this.text = `${files}${size(this.done)} of ${size(this.total)}${left}${stopped}`;
+      this.text = `${files}${size(this.done)} of ${size(this.total)}${left}${this.state === 'stopped' ? ' · stopped' : ''}`;
     },
   },
 };

@@ -1,9 +1,10 @@
-"""Buttons, messages, questions and figures, the same on every page."""
+"""Buttons, messages, questions, progress and figures, the same on every page."""
 
 from __future__ import annotations
 
 import inspect
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -13,6 +14,7 @@ from typing import Final, Literal
 from nicegui import Client, events, ui
 
 from opsin.core.errors import MovedError, OpsinError
+from opsin.core.format import about
 from opsin.core.glossary import Term, find_term
 from opsin.studio.image_routes import HELP
 from opsin.studio.people import Role, why_not
@@ -273,6 +275,37 @@ class UndoBar(StatusLine):
             label = ui.label(safe(text))
             button = action("Undo", take_back, kind="quiet").props("dense")
             icon_action("close", "Close", self.clear)
+
+
+class Waiting:
+    """Work that takes a while: how far, how long still; ``on_stop`` gives it a button."""
+
+    def __init__(self, text: str, on_stop: Handler | None = None) -> None:
+        self._what, self._since = "", 0.0
+        with ui.element("div").classes("waiting").props('role="status"') as self.element:
+            self._label = ui.label(safe(text))
+            self._bar = ui.linear_progress(show_value=False).props("indeterminate")
+            self._bar.props["aria-label"] = safe(text)
+            if on_stop:
+                action("Stop", on_stop).props("dense")
+
+    def tell(self, what: str, done: int = 0, total: int = 0) -> None:
+        """Show the progress; a total of 0 is unknown."""
+        if self.element.is_deleted:
+            return
+        if what != self._what:
+            self._what, self._since = what, time.monotonic()
+        spent, left = time.monotonic() - self._since, ""
+        if done and total and spent > 1:
+            left = f" · {about(spent * (total - done) / done)} left"
+        self._bar.props["indeterminate"] = not total
+        self._bar.set_value(min(1.0, done / total) if total else 0.0)
+        self._label.set_text(safe(what[:1].upper() + what[1:] + left))
+
+    def delete(self) -> None:
+        """Take it away."""
+        if not self.element.is_deleted:
+            self.element.delete()
 
 
 @contextmanager

@@ -48,6 +48,8 @@ _MARK: Final = (
 )
 # Keeps the help open on the next page.
 _HELP_COOKIE: Final = "opsin-help"
+# Characters of a heading, which a name of 200 would fill a telephone with.
+_TITLE_MOST: Final = 60
 
 
 @functools.cache
@@ -67,7 +69,7 @@ class Frame:
 
     def retitle(self, text: str) -> None:
         """Give the page another title."""
-        self.heading.set_text(safe(text))
+        self.heading.set_text(safe(text, _TITLE_MOST))
         ui.page_title(f"{safe(text, 80)} · Opsin")
 
 
@@ -132,7 +134,7 @@ def page(
     with ui.element("div").classes("page").props('id="content" tabindex="-1"'):
         with ui.element("div").classes("page-head"):
             with ui.element("h1"):
-                heading = ui.label(safe(title))
+                heading = ui.label(safe(title, _TITLE_MOST))
             actions = ui.element("div").classes("line")
         faults, undo = StatusLine(), UndoBar()
         ui.on_exception(

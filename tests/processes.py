@@ -1,0 +1,15 @@
+"""Python in a process of its own."""
+
+import subprocess
+import sys
+from typing import Any
+
+
+def python(*words: object, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Start Python anew with these words; it must succeed, unless that is not to be checked."""
+    command = [sys.executable, *map(str, words)]
+    done = subprocess.run(
+        command, check=False, text=True, capture_output=True, timeout=300, **options
+    )
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
