@@ -1,13 +1,14 @@
 """Real images, real runs and a classifier that needs no PyTorch."""
 
 import contextlib
+import functools
 import json
 import os
 import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ for profile, examples in {"opsin": 20, "thorough": 60}.items():
 settings.load_profile("opsin")
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
+Train = Callable[..., opsin.Run]
 
 
 class Notes(Watcher):
@@ -130,12 +132,17 @@ def write_shapes(root: Path, count: int = 12, kinds: tuple[str, ...] = ("disc", 
     return root
 
 
-def write_digits(root: Path, digits: Dataset, count: int, *, folders: int = 3) -> Path:
-    """Write the first digits, dealt out to so many folders."""
-    for number in range(count):
-        path = root / f"{number % folders}" / f"{number}.png"
+def write_digits(
+    root: Path,
+    digits: Dataset,
+    rows: Iterable[int],
+    folder: Callable[[int], str] = lambda row: str(row % 3),
+) -> Path:
+    """Write these rows of the digits, each into the folder that its number leads to."""
+    for row in rows:
+        path = root / folder(row) / f"{row}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.asarray(digits.images[number, :, :, 0])).save(path)
+        Image.fromarray(np.asarray(digits.images[row, :, :, 0])).save(path)
     return root
 
 
@@ -227,6 +234,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> opsin.Run:
     return opsin.train("digits", model="mlp", epochs=3, runs=root, quiet=True)
 
 
+@pytest.fixture
+def train(tmp_path: Path) -> Train:
+    """`opsin.train` in silence, into the folder `runs`."""
+    return functools.partial(opsin.train, runs=tmp_path / "runs", quiet=True)
+
+
 @pytest.fixture(scope="session")
 def warm() -> Iterator[Warm]:
     commands = Warm()
@@ -236,8 +249,12 @@ def warm() -> Iterator[Warm]:
 
 @pytest.fixture
 def cli(tmp_path: Path, warm: Warm) -> Cli:
-    def call(*words: str | Path) -> subprocess.CompletedProcess[str]:
-        return warm.run([str(word) for word in words], cwd=tmp_path)
+    """Runs a command, and checks its exit status where one is given."""
+
+    def call(*words: str | Path, status: int | None = None) -> subprocess.CompletedProcess[str]:
+        done = warm.run([str(word) for word in words], cwd=tmp_path)
+        assert status in (None, done.returncode), done.stdout + done.stderr
+        return done
 
     return call
 
@@ -247,13 +264,13 @@ def cold_cli(tmp_path: Path) -> Cli:
     """Likewise, but Python starts anew: for the start itself, and for limits set before it."""
 
     def call(
-        *words: str | Path, largest_file: int = 1 << 40, **options: Any
+        *words: str | Path, largest_file: int = 1 << 40, status: int | None = None, **options: Any
     ) -> subprocess.CompletedProcess[str]:
         def limit() -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
         command = [sys.executable, "-W", "error", "-m", "opsin", *map(str, words)]
-        return subprocess.run(
+        done = subprocess.run(
             command,
             check=False,
             timeout=240,
@@ -263,6 +280,8 @@ def cold_cli(tmp_path: Path) -> Cli:
             preexec_fn=limit,
             **options,
         )
+        assert status in (None, done.returncode), done.stdout + done.stderr
+        return done
 
     return call
 

@@ -1,6 +1,5 @@
 """A real Firefox, spoken to by WebDriver BiDi: Debian has no geckodriver."""
 
-import base64
 import contextlib
 import json
 import re
@@ -84,10 +83,6 @@ class Firefox:
             element=element,
             files=[str(file) for file in files],
         )
-
-    def save_screenshot(self, file: Path) -> None:
-        answer = self.call("browsingContext.captureScreenshot", context=self._context)
-        file.write_bytes(base64.b64decode(answer["data"]))
 
 
 @contextlib.contextmanager

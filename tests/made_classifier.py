@@ -1,6 +1,7 @@
 """Classifiers that nobody trained: sound ones, and such as a stranger might send."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from opsin.core.metadata import Layer, Metadata, Preparation
+from opsin.core.metadata import Layer, Metadata, Preparation, Reject
 
 #: A sound network: eight by eight grey pixels, three classes.
 SOUND = (
@@ -93,3 +94,23 @@ def unsound_for_sevens() -> bytes:
             "column": np.array([-1, 1], np.int64),
         },
     )
+
+
+def write_refusing(path: Path, plain: Path, classes: Sequence[str] = (), most: float = 0.8) -> Path:
+    """Write a copy of a classifier that refuses what it is not sure about."""
+    model = onnx.load_model(plain)
+    graph = model.graph
+    nodes = graph.node
+    nodes.append(helper.make_node("ReduceMax", ["probabilities", "last"], ["highest"], keepdims=0))
+    nodes.append(helper.make_node("Sub", ["one", "highest"], ["ood_score"]))
+    graph.initializer.append(helper.make_tensor("last", TensorProto.INT64, [1], [1]))
+    graph.initializer.append(helper.make_tensor("one", TensorProto.FLOAT, [], [1]))
+    graph.output.append(helper.make_tensor_value_info("ood_score", TensorProto.FLOAT, ["N"]))
+    props = {each.key: each.value for each in model.metadata_props}
+    about = Metadata.from_props(props, "plain").model_copy(
+        update={"reject": Reject(max_ood_score=most, rate=0.01, images=100)}
+        | ({"classes": tuple(classes)} if classes else {})
+    )
+    helper.set_model_props(model, about.to_props())
+    onnx.save_model(model, path)
+    return path

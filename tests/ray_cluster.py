@@ -96,9 +96,13 @@ class RayCluster:
             [*self._inside, sys.executable, "-m", *words], env=self._environment(), **options
         )
 
-    def run(self, words: Sequence[str | Path], **options: Any) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, words: Sequence[str | Path], status: int = 0, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, which has this exit status."""
         process = self.start(words, **options)
         out, err = process.communicate(timeout=3000)
+        assert process.returncode == status, err
         return subprocess.CompletedProcess([], process.returncode, out, err)
 
     def add(self, cpus: int = 1, *, hide: Path | None = None, source: Path | None = None) -> None:

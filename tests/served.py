@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -177,33 +176,6 @@ def ask_all(port: int, requests: Sequence[bytes], connections: int = 64) -> list
 
     asyncio.run(together())
     return replies
-
-
-@contextlib.contextmanager
-def load(port: int, requests: Sequence[bytes], connections: int = 8) -> Iterator[list[Reply]]:
-    replies: list[Reply] = []
-    stopped = threading.Event()
-
-    async def one(start: int) -> None:
-        client, place = Client(port), start
-        while not stopped.is_set():
-            reply = await client.ask(requests[place % len(requests)])
-            replies.append(reply)
-            place += connections
-            if reply.status != 200:
-                await asyncio.sleep(0.02)
-        client.close()
-
-    async def together() -> None:
-        await asyncio.gather(*(one(number) for number in range(connections)))
-
-    thread = threading.Thread(target=lambda: asyncio.run(together()))
-    thread.start()
-    try:
-        yield replies
-    finally:
-        stopped.set()
-        thread.join()
 
 
 def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:

@@ -207,6 +207,13 @@ def _value(browser: webdriver.Chrome, label: str) -> str:
     return f"{box.text} {inner.get_attribute('value')}"
 
 
+def drawn(browser: webdriver.Chrome, selector: str = "img", least: int = 1) -> bool:
+    """Tell whether there are so many images that a selector finds, and all of them have arrived."""
+    script = "return [...document.querySelectorAll(arguments[0])].map((each) => each.naturalWidth)"
+    widths = browser.execute_script(script, selector)
+    return len(widths) >= least and all(widths)
+
+
 def shown(browser: webdriver.Chrome) -> str:
     return one(browser, "body").text
 

@@ -1,7 +1,5 @@
 """Small networks with random weights, in the forms that exporters give them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

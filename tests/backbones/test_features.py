@@ -1,7 +1,5 @@
 """Features are computed once, whatever comes between."""
 
-from __future__ import annotations
-
 import threading
 from multiprocessing import get_context
 from pathlib import Path

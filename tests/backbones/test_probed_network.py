@@ -1,7 +1,5 @@
 """A network's file is looked into once in a process; what it says of itself is kept."""
 
-from __future__ import annotations
-
 import pytest
 
 from opsin.backbones.probe import probed_network

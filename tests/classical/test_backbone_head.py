@@ -1,7 +1,5 @@
 """A head is chosen by cross-validation, wherever there is something to tell heads apart by."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Few options, each documented, and none that does nothing."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any, get_args

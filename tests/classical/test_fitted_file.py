@@ -1,7 +1,5 @@
 """The file answers as scikit-learn does, and every layer can be fetched from it by name."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

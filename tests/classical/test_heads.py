@@ -1,7 +1,5 @@
 """Heads answer as scikit-learn's models; class means as distances from them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

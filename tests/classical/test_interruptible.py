@@ -1,7 +1,5 @@
 """A long call is watched, stopped and heard of."""
 
-from __future__ import annotations
-
 import threading
 from functools import partial
 

@@ -1,7 +1,5 @@
 """Images become rows of numbers that a file can repeat."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

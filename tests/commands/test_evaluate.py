@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +21,17 @@ from opsin.evaluation.intervals import wilson
 from opsin.report.terminal import images_in_words
 from opsin.studio.runs.run_index import read_row
 from tests.commands.export import shipped
-from tests.conftest import Cli, Notes, only_json, without_drawing, write_shapes
+from tests.conftest import Cli, Notes, Train, only_json, without_drawing, write_digits, write_shapes
 
 
-def write_digits(digits: Dataset, folder: Path, rows: list[int], names: list[str]) -> Path:
-    for row in rows:
-        name = names[int(digits.labels[row])]
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(digits.images[row, :, :, 0]).save(folder / name / f"{row}.png")
-    return folder
+def by_class(digits: Dataset) -> Callable[[int], str]:
+    """Return what folder each digit goes into."""
+    return lambda row: digits.classes[digits.labels[row]]
 
 
 def test_other_images_are_all_judged(nearest_mean: Path, digits: Dataset, tmp_path: Path) -> None:
     rows = digits.split.test.tolist()
-    folder = write_digits(digits, tmp_path / "new", rows, list(digits.classes))
+    folder = write_digits(tmp_path / "new", digits, rows, by_class(digits))
     figures = opsin.evaluate(nearest_mean, folder)
     assert (figures.part, figures.seen, figures.images) == ("all", None, len(rows))
     probabilities = opsin.Classifier(nearest_mean).probabilities(digits.images[rows])
@@ -63,8 +61,7 @@ def test_figures_that_find_no_room_are_told_all_the_same(
 ) -> None:
     whole = opsin.evaluate(nearest_mean, "digits")  # and the images are in the cache
     words = ("evaluate", nearest_mean, "digits", "--out", "figures.json", "--json")
-    done = cold_cli(*words, largest_file=1_000)
-    assert done.returncode == 1
+    done = cold_cli(*words, largest_file=1_000, status=1)
     assert only_json(done)["accuracy"] == whole.accuracy
     assert "figures.json: file too large. Free some space" in done.stderr
     assert not list(tmp_path.iterdir())
@@ -76,14 +73,14 @@ def test_each_way_to_look_at_the_own_test_images_counts(tmp_path: Path, digits: 
     second, other = (opsin.train("digits", split_seed=seed, **options) for seed in (0, 5))
     assert [run.report.looks for run in (made, second, other)] == [1, 2, 1]  # by their images
     test = digits.split.test.tolist()
-    names = list(digits.classes)
-    folder = write_digits(digits, tmp_path / "tested", test, names)
+    own = by_class(digits)
+    folder = write_digits(tmp_path / "tested", digits, test, own)
     whole = opsin.evaluate(made.path, folder)
     assert (whole.part, whole.seen, whole.own_test, whole.looks) == ("own-test", 0, 179, 3)
     assert whole.accuracy == made.accuracy
     some = opsin.evaluate(made.path, folder, classes=["3", "8"])
     assert (some.part, some.own_test, some.looks) == ("own-test", some.images, 4)
-    file = folder / names[int(digits.labels[test[0]])] / f"{test[0]}.png"
+    file = folder / own(test[0]) / f"{test[0]}.png"
     file.rename(file.with_name("renamed.png"))
     file.with_name("copy.png").write_bytes(file.with_name("renamed.png").read_bytes())
     copied = opsin.evaluate(made.path, folder)
@@ -108,7 +105,7 @@ def test_each_way_to_look_at_the_own_test_images_counts(tmp_path: Path, digits: 
     opsin.classify(made.path, folder, out=tmp_path / "out.csv", watcher=notes)
     assert "looked at 10 times" in notes.notes[-1]
     # Whether anything else is seen changes nothing of it.
-    trained = write_digits(digits, tmp_path / "trained", digits.split.train[:40].tolist(), names)
+    trained = write_digits(tmp_path / "trained", digits, digits.split.train[:40].tolist(), own)
     assert opsin.evaluate(made.path, trained).looks is None
     both = opsin.evaluate(made.path, folder, trained)
     assert (both.part, both.own_test, both.images) == ("unseen", 178, 179)
@@ -119,11 +116,11 @@ def test_training_images_among_the_judged_are_counted(
     run: opsin.Run, digits: Dataset, tmp_path: Path
 ) -> None:
     some = digits.split.train[:40].tolist() + digits.split.test[:30].tolist()
-    part = write_digits(digits, tmp_path / "some", some, list(digits.classes))
+    part = write_digits(tmp_path / "some", digits, some, by_class(digits))
     figures = opsin.evaluate(run.path, part)
     assert (figures.part, figures.seen, figures.images) == ("own-test", 0, 30)
-    named = write_digits(digits, tmp_path / "named" / "test", some, list(digits.classes))
-    write_digits(digits, tmp_path / "named" / "train", [0, 1], list(digits.classes))
+    named = write_digits(tmp_path / "named" / "test", digits, some, by_class(digits))
+    write_digits(tmp_path / "named" / "train", digits, [0, 1], by_class(digits))
     figures = opsin.evaluate(run.path, named.parent)
     assert (figures.part, figures.seen, figures.images) == ("test", 40, 70)
 
@@ -131,7 +128,7 @@ def test_training_images_among_the_judged_are_counted(
 def test_foreign_classes_are_named_and_can_be_left_out(
     nearest_mean: Path, digits: Dataset, tmp_path: Path
 ) -> None:
-    folder = write_digits(digits, tmp_path / "mixed", list(range(30)), list(digits.classes))
+    folder = write_digits(tmp_path / "mixed", digits, range(30), by_class(digits))
     shutil.copytree(folder / "3", folder / "cat")
     with pytest.raises(SourceError, match="also has cat"):
         opsin.evaluate(nearest_mean, folder)
@@ -139,14 +136,14 @@ def test_foreign_classes_are_named_and_can_be_left_out(
 
 
 @pytest.mark.torch
-def test_recoded_and_resized_training_images_are_known(tmp_path: Path) -> None:
+def test_recoded_and_resized_training_images_are_known(tmp_path: Path, train: Train) -> None:
     random = np.random.default_rng(0)
     for number in range(80):
         file = tmp_path / "set" / "ab"[number % 2] / f"{number}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         coarse = random.integers(0, 256, (6, 6, 3), np.uint8)
         Image.fromarray(coarse).resize((48, 48), Image.Resampling.BICUBIC).save(file)
-    made = opsin.train(tmp_path / "set", model="mlp", epochs=1, runs=tmp_path / "runs", quiet=True)
+    made = train(tmp_path / "set", model="mlp", epochs=1)
     data = opsin.load(tmp_path / "set")
     for row in data.split.train[::3][:20]:
         name = Path(data.names[row])
@@ -198,15 +195,16 @@ def test_a_file_is_judged_by_corrected_labels(
 
 @pytest.mark.drawn
 def test_corrections_of_the_measure_are_told_apart_from_progress(
-    cli: Cli, digits: Dataset, tmp_path: Path
+    cli: Cli, digits: Dataset, tmp_path: Path, train: Train
 ) -> None:
     with without_drawing():
-        before = opsin.train("digits", model="logistic", runs=tmp_path / "runs", quiet=True)
+        before = train("digits", model="logistic")
     assert before.figures.corrected is None
     wrong = corrections_of_mistakes(before, digits, tmp_path / "labels.csv")
     assert wrong
-    said = cli("train", "digits", "--model", "logistic", "--labels", "labels.csv", "--name", "B")
-    assert said.returncode == 0, said.stderr
+    said = cli(
+        "train", "digits", "--model", "logistic", "--labels", "labels.csv", "--name", "B", status=0
+    )
     (after,) = [each for each in opsin.list_runs(tmp_path / "runs") if each.path != before.path]
     corrected = after.figures.corrected
     assert corrected is not None
@@ -236,9 +234,11 @@ def in_groups(digits: Dataset) -> Dataset:
     )
 
 
-def test_images_of_one_group_are_one_observation(digits: Dataset, tmp_path: Path) -> None:
+def test_images_of_one_group_are_one_observation(
+    digits: Dataset, tmp_path: Path, train: Train
+) -> None:
     data = in_groups(digits)
-    made = opsin.train(data, model="logistic", runs=tmp_path / "runs", quiet=True)
+    made = train(data, model="logistic")
     figures, rows = made.figures, data.split.test
     groups = len(np.unique(data.units[rows]))
     assert (figures.images, figures.groups, figures.few_groups) == (len(rows), groups, groups < 20)
@@ -276,9 +276,11 @@ def write_textures(folder: Path, seed: int) -> Path:
     return folder
 
 
-def test_near_copies_among_the_images_judged_are_one_observation(tmp_path: Path) -> None:
-    train, new = write_textures(tmp_path / "train", 1), write_textures(tmp_path / "new", 2)
-    made = opsin.train(train, model="logistic", runs=tmp_path / "runs", quiet=True)
+def test_near_copies_among_the_images_judged_are_one_observation(
+    tmp_path: Path, train: Train
+) -> None:
+    old, new = write_textures(tmp_path / "train", 1), write_textures(tmp_path / "new", 2)
+    made = train(old, model="logistic")
     alone = shutil.copy(made.directory.classifier, tmp_path / "alone.onnx")
     before = opsin.evaluate(alone, new)
     assert (before.images, before.groups) == (40, None)
@@ -291,7 +293,9 @@ def test_near_copies_among_the_images_judged_are_one_observation(tmp_path: Path)
 
 
 @pytest.mark.parametrize("split", ["", "test"])
-def test_an_image_counts_once_however_many_rows_name_it(tmp_path: Path, split: str) -> None:
+def test_an_image_counts_once_however_many_rows_name_it(
+    tmp_path: Path, train: Train, split: str
+) -> None:
     write_shapes(tmp_path / "images", count=30)
     names = sorted(file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*.png"))
     table = tmp_path / "table.csv"
@@ -306,7 +310,7 @@ def test_an_image_counts_once_however_many_rows_name_it(tmp_path: Path, split: s
     once = rows(names)
     table.write_text("\n".join(["path,label,split", *once]))
     plain = opsin.load(table)
-    run = opsin.train(table, model="knn", runs=tmp_path / "runs", quiet=True)
+    run = train(table, model="knn")
     figures = opsin.evaluate(run, table)
     # The same images by other paths, too.
     again = rows(names, "images/../") + rows(names, f"{tmp_path}/")
@@ -318,7 +322,7 @@ def test_an_image_counts_once_however_many_rows_name_it(tmp_path: Path, split: s
         for part in ("train", "val", "test")
     )
     assert opsin.audit(data).counts()["repeated-rows"] == data.repeated == 5 * len(names)
-    other = opsin.train(data, model="knn", runs=tmp_path / "runs", quiet=True)
+    other = train(data, model="knn")
     assert other.report.repeated_rows == data.repeated
     assert other.report.judged.images == run.report.judged.images == figures.images
     judged = opsin.evaluate(run, table, outside=True)

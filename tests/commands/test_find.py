@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from PIL import Image
 import opsin
 from opsin.core.errors import RecipeError, SourceError
 from tests.commands.test_label import NETWORK, heap  # noqa: F401  a fixture
+from tests.conftest import Cli, only_json
 from tests.labelling.conftest import pictures  # noqa: F401  a fixture
 
 
@@ -46,24 +45,9 @@ def write_answers(folder: Path, *names: str) -> Path:
     return path
 
 
-def test_it_is_drawn_and_printed_as_json(heap: Path, tmp_path: Path) -> None:  # noqa: F811
-    words: list[str | Path] = [
-        "find",
-        heap,
-        "dots-3.png",
-        "--from",
-        NETWORK,
-        "--count",
-        "4",
-        "--json",
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", "opsin", *words, "--out", tmp_path / "like.png"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    answer = json.loads(done.stdout)
+def test_it_is_drawn_and_printed_as_json(cli: Cli, heap: Path, tmp_path: Path) -> None:  # noqa: F811
+    words = ("--from", NETWORK, "--count", "4", "--out", "like.png", "--json")
+    answer = only_json(cli("find", heap, "dots-3.png", *words))
     assert len(answer["found"]) == 4
     assert answer["images"] == 30
     assert "broken.png" in json.dumps(answer["unreadable"])

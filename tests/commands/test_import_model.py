@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,12 @@ from sklearn.linear_model import LogisticRegression
 
 import opsin
 from opsin.core.errors import RecipeError, RunError
+from tests.conftest import Train
 from tests.importing.made_keras import drawn, image, layer, sequential, write_h5, write_keras
 from tests.variants import a_few
 
 CLASSES = tuple("0123456789")
+Import = Callable[..., opsin.Run]
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +41,12 @@ def digits_file(learnt: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]], tmp_p
         layer("Dense", "scores", units=10, activation="softmax"),
     )
     return write_keras(tmp_path / "digits.keras", config, {"scores": learnt})
+
+
+@pytest.fixture
+def imported(tmp_path: Path) -> Import:
+    runs = tmp_path / "runs"
+    return functools.partial(opsin.import_model, prepare="0..1", runs=runs, quiet=True)
 
 
 def foreign_onnx(
@@ -66,10 +76,10 @@ def foreign_onnx(
 
 @pytest.mark.slow
 @pytest.mark.drawn
-def test_with_images_it_is_a_run_like_others(digits_file: Path, tmp_path: Path) -> None:
-    run = opsin.import_model(
-        digits_file, data="digits", prepare="0..1", runs=tmp_path / "runs", quiet=True
-    )
+def test_with_images_it_is_a_run_like_others(
+    digits_file: Path, imported: Import, train: Train
+) -> None:
+    run = imported(digits_file, data="digits")
     assert run.accuracy > 0.95
     report = run.report
     assert report.training.elsewhere
@@ -78,7 +88,7 @@ def test_with_images_it_is_a_run_like_others(digits_file: Path, tmp_path: Path) 
     assert run.imported().maker == "Keras 3.15.1"
     assert run.recipe.model.name == "imported"
     assert run.summary().state == "done"
-    own = opsin.train("digits", model="logistic", runs=tmp_path / "runs", quiet=True)
+    own = train("digits", model="logistic")
     found = opsin.compare(run, own)
     assert found.images == report.judged.images
     assert any("whether it learnt from these images is unknown" in n for n in found.notes)
@@ -87,14 +97,12 @@ def test_with_images_it_is_a_run_like_others(digits_file: Path, tmp_path: Path) 
     assert opsin.inspect(run).page
 
 
-def test_the_answers_stay_what_they_were(digits_file: Path, learnt: Any, tmp_path: Path) -> None:
+def test_the_answers_stay_what_they_were(digits_file: Path, learnt: Any, imported: Import) -> None:
     weight, bias = learnt
     images = np.rint(load_digits().images[:50] * (255 / 16)).astype(np.uint8)
     logits = images.reshape(-1, 64) / 255 @ weight + bias
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    run = opsin.import_model(
-        digits_file, prepare="0..1", classes=CLASSES, runs=tmp_path / "runs", quiet=True
-    )
+    run = imported(digits_file, classes=CLASSES)
     prepared = images[..., None]
     np.testing.assert_allclose(run.classifier().probabilities(prepared), shares, atol=1e-5)
     found = run.classifier().predict(images[0])
@@ -103,11 +111,9 @@ def test_the_answers_stay_what_they_were(digits_file: Path, learnt: Any, tmp_pat
 
 
 def test_without_images_it_answers_and_says_what_it_cannot(
-    digits_file: Path, tmp_path: Path
+    digits_file: Path, imported: Import
 ) -> None:
-    run = opsin.import_model(
-        digits_file, classes=CLASSES, prepare="0..1", runs=tmp_path / "runs", quiet=True
-    )
+    run = imported(digits_file, classes=CLASSES)
     assert opsin.evaluate(run, "digits").accuracy > 0.95
     assert run.summary().state == "done"
     with pytest.raises(RunError, match="opsin import FILE --data SOURCE"):
@@ -137,40 +143,40 @@ FORMS: dict[str, tuple[list[onnx.NodeProto], tuple[Any, ...], str]] = {
 
 
 @pytest.mark.parametrize("form", a_few(FORMS, 2))
-def test_onnx_of_any_maker(form: str, learnt: Any, tmp_path: Path) -> None:
+def test_onnx_of_any_maker(form: str, learnt: Any, tmp_path: Path, imported: Import) -> None:
     last, shape, words = FORMS[form]
     file = foreign_onnx(tmp_path / "other.onnx", learnt, *last, shape=shape)
-    run = opsin.import_model(
-        file, data="digits", prepare="0..1", runs=tmp_path / "runs", quiet=True
-    )
+    run = imported(file, data="digits")
     assert run.accuracy > 0.95
     assert words in run.imported().answers
     assert run.imported().maker == "maker"
 
 
-def test_classes_come_from_beside_or_are_asked_for(digits_file: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"prepare": "0..1", "runs": tmp_path / "runs", "quiet": True}
+def test_classes_come_from_beside_or_are_asked_for(
+    digits_file: Path, tmp_path: Path, imported: Import
+) -> None:
     with pytest.raises(RecipeError, match=r"10 classes.*--classes"):
-        opsin.import_model(digits_file, **options)
+        imported(digits_file)
     with pytest.raises(RecipeError, match="not 2 as given"):
-        opsin.import_model(digits_file, classes=["a", "b"], **options)
+        imported(digits_file, classes=["a", "b"])
     with pytest.raises(RecipeError, match=r"2 classes of .* have one name: a\b.*each its own"):
-        opsin.import_model(digits_file, classes=list("abcdefghia"), **options)
+        imported(digits_file, classes=list("abcdefghia"))
     labels = digits_file.with_name("labels.txt")
     labels.write_text("".join(f"{n} digit {n}\n" for n in range(10)), encoding="utf-8")
-    run = opsin.import_model(digits_file, **options)
+    run = imported(digits_file)
     assert run.classifier().classes[:2] == ("digit 0", "digit 1")
     names = tmp_path / "names.json"
     names.write_text(json.dumps({"labels": list("abcdefghij")}), encoding="utf-8")
-    run = opsin.import_model(digits_file, classes_from=names, **options)
+    run = imported(digits_file, classes_from=names)
     assert run.classifier().classes[:2] == ("a", "b")
     assert run.imported().classes_from == "of names.json"
 
 
-def test_pixels_are_asked_for_and_never_guessed(digits_file: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"classes": CLASSES, "runs": tmp_path / "runs", "quiet": True}
+def test_pixels_are_asked_for_and_never_guessed(
+    digits_file: Path, tmp_path: Path, imported: Import
+) -> None:
     with pytest.raises(RecipeError, match=r"the pixels .*--prepare with one of"):
-        opsin.import_model(digits_file, **options)
+        imported(digits_file, classes=CLASSES, prepare=None)
     assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").iterdir())
     scaled = sequential(
         image(8, 8, 1),
@@ -179,11 +185,11 @@ def test_pixels_are_asked_for_and_never_guessed(digits_file: Path, tmp_path: Pat
         layer("Dense", "scores", units=10),
     )
     file = write_keras(tmp_path / "s.keras", scaled, {"scores": [drawn(64, 10), drawn(10)]})
-    run = opsin.import_model(file, **options)
+    run = imported(file, classes=CLASSES, prepare=None)
     assert run.imported().pixels == "grey, 0 to 255 (its layer scale scales them)"
 
 
-def test_a_network_of_16_bits(tmp_path: Path) -> None:
+def test_a_network_of_16_bits(tmp_path: Path, imported: Import) -> None:
     weights = [
         numpy_helper.from_array(drawn(16, 3).astype(np.float16), "weight"),
         numpy_helper.from_array(np.array([-1, 16], np.int64), "shape"),
@@ -200,16 +206,14 @@ def test_a_network_of_16_bits(tmp_path: Path) -> None:
     graph = helper.make_graph(nodes, "half", ends[:1], ends[1:], weights)
     file = tmp_path / "half.onnx"
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), file)
-    run = opsin.import_model(
-        file, classes=["a", "b", "c"], prepare="0..1", runs=tmp_path / "runs", quiet=True
-    )
+    run = imported(file, classes=["a", "b", "c"])
     found = run.classifier().predict(np.full((4, 4), 255, np.uint8)).probabilities
     logits = drawn(16, 3).astype(np.float16).astype(np.float64).sum(axis=0)
     shares = np.exp(logits) / np.exp(logits).sum()
     np.testing.assert_allclose([found[name] for name in "abc"], shares, atol=1e-2)
 
 
-def test_one_number_is_the_second_of_two_classes(tmp_path: Path) -> None:
+def test_one_number_is_the_second_of_two_classes(tmp_path: Path, imported: Import) -> None:
     config = sequential(
         image(4, 4, 1),
         layer("Flatten", "flatten"),
@@ -217,9 +221,7 @@ def test_one_number_is_the_second_of_two_classes(tmp_path: Path) -> None:
     )
     weights = [drawn(16, 1), drawn(1)]
     file = write_h5(tmp_path / "one.h5", config, {"one": weights})
-    run = opsin.import_model(
-        file, classes=["no", "yes"], prepare="0..1", runs=tmp_path / "runs", quiet=True
-    )
+    run = imported(file, classes=["no", "yes"])
     pixels = np.full((4, 4), 255, np.uint8)
     share = 1 / (1 + np.exp(-(weights[0].sum() + weights[1][0])))
     found = run.classifier().predict(pixels)

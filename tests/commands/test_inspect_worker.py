@@ -22,6 +22,7 @@ from opsin.core.metadata import Resize
 from opsin.data.dataset import Dataset
 from tests.inspection.lesson_network import write_lesson_network
 from tests.made_runs import answers_right, write_run
+from tests.served import encoded
 
 Frame = tuple[dict[str, Any], bytes]
 
@@ -98,10 +99,8 @@ def test_further_units_follow_and_one_can_be_asked_for_alone(run: Path) -> None:
 
 
 def test_an_image_that_was_sent_is_answered_under_its_name(run: Path, digits: Dataset) -> None:
-    stream = io.BytesIO()
-    Image.fromarray(digits.images[0][..., 0]).save(stream, "PNG")
     asked = question("maps", name="<b>x</b>", layer="head")
-    ((header, _),) = answers(run, asked, content=stream.getvalue())
+    ((header, _),) = answers(run, asked, content=encoded(digits.images[0][..., 0]))
     assert header["said"]["answer"]["name"] == "<b>x</b>"
     assert header["said"]["answer"]["actual"] is None
     assert header["said"]["names"] == list("0123456789")
@@ -221,11 +220,10 @@ def test_a_heat_map_lies_where_the_network_looked(
 def test_an_image_that_is_sent_is_answered_and_shown_with_what_counts(
     run: Path, digits: Dataset
 ) -> None:
-    stream = io.BytesIO()
-    Image.fromarray(digits.images[3][..., 0]).resize((40, 24)).save(stream, "PNG")
+    content = encoded(np.kron(digits.images[3][..., 0], np.ones((3, 5), np.uint8)))
     asked = question("predict", name="x.png"), question("where", name="x.png")
-    predicted, where = answers(run, *asked, content=stream.getvalue())
-    answer = Inspection(run).predict(stream.getvalue(), name="x.png")
+    predicted, where = answers(run, *asked, content=content)
+    answer = Inspection(run).predict(content, name="x.png")
     said = predicted[0]["said"]
     assert (said["label"], said["probabilities"]) == (answer.label, answer.probabilities)
     assert (said["name"], said["rejected"], "pixels" in said) == ("x.png", answer.rejected, False)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import csv
-import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +11,7 @@ from PIL import Image
 
 import opsin
 from opsin.core.errors import RecipeError, SourceError, StorageError
+from tests.conftest import Cli, only_json
 from tests.labelling.conftest import KINDS, pictures  # noqa: F401  a fixture
 
 NETWORK = "efficientnet-lite0"
@@ -61,11 +59,9 @@ def test_from_a_heap_to_folders_and_back(heap: Path, tmp_path: Path) -> None:
     assert (undone.undone, undone.progress.labelled) == (12, 0)
 
 
-def test_the_command_line_says_one_json_object(heap: Path) -> None:
-    words = ["label", str(heap), "--classes", "dots, lines", "--next", "2", "--json", "--quiet"]
-    command = [sys.executable, "-m", "opsin", *words, "--from", NETWORK]
-    done = subprocess.run(command, capture_output=True, check=True)
-    said = json.loads(done.stdout)
+def test_the_command_line_says_one_json_object(cli: Cli, heap: Path) -> None:
+    words = ("--classes", "dots, lines", "--next", "2", "--json", "--quiet", "--from", NETWORK)
+    said = only_json(cli("label", heap, *words))
     assert said["progress"]["counts"] == {"dots": 0, "lines": 0}
     assert {"image", "guess", "probability", "why"} == set(said["next"][0])
 
@@ -86,7 +82,7 @@ def test_a_photograph_vanishes_or_changes_while_it_is_asked(heap: Path, tmp_path
         opsin.label(heap, labels=tmp_path / "1.csv", backbone=NETWORK)
 
 
-def test_two_people_agree(heap: Path, tmp_path: Path) -> None:
+def test_two_people_agree(cli: Cli, heap: Path, tmp_path: Path) -> None:
     for who in ("ada", "bob"):
         for _ in range(3):
             asked = opsin.label(heap, next=30, who=who, overlap=1.0, backbone=NETWORK).next
@@ -97,9 +93,7 @@ def test_two_people_agree(heap: Path, tmp_path: Path) -> None:
     (found,) = done.progress.agreements
     assert (found.who, found.photographs, found.same) == (("ada", "bob"), 30, 30)
     assert found.kappa == 1
-    words = ["label", str(heap), "--who", "ada", "--overlap", "1", "--from", NETWORK]
-    command = [sys.executable, "-m", "opsin", *words]
-    said = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    said = cli("label", heap, "--who", "ada", "--overlap", "1", "--from", NETWORK).stdout
     assert "ada and bob on 30 of 30: Cohen's kappa 1.00" in said
 
 

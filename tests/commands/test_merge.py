@@ -9,17 +9,16 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 import opsin
 from opsin.commands.predict import answers_file
 from opsin.commands.test_set_usage import count_looks
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.errors import RecipeError, StorageError
+from tests.conftest import Train, write_digits
 from tests.variants import a_few
 
 Make = Callable[..., Path]
@@ -27,15 +26,10 @@ FORMS = [("predict", "csv"), ("predict", "jsonl"), ("predict", "parquet"), ("emb
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory: pytest.TempPathFactory, digits: opsin.Dataset) -> Path:
     """Ten digits, one of them as good as none, in two folders with names that are hard to write."""
-    from sklearn.datasets import load_digits
-
-    folder = tmp_path_factory.mktemp("images")
-    for number, pixels in enumerate(load_digits().images[:10]):
-        path = folder / ("éins, zwei" if number % 2 else 'a"b') / f"{number}.png"
-        path.parent.mkdir(exist_ok=True)
-        Image.fromarray((pixels * 15.9).astype(np.uint8)).save(path)
+    folder, names = tmp_path_factory.mktemp("images"), ('a"b', "éins, zwei")
+    write_digits(folder, digits, range(10), lambda row: names[row % 2])
     (folder / 'a"b' / "2.png").write_bytes(b"no image")
     return folder
 
@@ -228,9 +222,9 @@ def test_places_that_cannot_be_are_refused(shards: list[Path], tmp_path: Path) -
 
 
 def test_the_shards_of_a_source_are_one_look_at_its_test_images(
-    tmp_path: Path, shapes: Path
+    tmp_path: Path, train: Train, shapes: Path
 ) -> None:
-    run = opsin.train(shapes, model="logistic", runs=tmp_path / "runs", quiet=True)
+    run = train(shapes, model="logistic")
     key = run.directory.read(DatasetRecord).test_set
     before = count_looks(run.directory, key)
     for number in (1, 2, 3):

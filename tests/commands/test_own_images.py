@@ -16,7 +16,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import MovedError, RecipeError, RunError, SourceError
 from opsin.data.run_images import is_moved, load_run_images, recipe_of_run
 from tests.commands.export import shipped
-from tests.conftest import Notes, write_shapes
+from tests.conftest import Notes, Train, write_shapes
 from tests.made_runs import answers_right, write_run
 
 
@@ -99,8 +99,8 @@ def test_a_damaged_recipe_is_a_damaged_run(tmp_path: Path, shapes: Path) -> None
 
 
 @pytest.fixture
-def trained(tmp_path: Path, shapes: Path) -> opsin.Run:
-    run = opsin.train(shapes, model="mlp", epochs=1, runs=tmp_path / "runs", quiet=True)
+def trained(tmp_path: Path, train: Train, shapes: Path) -> opsin.Run:
+    run = train(shapes, model="mlp", epochs=1)
     shapes.rename(tmp_path / "moved")
     return run
 

@@ -22,7 +22,7 @@ from opsin.core.storage import write_json
 from opsin.data.cache import short_digest
 from opsin.data.corrections import read_corrections
 from opsin.evaluation.intervals import wilson
-from tests.conftest import Cli, Notes, only_json, without_drawing
+from tests.conftest import Cli, Notes, Train, only_json, without_drawing
 
 
 class AtRun(Notes):
@@ -100,10 +100,10 @@ def test_labels_that_the_folds_contradict_are_ready_to_be_corrected(
 
 
 @pytest.mark.torch
-def test_a_fold_is_what_a_single_run_with_it_is(folds: opsin.Repeats, tmp_path: Path) -> None:
+def test_a_fold_is_what_a_single_run_with_it_is(folds: opsin.Repeats, train: Train) -> None:
     assert [run.path.name[11:] for run in folds.runs] == [f"cut-fold{n}of3" for n in (1, 2, 3)]
     assert folds.file.name[11:] == "cut-folds.json"
-    alone = opsin.train("digits", model="mlp", epochs=2, fold="2/3", runs=tmp_path, quiet=True)
+    alone = train("digits", model="mlp", epochs=2, fold="2/3")
     assert alone.recipe == folds.runs[1].recipe
     assert alone.report.figures == folds.runs[1].report.figures
 

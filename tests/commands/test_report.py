@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,14 +20,16 @@ from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RunError
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
-from tests.commands.test_evaluate import write_digits
-from tests.conftest import Cli, Notes
+from tests.commands.test_evaluate import by_class
+from tests.conftest import Cli, Notes, write_digits
 from tests.made_runs import answers_right, write_run
+
+Made = Callable[[float], RunDirectory]
 
 
 def with_a_copy(digits: Dataset, folder: Path) -> tuple[Dataset, str, str]:
     """Write digits, one validation image a second time in an earlier class; return both names."""
-    write_digits(digits, folder, list(range(400)), list(digits.classes))
+    write_digits(folder, digits, range(400), by_class(digits))
     data = opsin.load(folder)
     wrong = f"1/{'z' * 9}.png"
     for right in [data.names[row] for row in data.split.val if data.labels[row] >= 4]:
@@ -46,6 +49,17 @@ def run_that_doubts(root: Path, data: Dataset, right: str, classifier: Path) -> 
         if np.array_equal(data.digests[row], image):
             answers["val"][place] = answers["val"][names.index(right)]
     return RunDirectory(write_run(root, "run", data, answers, classifier=classifier))
+
+
+@pytest.fixture
+def made(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> Made:
+    """Writes a run on the digits, of whose answers so many are right."""
+
+    def written(right: float) -> RunDirectory:
+        answers = answers_right(digits, right)
+        return RunDirectory(write_run(tmp_path, "run", digits, answers, classifier=nearest_mean))
+
+    return written
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:
@@ -117,10 +131,9 @@ def test_answers_to_other_labels_are_not_reported(tmp_path: Path, plain_run: Pat
 
 
 def test_a_classifier_by_chance_accuses_nobody_and_writes_nothing(
-    tmp_path: Path, digits: Dataset, nearest_mean: Path
+    tmp_path: Path, made: Made
 ) -> None:
-    answers = answers_right(digits, 0.1)
-    run = RunDirectory(write_run(tmp_path, "run", digits, answers, classifier=nearest_mean))
+    run = made(0.1)
     fix, notes = tmp_path / "labels.csv", Notes()
     opsin.write_report(run.path, deep=False, fix=fix, watcher=notes)
     assert not fix.exists()
@@ -135,11 +148,8 @@ def test_a_classifier_by_chance_accuses_nobody_and_writes_nothing(
     assert failures.slices.weakest == []
 
 
-def test_suspects_come_with_what_to_expect_of_them(
-    tmp_path: Path, digits: Dataset, nearest_mean: Path
-) -> None:
-    answers = answers_right(digits, 0.97)
-    run = RunDirectory(write_run(tmp_path, "run", digits, answers, classifier=nearest_mean))
+def test_suspects_come_with_what_to_expect_of_them(made: Made, digits: Dataset) -> None:
+    run = made(0.97)
     opsin.write_report(run.path, deep=False)
     failures = run.read(Report).failures
     assert failures and failures.labels
@@ -147,16 +157,14 @@ def test_suspects_come_with_what_to_expect_of_them(
     assert failures.labels.too_weak == ""
     expected = failures.labels.expected
     assert expected
-    assert expected.flipped == round(0.05 * len(answers["val"]))
+    assert expected.flipped == round(0.05 * len(digits.split.val))
     assert 0.5 <= expected.precision <= 1
 
 
 def test_a_classifier_by_chance_says_nothing_of_strangers(
-    tmp_path: Path, digits: Dataset, nearest_mean: Path
+    made: Made, digits: Dataset, nearest_mean: Path
 ) -> None:
-    run = RunDirectory(
-        write_run(tmp_path, "run", digits, answers_right(digits, 0.1), classifier=nearest_mean)
-    )
+    run = made(0.1)
     kept = RunPredictions.read(run).of("test")
     kept = replace(kept, ood_score=np.zeros(len(kept.rows), np.float32))
     found = look_deeper(Classifier(nearest_mean), digits, kept, Notes())
@@ -165,11 +173,8 @@ def test_a_classifier_by_chance_says_nothing_of_strangers(
 
 
 @pytest.mark.drawn
-def test_figures_of_an_earlier_report_go(
-    tmp_path: Path, digits: Dataset, nearest_mean: Path
-) -> None:
-    answers = answers_right(digits, 0.9)
-    run = RunDirectory(write_run(tmp_path, "run", digits, answers, classifier=nearest_mean))
+def test_figures_of_an_earlier_report_go(made: Made) -> None:
+    run = made(0.9)
     report = run.read(Report)
     training = {"trainable": 1234, "multiply_adds": 5678}
     report = report.model_copy(
@@ -194,8 +199,7 @@ def test_figures_and_a_page_that_find_no_room_leave_the_run_usable(
     cold_cli: Cli, tmp_path: Path
 ) -> None:
     words = ("train", "digits", "--classes", "3,8", "--model", "logistic")
-    done = cold_cli(*words, largest_file=40_000)
-    assert done.returncode == 0, done.stderr
+    done = cold_cli(*words, largest_file=40_000, status=0)
     for part in ("the figure answers", "the report's page"):
         assert f"{part} could not be made, and is left out (Cannot write" in done.stderr
     assert "report.html" not in done.stdout
@@ -204,7 +208,6 @@ def test_figures_and_a_page_that_find_no_room_leave_the_run_usable(
     assert not run.directory.page.exists()
     assert not list(run.path.rglob("*.unfinished"))
     assert opsin.evaluate(run, "digits", classes=["3", "8"]).accuracy == run.accuracy
-    full = cold_cli("report", run.path, "--quick", largest_file=40_000)
-    assert full.returncode == 1
+    full = cold_cli("report", run.path, "--quick", largest_file=40_000, status=1)
     assert "file too large. Free some space" in full.stderr
     assert opsin.write_report(run.path, deep=False).is_file()

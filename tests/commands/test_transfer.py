@@ -176,16 +176,12 @@ def test_the_command_line_exports(cli: Cli, tmp_path: Path) -> None:
     assert not (tmp_path / "data-figures").exists()
     assert "opsin train other " in cli("data", folder, "--export", "other").stdout
     assert "is there already" in cli("data", "no such source", "--export", "my out").stderr
-    assert cli("data", folder, "--export", "x", "--audit").returncode == 2
-    assert cli("data").returncode == 2
+    cli("data", folder, "--export", "x", "--audit", status=2)
+    cli("data", status=2)
 
 
 def test_an_exported_training_part_has_parts_of_its_own(tmp_path: Path) -> None:
-    for row, pixels in enumerate(noise(300)):
-        file = tmp_path / "set" / str(row % 2) / f"{row}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(file)
-    opsin.export_data(opsin.load(tmp_path / "set"), tmp_path / "out")
+    opsin.export_data(opsin.load(write_shapes(tmp_path / "set", 150)), tmp_path / "out")
     alone = opsin.load(tmp_path / "out" / "train").split
     assert min(len(alone.val), len(alone.test)) >= 12
     tested = opsin.load(tmp_path / "out" / "train", test=str(tmp_path / "out" / "test")).split

@@ -1,7 +1,5 @@
 """A temperature changes no answer, never worsens what it was fitted to, and finds the truth."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

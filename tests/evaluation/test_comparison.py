@@ -1,7 +1,5 @@
 """The paired test is fair to both sides, and says nothing that it has not shown."""
 
-from __future__ import annotations
-
 from itertools import pairwise, product
 from typing import Any
 

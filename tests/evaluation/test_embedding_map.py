@@ -1,7 +1,5 @@
 """The map shows who is alike, is the same each time, and takes few images of one kind too."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,7 +1,5 @@
 """Intervals hold the truth about as often as they say."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

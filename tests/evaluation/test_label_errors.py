@@ -1,7 +1,5 @@
 """Planted label errors are found, and a classifier that knows nothing accuses nobody."""
 
-from __future__ import annotations
-
 import sys
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Figures that scikit-learn computes, intervals that cover, and pairs in their order."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

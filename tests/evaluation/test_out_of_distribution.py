@@ -1,7 +1,5 @@
 """Strange images are the same each time, of any size, and told apart where they can be."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,7 +1,5 @@
 """Each image is answered once, by a model that has seen neither it nor its group."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Disturbances are small, the same each time, and their cost is measured pair by pair."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Slices cover the images, weak ones are found, and chance alone names none."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from typing import Any

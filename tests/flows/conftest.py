@@ -71,6 +71,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
 @pytest.fixture(scope="session")
 def cluster_images(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> Path:
     """Many images in a folder for each class, and one file that is none."""
-    folder = write_digits(tmp_path_factory.mktemp("images") / "photos", digits, 600)
+    folder = write_digits(tmp_path_factory.mktemp("images") / "photos", digits, range(600))
     (folder / "0" / "300.png").write_bytes(b"no image")
     return folder

@@ -13,7 +13,7 @@ from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.evaluation.intervals import widened
 from opsin.evaluation.metrics import measure
 from tests.backbones.small_networks import network
-from tests.conftest import Cli, only_json
+from tests.conftest import Cli, Train, only_json
 
 
 @pytest.fixture
@@ -54,9 +54,9 @@ def test_a_run_is_made_and_answers_wherever_it_is(
 
 @pytest.mark.drawn
 def test_judged_by_all_it_says_how_sure_that_is_and_how_it_knows_the_unknown(
-    shapes: Path, backbone: Path, tmp_path: Path
+    shapes: Path, backbone: Path, train: Train
 ) -> None:
-    run = opsin.train(shapes, backbone=backbone, prepare="-1..1", runs=tmp_path, quiet=True)
+    run = train(shapes, backbone=backbone, prepare="-1..1")
     report = run.report
     assert report.split == "out_of_fold"
     kept = RunPredictions.read(run.directory).of("out_of_fold")

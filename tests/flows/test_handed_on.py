@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import opsin
 from opsin.core.recipe import DataRecipe
 from tests.backbones.small_networks import network
+from tests.conftest import write_shapes
 
 USER = "ann-onymous"
 #: A run's own records, which stay with it.
@@ -24,14 +23,8 @@ OWN = {"recipe.json", "dataset.json", "pictures.csv", "log.txt"}
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     home = tmp_path / USER
-    random = np.random.default_rng(0)
-    for label, count in enumerate((30, 40)):
-        folder = home / "photos" / "ab"[label]
-        folder.mkdir(parents=True)
-        for number in range(count):
-            pixels = random.normal(60 + 120 * label, 40, (16, 16, 3)).clip(0, 255)
-            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
-    (home / "mix.json").write_text(json.dumps({"a": 0.9, "b": 0.1}))
+    write_shapes(home / "photos", 35)
+    (home / "mix.json").write_text(json.dumps({"disc": 0.9, "square": 0.1}))
     stated = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     (home / "pixels.json").write_text(json.dumps(stated))
     (home / "small.onnx").write_bytes(network())

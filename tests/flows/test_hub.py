@@ -53,8 +53,7 @@ def test_a_recipe_means_the_same_bytes_for_ever(
 
 
 def test_a_plan_fetches_too(published: HubServer, cli: Cli, shapes: Path) -> None:
-    plan = cli("train", shapes, "--from", "someone/network", "--plan", "--offline")
-    assert plan.returncode == 1
+    plan = cli("train", shapes, "--from", "someone/network", "--plan", "--offline", status=1)
     assert "is not on this machine" in plan.stderr
     plan = cli("train", shapes, "--from", "someone/network", "--plan")
     assert "someone/network@0123456789ab" in plan.stdout
@@ -118,8 +117,7 @@ def image(tmp_path: Path, digits: opsin.Dataset) -> Path:
 def test_from_a_run_to_the_hub_and_back(
     hub: HubServer, cli: Cli, plain_run: Path, image: Path, tmp_path: Path
 ) -> None:
-    shown = cli("export", plain_run, "--to", TO, "--licence", "mit")
-    assert shown.returncode == 0, shown.stderr
+    shown = cli("export", plain_run, "--to", TO, "--licence", "mit", status=0)
     folder = plain_run / "hub-someone-digits"
     assert (
         "nothing was sent. Read README.md, which you may change; then: hf upload someone/digits"
@@ -147,8 +145,7 @@ def test_a_classifier_of_the_hub_is_exported_and_shown_in_the_current_folder(
     done = only_json(cli("export", TO, "--to", "bundle", "--data", "digits", "--json"))
     assert done["path"] == "digits.zip"
     assert (tmp_path / "digits.zip").is_file()
-    again = cli("export", TO, "--to", "hf:someone/copy")
-    assert again.returncode == 1
+    again = cli("export", TO, "--to", "hf:someone/copy", status=1)
     assert "Give the run directory" in again.stderr
     found = only_json(cli("inspect", TO, "--json"))
     assert (tmp_path / found["page"]).is_file()

@@ -107,7 +107,7 @@ def test_closed_standard_streams_end_in_no_traceback(tmp_path: Path, closed: str
 def test_a_torn_archive_leaves_one_whole_object(
     cli: Cli, tmp_path: Path, nearest_mean: Path, digits: opsin.Dataset
 ) -> None:
-    source = write_digits(tmp_path / "source", digits, 9)
+    source = write_digits(tmp_path / "source", digits, range(9))
     with tarfile.open(tmp_path / "torn.tar", "w", format=tarfile.USTAR_FORMAT) as archive:
         for path in sorted(source.rglob("*.png")):
             archive.add(path, path.name)

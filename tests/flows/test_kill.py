@@ -60,15 +60,13 @@ def test_killed_at_random_moments(count: int, warm: Warm, tmp_path: Path) -> Non
 @torch
 def test_a_full_disk_is_told_and_resumed_from(cli: Cli, cold_cli: Cli, tmp_path: Path) -> None:
     options = ["--model", "mlp", "--hidden", "512", "--epochs", "2"]
-    full = cold_cli("train", "digits", *options, largest_file=200_000)
-    assert full.returncode == 1
+    full = cold_cli("train", "digits", *options, largest_file=200_000, status=1)
     assert "file too large" in full.stderr
     assert "opsin resume runs/" in full.stderr
     assert "Traceback" not in full.stderr
     [run] = opsin.list_runs(tmp_path / "runs")
     assert run.row()["state"] == "failed"
-    done = cli("resume", run.path, "--quiet", "--json")
-    assert done.returncode == 0, done.stderr
+    done = cli("resume", run.path, "--quiet", "--json", status=0)
     assert json.loads(done.stdout)["training"]["epochs"] == 2
 
 
@@ -78,7 +76,7 @@ def test_a_full_disk_is_told_and_resumed_from(cli: Cli, cold_cli: Cli, tmp_path:
 def test_a_prediction_killed_at_random_moments_goes_on(
     count: int, warm: Warm, tmp_path: Path, nearest_mean: Path, digits: opsin.Dataset
 ) -> None:
-    write_digits(tmp_path / "source", digits, 1500)
+    write_digits(tmp_path / "source", digits, range(1500))
     words = ["predict", str(nearest_mean), "source", "--quiet", "--out"]
     forms, usual = ("csv", "jsonl"), []
     warm.run(["--version"], cwd=tmp_path)  # from now on, what is killed is the work

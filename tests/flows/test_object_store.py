@@ -12,12 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.data.run_images import load_run_images
-from tests.conftest import Cli, only_json
+from tests.conftest import Cli, only_json, write_digits
 from tests.object_store import BUCKET, KEY_ID, SECRET, SESSION, Fault, ObjectStore
 from tests.variants import a_few
 
@@ -27,12 +26,8 @@ PHOTOS = f"s3://{BUCKET}/photos"
 @pytest.fixture
 def photos(tmp_path: Path, digits: opsin.Dataset, store: ObjectStore) -> Path:
     """Sixty images in three folders, one of them in a folder of its own; the same on the store."""
-    folder = tmp_path / "photos"
-    for number in range(60):
-        inner = "b/deep" if number % 3 == 1 else "abc"[number % 3]
-        path = folder / inner / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.asarray(digits.images[number, :, :, 0])).save(path)
+    folder, inner = tmp_path / "photos", ("a", "b/deep", "c")
+    write_digits(folder, digits, range(60), lambda row: inner[row % 3])
     (folder / "7 loose é+&%.png").write_bytes((folder / "a" / "9.png").read_bytes())
     (folder / "a" / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
     (folder / "a" / "notes.txt").write_text("no image")
@@ -270,8 +265,9 @@ def test_killed_while_it_is_sent(
 def test_without_the_extra(cold_cli: Cli, nearest_mean: Path, tmp_path: Path) -> None:
     (tmp_path / "obstore.py").write_text("raise ImportError")
     path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    done = cold_cli("predict", nearest_mean, "s3://photos/a", env=os.environ | {"PYTHONPATH": path})
-    assert done.returncode == 1
+    done = cold_cli(
+        "predict", nearest_mean, "s3://photos/a", env=os.environ | {"PYTHONPATH": path}, status=1
+    )
     assert "pip install 'opsin[s3]'" in done.stderr
 
 

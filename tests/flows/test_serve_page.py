@@ -20,8 +20,9 @@ from selenium.webdriver.support.ui import Select
 from opsin.data.dataset import Dataset
 from opsin.runtime.prediction import REJECTED
 from tests.browser import chromium, console, needs_chromium, requests_beyond, resize
+from tests.made_classifier import write_refusing
 from tests.served import serving
-from tests.server.made_engine import png, write_refusing
+from tests.server.made_engine import png
 from tests.studio_browser import until
 
 pytestmark = needs_chromium
@@ -174,14 +175,6 @@ LEARN = Path(__file__).parents[2] / "docs" / "learn"
 PAGE = LEARN / "select-a-picture.html"
 
 
-def select(browser: webdriver.Chrome, file: Path) -> None:
-    browser.find_element(By.CSS_SELECTOR, "input").send_keys(str(file))
-
-
-def label(browser: webdriver.Chrome) -> str:
-    return browser.find_element(By.ID, "label").text
-
-
 @pytest.mark.slow
 def test_a_selected_picture_gets_its_label(
     nearest_mean: Path, digits: Dataset, tmp_path: Path
@@ -196,22 +189,22 @@ def test_a_selected_picture_gets_its_label(
     ):
         browser.get(f"{server.url}/")
         console(browser, "browser")
-        assert label(browser) == "Select a picture."
-        select(browser, tmp_path / "three.png")
-        until(browser, lambda: label(browser).startswith("3, "))
-        assert label(browser).endswith("% sure")
+        assert text(browser, "label") == "Select a picture."
+        browser.find_element(By.TAG_NAME, "input").send_keys(str(tmp_path / "three.png"))
+        until(browser, lambda: text(browser, "label").startswith("3, "))
+        assert text(browser, "label").endswith("% sure")
         assert browser.find_element(By.CSS_SELECTOR, "img").size["width"] > 1
         assert console(browser, "browser") == []
-        select(browser, tmp_path / "notes.txt")
-        until(browser, lambda: "Save it again" in label(browser))
-        text = page.read_text(encoding="utf-8")
-        page.write_text(text.replace("Select a picture.", "Go on."), encoding="utf-8")
+        browser.find_element(By.TAG_NAME, "input").send_keys(str(tmp_path / "notes.txt"))
+        until(browser, lambda: "Save it again" in text(browser, "label"))
+        changed = page.read_text(encoding="utf-8").replace("Select a picture.", "Go on.")
+        page.write_text(changed, encoding="utf-8")
         browser.get(f"{server.url}/")
-        assert label(browser) == "Go on."
+        assert text(browser, "label") == "Go on."
         # From elsewhere, as by a double click, nothing answers.
         browser.get(PAGE.as_uri())
-        select(browser, tmp_path / "three.png")
-        until(browser, lambda: label(browser).startswith("No answer: "))
+        browser.find_element(By.TAG_NAME, "input").send_keys(str(tmp_path / "three.png"))
+        until(browser, lambda: text(browser, "label").startswith("No answer: "))
 
 
 def test_the_tutorial_shows_the_page_as_it_is() -> None:

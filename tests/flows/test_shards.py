@@ -23,7 +23,7 @@ PAGE = (ROOT / "docs" / "how-to" / "many-machines.md").read_text(encoding="utf-8
 @pytest.fixture
 def folder(tmp_path: Path, digits: opsin.Dataset, nearest_mean: Path) -> Path:
     """What the page's commands find where they run: photos, a model, and the command itself."""
-    write_digits(tmp_path / "photos", digits, 60)
+    write_digits(tmp_path / "photos", digits, range(60))
     (tmp_path / "boots").symlink_to(nearest_mean)
     command = tmp_path / "bin" / "opsin"
     command.parent.mkdir()

@@ -22,7 +22,7 @@ from tests.browser import needs_chromium, resize
 from tests.inspection.lesson_network import write_lesson_network
 from tests.made_runs import answers_right, write_run
 from tests.made_studio import project_of_run
-from tests.studio_browser import StudioProcess, calm, one, press, send, shown, studio, until
+from tests.studio_browser import StudioProcess, calm, drawn, one, press, send, shown, studio, until
 
 pytestmark = needs_chromium
 
@@ -51,15 +51,6 @@ def running(
         Image.fromarray(digits.images[number][..., 0]).save(folder / f"{number}.png")
     with studio(folder) as process:
         yield process
-
-
-def drawn(browser: webdriver.Chrome, selector: str) -> bool:
-    """Tell whether all images that a selector finds have arrived, and there are some."""
-    script = (
-        "const all = [...document.querySelectorAll(arguments[0])];"
-        "return all.length > 0 && all.every((image) => image.complete && image.naturalWidth > 0)"
-    )
-    return bool(browser.execute_script(script, selector))
 
 
 def test_a_learner_looks_inside(running: StudioProcess, browser: webdriver.Chrome) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 import httpx
 import pytest
 from PIL import Image
-from selenium import webdriver
 from selenium.webdriver.common.by import By
 
 from opsin.data.dataset import Dataset, load
@@ -21,7 +20,16 @@ from opsin.studio.jobs.queue import Queue
 from tests.browser import COOKIES, chromium, needs_chromium
 from tests.made_runs import answers_right, write_run
 from tests.made_studio import fill_with_digits
-from tests.studio_browser import complaints, one, requests_elsewhere, send, shown, studio, until
+from tests.studio_browser import (
+    complaints,
+    drawn,
+    one,
+    requests_elsewhere,
+    send,
+    shown,
+    studio,
+    until,
+)
 
 NGINX = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
 SITE = "images.example.org"
@@ -94,13 +102,6 @@ def proxy(folder: Path, studio_port: int) -> Iterator[int]:
             process.terminate()
 
 
-def drawn(browser: webdriver.Chrome, most: int = 0) -> bool:
-    """Whether there are more images than so many, and all have arrived."""
-    script = "return [...document.images].map((image) => image.naturalWidth > 0)"
-    found = browser.execute_script(script)
-    return len(found) > most and all(found)
-
-
 def test_from_the_link_to_an_answer_behind_a_proxy(
     tmp_path: Path, digits: Dataset, nearest_mean: Path
 ) -> None:
@@ -127,11 +128,11 @@ def test_from_the_link_to_an_answer_behind_a_proxy(
         ((path, secure),) = ((item["path"], item["secure"]) for item in browser.get_cookies())
         assert (path, secure) == ("/opsin", True)
         # Covers, thumbnails and the addresses of links; an upload, and its answer.
-        until(browser, lambda: drawn(browser))
+        until(browser, lambda: drawn(browser, least=0))
         one(browser, "a.project-pictures").click()
         until(browser, lambda: f"/opsin/projects/{made.id}/results" in browser.current_url)
         browser.get(f"{site}/opsin/projects/{made.id}/photos")
-        until(browser, lambda: drawn(browser, 5))
+        until(browser, lambda: drawn(browser, least=6))
         browser.get(f"{site}/opsin/projects/{made.id}/try")
         send(browser, tmp_path / "new.png")
         until(browser, lambda: one(browser, ".headline").text and drawn(browser))

@@ -23,6 +23,7 @@ from tests.studio_browser import (
     complaints,
     field,
     one,
+    press,
     requests_elsewhere,
     shown,
     sideways,
@@ -56,27 +57,11 @@ def type_into(browser: webdriver.Chrome, label: str, text: str) -> None:
     until(browser, typed)
 
 
-def choose_model(browser: webdriver.Chrome, words: str) -> None:
-    """Choose a model, once the fields have unfolded."""
-
-    def chosen() -> bool:
-        with contextlib.suppress(ElementNotInteractableException):
-            choose(browser, "Model", words)
-            return True
-        return False
-
-    until(browser, chosen)
-
-
 def last_epoch(browser: webdriver.Chrome) -> int:
     """The epoch that the step says, or 0."""
     words = one(browser, ".step").text
     found = re.search(r"Epoch ([\d,]+) of", words)
     return int(found[1].replace(",", "")) if found else 0
-
-
-def press(browser: webdriver.Chrome, words: str) -> None:
-    browser.execute_script("arguments[0].click()", button(browser, words))
 
 
 @pytest.mark.torch
@@ -91,7 +76,7 @@ def test_a_training_is_set_followed_stopped_killed_and_continued(
     open_question(browser, "More")
     until(browser, lambda: "Good: " in shown(browser))
     open_question(browser, "Advanced")
-    choose_model(browser, "dense layers")
+    choose(browser, "Model", "dense layers")
     until(browser, lambda: one(browser, field("Hidden")).is_displayed())
     type_into(browser, "Epochs", "many")
     until(browser, lambda: "must be a whole number" in shown(browser))
@@ -143,7 +128,7 @@ def test_a_network_that_is_not_here_says_what_it_takes(
     browser.get(f"{running.address}/projects/{project.id}/train")
     open_question(browser, "More")
     open_question(browser, "Advanced")
-    choose_model(browser, "pretrained")
+    choose(browser, "Model", "pretrained")
     until(browser, lambda: "Choose a pretrained network." in shown(browser))
     assert not one(browser, ".page-head button.primary").is_enabled()  # "Train", or "Train again"
     choose(browser, "Pretrained network", "mobilenetv4-small")

@@ -5,8 +5,6 @@
 It runs in an environment of its own, where Keras is installed and Opsin is not.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from functools import partial

@@ -1,7 +1,5 @@
 """Files as Keras writes them, made without it: plain JSON and HDF5."""
 
-from __future__ import annotations
-
 import io
 import json
 import zipfile

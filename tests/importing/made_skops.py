@@ -1,7 +1,5 @@
 """Files as skops writes them, made without it: plain JSON and arrays."""
 
-from __future__ import annotations
-
 import io
 import json
 import zipfile

@@ -1,7 +1,5 @@
 """Estimators that scikit-learn fits and skops saves, and what they answer; run where both are."""
 
-from __future__ import annotations
-
 import sys
 import warnings
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Networks of weights alone, and graphs that get weights by name."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

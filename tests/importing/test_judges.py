@@ -1,7 +1,5 @@
 """Keras and scikit-learn themselves judge what is imported."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from pathlib import Path

@@ -1,11 +1,7 @@
 """Files of skops that a stranger might send: each is refused in one line, and nothing is built."""
 
-from __future__ import annotations
-
 import io
 import json
-import subprocess
-import sys
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -21,7 +17,6 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
-from opsin.core.errors import ModelFileError
 from opsin.importing.skops_to_onnx import convert_estimator
 from tests.importing.made_skops import (
     Members,
@@ -33,6 +28,7 @@ from tests.importing.made_skops import (
     plain,
     write_skops,
 )
+from tests.importing.test_hostile_files import cost_of, refusal_of
 from tests.variants import a_few
 
 Change = Callable[[Node, Members], object]
@@ -260,24 +256,11 @@ HOSTILE: dict[str, tuple[str, Change, str]] = {
 }  # fmt: skip
 
 
-def refusal_of(path: Path, reason: str) -> None:
-    """See that a file is refused in one line, and that nothing comes of it."""
-    before = {each: each.stat().st_mtime_ns for each in path.parent.parent.rglob("*")}
-    with pytest.raises(ModelFileError, match=f"(?s){reason}") as found:
-        convert_estimator(path)
-    assert str(found.value).isprintable()
-    assert {each: each.stat().st_mtime_ns for each in path.parent.parent.rglob("*")} == before
-
-
 @pytest.mark.parametrize("case", HOSTILE)
-def test_a_hostile_file_costs_one_line(
-    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hostile_file_costs_one_line(case: str, folder: Path) -> None:
     name, change, reason = HOSTILE[case]
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    refusal_of(write_skops(folder / "model.skops", ESTIMATORS[name], changed=change), reason)
+    path = write_skops(folder / "model.skops", ESTIMATORS[name], changed=change)
+    refusal_of(path, reason, convert_estimator)
 
 
 @pytest.mark.parametrize(
@@ -293,12 +276,10 @@ def test_a_hostile_file_costs_one_line(
     ],
 )
 def test_a_hostile_archive_costs_one_line(
-    members: dict[str, bytes], reason: str, tmp_path: Path
+    members: dict[str, bytes], reason: str, folder: Path
 ) -> None:
-    folder = tmp_path / "folder"
-    folder.mkdir()
     path = write_skops(folder / "model.skops", ESTIMATORS["logistic"], further=members)
-    refusal_of(path, reason)
+    refusal_of(path, reason, convert_estimator)
 
 
 @pytest.mark.parametrize("member", a_few(["schema.json", "0.npy"], 1))
@@ -312,18 +293,6 @@ def test_a_bomb_takes_no_gigabyte(member: str, tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
         for name, content in held.items():
             target.writestr(name, content)
-    program = (
-        "import pathlib, resource, sys\n"
-        "from opsin.core.errors import ModelFileError\n"
-        "from opsin.importing.foreign_network import read_foreign\n"
-        "try:\n    read_foreign(pathlib.Path(sys.argv[1]))\n"
-        "except ModelFileError as error:\n"
-        "    print(error.message)\n"
-        "    print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True
-    )
-    reason, most = done.stdout.splitlines()
+    reason, most = cost_of(path)
     assert "declared larger than the file could hold" in reason
-    assert int(most) < 1 << 19  # KB
+    assert most < 1 << 19

@@ -1,7 +1,5 @@
 """Estimators of scikit-learn answer as they do there."""
 
-from __future__ import annotations
-
 import warnings
 from functools import cache
 from pathlib import Path
@@ -9,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from scipy.special import softmax
@@ -27,6 +24,7 @@ from opsin.core.errors import ModelFileError
 from opsin.importing.answers import Converted
 from opsin.importing.skops_to_onnx import convert_estimator
 from tests.importing.made_skops import Members, Node, attributes, plain, write_skops
+from tests.onnx_files import made_files
 
 NAMES = np.array([f"digit {number}" for number in range(10)])
 
@@ -51,8 +49,8 @@ def fitted(estimator: Any, *only: str) -> Any:
 def computed(converted: Converted, images: NDArray[np.uint8]) -> NDArray[np.float64]:
     onnx.checker.check_model(converted.model, full_check=True)
     rows = images.reshape(len(images), -1) / 255
-    session = onnxruntime.InferenceSession(converted.model.SerializeToString())
-    (found,) = session.run([converted.output], {"rows": rows})
+    content, output = converted.model.SerializeToString(), str(converted.output)
+    found = made_files.computed(content, [output], rows=rows)[output]
     if converted.form in ("logits", "scores"):
         found = softmax(found, axis=1)
     probabilities: NDArray[np.float64] = found / found.sum(axis=1, keepdims=True)

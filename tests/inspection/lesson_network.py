@@ -1,7 +1,5 @@
 """A calibrated classifier.onnx with a layer of every lesson, random weights, no PyTorch."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

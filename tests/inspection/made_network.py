@@ -1,7 +1,5 @@
 """A small network with a residual, random weights, and images for it; no PyTorch."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Switching a unit off is counted image by image."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Figures over many images: whatever the batches, and which units are dead or saturated."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """All methods side by side, each with its checks, which good maps pass and others do not."""
 
-from __future__ import annotations
-
 import functools
 import json
 from pathlib import Path

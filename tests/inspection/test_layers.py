@@ -1,7 +1,5 @@
 """A layer's figures are NumPy's, and no unit is lost."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Hiding finds what the answer hangs on, where that is known beforehand."""
 
-from __future__ import annotations
-
 import json
 import math
 

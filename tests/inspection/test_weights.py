@@ -1,7 +1,5 @@
 """The weights' figures are those of the numbers in the file, and the images are the numbers."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

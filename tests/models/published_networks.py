@@ -1,7 +1,5 @@
 """Small graphs with random weights, made of what exports of published networks are made of."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -67,10 +65,10 @@ class Graph:
         product = self.node("Mul", value, self.node("Add", bent, one))
         return self.node("Mul", product, half)
 
-    def squeezed(self, value: str, units: int, gate: str = "Sigmoid") -> str:
+    def squeezed(self, value: str, units: int) -> str:
         mean = self.node("ReduceMean", value, self.constant(np.array([2, 3])), keepdims=1)
         inner = self.node("Relu", self.conv(mean, 4, units, 1))
-        return self.node("Mul", value, self.node(gate, self.conv(inner, units, 4, 1)))
+        return self.node("Mul", value, self.node("Sigmoid", self.conv(inner, units, 4, 1)))
 
     def dense(self, value: str, units: int, of: int) -> str:
         return self.node(
@@ -92,15 +90,6 @@ class Graph:
     def logits(self, value: str, units: int) -> str:
         mean = self.node("Flatten", self.node("GlobalAveragePool", value), axis=1)
         return self.node("Gemm", mean, self.weight(5, units), self.weight(5), transB=1)
-
-
-def mobilenet_v3() -> Graph:
-    graph = Graph((2, 3, 12, 12))
-    value = graph.node("HardSwish", graph.conv("x", 8, 3, strides=[2, 2]))
-    deep = graph.node("HardSwish", graph.conv(value, 8, 8, 5, group=8))
-    deep = graph.squeezed(deep, 8, "HardSigmoid")
-    graph.logits(graph.node("Add", value, graph.conv(deep, 8, 8, 1)), 8)
-    return graph
 
 
 def mobilenet_v4() -> Graph:
@@ -200,6 +189,5 @@ def _transformer(*, whole: bool, joined: bool) -> Graph:
 
 #: A block of each by its name.
 BLOCKS: Final[dict[str, Callable[[], Graph]]] = {
-    each.__name__: each
-    for each in (mobilenet_v3, mobilenet_v4, efficientnet, convnext, vit, dinov2)
+    each.__name__: each for each in (mobilenet_v4, efficientnet, convnext, vit, dinov2)
 }

@@ -1,7 +1,5 @@
 """The maps are those of their papers, found where the answer is known beforehand."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

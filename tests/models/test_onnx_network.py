@@ -1,7 +1,5 @@
 """The module computes what the file computes, layer by layer, and says where it cannot."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

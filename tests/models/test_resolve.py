@@ -1,7 +1,5 @@
 """Defaults are resolved, and nonsense is refused with a line that helps."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

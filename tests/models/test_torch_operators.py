@@ -1,7 +1,5 @@
 """Operators of published networks answer as ONNX Runtime does, and their weights go back."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Files of networks with weights by chance, whose BatchNorm is not the trivial one."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The graph of a file is what the file computes: fields, parents, the rest behind a layer."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

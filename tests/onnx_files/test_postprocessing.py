@@ -1,7 +1,5 @@
 """What a file is given after its training changes what it should, and nothing else."""
 
-from __future__ import annotations
-
 import numpy as np
 import onnx
 import pytest

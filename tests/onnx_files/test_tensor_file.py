@@ -1,7 +1,5 @@
 """Weights by name, out of safetensors and both forms of checkpoints of PyTorch."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import pickle

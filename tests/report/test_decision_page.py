@@ -1,7 +1,5 @@
 """The page says why, marks what not to trust, and draws what decides."""
 
-from __future__ import annotations
-
 import html
 import re
 from dataclasses import replace

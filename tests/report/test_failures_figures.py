@@ -1,7 +1,5 @@
 """The figures of failures show what was found, whatever it is and however it is called."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

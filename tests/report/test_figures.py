@@ -1,7 +1,5 @@
 """Figures can be drawn for any names and any number of classes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ from opsin.core.artifacts.run_report import PartFigures
 from opsin.evaluation.metrics import measure
 from opsin.report.figures import dataset_figures as data_figures
 from opsin.report.figures import run_figures, style
+from opsin.report.figures.comparison_figures import Curve, draw_together
 from opsin.report.figures.run_figures import ShownAnswer
 from tests.made_epochs import made_epoch
 
@@ -100,3 +99,53 @@ def test_the_same_figure_gives_the_same_file(tmp_path: Path) -> None:
             files.append(style.save(figure, tmp_path / name).read_bytes())
     assert files[0] == files[1]
     assert files[2] == files[3]
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (9, 40, 3), (64, 32, 3)])
+@pytest.mark.parametrize("names", [["a"], ["$x_{", "漢字" * 20, "<b>"]])
+def test_each_image_stands_beside_its_variations(
+    tmp_path: Path, shape: tuple[int, int, int], names: list[str]
+) -> None:
+    random = np.random.default_rng(0)
+    images = [random.integers(0, 256, shape, np.uint8) for _ in names]
+    varied = [random.integers(0, 256, (5, *shape), np.uint8) for _ in names]
+    with style.styled():
+        figure = data_figures.draw_varied(images, varied, names, "Mirrored")
+        style.save(figure, tmp_path / "varied.svg")
+        assert np.asarray(Image.open(style.save(figure, tmp_path / "varied.png"))).std() > 1
+    shown = [axes.images[0].get_array() for axes in figure.axes]
+    expected = [image for row in zip(images, varied, strict=True) for image in (row[0], *row[1])]
+    assert len(shown) == len(expected) == 6 * len(names)
+    for array, image in zip(shown, expected, strict=True):
+        assert np.array_equal(np.asarray(array).reshape(shape), image)
+    assert all(axes.images[0].get_interpolation() == "nearest" for axes in figure.axes)
+
+
+LETTERS = "ABCDEFGHIJ"
+
+
+def curve(place: int, epochs: int, value: float = 0.8) -> Curve:
+    events = [
+        made_epoch(n, val_accuracy=value - 0.3 / n, val_loss=1 / n) for n in range(1, epochs + 1)
+    ]
+    return Curve(LETTERS[place], "logistic", events)
+
+
+@pytest.mark.parametrize("count", [2, 10])
+def test_every_curve_is_named_at_its_end_and_no_name_covers_another(
+    count: int, tmp_path: Path
+) -> None:
+    with style.styled():
+        figure = draw_together([curve(place, 1 + 3 * place) for place in range(count)])
+        png = style.save(figure, tmp_path / "a.png")
+        svg = style.save(figure, tmp_path / "a.svg").read_text(encoding="utf-8")
+    assert np.asarray(Image.open(png).convert("L")).std() > 1
+    for axes in figure.axes:
+        assert len(axes.lines) == count == len(axes.texts)
+        places = sorted(text.get_position()[1] for text in axes.texts)
+        assert min(np.diff(places)) > 0.05
+        assert -0.1 <= places[0] <= places[-1] <= 1.001
+        styles = {(line.get_color(), line.get_linestyle()) for line in axes.lines}
+        assert len(styles) == count
+    assert all(f">{LETTERS[place]} logi" in svg for place in range(count))
+    assert f"Lowest validation loss: {LETTERS[count - 1]}," in svg

@@ -1,7 +1,5 @@
 """The page shows every unit of every layer, in true colours, and nothing in a name runs."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json

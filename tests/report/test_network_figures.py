@@ -1,8 +1,7 @@
 """The network is drawn whole, however deep."""
 
-from __future__ import annotations
-
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +17,8 @@ from opsin.report.figures.style import save, styled
 from opsin.report.inside.network_sections import network_section
 from opsin.report.templates import render_page
 
+MAPS = (3, 16, 16)
+
 
 def square(side: int) -> ReceptiveField:
     """Return a receptive field around its place."""
@@ -25,56 +26,25 @@ def square(side: int) -> ReceptiveField:
 
 
 def layer(
-    name: str,
-    kind: str,
-    shape: tuple[int, ...],
-    parents: tuple[str, ...],
-    parameters: int = 0,
-    trainable: int = 0,
-    multiply_adds: int = 0,
-    receptive_field: ReceptiveField | None = None,
+    name: str, kind: str, shape: tuple[int, ...], parents: tuple[str, ...], **more: Any
 ) -> LayerRow:
-    return LayerRow(
-        name=name,
-        kind=kind,
-        shape=shape,
-        parents=parents,
-        parameters=parameters,
-        trainable=trainable,
-        multiply_adds=multiply_adds,
-        receptive_field=receptive_field,
-    )
+    counts = {"parameters": 0, "trainable": 0, "multiply_adds": 0, "receptive_field": None}
+    return LayerRow(name=name, kind=kind, shape=shape, parents=parents, **counts | more)
 
 
 def chain(count: int) -> list[LayerRow]:
     """Return a residual network of so many layers, in blocks of four."""
-    rows = [layer("input", "Normalise", (3, 16, 16), ("images",), receptive_field=square(1))]
+    rows = [layer("input", "Normalise", MAPS, ("images",), receptive_field=square(1))]
     while len(rows) < count - 1:
         block, before = len(rows) // 4, rows[-1].name
         for part, kind in (("conv", "Conv 3×3 same"), ("norm", "BatchNorm"), ("act", "GELU")):
-            rows.append(
-                layer(
-                    f"block{block}.{part}",
-                    kind,
-                    (3, 16, 16),
-                    (rows[-1].name,),
-                    30 * (part == "conv"),
-                    20 * (part == "conv"),
-                    600,
-                    receptive_field=square(2 * block + 3),
-                )
-            )
-        rows.append(
-            layer(
-                f"block{block}.add",
-                "Add",
-                (3, 16, 16),
-                (before, rows[-1].name),
-                receptive_field=rows[-1].receptive_field,
-            )
-        )
+            counts = {"parameters": 30, "trainable": 20} if part == "conv" else {}
+            name, seen = f"block{block}.{part}", square(2 * block + 3)
+            rows.append(layer(name, kind, MAPS, (rows[-1].name,), receptive_field=seen, **counts))
+        name, parents = f"block{block}.add", (before, rows[-1].name)
+        rows.append(layer(name, "Add", MAPS, parents, receptive_field=rows[-1].receptive_field))
     del rows[count - 1 :]
-    rows.append(layer("head", "Dense", (10,), (rows[-1].name,), 99, 99, 99))
+    rows.append(layer("head", "Dense", (10,), (rows[-1].name,), parameters=99, trainable=99))
     return rows
 
 
@@ -108,15 +78,8 @@ def test_any_graph_is_drawn(count: int, data: st.DataObject) -> None:
     for number in range(count):
         before = [f"group{i // 3}.layer{i}" for i in range(number)] + ["images"]
         parents = data.draw(st.sets(st.sampled_from(before), min_size=1, max_size=3))
-        rows.append(
-            layer(
-                f"group{number // 3}.layer{number}",
-                "Something new",
-                (2, 4, 4),
-                tuple(sorted(parents)),
-                number,
-            )
-        )
+        name = f"group{number // 3}.layer{number}"
+        rows.append(layer(name, "Something new", (2, 4, 4), tuple(sorted(parents))))
     with styled():
         figure = draw_network(rows)
     texts = [text.get_text() for text in figure.axes[0].texts]

@@ -1,7 +1,5 @@
 """The page and the card are whole, honest and safe, whatever the names."""
 
-from __future__ import annotations
-
 import json
 import re
 

@@ -1,7 +1,5 @@
 """Lines for people: whole numbers, aligned columns, and nothing a name could break."""
 
-from __future__ import annotations
-
 import io
 import subprocess
 import sys

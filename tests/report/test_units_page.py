@@ -1,9 +1,6 @@
 """The page about units and classes is whole, safe and of bounded size."""
 
-from __future__ import annotations
-
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 from opsin.inspection.ablation import ablate
@@ -11,28 +8,6 @@ from opsin.inspection.units import unit_gallery
 from opsin.report.inside.unit_sections import unit_sections
 from opsin.report.templates import render_page
 from tests.inspection.made_network import made
-
-
-class Tags(HTMLParser):
-    """Checks that what is opened is closed, and keeps all tags."""
-
-    empty = frozenset(("img", "input", "option", "meta", "br", "link"))
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(html)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.empty:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in self.empty:
-            assert self.open.pop() == tag
 
 
 def test_each_unit_has_a_card_with_its_images(tmp_path: Path) -> None:
@@ -45,13 +20,12 @@ def test_each_unit_has_a_card_with_its_images(tmp_path: Path) -> None:
     table = sections[1].html.split("Accuracy of each class without")[1]
     for accuracy in worst.accuracy_by_class.values():
         assert f"{accuracy:.4f}" in table.split(f'<th scope="row">{worst.unit}</th>')[1]
-    page = Tags(render_page("made", "units", {}, sections))
-    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    images = re.findall(r"<img [^>]*>", render_page("made", "units", {}, sections))
     cut = sum(one.box != (0, 0, 6, 6) for unit in gallery for one in unit.best)
     assert cut
     assert len(images) == 4 * 9 + 4 * 9
-    assert all(image["alt"] for image in images)
-    assert all((image["src"] or "").startswith("data:image/") for image in images)
+    assert all(re.search(r' alt="[^"]+"', image) for image in images)
+    assert all(' src="data:image/' in image for image in images)
     html = sections[0].html
     assert re.findall(r"<h3>Unit (\d+)", html) == [str(effect.unit) for effect in ablation.effects]
     assert "cross <b>" not in html

@@ -1,7 +1,5 @@
 """The sections on weights show everything, however large, and load nothing."""
 
-from __future__ import annotations
-
 import base64
 import io
 import re

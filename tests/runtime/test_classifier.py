@@ -1,7 +1,5 @@
 """A classifier.onnx answers for any image, and says what it did."""
 
-from __future__ import annotations
-
 import pickle
 import shutil
 from pathlib import Path

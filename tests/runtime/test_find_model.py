@@ -1,7 +1,5 @@
 """MODEL is a path, or a name on the hub; what exists is a path."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

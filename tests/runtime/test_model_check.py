@@ -1,7 +1,5 @@
 """A stranger's classifier.onnx costs one answer, and no more."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """What an ONNX file may hold, told from its bytes."""
 
-from __future__ import annotations
-
 import contextlib
 
 import onnx

@@ -1,7 +1,5 @@
 """The device is the best that is there; what fails on it, the CPU computes, with one line."""
 
-from __future__ import annotations
-
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

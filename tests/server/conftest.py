@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.made_classifier import write_refusing
 from tests.served import serving
-from tests.server.made_engine import write_refusing
 
 if TYPE_CHECKING:
     from tests.server.made_server import Host

@@ -7,17 +7,15 @@ import contextlib
 import functools
 import io
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import helper
 from PIL import Image
 
-from opsin.core.metadata import Metadata, Reject
 from opsin.server import ServerSettings
 from opsin.server.engine import Engine
 from opsin.server.metrics import ServerMetrics
@@ -106,27 +104,4 @@ def write_leaning(path: Path, lean: float) -> Path:
         about=metadata(side=4),
     )
     path.write_bytes(content)
-    return path
-
-
-def write_refusing(path: Path, plain: Path, classes: Sequence[str] = ()) -> Path:
-    """Write a copy of a classifier that refuses what it is not sure about."""
-    model = onnx.load_model(plain)
-    graph = model.graph
-    graph.node.extend(
-        [
-            helper.make_node("ReduceMax", ["probabilities", "last"], ["highest"], keepdims=0),
-            helper.make_node("Sub", ["one", "highest"], ["ood_score"]),
-        ]
-    )
-    graph.initializer.append(helper.make_tensor("last", TensorProto.INT64, [1], [1]))
-    graph.initializer.append(helper.make_tensor("one", TensorProto.FLOAT, [], [1]))
-    graph.output.append(helper.make_tensor_value_info("ood_score", TensorProto.FLOAT, ["N"]))
-    props = {each.key: each.value for each in model.metadata_props}
-    about = Metadata.from_props(props, "plain").model_copy(
-        update={"reject": Reject(max_ood_score=0.8, rate=0.01, images=100)}
-        | ({"classes": tuple(classes)} if classes else {})
-    )
-    helper.set_model_props(model, about.to_props())
-    onnx.save_model(model, path)
     return path

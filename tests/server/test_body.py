@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect, Request
 
 from opsin.server import ServerSettings
-from opsin.server import body as bodies
-from opsin.server.body import MemoryBudget, Upload, images_of_json, read_images, while_connected
+from opsin.server.body import MemoryBudget, Upload, images_of_json, read_images
 from opsin.server.errors import Overloaded, SlowRequest, TooLarge, WrongMediaType
 from opsin.web.refusals import BadRequest, RequestError
 
@@ -230,28 +229,3 @@ def test_forms_that_are_none(body: bytes) -> None:
     for boundary in ("", "; boundary=", "; boundary=" + "x" * 1000):
         with pytest.raises(BadRequest):
             read(Pieces(body), f"multipart/form-data{boundary}", settings=ROOMY)
-
-
-async def gone() -> dict[str, Any]:
-    await asyncio.sleep(0.05)
-    return {"type": "http.disconnect"}
-
-
-def test_work_ends_once_the_client_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "LOOK_AFTER", 0.05)
-    messages = iter(["http.request", "http.disconnect"])
-
-    async def receive() -> dict[str, Any]:
-        return {"type": next(messages)}
-
-    async def main() -> None:
-        async with asyncio.timeout(10):
-            with pytest.raises(ClientDisconnect):
-                await while_connected(receive, asyncio.sleep(60))
-        with pytest.raises(TimeoutError):  # who is cancelled by others stays cancelled
-            async with asyncio.timeout(0.01):
-                await while_connected(gone, asyncio.sleep(60))
-        # Who is answered at once is not looked for.
-        assert await while_connected(receive, asyncio.sleep(0, "done")) == "done"
-
-    asyncio.run(main())

@@ -111,6 +111,13 @@ def asked(*images: Any) -> list[ImageToAnswer]:
     return [ImageToAnswer(image) for image in images]
 
 
+async def answered(engine: Engine, model: str, asks: list[ImageToAnswer]) -> list[PredictResult]:
+    """Ask for answers, each of which is one and no error."""
+    answers = await engine.predict(model, asks)
+    assert all(isinstance(answer, PredictResult) for answer in answers)
+    return cast("list[PredictResult]", answers)
+
+
 def noise(count: int, side: int, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (count, side, side, 1), dtype=np.uint8)
 
@@ -128,15 +135,11 @@ async def halted(engine: Engine) -> AsyncIterator[None]:
 
 @on_the_runner
 async def test_nobody_gets_the_answer_of_another(
-    two_models: Engine,
-    listener: Listener,
-    nearest_mean: Path,
-    network: Path,
-    image_files: list[bytes],
+    two_models: Engine, listener: Listener, image_files: list[bytes]
 ) -> None:
     """Two models, two workers, files and pixels, one by one and many together."""
-    models = {"means": nearest_mean, "made": network}
-    alone = {name: Classifier(path, threads=1) for name, path in models.items()}
+    paths = {name: served.file.path for name, served in two_models.served.items()}
+    alone = {name: Classifier(path, threads=1) for name, path in paths.items()}
     serial = {name: [c.predict(image) for image in image_files] for name, c in alone.items()}
     pixels = {name: [answer.pixels for answer in answers] for name, answers in serial.items()}
 
@@ -148,13 +151,11 @@ async def test_nobody_gets_the_answer_of_another(
         ready = number % 3 == 0
         images = [pixels[name][place] if ready else image_files[place] for place in places]
         asks = [ImageToAnswer(image, as_is=False, embedding=number % 11 == 0) for image in images]
-        answers = await two_models.predict(name, asks)
+        answers = await answered(two_models, name, asks)
         for place, answer in zip(places, answers, strict=True):
             expected = serial[name][place]
             # Pixels that are ready were turned before, where the model wants that.
-            notes = () if ready else expected.notes
-            assert isinstance(answer, PredictResult)
-            assert answer.notes == notes
+            assert answer.notes == (() if ready else expected.notes)
             assert answer.probabilities.tolist() == list(expected.probabilities.values())
             assert (answer.embedding is not None) is (number % 11 == 0)
             if answer.embedding is not None:
@@ -216,7 +217,7 @@ async def test_the_queue_is_bounded(
 ) -> None:
     async with halted(small):
         # Four are taken by the worker, four lie ready behind them, and eight wait.
-        tasks = [asyncio.create_task(small.predict("m", asked(p) * 4)) for p in image_files[:4]]
+        tasks = [asyncio.create_task(answered(small, "m", asked(p) * 4)) for p in image_files[:4]]
         await until(lambda: computing(small) == 8 and small.waiting == 8)
         with pytest.raises(Overloaded, match="8 images wait"):
             await small.predict("m", asked(image_files[0]))
@@ -225,9 +226,8 @@ async def test_the_queue_is_bounded(
         assert listener.count("refused", "overloaded") == 1
         tasks[3].cancel()
         await until(lambda: small.waiting == 4)
-        more = asyncio.create_task(small.predict("m", asked(image_files[5]) * 4))
-    done = await asyncio.gather(*tasks[:3], more)
-    assert all(isinstance(answer, PredictResult) for answers in done for answer in answers)
+        more = asyncio.create_task(answered(small, "m", asked(image_files[5]) * 4))
+    await asyncio.gather(*tasks[:3], more)
 
 
 @on_the_runner
@@ -261,7 +261,7 @@ async def test_a_worker_that_is_killed_is_replaced(
     with pytest.raises(WorkerDied, match="try again"):
         await lost
     # The other one goes on, and soon there are two again.
-    assert isinstance((await engine.predict("means", asked(image_files[0])))[0], PredictResult)
+    await answered(engine, "means", asked(image_files[0]))
     await until(lambda: len(pids(engine)) == 2)
     assert second in pids(engine)
     assert listener.count("died") == listener.count("refused", "worker died") == 1
@@ -285,8 +285,7 @@ async def test_an_image_of_a_batch_whose_process_died_is_computed_alone(
         await task
     for batches in ([1, 1], [2]):  # once they have answers, they are computed together again
         listener.told.clear()
-        answers = await small.predict("m", images)
-        assert all(isinstance(answer, PredictResult) for answer in answers)
+        await answered(small, "m", images)
         assert [told[2] for told in listener.told if told[0] == "batch"] == batches
 
 
@@ -304,11 +303,10 @@ async def test_a_worker_that_is_stuck_is_replaced(
         await until(lambda: bool(pids(engine)) and stuck not in pids(engine))
         # On a busy machine the new one may answer too late at first.
         async with asyncio.timeout(30):
-            answered = None
-            while not answered:
+            done = None
+            while not done:
                 with contextlib.suppress(Expired):
-                    answered = await engine.predict("m", asked(image_files[0]))
-        assert isinstance(answered[0], PredictResult)
+                    done = await answered(engine, "m", asked(image_files[0]))
 
 
 @on_the_runner
@@ -322,18 +320,15 @@ async def test_a_model_whose_answers_depend_on_the_batch_is_asked_one_by_one(
 
     async with running({"m": path}) as engine:
         assert not engine.served["m"].file.batch_invariant
-        answers = await engine.predict("m", asked(*pixels))
+        answers = await answered(engine, "m", asked(*pixels))
         for image, answer, other in zip(pixels, answers, together, strict=True):
-            assert isinstance(answer, PredictResult)
             assert np.array_equal(answer.probabilities, alone.probabilities(image[None])[0])
             assert not np.array_equal(answer.probabilities, other)
         # One that takes its place knows that too.
         os.kill(pids(engine)[0], signal.SIGKILL)
         await until(lambda: len(pids(engine)) == 0)
-        again = await engine.predict("m", asked(*pixels))
+        again = await answered(engine, "m", asked(*pixels))
         for before, after in zip(answers, again, strict=True):
-            assert isinstance(before, PredictResult)
-            assert isinstance(after, PredictResult)
             assert np.array_equal(before.probabilities, after.probabilities)
 
 
@@ -346,7 +341,7 @@ async def test_stopping_answers_what_was_taken(
     await engine.start()
     (worker,) = engine._pool.workers
     ready.append(engine.ready)
-    tasks = [asyncio.create_task(engine.predict("m", asked(image))) for image in image_files]
+    tasks = [asyncio.create_task(answered(engine, "m", asked(image))) for image in image_files]
     await asyncio.sleep(0)
     stopping = asyncio.create_task(engine.stop())
     await asyncio.sleep(0)
@@ -355,9 +350,8 @@ async def test_stopping_answers_what_was_taken(
     with pytest.raises(Stopping):
         await engine.predict("m", asked(image_files[0]))
     await stopping
-    assert all(task.done() and isinstance(task.result()[0], PredictResult) for task in tasks)
-    assert worker.process
-    assert worker.process.returncode is not None
+    assert all(task.done() and task.result() for task in tasks)
+    assert worker.process and worker.process.returncode is not None
 
 
 @on_the_runner
@@ -373,8 +367,7 @@ async def test_stopping_in_haste_answers_that_it_stops(
     await engine.stop(wait=False)
     for answer in await asyncio.gather(*tasks, return_exceptions=True):
         assert isinstance(answer, Stopping)
-    assert worker.process
-    assert worker.process.returncode is not None
+    assert worker.process and worker.process.returncode is not None
 
 
 @on_the_runner
@@ -497,12 +490,11 @@ async def test_a_stranger_s_file_takes_no_place(tmp_path: Path) -> None:
         (tmp_path / "new").replace(path)
         await until(lambda: listener.count("reloaded", "theirs", False) == 1)
         assert engine.served["theirs"].digest == digest
-        assert isinstance((await engine.predict("theirs", asked(other)))[0], PredictResult)
+        await answered(engine, "theirs", asked(other))
 
 
-def one(model: str = "m", size: int = 1, *, alone: bool = False) -> Entry:
-    none = cast("Any", None)
-    return Entry(cast("Any", model), ImageToAnswer(bytes(size)), alone, none)
+def one(model: Any = "m", size: int = 1, *, alone: bool = False, answer: Any = None) -> Entry:
+    return Entry(model, ImageToAnswer(bytes(size)), alone, answer)
 
 
 def queue(*entries: Entry) -> Queue:

@@ -114,11 +114,6 @@ def test_what_does_not_fit_is_refused_in_one_line(
     assert len(str(caught.value)) < 300
 
 
-def test_a_request_without_images_is_told_what_it_lacks() -> None:
-    with pytest.raises(TensorError, match="needs data, or else binary_data_size"):
-        read(body())
-
-
 @pytest.mark.parametrize("length", ["-1", "1e3", "", "٣", "99999999999", "999999999999999", "+1"])
 def test_a_length_of_the_json_that_cannot_be_is_refused(length: str) -> None:
     with pytest.raises(TensorError, match="Inference-Header-Content-Length"):

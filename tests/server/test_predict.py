@@ -132,14 +132,6 @@ def test_limits_of_a_request(asks: Asks) -> None:
     assert asks.app.budget.left == 25 * 200_000
 
 
-@pytest.mark.parametrize("path", ["/predict?model=dogs", "/v1/models/dogs:predict-image"])
-def test_an_unknown_model(asks: Asks, path: str) -> None:
-    reply = asks.post(path, content=b"", headers=PNG)
-    assert reply.status_code == 404
-    assert reply.json()["error"]["kind"] == "UnknownModel"
-    assert "digits" in reply.json()["error"]["message"]
-
-
 def test_several_models(address: str, images: list[bytes]) -> None:
     reply = httpx.post(f"{address}predict", content=images[0], headers=PNG)
     assert reply.status_code == 400

@@ -71,8 +71,11 @@ def test_what_pages_may_do(tmp_path: Path) -> None:
 
 def test_a_proxys_headers_are_not_believed(tmp_path: Path) -> None:
     names = (b"x-forwarded-prefix", b"x-forwarded-host", b"x-forwarded-proto", b"forwarded")
-    Made(tmp_path, token=TOKEN).ask(BEARER, *((name, b"evil.example") for name in names))
-    assert SEEN == [HOST, BEARER]
+    made = Made(tmp_path, token=TOKEN)
+    for kind in ("http", "websocket"):
+        made.ask(BEARER, *((name, b"evil.example") for name in names), kind=kind)
+        assert SEEN == [HOST, BEARER]
+        SEEN.clear()
 
 
 def test_without_a_token_the_page_on_the_disk_is_the_way_in(tmp_path: Path) -> None:

@@ -1,7 +1,5 @@
 """Each change to a training image is the one that its name says, and no other."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,17 +1,26 @@
-"""Every image comes once, in the order that was asked for, from memory or from files."""
-
-from __future__ import annotations
+"""Every epoch shows what its recipe says, once and in its order, from memory or from files."""
 
 import itertools
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from opsin.core.metadata import Preparation
+from opsin.core.recipe import DataRecipe, TrainingRecipe
 from opsin.data.lazy_images import decode_lazily
-from opsin.training.batches import TrainingBatches, spans_of
+from opsin.models.resolve import resolve
+from opsin.training.batches import (
+    TrainingBatches,
+    choose_balance,
+    class_weights,
+    epoch_order,
+    mirrored_in,
+    spans_of,
+)
 from opsin.training.process_group import ProcessGroup
 
 CPU = torch.device("cpu")
@@ -89,3 +98,87 @@ def test_a_loop_that_is_left_early_leaves_no_thread_waiting() -> None:
     )
     next(batches)
     batches.close()  # type: ignore[attr-defined]
+
+
+#: Images of each class; some may have none.
+COUNTS = st.lists(st.integers(0, 40), min_size=1, max_size=6).filter(lambda c: sum(c) > 0)
+BALANCES = st.sampled_from(["auto", "none", "weights", "sampling"])
+
+
+def recipe_of(balance: str, seed: int = 0) -> TrainingRecipe:
+    return resolve(DataRecipe.of("x"), balance=balance, seed=seed).training
+
+
+def labels_of(counts: list[int]) -> NDArray[np.int64]:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    return np.random.default_rng(1).permutation(labels)
+
+
+@given(counts=COUNTS, balance=BALANCES, seed=st.integers(0, 9), epoch=st.integers(1, 99))
+def test_an_epochs_order_is_found_again(
+    counts: list[int], balance: str, seed: int, epoch: int
+) -> None:
+    labels, recipe = labels_of(counts), recipe_of(balance, seed)
+    one, two = (epoch_order(labels, recipe, epoch, len(counts)) for _ in range(2))
+    assert np.array_equal(one, two)
+    assert one.dtype == np.int64
+    assert len(one) == len(labels)
+    if balance != "sampling":
+        assert np.array_equal(np.sort(one), np.arange(len(labels)))
+
+
+@given(counts=COUNTS, epochs=st.integers(1, 12))
+def test_sampling_is_even_over_classes_and_over_the_images_of_each(
+    counts: list[int], epochs: int
+) -> None:
+    labels, recipe = labels_of(counts), recipe_of("sampling")
+    drawn = np.zeros(len(labels), np.int64)
+    for epoch in range(1, epochs + 1):
+        order = epoch_order(labels, recipe, epoch, len(counts))
+        own = np.bincount(order, minlength=len(labels))
+        drawn += own
+        by_class = np.bincount(labels, own, minlength=len(counts))[np.array(counts) > 0]
+        assert by_class.max() - by_class.min() <= 1
+        for label in set(labels.tolist()):
+            assert np.ptp(own[labels == label]) <= 2
+    for label in set(labels.tolist()):
+        # Passes go on from epoch to epoch, so that no image falls behind by more than one.
+        assert np.ptp(drawn[labels == label]) <= 1
+
+
+def test_rare_classes_weigh_more() -> None:
+    labels = np.array([0] * 90 + [1] * 10)
+    weights = class_weights(labels, 2)
+    assert weights.dtype == np.float32
+    assert weights[1] / weights[0] == pytest.approx(9)
+    assert weights[labels].mean() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("counts", "choice", "words"),
+    [
+        ([50, 50, 50], "none", "as many"),
+        ([50, 0, 50], "none", "as many"),
+        ([0, 0], "none", "as many"),
+        ([99, 10, 40], "none", "9.9 times"),
+        ([100, 10, 40], "sampling", "10 times"),
+        ([4100, 900, 700, 300, 200, 150, 120, 110, 105, 100], "sampling", "drawn more often"),
+        ([4100, 100], "weights", "come 21 times an epoch"),
+        ([1_000_000, 1], "weights", "1,000,000 times the images"),
+    ],
+)
+def test_the_counts_decide_how_rare_classes_are_made_up_for(
+    counts: list[int], choice: str, words: str
+) -> None:
+    decided, why = choose_balance(np.array(counts))
+    assert decided == choice
+    assert words in why
+    assert "\n" not in why
+
+
+@given(count=st.integers(1, 500), epoch=st.integers(1, 98), seed=st.integers(0, 9))
+def test_every_image_is_mirrored_every_other_time(count: int, epoch: int, seed: int) -> None:
+    recipe = recipe_of("none", seed)
+    now, next_, after = (mirrored_in(epoch + later, recipe, count) for later in range(3))
+    assert (now ^ next_).all()
+    assert np.array_equal(now, after)

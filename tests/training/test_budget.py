@@ -1,7 +1,5 @@
 """A budget is filled, not passed, and what the user gave is kept."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from hypothesis import given

@@ -1,7 +1,5 @@
 """A checkpoint is whole and proves it, or another one is taken."""
 
-from __future__ import annotations
-
 import random
 from pathlib import Path
 

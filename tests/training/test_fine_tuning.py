@@ -1,7 +1,5 @@
 """What learns of a pretrained network, how fast, and in which batches."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper

@@ -1,7 +1,5 @@
 """Rates follow their schedule, decay spares what it should, and Muon's steps are orthogonal."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

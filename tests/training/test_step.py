@@ -1,7 +1,5 @@
 """A batch that is computed in parts gives the step of the whole."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

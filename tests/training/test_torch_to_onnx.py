@@ -1,7 +1,5 @@
 """The file answers as the network does, and every layer can be fetched from it by name."""
 
-from __future__ import annotations
-
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any

@@ -163,22 +163,6 @@ def test_replies_carry_what_they_do_not_say_themselves() -> None:
         assert headers[b"content-security-policy"] == b"default-src 'none'"
 
 
-@pytest.mark.parametrize("kind", ["http", "websocket"])
-def test_headers_that_are_dropped(kind: str) -> None:
-    seen: list[tuple[bytes, bytes]] = []
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        seen.extend(scope["headers"])
-        await _nobody(scope, receive, send)
-
-    guarded = AccessMiddleware(
-        app, host="127.0.0.1", headers=POLICY, dropped=("x-forwarded-prefix",)
-    )
-    sent = [HOST, (b"x-forwarded-prefix", b"//evil.example"), (b"x-other", b"1")]
-    ask(guarded, sent, kind=kind)
-    assert seen == [HOST, (b"x-other", b"1")]
-
-
 @pytest.mark.parametrize("gone", [True, False])
 def test_a_client_that_goes_before_its_reply_is_no_fault(gone: bool) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -204,27 +204,25 @@ def unpack(run: opsin.Run, root: Path) -> Path:
     return root / "bundle"
 
 
-def ask(folder: Path, *command: str) -> dict[str, str]:
-    """Run a client on all samples and return the label that it prints for each."""
-    samples = sorted(f"samples/{file.name}" for file in (folder / "samples").iterdir())
+def printed(folder: Path, files: list[str], *command: str) -> list[list[str]]:
+    """Run a client on images; return the columns that it prints."""
     done = subprocess.run(
-        [*command, *samples, "--check"],
-        cwd=folder,
-        text=True,
-        check=False,
-        capture_output=True,
-        timeout=120,
+        [*command, *files], cwd=folder, text=True, check=False, capture_output=True, timeout=120
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
-    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    return [line.split("\t") for line in done.stdout.splitlines()]
+
+
+def ask(folder: Path, *command: str) -> dict[str, str]:
+    """Run a client on all samples and return the label that it prints for each."""
+    samples = sorted(f"samples/{file.name}" for file in (folder / "samples").iterdir())
+    lines = printed(folder, [*samples, "--check"], *command)
     assert all("expected" in line[3] for line in lines)
     return {Path(line[0]).name: line[1] for line in lines}
 
 
-def expected(folder: Path) -> dict[str, str]:
-    content = json.loads((folder / "expected.json").read_text("utf-8"))
-    return {file: sample["label"] for file, sample in content.items()}
+Client = Callable[[Path], dict[str, str]]
 
 
 def in_python(folder: Path) -> dict[str, str]:
@@ -237,27 +235,19 @@ def in_node(folder: Path) -> dict[str, str]:
     return ask(folder, "node", "predict.mjs")
 
 
-either_client = pytest.mark.parametrize(
-    "client", [in_python, pytest.param(in_node, marks=needs_node)]
+# Asked for by name: the session's run, which others look at, is drawn for one of the two alone.
+@pytest.mark.parametrize("client", [in_python, pytest.param(in_node, marks=needs_node)])
+@pytest.mark.parametrize(
+    ("bundled", "labels"),
+    [("unpacked", 3), pytest.param("unpacked_network", 10, marks=pytest.mark.torch)],
 )
-
-
-@either_client
 def test_a_client_gives_the_same_labels(
-    unpacked: Path, client: Callable[[Path], dict[str, str]]
+    request: pytest.FixtureRequest, client: Client, bundled: str, labels: int
 ) -> None:
-    assert client(unpacked) == expected(unpacked)
-    assert len(expected(unpacked)) == 3
-
-
-# Asks for the fixture by its parameter: the session's run, which others look at, is then drawn.
-@pytest.mark.torch
-@either_client
-def test_a_client_gives_the_same_labels_as_a_network(
-    unpacked_network: Path, client: Callable[[Path], dict[str, str]]
-) -> None:
-    assert client(unpacked_network) == expected(unpacked_network)
-    assert len(expected(unpacked_network)) == 10
+    folder = request.getfixturevalue(bundled)
+    content = json.loads((folder / "expected.json").read_text("utf-8"))
+    assert client(folder) == {file: sample["label"] for file, sample in content.items()}
+    assert len(content) == labels
 
 
 def test_another_label_is_told_and_is_exit_status_1(unpacked: Path, tmp_path: Path) -> None:
@@ -282,13 +272,9 @@ def test_node_prepares_other_images_nearly_as_opsin_does(unpacked: Path, tmp_pat
     """Photographs of another size: decoded and resized by other code, the same label."""
     folder = write_shapes(tmp_path / "new", 4, kinds=("disc", "square", "cross"))
     files = [str(file) for file in sorted(folder.rglob("*.png"))]
-    plain = ask_files(unpacked, files, sys.executable, "-I", "predict.py")
     in_node(unpacked)
-    assert ask_files(unpacked, files, "node", "predict.mjs") == plain
-
-
-def ask_files(folder: Path, files: list[str], *command: str) -> list[str]:
-    done = subprocess.run(
-        [*command, *files], cwd=folder, text=True, check=True, capture_output=True, timeout=120
+    plain, other = (
+        [line[1] for line in printed(unpacked, files, *command)]
+        for command in ((sys.executable, "-I", "predict.py"), ("node", "predict.mjs"))
     )
-    return [line.split("\t")[1] for line in done.stdout.splitlines()]
+    assert plain == other

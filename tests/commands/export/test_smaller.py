@@ -16,7 +16,7 @@ from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import ModelFileError, ParityError, RecipeError
 from tests.commands.export import shipped
-from tests.conftest import write_shapes
+from tests.conftest import Train, write_shapes
 
 pytestmark = pytest.mark.torch
 
@@ -104,11 +104,11 @@ def test_what_cannot_become_smaller_is_refused(own: Path) -> None:
         shipped(own, "int4")
 
 
-def test_without_test_images_the_figures_are_called_optimistic(tmp_path: Path) -> None:
+def test_without_test_images_the_figures_are_called_optimistic(
+    tmp_path: Path, train: Train
+) -> None:
     folder = write_shapes(tmp_path / "shapes", 40)
-    run = opsin.train(
-        folder, model="mlp", epochs=1, test_fraction=0, runs=tmp_path / "runs", quiet=True
-    )
+    run = train(folder, model="mlp", epochs=1, test_fraction=0)
     exported = shipped(run, "int8", force=True)
     assert (exported.part, exported.optimistic, exported.looks) == ("val", True, None)
     assert not run.directory.looks.exists()

@@ -24,20 +24,11 @@ from opsin.core import database
 from opsin.core.errors import RecipeError, StorageError
 from opsin.core.files import ConfinedDir
 from opsin.data.image_stream import ListedImage
+from tests.commands.predict.conftest import write_source
 from tests.conftest import Notes
 
 ANSWERS = ("Bag", "T-shirt/top", "none of these", "unreadable")
 WAYS: tuple[By, ...] = ("copy", "move")
-
-
-def write_source(root: Path, count: int = 5) -> Path:
-    """Write files of which some share their names, each with a content of its own."""
-    for number in range(count):
-        path = root / f"{number % 2}" / f"{number // 2}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"image {number}")
-        os.utime(path, (1_000_000 + number, 1_000_000 + number))
-    return root
 
 
 def contents(root: Path) -> dict[str, list[str]]:
@@ -76,81 +67,81 @@ def work(
     return sorter, notes
 
 
-def killed_at(step: int, job: Callable[[], object]) -> bool:
-    """Do a job in a child that dies at that change of the disk; tell whether it did."""
+def in_a_child(job: Callable[[], int]) -> int:
+    """Do a job in a fork, whose exit status is what it returns, or 1."""
     child = os.fork()
     if child == 0:
         # What other tests left, such as a session of ONNX Runtime, would wait for threads at its
         # end that there are none of here.
         gc.disable()
-        status, left = 1, step
+        status = 1
         try:
-
-            def count() -> None:
-                nonlocal left
-                left -= 1
-                if not left:
-                    os._exit(42)
-
-            def on_event(event: str, arguments: tuple[Any, ...]) -> None:
-                changes = (
-                    "os.link",
-                    "os.remove",
-                    "os.rename",
-                    "os.mkdir",
-                    "os.rmdir",
-                    "os.truncate",
-                    "os.utime",
-                )
-                if event in changes or (event == "open" and "r" not in str(arguments[1])):
-                    count()
-
-            fsync, connect = os.fsync, database._connect
-
-            def counted_fsync(number: int) -> None:
-                count()
-                fsync(number)
-
-            def traced(path: Path, how: str) -> sqlite3.Connection:
-                db = connect(path, how)
-                db.set_trace_callback(lambda _: count())
-                return db
-
-            os.fsync, database._connect = counted_fsync, traced  # type: ignore[assignment]
-            sys.addaudithook(on_event)
-            job()
-            status = 0
+            status = job()
         finally:
             os._exit(status)
-    _, ended = os.waitpid(child, 0)
-    status = os.waitstatus_to_exitcode(ended)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+CHANGES = ["os.link", "os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.truncate", "os.utime"]
+
+
+def killed_at(step: int, job: Callable[[], object]) -> bool:
+    """Do a job in a child that dies at that change of the disk; tell whether it did."""
+
+    def counted() -> int:
+        left = step
+
+        def count() -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                os._exit(42)
+
+        def on_event(event: str, arguments: tuple[Any, ...]) -> None:
+            if event in CHANGES or (event == "open" and "r" not in str(arguments[1])):
+                count()
+
+        fsync, connect = os.fsync, database._connect
+
+        def counted_fsync(number: int) -> None:
+            count()
+            fsync(number)
+
+        def traced(path: Path, how: str) -> sqlite3.Connection:
+            db = connect(path, how)
+            db.set_trace_callback(lambda _: count())
+            return db
+
+        os.fsync, database._connect = counted_fsync, traced  # type: ignore[assignment]
+        sys.addaudithook(on_event)
+        job()
+        return 0
+
+    status = in_a_child(counted)
     assert status in (0, 42)
     return status == 42
 
 
 def on_a_full_disk(job: Callable[[], object], limit: int = 6 * 4096) -> None:
     """Do a job in a child that can write only small files, and must say so."""
-    child = os.fork()
-    if child == 0:
-        gc.disable()
-        status = 1
+
+    def limited() -> int:
+        connect = database._connect
+
+        def checkpointed(path: Path, how: str) -> sqlite3.Connection:
+            db = connect(path, how)
+            db.execute("PRAGMA wal_autocheckpoint = 1")
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            return db
+
+        database._connect = checkpointed
         try:
-            connect = database._connect
+            job()
+        except StorageError as error:
+            return int("or a quota is reached" not in str(error))
+        return 1
 
-            def checkpointed(path: Path, how: str) -> sqlite3.Connection:
-                db = connect(path, how)
-                db.execute("PRAGMA wal_autocheckpoint = 1")
-                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-                return db
-
-            database._connect = checkpointed
-            try:
-                job()
-            except StorageError as error:
-                status = int("or a quota is reached" not in str(error))
-        finally:
-            os._exit(status)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert in_a_child(limited) == 0
 
 
 def is_torn(file: Path) -> bool:
@@ -196,18 +187,13 @@ def test_killed_at_any_step_each_image_is_placed_once(tmp_path: Path, by: Any, s
     assert step > 20
 
 
-@pytest.fixture
-def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without what other tests sorted, whose record would be a large file."""
-    monkeypatch.setenv("OPSIN_STATE", str(tmp_path / "state"))
-
-
-@pytest.mark.usefixtures("own_state")
 @pytest.mark.parametrize("by", WAYS)
 @pytest.mark.parametrize("go_on", [True, False])
 def test_what_a_full_disk_left_is_gone_on_from_and_taken_back(
-    tmp_path: Path, by: By, go_on: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: By, go_on: bool
 ) -> None:
+    # Without what other tests sorted, whose record would be a large file.
+    monkeypatch.setenv("OPSIN_STATE", str(tmp_path / "state"))
     source, folder = write_source(tmp_path / "source", 90), tmp_path / "sorted"
     before = contents(source)
     on_a_full_disk(lambda: work(source, folder, by))
@@ -237,8 +223,7 @@ def test_a_copy_whose_original_went_after_a_kill_is_kept(tmp_path: Path) -> None
     assert (done.removed, contents(folder)) == (1, {"image 0": ["Bag/0.png"]})
 
 
-def test_nothing_is_overwritten(tmp_path: Path) -> None:
-    source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
+def test_nothing_is_overwritten(source: Path, folder: Path) -> None:
     (folder / "Bag").mkdir(parents=True)
     (folder / "Bag" / "0.png").write_text("mine")
     sorter, notes = work(source, folder, "copy", batch=1)
@@ -251,8 +236,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     assert contents(folder) == {"mine": ["Bag/0.png"]}
 
 
-def test_additions_are_placed_and_the_rest_is_left(tmp_path: Path) -> None:
-    source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
+def test_additions_are_placed_and_the_rest_is_left(source: Path, folder: Path) -> None:
     work(source, folder, "copy")
     moved = folder / "none of these" / "corrected.png"  # the user sorts a mistake by hand
     moved.parent.mkdir(exist_ok=True)
@@ -264,8 +248,7 @@ def test_additions_are_placed_and_the_rest_is_left(tmp_path: Path) -> None:
     assert contents(folder) == before | {"image 8": ["none of these/new.png"]}
 
 
-def test_a_folder_of_another_command_is_refused(tmp_path: Path) -> None:
-    source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
+def test_a_folder_of_another_command_is_refused(tmp_path: Path, source: Path, folder: Path) -> None:
     work(source, folder, "copy")
     with pytest.raises(RecipeError, match="top was None and is 5"):
         work(source, folder, "copy", top=5)
@@ -281,9 +264,8 @@ def test_a_folder_of_another_command_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["file", "link"])
 def test_what_has_the_place_of_a_folder_is_refused_before_the_work(
-    tmp_path: Path, kind: str
+    tmp_path: Path, source: Path, folder: Path, kind: str
 ) -> None:
-    source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
     folder.mkdir()
     (folder / "Bag").write_text("mine") if kind == "file" else (folder / "Bag").symlink_to(tmp_path)
     with pytest.raises(RecipeError, match="Bag is a link or a file"):
@@ -293,8 +275,9 @@ def test_what_has_the_place_of_a_folder_is_refused_before_the_work(
     assert work(source, folder, "copy")[0].placed == 5
 
 
-def test_what_cannot_be_placed_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:
-    source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
+def test_what_cannot_be_placed_is_told_and_the_rest_goes_on(
+    tmp_path: Path, source: Path, folder: Path
+) -> None:
     (tmp_path / "elsewhere").write_text("image 7")
     (source / "alias.png").symlink_to(tmp_path / "elsewhere")
     sorter, notes = work(source, folder, "move")
@@ -323,7 +306,7 @@ def test_across_file_systems(tmp_path: Path) -> None:
 
 
 def test_a_move_without_hard_links_still_replaces_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, source: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Such as on FAT, which this machine has none of."""
 
@@ -341,7 +324,6 @@ def test_a_move_without_hard_links_still_replaces_nothing(
         with pytest.raises(FileExistsError):
             move_file(*places)
     assert (one.read_text(), other.read_text()) == ("new", "one")
-    source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
     before = contents(source)
     work(source, folder, "copy")
     check_sorted(source, folder, before, "copy")

@@ -21,7 +21,7 @@ from opsin.commands.predict.sorting import SORTED, Origins
 from opsin.commands.predict.undo import undo
 from opsin.core.errors import OpsinError, RecipeError
 from opsin.core.files import state_root
-from tests.commands.predict.test_sorting import contents, work, write_source
+from tests.commands.predict.test_sorting import contents, work
 
 
 def seal(root: Path) -> dict[str, tuple[int, str]]:
@@ -85,10 +85,15 @@ def forge(folder: Path, *moves: dict[str, Any], known: object = None, **about: A
     return folder
 
 
-def put(folder: Path, text: str = "image 0") -> None:
-    (folder / "Bag").mkdir(parents=True, exist_ok=True)
-    (folder / "Bag" / "0.png").write_text(text)
+def refuses(folder: Path, outside: Path, why: str | None = None) -> None:
+    """With its image in place, nothing of a folder is taken back."""
+    (folder / "Bag").mkdir()
+    (folder / "Bag" / "0.png").write_text("image 0")
     os.utime(folder / "Bag" / "0.png", (1_000_000, 1_000_000))
+    before = seal(outside), contents(folder)
+    with pytest.raises(RecipeError, match=why):
+        undo(folder)
+    assert (seal(outside), contents(folder)) == before
 
 
 @pytest.mark.parametrize("by", ["move", "copy"])
@@ -96,14 +101,10 @@ def put(folder: Path, text: str = "image 0") -> None:
     "name", ["new.png", "0.png", "empty/new.png", "pipe", "link", "no/new.png"]
 )
 def test_images_go_nowhere_that_this_account_sorted_nothing_from(
-    tmp_path: Path, outside: Path, by: str, name: str
+    folder: Path, outside: Path, by: str, name: str
 ) -> None:
-    folder = forge(tmp_path / "sorted", move(str(outside / name), by=by))
-    put(folder)
-    before, within = seal(outside), contents(folder)
-    with pytest.raises(RecipeError, match="from where this account sorted nothing"):
-        undo(folder)
-    assert (seal(outside), contents(folder)) == (before, within)
+    forge(folder, move(str(outside / name), by=by))
+    refuses(folder, outside, "from where this account sorted nothing")
 
 
 @pytest.mark.parametrize(
@@ -117,19 +118,12 @@ def test_images_go_nowhere_that_this_account_sorted_nothing_from(
         move("/no/0.png", image=5), move("/no/0.png", done="yes"),
     ],
 )  # fmt: skip
-def test_a_row_of_wrong_values_is_refused(
-    tmp_path: Path, outside: Path, row: dict[str, Any]
-) -> None:
-    folder = forge(tmp_path / "sorted", row, known="/no")
-    put(folder)
-    before, within = seal(outside), contents(folder)
-    with pytest.raises(RecipeError):
-        undo(folder)
-    assert (seal(outside), contents(folder)) == (before, within)
+def test_a_row_of_wrong_values_is_refused(folder: Path, outside: Path, row: dict[str, Any]) -> None:
+    forge(folder, row, known="/no")
+    refuses(folder, outside)
 
 
-def test_what_another_account_sorted_is_refused(tmp_path: Path) -> None:
-    source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
+def test_what_another_account_sorted_is_refused(source: Path, folder: Path) -> None:
     work(source, folder, "move")
     (state_root() / "sortings.sqlite").unlink()
     with pytest.raises(RecipeError, match="this account sorted nothing"):
@@ -153,9 +147,8 @@ def test_neither_the_folder_of_an_answer_nor_its_image_is_a_link(
 
 
 @pytest.mark.parametrize("name", ["../outside/empty", "..", ""])
-def test_folders_that_are_removed_are_plain_names(tmp_path: Path, outside: Path, name: str) -> None:
-    sorting = Sorting(folders=[name], results=True)
-    folder = forge(tmp_path / "sorted", sorting=sorting)
+def test_folders_that_are_removed_are_plain_names(folder: Path, outside: Path, name: str) -> None:
+    forge(folder, sorting=Sorting(folders=[name], results=True))
     before = seal(outside)
     with pytest.raises(RecipeError, match="damaged"):
         undo(folder)
@@ -180,9 +173,8 @@ PLANTS: tuple[Callable[[Path, Path], None], ...] = (
      "results.jsonl", "Bag"],
 )  # fmt: skip
 def test_no_file_of_a_sorted_folder_is_a_link_or_a_pipe(
-    tmp_path: Path, outside: Path, name: str, plant: Callable[[Path, Path], None]
+    tmp_path: Path, source: Path, outside: Path, name: str, plant: Callable[[Path, Path], None]
 ) -> None:
-    source = write_source(tmp_path / "source")
     for undoing in (True, False):
         folder = tmp_path / f"sorted-{undoing}"
         if undoing:
@@ -260,9 +252,8 @@ def test_a_database_that_is_not_ours_to_the_letter_is_refused(
         AnswersFile(database_beside(out), out, {}).close()
 
 
-def test_a_rollback_journal_is_never_replayed(tmp_path: Path, outside: Path) -> None:
+def test_a_rollback_journal_is_never_replayed(source: Path, folder: Path, outside: Path) -> None:
     """Replayed, it would remove the file that it names as its super-journal, wherever that is."""
-    source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
     work(source, folder, "copy")
     name = str(outside / "mine.txt").encode()
     tail = name + len(name).to_bytes(4) + sum(name).to_bytes(4)
@@ -275,16 +266,15 @@ def test_a_rollback_journal_is_never_replayed(tmp_path: Path, outside: Path) -> 
     assert seal(outside) == before
 
 
-def test_huge_files_cost_little(tmp_path: Path) -> None:
+def test_huge_files_cost_little(source: Path, folder: Path) -> None:
     """Sparse files of 5 GB, and a value of a gigabyte."""
-    folder = tmp_path / "sorted"
-    work(write_source(tmp_path / "source"), folder, "copy")
+    work(source, folder, "copy")
     for name in ("results.jsonl", SORTED, f"{SORTED}-wal"):
         content = (folder / name).read_bytes() if (folder / name).exists() else b""
         (folder / name).write_bytes(content)
         os.truncate(folder / name, 5 << 30)
         with contextlib.suppress(RecipeError):
-            work(tmp_path / "source", folder, "copy")
+            work(source, folder, "copy")
         (folder / name).write_bytes(content)
     with closing(sqlite3.connect(folder / SORTED)) as db, db:
         db.execute("UPDATE about SET content = zeroblob(1 << 26)")

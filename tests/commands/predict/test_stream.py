@@ -13,8 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from PIL import Image
 
 from opsin.commands.predict.stream import check_drawing, classify_stream
 from opsin.core.errors import ImageError, RecipeError, SourceError, StorageError
@@ -24,6 +22,8 @@ from opsin.data.sources import open_stream
 from opsin.runtime import image_engine
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Prediction
+from tests.conftest import write_digits
+from tests.served import encoded
 
 
 @pytest.fixture
@@ -50,22 +50,7 @@ def all_end() -> bool:
 
 @pytest.fixture
 def photos(tmp_path: Path, digits: Dataset) -> Path:
-    for row in range(60):
-        file = tmp_path / "photos" / f"half {row % 2}" / f"{row}.png"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(png(digits.images[row]))
-    return tmp_path / "photos"
-
-
-def png(pixels: NDArray[np.uint8]) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels[:, :, 0]).save(file, "PNG")
-    return file.getvalue()
-
-
-def label_of(answer: Prediction | ImageError) -> str:
-    assert isinstance(answer, Prediction)
-    return answer.label
+    return write_digits(tmp_path / "photos", digits, range(60), lambda row: f"half {row % 2}")
 
 
 @pytest.mark.parametrize("threads", [1, 2, None])
@@ -104,7 +89,7 @@ def test_what_cannot_be_read_is_a_row(classifier: Classifier, photos: Path, tmp_
 
 
 def test_an_error_that_is_kept_keeps_no_image(classifier: Classifier, tmp_path: Path) -> None:
-    torn = png(np.zeros((40, 40, 1), np.uint8))[:-30]
+    torn = encoded(np.zeros((40, 40), np.uint8))[:-30]
     items = [ListedImage("torn.png", torn), ListedImage("gone.png", str(tmp_path / "gone.png"))]
     for _, answer in classify_stream(classifier, items):
         each: BaseException | None = answer if isinstance(answer, ImageError) else None
@@ -117,15 +102,14 @@ def test_an_error_that_is_kept_keeps_no_image(classifier: Classifier, tmp_path: 
 def test_an_error_of_the_source_comes_behind_the_answers(
     classifier: Classifier, digits: Dataset, tmp_path: Path
 ) -> None:
-    content = {f"{n}.png": png(digits.images[n]) for n in range(30)}
-    for name, image in content.items():
-        (tmp_path / name).write_bytes(image)
+    write_digits(tmp_path, digits, range(30), lambda _: "")
+    names = [f"{number}.png" for number in range(30)]
     path = tmp_path / "a.csv"
-    path.write_text("\n".join(["path", *content, "../x.png"]))
+    path.write_text("\n".join(["path", *names, "../x.png"]))
     answered: list[tuple[ListedImage, Prediction | ImageError]] = []
     with pytest.raises(SourceError, match="leads out"):
         answered.extend(classify_stream(classifier, open_stream(path)))
-    assert [item.name for item, _ in answered] == list(content)
+    assert [item.name for item, _ in answered] == names
 
 
 def asked_for(content: bytes, asked: list[str]) -> Iterator[ListedImage]:
@@ -145,7 +129,7 @@ def settled(asked: list[str]) -> int:
 
 def test_a_slow_consumer_holds_everyone_back(classifier: Classifier, digits: Dataset) -> None:
     asked: list[str] = []
-    answers = classify_stream(classifier, asked_for(png(digits.images[0]), asked))
+    answers = classify_stream(classifier, asked_for(encoded(digits.images[0][..., 0]), asked))
     next(answers)
     most = (image_engine._BATCHES + 1) * classifier.batch_size
     assert settled(asked) <= most
@@ -170,11 +154,11 @@ def test_answers_come_while_names_still_do(classifier: Classifier, photos: Path)
 
 def test_ctrl_c_ends_every_thread(classifier: Classifier, digits: Dataset) -> None:
     def interrupted() -> Iterator[ListedImage]:
-        yield from (ListedImage(str(n), png(digits.images[n])) for n in range(20))
+        yield from (ListedImage(str(n), encoded(digits.images[n][..., 0])) for n in range(20))
         os.kill(os.getpid(), signal.SIGINT)
         while running():
             time.sleep(0.01)
-            yield ListedImage("more", png(digits.images[0]))
+            yield ListedImage("more", encoded(digits.images[0][..., 0]))
 
     answers = classify_stream(classifier, interrupted())
     with pytest.raises(KeyboardInterrupt):

@@ -10,7 +10,8 @@ import pytest
 from opsin.commands.predict.sorting import SORTED, By
 from opsin.commands.predict.undo import undo
 from opsin.core.errors import RecipeError
-from tests.commands.predict.test_sorting import WAYS, contents, killed_at, work, write_source
+from tests.commands.predict.conftest import write_source
+from tests.commands.predict.test_sorting import WAYS, contents, killed_at, work
 
 
 @pytest.mark.slow
@@ -46,8 +47,7 @@ def test_what_was_half_sorted_can_be_taken_back(tmp_path: Path, by: By) -> None:
         assert not folder.exists() or not contents(folder)
 
 
-def test_what_changed_since_is_left_and_listed(tmp_path: Path) -> None:
-    source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
+def test_what_changed_since_is_left_and_listed(source: Path, folder: Path) -> None:
     work(source, folder, "copy")
     (folder / "Bag" / "0.png").write_text("worked on since")
     (source / "1" / "0.png").unlink()  # the copy of image 1 is the only one now
@@ -72,8 +72,7 @@ def test_what_changed_since_is_left_and_listed(tmp_path: Path) -> None:
     assert (done.removed, done.left_count, folder.exists()) == (1, 0, False)
 
 
-def test_moves_never_come_back_over_something_new(tmp_path: Path) -> None:
-    source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
+def test_moves_never_come_back_over_something_new(source: Path, folder: Path) -> None:
     work(source, folder, "move")
     (source / "0" / "0.png").write_text("new")
     gone = next(folder.glob("*/1.png"))
@@ -91,8 +90,7 @@ def test_moves_never_come_back_over_something_new(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("by", WAYS)
-def test_a_link_left_at_the_old_place_is_no_image(tmp_path: Path, by: By) -> None:
-    source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
+def test_a_link_left_at_the_old_place_is_no_image(source: Path, folder: Path, by: By) -> None:
     work(source, folder, by)
     old, [new] = source / "0" / "0.png", contents(folder)["image 0"]
     old.unlink(missing_ok=True)
@@ -103,8 +101,7 @@ def test_a_link_left_at_the_old_place_is_no_image(tmp_path: Path, by: By) -> Non
     assert old.read_text() == "image 0"
 
 
-def test_a_move_across_file_systems_may_have_been_half_done(tmp_path: Path) -> None:
-    source, folder = write_source(tmp_path / "source"), tmp_path / "sorted"
+def test_a_move_across_file_systems_may_have_been_half_done(source: Path, folder: Path) -> None:
     before = contents(source)
     work(source, folder, "move")
     # Killed after the copy was made and before the image itself was removed.

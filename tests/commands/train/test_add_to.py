@@ -7,25 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import MovedError, OpsinError, RecipeError, RunError, SourceError
 from opsin.data.dataset import Dataset
 from opsin.data.run_images import load_run_images
-from tests.conftest import Notes, write_shapes
+from tests.conftest import Notes, Train, write_digits, write_shapes
 
 _NAMES = ("null", "eins", "zwei", "drei", "vier")
 
 
 def _write(root: Path, digits: Dataset, label: int, *, first: int = 0, count: int = 40) -> Path:
     """A folder of images of a digit, named as its class."""
-    folder = root / _NAMES[label]
-    folder.mkdir(parents=True)
-    for row in np.flatnonzero(digits.labels == label)[first : first + count].tolist():
-        Image.fromarray(digits.images[row, ..., 0]).save(folder / f"{row}.png")
-    return folder
+    rows = np.flatnonzero(digits.labels == label)[first : first + count].tolist()
+    return write_digits(root, digits, rows, lambda _: _NAMES[label]) / _NAMES[label]
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +43,11 @@ def _parts(run: Path) -> dict[bytes, str]:
 
 
 def test_a_class_joins_and_nothing_judged_is_learnt(
-    old: tuple[Path, Path], tmp_path: Path, digits: Dataset
+    old: tuple[Path, Path], tmp_path: Path, train: Train, digits: Dataset
 ) -> None:
     source, before = old
     new = _write(tmp_path, digits, 3)
-    run = opsin.train(new, add_to=before, quiet=True, runs=tmp_path / "runs")
+    run = train(new, add_to=before)
     assert run.recipe.model.name == "logistic"
     assert run.recipe.added_to == str(before)
     assert [Path(place) for place in run.recipe.data.sources] == [source, new]
@@ -69,9 +65,7 @@ def test_a_class_joins_and_nothing_judged_is_learnt(
     assert result.sentence.startswith("The old classes: no difference can be shown (")
     assert f"drei: {drei.accuracy:.2f} ± " in result.sentence
     # And once more: the run that was added to is one like any other.
-    again = opsin.train(
-        _write(tmp_path / "more", digits, 4), add_to=run, quiet=True, runs=tmp_path / "runs"
-    )
+    again = train(_write(tmp_path / "more", digits, 4), add_to=run)
     assert now.items() <= _parts(again.path).items()
 
 
@@ -118,58 +112,49 @@ def test_classes_that_change_as_well_are_said_to_hinder_the_comparison(
     assert f"{before} is not told: The runs have different classes" in str(watcher.notes)
 
 
-def test_the_same_source_that_has_grown(tmp_path: Path, digits: Dataset) -> None:
+def test_the_same_source_that_has_grown(tmp_path: Path, train: Train, digits: Dataset) -> None:
     for label in (0, 1):
         _write(tmp_path / "photos", digits, label)
-    before = opsin.train(tmp_path / "photos", model="logistic", quiet=True, runs=tmp_path / "runs")
+    before = train(tmp_path / "photos", model="logistic")
     with pytest.raises(SourceError, match="has no image that"):
-        opsin.train(tmp_path / "photos", add_to=before, quiet=True, runs=tmp_path / "runs")
+        train(tmp_path / "photos", add_to=before)
     new = _write(tmp_path / "photos", digits, 2)
     for place in (new, tmp_path / "photos"):  # the class's folder in it means the same
-        run = opsin.train(place, add_to=before, quiet=True, runs=tmp_path / "runs")
+        run = train(place, add_to=before)
         assert run.recipe.data.sources == (str(tmp_path / "photos"),)
         assert run.report.added and run.report.added.classes[0].name == "zwei"
 
 
-def test_a_subset_of_classes_is_extended(tmp_path: Path, digits: Dataset) -> None:
+def test_a_subset_of_classes_is_extended(tmp_path: Path, train: Train, digits: Dataset) -> None:
     for label in (0, 1, 2, 3):
         _write(tmp_path / "photos", digits, label)
     table = tmp_path / "labels.csv"  # other letters do not make another class of it
     opsin.change_classes(tmp_path / "photos", labels=table, call={"null": "Null"})
-    before = opsin.train(
-        tmp_path / "photos",
-        classes=["zwei", "null"],
-        labels=table,
-        model="logistic",
-        quiet=True,
-        runs=tmp_path / "runs",
-    )
-    run = opsin.train(
-        _write(tmp_path, digits, 4), add_to=before, quiet=True, runs=tmp_path / "runs"
-    )
+    before = train(tmp_path / "photos", classes=["zwei", "null"], labels=table, model="logistic")
+    run = train(_write(tmp_path, digits, 4), add_to=before)
     assert load_run_images(run.directory).classes == ("zwei", "Null", "vier")
 
 
-def test_given_parts_leave_a_new_class_its_share(tmp_path: Path, digits: Dataset) -> None:
+def test_given_parts_leave_a_new_class_its_share(
+    tmp_path: Path, train: Train, digits: Dataset
+) -> None:
     for label in (0, 1):
         _write(tmp_path / "photos" / "train", digits, label)
         _write(tmp_path / "photos" / "test", digits, label, first=40, count=10)
-    before = opsin.train(tmp_path / "photos", model="logistic", quiet=True, runs=tmp_path / "runs")
-    run = opsin.train(
-        _write(tmp_path, digits, 2), add_to=before, quiet=True, runs=tmp_path / "runs"
-    )
+    before = train(tmp_path / "photos", model="logistic")
+    run = train(_write(tmp_path, digits, 2), add_to=before)
     assert _parts(before.path).items() <= _parts(run.path).items()
     assert run.report.added
     assert (run.report.added.images, run.report.added.classes[0].images) == (20, 4)
 
 
-def test_folds_stay(tmp_path: Path, backbone: Path) -> None:
+def test_folds_stay(tmp_path: Path, train: Train, backbone: Path) -> None:
     """Each old image is judged in the fold where it was judged before."""
     source = write_shapes(tmp_path / "shapes", 20)
-    before = opsin.train(source, backbone=backbone, quiet=True, runs=tmp_path / "runs")
+    before = train(source, backbone=backbone)
     assert before.report.split == "out_of_fold"
     new = write_shapes(tmp_path / "new", 20, ("cross",)) / "cross"
-    run = opsin.train(new, add_to=before, quiet=True, runs=tmp_path / "runs")
+    run = train(new, add_to=before)
     folds = []
     for one in (before, run):
         kept = one.directory.load_arrays(one.directory.split)

@@ -21,7 +21,7 @@ from opsin.data.dataset import Dataset
 from opsin.evaluation.out_of_distribution import strange_images
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import CANNOT_TELL, NONE_OF_THESE, Answers
-from tests.conftest import Cli, only_json
+from tests.conftest import Cli, Train, only_json, write_shapes
 
 
 @pytest.mark.torch
@@ -66,18 +66,12 @@ def test_strange_images_are_refused_at_every_door_and_known_ones_seldom(
 
 @pytest.mark.torch
 @pytest.mark.drawn
-def test_without_a_threshold_no_door_speaks_of_similarity(cli: Cli, tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    for name, low in (("dark", 0), ("light", 128)):
-        (tmp_path / "photos" / name).mkdir(parents=True)
-        for number in range(30):
-            pixels = rng.integers(low, low + 128, (8, 8), np.uint8)
-            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
-    small = opsin.train(
-        tmp_path / "photos", model="mlp", epochs=1, runs=tmp_path / "runs", quiet=True
-    )
+def test_without_a_threshold_no_door_speaks_of_similarity(
+    cli: Cli, tmp_path: Path, train: Train
+) -> None:
+    small = train(write_shapes(tmp_path / "photos", 30), model="mlp", epochs=1)
     assert small.classifier().metadata.reject is None  # fewer than 19 images validate
-    ant = tmp_path / "photos" / "dark" / "0.png"
+    ant = tmp_path / "photos" / "disc" / "0.png"
     answer = small.classifier().predict(ant)
     assert answer.rejected is None
     assert answer.ood_score is not None
@@ -133,13 +127,13 @@ def test_the_mix_that_is_stated_is_applied(
     asked: str,
     rare: float,
     overlapping: Dataset,
-    tmp_path: Path,
+    train: Train,
     backbone: Path,
 ) -> None:
     """It is the one of the answers to images of that mix."""
     if "head" in options:
         options = {**options, "backbone": backbone, "prepare": "-1..1"}
-    run = opsin.train(overlapping, runs=tmp_path, quiet=True, class_mix=asked, **options)
+    run = train(overlapping, class_mix=asked, **options)
     file = run.classifier()
     assert file.metadata.class_mix is not None
     assert file.metadata.class_mix == run.report.class_mix
@@ -152,12 +146,10 @@ def test_the_mix_that_is_stated_is_applied(
 
 
 def test_an_even_mix_is_one_step_of_bayes_from_that_of_the_training_images(
-    overlapping: Dataset, tmp_path: Path
+    overlapping: Dataset, train: Train
 ) -> None:
     plain, even = (
-        opsin.train(
-            overlapping, model="logistic", class_mix=mix, runs=tmp_path, quiet=True
-        ).classifier()
+        train(overlapping, model="logistic", class_mix=mix).classifier()
         for mix in ("as-trained", "even")
     )
     images, mix = tones(60, 0.5, seed=1)[0], even.metadata.class_mix
@@ -181,13 +173,13 @@ def test_a_file_that_says_something_else_is_refused(content: str, tmp_path: Path
         assumed_mix("evn", digits)
 
 
-def test_validation_images_of_another_mix_do_not_move_the_temperature(tmp_path: Path) -> None:
+def test_validation_images_of_another_mix_do_not_move_the_temperature(train: Train) -> None:
     uneven, even = tones(2000, 0.05, seed=0), tones(800, 0.5, seed=1)
     images, labels = np.concatenate([uneven[0], even[0]]), np.concatenate([uneven[1], even[1]])
     data = opsin.from_arrays(images, labels, ("ok", "bad"))
     rows = np.arange(len(labels))
     split = replace(data.split, train=rows[:2000], val=rows[2000:2400], test=rows[2400:])
-    run = opsin.train(replace(data, split=split), model="logistic", runs=tmp_path, quiet=True)
+    run = train(replace(data, split=split), model="logistic")
     calibration = run.classifier().metadata.calibration
     assert calibration is not None
     assert calibration.temperature == pytest.approx(1, abs=0.2)

@@ -12,7 +12,7 @@ import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RecipeError, RunError
 from opsin.data.dataset import Dataset, from_arrays
-from tests.conftest import Notes, without_drawing
+from tests.conftest import Notes, Train, without_drawing
 
 pytestmark = pytest.mark.torch
 
@@ -58,8 +58,8 @@ def test_a_run_that_goes_on_after_its_evaluation_has_looked_twice(stopped: opsin
     assert opsin.evaluate(again.path, "digits").looks == 3
 
 
-def test_with_changes_it_is_a_new_run_that_names_its_parent(tmp_path: Path) -> None:
-    first = opsin.train("digits", model="mlp", epochs=2, runs=tmp_path, quiet=True)
+def test_with_changes_it_is_a_new_run_that_names_its_parent(train: Train) -> None:
+    first = train("digits", model="mlp", epochs=2)
     kept = {path: path.read_bytes() for path in first.path.rglob("*") if path.is_file()}
     longer = opsin.resume(first, epochs=4, optimizer="sgd", learning_rate=0.01, quiet=True)
     assert longer.path != first.path
@@ -74,16 +74,9 @@ def test_with_changes_it_is_a_new_run_that_names_its_parent(tmp_path: Path) -> N
         opsin.resume(first, hidden=(3,), quiet=True)
 
 
-def test_more_epochs_after_a_patient_end_are_trained(tmp_path: Path) -> None:
-    first = opsin.train(
-        "digits",
-        model="mlp",
-        epochs=30,
-        patience=1,
-        schedule="constant",
-        learning_rate=0.05,
-        runs=tmp_path,
-        quiet=True,
+def test_more_epochs_after_a_patient_end_are_trained(train: Train) -> None:
+    first = train(
+        "digits", model="mlp", epochs=30, patience=1, schedule="constant", learning_rate=0.05
     )
     ended = len(first.history)
     assert ended < 30
@@ -137,8 +130,8 @@ def test_other_images_are_refused(tmp_path: Path, digits: Dataset) -> None:
 
 
 @pytest.mark.drawn
-def test_a_loss_that_runs_away_leaves_a_file_and_says_so(tmp_path: Path) -> None:
-    run = opsin.train(
+def test_a_loss_that_runs_away_leaves_a_file_and_says_so(train: Train) -> None:
+    run = train(
         "digits",
         model="mlp",
         epochs=4,
@@ -146,8 +139,6 @@ def test_a_loss_that_runs_away_leaves_a_file_and_says_so(tmp_path: Path) -> None
         learning_rate=100.0,
         weight_decay=10.0,
         schedule="constant",
-        runs=tmp_path,
-        quiet=True,
     )
     assert "the loss became" in str(run.report.training.diverged)
     state, cause = run.directory.state()

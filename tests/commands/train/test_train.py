@@ -21,7 +21,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import Leaks
 from opsin.core.errors import OpsinError, ParityError, RunError, StorageError
 from opsin.data.dataset import Dataset
-from tests.conftest import Notes, write_shapes
+from tests.conftest import Notes, Train, write_shapes
 
 torch = pytest.mark.torch
 
@@ -95,7 +95,7 @@ def ood_score_of(run: opsin.Run, images: NDArray[np.uint8]) -> NDArray[np.float3
 
 
 @torch
-def test_noise_for_test_labels_changes_nothing_but_the_test_figures(tmp_path: Path) -> None:
+def test_noise_for_test_labels_changes_nothing_but_the_test_figures(train: Train) -> None:
     random = np.random.default_rng(0)
     images = random.integers(0, 90, (400, 8, 8), np.uint8)
     labels = np.arange(400) % 2
@@ -103,7 +103,7 @@ def test_noise_for_test_labels_changes_nothing_but_the_test_figures(tmp_path: Pa
     runs = []
     for test_labels in (labels[:60], random.integers(0, 2, 60)):
         data = opsin.from_arrays(images[60:], labels[60:], test=(images[:60], test_labels))
-        runs.append(opsin.train(data, model="mlp", epochs=12, runs=tmp_path, quiet=True))
+        runs.append(train(data, model="mlp", epochs=12))
     one, two = runs
     assert weights_of(one) == weights_of(two)
     assert one.report.training.best_epoch == two.report.training.best_epoch
@@ -116,17 +116,12 @@ def test_noise_for_test_labels_changes_nothing_but_the_test_figures(tmp_path: Pa
 
 
 @torch
-def test_same_seed_same_run(tmp_path: Path, shapes: Path) -> None:
-    made = [
-        opsin.train(shapes, model="resnet", epochs=2, hidden=(8, 8), runs=tmp_path, quiet=True)
-        for _ in range(2)
-    ]
+def test_same_seed_same_run(train: Train, shapes: Path) -> None:
+    made = [train(shapes, model="resnet", epochs=2, hidden=(8, 8)) for _ in range(2)]
     assert weights_of(made[0]) == weights_of(made[1])
     reports = [run.report.model_dump(mode="json", include={"figures"}) for run in made]
     assert reports[0] == reports[1]
-    other = opsin.train(
-        shapes, model="resnet", epochs=2, hidden=(8, 8), seed=1, runs=tmp_path, quiet=True
-    )
+    other = train(shapes, model="resnet", epochs=2, hidden=(8, 8), seed=1)
     assert weights_of(other) != weights_of(made[0])
 
 
@@ -139,19 +134,6 @@ def test_without_test_data_the_verdict_is_called_optimistic(
     assert set(run.report.figures) == {"val"}
     assert "optimistic" in run.directory.page.read_text(encoding="utf-8")
     assert "optimistic" in capsys.readouterr().err
-
-
-@torch
-@pytest.mark.drawn
-def test_ctrl_c_leaves_a_run_that_can_be_used(tmp_path: Path, digits: Any) -> None:
-    run = opsin.train(
-        digits, model="mlp", epochs=40, batch_size=8, runs=tmp_path, watcher=Notes(interrupt_at=30)
-    )
-    assert run.directory.state() == ("stopped", None)
-    assert run.report.training.stopped
-    assert run.accuracy > 0.5
-    assert run.classifier().predict(digits.images[0]).label in digits.classes
-    assert "Training was stopped in epoch" in run.directory.page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -189,10 +171,10 @@ def test_a_file_that_differs_is_never_written(
     ],
 )  # fmt: skip
 def test_a_request_that_cannot_work_makes_no_directory(
-    tmp_path: Path, options: dict[str, Any], said: str
+    tmp_path: Path, train: Train, options: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(OpsinError, match=said):
-        opsin.train("digits", runs=tmp_path / "runs", quiet=True, **options)
+        train("digits", **options)
     assert not (tmp_path / "runs").exists()
 
 
@@ -237,7 +219,7 @@ def test_a_test_part_of_copies_is_told_before_and_judges_nothing(
 
 
 @pytest.mark.drawn
-def test_near_duplicates_alone_leave_the_test_part_to_judge(tmp_path: Path) -> None:
+def test_near_duplicates_alone_leave_the_test_part_to_judge(tmp_path: Path, train: Train) -> None:
     """Every test image is a slightly brighter copy of a training image."""
     random = np.random.default_rng(0)
     for number in range(24):
@@ -246,7 +228,7 @@ def test_near_duplicates_alone_leave_the_test_part_to_judge(tmp_path: Path) -> N
             folder = tmp_path / "both" / part / "ab"[number % 2]
             folder.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels + np.uint8(brighter)).save(folder / f"{number}.png")
-    run = opsin.train(tmp_path / "both", model="logistic", runs=tmp_path / "runs", quiet=True)
+    run = train(tmp_path / "both", model="logistic")
     assert run.report.leaks == Leaks(exact=0, near=4, all_copied=False)
     assert run.report.split == "test"
     assert run.figures.without_leaks is None
@@ -294,7 +276,7 @@ def test_a_fitting_cannot_be_resumed_and_says_what_to_do(forest: opsin.Run, tmp_
 
 
 def test_answers_are_computed_where_it_is_said(
-    tmp_path: Path, digits: Dataset, stand_in: str, monkeypatch: pytest.MonkeyPatch
+    train: Train, digits: Dataset, stand_in: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared: list[str] = []
 
@@ -303,9 +285,7 @@ def test_answers_are_computed_where_it_is_said(
         return check_parity(file, *rest)
 
     monkeypatch.setattr(fitted_file, "check_parity", watched)
-    run = opsin.train(
-        digits, model="logistic", images=200, side=4, runs=tmp_path, quiet=True, device=stand_in
-    )
+    run = train(digits, model="logistic", images=200, side=4, device=stand_in)
     assert run.recipe.training.device == stand_in
     assert run.report.training.answered_on == stand_in
     assert run.report.training.device.endswith(f"; answers on {stand_in}")

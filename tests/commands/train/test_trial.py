@@ -16,7 +16,7 @@ from opsin.backbones.named_backbones import PackagedWeights
 from opsin.commands.backbones import MeasuredBackbone, measured_backbone
 from opsin.commands.train import load
 from opsin.core.events import SILENT
-from tests.conftest import Notes
+from tests.conftest import Notes, Train
 
 
 @pytest.fixture
@@ -33,9 +33,9 @@ def photographs(tmp_path: Path) -> Path:
 
 
 def test_photographs_get_the_better_network_and_each_is_judged(
-    photographs: Path, tmp_path: Path
+    photographs: Path, train: Train
 ) -> None:
-    run = opsin.train(photographs, runs=tmp_path / "runs", quiet=True)
+    run = train(photographs)
     facts = run.classifier().metadata.backbone
     assert facts is not None
     assert (facts.name, facts.licence) == ("efficientnet-lite2", "apache-2.0")
@@ -71,15 +71,11 @@ def test_what_takes_too_long_takes_the_quicker_network_or_none(
     def network(
         milliseconds: dict[str, float], budget: float | None = None, slowed: float = 1.0
     ) -> str | None:
-        monkeypatch.setattr(
-            load,
-            "measured_backbone",
-            lambda name, anew=False: MeasuredBackbone(
-                side=(8, 8),
-                multiply_adds=1,
-                milliseconds=milliseconds[name[-5:]] / (slowed if anew else 1),
-            ),
-        )
+        def measured(name: str, anew: bool = False) -> MeasuredBackbone:
+            needed = milliseconds[name[-5:]] / (slowed if anew else 1)
+            return MeasuredBackbone(side=(8, 8), multiply_adds=1, milliseconds=needed)
+
+        monkeypatch.setattr(load, "measured_backbone", measured)
         return load.network_in_time(data, budget)
 
     usual = {"lite0": 300.0, "lite2": 600.0}
