@@ -118,9 +118,9 @@ def test_a_wrong_label_is_corrected_by_a_key_and_that_is_undone(
     until(browser, lambda: "Train again with" not in shown(browser))
 
     # Suspected labels: one is corrected, one confirmed; neither is asked for again.
-    press(browser, "Which labels may be wrong? 2")
+    press(browser, "Which labels may be wrong? (2)")
     press(browser, "It is 7")
-    until(browser, lambda: "Which labels may be wrong? 1" in shown(browser))
+    until(browser, lambda: "Which labels may be wrong? (1)" in shown(browser))
     press(browser, "1 is right")
     until(browser, lambda: "All of them are settled" in shown(browser))
     browser.refresh()

@@ -81,7 +81,7 @@ async def show(studio: Studio, runs: str = "") -> None:
         project=project,
         here="results" if project else "",
         guide="how-to/compare.html",
-    ):
+    ) as frame:
         if len(ids) != 2:
             kit.empty(
                 "Choose two classifiers that were tested on the same photographs.",
@@ -104,6 +104,10 @@ async def show(studio: Studio, runs: str = "") -> None:
         finally:
             content.clear()
         (pair,) = found.pairs
+        best = 0 if pair.better == pair.letters[0] else 1  # the newer one where none is better
+        there = layout.address(projects[best], "try", run=ids[best])
+        with frame.actions:
+            kit.link_button(f"Try {safe(names[best], 40)}", there, kind="primary")
         with content:
             verdict, points = verdict_on(pair, *names)
             ui.label(safe(verdict, 300)).classes("headline")

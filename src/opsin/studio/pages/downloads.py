@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Final
 
 from nicegui import ui
@@ -60,44 +61,32 @@ def download_menu(studio: Studio, row: RunRow, title: str, files: Collection[str
     docker = "Dockerfile", lambda: ui.download.content(_DOCKERFILE, "Dockerfile", _BYTES)
     text = "The classifier with its classes and everything it needs."
     two = "Put these two files into one folder, then build and run it."
-    forms: list[tuple[str, str, str, Callable[[], object]]] = [
-        (
-            "One file",
-            "classifier.onnx: for Python, and for whatever reads ONNX",
-            onnx,
-            lambda: _dialog("One file", text, "In Python", _PYTHON, file),
-        ),
-        (
-            "Zip with ready code",
-            "Python, JavaScript, REST, and sample photographs",
-            onnx,
-            lambda: _zip(studio, row, title),
-        ),
-        (
-            "Container",
-            "a server in a box",
-            onnx,
-            lambda: _dialog("Container", two, "Build and run", _CONTAINER, file, docker),
-        ),
-        (
-            "Model card",
-            "what it can do and what not, as a text",
-            "README.md",
-            lambda: ui.download.from_url(f"{folder}/README.md", "README.md"),
-        ),
-        (
-            "Report page",
-            "all figures and pictures in one page",
-            "report.html",
-            lambda: ui.navigate.to(f"{folder}/report.html", new_tab=True),
-        ),
-    ]
+
+    def form(name: str, what: str, work: Callable[[], object], needed: str = onnx) -> None:
+        if needed in files:
+            with ui.menu_item(on_click=work), ui.item_section():
+                ui.item_label(name)
+                ui.item_label(what).props("caption")
+
+    def one_file() -> None:
+        _dialog("One file", text, "In Python", _PYTHON, file)
+
+    def container() -> None:
+        _dialog("Container", two, "Build and run", _CONTAINER, file, docker)
+
+    def card() -> None:
+        ui.download.from_url(f"{folder}/README.md", "README.md")
+
+    def report() -> None:
+        ui.navigate.to(f"{folder}/report.html", new_tab=True)
+
+    zipped = partial(_zip, studio, row, title)
     with kit.action("Download", lambda: None, icon="download"), ui.menu(), ui.list():
-        for name, what, needed, work in forms:
-            if needed in files:
-                with ui.menu_item(on_click=work), ui.item_section():
-                    ui.item_label(name)
-                    ui.item_label(what).props("caption")
+        form("One file", "classifier.onnx: for Python, and for whatever reads ONNX", one_file)
+        form("Zip with ready code", "Python, JavaScript, REST, and sample photographs", zipped)
+        form("Container", "a server in a box", container)
+        form("Model card", "what it can do and what not, as a text", card, "README.md")
+        form("Report page", "all figures and pictures in one page", report, "report.html")
 
 
 def _dialog(title: str, text: str, snippet: str, code: str, *files: _File) -> ui.element:

@@ -156,7 +156,8 @@ class _Results:
     def _corrected(self, images: ResultImages) -> None:
         """Say how many labels were corrected since, and lead to the next training."""
         if number := len(images.now):
-            again = layout.address(self._project, "train", **{"from": self._row.id, "start": "1"})
+            here = {"from": self._row.id, "start": "1", "compare": self._row.id}
+            again = layout.address(self._project, "train", **here)
             with ui.element("div").classes("line"):
                 have = counted(number, "label was", "labels were")
                 ui.label(f"{have} corrected since this training.")
@@ -218,7 +219,7 @@ class _Results:
 
             def count_suspects() -> None:
                 number = len(images.suspects)
-                fold.set_text(f"{labels} {count(number)}" if number else labels)
+                fold.set_text(f"{labels} ({count(number)})" if number else labels)
 
             images.listeners.append(count_suspects)
             count_suspects()
