@@ -328,3 +328,15 @@ def test_an_image_that_another_set_holds_is_not_decoded_again(
     same = [row for row, name in enumerate(found.names) if name not in read]
     for part in ("images", "digests", "source_digests", "sizes", "ranges"):
         assert np.array_equal(getattr(found, part)[same], getattr(before, part)[same])
+
+
+def test_pixels_that_another_set_has_lost_are_decoded_again(
+    shapes: Path, tmp_path: Path, own_cache: Path, read: list[str]
+) -> None:
+    before = fill_cache.read(DataRecipe.of(str(shapes)))
+    (file,) = own_cache.glob("decoded/*/images-16.npy")
+    np.load(file, mmap_mode="r+")[0] = 0
+    read.clear()
+    found = fill_cache.read(DataRecipe.of(str(shutil.copytree(shapes, tmp_path / "more"))))
+    assert read == before.names[:1]
+    assert found.images[0].any()

@@ -123,10 +123,11 @@ def right_count(figures: Any) -> str:
     return f"{round((figures.accuracy or 0.0) * images):,} of {images:,}"
 
 
-def span(low: float, high: float) -> str:
-    """Return an interval in percent, with as many digits as it is worth."""
+def span(low: float, high: float, value: float | None = None) -> str:
+    """Return an interval in percent, after its value, with as many digits as it is worth."""
     digits = 0 if high - low >= _WIDE else 1
-    return f"{100 * low:.{digits}f}–{100 * high:.{digits}f}%"
+    before = "" if value is None else f"{value:.{digits}%}, "
+    return f"{before}{100 * low:.{digits}f}–{100 * high:.{digits}f}%"
 
 
 def in_groups(groups: int | None, *, few: bool) -> str:

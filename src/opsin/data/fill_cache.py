@@ -262,6 +262,9 @@ class _OtherSets:
             if place < len(keys) and keys[place] == key and rows["done"][row := order[place]]:
                 with contextlib.suppress(OSError, ValueError, EOFError, IndexError):
                     pixels = np.array(np.load(file, mmap_mode="r")[row])
+                    # The set may be damaged, or removed and being made again.
+                    if not np.array_equal(cache.digest_rows(pixels[None])[0], rows["digest"][row]):
+                        continue
                     height, width = map(int, rows["size"][row])
                     return PreparedPixels(pixels, height, width, depth=int(rows["depth"][row]))
         return None

@@ -74,3 +74,9 @@ def test_names_of_images_stay_when_a_source_is_added() -> None:
     assert len(set(titles)) == len(titles)
     assert len(set(with_test)) == len(with_test)
     assert not {"..", ".", "~", ""} & set(titles_of(["..", ".", "~", "a/.."], test=False))
+    # What follows the first slash is the name in its source.
+    assert titles_of(["/data/.photos", "/", ".cats.zip"], test=False) == [
+        "photos",
+        "images",
+        "cats",
+    ]

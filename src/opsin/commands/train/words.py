@@ -169,7 +169,7 @@ def _tell_measured(watcher: Watcher, report: Report, of_validation: str) -> None
 def judged_in_words(figures: PartFigures) -> str:
     """How many images were right out of fold, and the weakest class."""
     of_groups = in_groups(figures.groups, few=figures.few_groups)
-    interval = f"{figures.accuracy:.0%}, {span(figures.low, figures.high)}"
+    interval = span(figures.low, figures.high, figures.accuracy)
     words = f"{right_count(figures)} right{of_groups} ({interval})"
     words += ", each by a head that had not seen it"
     if figures.uneven and figures.balanced_accuracy is not None:

@@ -222,7 +222,7 @@ def titles_of(sources: Sequence[str], *, test: bool) -> list[str]:
     titles: dict[str, str] = {}
     for source in (*sources[-1:], *sources[:-1]) if test else sources:
         path = os.path.abspath(os.path.expanduser(source))  # noqa: PTH100, PTH111  never raises
-        title = Path(path).name.split(".")[0] or source
+        title = Path(path).name.lstrip(".").split(".")[0] or "images"
         titles[source] = free_name(title, set(titles.values()).__contains__)
     return [titles[source] for source in sources]
 
