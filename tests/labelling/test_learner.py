@@ -47,9 +47,9 @@ def test_neighbours_of_very_many_are_near_and_others_though_most_are_all_but_equ
     random = np.random.default_rng(0)
     points = random.normal(size=(8_000, 32))
     points[:6_000] = points[0] + 1e-5 * points[:6_000]
-    points = points[random.permutation(len(points))].astype(np.float32)
+    points = points[random.permutation(len(points))]
     points /= np.linalg.norm(points, axis=1, keepdims=True)
-    places, values = nearest(points, 5)
+    places, values = nearest(points.astype(np.float32), 5)
     rows = np.arange(len(points))
     assert not (places == rows[:, None]).any()
     assert all(len(set(found)) == 5 for found in places.tolist())

@@ -243,8 +243,9 @@ def test_work_ends_once_the_client_has_gone() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
                 await while_connected(receive, asyncio.sleep(60))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(30) as limit:
             with pytest.raises(ClientDisconnect):
                 await while_connected(receive, asyncio.sleep(60))
+            assert not limit.expired()
 
     asyncio.run(main())
