@@ -1,5 +1,7 @@
 """Every command and block of Python on a page runs, in the page's order, in a fresh folder."""
 
+from __future__ import annotations  # as the blocks, which inherit it, have it in their files
+
 import contextlib
 import functools
 import re
