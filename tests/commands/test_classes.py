@@ -163,6 +163,14 @@ def test_a_class_is_split_by_what_is_in_it(cli: Cli, tmp_path: Path) -> None:
     assert _counts(tmp_path / "photos", tmp_path / "labels.csv") == {"cross": 12, "shape": 24}
 
 
+def test_an_added_class_without_images_is_not_split(tmp_path: Path) -> None:
+    write_shapes(tmp_path / "photos")
+    row = Correction("", "", "star", class_="star", edit=1)
+    table = write_corrections(tmp_path / "labels.csv", [row])
+    with pytest.raises(RecipeError, match="star has 0 images"):
+        opsin.change_classes(tmp_path / "photos", labels=table, split="star")
+
+
 def test_the_command_line_merges_renames_and_removes(cli: Cli, tmp_path: Path) -> None:
     done = cli(
         "data",

@@ -197,6 +197,7 @@ def test_a_killed_second_pass_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
             raise KeyboardInterrupt
         return prepare(*args, **options)
 
+    monkeypatch.setenv("OPSIN_CACHE", str(tmp_path / "cache"))  # no other set has these images
     monkeypatch.setattr(fill_cache, "THREADS", 1)
     monkeypatch.setattr(fill_cache, "prepare", stopped)
     with pytest.raises(KeyboardInterrupt):

@@ -270,14 +270,22 @@ def test_recorded_parts_stay(sizes: list[int], more: list[int], gone: int, toget
             assert abs(own.count("test") - len(own) / 10) <= most
 
 
-def test_corrections_that_leave_nothing_of_a_class_to_train_are_refused() -> None:
-    labels, made_of = np.arange(80) % 2, digests(list(range(80)))
-    plain = SplitInputs(labels, made_of, made_of, np.zeros(80, np.uint8), ["0", "1"], np.arange(80))
+@pytest.mark.parametrize("size", [40, 700])
+def test_corrections_move_nobody_else(size: int) -> None:
+    count = 2 * size
+    labels, made_of = np.arange(count) % 2, digests(list(range(count)))
+    given, classes = np.zeros(count, np.uint8), ["0", "1"]
+    plain = SplitInputs(labels, made_of, made_of, given, classes, np.arange(count))
     recipe = DataRecipe.of("x")
-    before = sides(make_split(plain, recipe), 80)
-    rows = np.array([row for row in range(80) if labels[row] or before[row] != "train"])
+    before = sides(make_split(plain, recipe), count)
+    rows = np.array([row for row in range(count) if row % 7])
+    others = np.where(rows % 11, labels[rows], 1 - labels[rows])
+    after = make_split(replace(plain, corrected=(rows, others, classes)), recipe)
+    assert sides(after, len(rows)) == [before[row] for row in rows]
+    # That leave nothing of a class to train on, they are refused.
+    rows = np.array([row for row in range(count) if labels[row] or before[row] != "train"])
     with pytest.raises(SourceError, match="images of class '0' that are left are for"):
-        make_split(replace(plain, corrected=(rows, labels[rows], plain.classes)), recipe)
+        make_split(replace(plain, corrected=(rows, labels[rows], classes)), recipe)
 
 
 def test_an_expression_that_is_none_or_finds_nothing_is_told() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.labelling.learner import HeapLearner, margins
+from opsin.labelling.learner import HeapLearner, margins, nearest
 from tests.labelling.conftest import clouds
 
 
@@ -41,3 +41,18 @@ def test_more_labels_than_centres() -> None:
         HeapLearner(points).fit(np.arange(1_200), truth[:1_200], 3).of(np.arange(1_200, 1_500))
     )
     assert (answers.argmax(axis=1) == truth[1_200:]).mean() > 0.97
+
+
+def test_neighbours_of_very_many_are_near_and_others_though_most_are_all_but_equal() -> None:
+    random = np.random.default_rng(0)
+    points = random.normal(size=(8_000, 32))
+    points[:6_000] = points[0] + 1e-5 * points[:6_000]
+    points = points[random.permutation(len(points))]
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    places, values = nearest(points.astype(np.float32), 5)
+    rows = np.arange(len(points))
+    assert not (places == rows[:, None]).any()
+    assert all(len(set(found)) == 5 for found in places.tolist())
+    cosines = np.einsum("nd,nkd->nk", points, points[places])
+    assert np.allclose(values, cosines, atol=1e-5)
+    assert (values.min(axis=1) > 0.999).sum() >= 6_000

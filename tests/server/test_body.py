@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from starlette.requests import ClientDisconnect, Request
 
 from opsin.server import ServerSettings
-from opsin.server.body import MemoryBudget, Upload, images_of_json, read_images
+from opsin.server.body import MemoryBudget, Upload, images_of_json, read_images, while_connected
 from opsin.server.errors import Overloaded, SlowRequest, TooLarge, WrongMediaType
 from opsin.web.refusals import BadRequest, RequestError
 
@@ -229,3 +229,23 @@ def test_forms_that_are_none(body: bytes) -> None:
     for boundary in ("", "; boundary=", "; boundary=" + "x" * 1000):
         with pytest.raises(BadRequest):
             read(Pieces(body), f"multipart/form-data{boundary}", settings=ROOMY)
+
+
+def test_work_ends_once_the_client_has_gone() -> None:
+    messages = iter(["http.request", "http.disconnect"])
+
+    async def receive() -> dict[str, Any]:
+        return {"type": next(messages)}
+
+    async def main() -> None:
+        # Who is answered at once is not looked for, and who is cancelled by others stays cancelled.
+        assert await while_connected(receive, asyncio.sleep(0, "done")) == "done"
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await while_connected(receive, asyncio.sleep(60))
+        async with asyncio.timeout(30) as limit:
+            with pytest.raises(ClientDisconnect):
+                await while_connected(receive, asyncio.sleep(60))
+            assert not limit.expired()
+
+    asyncio.run(main())

@@ -118,7 +118,8 @@ def change_classes(
     if split is not None:
         class_, called = _known(split, classes), classes_now(recipe.labels or "", rows, own)
         among = tuple(name for name in own if called[nfc(name)] == class_)
-        whole = {"classes": among, "labels": None} if all(row.class_ for row in rows) else {}
+        alone = among and all(row.class_ for row in rows)  # no image has a row of its own
+        whole = {"classes": among, "labels": None} if alone else {}
         groups, sheet = _groups_of(recipe.model_copy(update=whole), class_, out, watcher)
         if names and len(names) != len(groups):
             raise RecipeError(

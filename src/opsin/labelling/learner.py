@@ -172,7 +172,9 @@ def nearest(points: Floats, count: int) -> tuple[Ints, Floats]:
     centres = points[:: max(1, len(points) // _CELLS)] if len(points) > _COMPARED else points[:1]
     cell = (points @ centres.T).argmax(axis=1)
     sizes = np.bincount(cell, minlength=len(centres))
-    for number, around in enumerate(np.argsort(-(centres @ centres.T), axis=1)):
+    between = centres @ centres.T
+    np.fill_diagonal(between, np.inf)  # its own cell first, though others have its direction
+    for number, around in enumerate(np.argsort(-between, axis=1)):
         enough = int(np.searchsorted(np.cumsum(sizes[around]), _COMPARED)) + 1
         others = np.flatnonzero(np.isin(cell, around[:enough]))
         compared, own = points[others], np.flatnonzero(cell == number)

@@ -133,6 +133,14 @@ def test_what_is_wrong_with_json_is_said(tmp_path: Path, line: str, words: str |
         open_table(path)
 
 
+@pytest.mark.parametrize("name", ["../a.png", "/etc/passwd", "b/../../a.png", "..\\a.png"])
+def test_a_table_of_a_stranger_stays_inside(tmp_path: Path, name: str) -> None:
+    put(tmp_path, "a.png", "in/a.png")
+    path = table(tmp_path / "in", f"path,label\na.png,cat\n{name},dog\n")
+    with pytest.raises(SourceError, match=r"Line 3 .* leads out of the table"):
+        open_table(path, inside=AllowedFolder(tmp_path / "in"))
+
+
 def test_a_path_that_does_not_exist_is_unreadable(tmp_path: Path) -> None:
     write_shapes(tmp_path, count=12)
     rows = [f"{kind}/{row}.png,{kind}" for row in range(12) for kind in ("disc", "square")]
