@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,25 @@ from opsin.core.errors import RecipeError, SourceError
 from opsin.data import fill_cache as module
 from opsin.data.dataset import Dataset, cut_into_folds, load, thin_parts
 from opsin.data.run_images import load_run_images
+from opsin.data.split import Split
 from tests.conftest import shape_image, write_shapes
 
 
 def test_digits_need_nothing(digits: Dataset) -> None:
     assert (digits.images.shape, digits.images[:].max()) == ((1797, 8, 8, 1), 255)
     assert [len(digits.split.rows(part)) for part in ("train", "val", "test")] == [1457, 161, 179]
+
+
+@pytest.mark.parametrize("times", [1, 9_000])
+def test_a_summary_names_classes_whose_names_are_short(times: int) -> None:
+    """A report takes 20,000 characters: more would lose a training at its end."""
+    names = [name * times for name in "abc"]
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 1), np.uint8)
+    some = opsin.from_arrays(pixels, [0, 1, 2] * 10, names)
+    none = np.zeros(0, np.int64)
+    whole = replace(some, split=Split(np.arange(30), none, none))
+    counted = " (a 10, b 10, c 10)" if times == 1 else ""
+    assert whole.summary() == f"30 images 8×8 grey · 3 classes{counted}"
 
 
 def test_the_second_time_nothing_is_decoded(shapes: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +31,8 @@ from opsin.data.sources.named import is_place
 from opsin.data.sources.parquet import located_frame, title_of
 from opsin.data.split import TEST, TRAIN, VAL, Split, SplitInputs, make_split
 
-# Most classes whose counts are named in a line.
-_FEW_CLASSES: Final = 6
+# Most classes whose counts are named in a line, and most characters of them together.
+_FEW_CLASSES, _SHORT = 6, 200
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
@@ -173,6 +173,7 @@ class Dataset(Decoded):
         counts = np.bincount(self.labels, minlength=len(self.classes))
         named = [f"{name} {count:,}" for name, count in zip(self.classes, counts, strict=True)]
         some = f" ({', '.join(named)})" if len(named) <= _FEW_CLASSES else ""
+        some = some if len(some) <= _SHORT else ""  # names have up to 10,000 characters
         return f"{images} · {len(self.classes)} classes{some}"
 
     def describe(self) -> DatasetRecord:
