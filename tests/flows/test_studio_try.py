@@ -95,7 +95,7 @@ def test_a_photograph_is_answered_explained_and_corrected(
     assert len(browser.find_elements(By.CSS_SELECTOR, ".bars dt")) == 10
     press(browser, "Where does it look?")
     until(browser, lambda: "hiding this makes 0 less probable" in shown(browser), 60)
-    named(browser, "Other heat maps").click()
+    press(browser, "Other heat maps, with their checks")
     until(browser, lambda: "training photographs most like it" in shown(browser), 60)
     browser.back()
     until(browser, lambda: one(browser, ".bars dt"))
