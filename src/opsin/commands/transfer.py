@@ -126,7 +126,7 @@ def check_target(path: str | os.PathLike[str]) -> Path:
     """Return an export's target without links, or refuse one that cannot be written."""
     target = Path(os.path.realpath(os.path.expanduser(path)))  # noqa: PTH111
     if target.suffix.lower() in _OTHER_FILES:
-        raise RecipeError(f"{path} must be the name of a folder")
+        raise RecipeError(f"{path} must be the name of a folder", "Leave the ending out.")
     with storage.storage_errors(target):
         if os.path.lexists(target) and (not target.is_dir() or any(target.iterdir())):
             raise StorageError(f"{target} is there already", "Name a new or an empty folder.")
