@@ -106,7 +106,9 @@ def _opsin(words: list[Any], device: str, cache: Path) -> float:
     command = [sys.executable, "-m", "opsin", *map(str, words), "--device", device, "--quiet"]
     environment = os.environ | {"OPSIN_CACHE": str(cache)}
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    print(f"{words[0]} on {device}: {seconds:.1f} s", file=sys.stderr, flush=True)
+    return seconds
 
 
 if __name__ == "__main__":

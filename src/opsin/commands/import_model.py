@@ -188,7 +188,7 @@ def import_model(
         data=DataRecipe.of(str(path)) if dataset is None else dataset.recipe,
         model=model,
         reasons=_reasons(record, len(names), measured=dataset is not None),
-        versions=versions("onnx", "onnxruntime", "numpy", "pillow"),
+        versions=versions("onnx", "numpy", "pillow"),
     )
 
     def directory_of() -> RunDirectory:

@@ -159,6 +159,7 @@ class Session:
             return self._on_cpu()
         kind, _, number = self.device.partition(":")
         provider, options = _PROVIDERS[kind], session_options(self._threads)
+        options.log_severity_level = _NOTHING  # each thread's failure; one line of ours says it
         if kind == "directml":
             options.enable_mem_pattern = False  # it does not support it
         settings = dict(provider.options)

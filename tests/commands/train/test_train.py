@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import importlib.metadata
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
@@ -116,6 +118,22 @@ def test_noise_for_test_labels_changes_nothing_but_the_test_figures(train: Train
 
 
 @torch
+def test_onnx_runtime_for_a_gpu_has_another_name(
+    monkeypatch: pytest.MonkeyPatch, digits: Dataset, train: Train
+) -> None:
+    """Where ``onnxruntime-gpu`` is installed, there is no package ``onnxruntime``."""
+    version = importlib.metadata.version
+
+    def of_other(name: str) -> str:
+        if name == "onnxruntime":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", of_other)
+    run = train(digits, model="logistic")
+    assert run.recipe.versions["onnxruntime"] == onnxruntime.__version__
+
+
 def test_same_seed_same_run(train: Train, shapes: Path) -> None:
     made = [train(shapes, model="resnet", epochs=2, hidden=(8, 8)) for _ in range(2)]
     assert weights_of(made[0]) == weights_of(made[1])

@@ -70,11 +70,17 @@ def _are_installed(*packages: str) -> bool:
 
 def versions(*names: str) -> dict[str, str]:
     """The versions of the packages that decide the result."""
-    names = names or ("torch", "onnx", "onnxruntime", "numpy", "pillow")
+    import onnxruntime  # noqa: PLC0415  slow to load
+
     return {
         "opsin": __version__,
         "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in names},
+        # Its packages for GPUs have other names, as `onnxruntime-gpu`.
+        "onnxruntime": onnxruntime.__version__,
+        **{
+            name: importlib.metadata.version(name)
+            for name in names or ("torch", "onnx", "numpy", "pillow")
+        },
     }
 
 
