@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from selenium import webdriver
+from selenium.webdriver.common.by import By
 
 from opsin.data.dataset import Dataset
 from opsin.studio.datasets.catalogue import Library
@@ -81,3 +82,19 @@ def test_everybody_can_use_a_page(
 ) -> None:
     process, known = furnished
     assert wrong(browser, process.address + known[page]) == []
+
+
+@pytest.mark.slow
+def test_everybody_can_use_a_menu(
+    furnished: tuple[StudioProcess, dict[str, str]], browser: webdriver.Chrome
+) -> None:
+    process, known = furnished
+    prefer(browser, "light")
+    for words in ("More", "Download"):
+        usable(browser, process.address + known["Results"], quiet=0.3)
+        name = f"[contains(., '{words}') or @aria-label='{words}']"
+        browser.find_element(By.XPATH, f"//button{name}").click()
+        until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, "[role=menuitem]"))
+        until(browser, functools.partial(still, browser, "light"))
+        # A menu lies outside the landmarks, over the page.
+        assert [rule for rule in violations(browser) if not rule.startswith("region:")] == []
