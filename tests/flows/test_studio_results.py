@@ -60,27 +60,14 @@ def running(
     good = RunDirectory(folder / "runs" / "good")
     report = json.loads(good.report.read_text(encoding="utf-8"))
     names = digest_names(digits.digests[:2])
+    labels = [digits.classes[label] for label in digits.labels[:2]]
+    known = {"score": 0.99, "suggested": "7", "example": 5}
     suspects = [
-        {
-            "row": row,
-            "name": digits.names[row],
-            "digest": names[row],
-            "score": 0.99,
-            "label": digits.classes[digits.labels[row]],
-            "suggested": "7",
-            "example": 5,
-        }
+        {"row": row, "name": digits.names[row], "digest": names[row], "label": labels[row]} | known
         for row in range(2)
     ]
-    slices = {
-        "images": 1,
-        "accuracy": 1,
-        "low": 0,
-        "high": 1,
-        "judged": 1,
-        "traits": [],
-        "weakest": [],
-    }
+    slices: dict[str, object] = {"images": 1, "accuracy": 1, "low": 0, "high": 1, "judged": 1}
+    slices |= {"traits": [], "weakest": []}
     failures = {"suspects": suspects, "suspected": 2, "slices": slices}
     write_json(good.report, report | {"failures": failures})
     the_set = Library(folder / "home", Queue(folder / "home")).add_source("digits")

@@ -11,17 +11,10 @@ from opsin.studio.runs.run_index import RunRow
 
 
 def report(part: str = "out_of_fold", *, of: dict[str, Any] | None = None, **more: Any) -> Report:
-    figures = {
-        "images": 120,
-        "accuracy": 113 / 120,
-        "low": 0.8836,
-        "high": 0.9712,
-        "classes": [
-            {"name": name, "precision": 0.9, "recall": 0.9, "f1": 0.9, "count": 40}
-            for name in ("cardboard", "glass", "metal")
-        ],
-        "confusion": [[40, 0, 0], [1, 35, 4], [0, 2, 38]],
-    } | (of or {})
+    figures: dict[str, Any] = {"images": 120, "accuracy": 113 / 120, "low": 0.8836, "high": 0.9712}
+    known = {"precision": 0.9, "recall": 0.9, "f1": 0.9, "count": 40}
+    figures["classes"] = [{"name": name} | known for name in ("cardboard", "glass", "metal")]
+    figures |= {"confusion": [[40, 0, 0], [1, 35, 4], [0, 2, 38]]} | (of or {})
     return Report.model_validate({"split": part, "figures": {part: figures}, **more})
 
 
@@ -56,15 +49,8 @@ def test_what_limits_the_verdict_is_said_and_nothing_else() -> None:
     assert limits(report()) == []
     earlier = {"images": 120, "accuracy": 0.9, "low": 0.8, "high": 0.95}
     corrected = {"labels": 9, "images": 120, "left_out": 1, "earlier": earlier}
-    lines = limits(
-        report(
-            "test",
-            of={"corrected": corrected, "few_groups": True, "groups": 12},
-            looks=3,
-            leaks={"exact": 1, "near": 1},
-        )
-    )
-    text = " ".join(lines)
+    of = {"corrected": corrected, "few_groups": True, "groups": 12}
+    text = " ".join(limits(report("test", of=of, looks=3, leaks={"exact": 1, "near": 1})))
     for words in (
         "judged 3 classifiers",
         "only 12 groups",
