@@ -132,11 +132,11 @@ def test_a_stopped_command_resumes(
     (shapes / "disc" / "3.png").write_bytes(b"no image")
     plain = arrays_of(opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz").out)
     assert [path.name for path in tmp_path.glob("*a.npz*")] == ["a.npz"]
-    monkeypatch.setattr("opsin.commands.embed._BATCH", 5)
-    out, watch = tmp_path / "b.npz", Notes(interrupt_at=12)
+    monkeypatch.setattr("opsin.commands.predict.stream._BATCH", 5)
+    out, watch = tmp_path / "b.npz", Notes(interrupt_at=10)
     with pytest.raises(KeyboardInterrupt):
         opsin.embed(shapes, backbone=backbone, out=out, watcher=watch)
-    assert "12 images are done and kept" in watch.notes[-1]
+    assert "10 images are done and kept" in watch.notes[-1]
     assert not out.exists()
     if change == "another network":
         with pytest.raises(RecipeError, match="backbone is another one"):
@@ -148,7 +148,7 @@ def test_a_stopped_command_resumes(
         assert f"To begin anew, remove {tmp_path / '.b.npz.sqlite'}" in caught.value.advice
         return
     again = opsin.embed(shapes, backbone=backbone, out=out)
-    assert (again.computed, again.images) == (12, 23)
+    assert (again.computed, again.images) == (14, 23)
     assert [name for name, _ in again.unreadable] == ["disc/3.png"]
     np.testing.assert_equal(arrays_of(out), plain)
     assert [path.name for path in tmp_path.glob("*b.npz*")] == ["b.npz"]
