@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -22,7 +21,7 @@ from opsin.backbones.feature_graph import usual_preparation
 from opsin.backbones.features import Extractor, compute
 from opsin.core.errors import RecipeError, SourceError
 from opsin.core.events import SILENT
-from opsin.core.stored_arrays import StoredArrays
+from opsin.core.stored_arrays import read_arrays
 from opsin.data.cache import digest_rows
 from tests.conftest import Cli, Notes, only_json, shape_image
 
@@ -41,8 +40,7 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def arrays_of(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
-    with StoredArrays(Path(path)) as arrays:
-        return {name: arrays.read(name) for name in arrays.names}
+    return read_arrays(Path(path))
 
 
 def test_the_features_are_those_that_training_learns_from(
@@ -133,7 +131,7 @@ def test_a_stopped_command_resumes(
     plain = arrays_of(opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.npz").out)
     assert [path.name for path in tmp_path.glob("*a.npz*")] == ["a.npz"]
     monkeypatch.setattr("opsin.commands.predict.stream._BATCH", 5)
-    out, watch = tmp_path / "b.npz", Notes(interrupt_at=10)
+    out, watch = tmp_path / "b.npz", Notes(interrupt_at=2)
     with pytest.raises(KeyboardInterrupt):
         opsin.embed(shapes, backbone=backbone, out=out, watcher=watch)
     assert "10 images are done and kept" in watch.notes[-1]
