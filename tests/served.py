@@ -73,11 +73,7 @@ def serving(*words: str | Path, folder: Path) -> Iterator[Server]:
     command = [*START, *map(str, words), "--port", "0", "--json"]
     with (folder / "stderr").open("w+b") as errors:
         process = subprocess.Popen(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
         )
         assert process.stdout is not None
         try:
