@@ -99,6 +99,16 @@ def column(name: str) -> str:
     return f"//section[.//input[contains(@aria-label, '{name}')]]"
 
 
+def name_classes(visit: Visit, classes: Sequence[str]) -> None:
+    """Begin without photographs: name the two classes that there are then, and add a third."""
+    visit.open()
+    visit.click("Use the camera")
+    for number, name in enumerate(classes[:2], start=1):
+        visit.write(name, f"//input[@aria-label='Name of the class Class {number}']")
+    visit.click("Add class")
+    visit.write(classes[2], "//div[@role='dialog']//input")
+
+
 #: The group of photographs that keys name, on the page for sorting.
 ACTIVE: Final = "//*[contains(@class, 'groups')]//*[contains(@class, 'active')]"
 
