@@ -30,7 +30,9 @@ _FOLDERS: Final[dict[Part, dict[str, str]]] = {
         "sources": rf"({'|'.join(NAMES)})", "unpacked": _HASH, "objects": _HASH
     },
     "datasets": {"decoded": "[0-9a-f]{64}", "near": rf"{_HASH}\.npz", "looks": rf"{_HASH}\.npz"},
-    "features": {"features": _HASH, "heaps": _HASH, "trials": rf"{_HASH}\.json"},
+    "features": {
+        "features": _HASH, "heaps": _HASH, "heads": rf"{_HASH}\.npz", "trials": rf"{_HASH}\.json"
+    },
     "models": {
         "models": r"\w+-onnxruntime-[\w.+-]+",
         "probed": r"\w+-onnx-[\w.+-]+",
