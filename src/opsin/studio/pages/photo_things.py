@@ -139,7 +139,7 @@ def show_thing(
             side=120,
         )
         with ui.element("div").classes("stack"):
-            kit.heading(thing.text, 3)
+            kit.heading(thing.text)
             with ui.element("div").classes("line"):
                 if thing.suggested:
                     button(f"It is {safe(thing.suggested, 30)}", partial(move, thing.suggested))
