@@ -174,7 +174,7 @@ def ask_all(port: int, requests: Sequence[bytes], connections: int = 64) -> list
     return replies
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
+def wait_for(what: Callable[[], object], seconds: float = 60) -> None:
     until = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < until, "it did not come to hold"
