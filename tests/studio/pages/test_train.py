@@ -56,10 +56,8 @@ def test_a_training_keeps_its_number_when_another_is_tried_again_or_removed(
     for _ in range(3):
         page._add()
     jobs = studio.jobs.jobs()
-    runs = [
-        write_run(studio.runs.root, f"run {at}", digits, answers_right(digits, 1.0))
-        for at in range(3)
-    ]
+    right = answers_right(digits, 1.0)
+    runs = [write_run(studio.runs.root, f"run {at}", digits, right) for at in range(3)]
     for job, run in zip(jobs, runs, strict=True):
         studio.jobs._look(job.model_copy(update={"run": run.name}))
     studio.runs.scan()
@@ -129,20 +127,14 @@ def test_levels_are_options_and_say_their_time(studio: Studio, project: str) -> 
     assert settings.level is not None
     assert settings.level.title == "Good"
     assert settings.level.words.startswith("about ")
-    assert [time_in_words(t) for t in (21, 88, 900, 7_200)] == [
-        "about 20 seconds",
-        "about 90 seconds",
-        "about 15 minutes",
-        "about 2.0 hours",
-    ]
+    times = list(map(time_in_words, (21, 88, 900, 7_200)))
+    assert times == ["about 20 seconds", "about 90 seconds", "about 15 minutes", "about 2.0 hours"]
     # What Opsin would choose is shown; another choice takes along what belonged to the older one.
     planned = {"sources": ["x"], "model": "backbone", "fine_tune": False, "size": [260, 260]}
     settings._automatic = {"model": "backbone", "fine_tune": "no"}
     settings.show_automatic(planned | {"fold": None})
-    assert (settings._known("model"), settings._placeholder("size")) == (
-        "backbone",
-        "Automatic: 260x260",
-    )
+    shown = settings._known("model"), settings._placeholder("size")
+    assert shown == ("backbone", "Automatic: 260x260")
     settings._values = dict(settings._levels["Quick"].options)
     assert "--from=efficientnet-lite0" in page._argv()
     settings._values = dict(settings._levels["As good as it gets"].options)
