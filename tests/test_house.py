@@ -19,7 +19,7 @@ FILES = sorted(path for path in (SOURCE / "opsin").rglob("*.py") if SITE not in 
 # between rooms, one row rises by as much as another falls.
 MOST_LINES = {
     "backbones": 1793,
-    "benchmarks and scripts": 8537,
+    "benchmarks and scripts": 8527,
     "classical": 1389,
     "cli": 2863,
     "commands": 11811,
@@ -40,7 +40,7 @@ MOST_LINES = {
     "stores": 412,
     "studio": 5011,
     "studio/pages, studio/ui": 6545,
-    "tests": 46045,
+    "tests": 46055,
     "trackers": 473,
     "training": 2224,
     "web": 838,

@@ -72,15 +72,13 @@ def versions(*names: str) -> dict[str, str]:
     """The versions of the packages that decide the result."""
     import onnxruntime  # noqa: PLC0415  slow to load
 
+    names = names or ("torch", "onnx", "numpy", "pillow")
     return {
         "opsin": __version__,
         "python": platform.python_version(),
         # Its packages for GPUs have other names, as `onnxruntime-gpu`.
         "onnxruntime": onnxruntime.__version__,
-        **{
-            name: importlib.metadata.version(name)
-            for name in names or ("torch", "onnx", "numpy", "pillow")
-        },
+        **{name: importlib.metadata.version(name) for name in names},
     }
 
 
