@@ -76,8 +76,7 @@ def versions(*names: str) -> dict[str, str]:
     return {
         "opsin": __version__,
         "python": platform.python_version(),
-        # Its packages for GPUs have other names, as `onnxruntime-gpu`.
-        "onnxruntime": onnxruntime.__version__,
+        "onnxruntime": onnxruntime.__version__,  # its packages for GPUs have other names
         **{name: importlib.metadata.version(name) for name in names},
     }
 
