@@ -122,7 +122,8 @@ def read_heap(
         for row, answer in reader.read(images, rows):
             if isinstance(answer, ImageError):
                 unreadable.append((images[row].name, answer.message))
-                watcher.note(f"left out: {answer.message}")
+                if kept is None:  # else the heap's own report names it
+                    watcher.note(f"left out: {answer.message}")
             else:
                 digests[row] = answer
     finally:

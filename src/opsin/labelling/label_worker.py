@@ -34,11 +34,13 @@ from opsin.data.image_tree import is_image_name, is_visible
 from opsin.labelling.estimate import FEWEST
 from opsin.labelling.groups import PARTS, groups_of, usual_number
 from opsin.labelling.heap import read_heap
-from opsin.labelling.label_file import FOLDERS, Answer, LabelFile
+from opsin.labelling.label_file import FOLDERS, LabelFile, Said
 from opsin.labelling.labelling import ASIDE, USUAL, Labelling
 
 # Groups of an answer; photographs that are like one, and on the map, at most.
 _GROUPS, _LIKE, _MAPPED = 24, 300, 1_500
+# Where photographs are named that have a class: one sorted by hand stays one, never drawn at random.
+_CORRECTING: Final = ("doubts", "map")
 # Photographs that may be gone before what is known is read again.
 _MISSED: Final = 20
 # Seconds between two frames about the progress of the same work.
@@ -144,8 +146,12 @@ class _LabelWorker(Watcher):
         class_ = self._file.add_class(answer) if kind == "label" else None
         rows = {name: heap.row_named.get(self._key_of.get(name, "")) for name in names}
         put = {heap.digests[row].tobytes(): name for name, row in rows.items() if row is not None}
-        said = [(image, name, kind, class_) for image, name in put.items()]
-        self._file.put(said, who=labelling.who, how=how)
+        held, said = self._file.now(), defaultdict[str, list[Said]](list)
+        for image, name in put.items():
+            by_hand = how in _CORRECTING and image in held and held[image].how == FOLDERS
+            said[FOLDERS if by_hand else how].append((image, name, kind, class_))
+        for mark, several in said.items():
+            self._file.put(several, who=labelling.who, how=mark)
         self._stamps = None
 
     def _do_state(self, labelling: Labelling) -> Header:
@@ -254,7 +260,7 @@ class _LabelWorker(Watcher):
             if not file.class_ or row not in self._waiting:
                 self._names.setdefault(row, []).append(file.name)
                 label[row] = written.get(file.class_, "")
-        changes = defaultdict[str, list[tuple[bytes, str, Answer, str | None]]](list)
+        changes = defaultdict[str, list[Said]](list)
         for row, class_ in label.items():
             image, name = heap.digests[row].tobytes(), self._names[row][0]
             was = held[image] if image in held and held[image].answer == "label" else None

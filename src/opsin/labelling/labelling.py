@@ -21,7 +21,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.files import state_root
 from opsin.data.sources import open_stream
 from opsin.labelling.agreement import Agreement, agreements
-from opsin.labelling.estimate import Estimate, answers_without_own, estimate_of, judge
+from opsin.labelling.estimate import FEWEST, Estimate, answers_without_own, estimate_of, judge
 from opsin.labelling.groups import Group, groups_of, usual_number
 from opsin.labelling.heap import Heap, read_heap
 from opsin.labelling.label_file import FOLDERS, Answer, Label, LabelFile
@@ -374,16 +374,20 @@ class Labelling:
     def progress(self) -> Progress:
         """How far it is, how good, and what more labels would bring.
 
-        The figures are computed again where more than a tenth of the labels has changed.
+        The figures are computed again where more than a tenth of the labels has changed; until
+        there are some, how many photographs could judge is counted each time.
         """
         known = self._now
-        if self._judged is None or known.is_news_to(self._judged[0]):
-            present, labels = known.present
-            right = np.zeros(0, bool)
-            if len(present) > 1:
-                right, self._spreads = judge(
-                    self._learner, known.rows, labels, self._judges(known), len(present)
-                )
+        present, labels = known.present
+        judges = self._judges(known) if len(present) > 1 else np.zeros(len(labels), bool)
+        if judges.sum() < FEWEST:
+            self._judged, self._spreads = (known, Estimate(judged=int(judges.sum()))), False
+        elif (
+            self._judged is None
+            or self._judged[1].accuracy is None
+            or known.is_news_to(self._judged[0])
+        ):
+            right, self._spreads = judge(self._learner, known.rows, labels, judges, len(present))
             self._judged = known, estimate_of(right, len(labels))
         counts = np.bincount(known.label_of[known.rows], minlength=len(known.classes)).tolist()
         said = self._overlap_of(self.file.by_person()) if self.overlap else {}

@@ -92,6 +92,7 @@ class _Sort:
                 self._view = _Groups(self) if view == "groups" else _Questions(self)
             else:
                 self._view = _Grid(self, view, of)
+            self._show_keys = kit.key_list([*self._view.keys, ("U", "undo")])
         ui.keyboard(self._key, ignore=["input", "select", "textarea"])
         studio.changed.subscribe(self._heard)
         leave = partial(studio.sorting.leave, self.id, self._window)
@@ -199,7 +200,8 @@ class _Sort:
             return
         # Who said it, before the change is heard of; the photographs have moved already.
         said = None if answer in ASIDE else asyncio.ensure_future(ask(answer=answer))
-        self._frame.undo.offer(text, self.undo)
+        if self._here != "questions":  # which have a button for it, and more buttons below
+            self._frame.undo.offer(text, self.undo)
         self._studio.changed.emit(f"set:{self.id}")
         with self._status.errors():
             if said is not None:
@@ -242,7 +244,11 @@ class _Sort:
     async def _key(self, event: events.KeyEventArguments) -> None:
         held = event.modifiers.ctrl or event.modifiers.meta or event.modifiers.alt
         if event.action.keydown and not held:
-            await (self.undo() if event.key == "u" else self._view.key(event.key.name))
+            key = event.key.name.lower() if len(event.key.name) == 1 else event.key.name
+            if key == "?":
+                self._show_keys()
+            else:
+                await (self.undo() if key == "u" else self._view.key(key))
 
     async def _heard(self, topic: str) -> None:
         if topic == f"set:{self.id}" and not self._body.is_deleted:
@@ -356,6 +362,12 @@ class _Card:
 class _Groups:
     """Groups of like photographs, the purest first; keys name the one that is outlined."""
 
+    keys: Final = (
+        ("1, 2, …", "name the outlined group"),
+        ("Space", "next group"),
+        ("F", "find like the photograph with the focus"),
+    )
+
     def __init__(self, page: _Sort) -> None:
         self.page, self._cards = page, list[_Card]()
         self._number: int | None = None
@@ -363,8 +375,7 @@ class _Groups:
         if page.splits:
             kit.heading(f"Split {safe(page.splits, 40)}")
         kit.note(
-            "A click on a class, or its key, names a group; a click on a photograph takes it "
-            "out. Space: next group. U: undo."
+            "A click on a class, or its key, names a group; a click on a photograph takes it out."
         )
         with ui.element("div").classes("line no-wrap"):
             kit.note("Fewer groups")
@@ -458,6 +469,20 @@ class _Asked(NamedTuple):
 class _Questions:
     """One photograph after another, each with the guess on a button."""
 
+    # Other answers than a class: key, words, and what is said.
+    _KEYS: Final = (
+        ("x", "None of the classes", ASIDE[0]),
+        ("m", "Unclear", ASIDE[1]),
+        (" ", "Skip", ""),
+        ("f", "Find like this", ""),
+    )
+    keys: Final = (
+        ("Enter", "agree with the guess"),
+        ("1, 2, …", "another class"),
+        ("Arrows", "another photograph"),
+        *((key.upper() if key.strip() else "Space", words.lower()) for key, words, _ in _KEYS),
+    )
+
     def __init__(self, page: _Sort) -> None:
         self.page, self._queue, self._at = page, list[_Asked](), 0
         self._past, self._skipped = dict[str, _Asked](), set[str]()  # by their first names
@@ -499,14 +524,6 @@ class _Questions:
         again = [self._past.pop(photo[0]) for photo in photos if photo[0] in self._past]
         self._queue[self._at : self._at] = again
         self._show()
-
-    # Other answers than a class: key, words, and what is said.
-    _KEYS: Final = (
-        ("x", "None of the classes", ASIDE[0]),
-        ("m", "Unclear", ASIDE[1]),
-        (" ", "Skip", ""),
-        ("f", "Find like this", ""),
-    )
 
     async def key(self, key: str) -> None:
         class_ = gallery.class_of_key(key, self.page.album.classes)
@@ -556,6 +573,14 @@ class _Questions:
 
 class _Grid:
     """Photographs to choose from, and to name together: those thought to be of a class, say."""
+
+    keys: Final = (
+        *gallery.GALLERY_KEYS,
+        ("1, 2, …", "class"),
+        ("X", "none of the classes"),
+        ("M", "unclear"),
+        ("F", "find like this"),
+    )
 
     def __init__(self, page: _Sort, kind: str, of: str) -> None:
         if kind not in _GRIDS:
