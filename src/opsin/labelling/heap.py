@@ -121,7 +121,8 @@ def read_heap(
     try:
         for row, answer in reader.read(images, rows):
             if isinstance(answer, ImageError):
-                unreadable.append((images[row].name, answer.message))
+                name = images[row].name
+                unreadable.append((name, answer.message.removeprefix(f"{name}: ")))
                 if kept is None:  # else the heap's own report names it
                     watcher.note(f"left out: {answer.message}")
             else:

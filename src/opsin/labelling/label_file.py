@@ -159,10 +159,8 @@ class LabelFile:
                         stands[row.label.image] = row.label
             back = defaultdict[str, list[Said]](list)
             for image, name in names.items():
-                if (was := stands.get(image)) is None:
-                    back["undo"].append((image, name, "open", None))
-                else:
-                    back[was.how].append((image, name, was.answer, was.label))
+                was = stands.get(image, Label(image, name, "open", None, who, "undo", 0.0))
+                back[was.how].append((image, name, was.answer, was.label))
             for how, several in back.items():
                 self.put(several, who=who, how=how, undoes=last)
         return sum(stood[image] == last for image in names)

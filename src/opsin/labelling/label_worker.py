@@ -28,10 +28,10 @@ from opsin.core.child_process import Header, error_values, pack, receive, take_o
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.events import Watcher
 from opsin.core.files import file_stamp
+from opsin.core.format import counted
 from opsin.data.corrections import LEFT_OUT, read_corrections
 from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.image_tree import is_image_name, is_visible
-from opsin.labelling.estimate import FEWEST
 from opsin.labelling.groups import PARTS, groups_of, usual_number
 from opsin.labelling.heap import read_heap
 from opsin.labelling.label_file import FOLDERS, LabelFile, Said
@@ -39,7 +39,7 @@ from opsin.labelling.labelling import ASIDE, USUAL, Labelling
 
 # Groups of an answer; photographs that are like one, and on the map, at most.
 _GROUPS, _LIKE, _MAPPED = 24, 300, 1_500
-# Where photographs are named that have a class: one sorted by hand stays one, never drawn at random.
+# Where photographs get another class: one that was sorted by hand was not drawn at random.
 _CORRECTING: Final = ("doubts", "map")
 # Photographs that may be gone before what is known is read again.
 _MISSED: Final = 20
@@ -110,21 +110,14 @@ class _LabelWorker(Watcher):
             "groups": [
                 {"photos": photos, "guess": "" if class_ else self._guess(labelling, group.rows)}
                 for group in groups[:_GROUPS]
-                if (
-                    photos := [
-                        self._names[row] for row in group.rows.tolist() if row in self._names
-                    ]
-                )
+                if (photos := [one["names"] for one in self._photos(group.rows)])
             ],
         }
 
     def _guess(self, labelling: Labelling, rows: Ints) -> str:
         """The class that most of a group's photographs seem to be of."""
-        names = [
-            name
-            for name, _ in labelling.guesses([labelling.heap.names[row] for row in rows[:20]])
-            if name
-        ]
+        some = [labelling.heap.names[row] for row in rows[:20]]
+        names = [name for name, _ in labelling.guesses(some) if name]
         return self._spelt.get(max(names, key=names.count, default=""), "")
 
     def _do_next(self, labelling: Labelling, count: int) -> list[Header]:
@@ -155,9 +148,9 @@ class _LabelWorker(Watcher):
         self._stamps = None
 
     def _do_state(self, labelling: Labelling) -> Header:
-        now = labelling.progress()
-        missing = max(0, FEWEST - now.judged)
-        return now.model_dump() | {"missing": missing, "unreadable": len(self._unreadable)}
+        now, broken = labelling.progress(), len(self._unreadable)
+        unread = [f"{counted(broken, 'file')} cannot be read."] if broken else []
+        return now.model_dump() | {"words": " ".join([*now.sentences, *unread])}
 
     # Photographs to look through, each with words about it.
 
