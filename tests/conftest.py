@@ -327,6 +327,20 @@ def backbone(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture
+def stopped(tmp_path: Path) -> opsin.Run:
+    run = opsin.train(
+        "digits",
+        model="mlp",
+        epochs=3,
+        batch_size=16,
+        runs=tmp_path,
+        watcher=Notes(interrupt_at=5, training=True),
+    )
+    assert run.directory.state()[0] == "stopped"
+    return run
+
+
+@pytest.fixture
 def plain_run(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> Path:
     """A run on the digits, whose classifier needs no PyTorch."""
     answers = answers_right(digits, 0.9)

@@ -73,11 +73,7 @@ def serving(*words: str | Path, folder: Path) -> Iterator[Server]:
     command = [*START, *map(str, words), "--port", "0", "--json"]
     with (folder / "stderr").open("w+b") as errors:
         process = subprocess.Popen(
-            command,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=errors,
+            command, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
         )
         assert process.stdout is not None
         try:
@@ -178,7 +174,7 @@ def ask_all(port: int, requests: Sequence[bytes], connections: int = 64) -> list
     return replies
 
 
-def wait_for(what: Callable[[], bool], seconds: float = 60) -> None:
+def wait_for(what: Callable[[], object], seconds: float = 60) -> None:
     until = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < until, "it did not come to hold"

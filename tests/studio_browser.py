@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -130,13 +129,6 @@ def until(browser: webdriver.Chrome, holds: Callable[[], object], seconds: float
     except TimeoutException as error:
         text = f"{browser.current_url} shows\n{shown(browser)[:2000]}"
         raise TimeoutException(text) from error
-
-
-def wait_for(holds: Callable[[], object], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.1)
 
 
 def one(browser: webdriver.Chrome, selector: str) -> WebElement:

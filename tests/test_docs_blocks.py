@@ -26,8 +26,7 @@ from tests.backbones.small_networks import network
 from tests.conftest import shape_image, write_shapes
 from tests.documented import block_of, fenced, latest_run, run_command
 from tests.importing.made_keras import tutorial, write_keras
-from tests.served import serving
-from tests.studio_browser import wait_for
+from tests.served import serving, wait_for
 from tests.warm import Warm
 
 pytestmark = [pytest.mark.torch, pytest.mark.drawn]

@@ -47,7 +47,7 @@ def test_what_numpy_wrote_is_read_as_numpy_reads_it(
     path = tmp_path_factory.mktemp("npz") / "a.npz"
     data.draw(st.sampled_from([np.savez, np.savez_compressed]))(path, a=wanted, b=np.arange(3))
     with np.load(path) as expected, StoredArrays(path) as stored:
-        assert stored.names == ["a", "b"]
+        assert list(stored.members) == ["a", "b"]
         found = stored.read("a")
         assert stored.read("b").tolist() == [0, 1, 2]
         assert (found.dtype, found.shape) == (expected["a"].dtype, expected["a"].shape)
@@ -147,7 +147,7 @@ def test_any_damage_is_one_of_two_errors(
     path.write_bytes(content[:cut] if data.draw(st.booleans()) else content)
     try:
         with StoredArrays(path) as stored:
-            for name in stored.names:
+            for name in stored.members:
                 stored.read(name)
     except (OSError, ValueError):
         return

@@ -278,3 +278,9 @@ def test_classes_that_the_figure_says_nothing_of_are_named() -> None:
     )
     said = thin_parts(data)
     assert said.startswith("The figure says nothing of c: no test image is of this class.")
+    groups = ["a film" if row % 3 == 0 else "" for row in range(90)]
+    by_all = opsin.from_arrays(images, np.arange(90) % 3, ["a", "b", "c"], groups=groups)
+    none = np.zeros(0, np.int64)
+    by_all = replace(by_all, split=Split(np.arange(90), none, none))
+    said = "The figure says nothing of a: no image is independent of the others of this class."
+    assert thin_parts(by_all) == said

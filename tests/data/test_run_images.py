@@ -20,7 +20,6 @@ from opsin.data.dataset import Dataset, from_arrays, load
 from opsin.data.run_images import pair_up, read_images, rows_of_run, write_images
 from opsin.data.split import Split, make_split
 from opsin.runtime.classifier import Classifier
-from tests.conftest import Notes
 from tests.made_runs import answers_right, write_run
 
 
@@ -35,15 +34,7 @@ def another_rule(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.torch
-def test_a_stopped_run_keeps_its_parts(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    stopped = opsin.train(
-        "digits",
-        model="mlp",
-        epochs=3,
-        batch_size=16,
-        runs=tmp_path,
-        watcher=Notes(interrupt_at=5, training=True),
-    )
+def test_a_stopped_run_keeps_its_parts(stopped: opsin.Run, request: pytest.FixtureRequest) -> None:
     kept = stopped.directory.load_arrays(stopped.directory.split)
     request.getfixturevalue("another_rule")
     assert not np.array_equal(load("digits").split.test, kept["test"])

@@ -157,6 +157,11 @@ def test_what_is_larger_than_a_part_is_trained_on() -> None:
     assert sum(0 in fold for fold in folds) == 1
 
 
+def test_of_two_groups_a_class_one_is_for_validation() -> None:
+    parts = split(labelled([20, 20]), groups=["a"] * 17 + ["b"] * 3 + ["c"] * 17 + ["d"] * 3)
+    assert (len(parts.train), len(parts.val), len(parts.test)) == (34, 6, 0)
+
+
 def test_given_parts_stay_as_they_are() -> None:
     labels = [row % 2 for row in range(60)]
     parts = split(labels, given=[TEST] * 20 + [TRAIN] * 40)

@@ -14,22 +14,23 @@ from opsin.runtime.prediction import Answers
 
 @given(
     sizes=st.lists(st.integers(1, 30), min_size=2, max_size=5),
-    together=st.integers(1, 4),
+    together=st.integers(1, 8),
+    mixed=st.booleans(),
     most=st.integers(2, 10),
-    seed=st.integers(0, 5),
 )
-def test_each_image_is_tested_once(sizes: list[int], together: int, most: int, seed: int) -> None:
+def test_each_image_is_tested_once(sizes: list[int], together: int, mixed: bool, most: int) -> None:
     labels = np.repeat(np.arange(len(sizes)), sizes)
-    units = np.arange(len(labels)) // together
-    folds = folds_of(labels, units, seed, most)
+    units = np.arange(len(labels)) // together + 1000 * labels * (not mixed)
+    folds = folds_of(labels, units, 0, most)
     tested = [row for _, test in folds for row in test.tolist()]
     assert len(set(tested)) == len(tested)
     for train, test in folds:
         assert not set(units[train]) & set(units[test])
         assert set(labels[train]) == set(labels), "a class that no model of the fold knows"
-    if together == 1 and folds:
-        several = np.flatnonzero(np.array(sizes)[labels] > 1)
-        assert sorted(tested) == several.tolist()
+    if folds and not mixed:
+        independent = [len(set(units[labels == label])) for label in range(len(sizes))]
+        assert sorted(tested) == np.flatnonzero(np.array(independent)[labels] > 1).tolist()
+    if folds and together == 1:
         assert len(folds) == min([most, *(size for size in sizes if size > 1)])
 
 

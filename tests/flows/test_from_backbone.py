@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import opsin
@@ -73,6 +74,27 @@ def test_judged_by_all_it_says_how_sure_that_is_and_how_it_knows_the_unknown(
     assert [each.name for each in report.ood.classes] == list(run.classifier().classes)
     assert report.ood.far > 0.5
     assert "for a class left out (lowest: " in run.directory.page.read_text(encoding="utf-8")
+
+
+def test_noise_for_the_labels_of_a_given_test_changes_no_answer(
+    backbone: Path, train: Train
+) -> None:
+    random = np.random.default_rng(0)
+    images, labels = random.integers(0, 90, (90, 32, 32, 3), np.uint8), np.arange(90) % 2
+    images[labels == 1, 8:24, 8:24] += 120
+    runs = []
+    for tested in (labels[:30], random.integers(0, 2, 30)):
+        data = opsin.from_arrays(images[30:], labels[30:], test=(images[:30], tested))
+        runs.append(train(data, backbone=backbone, prepare="-1..1"))
+    one, two = runs
+    assert one.accuracy > two.accuracy
+    assert one.report.figures["val"] == two.report.figures["val"]
+    assert (one.report.calibration, one.report.reject) == (
+        two.report.calibration,
+        two.report.reject,
+    )
+    first, second = (run.classifier().probabilities(images) for run in runs)
+    assert np.array_equal(first, second)
 
 
 def test_of_many_images_only_the_last_features_are_computed(

@@ -14,6 +14,7 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.browser import needs_chromium, resize
 from tests.conftest import write_shapes
+from tests.served import wait_for
 from tests.server.made_engine import png
 from tests.studio_browser import (
     StudioProcess,
@@ -27,7 +28,6 @@ from tests.studio_browser import (
     sideways,
     studio,
     until,
-    wait_for,
 )
 
 pytestmark = needs_chromium

@@ -19,6 +19,7 @@ from opsin.studio.runs.run_index import opaque
 from tests.browser import chromium, needs_chromium, resize
 from tests.made_runs import answers_right, write_run
 from tests.made_studio import fill_with_digits
+from tests.served import wait_for
 from tests.studio_browser import (
     StudioProcess,
     calm,
@@ -28,7 +29,6 @@ from tests.studio_browser import (
     shown,
     studio,
     until,
-    wait_for,
 )
 from tests.studio_visit import FAKE
 

@@ -64,12 +64,7 @@ def test_questions_ask_about_each_cloud_and_not_twice_the_same() -> None:
     twins += random.normal(0, 1e-3, twins.shape).astype(np.float32)
     rows = np.arange(len(twins))
     asked = next_rows(
-        HeapLearner(twins),
-        None,
-        labelled=rows[:8],
-        open_rows=rows[8:],
-        random_rows=rows,
-        count=20,
+        HeapLearner(twins), None, labelled=rows[:8], open_rows=rows[8:], random_rows=rows, count=20
     )
     covering = [one.row // 8 for one in asked if one.why != "random"]
     assert len(covering) == len(set(covering)) == 16

@@ -9,13 +9,7 @@ from rich.console import Console
 from opsin.core.artifacts.records import Epoch
 from opsin.core.artifacts.run_report import ClassFigures, PartFigures
 from opsin.core.metadata import Layer
-from opsin.report.terminal import (
-    LogFile,
-    Terminal,
-    class_table,
-    confusions,
-    layer_table,
-)
+from opsin.report.terminal import LogFile, Terminal, class_table, confusions, layer_table
 
 EPOCH = Epoch(
     epoch=1, epochs=3, step=9, train_loss=0.6125, train_accuracy=0.776, val_loss=0.43,

@@ -38,11 +38,7 @@ class Pieces:
         if piece is None:  # nothing comes any more
             await asyncio.sleep(60)
         self._left -= 1
-        return {
-            "type": "http.request",
-            "body": piece,
-            "more_body": self._more or self._left > 0,
-        }
+        return {"type": "http.request", "body": piece, "more_body": self._more or self._left > 0}
 
 
 def read(

@@ -17,7 +17,7 @@ from opsin.core.arguments import checked
 from opsin.core.arrays import Floats, Ints, Pixels
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_predictions import PART_WORDS, PredictedPart, RunPredictions
-from opsin.core.artifacts.run_report import Accuracy, PartFigures, Report
+from opsin.core.artifacts.run_report import Accuracy, Report
 from opsin.core.errors import RecipeError, RunError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted, grey_or_colour, plus_minus
@@ -324,12 +324,9 @@ def _positions_in(other: _RunAnswers, first: _RunAnswers, part: PredictedPart) -
 def _row(run: Run, number: int, paired: _Paired) -> side_by_side.ComparedRun:
     from opsin.evaluation.metrics import measure, widen  # noqa: PLC0415  scipy takes a second
 
-    def accuracy(figures: PartFigures) -> Accuracy:
-        return Accuracy(**{name: getattr(figures, name) for name in Accuracy.model_fields})
-
     report = run.directory.read(Report)
     figures = report.judged
-    reported = accuracy(figures) if paired.rescored[number] else None
+    reported = Accuracy(**figures.plain) if paired.rescored[number] else None
     if paired.rescored[number] or paired.tested[number] > len(paired.labels):
         probabilities = paired.probabilities[number]
         figures = measure(probabilities, paired.labels, paired.classes, paired.groups)
@@ -341,7 +338,7 @@ def _row(run: Run, number: int, paired: _Paired) -> side_by_side.ComparedRun:
         run=str(run.path),
         model=report.model,
         source=report.source,
-        **dict(accuracy(figures)),
+        **figures.plain,
         tested=paired.tested[number],
         rescored=paired.rescored[number],
         reported=reported,

@@ -14,7 +14,7 @@ from opsin.core.artifacts.records import DatasetRecord, Epoch
 from opsin.core.artifacts.run_predictions import PART_WORDS
 from opsin.core.artifacts.run_report import RecordedRecipe
 from opsin.core.errors import OpsinError
-from opsin.core.events import Watcher
+from opsin.core.events import Watcher, watched
 from opsin.core.storage import write_bytes, write_json
 from opsin.data.cache import digest_names
 from opsin.data.fill_cache import read
@@ -56,12 +56,9 @@ def write_files(
             "curves": draw_together(curves),
             "accuracy": draw_accuracies(comparison.runs, comparison.headline, word),
         }
-        watcher.begin("Figures", len(drawings), "figures")
-        for done, (name, figure) in enumerate(drawings.items()):
-            watcher.advance(done)
-            files.append(save(figure, folder / f"{name}.png"))
-        drawn = {name: themed(svg_of(drawings[name])) for name in ("curves", "accuracy")}
-        watcher.end()
+        for name in watched(watcher, "Figures", len(drawings), drawings, unit="figures"):
+            files.append(save(drawings[name], folder / f"{name}.png"))
+        drawn = {name: themed(svg_of(figure)) for name, figure in drawings.items()}
     comparison = comparison.model_copy(update={"files": tuple(files)})
     columns = columns_of(comparison.runs)
     page = fill(

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,10 +48,6 @@ try:
     from opsin.backbones.features import BATCH, Extractor
 except ImportError as error:
     raise MissingExtraError("pretrained networks", "evaluate") from error
-
-# Features are kept at least this often: images, and seconds.
-_BATCH: Final = 256
-_OFTEN: Final = 10.0
 
 
 def _preparation(preparation: Preparation) -> JsonObject:
@@ -179,7 +175,9 @@ def embed(
             unreadable = [(row.image, (row.line or b"").decode()) for row in answers.rows(1)]
             if not count and part is None:
                 answers.remove()
-                raise _nothing_read(source, unreadable)
+                why = f"None of {len(unreadable):,} images can be read" if unreadable else ""
+                why += f" ({': '.join(unreadable[0])})" if unreadable else ""
+                raise SourceError(why or f"{source} holds no images")
             answers.finish(partial(write_features, about=answers.about))
             answers.close()
             target.publish(there)
@@ -197,12 +195,6 @@ def embed(
         device=choose(device),
         seconds=time.monotonic() - began,
     )
-
-
-def _nothing_read(source: str, unreadable: list[tuple[str, str]]) -> SourceError:
-    why = f"None of {len(unreadable):,} images can be read" if unreadable else ""
-    why += f" ({': '.join(unreadable[0])})" if unreadable else ""
-    return SourceError(why or f"{source} holds no images")
 
 
 def _open_target(out: str | os.PathLike[str], shard: Shard | None) -> OutFile:
@@ -327,22 +319,15 @@ def _fill(
     watcher: Watcher,
 ) -> int:
     """Compute the remaining rows; return how many have features."""
-    kind, done, computed = feature_row(units), answers.resumed, 0
-    if done:
-        watcher.fact("Resumed", f"{counted(done, 'image was', 'images were')} done before")
-    progress = Progress("Embed", stream.count(), watcher)
-    batch: list[Answer] = []
-    kept = time.monotonic()
-
-    def keep() -> None:
-        rows = batch.copy()
-        batch.clear()  # what cannot be kept is never tried again here
-        if rows:
-            answers.append(rows)
-
+    kind, before, computed = feature_row(units), answers.resumed, 0
+    if before:
+        watcher.fact("Resumed", f"{counted(before, 'image was', 'images were')} done before")
+    progress = Progress("Embed", stream.count(), watcher, answers.append, done=before)
     try:
         with ExitStack() as stack:
-            images, steps = islice(stream, done, None), embedder.steps()
+            stack.callback(watcher.end)
+            stack.callback(progress.keep)
+            images, steps = islice(stream, before, None), embedder.steps()
             if is_elsewhere(on):
                 cluster = stack.enter_context(Cluster(on, stream.sample()))
                 pairs = cluster.answers(steps, images)
@@ -351,28 +336,19 @@ def _fill(
                 pairs = here
             stack.enter_context(closing(pairs))
             for item, answer in pairs:
-                done += 1
                 if isinstance(answer, ImageError):
                     reason = reason_of(item.name, answer)
                     progress.add_unreadable(item.name, reason)
-                    batch.append(Answer(item.name, 1, reason.encode("utf-8", "backslashreplace")))
+                    progress.add(Answer(item.name, 1, reason.encode("utf-8", "backslashreplace")))
                 else:
                     computed += 1
                     row = (item.label, item.part, answer.digest, answer.features[:units])
-                    batch.append(Answer(item.name, 0, np.array(row, kind).tobytes()))
-                if len(batch) >= _BATCH or time.monotonic() - kept > _OFTEN:
-                    keep()
-                    kept = time.monotonic()
-                progress.advance(done)
+                    progress.add(Answer(item.name, 0, np.array(row, kind).tobytes()))
     except KeyboardInterrupt:
-        keep()
         watcher.note(
-            f"stopped: {counted(done, 'image is', 'images are')} done and kept; the same command "
-            "goes on from there"
+            f"stopped: {counted(progress.done, 'image is', 'images are')} done and kept; the same "
+            "command goes on from there"
         )
         raise
-    finally:
-        keep()
-        watcher.end()
     progress.note_unreadable()
     return computed

@@ -21,7 +21,7 @@ from opsin.core.artifacts import run_report
 from opsin.core.artifacts.records import LeftOut
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
-from opsin.core.events import SILENT, Watcher
+from opsin.core.events import SILENT, Watcher, watched
 from opsin.core.metadata import Metadata, Score
 from opsin.core.recipe import DataRecipe
 from opsin.data.cache import short_digest
@@ -57,14 +57,7 @@ class RunEvaluation:
     @property
     def score(self) -> Score:
         """The verdict, as stored in the file."""
-        figures = self.figures[self.split]
-        return Score(
-            split=self.split,
-            images=figures.images,
-            accuracy=figures.accuracy,
-            low=figures.low,
-            high=figures.high,
-        )
+        return Score(split=self.split, **self.figures[self.split].plain)
 
 
 def answers(
@@ -77,27 +70,21 @@ def answers(
     tta: bool = False,
 ) -> Answers:
     """Return the file's answers to some rows of ``images``."""
-    watcher.begin(what, len(rows), "images")
     views = classifier.views if tta else None
     # With one thread each, batches run in parallel.
     step = rows_at_once(images.shape[1:]) if classifier.threads == 1 else classifier.batch_size
     pieces = [rows[start : start + step] for start in range(0, len(rows), step)]
-    parts: list[Answers] = []
-    done = 0
 
     def part_of(piece: Ints) -> Answers:
         return _joined([*classifier.iter_answers(images, piece, views=views)])
 
     pool = ThreadPoolExecutor(THREADS // (classifier.threads or THREADS) or 1)
     try:
-        for part in pool.map(part_of, pieces):
-            parts.append(part)
-            done += len(part.probabilities)
-            watcher.advance(done)
+        parts = pool.map(part_of, pieces)
+        sized = watched(watcher, what, len(rows), parts, size=lambda p: len(p.probabilities))
+        return _joined(list(sized))
     finally:
         pool.shutdown(cancel_futures=True)
-    watcher.end()
-    return _joined(parts)
 
 
 def _joined(parts: Sequence[Answers]) -> Answers:

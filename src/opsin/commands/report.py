@@ -21,7 +21,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
 from opsin.core.artifacts.run_report import DeepAnalysis, Failures, Report, SuspectedLabel
 from opsin.core.errors import OpsinError, RunError
-from opsin.core.events import SILENT, Watcher
+from opsin.core.events import SILENT, Watcher, watched
 from opsin.core.storage import check_writable, write_bytes
 from opsin.data.cache import digest_names
 from opsin.data.corrections import Correction, with_earlier, write_corrections
@@ -327,24 +327,18 @@ def look_deeper(
         kinds = strange_images(*dataset.images.shape[1:])
         if dataset.recipe.source == "digits":
             del kinds["digits"]
-        watcher.begin("Strange", len(kinds), "kinds")
         scores = {}
-        for done, (name, images) in enumerate(kinds.items(), start=1):
-            parts = [part.ood_score for part in classifier.iter_answers(images)]
+        for name in watched(watcher, "Strange", len(kinds), kinds, unit="kinds"):
+            parts = [part.ood_score for part in classifier.iter_answers(kinds[name])]
             scores[name] = np.concatenate([part for part in parts if part is not None])
-            watcher.advance(done)
-        watcher.end()
         step, reject = max(1, len(judged.ood_score) // _COMPARED), classifier.metadata.reject
         most = None if reject is None else reject.max_ood_score
         strangers = measure_synthetic_ood(judged.ood_score[::step], scores, most)
     mapped = typical_rows(len(judged.rows), _MAPPED)
     rows, labels = judged.rows[mapped], judged.labels[mapped]
-    watcher.begin("Map", len(rows), "images")
-    embeddings, done = [], 0
-    for values in classifier.iter_layers(dataset.images, ["embedding"], rows):
-        embeddings.append(values["embedding"])
-        watcher.advance(done := done + len(embeddings[-1]))
-    watcher.end()
+    values = classifier.iter_layers(dataset.images, ["embedding"], rows)
+    seen = (part["embedding"] for part in values)
+    embeddings = [*watched(watcher, "Map", len(rows), seen, size=len)]
     names = [dataset.names[row] for row in rows]
     return DeepAnalysis(
         too_weak=weak,

@@ -17,7 +17,7 @@ from opsin.core import storage
 from opsin.core.arguments import checked
 from opsin.core.csv_cells import write_rows
 from opsin.core.errors import ImageError, RecipeError, SourceError, StorageError
-from opsin.core.events import SILENT, Watcher
+from opsin.core.events import SILENT, Watcher, watched
 from opsin.core.files import NamesInUse, legal_name
 from opsin.core.platform import sync
 from opsin.data import sources
@@ -109,9 +109,7 @@ def export_data(
     try:
         with storage.storage_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-        watcher.begin("Export", len(dataset), "images")
         _write_folder(dataset, target, watcher)
-        watcher.end()
     except BaseException:
         for folder in missing:
             with contextlib.suppress(OSError):
@@ -165,11 +163,9 @@ def _write_folder(dataset: Dataset, target: Path, watcher: Watcher) -> None:
     with storage.scratch_directory(target.parent) as scratch:
         for folder in used:
             (scratch / folder).mkdir(parents=True, exist_ok=True)
-        digests = []
         with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
-            for digest in pool.map(copy, range(len(names))):
-                digests.append(digest)
-                watcher.advance(len(digests))
+            copied = pool.map(copy, range(len(names)))
+            digests = [*watched(watcher, "Export", len(names), copied)]
         labels = [dataset.classes[label] for label in dataset.labels]
         columns = {"file_name": names, "label": labels, "split": parts, "sha256": digests}
         if any(dataset.groups):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from opsin.core.artifacts.records import Epoch
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # Seconds before a speed is reported, and between two samples.
 _ENOUGH, _APART = 2.0, 0.25
+_Item = TypeVar("_Item")
 _EPOCH: Final = re.compile(r"(\d{1,9})/(\d{1,9})")
 
 
@@ -90,6 +91,24 @@ class Watcher:
 
 #: Ignores all events.
 SILENT = Watcher()
+
+
+def watched(
+    watcher: Watcher,
+    what: str,
+    total: int,
+    items: Iterable[_Item],
+    *,
+    unit: str = "images",
+    size: Callable[[_Item], int] = lambda _: 1,
+) -> Iterator[_Item]:
+    """Yield items of work, each of some units, while a watcher receives its progress."""
+    watcher.begin(what, total, unit)
+    done = 0
+    for item in items:
+        yield item
+        watcher.advance(done := done + size(item))
+    watcher.end()
 
 
 class WatcherGroup(Watcher):

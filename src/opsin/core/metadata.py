@@ -21,7 +21,6 @@ Resize = Literal["fit", "fill", "squash"]
 Bits = Literal[8, 10, 12, 14, 16]
 Precision = Literal["float32", "float16", "int8"]
 
-
 #: Most pixels of a side, and most classes, of a classifier.
 MAX_SIDE: Final = 4096
 MAX_CLASSES: Final = 100_000

@@ -37,7 +37,6 @@ Optimizer = Literal["adam", "adamw", "sgd", "muon"]
 Augmentation = Literal["none", "photos", "documents", "symbols"]
 Schedule = Literal["constant", "cosine", "one-cycle", "step"]
 
-
 #: Where to compute; forms offer the common ones.
 Device = Annotated[
     Literal["auto", "cpu", "cuda", "mps"] | str,
@@ -66,7 +65,6 @@ Named = Annotated[
     str,
     BeforeValidator(lambda name: os.fspath(name) if isinstance(name, os.PathLike) else name),
 ]
-
 
 _PLAIN: Final[dict[str, float]] = {
     "flip": False, "shift": 0.0, "zoom": 0.0, "rotate": 0.0, "brightness": 0.0, "erase": 0.0,

@@ -71,10 +71,11 @@ class StoredArrays:
             with _explained():
                 self._archive = zipfile.ZipFile(self._file)
                 members = self._archive.infolist()
-                self._members = {member.filename.removesuffix(".npy"): member for member in members}
+                #: What the archive says of each array, by its name.
+                self.members = {member.filename.removesuffix(".npy"): member for member in members}
                 if len(members) > _MAX_MEMBERS:
                     raise ValueError(f"it holds more than {_MAX_MEMBERS:,} arrays")
-                if len(self._members) < len(members):
+                if len(self.members) < len(members):
                     raise ValueError("it holds two arrays of one name")
         except BaseException:
             self._file.close()
@@ -87,17 +88,9 @@ class StoredArrays:
         self._archive.close()
         self._file.close()
 
-    @property
-    def names(self) -> list[str]:
-        """Names of the arrays."""
-        return list(self._members)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._members
-
     def stated(self, name: str) -> Stated:
         """An array's header; its values are not read."""
-        member = self._members[name]
+        member = self.members[name]
         with _explained():
             # NumPy writes no others, and some of them use unbounded memory.
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -108,7 +101,7 @@ class StoredArrays:
     def read(self, name: str) -> NDArray[Any]:
         """An array; refused if it has Python objects or is too large for its file."""
         self.budget.take(self.stated(name).nbytes)
-        with _explained(), self._archive.open(self._members[name]) as stream:
+        with _explained(), self._archive.open(self.members[name]) as stream:
             array = npy.read_array(stream, allow_pickle=False, max_header_size=_MAX_HEADER)
             stream.read(1)  # the end, where the checksum is verified
             return array
@@ -117,7 +110,7 @@ class StoredArrays:
 def read_arrays(path: Path, *, follow_links: bool = True) -> dict[str, NDArray[Any]]:
     """All arrays of a file by their names; of a damaged one, a `ValueError`."""
     with StoredArrays(path, follow_links=follow_links) as stored:
-        return {name: stored.read(name) for name in stored.names}
+        return {name: stored.read(name) for name in stored.members}
 
 
 def _read_header(stream: IO[bytes], member: zipfile.ZipInfo) -> Stated:

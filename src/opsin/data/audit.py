@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import AliasChoices, BeforeValidator, Field
 
 from opsin.core.arguments import checked
-from opsin.core.events import SILENT, Watcher
+from opsin.core.events import SILENT, Watcher, watched
 from opsin.core.format import counted
 from opsin.core.stored_json import JsonObject
 from opsin.data.cache import as_keys, index_key, kept_arrays
@@ -364,20 +364,15 @@ class QualityMeasures(NamedTuple):
 def measure(images: Images, *, watcher: Watcher = SILENT) -> QualityMeasures:
     """Measure every image of ``uint8[N, H, W, C]``."""
     count, height, width, _ = images.shape
-    measured = np.zeros((5, count), np.float32)
     size = max(1, _BLOCK_PIXELS // (height * width))
 
-    def work(start: int) -> int:
-        pixels = images[start : start + size]
-        measured[:, start : start + len(pixels)] = _measures_of(pixels)
-        return start + len(pixels)
+    def measures(start: int) -> NDArray[np.float32]:
+        return _measures_of(images[start : start + size])
 
-    watcher.begin("Look", count, "images")
     with ThreadPoolExecutor(THREADS) as pool:
-        for done in pool.map(work, range(0, count, size)):
-            watcher.advance(done)
-    watcher.end()
-    return QualityMeasures(*measured)
+        parts = pool.map(measures, range(0, count, size))
+        parts = watched(watcher, "Look", count, parts, size=lambda part: part.shape[1])
+        return QualityMeasures(*np.concatenate([np.zeros((5, 0), np.float32), *parts], axis=1))
 
 
 def _measures_of(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

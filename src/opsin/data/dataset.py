@@ -445,12 +445,12 @@ def cut_into_folds(dataset: Dataset, folds: int) -> list[Dataset]:
 def thin_parts(dataset: Dataset) -> str:
     """Describe a part that has far fewer images than requested, or lacks a class."""
     recipe, split = dataset.recipe, dataset.split
-    if dataset.judged_by_all or recipe.fold or dataset.problem:
+    if recipe.fold or dataset.problem:
         return ""
-    sentences = []
+    sentences, given = [], ("test", "val") if dataset.judged_by_all else dataset.given_parts
     for part, name, share, cut in (
-        ("test", "the test", recipe.test_fraction, not dataset.given_parts),
-        ("val", "validation", recipe.val_fraction, "val" not in dataset.given_parts),
+        ("test", "the test", recipe.test_fraction, not given),
+        ("val", "validation", recipe.val_fraction, "val" not in given),
     ):
         rest = len(dataset) - (len(split.test) if part == "val" else 0)
         wanted, count = share * rest, len(split.rows(part))
@@ -460,12 +460,15 @@ def thin_parts(dataset: Dataset) -> str:
                 "were asked for: many belong together, as groups or near duplicates."
             )
     part, name = ("test", "test") if len(split.test) else ("val", "validation")
-    there = np.unique(dataset.labels[split.rows(part)])
+    there, why = np.unique(dataset.labels[split.rows(part)]), f"no {name} image is of"
+    if dataset.judged_by_all:
+        there = cuts.labels_of_several(dataset.labels, dataset.units)
+        why = "no image is independent of the others of"
     absent = [class_name for label, class_name in enumerate(dataset.classes) if label not in there]
     if absent:
         more = f" and {len(absent) - 5:,} more" if len(absent) > 5 else ""
         sentences.append(
-            f"The figure says nothing of {', '.join(absent[:5])}{more}: no {name} image is of "
+            f"The figure says nothing of {', '.join(absent[:5])}{more}: {why} "
             f"{'this class' if len(absent) == 1 else 'these classes'}."
         )
     return " ".join(sentences)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from opsin.core.events import SILENT, Watcher
+from opsin.core.events import SILENT, Watcher, watched
 from opsin.data import cache
 from opsin.data.lazy_images import Images
 
@@ -137,16 +137,13 @@ def _candidates(
     search = NearestNeighbors(n_neighbors=min(_NEIGHBOURS, len(spectra)))
     search.fit(space.transform(spectra))
     ways = list(itertools.product(_ASKING, (False, True) if mirrored else (False,)))
-    watcher.begin("Compare", len(ways) * len(grey), "images")
-    candidates = []
-    for number, (crop, turned) in enumerate(ways, 1):
+    candidates, total = [], len(ways) * len(grey)
+    for crop, turned in watched(watcher, "Compare", total, ways, size=lambda _: len(grey)):
         asking = _spectra(grey, crop)
         asking = _mirrored(asking) if turned else asking
         for column in search.kneighbors(space.transform(asking), return_distance=False).T:
             near = np.flatnonzero(1 - np.einsum("nd,nd->n", asking, spectra[column]) <= usual)
             candidates.append(np.stack([near, column[near], np.full(len(near), turned)], axis=1))
-        watcher.advance(number * len(grey))
-    watcher.end()
     unique = np.unique(np.concatenate(candidates), axis=0)
     unique = unique[unique[:, 0] != unique[:, 1]]
     return unique[:, :2], unique[:, 2] > 0

@@ -87,8 +87,7 @@ def placement(
         case "fit":
             scale = min(wide / width, high / height)
             # At least one pixel, for extreme aspect ratios.
-            inner = (max(1, round(width * scale)), max(1, round(height * scale)))
-            return inner, everything
+            return (max(1, round(width * scale)), max(1, round(height * scale))), everything
         case "fill":
             scale = max(wide / width, high / height)
             left = max(0.0, (width - wide / scale) / 2)

@@ -106,8 +106,7 @@ def load_run_images(run: RunDirectory, data: Places = (), *, watcher: Watcher = 
                 "Restore the images, or train again.",
             )
         # Renamed files come in another order; the run's rows stay the same.
-        in_order = np.array_equal(rows, np.arange(len(rows)))
-        return decoded if in_order else take(decoded, rows)
+        return decoded if np.array_equal(rows, np.arange(len(rows))) else take(decoded, rows)
 
     # A correction of a missing image is no error of its own: the fingerprint shows it.
     # Nor is a split that Opsin would refuse today.

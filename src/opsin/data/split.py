@@ -59,6 +59,11 @@ class Split:
         return names.tolist()
 
 
+def labels_of_several(labels: NDArray[np.int64], units: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the labels of more than one unit, ascending."""
+    return np.flatnonzero(np.bincount(np.unique(np.stack([labels, units]), axis=1)[0]) > 1)
+
+
 @dataclass(frozen=True)
 class SplitInputs:
     """The inputs of a split: the images of a source, before any correction."""
@@ -114,6 +119,9 @@ def make_split(subjects: SplitInputs, recipe: DataRecipe) -> Split:
         # By a second hash: a test part that was cut by the first, and is given now, used it up.
         cut = _Cut(subjects, parts, free, subjects.keys(recipe, "val"), VAL)
         cut.take_share(recipe.val_fraction)
+        if cut_test and not recipe.fold and not np.any(parts == VAL):  # the test has all to spare
+            parts[free] = TRAIN
+            cut.take_share(recipe.val_fraction)
     return _checked(subjects, parts)
 
 
@@ -278,7 +286,7 @@ def _checked(subjects: SplitInputs, parts: NDArray[np.uint8]) -> Split:
         raise SourceError(
             f"None of {np.sum(parts == TRAIN):,} training images can be spared for validation: "
             "they belong together as groups or near duplicates, or are alone in their class",
-            "Add other images, leave --group-by out, or give --near-duplicates apart.",
+            "Add other images, leave their groups out, or give --near-duplicates apart.",
         )
     return Split(*(np.flatnonzero(parts == part) for part in (TRAIN, VAL, TEST)))
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from opsin.core.arrays import Ints
 from opsin.core.errors import MissingExtraError
+from opsin.data.split import labels_of_several
 from opsin.runtime.prediction import Answers
 
 #: Rows to learn from, and rows to answer.
@@ -37,18 +38,18 @@ def most_folds(images: int) -> int:
 
 
 def folds_of(labels: Ints, units: Ints, seed: int, most: int = USUAL) -> list[Fold]:
-    """Return stratified folds that keep groups together."""
+    """Return stratified folds that keep groups together; a class of one group is in none."""
     try:
         from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # noqa: PLC0415
     except ImportError as error:
         raise MissingExtraError("evaluation", "evaluate") from error
     names, counts = np.unique(labels, return_counts=True)
-    alone = np.isin(labels, names[counts < 2])
-    single, rows = np.flatnonzero(alone), np.flatnonzero(~alone)
+    several = np.isin(labels, labels_of_several(labels, units))
+    single, rows = np.flatnonzero(~several), np.flatnonzero(several)
     if not len(rows):
         return []
     groups = len(np.unique(units[rows]))
-    count = int(min(most, counts[counts > 1].min(), groups))
+    count = int(min(most, counts[np.isin(names, labels[rows])].min(), groups))
     if count < 2:
         return []
     splitter = (StratifiedGroupKFold if groups < len(rows) else StratifiedKFold)(
@@ -74,8 +75,7 @@ def joined_folds(fold: Ints, labels: Ints, units: Ints, seed: int) -> list[Fold]
     place = np.full(int(unit.max()) + 1, -1)
     np.maximum.at(place, unit, fold)
     count, rows = int(fold.max()) + 1, np.flatnonzero(place[unit] < 0)
-    of_class = np.unique(np.stack([labels, unit]), axis=1)[0]
-    several = np.isin(labels, np.flatnonzero(np.bincount(of_class) > 1))
+    several = np.isin(labels, labels_of_several(labels, unit))
     rows = rows[several[rows]]
     for at, (_, test) in enumerate(folds_of(labels[rows], units[rows], seed, count)):
         place[unit[rows[test]]] = at

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from opsin.core.arrays import Bools, Doubles, Ints
 from opsin.core.artifacts.run_report import Slice, Slices, Trait
-from opsin.core.events import SILENT, Watcher
+from opsin.core.events import SILENT, Watcher, watched
 from opsin.data.audit import measure
 from opsin.data.lazy_images import Images
 from opsin.evaluation.comparison import LEVEL, holm
@@ -41,14 +41,11 @@ def measure_traits(
     step = max(1, _BLOCK_PIXELS // (images.shape[1] * images.shape[2]))
     names = ("brightness", "contrast", "sharpness")
     parts = [np.zeros((len(names), 0))]
-    watcher.begin("Measure", len(rows), "images")
-    for start in range(0, len(rows), step):
-        pixels = images[rows[start : start + step]]
+    pieces = (images[rows[start : start + step]] for start in range(0, len(rows), step))
+    for pixels in watched(watcher, "Measure", len(rows), pieces, size=len):
         seen = measure(pixels)
         brightness = pixels.reshape(len(pixels), -1).mean(axis=1)
         parts.append(np.stack([brightness, seen.contrast, seen.sharpness]))
-        watcher.advance(start + len(pixels))
-    watcher.end()
     traits = dict(zip(names, np.concatenate(parts, axis=1), strict=True))
     if sizes is not None and len(np.unique(sizes[rows], axis=0)) > 1:
         traits["size"] = np.sqrt(sizes[rows].astype(np.float64).prod(axis=1))

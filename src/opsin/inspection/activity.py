@@ -13,7 +13,7 @@ import numpy as np
 from opsin.core.arrays import Bools, Doubles, Floats, Ints
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, RunError, StorageError
-from opsin.core.events import SILENT, Watcher
+from opsin.core.events import SILENT, Watcher, watched
 from opsin.core.metadata import Layer, LayerOp
 from opsin.data.lazy_images import ReferenceSet
 from opsin.onnx_files.onnx_graph import OnnxGraph
@@ -168,12 +168,9 @@ def activity_of(
         return None
     rows = rows[np.linspace(0, len(rows) - 1, min(IMAGES, len(rows))).astype(np.int64)]
     record, names = ActivityRecord(layers), [layer.name for layer in layers]
-    done = 0
-    watcher.begin("Units", len(rows), "images")
-    for batch in network.stream(names, images.images, rows):
+    batches = network.stream(names, images.images, rows)
+    for batch in watched(watcher, "Units", len(rows), batches, size=lambda one: len(one.rows)):
         record.add(batch.values)
-        watcher.advance(done := done + len(batch.rows))
-    watcher.end()
     activity = record.result()
     if in_run and images.own:
         units = activity.layers

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from opsin.core.arrays import Floats, Pixels
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError, StorageError
-from opsin.core.events import SILENT, Watcher
+from opsin.core.events import SILENT, Watcher, watched
 from opsin.data.lazy_images import ReferenceSet
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.postprocessing import SCALES
@@ -74,12 +74,9 @@ def nearest(
         return directions(classifier.layers(images, ["embedding"])["embedding"], scales)
 
     def computed() -> Iterator[NDArray[Any]]:
-        watcher.begin("Embed", len(train), "images")
-        done = 0
-        for part in classifier.iter_layers(known.images, ["embedding"], train):
-            yield directions(part["embedding"], scales)
-            watcher.advance(done := done + len(part["embedding"]))
-        watcher.end()
+        parts = classifier.iter_layers(known.images, ["embedding"], train)
+        found = (directions(part["embedding"], scales) for part in parts)
+        yield from watched(watcher, "Embed", len(train), found, size=len)
 
     if not len(train):
         return []

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from opsin.core.arrays import Bools, Doubles, Floats, Ints, Pixels
 from opsin.core.errors import ModelFileError, RecipeError
-from opsin.core.events import SILENT, Watcher
+from opsin.core.events import SILENT, Watcher, watched
 from opsin.core.metadata import Layer
 from opsin.data.lazy_images import Images, ReferenceSet
 from opsin.data.spelling import check_choices, places_among
@@ -191,12 +191,9 @@ def unit_gallery(
     if limit is not None and limit < len(rows):
         rows = rows[np.linspace(0, len(rows) - 1, limit).round().astype(np.int64)]
     counter = UnitCounter(row.shape[0], len(classifier.classes))
-    watcher.begin(f"Units of {layer}", len(rows), "images")
-    done = 0
-    for batch in network.stream([layer], known.images, rows):
+    batches, what = network.stream([layer], known.images, rows), f"Units of {layer}"
+    for batch in watched(watcher, what, len(rows), batches, size=lambda one: len(one.rows)):
         counter.add(batch.values[layer], batch.rows, known.labels[batch.rows])
-        watcher.advance(done := done + len(batch.rows))
-    watcher.end()
     field = network.receptive_field(layer)
     return UnitGallery(row, classifier.classes, field, counter.record(), known)
 

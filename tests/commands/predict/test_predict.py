@@ -81,7 +81,7 @@ def test_each_image_is_a_row_and_answered_once(
 def test_ctrl_c_keeps_what_is_done(
     tmp_path: Path, answer: Answer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("opsin.commands.predict.predict._BATCH", 8)
+    monkeypatch.setattr("opsin.commands.predict.stream._BATCH", 8)
     whole, out = tmp_path / "whole.csv", tmp_path / "answers.csv"
     answer(out=whole)
     watch = Notes(interrupt_at=1)
@@ -231,7 +231,7 @@ def test_a_full_disk_is_told_and_gone_on_from(
 ) -> None:
     script = (
         "import sys; from opsin.core.errors import StorageError\n"
-        "from opsin.commands.predict import predict; predict._BATCH = 4\n"
+        "from opsin.commands.predict import predict, stream; stream._BATCH = 4\n"
         "try: predict.classify(sys.argv[1], sys.argv[2], out=sys.argv[3])\n"
         "except StorageError as error: print(error)"
     )

@@ -17,20 +17,6 @@ from tests.conftest import Notes, Train, without_drawing
 pytestmark = pytest.mark.torch
 
 
-@pytest.fixture
-def stopped(tmp_path: Path) -> opsin.Run:
-    run = opsin.train(
-        "digits",
-        model="mlp",
-        epochs=3,
-        batch_size=16,
-        runs=tmp_path,
-        watcher=Notes(interrupt_at=5, training=True),
-    )
-    assert run.directory.state()[0] == "stopped"
-    return run
-
-
 def test_a_stopped_run_comes_to_the_file_of_one_never_stopped(
     stopped: opsin.Run, tmp_path: Path
 ) -> None:

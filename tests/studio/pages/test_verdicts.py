@@ -6,13 +6,7 @@ import pytest
 
 from opsin.core.artifacts.run_report import Report
 from opsin.core.format import span
-from opsin.studio.pages.verdicts import (
-    confidence_of,
-    in_short,
-    judged_by,
-    limits,
-    weakest,
-)
+from opsin.studio.pages.verdicts import confidence_of, in_short, judged_by, limits, weakest
 from opsin.studio.runs.run_index import RunRow
 
 

@@ -181,8 +181,7 @@ def write_smaller(
     speed = _speed(classifier, fresh, _at(known.images, rows[:_MANY]), watcher)
     score = None  # training images prove nothing
     if part != "train":
-        ends = {"accuracy": new.accuracy, "low": new.low, "high": new.high}
-        score = Score(split=part, images=len(rows), **ends)
+        score = Score(split=part, **new.plain)
     content = finished(content, fresh.metadata.model_copy(update={"score": score}))
     write_classifier(target, content, most=classifier.most)
     labels = (predicted.probabilities.argmax(axis=1) for predicted in (before, after))

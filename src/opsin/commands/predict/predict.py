@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Final, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
 from pydantic import BaseModel, PlainSerializer
 
@@ -37,10 +37,6 @@ from opsin.runtime.classifier import Classifier
 from opsin.runtime.cluster import Cluster, is_elsewhere
 from opsin.runtime.prediction import NONE_OF_THESE, Prediction
 from opsin.stores.bucket import StoreAddress, is_stored
-
-# Answers are kept at least this often: images, and seconds.
-_BATCH: Final = 512
-_OFTEN: Final = 0.5
 
 
 class Classified(BaseModel, frozen=True):
@@ -175,13 +171,7 @@ def classify(
         answers = AnswersFile(database, target.path, begun, kinds=len(classifier.classes) + 2)
         stack.enter_context(answers)
         work = _Work(
-            classifier,
-            stream,
-            answers,
-            watcher,
-            top=form.top,
-            reject=reject,
-            min_confidence=min_confidence,
+            classifier, stream, answers, watcher, top=form.top, reject=reject, least=min_confidence
         )
         if folder is not None:
             work.sorter = Sorter(folder, sort_by, work.labels, answers, watcher)
@@ -192,18 +182,14 @@ def classify(
             if isinstance(error, KeyboardInterrupt):
                 done = counted(answers.counts()[0].total(), "image is", "images are")
                 watcher.note(f"{done} done and kept; the same command goes on there")
-            _write_partial(answers, target, form)
+            # Shards and objects on a store appear when they are complete.
+            if not answers.is_shard and target.address is None:
+                with suppress(OpsinError):
+                    answers.finish(form.write)
             raise
         answers.finish(form.write)
         target.publish(there, keep=True)
         return work.result(target.shown, folder, time.monotonic() - began)
-
-
-def _write_partial(answers: AnswersFile, target: OutFile, form: RowFormat) -> None:
-    """Write what is done into the file; shards and objects on a store appear when complete."""
-    if not answers.is_shard and target.address is None:
-        with suppress(OpsinError):
-            answers.finish(form.write)
 
 
 def _check_options(
@@ -240,17 +226,15 @@ class _Work:
         *,
         top: int,
         reject: bool,
-        min_confidence: float,
+        least: float,
     ) -> None:
         self.classifier, self.stream, self.answers = classifier, stream, answers
-        self.watcher, self.top, self.reject = watcher, top, reject
-        self.min_confidence = min_confidence
+        self.watcher, self.top, self.reject, self.least = watcher, top, reject, least
         #: Every answer, in the order of its number in the file.
         self.labels = [*classifier.classes, NONE_OF_THESE, "unreadable"]
         self.sorter: Sorter | None = None
         self._numbers = {label: number for number, label in enumerate(classifier.classes)}
-        self._batch: list[tuple[ListedImage, dict[str, Any]]] = []
-        self._passed = self._done = self._inside = 0
+        self._inside = 0
 
     def answer(
         self, cluster: Cluster | None, out: Path | StoreAddress, *, as_is: bool, tta: bool
@@ -264,15 +248,14 @@ class _Work:
                     f"they were answered by Opsin {version}, the others will be by "
                     f"{__version__}; for answers of one version give another file"
                 )
-        self._progress = Progress("Predict", stream.count(), watcher)
-        self._written = time.monotonic()
+        self._progress = Progress("Predict", stream.count(), watcher, self._keep)
         answered = classify_stream(
             self.classifier,
             replace(stream, each=self._not_done),
             as_is=as_is,
             tta=tta,
             cluster=cluster,
-            idle=self._write_in_time,
+            idle=self._progress.keep_in_time,
         )
         inputs = None if stream.inputs is None else stream.inputs.fingerprint
         noted = noting_looks(answered, self.classifier, watcher, inputs=inputs)
@@ -281,11 +264,8 @@ class _Work:
             with closing(answered), closing(noted), closing(stream):
                 for image, answer in noted:
                     self._take(image, answer)
-            self._write()
-        except SourceError:  # the last answers before it must not be lost
-            self._write()
-            raise
-        finally:
+        finally:  # the last answers before an error must not be lost
+            self._progress.keep()
             watcher.end()
         if self._inside and self.sorter is not None:
             lie = counted(self._inside, "image lies", "images lie")
@@ -302,7 +282,7 @@ class _Work:
                 elif self.answers.claim(image.name, unique=self.stream.unique):
                     yield image
                 else:
-                    self._passed += 1
+                    self._progress.done += 1
         except SourceError:
             moved = self.sorter is not None and self.sorter.by == "move" and self.answers.resumed
             # A folder from which all images were moved holds none, as expected.
@@ -315,28 +295,18 @@ class _Work:
             self._progress.add_unreadable(image.name, str(row["error"]))
         if isinstance(image.image, bytes):
             image = replace(image, image=b"")  # rows may wait for long, and contents are large
-        self._batch.append((image, row))
-        if len(self._batch) >= _BATCH:
-            self._write()
-        else:
-            self._write_in_time()
+        self._progress.add((image, row))
 
-    def _write_in_time(self) -> None:
-        """Save answers after a while, even if standard input is idle."""
-        if self._batch and time.monotonic() - self._written >= _OFTEN:
-            self._write()
-
-    def _write(self) -> None:
+    def _keep(self, batch: list[tuple[ListedImage, dict[str, Any]]]) -> None:
         answers: list[Answer] = []
         wanted: list[tuple[ListedImage, str]] = []
-        batch, self._batch = self._batch, []  # what cannot be kept is never tried again here
         for image, row in batch:
             classes, label = len(self._numbers), row["label"]
             if label is None:
                 number, keep = classes + 1, True
             else:
                 number = classes if row["rejected"] else self._numbers[label]
-                keep = row["confidence"] is None or row["confidence"] >= self.min_confidence
+                keep = row["confidence"] is None or row["confidence"] >= self.least
             answers.append(Answer(image.name, number, json_line(row) if keep else None))
             if keep and label is not None:
                 wanted.append((image, row["answer"]))
@@ -344,9 +314,6 @@ class _Work:
             self.answers.append(answers)
         else:
             self.sorter.place(wanted, answers)
-        self._done += len(answers)
-        self._written = time.monotonic()
-        self._progress.advance(self._passed + self._done)
 
     def result(self, out: Path | StoreAddress, folder: Path | None, seconds: float) -> Classified:
         answers, kept = self.answers.counts()

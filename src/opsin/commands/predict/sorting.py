@@ -131,7 +131,7 @@ class Move:
     """What is done with one image."""
 
     image: str
-    source: str | None  # a member of an archive, which Opsin once wrote out, has none
+    source: str
     target: str  # below the sorted folder: the folder of its answer, and a name
     by: str
     size: int
@@ -169,7 +169,7 @@ class Move:
                 answer, name = self.target.split("/")
                 target = Placement(stack.enter_context(folder.folder(answer)), name)
                 target = None if target.is_free else target
-            if self.source is not None and origins.holds(self.source):
+            if origins.holds(self.source):
                 parent, name = os.path.split(self.source)
                 with suppress(FileNotFoundError if make else OSError):
                     if make and target is not None:
@@ -180,27 +180,18 @@ class Move:
     @classmethod
     def of_row(cls, row: Sequence[Any]) -> Move:
         """Read a row; `ValueError`, `TypeError` or `AttributeError` if it is not ours."""
-        names: list[Any] = [
-            None if value is None else value.decode("utf-8", "surrogatepass") for value in row[:3]
-        ]
-        image, source, target = names
+        image, source, target = (value.decode("utf-8", "surrogatepass") for value in row[:3])
         by, size, mtime_ns, identity, done, number = row[3:]
-        if by == "write":
-            is_sound = source is None
-        else:
-            parts = Path(source).parts[1:]
-            is_sound = Path(source).is_absolute() and all(
-                part == ".." or files.is_plain_name(part) for part in parts
-            )
-        places = target.split("/")
+        parts, places = Path(source).parts[1:], target.split("/")
         if not (
-            is_sound
+            Path(source).is_absolute()
+            and all(part == ".." or files.is_plain_name(part) for part in parts)
             and isinstance(image, str)
             and len(places) == 2
             and all(map(files.is_plain_name, places))
             and all(type(value) is int for value in (size, mtime_ns, done))
             and isinstance(identity, str)
-            and by in ("copy", "move", "write")
+            and by in ("copy", "move")
         ):
             raise ValueError("no row of a sorting")
         return cls(image, source, target, by, size, mtime_ns, identity, bool(done), number)
@@ -261,7 +252,7 @@ class Origins:
         count, strange = 0, ""
         for move in moves:
             count += 1
-            if move.source is not None and not self.holds(move.source):
+            if not self.holds(move.source):
                 strange = move.source
         if strange:
             raise RecipeError(
@@ -354,7 +345,7 @@ class Sorter:
         moves = list(planned.values())
         with storage_errors(self._origins.path):
             try:
-                self._origins.add(move.source for move in moves if move.source is not None)
+                self._origins.add(move.source for move in moves)
             except sqlite3.Error as error:  # without it, nothing could be taken back
                 raise OSError(errno.EIO, str(error)) from error
         with self._answers.transaction() as db:
@@ -365,7 +356,7 @@ class Sorter:
                 (
                     (
                         as_bytes(m.image),
-                        as_bytes(m.source or ""),
+                        as_bytes(m.source),
                         as_bytes(m.target),
                         m.by,
                         m.size,
@@ -413,7 +404,7 @@ class Sorter:
             db.execute("UPDATE moves SET done = 1 WHERE done = 0")
 
     def _act_on(self, move: Move) -> bool:
-        source, (answer, name) = Path(move.source or ""), move.target.split("/")
+        source, (answer, name) = Path(move.source), move.target.split("/")
         try:
             with ExitStack() as stack:
                 target = Placement(stack.enter_context(self._dir.folder(answer, make=True)), name)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, Generic, TypeVar
 
 import numpy as np
 
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 Answered = tuple[image_stream.ListedImage, Prediction | ImageError]
 Sources = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
+_Kept = TypeVar("_Kept")
+
+# Answers are kept at least this often: images, and seconds.
+_BATCH, _OFTEN = 512, 0.5
 # Seconds between two lines where the number of images is unknown.
 _SILENCE: Final = 10.0
 # Unreadable files that are named while the work goes on.
@@ -39,12 +43,23 @@ _NAMED: Final = 3
 _DRAWN: Final = (".png", ".svg", ".pdf")
 
 
-class Progress:
-    """How far the work on images is, and which of them cannot be read."""
+class Progress(Generic[_Kept]):
+    """How far the work on images is, whose answers are kept half a second's at a time."""
 
-    def __init__(self, what: str, total: int | None, watcher: Watcher) -> None:
-        self.unreadable = 0
-        self._total, self._watcher, self._noted = total, watcher, time.monotonic()
+    def __init__(
+        self,
+        what: str,
+        total: int | None,
+        watcher: Watcher,
+        keep: Callable[[list[_Kept]], None],
+        *,
+        done: int = 0,
+    ) -> None:
+        #: Images that are finished, and those of them that cannot be read.
+        self.done, self.unreadable = done, 0
+        self._total, self._watcher, self._keep = total, watcher, keep
+        self._batch: list[_Kept] = []
+        self._kept = self._noted = time.monotonic()
         if total:
             watcher.begin(what, total, "images")
 
@@ -54,13 +69,28 @@ class Progress:
         if self.unreadable <= _NAMED:
             self._watcher.note(f"{name}: {reason}")
 
-    def advance(self, done: int) -> None:
-        """``done`` images are finished, in all."""
+    def add(self, answer: _Kept) -> None:
+        """Take an image's answer, to be kept soon."""
+        self._batch.append(answer)
+        self.keep_in_time()
+
+    def keep_in_time(self) -> None:
+        """Keep answers after a while, even if standard input is idle."""
+        late = time.monotonic() - self._kept >= _OFTEN
+        if self._batch and (late or len(self._batch) >= _BATCH):
+            self.keep()
+
+    def keep(self) -> None:
+        """Keep all answers so far."""
+        batch, self._batch = self._batch, []  # what cannot be kept is never tried again here
+        if batch:
+            self._keep(batch)
+        self.done, self._kept = self.done + len(batch), time.monotonic()
         if self._total:
-            self._watcher.advance(min(done, self._total))
-        elif time.monotonic() - self._noted >= _SILENCE:
-            self._noted = time.monotonic()
-            self._watcher.note(f"{done:,} images so far")
+            self._watcher.advance(min(self.done, self._total))
+        elif self._kept - self._noted >= _SILENCE:
+            self._noted = self._kept
+            self._watcher.note(f"{self.done:,} images so far")
 
     def note_unreadable(self, more: str = "") -> None:
         """Say at the end how many could not be read, if some were not named."""

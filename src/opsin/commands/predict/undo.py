@@ -155,9 +155,7 @@ class _Undoing:
                 return None
             if not move.looks_done(target):
                 return "was changed since" if move.done else None
-            if move.source is not None and (
-                source is None or not _is_original(move, source, target)
-            ):
+            if source is None or not _is_original(move, source, target):
                 gone = source is None or source.is_free
                 became = "is gone" if gone else "is another image now"
                 return f"{move.source} {became}, so this may be the only one"
@@ -199,7 +197,7 @@ def _is_original(move: Move, source: Placement, target: Placement) -> bool:
         original, copy = source.stat(), target.stat()
         is_link = stat.S_ISLNK(original.st_mode)
         if is_link:  # the copied image may have been the one that a link leads to
-            original = os.stat(move.source or "")  # noqa: PTH116
+            original = os.stat(move.source)  # noqa: PTH116
     except OSError:
         return False
     if not stat.S_ISREG(original.st_mode):

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from opsin.core.artifacts.run_report import OodFigures
 from opsin.core.errors import RecipeError
-from opsin.core.events import Watcher
+from opsin.core.events import Watcher, watched
 from opsin.core.metadata import Calibration, ClassMix, Reject, Views
 from opsin.data.dataset import Dataset
 from opsin.data.spelling import nfc
@@ -147,12 +147,11 @@ class ExportedFile:
     def _computed(self, rows: NDArray[np.int64], names: Sequence[str] = _NAMES) -> Outputs:
         if self.known is not None:
             return self.from_known(self.known[1][rows], names)
-        self.watcher.begin("Calibrate", len(rows), "images")
-        parts, done = [], 0
-        for part in self.classifier.iter_layers(self.dataset.images, names, rows):
-            parts.append(part)
-            self.watcher.advance(done := done + len(part[names[0]]))
-        self.watcher.end()
+        layers = self.classifier.iter_layers(self.dataset.images, names, rows)
+        shown = watched(
+            self.watcher, "Calibrate", len(rows), layers, size=lambda part: len(part[names[0]])
+        )
+        parts = list(shown)
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
     def from_known(self, values: NDArray[np.float32], names: Sequence[str]) -> Outputs:
@@ -265,13 +264,9 @@ def try_views(
         return varied
     drawn = drawn_rows(len(dataset.split.val), _VIEWED)
     rows = dataset.split.val[drawn]
-    watcher.begin("Views", len(rows), "images")
-    parts, done = [], 0
-    for part in classifier.iter_answers(dataset.images, rows, views=varied):
-        parts.append(part.probabilities)
-        watcher.advance(done := done + len(part.probabilities))
-    watcher.end()
-    with_views = np.concatenate(parts).argmax(axis=1)
+    answers = classifier.iter_answers(dataset.images, rows, views=varied)
+    parts = watched(watcher, "Views", len(rows), answers, size=lambda part: len(part.probabilities))
+    with_views = np.concatenate([part.probabilities for part in parts]).argmax(axis=1)
     alone = validation.probabilities[drawn].argmax(axis=1)
     test = compare_answers(alone, with_views, dataset.labels[rows], dataset.units[rows])
     gained, lost = test.only_second, test.only_first

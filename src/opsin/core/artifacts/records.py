@@ -25,7 +25,6 @@ LATEST: Final = 2.5e11
 #: Most characters of a text; sources can be long.
 LONGEST: Final = 20_000
 
-
 Text = Annotated[str, limited_text(LONGEST)]
 # Average precisions can exceed 1 by a rounding error.
 Share = Annotated[float, Field(ge=0, le=1 + 1e-9)]

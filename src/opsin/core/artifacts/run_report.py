@@ -37,6 +37,11 @@ class Accuracy(Stored):
     low: Share = Field(description="Lower end of the accuracy's 95% interval.")
     high: Share = Field(description="Upper end.")
 
+    @property
+    def plain(self) -> dict[str, float]:
+        """These four figures, without what else is known of the images."""
+        return {name: getattr(self, name) for name in Accuracy.model_fields}
+
 
 class Bin(Stored):
     """A bar of the reliability diagram: images with a confidence from ``low`` to ``high``."""
@@ -465,12 +470,6 @@ class RecordedModel(Stored):
     name: Text
 
 
-class RecordedTraining(Stored):
-    """How it was trained; the options depend on the model."""
-
-    epochs: Count | None = Field(None, description="Epochs that were asked for.")
-
-
 class RecordedRecipe(Artifact):
     """The part of a run's recipe that all models share."""
 
@@ -478,7 +477,7 @@ class RecordedRecipe(Artifact):
 
     data: DataRecipe
     model: RecordedModel
-    training: RecordedTraining = Field(default_factory=RecordedTraining)
+    training: Stored = Field(default_factory=Stored, description="Depends on the model.")
 
 
 @dataclass(frozen=True)

@@ -77,10 +77,10 @@ def open_npz(path: Path) -> LabelledImages:
                 ours: name
                 for ours, keras in _NAMES.items()
                 for name in (keras, ours)
-                if name in file
+                if name in file.members
             }
             if not {"images", "labels"} <= set(there):
-                holds = ", ".join(file.names[:20]) or "nothing"
+                holds = ", ".join(list(file.members)[:20]) or "nothing"
                 raise SourceError(f"{path} holds {holds}, and not images and labels", _ADVICE)
             for ours, name in there.items():
                 rows = math.prod(file.stated(name).shape[:1])

@@ -352,10 +352,10 @@ def _iter_unlabelled(request: SourceRequest) -> Stream:
 
 
 def _is_usable(request: SourceRequest) -> bool:
-    path, usable = request.path, False
+    path = request.path
     with contextlib.suppress(SourceError):
-        usable = is_table(path) and bool(columns_in(records(path)[0], request.columns, path))
-    return usable
+        return is_table(path) and bool(columns_in(records(path)[0], request.columns, path))
+    return False
 
 
 #: A folder whose metadata files name the classes, as Hugging Face lays it out.
