@@ -87,7 +87,8 @@ def record(running: StudioProcess, folder: Path, photos: Path, new: Path) -> Fig
                 visit.click("Camera", column(name))
             visit.hold(column(name), 8)
             visit.see(f"{column(name)}//*[@data-at='0']")
-            time.sleep(4)
+            while browser.find_elements(By.XPATH, f"{column(name)}//progress"):
+                time.sleep(0.2)  # the last photographs are on their way
             actions = visit.actions
             if name == CLASSES[-1]:
                 figures = train_and_try(visit, new)

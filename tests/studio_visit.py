@@ -187,11 +187,16 @@ def answer_questions(
 
 
 def film(photos: Path) -> str:
-    """The flag of a fake camera that sees each photograph for a fifth of a second."""
-    path = photos.with_suffix(".mjpeg")
+    """The flag of a fake camera that sees each photograph for a fifth of a second.
+
+    It is held as the first photograph's camera was, so that nothing is cut away.
+    """
+    path, files = photos.with_suffix(".mjpeg"), sorted(photos.iterdir())
+    wide, tall = Image.open(files[0]).size
+    size = (640, 480) if wide > tall else (480, 640)
     with path.open("wb") as file:
-        for photo in sorted(photos.iterdir()):
+        for photo in files:
             frame = io.BytesIO()
-            ImageOps.fit(Image.open(photo).convert("RGB"), (640, 480)).save(frame, "JPEG")
+            ImageOps.fit(Image.open(photo).convert("RGB"), size).save(frame, "JPEG")
             file.write(6 * frame.getvalue())
     return f"use-file-for-fake-video-capture={path}"

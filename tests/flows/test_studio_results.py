@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
@@ -38,6 +41,12 @@ from tests.studio_browser import (
 pytestmark = needs_chromium
 
 GOOD, BETTER = opaque("good"), opaque("better")
+#: Saves a chart as PNG, and returns its address.
+SAVED = """
+const done = arguments[0], link = HTMLAnchorElement.prototype;
+link.click = function () { delete link.click; done(this.href); };
+document.querySelector("[aria-label='Save as PNG']").click();
+"""
 IMAGE = '.gallery .gallery-item[aria-label*="label"]'
 
 
@@ -51,27 +60,14 @@ def running(
     good = RunDirectory(folder / "runs" / "good")
     report = json.loads(good.report.read_text(encoding="utf-8"))
     names = digest_names(digits.digests[:2])
+    labels = [digits.classes[label] for label in digits.labels[:2]]
+    known = {"score": 0.99, "suggested": "7", "example": 5}
     suspects = [
-        {
-            "row": row,
-            "name": digits.names[row],
-            "digest": names[row],
-            "score": 0.99,
-            "label": digits.classes[digits.labels[row]],
-            "suggested": "7",
-            "example": 5,
-        }
+        {"row": row, "name": digits.names[row], "digest": names[row], "label": labels[row]} | known
         for row in range(2)
     ]
-    slices = {
-        "images": 1,
-        "accuracy": 1,
-        "low": 0,
-        "high": 1,
-        "judged": 1,
-        "traits": [],
-        "weakest": [],
-    }
+    slices: dict[str, object] = {"images": 1, "accuracy": 1, "low": 0, "high": 1, "judged": 1}
+    slices |= {"traits": [], "weakest": []}
     failures = {"suspects": suspects, "suspected": 2, "slices": slices}
     write_json(good.report, report | {"failures": failures})
     the_set = Library(folder / "home", Queue(folder / "home")).add_source("digits")
@@ -143,6 +139,9 @@ def test_a_cell_of_the_matrix_shows_its_photographs(browser: webdriver.Chrome, p
     ActionChains(browser).move_to_element(first).click().perform()
     until(browser, lambda: ", recognised" in shown(browser))
     until(browser, lambda: f"{first.text} photographs" in shown(browser))
+    saved = str(browser.execute_async_script(SAVED)).partition(",")[2]
+    picture = Image.open(io.BytesIO(base64.b64decode(saved))).convert("RGB")
+    assert (228, 237, 246) in {colour for _, colour in picture.getcolors(1 << 20) or ()}  # right
     press(browser, "How was it trained?")
     until(browser, lambda: "1,234" in shown(browser))
 

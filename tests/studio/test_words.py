@@ -5,7 +5,7 @@ import unicodedata
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from opsin.studio.words import safe
+from opsin.studio.words import of_photographs, safe
 
 
 @given(st.text(max_size=500), st.integers(3, 60))
@@ -32,3 +32,8 @@ def test_ordinary_names_are_left_as_they_are(text: str) -> None:
 
 def test_a_hostile_length_is_shortened_in_the_middle() -> None:
     assert safe("a" * 100 + "b" * 10_000_000, most=9) == "aaaa…bbbb"
+
+
+def test_images_are_photographs_and_other_words_stay() -> None:
+    text = "An image, 3 training images and an imagenet"
+    assert of_photographs(text) == "A photograph, 3 training photographs and an imagenet"

@@ -45,6 +45,7 @@ def build(studio: Studio) -> FastAPI:
     layout.head()  # read once, before there are windows
     glossary()
     ui.button.default_props("no-caps")
+    ui.menu_item.default_props("role=menuitem")
     for field in (ui.input, ui.number, ui.select, ui.textarea):
         field.default_props("outlined dense")
     pages = all_pages()

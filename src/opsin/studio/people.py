@@ -142,16 +142,8 @@ class People:
         if not name or role not in _ROLES or not 0 < days <= 3650:
             raise RecipeError("An invitation has a name, a role and a number of days")
         code = secrets.token_urlsafe(32)
-        self._put(
-            Person(
-                id=secrets.token_hex(6),
-                name=name,
-                role=role,
-                days=days,
-                secret=_hash(code),
-                until=time.time() + min(days, 7.0) * _DAY,
-            )
-        )
+        person = Person(id=secrets.token_hex(6), name=name, role=role, days=days)
+        self._put(person, secret=_hash(code), until=time.time() + min(days, 7.0) * _DAY)
         record(f"invited {name} as {role}")
         return code
 

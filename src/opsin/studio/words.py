@@ -1,7 +1,8 @@
-"""Names for display."""
+"""Names and sentences for display."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 
@@ -23,3 +24,9 @@ def _kept(character: str) -> str:
     # Cf: invisible marks, also of direction; joiners form letters of some scripts.
     hidden = unicodedata.category(character) in {"Cc", "Cf", "Cs"}
     return "" if hidden and character not in "\u200c\u200d" else character
+
+
+def of_photographs(text: str) -> str:
+    """A sentence of Opsin about images, in the studio's word."""
+    text = re.sub(r"\b([Aa])n image\b", r"\1 photograph", text)
+    return re.sub(r"\bimage(s?)\b", r"photograph\1", text)

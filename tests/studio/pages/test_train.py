@@ -129,20 +129,14 @@ def test_levels_are_options_and_say_their_time(studio: Studio, project: str) -> 
     assert settings.level is not None
     assert settings.level.title == "Good"
     assert settings.level.words.startswith("about ")
-    assert [time_in_words(t) for t in (21, 88, 900, 7_200)] == [
-        "about 20 seconds",
-        "about 90 seconds",
-        "about 15 minutes",
-        "about 2.0 hours",
-    ]
+    times = list(map(time_in_words, (21, 88, 900, 7_200)))
+    assert times == ["about 20 seconds", "about 90 seconds", "about 15 minutes", "about 2.0 hours"]
     # What Opsin would choose is shown; another choice takes along what belonged to the older one.
     planned = {"sources": ["x"], "model": "backbone", "fine_tune": False, "size": [260, 260]}
     settings._automatic = {"model": "backbone", "fine_tune": "no"}
     settings.show_automatic(planned | {"fold": None})
-    assert (settings._known("model"), settings._placeholder("size")) == (
-        "backbone",
-        "Automatic: 260x260",
-    )
+    shown = settings._known("model"), settings._placeholder("size")
+    assert shown == ("backbone", "Automatic: 260x260")
     settings._values = dict(settings._levels["Quick"].options)
     assert "--from=efficientnet-lite0" in page._argv()
     settings._values = dict(settings._levels["As good as it gets"].options)

@@ -17,12 +17,13 @@ from opsin.studio.context import Studio
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import JobAction
 from opsin.studio.pages.page import Page
-from opsin.studio.pages.verdicts import confidence_of, right_of
+from opsin.studio.pages.verdicts import right_of
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit, layout
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery, ImageViewer
+from opsin.studio.ui.maps import confidence_of
 from opsin.studio.ui.tables import table
-from opsin.studio.words import safe
+from opsin.studio.words import of_photographs, safe
 
 
 async def compared(studio: Studio, ids: Sequence[str], names: Sequence[str]) -> Comparison:
@@ -48,8 +49,7 @@ def _in_words(text: str, named: Mapping[str, str]) -> str:
     paths = sorted(named, key=len, reverse=True)  # one may begin another
     for at, path in enumerate(paths):
         text = text.replace(path, f"\0{at}\0")
-    for word, ours in (("image", "photograph"), ("run", "classifier")):
-        text = re.sub(rf"\b{word}(s?)\b", rf"{ours}\1", text)
+    text = of_photographs(re.sub(r"\brun(s?)\b", r"classifier\1", text))
     for at, path in enumerate(paths):
         text = text.replace(f"\0{at}\0", named[path])
     return text[:1].upper() + text[1:]
@@ -75,19 +75,11 @@ async def show(studio: Studio, runs: str = "") -> None:
     ids = list(dict.fromkeys(filter(None, runs.split(","))))
     projects = [await asyncio.to_thread(studio.projects.of_run, id_) for id_ in ids]
     project = projects[0] if len({project.id for project in projects}) == 1 else None
-    with layout.page(
-        studio,
-        "Compare",
-        project=project,
-        here="results" if project else "",
-        guide="how-to/compare.html",
-    ) as frame:
+    here, guide = "results" if project else "", "how-to/compare.html"
+    with layout.page(studio, "Compare", project=project, here=here, guide=guide) as frame:
         if len(ids) != 2:
-            kit.empty(
-                "Choose two classifiers that were tested on the same photographs.",
-                "All classifiers",
-                "/classifiers",
-            )
+            words = "Choose two classifiers that were tested on the same photographs."
+            kit.empty(words, "All classifiers", "/classifiers")
             return
         rows = [await asyncio.to_thread(studio.runs.row, id_) for id_ in ids]
         names = [of.title_of(row) for of, row in zip(projects, rows, strict=True)]
@@ -123,23 +115,13 @@ PAGE = Page("/compare", show)
 def _figures(comparison: Comparison, names: Sequence[str]) -> None:
     cells = []
     for run, name in zip(comparison.runs, names, strict=True):
-        cells.append(
-            {
-                "id": name,
-                "Classifier": name,
-                "Right": (right_of(run).removeprefix("Right for "), run.accuracy),
-                "Accuracy": (
-                    f"{100 * run.accuracy:.1f}% ({span(run.low, run.high)})",
-                    run.accuracy,
-                ),
-                **{
-                    metric.heading: round(metric.value(run) or 0.0, 3)
-                    for metric in headline_metrics()
-                },
-                "File": (file_size(run.bytes or 0), run.bytes or 0),
-                "Trained for": (clock(run.seconds or 0), run.seconds or 0),
-            }
-        )
+        row: dict[str, object] = {"id": name, "Classifier": name}
+        row["Right"] = right_of(run).removeprefix("Right for "), run.accuracy
+        row["Accuracy"] = f"{run.accuracy:.1%} ({span(run.low, run.high)})", run.accuracy
+        row |= {each.heading: round(each.value(run) or 0.0, 3) for each in headline_metrics()}
+        row["File"] = file_size(run.bytes or 0), run.bytes or 0
+        row["Trained for"] = clock(run.seconds or 0), run.seconds or 0
+        cells.append(row)
     table(cells, f"Figures on {count(comparison.images)} photographs")
 
 

@@ -81,7 +81,7 @@ def download_menu(studio: Studio, row: RunRow, title: str, files: Collection[str
         ui.navigate.to(f"{folder}/report.html", new_tab=True)
 
     zipped = partial(_zip, studio, row, title)
-    with kit.action("Download", lambda: None, icon="download"), ui.menu(), ui.list():
+    with kit.action("Download", lambda: None, icon="download"), ui.menu():
         form("One file", "classifier.onnx: for Python, and for whatever reads ONNX", one_file)
         form("Zip with ready code", "Python, JavaScript, REST, and sample photographs", zipped)
         form("Container", "a server in a box", container)

@@ -29,7 +29,7 @@ from opsin.studio.words import safe
 
 # The examples: source, title, what it is, and how it is trained.
 _EXAMPLES: Final[tuple[tuple[str, str, str, Mapping[str, str]], ...]] = (
-    ("digits", "Handwritten digits", "ten seconds, without a connection",
+    ("digits", "Handwritten digits", "less than a minute, without a connection",
      {"model": "cnn", "depth": "1", "epochs": "8"}),
     ("fashion-mnist", "Fashion-MNIST", "70,000 pictures of clothes, a few minutes",
      {"model": "cnn", "epochs": "3"}),

@@ -32,7 +32,7 @@ from opsin.studio.ui.gallery import GalleryImage, ImageGallery
 from opsin.studio.ui.graph import Block, NetworkGraph, blocks_of, shape_in_words, title_of
 from opsin.studio.ui.lesson import convolution_view
 from opsin.studio.ui.maps import answer_view, bars, framed, in_percent
-from opsin.studio.words import safe
+from opsin.studio.words import of_photographs, safe
 
 _PLACE: Final = re.compile(r"[0-9]{1,9}")
 _KEPT: Final = re.compile(r"[0-9a-f]{16}")
@@ -44,6 +44,8 @@ _WORDS: Final = {
     ModelFileError: "This part of the network cannot be shown: the classifier's file is damaged, "
     "or has no such part. Choose another block; if that fails too, train again.",
 }
+# The figures of a map, as the worker calls them.
+_FIGURES: Final = {"Highest": "high", "Lowest": "low", "Mean": "mean"}
 # A question that an address may unfold.
 _WHY: Final = "Why this answer?"
 # Back and forward lead to what was shown then.
@@ -275,7 +277,8 @@ class _Inside:
         if values["maps"]:
             signed = "Purple is above 0, orange below"
             bright = "Bright is where a map finds something" if values["low"] == "0" else signed
-            kit.note(f"{bright}; each place sees {values['sees']}. Click a map to see it alone.")
+            sees = of_photographs(values["sees"])
+            kit.note(f"{bright}; each place sees {sees}. Click a map to see it alone.")
             with ui.element("div").classes("scale note"):
                 ui.label(values["low"])
                 stops = ", ".join(values["stops"])
@@ -324,17 +327,9 @@ class _Inside:
             else:
                 largest = max((abs(unit["high"]) for unit in units), default=0.0) or 1.0
                 names = dict(enumerate(values["names"]))
-                bars(
-                    [
-                        (
-                            names.get(unit["unit"], f"Unit {unit['unit']}"),
-                            unit["high"] / largest,
-                            figure(unit["high"]),
-                        )
-                        for unit in units
-                    ],
-                    choose,
-                )
+                highs = [(unit["unit"], unit["high"]) for unit in units]
+                rows = [(names.get(n, f"Unit {n}"), v / largest, figure(v)) for n, v in highs]
+                bars(rows, choose)
         more.clear()
 
         async def show_more() -> None:
@@ -355,11 +350,8 @@ class _Inside:
         (unit,), total, is_map = values["units"], values["total"], values["maps"]
         number = unit["unit"]
         with ui.element("div").classes("line"):
-            kit.action(
-                f"All {count(total)} {'maps' if is_map else 'numbers'}",
-                lambda: self.show(unit=""),
-                icon="arrow_back",
-            )
+            back = f"All {count(total)} {'maps' if is_map else 'numbers'}"
+            kit.action(back, lambda: self.show(unit=""), icon="arrow_back")
             self._steps("unit", "map" if is_map else "number", number, total)
         facts = [("Number", str(number)), ("Value", figure(unit["high"]))]
         if is_map:
@@ -369,25 +361,17 @@ class _Inside:
                 framed(answer.src(unit["image"]), name, name)
                 words = "Framed: where it is strongest"
                 framed(answer.src(values["image"]), "The photograph", words, [box])
-            facts = [
-                ("Highest", figure(unit["high"])),
-                ("Lowest", figure(unit["low"])),
-                ("Mean", figure(unit["mean"])),
+            facts = [(key, figure(unit[of])) for key, of in _FIGURES.items()]
+            facts += [
                 ("Strongest at", f"row {row + 1}, column {column + 1}"),
-                ("Sees", values["sees"]),
+                ("Sees", of_photographs(values["sees"])),
             ]
         kit.facts(facts)
         if self._rows:
             kit.heading("What it looks for", 3)
             limit, area = max(_FEW, int(_SHORT / self._seconds)), ui.element("div").classes("stack")
-            found = await self.ask(
-                area,
-                "Looking at the training photographs",
-                "unit",
-                layer=self._shown.layer,
-                unit=number,
-                limit=limit,
-            )
+            asked = {"layer": self._shown.layer, "unit": number, "limit": limit}
+            found = await self.ask(area, "Looking at the training photographs", "unit", **asked)
             if found is not None:
                 with area:
                     _show_best(found, values["size"])
@@ -424,22 +408,16 @@ class _Inside:
                         kit.word(method.title)
                         verdict = ui.label(safe(heat["verdict"].capitalize()))
                         verdict.classes("right" if heat["trusted"] else "wrong")
-                        kit.note(
-                            " ".join([method.what, *heat["notes"]]).replace("image", "photograph")
-                        )
+                        kit.note(of_photographs(" ".join([method.what, *heat["notes"]])))
                 if "without" in values:
                     framed(answer.src(values["without"]), values["part"], values["part"])
             if "part" in values and "without" not in values:
                 kit.note(f"{values['part']}.")
             if "nearest" in values:
-                kit.heading(values["near"].replace("training image", "training photograph"), 3)
-                ImageGallery(
-                    "The most similar training photographs",
-                    [
-                        GalleryImage(answer.src(near["image"]), near["class"], near["class"])
-                        for near in values["nearest"]
-                    ],
-                )
+                kit.heading(of_photographs(values["near"]), 3)
+                near = [(one["image"], one["class"]) for one in values["nearest"]]
+                images = [GalleryImage(answer.src(at), class_, class_) for at, class_ in near]
+                ImageGallery("The most similar training photographs", images)
 
 
 def _show_best(answer: Answer, size: tuple[int, int]) -> None:

@@ -354,7 +354,7 @@ class _Photos:
             if into := await asked:
                 await self._do(self._studio.albums.change_class(self.album, class_, into=str(into)))
 
-        with kit.icon_action("more_horiz", f"More about {safe(class_, 60)}"), ui.menu(), ui.list():
+        with kit.icon_action("more_horiz", f"More about {safe(class_, 60)}"), ui.menu():
             ui.menu_item("Merge into …", merge)
             split = address(self._id, "sort", of=class_)
             ui.menu_item("Split …", partial(ui.navigate.to, split))

@@ -28,7 +28,6 @@ from opsin.studio.pages.verdicts import (
     in_short,
     judged_by,
     limits,
-    share,
     weakest,
 )
 from opsin.studio.people import allows
@@ -36,7 +35,7 @@ from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.ui import charts, kit, layout
 from opsin.studio.ui.tables import table
-from opsin.studio.words import safe
+from opsin.studio.words import of_photographs, safe
 
 # Pairs of confused classes, and suspected labels, that are shown.
 _PAIRS: Final = 12
@@ -52,13 +51,11 @@ async def show(studio: Studio, project: str, run: str = "") -> None:
         if row is None:
             raise NotThere("There is no such classifier here", "Choose another one.")
     title = of.title_of(row) if row else "Results"
-    with layout.page(
-        studio, title, project=of, here="results", guide="understand/evaluation.html"
-    ) as frame:
+    guide = "understand/evaluation.html"
+    with layout.page(studio, title, project=of, here="results", guide=guide) as frame:
         if row is None:
-            kit.empty(
-                "The results appear here after the training.", "Train", layout.address(of, "train")
-            )
+            words = "The results appear here after the training."
+            kit.empty(words, "Train", layout.address(of, "train"))
         else:
             await _Results(studio, of, row, frame).build()
 
@@ -161,11 +158,8 @@ class _Results:
             with ui.element("div").classes("line"):
                 have = counted(number, "label was", "labels were")
                 ui.label(f"{have} corrected since this training.")
-                kit.link_button(
-                    f"Train again with {counted(number, 'correction')}",
-                    again,
-                    icon="model_training",
-                )
+                words = f"Train again with {counted(number, 'correction')}"
+                kit.link_button(words, again, icon="model_training")
 
     # What can be done with the classifier.
 
@@ -175,14 +169,10 @@ class _Results:
         if len(project.runs) > 1:
             classifier_select(project, row, project.runs, "results")
         if row.has_classifier:
-            kit.link_button(
-                "Try it",
-                layout.address(project, "try", run=row.id),
-                kind="primary",
-                icon="photo_camera",
-            )
+            there = layout.address(project, "try", run=row.id)
+            kit.link_button("Try it", there, kind="primary", icon="photo_camera")
             download_menu(self._studio, row, title, files)
-        with kit.icon_action("more_horiz", "More about this classifier"), ui.menu(), ui.list():
+        with kit.icon_action("more_horiz", "More about this classifier"), ui.menu():
             ui.menu_item("Compare or remove", lambda: ui.navigate.to("/classifiers"))
         if allows("owner"):
             heading = self._frame.heading
@@ -252,16 +242,14 @@ class _Results:
                 with ui.element("div").classes("line"):  # for the keyboard, and many classes
                     for pair in figures.confused[:_PAIRS]:
                         at = names.index(pair.actual), names.index(pair.predicted)
-                        actual, predicted = safe(pair.actual, 24), safe(pair.predicted, 24)
-                        text, show = (
-                            f"{actual} → {predicted} {pair.count:,}",
-                            partial(show_cell, *at),
+                        text = (
+                            f"{safe(pair.actual, 24)} → {safe(pair.predicted, 24)} {pair.count:,}"
                         )
-                        kit.action(text, show).props("dense")
+                        kit.action(text, partial(show_cell, *at)).props("dense")
             cell = ui.element("div").classes("stack").props('role="status"')
         if weak := [entry for entry in failures.slices.weakest if entry.weak] if failures else []:
             why = ", as its classes explain" if weak[0].explained else ""
-            text = f"Worst kind: {weak[0].name}, {share(weak[0].accuracy)} right{why}."
+            text = f"Worst kind: {weak[0].name}, {weak[0].accuracy:.0%} right{why}."
             _prose(text)
         _by_class(figures)
 
@@ -272,7 +260,7 @@ class _Results:
             kit.note(
                 "The classifier disagrees with these labels. Nothing changes unless you say so."
             )
-        _prose(labels_grounds(*grounds).replace("image", "photograph"))
+        _prose(of_photographs(labels_grounds(*grounds)))
         if images.fixed:
             kit.note(images.fixed)
         self._suspects(images)
@@ -294,20 +282,19 @@ class _Results:
         right = images.answers.right
         with ui.element("div").classes("columns"):
             for place in [*images.answers.surest(~right)[:2], *images.answers.surest(right)[:1]]:
-                shown = f"{images.report.split}/{place}"
+                why = {
+                    "run": self._row.id,
+                    "image": f"{images.report.split}/{place}",
+                    "view": "why",
+                }
                 with ui.element("div").classes("stack"):
                     images.picture(int(images.answers.rows[place]))
-                    kit.link_button(
-                        "Why this answer?",
-                        layout.address(
-                            self._project, "inside", run=self._row.id, image=shown, view="why"
-                        ),
-                        icon="blur_on",
-                    )
+                    there = layout.address(self._project, "inside", **why)
+                    kit.link_button("Why this answer?", there, icon="blur_on")
 
     async def _trained(self, images: ResultImages) -> None:
         report, training = images.report, images.report.training
-        _prose(report.dataset)
+        _prose(of_photographs(report.dataset))
         length = []
         if training.fitted_to is not None:
             length = [("Learnt from", counted(training.fitted_to, "photograph"))]
@@ -324,20 +311,17 @@ class _Results:
             ]
         )
         for name, reason in report.reasons.items():
-            kit.note(f"{name}: {reason}")
+            kit.note(of_photographs(f"{name}: {reason}"))
         history = []
         if self._row.in_steps:
             history = await asyncio.to_thread(images.run.lines, Epoch)
         if len(history) > 1:
             with ui.element("div").classes("columns"):
                 for title, fields in charts.CURVES.items():
-                    charts.curves_chart(
-                        {
-                            name: [getattr(epoch, field) for epoch in history]
-                            for name, field in fields.items()
-                        },
-                        title,
-                    )
+                    curves = {
+                        n: [getattr(epoch, f) for epoch in history] for n, f in fields.items()
+                    }
+                    charts.curves_chart(curves, title)
 
         async def settings() -> None:
             recipe = await asyncio.to_thread(images.run.read, RecordedRecipe)
@@ -358,8 +342,8 @@ def _trust(report: Report) -> None:
     if bins:
         last, error = bins[-1], 100 * (figures.calibration_error or 0.0)
         _prose(
-            f"Of the {counted(last.count, 'answer')} with a confidence over {share(last.low)}, "
-            f"{share(last.accuracy)} were right. On average, confidence and accuracy differ by "
+            f"Of the {counted(last.count, 'answer')} with a confidence over {last.low:.0%}, "
+            f"{last.accuracy:.0%} were right. On average, confidence and accuracy differ by "
             f"{error:.0f} points."
         )
     if refused := figures.refused:
@@ -370,7 +354,7 @@ def _trust(report: Report) -> None:
     if ood:
         _prose(
             "Photographs of a class that it has never seen look stranger to it than yours in "
-            f"{share(ood.near)} of all pairs; noise, text and drawings in {share(ood.far)}. "
+            f"{ood.near:.0%} of all pairs; noise, text and drawings in {ood.far:.0%}. "
             "Half would be chance."
         )
     if bins:
@@ -400,7 +384,9 @@ def _by_class(figures: PartFigures) -> None:
         row: dict[str, object] = {"id": i, "Class": entry.name, "Right": of}
         for key in ("recall", "precision", "f1"):
             value, ends = getattr(entry, key), getattr(entry, f"{key}_interval")
-            text = "–" if value is None else share(value) + (f" ({span(*ends)})" if ends else "")
+            # Ends that are one come from too few draws to say something.
+            interval = f" ({span(*ends)})" if ends and ends[0] < ends[1] else ""
+            text = "–" if value is None else f"{value:.0%}{interval}"
             row[key.capitalize()] = text, -1.0 if value is None else value
         rows.append(row)
     table(rows, "Figures of each class", sort="Recall")

@@ -30,7 +30,7 @@ from opsin.studio.errors import NotThere
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import JobAction, Queue, new_output_folder, output_of
 from opsin.studio.pages.page import Page
-from opsin.studio.pages.verdicts import classifier_select, confidence_of
+from opsin.studio.pages.verdicts import classifier_select
 from opsin.studio.people import allows
 from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import RunRow
@@ -39,7 +39,8 @@ from opsin.studio.threads import IMAGES, UPLOADS
 from opsin.studio.ui import kit, layout
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery, ImageViewer
 from opsin.studio.ui.intake import Intake
-from opsin.studio.ui.maps import answer_view, framed
+from opsin.studio.ui.layout import Frame
+from opsin.studio.ui.maps import answer_view, confidence_of, framed
 from opsin.studio.ui.training_settings import levels_for
 from opsin.studio.words import safe
 
@@ -127,12 +128,7 @@ class _Try:
     """The page below its heading: the classifier, answers, a place for photographs."""
 
     def __init__(
-        self,
-        studio: Studio,
-        project: Project,
-        run: RunRow,
-        query: dict[str, str],
-        frame: layout.Frame,
+        self, studio: Studio, project: Project, run: RunRow, query: dict[str, str], frame: Frame
     ) -> None:
         self._studio, self._project, self._run, self._query = studio, project, run, query
         self._key, self._job = query["image"], query["job"]
@@ -266,20 +262,19 @@ class _Try:
             return
         self._holder.clear()
         with self._holder, ui.element("div").classes("try"):
-            with ui.element("div").classes("stack"):
-                image = ui.element("img").classes("photo")
-                image.props.update(
-                    {"src": kit.rooted(f"/kept/{key}.png"), "alt": safe(answer.name, 60)}
-                )
-                kit.sharpen(image)
-                if not answer.warning:
-                    kit.question("Where does it look?", lambda: self._where(key, answer.label))
+            image = ui.element("img").classes("photo")
+            image.props.update(
+                {"src": kit.rooted(f"/kept/{key}.png"), "alt": safe(answer.name, 60)}
+            )
+            kit.sharpen(image)
             with ui.element("div").classes("stack"):
                 answer_view(answer.top(_BARS), rejected=answer.rejected, warning=answer.warning)
                 for text in answer.notes:
                     if text != answer.warning:
                         kit.note(f"{text[:1].upper()}{text[1:]}.")
                 self._correct(key, answer)
+            if not answer.warning:  # below the photograph, on a telephone after its answer
+                kit.question("Where does it look?", lambda: self._where(key, answer.label))
 
     async def _where(self, key: str, label: str) -> None:
         waiting = kit.Waiting("Hiding one part after another")
@@ -349,13 +344,9 @@ class _Try:
             if number:
                 level = levels_for(total, studio.jobs.jobs(), known=total - number)[1]
                 kit.note(counted(number, "new photograph"))
-                seconds = f" ({about(level.seconds)})" if level.seconds else ""
-                kit.action(
-                    f"Train again{seconds}",
-                    lambda: ui.navigate.to(there),
-                    kind="primary",
-                    needs="owner",
-                )
+                text = f"Train again ({about(level.seconds)})" if level.seconds else "Train again"
+                go = functools.partial(ui.navigate.to, there)
+                kit.action(text, go, kind="primary", needs="owner")
 
 
 def newer_images(folder: Path, since: float) -> tuple[int, int]:

@@ -14,18 +14,13 @@ from opsin.report.terminal import leaks_in_words
 from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import RunRow
 from opsin.studio.ui.layout import address
-from opsin.studio.words import safe
+from opsin.studio.words import of_photographs, safe
 
 _JUDGED_BY: Final[dict[PredictedPart, str]] = {
     "out_of_fold": "Each photograph was judged by a network that had not seen it.",
     "test": "The photographs were kept apart for this test; it had never seen them.",
     "val": "This is optimistic: the best settings were chosen by these same photographs.",
 }
-
-
-def share(value: float) -> str:
-    """A share in whole percents."""
-    return f"{100 * value:.0f}%"
 
 
 def right_of(figures: Accuracy | RunRow) -> str:
@@ -72,7 +67,7 @@ def limits(report: Report) -> list[str]:
     figures, leaks, lines = report.judged, report.leaks, list[str]()
     if cause := report.training.diverged:
         lines.append(f"The training broke off: {cause}. This is the best state before that.")
-    lines += [report.rests_on] * bool(report.rests_on)
+    lines += [of_photographs(report.rests_on)] * bool(report.rests_on)
     if report.split == "test" and report.looks > 1:
         lines.append(
             f"These test photographs have judged {count(report.looks)} classifiers. The best of "
@@ -82,7 +77,7 @@ def limits(report: Report) -> list[str]:
         groups = counted(figures.groups or 0, "group")
         lines.append(f"The photographs come in only {groups}, so the range is rough.")
     if leaks.exact or leaks.near:
-        text = leaks_in_words(leaks).replace("image", "photograph")
+        text = of_photographs(leaks_in_words(leaks))
         lines.append(f"{text[:1].upper()}{text[1:]}.")
         if without := figures.without_leaks:
             lines.append(f"Without them: {right_of(without).lower()}.")
@@ -95,11 +90,6 @@ def limits(report: Report) -> list[str]:
         left_out = counted(corrected.left_out, "photograph was", "photographs were")
         lines.append(f"{left_out} left out by you, and not tested.")
     return lines
-
-
-def confidence_of(probability: float) -> str:
-    """A confidence in whole percents; never 100%, which no classifier knows."""
-    return ">99%" if probability > 0.995 else share(probability)
 
 
 def classifier_select(

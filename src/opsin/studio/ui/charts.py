@@ -29,6 +29,10 @@ MOST_CELLS: Final = 40
 _PRINTED: Final = 20
 _TEXT: Final = {"color": "var(--muted)", "fontSize": 12}
 _LINE: Final = {"lineStyle": {"color": "var(--line)"}}
+_AXIS: Final[Options] = {
+    "type": "value", "nameLocation": "middle", "nameGap": 28, "nameTextStyle": _TEXT,
+    "axisLabel": _TEXT, "splitLine": _LINE, "axisLine": _LINE, "axisTick": {"show": False},
+}  # fmt: skip
 _TOOLTIP: Final = {"trigger": "axis", "confine": True, "renderMode": "richText"}
 _USUAL: Final[Options] = {
     # Okabe and Ito's colours, which colour-blind people can tell apart.
@@ -59,17 +63,7 @@ def _chart(
 
 
 def _axis(name: str, **more: Any) -> Options:
-    return {
-        "type": "value",
-        "name": name,
-        "nameLocation": "middle",
-        "nameGap": 28,
-        "nameTextStyle": _TEXT,
-        "axisLabel": _TEXT,
-        "splitLine": _LINE,
-        "axisLine": _LINE,
-        "axisTick": {"show": False},
-    } | more
+    return _AXIS | {"name": name} | more
 
 
 def confusion_chart(
@@ -86,38 +80,23 @@ def confusion_chart(
     mistakes = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     np.fill_diagonal(mistakes, 0)
     reds = np.where(mistakes > 0, 12 + 58 * mistakes / (mistakes.max() or 1), 0)
-    cells = [
-        {
-            "value": [j, i, number],
-            "itemStyle": {
-                "color": "var(--right-soft)"
-                if i == j
-                else f"color-mix(in srgb, var(--wrong) {reds[i, j]:.0f}%, var(--panel))"
-            },
-        }
-        for i, row in enumerate(confusion)
-        for j, number in enumerate(row)
-    ]
+
+    def cell(i: int, j: int) -> Options:
+        red = f"color-mix(in srgb, var(--wrong) {reds[i, j]:.0f}%, var(--panel))"
+        style = {"color": "var(--right-soft)" if i == j else red}
+        return {"value": [j, i, confusion[i][j]], "itemStyle": style}
+
+    cells = [cell(i, j) for i, j in np.ndindex(counts.shape)]
     every = {"type": "category", "data": names, "nameGap": 12, "splitLine": {"show": False}}
     labels = _TEXT | {"interval": 0}
+    above = {"position": "top", "nameLocation": "end"} | every
+    printed = {"show": len(names) <= _PRINTED, "color": "var(--ink)", "fontSize": 13}
+    gaps = {"borderColor": "var(--paper)", "borderWidth": 2}
     options = {
         "tooltip": {"show": False},
-        "xAxis": _axis(
-            "Answer",
-            position="top",
-            nameLocation="end",
-            axisLabel=labels | {"rotate": 45 if len(names) > 4 else 0},
-            **every,
-        ),
+        "xAxis": _axis("Answer", axisLabel=labels | {"rotate": 45 * (len(names) > 4)}, **above),
         "yAxis": _axis("Class", inverse=True, nameLocation="start", axisLabel=labels, **every),
-        "series": [
-            {
-                "type": "heatmap",
-                "data": cells,
-                "label": {"show": len(names) <= _PRINTED, "color": "var(--ink)", "fontSize": 13},
-                "itemStyle": {"borderColor": "var(--paper)", "borderWidth": 2},
-            }
-        ],
+        "series": [{"type": "heatmap", "data": cells, "label": printed, "itemStyle": gaps}],
     }
 
     def clicked(event: events.EChartPointClickEventArguments) -> object:
@@ -126,13 +105,8 @@ def confusion_chart(
 
     rows = [[name, *row] for name, row in zip(names, confusion, strict=True)]
     height = min(900, 120 + max(22, 52 - len(names)) * len(names))
-    return _chart(
-        options,
-        "Confusion matrix",
-        lambda: [["Class", *names], *rows],
-        height=height,
-        on_click=clicked,
-    )
+    rows.insert(0, ["Class", *names])
+    return _chart(options, "Confusion matrix", lambda: rows, height=height, on_click=clicked)
 
 
 def reliability_chart(bins: Sequence[Bin]) -> ui.echart:
@@ -145,39 +119,21 @@ def reliability_chart(bins: Sequence[Bin]) -> ui.echart:
         }
         for entry in bins
     ]
-    blue = {"color": "var(--right)"}
+    blue, grey = {"color": "var(--right)"}, {"color": "var(--muted)", "type": "dashed", "width": 1}
+    agree = {"data": [[0, 0], [100, 100]], "showSymbol": False, "silent": True, "lineStyle": grey}
+    found = {"data": points, "lineStyle": blue, "itemStyle": blue, "symbol": "circle"}
     options = {
         "tooltip": _TOOLTIP | {"trigger": "item"},
         "xAxis": _axis("Confidence (%)", min=0, max=100),
         "yAxis": _axis("Right (%)", min=0, max=100, nameGap=36),
-        "series": [
-            {
-                "type": "line",
-                "data": [[0, 0], [100, 100]],
-                "showSymbol": False,
-                "silent": True,
-                "lineStyle": {"color": "var(--muted)", "type": "dashed", "width": 1},
-            },
-            {
-                "type": "line",
-                "data": points,
-                "lineStyle": blue,
-                "itemStyle": blue,
-                "symbol": "circle",
-            },
-        ],
+        "series": [{"type": "line"} | agree, {"type": "line"} | found],
     }
-    rows = [
-        (
-            f"{entry.low:.2f} to {entry.high:.2f}",
-            round(entry.confidence, 4),
-            round(entry.accuracy, 4),
-            entry.count,
-        )
-        for entry in bins
-    ]
+    rows: list[Sequence[object]] = [("Confidence", "Mean", "Right", "Answers")]
+    for entry in bins:
+        ends = f"{entry.low:.2f} to {entry.high:.2f}"
+        rows.append((ends, round(entry.confidence, 4), round(entry.accuracy, 4), entry.count))
     label = "Confidence and share of right answers; larger points stand for more answers"
-    return _chart(options, label, lambda: [("Confidence", "Mean", "Right", "Answers"), *rows])
+    return _chart(options, label, lambda: rows)
 
 
 def curves_chart(curves: Mapping[str, Sequence[float | None]], quantity: str) -> ui.echart:
@@ -203,14 +159,9 @@ def curves_chart(curves: Mapping[str, Sequence[float | None]], quantity: str) ->
         "dataZoom": [{"type": "inside", "xAxisIndex": 0}],
         "series": series,
     }
-    return _chart(
-        options,
-        f"{quantity} by epoch",
-        lambda: [
-            ("Epoch", *curves),
-            *((i, *row) for i, row in enumerate(zip_longest(*curves.values()), 1)),
-        ],
-    )
+    epochs = enumerate(zip_longest(*curves.values()), 1)
+    rows = [("Epoch", *curves), *((i, *row) for i, row in epochs)]
+    return _chart(options, f"{quantity} by epoch", lambda: rows)
 
 
 def map_chart(
@@ -272,8 +223,10 @@ async def _save_png(drawn: ui.echart, label: str) -> None:
         const pen = canvas.getContext('2d'), picture = new Image();
         pen.fillStyle = getComputedStyle(document.body).backgroundColor;
         pen.fillRect(0, 0, canvas.width, canvas.height);
-        const copy = svg.cloneNode(true), ink = getComputedStyle(document.body).color;
-        copy.querySelectorAll('text').forEach((text) => text.setAttribute('fill', ink));
+        const copy = svg.cloneNode(true), parts = copy.querySelectorAll('*');
+        svg.querySelectorAll('*').forEach((part, at) => {{ // a picture has no style sheet
+          const {{ fill, stroke, fontFamily }} = getComputedStyle(part);
+          Object.assign(parts[at].style, {{ fill, stroke, fontFamily }}); }});
         const code = new XMLSerializer().serializeToString(copy);
         picture.onload = () => {{ pen.drawImage(picture, 0, 0, canvas.width, canvas.height);
           const link = document.createElement('a'); link.href = canvas.toDataURL('image/png');

@@ -49,7 +49,7 @@ export default {
   },
   mounted() {
     this.soon = () => { this.frame ??= requestAnimationFrame(() => { this.frame = null; this.look(); }); };
-    window.addEventListener('scroll', this.soon, { capture: true, passive: true });
+    for (const type of ['scroll', 'resize']) window.addEventListener(type, this.soon, { capture: true, passive: true });
     this.watcher = new ResizeObserver(this.soon);
     this.watcher.observe(this.$refs.port);
     this.seen = new IntersectionObserver(this.soon); // what is above it may go
@@ -57,7 +57,7 @@ export default {
     this.look();
   },
   beforeUnmount() {
-    window.removeEventListener('scroll', this.soon, { capture: true });
+    for (const type of ['scroll', 'resize']) window.removeEventListener(type, this.soon, { capture: true });
     this.watcher.disconnect();
     this.seen.disconnect();
     clearTimeout(this.timer);

@@ -1,8 +1,8 @@
 // Files by button, drop, paste or camera, sent in parts; the same file goes on where it stopped.
 const AT_ONCE = 3;
 const PART = 4 * 2 ** 20; // bytes that are sent at once
-const PAUSE = 160; // milliseconds between the frames that are recorded
-const MOST_WAITING = 20;
+const PERIOD = 125; // milliseconds from one recorded frame to the next
+const MOST_WAITING = 100;
 const NO_TYPE = /\.(jpe|jfif|p[pgbn]m|avif|webp|tiff?|hei[cf]|hif|mpo|tga|pcx|ico|jp[2cfx]|j2[ck])$/i;
 const LITTER = ['Thumbs.db', 'desktop.ini'];
 
@@ -280,8 +280,9 @@ export default {
       if (event.pointerId !== undefined) { event.target.focus(); event.target.setPointerCapture(event.pointerId); }
       const round = this.recording = Date.now();
       while (this.recording === round && this.stream) {
+        const next = Date.now() + PERIOD;
         if (this.waiting.length < MOST_WAITING) await this.snap();
-        await new Promise((take) => setTimeout(take, PAUSE));
+        await wait(Math.max(0, next - Date.now()));
       }
     },
     rest() { this.recording = 0; },
@@ -357,7 +358,7 @@ export default {
         }
         if (!answer) { // the studio is away, or the network is
           this.text = 'waiting for the studio';
-          await new Promise((take) => setTimeout(take, 1000));
+          await wait(1000);
           asked = true;
           continue;
         }

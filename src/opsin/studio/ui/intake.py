@@ -63,21 +63,9 @@ class Intake(Element, component="intake.js"):
         needs: Role = "viewer",
     ) -> None:
         super().__init__()
-        self.props.update(
-            {
-                "label": safe(label),
-                "multiple": multiple,
-                "accept": accept,
-                "camera": camera,
-                "folders": folders,
-                "batch": batch,
-                "disabled": bool(why_not(needs)),
-                "small": small,
-                "around": around,
-                "opens": opens,
-                "live": live,
-            }
-        )
+        self.props.update(label=safe(label), multiple=multiple, accept=accept, camera=camera)
+        self.props.update(folders=folders, batch=batch, disabled=bool(why_not(needs)))
+        self.props.update(small=small, around=around, opens=opens, live=live)
         self._on_all = on_all
         self._arrived: dict[str, SentFile] = {}
         self._names = 0  # their characters

@@ -89,7 +89,8 @@ def word(text: str, term: Term | None = None) -> ui.element:
         return ui.label(safe(text))
     with ui.element("button").classes("term").props('type="button"') as button:
         ui.label(safe(text))
-        with ui.menu().props('max-width="360px"').classes("term-card"):
+        with ui.menu().props('max-width="360px" role=dialog').classes("term-card") as card:
+            card.props["aria-label"] = term.title
             ui.label(term.title).classes("text-weight-bold")
             ui.label(term.text)
             ui.link("More", f"{HELP}/reference/glossary.html#{term.key}", new_tab=True)

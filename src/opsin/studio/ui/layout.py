@@ -126,7 +126,7 @@ def page(
                 js_handler="() => innerWidth < 1024 ? "
                 f"window.open('{rooted(f'{HELP}/{guide}')}') : emit()",
             )
-            with icon_action("more_vert", "More"), ui.menu(), ui.list():
+            with icon_action("more_vert", "More"), ui.menu():
                 for word, path in studio.menu:
                     if project or "{project}" not in path:
                         target = path.replace("{project}", project.id if project else "")

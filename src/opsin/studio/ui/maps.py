@@ -6,9 +6,15 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from nicegui import ui
 
-from opsin.core.format import percent
 from opsin.studio.ui.kit import note, rooted
 from opsin.studio.words import safe
+
+
+def confidence_of(probability: float) -> str:
+    """A confidence in whole percents; never 100%, which no classifier knows, nor none at all."""
+    if probability < 0.005:
+        return "<1%"
+    return ">99%" if probability > 0.995 else f"{probability:.0%}"
 
 
 def in_percent(box: Sequence[int], size: Sequence[int]) -> tuple[float, ...]:
@@ -61,7 +67,7 @@ def answer_view(
 ) -> ui.label:
     """The answer in large type, how far it is known, and the classes with bars."""
     (label, share), *_ = top
-    nearest = f"{safe(label, 60)}, {percent(share)}"
+    nearest = f"{safe(label, 60)}, {confidence_of(share)}"
     headline = ui.label(nearest).classes(size).props('role="status"')
     if warning:
         headline.set_text("Nothing to recognise")
@@ -73,5 +79,5 @@ def answer_view(
         note("This classifier cannot say when a photograph is none of its classes.")
     else:
         note("Similar to the training photographs.")
-    bars([(name, share, percent(share)) for name, share in top])
+    bars([(name, share, confidence_of(share)) for name, share in top])
     return headline

@@ -46,29 +46,24 @@ def table(
     """
     titles = [title for title in rows[0] if title not in ("id", "address")]
     is_long = len(rows) > _LONG
-    columns = [
-        {
-            "name": title,
-            "label": title,
-            "field": title,
-            "sortable": True,
-            "align": "left" if isinstance(rows[0][title], str) else "right",
-            ":sort": _SORT.format(json.dumps(title), json.dumps(f"{title}_sort")),
-        }
-        for title in titles
-    ]
-    pages = {
-        "rowsPerPage": 25 if is_long else 0,
-        "sortBy": sort.lstrip("-") or None,
-        "descending": sort.startswith("-"),
-    }
+    columns = []
+    for title in titles:
+        align = "left" if isinstance(rows[0][title], str) else "right"
+        order = _SORT.format(json.dumps(title), json.dumps(f"{title}_sort"))
+        names = dict.fromkeys(("name", "label", "field"), title)
+        columns.append(names | {"sortable": True, "align": align, ":sort": order})
+    first = {"sortBy": sort.lstrip("-") or None, "descending": sort.startswith("-")}
+
+    def save() -> None:
+        save_csv(label, [titles, *([row.get(title, "") for title in titles] for row in made.rows)])
+
     with ui.element("div").classes("stack"):
         tools = ui.element("div").classes("line")
         made = ui.table(
             columns=columns,
             rows=plain(rows),
             row_key="id",
-            pagination=pages,
+            pagination={"rowsPerPage": 25 if is_long else 0} | first,
             selection="multiple" if selection else None,
         )
         made.classes("table").props("flat dense wrap-cells" + " hide-pagination" * (not is_long))
@@ -81,14 +76,7 @@ def table(
                 made.bind_filter_from(search, "value", backward=lambda value: value or "")
             if is_long or hidden:
                 _choice_of_columns(made, titles, hidden)
-            icon_action(
-                "table_view",
-                "Save as CSV",
-                lambda: save_csv(
-                    label,
-                    [titles, *([row.get(title, "") for title in titles] for row in made.rows)],
-                ),
-            )
+            icon_action("table_view", "Save as CSV", save)
         if selection:
             ui.run_javascript(_NAME_BOXES.format(made.html_id))
         if "address" in rows[0]:
@@ -106,7 +94,10 @@ def _choice_of_columns(made: ui.table, titles: Sequence[str], hidden: Collection
         made.props["visible-columns"] = [title for title, box in boxes.items() if box.value]
         made.update()
 
-    with action("Columns", lambda: None, icon="view_column").props("dense"), ui.menu(), ui.list():
+    with (
+        action("Columns", lambda: None, icon="view_column").props("dense"),
+        ui.menu().props("role=group"),
+    ):
         boxes = {t: ui.checkbox(t, value=t not in hidden, on_change=show) for t in titles}
 
 

@@ -61,7 +61,7 @@ class JobCard:
                     ui.link(name, there).classes("step")
                 elif linked:
                     ui.label(name).classes("step")
-                self._state = ui.label().classes("step col")
+                self._state = ui.label().classes("step").style("flex: 1 1 auto")
                 self._left = ui.label()
             self._bar = ui.linear_progress(0, show_value=False, size="12px", color=None)
             self._bar.props("instant-feedback rounded")
@@ -190,15 +190,9 @@ class LiveTraining:
                 self._text = kit.note("Each photograph turns blue or red as soon as it is judged.")
                 self._gallery = ImageGallery("Photographs, judged unseen", captions=False, side=64)
         spread = np.linspace(0, len(opened) - 1, min(_STRIP_MOST, len(opened))).round().astype(int)
+        rows = [(row, opened.classes[opened.label(row)]) for row in spread.tolist()]
         self._gallery.show(
-            [
-                GalleryImage(
-                    opened.address(row),
-                    opened.classes[opened.label(row)],
-                    mark=_MARKS[judged.get(row)],
-                )
-                for row in spread.tolist()
-            ]
+            [GalleryImage(opened.address(i), it, mark=_MARKS[judged.get(i)]) for i, it in rows]
         )
         if judged:
             self._text.set_text(

@@ -70,32 +70,24 @@ def levels_for(number: int, jobs: Sequence[Job], *, known: int = 0) -> list[Leve
     quick, good = head(_SMALL, number), head(suits, number - known)
     fast, usual = (factor_of(jobs) * sum(phases.values()) or None for phases in (quick, good))
     minutes = next((m for most, m in _MINUTES if number <= most), _LONGEST)
-    best = {**good, "epochs": max(1.0, 60.0 * minutes - sum(good.values()))} if good else {}
     chosen = "with a network that Opsin chooses for your photographs"
     if good:
         chosen = f"with a network that has seen a million photographs{', and yours' * bool(known)}"
     elif not knows:
         chosen = "from nothing, since no network that knows photographs is installed here"
     learns = "while the network itself learns from your photographs, too"
+    smaller = "with a smaller network that has seen a million photographs"
+    small = {"model": BACKBONE, "backbone": _SMALL}
     no_torch = "" if can_train_networks() else "It needs PyTorch, which is not installed here."
+    best = {}
+    if good and not no_torch:
+        best = {**good, "epochs": max(1.0, 60.0 * minutes - sum(good.values()))}
     missing = "" if knows else "It needs a network that knows photographs, and none is installed."
     return [
-        Level(
-            "Quick",
-            "with a smaller network that has seen a million photographs",
-            {"model": "backbone", "backbone": _SMALL},
-            quick,
-            fast,
-            missing,
-        ),
+        Level("Quick", smaller, small, quick, fast, missing),
         Level("Good", chosen, {}, good, usual, "" if knows else no_torch),
         Level(
-            "As good as it gets",
-            learns,
-            {"budget": f"{minutes}m"},
-            {} if no_torch else best,
-            minutes * 60.0,
-            no_torch,
+            "As good as it gets", learns, {"budget": f"{minutes}m"}, best, 60.0 * minutes, no_torch
         ),
     ]
 
