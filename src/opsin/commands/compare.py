@@ -14,7 +14,7 @@ import numpy as np
 
 from opsin.commands.runs import Run
 from opsin.core.arguments import checked
-from opsin.core.arrays import Floats, Ints, Pixels
+from opsin.core.arrays import Ints
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_predictions import PART_WORDS, PredictedPart, RunPredictions
 from opsin.core.artifacts.run_report import Accuracy, Report
@@ -114,15 +114,9 @@ class _Paired:
     """Several runs' answers to the same images, in the order and classes of the first."""
 
     part: PredictedPart  # `out_of_fold` if a run was judged by all of its images
-    classes: tuple[str, ...]
-    digests: Pixels  # uint8[N, 16], of the pixels in the first run
-    names: list[str]
+    runs: list[_RunAnswers]
     labels: Ints  # those corrected by any run
-    probabilities: list[Floats]  # of each run, [N, K]
-    answers: list[Ints]  # of each run, [N]
     groups: Ints  # images that belong together by any of the runs
-    rescored: list[int]  # images of each run that had another label when it was measured
-    tested: list[int]  # images of each run that it was tested on, these and others
     notes: list[str]
 
 
@@ -154,6 +148,8 @@ class _RunAnswers:
                 raise ValueError("lengths differ")
             before = kept.labels if kept.source_labels is None else kept.source_labels
             self.corrected = np.asarray(before != kept.labels)
+            #: Images that it was tested on, with those that other runs lack.
+            self.tested = len(self.labels)
         except (KeyError, IndexError, ValueError, TypeError) as error:
             raise RunError(
                 f"{run.path} lacks some of its answers to its {PART_WORDS[part]} images",
@@ -165,6 +161,10 @@ class _RunAnswers:
         self.names = [self.names[row] for row in rows]
         self.labels, self.probabilities = self.labels[rows], self.probabilities[rows]
         self.groups = None if self.groups is None else self.groups[rows]
+
+    @property
+    def answers(self) -> Ints:
+        return np.asarray(self.probabilities.argmax(axis=1))
 
     @property
     def size(self) -> str:
@@ -189,8 +189,7 @@ def _paired(runs: Sequence[Run]) -> _Paired:
     word, notes = PART_WORDS[part], []
     every = [_RunAnswers(run, run_part) for run, run_part in zip(runs, parts, strict=True)]
     first, *others = every
-    tested = [len(run.labels) for run in every]
-    positions = [np.arange(tested[0])]
+    positions = [np.arange(first.tested)]
     alone = _join_classes(every)
     for other in others:
         positions.append(_positions_in(other, first, part))
@@ -208,10 +207,10 @@ def _paired(runs: Sequence[Run]) -> _Paired:
     for name, knowing in alone.items():
         paths = " and ".join(str(run.path) for run in knowing)
         notes.append(f"only {paths} knows {name}; what is compared are images of the other classes")
-    if max(tested) > len(shared):
+    if max(run.tested for run in every) > len(shared):
         notes.append(
             f"compared on the {len(shared):,} {word} images that all of these runs have, of "
-            f"{', '.join(f'{count:,}' for count in tested)}; the accuracies are those on these"
+            f"{', '.join(f'{run.tested:,}' for run in every)}; the accuracies are those on these"
         )
     labels = _agreed_labels(every, word)
     for run in every if part != "val" else ():
@@ -221,21 +220,10 @@ def _paired(runs: Sequence[Run]) -> _Paired:
                 f"{len(shared):,} {word} images, which flatters it"
             )
     together = [pairs_of(run.groups) for run in every if run.groups is not None]
-    return _Paired(
-        part=part,
-        classes=tuple(first.classes),
-        digests=first.digests,
-        names=first.names,
-        labels=labels,
-        probabilities=[run.probabilities for run in every],
-        answers=[run.probabilities.argmax(axis=1) for run in every],
-        groups=split_groups(
-            first.digests, (), np.concatenate([np.zeros((0, 2), np.int64), *together])
-        ),
-        rescored=[int((run.labels != labels).sum()) for run in every],
-        tested=tested,
-        notes=list(dict.fromkeys(notes)),
+    groups = split_groups(
+        first.digests, (), np.concatenate([np.zeros((0, 2), np.int64), *together])
     )
+    return _Paired(part, every, labels, groups, list(dict.fromkeys(notes)))
 
 
 def _join_classes(every: Sequence[_RunAnswers]) -> dict[str, list[_RunAnswers]]:
@@ -324,12 +312,11 @@ def _positions_in(other: _RunAnswers, first: _RunAnswers, part: PredictedPart) -
 def _row(run: Run, number: int, paired: _Paired) -> side_by_side.ComparedRun:
     from opsin.evaluation.metrics import measure, widen  # noqa: PLC0415  scipy takes a second
 
-    report = run.directory.read(Report)
-    figures = report.judged
-    reported = Accuracy(**figures.plain) if paired.rescored[number] else None
-    if paired.rescored[number] or paired.tested[number] > len(paired.labels):
-        probabilities = paired.probabilities[number]
-        figures = measure(probabilities, paired.labels, paired.classes, paired.groups)
+    report, one = run.directory.read(Report), paired.runs[number]
+    figures, rescored = report.judged, int((one.labels != paired.labels).sum())
+    reported = Accuracy(**figures.plain) if rescored else None
+    if rescored or one.tested > len(paired.labels):
+        figures = measure(one.probabilities, paired.labels, one.classes, paired.groups)
         if report.split == "out_of_fold":
             figures = widen(figures)
     return side_by_side.ComparedRun(
@@ -339,8 +326,8 @@ def _row(run: Run, number: int, paired: _Paired) -> side_by_side.ComparedRun:
         model=report.model,
         source=report.source,
         **figures.plain,
-        tested=paired.tested[number],
-        rescored=paired.rescored[number],
+        tested=one.tested,
+        rescored=rescored,
         reported=reported,
         bytes=report.file.bytes,
         parameters=report.training.parameters,
@@ -354,7 +341,10 @@ def _with_best(
     rows: Sequence[side_by_side.ComparedRun], paired: _Paired
 ) -> list[side_by_side.ComparedRun]:
     most_accurate = shown_best(
-        paired.answers, paired.labels, paired.groups, out_of_fold=paired.part == "out_of_fold"
+        [run.answers for run in paired.runs],
+        paired.labels,
+        paired.groups,
+        out_of_fold=paired.part == "out_of_fold",
     )
     sizes = [row.bytes for row in rows]
     smallest = None if None in sizes else min(size for size in sizes if size is not None)
@@ -371,7 +361,7 @@ def _with_best(
 
 
 def _pairs(paired: _Paired, letters: Sequence[str]) -> list[side_by_side.ComparedPair]:
-    first, *others = paired.answers
+    first, *others = (run.answers for run in paired.runs)
     unseen = paired.part == "out_of_fold"
     tests = [
         compare_answers(first, other, paired.labels, paired.groups, out_of_fold=unseen)
@@ -431,22 +421,22 @@ def sentence(
 
 
 def _disagreements(paired: _Paired, number: int) -> list[side_by_side.DifferentAnswers]:
-    both = (0, number)
-    rows = np.flatnonzero(paired.answers[0] != paired.answers[number])
-    labels = [paired.answers[run][rows] for run in both]
-    shares = [paired.probabilities[run][rows, paired.answers[run][rows]] for run in both]
+    both = first, _ = paired.runs[0], paired.runs[number]
+    rows = np.flatnonzero(np.not_equal(*(run.answers for run in both)))
+    labels = [run.answers[rows] for run in both]
+    shares = [run.probabilities.max(axis=1)[rows] for run in both]
     right = [label == paired.labels[rows] for label in labels]
     # The confidence of the wrong answer, or of the more confident one if both are wrong.
     mistaken = np.where(right, 0, shares).max(axis=0)
-    digests = digest_names(paired.digests[rows])
+    digests = digest_names(first.digests[rows])
     return [
         side_by_side.DifferentAnswers(
-            name=paired.names[rows[n]],
+            name=first.names[rows[n]],
             digest=digests[n],
-            actual=paired.classes[paired.labels[rows[n]]],
+            actual=first.classes[paired.labels[rows[n]]],
             answers=[
                 side_by_side.GivenAnswer(
-                    label=paired.classes[label[n]], confidence=float(share[n]), right=bool(ok[n])
+                    label=first.classes[label[n]], confidence=float(share[n]), right=bool(ok[n])
                 )
                 for label, share, ok in zip(labels, shares, right, strict=True)
             ],
