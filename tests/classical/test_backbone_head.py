@@ -9,7 +9,7 @@ import pytest
 
 import opsin
 from opsin.backbones.backbone import open_backbone
-from opsin.classical import backbone_head
+from opsin.classical import backbone_head, heads
 from opsin.classical.backbone_head import (
     BackboneFeatures,
     HeadChoice,
@@ -21,7 +21,6 @@ from opsin.classical.backbone_head import (
 )
 from opsin.classical.fit import FitProgress
 from opsin.core.errors import ModelFileError
-from opsin.core.metadata import Calibration
 from opsin.evaluation.out_of_fold import folds_of
 from tests.backbones.small_networks import network
 
@@ -75,10 +74,9 @@ def test_features_that_are_not_finite_are_refused(backbone: Path, tmp_path: Path
 
 def test_the_simplest_head_is_taken_that_is_not_clearly_worse() -> None:
     hard_and_easy = np.array([0.5, 0.1, 0.4, 0.2, 0.3])
-    known = Calibration(temperature=1.0, images=5, log_loss=(0.3, 0.3))
 
     def judged(losses: Any) -> JudgedHead:
-        return JudgedHead(0.9, np.asarray(losses), known, 1.0)
+        return JudgedHead(0.9, 1.0, 1.0, 0.3, 0.3, np.asarray(losses))
 
     # A little better on each fold is better, however much the folds differ.
     better = hard_and_easy - np.array([0.02, 0.03, 0.02, 0.03, 0.02])
@@ -115,6 +113,16 @@ def test_a_head_for_a_fold_depends_on_nothing_outside_its_training_images(backbo
     again, after = answers()
     assert choice == again
     np.testing.assert_array_equal(before, after)
+
+
+def test_the_same_images_are_not_judged_twice(
+    backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [trained(coloured((30, 30)), backbone, tmp_path).path / "classifier.onnx"]
+    for module, name in ((backbone_head, "judge"), (heads, "eigh")):
+        monkeypatch.setattr(module, name, None)  # would fail
+    files.append(trained(coloured((30, 30)), backbone, tmp_path).path / "classifier.onnx")
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 @pytest.mark.parametrize("each", [4, 40])

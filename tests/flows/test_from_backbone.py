@@ -76,9 +76,7 @@ def test_judged_by_all_it_says_how_sure_that_is_and_how_it_knows_the_unknown(
     assert "for a class left out (lowest: " in run.directory.page.read_text(encoding="utf-8")
 
 
-def test_noise_for_the_labels_of_a_given_test_changes_no_answer(
-    backbone: Path, train: Train
-) -> None:
+def test_noise_for_a_given_tests_labels_changes_no_answer(backbone: Path, train: Train) -> None:
     random = np.random.default_rng(0)
     images, labels = random.integers(0, 90, (90, 32, 32, 3), np.uint8), np.arange(90) % 2
     images[labels == 1, 8:24, 8:24] += 120

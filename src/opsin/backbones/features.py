@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import math
 import tempfile
 import threading
@@ -64,10 +65,10 @@ class FeatureCache:
                     if rows.keys().isdisjoint(map(bytes, arrays.read("digests"))):
                         continue
                 names, features = self._stored(path)
-                for digest, values in zip(map(bytes, names), features, strict=True):
-                    wanted = rows.get(digest, [])
-                    target[wanted] = values
-                    missing[wanted] = False
+                found = [rows.get(digest, []) for digest in map(bytes, names)]
+                wanted = list(itertools.chain(*found))
+                target[wanted] = np.repeat(features, list(map(len, found)), axis=0)
+                missing[wanted] = False
         return np.flatnonzero(missing)
 
     def knows(self, digests: Digests) -> NDArray[np.bool_]:

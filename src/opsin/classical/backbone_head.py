@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import itertools
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from onnxruntime import InferenceSession
 
+from opsin._version import __version__
 from opsin.backbones.backbone import Backbone
 from opsin.backbones.feature_graph import FeatureGraph, View, layer_table
 from opsin.classical.classical_recipe import Logistic
@@ -20,6 +23,7 @@ from opsin.core.arrays import Doubles, Floats, Ints, Pixels
 from opsin.core.errors import MissingExtraError
 from opsin.core.format import counted
 from opsin.core.metadata import BackboneFacts, Calibration, Layer
+from opsin.data.cache import index_key, kept_arrays
 from opsin.evaluation.calibration import fit_mix_power, fit_temperature, log_loss_of
 from opsin.evaluation.out_of_distribution import ClassPrototypes
 from opsin.evaluation.out_of_fold import Fold, folds_of
@@ -217,25 +221,29 @@ class HeadSearch:
         if folds := cut.result():
             compared = points.of_rows(train[shown])
 
-            def judged(head: Head) -> JudgedHead:
+            def judged(head: Head) -> list[float]:
                 result = judge(
                     head, compared, labels[shown], folds, assumed=self.assumed, progress=progress
                 )
                 progress.add()
-                return result
+                return [*result[:-1], *result.losses]
 
-            # Each fit has a core of its own.
-            with threadpool_limits(1), ThreadPoolExecutor(self.threads) as pool:
-                results = list(pool.map(judged, heads))
-            number = simplest(results)
-            best, calibration = results[number], results[number].calibration
-            choice = replace(
-                choice,
-                head=heads[number],
-                score=best.accuracy,
-                compared=len(heads),
-                mix_power=best.mix_power,
+            def judge_all() -> dict[str, Doubles]:
+                # Each fit has a core of its own.
+                with threadpool_limits(1), ThreadPoolExecutor(self.threads) as pool:
+                    return {"judged": np.array(list(pool.map(judged, heads)))}
+
+            asked: Any = compared, labels[shown], self.assumed, *itertools.chain(*folds)
+            key = index_key(__version__, heads, [hashlib.sha256(of.data).digest() for of in asked])
+            results = kept_arrays("heads", key, judge_all, JudgedHead.each_of)
+            best = results[number := simplest(results)]
+            calibration = Calibration(
+                temperature=best.temperature,
+                images=sum(len(test) for _, test in folds),
+                log_loss=(best.uncalibrated, best.calibrated),
             )
+            of_best = best.accuracy, len(heads), len(val), best.mix_power
+            choice = HeadChoice(heads[number], numbers.at, numbers.views, *of_best)
         with _cores_for(train):
             return points.fitted(choice, calibration, len(self.assumed))
 
@@ -328,14 +336,20 @@ class _Points:
         return ChosenHead(choice, held_out, final[0] if final else held_out, calibration)
 
 
-@dataclass(frozen=True)
-class JudgedHead:
+class JudgedHead(NamedTuple):
     """The quality of a head on held-out images."""
 
     accuracy: float
-    losses: Doubles  # of each fold, the lower the better: log loss, and mean error of the classes
-    calibration: Calibration
     mix_power: float  # as for `HeadChoice`
+    temperature: float
+    uncalibrated: float  # log loss before that temperature
+    calibrated: float  # and after
+    losses: Doubles  # of each fold, the lower the better: log loss, and mean error of the classes
+
+    @classmethod
+    def each_of(cls, kept: Mapping[str, Doubles]) -> list[JudgedHead]:
+        """Several, from rows of numbers."""
+        return [cls._make([*row[:5].tolist(), row[5:]]) for row in kept["judged"]]
 
 
 def simplest(results: Sequence[JudgedHead]) -> int:
@@ -371,11 +385,8 @@ def judge(
     power = fit_mix_power(known, right_classes, shares, head.mix_power)
     shift = (1 - power) * np.log(shares)
     temperature = fit_temperature(known, right_classes, shift)
-    losses = (
-        log_loss_of(known, right_classes, 1.0, shift),
-        log_loss_of(known, right_classes, temperature, shift),
-    )
-    calibration = Calibration(temperature=temperature, images=len(tested), log_loss=losses)
+    before = log_loss_of(known, right_classes, 1.0, shift)
+    after = log_loss_of(known, right_classes, temperature, shift)
     shift += np.log(assumed / shares)
     answers = log_softmax(logits / temperature + shift, axis=1)
     right = answers.argmax(axis=1) == labels
@@ -389,4 +400,4 @@ def judge(
         recalls = [right[test][labels[test] == label].mean() for label in present]
         of_folds.append(loss + 1 - np.mean(recalls))
     accuracy = np.average(right[tested], weights=weights[tested])
-    return JudgedHead(float(accuracy), np.array(of_folds), calibration, power)
+    return JudgedHead(float(accuracy), power, temperature, before, after, np.array(of_folds))

@@ -16,7 +16,7 @@ from opsin.classical.backbone_head import BackboneFeatures
 from opsin.classical.classical_recipe import Forest, Knn, Logistic, Svm
 from opsin.classical.fit import Fitted, Pooling, least_of
 from opsin.classical.heads import LEAST, REST, SOFT, KernelRidge, Projection
-from opsin.core.arrays import Bools, Floats, Pixels
+from opsin.core.arrays import Bools, Doubles, Floats, Pixels
 from opsin.core.metadata import Layer, LayerOp, Metadata
 from opsin.onnx_files import classical_heads, postprocessing
 from opsin.runtime.classifier import Classifier
@@ -67,16 +67,8 @@ class Written:
     def _layer(
         self, name: str, kind: str, shape: tuple[int, ...], parameters: int = 0, work: int = 0
     ) -> None:
-        self.layers.append(
-            Layer(
-                name=name,
-                kind=kind,
-                shape=shape,
-                parameters=parameters,
-                trainable=parameters,
-                multiply_adds=work,
-            )
-        )
+        sizes = {"parameters": parameters, "trainable": parameters, "multiply_adds": work}
+        self.layers.append(Layer(name=name, kind=kind, shape=shape, **sizes))
 
     def _output(self, name: str, kind: str, parameters: int = 0, work: int = 0) -> None:
         self._layer(name, kind, (self._fitted.classes,), parameters, work)
@@ -146,30 +138,23 @@ class Written:
         self._layer("flatten", LayerOp.FLATTEN, (pooling.features,))
 
     def _components(self, pca: Any) -> None:
-        to, weight = self._to, pca.components_
+        weight = pca.components_
         bias = -(pca.mean_.astype(np.float64) @ weight.T.astype(np.float64))
-        inputs = [
-            self._embedding,
-            to.weight("pca.weight", weight, np.float32),
-            to.weight("pca.bias", bias, np.float32),
-        ]
-        self._embedding = to.node("Gemm", inputs, "pca", transB=1)
-        self._units = len(weight)
+        self._embedding, self._units = self._dense("pca", weight, bias), len(weight)
         self._layer("pca", LayerOp.PCA, (len(weight),), weight.size + bias.size, weight.size)
+
+    def _dense(self, name: str, weight: Doubles, bias: Doubles) -> str:
+        parts = {"weight": weight, "bias": bias}
+        held = [self._to.weight(f"{name}.{part}", of, np.float32) for part, of in parts.items()]
+        return self._to.node("Gemm", [self._embedding, *held], name, transB=1)
 
     # From the embedding to logits, ``head: float32[N, K]``
 
     def _logistic(self) -> None:
-        to, estimator = self._to, self._fitted.estimator
-        weight, bias = estimator.coef_, estimator.intercept_
+        weight, bias = self._fitted.estimator.coef_, self._fitted.estimator.intercept_
         if len(weight) == 1:  # one row for two classes; halved, so that each has a gradient
             weight, bias = (np.concatenate([-part, part]) / 2 for part in (weight, bias))
-        inputs = [
-            self._embedding,
-            to.weight("head.weight", weight, np.float32),
-            to.weight("head.bias", bias, np.float32),
-        ]
-        to.node("Gemm", inputs, "head", transB=1)
+        self._dense("head", weight, bias)
         self._output("head", "Dense", weight.size + bias.size, weight.size)
 
     def _neighbours(self) -> None:
@@ -211,11 +196,8 @@ class Written:
             left, right = tree.children_left, tree.children_right
             shares = tree.value[:, 0, :] / tree.value[:, 0, :].sum(axis=1, keepdims=True)
             values = np.where((left < 0)[:, None], shares / len(forest), 0)
-            trees.append(
-                classical_heads.TreeNodes(
-                    tree.feature, tree.threshold, left, right, left < 0, values
-                )
-            )
+            nodes = tree.feature, tree.threshold, left, right, left < 0, values
+            trees.append(classical_heads.TreeNodes(*nodes))
         held = classical_heads.write_trees(self._to, self._embedding, trees, self._fitted.classes)
         self._output("votes", f"{len(forest):,} trees", held)
         self._logarithm()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 from opsin.core.arrays import Doubles, Floats, Ints
 from opsin.core.errors import MissingExtraError
+from opsin.data.cache import index_key, kept_arrays
 
 try:
     from scipy.linalg import cho_factor, cho_solve, eigh
@@ -70,10 +73,15 @@ class Projection:
         # If few are left out of many, single precision suffices.
         few = len(places) <= 2 * COMPONENTS
         shown: NDArray[Any] = roots[places].astype(np.float64 if few else np.float32)
-        last = len(shown) - 1
         first = max(0, len(shown) - min(COMPONENTS, shown.shape[1]))
-        # There are far more numbers than images: of the products of images it is quicker.
-        squares, vectors = eigh(shown @ shown.T, subset_by_index=[first, last])
+
+        def decompose() -> dict[str, NDArray[Any]]:
+            # There are far more numbers than images: of the products of images it is quicker.
+            squares, vectors = eigh(shown @ shown.T, subset_by_index=[first, len(shown) - 1])
+            return {"squares": squares, "vectors": vectors}
+
+        key = index_key(hashlib.sha256(shown.data).hexdigest(), shown.shape, first)
+        squares, vectors = kept_arrays("heads", key, decompose, itemgetter("squares", "vectors"))
         kept = squares > _ROUNDING * float(squares[-1])
         weight = ((vectors[:, kept] / np.sqrt(squares[kept])).T @ shown)[::-1]
         return cls(weight.astype(np.float32), tuple(blocks))
@@ -126,9 +134,8 @@ class LinearClassifier:
     @classmethod
     def nearest_mean(cls, points: Floats, labels: Ints) -> LinearClassifier:
         """Take the mean of each class; logits are half squared distances from these."""
-        means = np.stack(
-            [points[labels == label].mean(axis=0, dtype=np.float64) for label in np.unique(labels)]
-        )
+        of_classes = (points[labels == label] for label in np.unique(labels))
+        means = np.stack([own.mean(axis=0, dtype=np.float64) for own in of_classes])
         scale = float(points.var(axis=0, dtype=np.float64).sum()) or 1.0
         # A common offset changes no answer, and would cost digits.
         squares = (means**2).sum(axis=1)

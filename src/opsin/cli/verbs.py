@@ -120,6 +120,7 @@ def _run(words: Sequence[str], output: TextIO) -> int:
             refuse_several(f"opsin {words[0]}")
         application = _application(words)
         gc.freeze()
+        gc.set_threshold(50_000)  # the usual 700 made it a twentieth of a short training
         gc.enable()
         with contextlib.redirect_stdout(output):
             status: int = application(words, standalone_mode=False) or 0

@@ -26,11 +26,11 @@ PARTS: Final[tuple[Part, ...]] = get_args(Part)
 _HASH: Final = "[0-9a-f]{32}"
 # Folders of the cache with the names of Opsin's own entries: OPSIN_CACHE can name any folder.
 _FOLDERS: Final[dict[Part, dict[str, str]]] = {
-    "sources": {
-        "sources": rf"({'|'.join(NAMES)})", "unpacked": _HASH, "objects": _HASH
-    },
+    "sources": {"sources": rf"({'|'.join(NAMES)})", "unpacked": _HASH, "objects": _HASH},
     "datasets": {"decoded": "[0-9a-f]{64}", "near": rf"{_HASH}\.npz", "looks": rf"{_HASH}\.npz"},
-    "features": {"features": _HASH, "heaps": _HASH, "trials": rf"{_HASH}\.json"},
+    "features": {
+        "features": _HASH, "heaps": _HASH, "heads": rf"{_HASH}\.npz", "trials": rf"{_HASH}\.json"
+    },
     "models": {
         "models": r"\w+-onnxruntime-[\w.+-]+",
         "probed": r"\w+-onnx-[\w.+-]+",

@@ -86,6 +86,9 @@ def test_what_takes_too_long_takes_the_quicker_network_or_none(
     assert network(usual, budget=1.0) == "efficientnet-lite0"
     # The machine was busy at the first measurement.
     assert network({"lite0": 800.0, "lite2": 1600.0}, slowed=4.0) == "efficientnet-lite2"
+    monkeypatch.setattr(load, "_SECONDS", {"mobilenetv4-small": 9e9, "efficientnet-lite0": 9e9})
+    assert network(usual) == "efficientnet-lite0"
+    assert load._networks_are_here()
 
 
 def test_an_old_cost_is_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

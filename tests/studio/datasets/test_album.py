@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 import opsin
+from opsin.core.artifacts.run_report import SuspectedLabel
 from opsin.core.errors import ImageError, SourceError, StorageError
 from opsin.data.corrections import read_corrections
 from opsin.data.dataset import load_recipe
@@ -27,7 +28,7 @@ from opsin.studio.datasets.photo_files import Done, settled_in
 from opsin.studio.datasets.uploads import SentFile
 from opsin.studio.errors import DiskFull, NotThere, new_api
 from opsin.studio.image_routes import add_routes
-from opsin.studio.pages.photo_things import Thing, things_to_look_at
+from opsin.studio.pages.photo_things import Thing, _of_names, things_to_look_at
 from opsin.studio.runs.albums import Albums
 from opsin.studio.runs.run_index import opaque
 from tests.conftest import shape_image, write_shapes
@@ -349,6 +350,15 @@ def test_a_settled_thing_disappears_for_every_window(
     assert [thing.kind for thing in things()] == ["exact-duplicates"]
     window.do(lambda albums, album: albums.remove(album, [names["disc/again.png"]]))
     assert things() == []
+
+
+def test_a_suspected_label_is_found_if_training_prepared_another_size(studio: Studio) -> None:
+    read(studio, dataset := made_here(studio))
+    album = asyncio.run(studio.albums.open(dataset.id))
+    known = {"row": 0, "score": 0.9, "label": "disc", "suggested": "square", "digest": "0" * 32}
+    suspect = SuspectedLabel.model_validate(known | {"name": "disc/1.png"})
+    (thing,) = _of_names(album, [suspect])
+    assert (album.name(thing.photos[0]), thing.kind) == ("disc/1.png", "suspect")
 
 
 @pytest.mark.parametrize("change", ["move", "remove"])

@@ -1,7 +1,6 @@
 """What was uploaded becomes a source, whole or not at all, and within its place."""
 
 import io
-import os
 import re
 import tarfile
 import tempfile
@@ -76,11 +75,8 @@ def test_archives_that_are_none_leave_nothing(
 
 
 def laid_out(root: Path) -> list[str]:
-    return sorted(
-        str(path.relative_to(root)).replace(os.sep, "/")
-        for path in root.rglob("*")
-        if path.is_file()
-    )
+    files = filter(Path.is_file, root.rglob("*"))
+    return sorted(path.relative_to(root).as_posix() for path in files)
 
 
 @pytest.mark.parametrize(
@@ -124,11 +120,9 @@ def test_more_images_are_added_and_the_same_one_is_kept_once(
     uploads: Uploads, tmp_path: Path
 ) -> None:
     for seeds in ((1, 2), (3, 2)):
-        files = [
-            put(uploads, "a.png", image(seeds[0]), 1, "cat/a.png"),
-            put(uploads, "b.png", image(seeds[1]), 2, "dog/b.png"),
-        ]
-        uploads.finish(files, tmp_path / "set")
+        one = put(uploads, "a.png", image(seeds[0]), 1, "cat/a.png")
+        other = put(uploads, "b.png", image(seeds[1]), 2, "dog/b.png")
+        uploads.finish([one, other], tmp_path / "set")
     again, *others = laid_out(tmp_path / "set")
     assert others == ["cat/a.png", "dog/b.png"]
     assert re.fullmatch(r"cat/a-[0-9a-f]{16}\.png", again)
@@ -180,11 +174,9 @@ def test_a_disk_that_refuses_leaves_everything_where_it_was(
 def test_archives_of_class_folders_join_what_is_there(uploads: Uploads, tmp_path: Path) -> None:
     into = tmp_path / "id" / "set"
     names = {f"pets/{label}/{n}.png": image(n) for label in "ab" for n in range(2)}
-    both = [
-        put(uploads, "pets.zip", packed(names | {"pets/readme.txt": b"x"}), 1),
-        put(uploads, "more.zip", packed({"3.png": image(3), "c/4.png": image(4)}), 2),
-    ]
-    for archive in both:
+    pets = put(uploads, "pets.zip", packed(names | {"pets/readme.txt": b"x"}), 1)
+    more = put(uploads, "more.zip", packed({"3.png": image(3), "c/4.png": image(4)}), 2)
+    for archive in (both := [pets, more]):
         uploads.finish([archive], into)
     assert laid_out(into.parent) == [".not-sorted/3.png"] + [
         f"set/{name}.png" for name in ("a/0", "a/1", "b/0", "b/1", "c/4")

@@ -56,10 +56,8 @@ def test_a_training_keeps_its_number_when_another_is_tried_again_or_removed(
     for _ in range(3):
         page._add()
     jobs = studio.jobs.jobs()
-    runs = [
-        write_run(studio.runs.root, f"run {at}", digits, answers_right(digits, 1.0))
-        for at in range(3)
-    ]
+    right = answers_right(digits, 1.0)
+    runs = [write_run(studio.runs.root, f"run {at}", digits, right) for at in range(3)]
     for job, run in zip(jobs, runs, strict=True):
         studio.jobs._look(job.model_copy(update={"run": run.name}))
     studio.runs.scan()

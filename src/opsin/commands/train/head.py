@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
@@ -180,6 +182,10 @@ class HeadLearner(Learner):
                 write_json(directory.recipe, self.recipe.model_dump(mode="json"))
         else:
             self._fit_pixels(self.recipe.model, watcher, stop)
+        # Imported meanwhile: ONNX Runtime, which computes from here on, leaves Python free.
+        ahead = ThreadPoolExecutor(1)
+        ahead.submit(importlib.import_module, "opsin.commands.report")
+        ahead.shutdown(wait=False)
         watcher.doing("the export")
         self.exported, self.layers = self.file_of(directory, watcher, self.fitted, held_out)
         self.improve(directory, watcher, stop)

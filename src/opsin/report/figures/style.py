@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from opsin.core.storage import atomic_file
 from opsin.report.terminal import printable
@@ -95,6 +98,13 @@ def _write(figure: Figure, file: Path | io.BytesIO, kind: str) -> None:
     if engine is not None and figure.axes:
         engine.execute(figure)
         figure.set_layout_engine(None)
+    if kind == "png":
+        canvas: Any = FigureCanvasAgg(figure)
+        canvas.draw()
+        # Without the fourth channel, and packed in a quarter of the time into as many bytes.
+        pixels = Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3])
+        pixels.save(file, "png", compress_level=1, dpi=(DPI, DPI))
+        return
     # Without dates, so that the same figure gives the same file.
     metadata = {"Date": None} if kind == "svg" else {}
     # A page lends an SVG its own background.

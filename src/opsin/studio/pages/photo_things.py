@@ -16,6 +16,7 @@ from opsin.core.errors import OpsinError
 from opsin.core.format import count
 from opsin.data.audit import Finding
 from opsin.data.cache import digest_names
+from opsin.data.run_images import pair_up
 from opsin.studio.datasets.album import OUT, Album
 from opsin.studio.datasets.photo_files import Done, settled_in
 from opsin.studio.ui import kit
@@ -70,9 +71,12 @@ def _of_names(album: Album, suspects: Sequence[SuspectedLabel]) -> Iterator[Thin
     decoded = album.opened.decoded
     if not (suspects or decoded.unreadable):
         return
-    row_of = {digest: row for row, digest in enumerate(digest_names(decoded.digests))}
-    for suspect in suspects:
-        at = album.at_row.get(row_of.get(suspect.digest, -1))
+    # Digests are of the prepared pixels, and the training may have prepared them in another size.
+    then = [(suspect.digest, suspect.name) for suspect in suspects]
+    now = list(zip(digest_names(decoded.digests), decoded.names, strict=True))
+    rows = dict(pair_up(then, now, (lambda one: one, lambda one: one[0], lambda one: one[1])))
+    for number, suspect in enumerate(suspects):
+        at = album.at_row.get(rows.get(number, -1))
         if at is not None and album.class_of(at) == suspect.label:
             label, answer = safe(suspect.label, 40), safe(suspect.suggested, 40)
             text = f"It is labelled {label}. The classifier says {answer}."
@@ -135,7 +139,7 @@ def show_thing(
             side=120,
         )
         with ui.element("div").classes("stack"):
-            kit.heading(thing.text, 3)
+            kit.heading(thing.text)
             with ui.element("div").classes("line"):
                 if thing.suggested:
                     button(f"It is {safe(thing.suggested, 30)}", partial(move, thing.suggested))

@@ -14,16 +14,20 @@ from opsin.studio.ui.kit import action, icon_action, rooted
 from opsin.studio.words import safe
 
 _LONG: Final = 20
-# Quasar's boxes have no names, and boxes in a slot would lose the focus with each click.
-_NAME_BOXES: Final = """
+# Quasar's boxes have no names, and boxes in a slot would lose the focus with each click; its
+# headings sort by the mouse alone.
+_FOR_KEYS: Final = """
 const table = document.getElementById("{}"), name = () => {{
   for (const box of table.querySelectorAll(".q-checkbox")) {{
     const row = box.closest("tbody tr");
     const text = row ? "Select " + row.children[1].innerText : "Select all";
     if (box.getAttribute("aria-label") !== text) box.setAttribute("aria-label", text);
   }}
+  for (const heading of table.querySelectorAll("th.sortable")) heading.tabIndex = 0;
 }};
 new MutationObserver(name).observe(table, {{childList: true, subtree: true, characterData: true}});
+table.addEventListener("keydown", ({{key, target}}) =>
+  key === "Enter" && target.matches("th.sortable") && target.click());
 name();
 """
 _SORT: Final = "(a, b, x, y) => (x[{1}] ?? x[{0}]) > (y[{1}] ?? y[{0}]) ? 1 : -1"
@@ -77,8 +81,7 @@ def table(
             if is_long or hidden:
                 _choice_of_columns(made, titles, hidden)
             icon_action("table_view", "Save as CSV", save)
-        if selection:
-            ui.run_javascript(_NAME_BOXES.format(made.html_id))
+        ui.run_javascript(_FOR_KEYS.format(made.html_id))
         if "address" in rows[0]:
             root = rooted("/")[:-1]
             made.add_slot(

@@ -17,6 +17,7 @@ from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.training_form import CHOICES, LABELS, OPTIONS, fault, fields_for
 from opsin.studio.progress import factor_of
 from opsin.studio.ui.kit import heading, note
+from opsin.studio.words import of_photographs
 
 _SMALL, _LARGE = "efficientnet-lite0", "efficientnet-lite2"
 # Seconds of two ordinary cores for an image's features by each network.
@@ -178,7 +179,7 @@ class TrainingSettings:
         """A choice, or a text that is checked while it is typed; below it what it means."""
         label = LABELS.get(name, option.label)
         choices = dict(self._networks if name == "backbone" else CHOICES.get(name, {}))
-        text = "" if choices else option.help
+        text = "" if choices else of_photographs(option.help)
         if option.choices and not choices:
             choices = {"": "Automatic"} | {choice: choice for choice in option.choices}
         with ui.element("div"):
