@@ -42,16 +42,8 @@ class StudioProcess:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, port: int = 0) -> None:
-        command = [
-            *START,
-            "--runs",
-            str(self.runs),
-            "--home",
-            str(self.home),
-            "--port",
-            str(port),
-            *self._words,
-        ]
+        places = f"--runs={self.runs}", f"--home={self.home}", f"--port={port}"
+        command = [*START, *places, *self._words]
         with (self.folder / "stderr").open("ab") as errors:
             self.process = subprocess.Popen(
                 command,

@@ -182,12 +182,8 @@ def answer_questions(
         visit.actions += 1
         if number == 3:
             ActionChains(visit.browser).send_keys("u").perform()
-            visit.until(partial(_is_asked, visit.browser, name))
+            visit.see(f"//img[contains(@class, 'photo')][@alt='{name}']")
     return round(slowest, 3)
-
-
-def _is_asked(browser: webdriver.Chrome, name: str) -> bool:
-    return asked(browser) == name
 
 
 def film(photos: Path) -> str:

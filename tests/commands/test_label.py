@@ -60,10 +60,13 @@ def test_from_a_heap_to_folders_and_back(heap: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_line_says_one_json_object(cli: Cli, heap: Path) -> None:
-    words = ("--classes", "dots, lines", "--next", "2", "--json", "--quiet", "--from", NETWORK)
-    said = only_json(cli("label", heap, *words))
-    assert said["progress"]["counts"] == {"dots": 0, "lines": 0}
-    assert {"image", "guess", "probability", "why"} == set(said["next"][0])
+    for name in ("dots", "lines"):
+        shutil.copytree(heap / "sub", heap.parent / "sorted" / name)
+    for number, classes in enumerate(["dots, lines", "./sorted"]):
+        words = f"--file={number}", "--classes", classes, "--next=2", "--json", "--from", NETWORK
+        said = only_json(cli("label", heap, *words))
+        assert said["progress"]["counts"] == {"dots": 0, "lines": 0}
+        assert {"image", "guess", "probability", "why"} == set(said["next"][0])
 
 
 def test_a_photograph_vanishes_or_changes_while_it_is_asked(heap: Path, tmp_path: Path) -> None:
@@ -93,8 +96,9 @@ def test_two_people_agree(cli: Cli, heap: Path, tmp_path: Path) -> None:
     (found,) = done.progress.agreements
     assert (found.who, found.photographs, found.same) == (("ada", "bob"), 30, 30)
     assert found.kappa == 1
-    said = cli("label", heap, "--who", "ada", "--overlap", "1", "--from", NETWORK).stdout
-    assert "ada and bob on 30 of 30: Cohen's kappa 1.00" in said
+    said = cli("label", heap, "--who", "ada", "--overlap", "1", "--from", NETWORK)
+    assert "ada and bob on 30 of 30: Cohen's kappa 1.00" in said.stdout
+    assert (said.stdout + said.stderr).count("broken.png") == 1
 
 
 def test_bad_answers_change_nothing(heap: Path, tmp_path: Path) -> None:

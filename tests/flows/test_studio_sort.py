@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -69,17 +70,14 @@ def kind(name: str) -> str:
 def gallery(browser: webdriver.Chrome, class_: str) -> list[str | None]:
     """Return the first photographs of a class."""
     place = f"[aria-label='Photographs of {class_}'] .gallery-item"
-    return [
-        each.get_attribute("aria-label") for each in browser.find_elements("css selector", place)
-    ][:5]
+    found = browser.find_elements("css selector", place)[:5]
+    return [each.get_attribute("aria-label") for each in found]
 
 
 def said(labels: Path) -> set[str]:
     """Return how the photographs got their labels."""
-    file = LabelFile(labels)
-    how = {label.how for label in file.now().values()}
-    file.close()
-    return how
+    with closing(LabelFile(labels)) as file:
+        return {label.how for label in file.now().values()}
 
 
 def test_a_heap_becomes_a_classifier(

@@ -60,6 +60,17 @@ def test_only_what_changed_is_read_again(folder: Path, network: Backbone) -> Non
     assert now == [digest for digest in stays if digest in now]
 
 
+def test_broken_files_are_left_out_with_reasons(folder: Path, network: Backbone) -> None:
+    whole = (folder / "plain-2.png").read_bytes()
+    kinds = [b"", b"no picture", whole[:20], whole[: len(whole) // 2], os.urandom(3000)]
+    for number in range(60):
+        (folder / f"bad-{number}.png").write_bytes(kinds[number % len(kinds)])
+    heap, _ = read(folder, network)
+    assert (len(heap), len(heap.unreadable)) == (31, 61)
+    assert all(name not in reason for name, reason in heap.unreadable)
+    assert read(folder, network)[1] == 61  # those may be mended meanwhile
+
+
 def test_a_heap_without_photographs_says_so(folder: Path, network: Backbone) -> None:
     for file in folder.rglob("*.png"):
         if file.name != "broken.png":

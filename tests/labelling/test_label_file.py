@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from opsin.core.database import write_database
 from opsin.core.errors import RecipeError
 from opsin.labelling import label_file
-from opsin.labelling.label_file import LabelFile
+from opsin.labelling.label_file import FOLDERS, LabelFile
 
 
 def image(number: int) -> bytes:
@@ -74,6 +74,16 @@ def test_each_undoes_their_own(tmp_path: Path) -> None:
     assert said(bob) == {1: "none", 2: "unclear"}
     assert bob.undo("bob") == 1  # and what was taken back comes not again
     assert said(bob) == {2: "unclear"}
+
+
+def test_what_stood_before_stands_again_with_its_mark(tmp_path: Path) -> None:
+    file = LabelFile(tmp_path / "labels.sqlite", ["x", "y"])
+    file.put([(image(1), "1", "label", "x")], how=FOLDERS)
+    file.put([(image(2), "2", "label", "x")], how="random")
+    file.put([(image(number), str(number), "label", "y") for number in (1, 2, 3)], how="group")
+    assert file.undo() == 3
+    assert {label.name: label.how for label in file.now().values()} == {"1": FOLDERS, "2": "random"}
+    file.close()
 
 
 def test_what_others_have_answered_since_hides_no_earlier_step(tmp_path: Path) -> None:

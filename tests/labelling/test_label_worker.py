@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,8 @@ class Project:
         self.labels = folder / "labels.sqlite"
         shutil.copytree(pictures, self.tray)
         self.root.mkdir()
-        self.worker = label_worker._LabelWorker(
-            self.root, self.tray, folder / "corrections.csv", self.labels
-        )
+        places = self.root, self.tray, folder / "corrections.csv", self.labels
+        self.worker = label_worker._LabelWorker(*places)
 
     def ask(self, do: str, **asked: Any) -> Any:
         """What is answered, as over pipes."""
@@ -37,10 +37,8 @@ class Project:
         answers = io.BytesIO()
         label_worker.answer_frames(self.worker, question, answers)
         answers.seek(0)
-        frames = []
-        while (frame := receive(answers)) is not None:
-            frames.append(frame[0])
-        return frames[-1].get("said", frames[-1].get("error"))
+        *_, (last, _) = iter(lambda: receive(answers), None)
+        return last.get("said", last.get("error"))
 
     def move(self, names: list[str], class_: str) -> None:
         (self.root / class_).mkdir(exist_ok=True)
@@ -48,10 +46,8 @@ class Project:
             (self.root / name).rename(self.root / class_ / Path(name).name)
 
     def said(self) -> dict[str, tuple[str | None, str]]:
-        file = LabelFile(self.labels)
-        now = {Path(one.name).name: (one.label, one.how) for one in file.now().values()}
-        file.close()
-        return now
+        with closing(LabelFile(self.labels)) as file:
+            return {Path(one.name).name: (one.label, one.how) for one in file.now().values()}
 
 
 @pytest.fixture
@@ -70,13 +66,12 @@ def test_what_is_sorted_is_followed_whoever_sorts_it(project: Project) -> None:
     groups = project.ask("groups", number=3, reserved=0)
     assert sum(len(group["photos"]) for group in groups["groups"]) == 30
     state = project.ask("state")
-    assert (state["unreadable"], state["labelled"]) == (1, 0)
+    assert (state["words"], state["labelled"]) == ("1 file cannot be read.", 0)
     asked = project.ask("next", count=12)
     assert len({one["names"][0] for one in asked}) == 12
-    copied = next(
-        group for group in groups["groups"] for group in group["photos"] if len(group) > 1
-    )
-    assert sorted(Path(name).name for name in copied) == ["copy.png", "dots-0.png"]
+    photos = [photo for group in groups["groups"] for photo in group["photos"]]
+    copied = sorted(Path(name).name for name in max(photos, key=len))
+    assert copied == ["copy.png", "dots-0.png"]
     for one in asked:
         project.move(one["names"], kind(one["names"]))
         project.ask("label", names=one["names"], answer=kind(one["names"]), how=one["why"])
@@ -99,16 +94,18 @@ def test_what_is_sorted_is_followed_whoever_sorts_it(project: Project) -> None:
     (project.tray / here.name).rename(project.root / "other" / here.name)
     assert project.ask("state")["counts"]["other"] == 1
     assert project.said()[here.name] == ("other", FOLDERS)
+    # Corrected on the page, it was drawn at random no more than before.
+    for class_ in ("dots", "other"):
+        project.ask("label", names=[f"other/{here.name}"], answer=class_, how="doubts")
+        assert project.said()[here.name] == (class_, FOLDERS)
 
 
 def test_what_is_set_aside_stays_and_is_not_asked_again(project: Project) -> None:
     one, other = project.ask("next", count=2)
     project.ask("label", names=one["names"], answer="unclear", how="question")
     project.ask("label", names=other["names"], answer="none of the classes", how="question")
-    assert {photo["names"][0] for photo in project.ask("aside")} == {
-        one["names"][0],
-        other["names"][0],
-    }
+    aside = {photo["names"][0] for photo in project.ask("aside")}
+    assert aside == {one["names"][0], other["names"][0]}
     asked = {each["names"][0] for each in project.ask("next", count=40)}
     assert len(asked) == 28
     assert one["names"][0] not in asked
@@ -133,12 +130,8 @@ def test_views_of_the_heap(project: Project) -> None:
     like = project.ask("like", name=names[0])
     assert like[0]["names"] == names
     assert len(like) == 18
-    thought = [
-        photo["names"][0]
-        for name in ("dots", "lines", "plain")
-        for photo in project.ask("thought", class_=name)
-    ]
-    assert len(set(thought)) == 18
+    views = [project.ask("thought", class_=name) for name in ("dots", "lines", "plain")]
+    assert len({photo["names"][0] for view in views for photo in view}) == 18
     wrong = next(project.root.glob("dots/*"))
     wrong.rename(project.root / "lines" / wrong.name)
     doubts = project.ask("doubts")

@@ -35,14 +35,17 @@ def answer(heap: Labelling, count: int) -> None:
 def test_from_nothing_to_a_figure(heap: Labelling) -> None:
     first = heap.next(6)
     assert [question.guess for question in first] == [None] * 6
-    assert heap.progress().accuracy is None
-    answer(heap, 120)
+    assert (heap.progress().accuracy, heap.progress().sentences) == (None, [])
+    answer(heap, 12)  # two at random
+    assert heap.progress().sentences == [
+        "How much is right is known after 18 more random photographs."
+    ]
+    answer(heap, 108)
     progress = heap.progress()
     assert progress.labelled == 120
     assert sum(progress.counts.values()) == 120
     assert progress.judged >= 20
-    assert progress.accuracy is not None
-    assert progress.interval is not None
+    assert "% right (" in progress.sentences[0]
     later = heap.next(20)
     right = [question.guess == true_name(question.image) for question in later]
     assert np.mean(right) > 0.8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -46,7 +47,8 @@ def label(
 
     Options:
         source (HEAP): Photographs without classes: a folder, a table, an archive.
-        classes (A,B,…): Classes to begin with; labels bring further ones.
+        classes (A,B,…): Classes to begin with, or the path of a run or a source that has them
+            (runs/waste, ./photos); labels bring further ones.
         next (COUNT): Photographs to ask about now.
         labels (FILE): Take the answers of this table first: columns path and label.
         undo: Take back the last answers.
@@ -61,6 +63,10 @@ def label(
     from opsin.commands.label import label as workflow  # noqa: PLC0415  loads onnx
 
     names = [name.strip() for name in (classes or "").split(",") if name.strip()]
+    if classes is not None and os.sep in classes and os.path.lexists(classes):
+        from opsin.commands.classes import classes_of  # noqa: PLC0415  likewise
+
+        names = [*classes_of(classes)]
     if backbone is not None:
         fields["backbone"] = backbone
     done = workflow(
@@ -91,21 +97,8 @@ def _print(done: Labelled) -> None:
         f"[bold]Labels[/]    {now.labelled:,} of {counted(now.images, 'photograph')}"
         f"{f' · {counts}' if counts else ''}"
     )
-    if now.accuracy is not None and now.interval is not None:
-        low, high = now.interval
-        screen.print(
-            f"[bold]Accuracy[/]  {percent(now.accuracy)} ({percent(low)} to {percent(high)}), "
-            f"judged by {now.judged} photographs at random"
-        )
-    elif now.judged:
-        few = counted(now.judged, "photograph")
-        screen.print(f"[bold]Accuracy[/]  not yet: {few} at random are too few to judge by")
-    if now.more and now.gain and now.gain_interval:
-        low, high = (max(0, round(100 * end)) for end in now.gain_interval)
-        screen.print(
-            f"[bold]Further[/]   about {now.more} more labels for {100 * now.gain:.0f} points "
-            f"({low} to {high})"
-        )
+    for title, sentence in zip(("Accuracy  ", "Further   "), now.sentences, strict=False):
+        screen.print(f"[bold]{title}[/]{sentence}")
     for pair in now.agreements:
         first, second = (plain(name) or "somebody" for name in pair.who)
         kappa = "too few for kappa"

@@ -93,10 +93,7 @@ def change_classes(
         ClassChange(labels=PosixPath('labels.csv'), classes=('0', '1', '2', 'three', …
     """
     table = None if labels is None else Path(labels)
-    if len(inputs) == 1 and is_run(os.fspath(inputs[0])):
-        recipe = recipe_of_run(RunDirectory.open(inputs[0])).model_copy(update=options)
-    else:
-        recipe = DataRecipe.of(*(os.fspath(place) for place in inputs), **options)
+    recipe = _recipe_of(*inputs, **options)
     if table is not None:
         _check_own(table)
         check_writable(table)
@@ -158,6 +155,20 @@ def undo_classes(labels: str | os.PathLike[str]) -> int:
     kept = [row for row in rows if row.edit != last]
     write_corrections(labels, kept)
     return len(rows) - len(kept)
+
+
+def classes_of(place: str) -> tuple[str, ...]:
+    """The classes of a run, or of a source."""
+    recipe = _recipe_of(place)
+    own = sources.find_all(recipe).open().keep(recipe.classes).classes
+    return _present(recipe.labels, read_corrections(recipe.labels) if recipe.labels else [], own)
+
+
+def _recipe_of(*inputs: str | os.PathLike[str], **options: Any) -> DataRecipe:
+    """How sources are read, or how a run has read its own."""
+    if len(inputs) == 1 and is_run(os.fspath(inputs[0])):
+        return recipe_of_run(RunDirectory.open(inputs[0])).model_copy(update=options)
+    return DataRecipe.of(*(os.fspath(place) for place in inputs), **options)
 
 
 def _check_own(table: Path) -> None:

@@ -114,9 +114,8 @@ def find(
     )
     heap = read_heap(stream, network, watcher=watcher)
     of_class = _rows_by_class(Path(file or usual_file(source)), heap)
-    (wanted, one), (avoided, other) = (
-        _points_of(terms, heap, network, of_class, watcher) for terms in (like, unlike)
-    )
+    wanted, one = _points_of(like, heap, network, of_class, watcher)
+    avoided, other = _points_of(unlike, heap, network, of_class, watcher)
     rows = np.unique(heap.first)
     open_rows = rows[~np.isin(as_keys(heap.digests[rows]), as_keys(np.concatenate([one, other])))]
     found = most_similar(heap.points, wanted, avoided, count, among=open_rows)

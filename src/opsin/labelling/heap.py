@@ -121,8 +121,10 @@ def read_heap(
     try:
         for row, answer in reader.read(images, rows):
             if isinstance(answer, ImageError):
-                unreadable.append((images[row].name, answer.message))
-                watcher.note(f"left out: {answer.message}")
+                name = images[row].name
+                unreadable.append((name, answer.message.removeprefix(f"{name}: ")))
+                if kept is None:  # else the heap's own report names it
+                    watcher.note(f"left out: {answer.message}")
             else:
                 digests[row] = answer
     finally:

@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -33,6 +34,8 @@ _LONGEST: Final = 255
 FOLDERS: Final = "folders"
 
 Answer = Literal["label", "none", "unclear", "open"]
+#: What is to be kept of a photograph: its digest, name, answer and, for "label", class.
+Said = tuple[bytes, str, Answer, str | None]
 
 
 class Label(NamedTuple):
@@ -98,7 +101,7 @@ class LabelFile:
 
     def put(
         self,
-        answers: Iterable[tuple[bytes, str, Answer, str | None]],
+        answers: Iterable[Said],
         *,
         who: str = "",
         how: str = "",
@@ -107,19 +110,9 @@ class LabelFile:
         """Keep answers as one step; return its number."""
         with self._changing() as db:
             (step,) = db.execute("SELECT coalesce(max(step), 0) + 1 FROM labels").fetchone()
-            now = time.time()
+            about = who, how, time.time(), undoes
             rows = [
-                (
-                    step,
-                    image,
-                    name.encode("utf-8", "surrogatepass"),
-                    answer,
-                    label,
-                    who,
-                    how,
-                    now,
-                    undoes,
-                )
+                (step, image, name.encode("utf-8", "surrogatepass"), answer, label, *about)
                 for image, name, answer, label in answers
             ]
             db.executemany(
@@ -164,13 +157,12 @@ class LabelFile:
                     stood[row.label.image] = row.step
                     if row.step != last:
                         stands[row.label.image] = row.label
-            back: list[tuple[bytes, str, Answer, str | None]] = [
-                (image, name, stands[image].answer, stands[image].label)
-                if image in stands
-                else (image, name, "open", None)
-                for image, name in names.items()
-            ]
-            self.put(back, who=who, how="undo", undoes=last)
+            back = defaultdict[str, list[Said]](list)
+            for image, name in names.items():
+                was = stands.get(image, Label(image, name, "open", None, who, "undo", 0.0))
+                back[was.how].append((image, name, was.answer, was.label))
+            for how, several in back.items():
+                self.put(several, who=who, how=how, undoes=last)
         return sum(stood[image] == last for image in names)
 
     def ask(self, images: Iterable[bytes], who: str) -> list[bytes]:

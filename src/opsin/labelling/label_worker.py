@@ -28,17 +28,19 @@ from opsin.core.child_process import Header, error_values, pack, receive, take_o
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.events import Watcher
 from opsin.core.files import file_stamp
+from opsin.core.format import counted
 from opsin.data.corrections import LEFT_OUT, read_corrections
 from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.image_tree import is_image_name, is_visible
-from opsin.labelling.estimate import FEWEST
 from opsin.labelling.groups import PARTS, groups_of, usual_number
 from opsin.labelling.heap import read_heap
-from opsin.labelling.label_file import FOLDERS, Answer, LabelFile
+from opsin.labelling.label_file import FOLDERS, LabelFile, Said
 from opsin.labelling.labelling import ASIDE, USUAL, Labelling
 
 # Groups of an answer; photographs that are like one, and on the map, at most.
 _GROUPS, _LIKE, _MAPPED = 24, 300, 1_500
+# Where photographs get another class: one that was sorted by hand was not drawn at random.
+_CORRECTING: Final = ("doubts", "map")
 # Photographs that may be gone before what is known is read again.
 _MISSED: Final = 20
 # Seconds between two frames about the progress of the same work.
@@ -108,21 +110,14 @@ class _LabelWorker(Watcher):
             "groups": [
                 {"photos": photos, "guess": "" if class_ else self._guess(labelling, group.rows)}
                 for group in groups[:_GROUPS]
-                if (
-                    photos := [
-                        self._names[row] for row in group.rows.tolist() if row in self._names
-                    ]
-                )
+                if (photos := [one["names"] for one in self._photos(group.rows)])
             ],
         }
 
     def _guess(self, labelling: Labelling, rows: Ints) -> str:
         """The class that most of a group's photographs seem to be of."""
-        names = [
-            name
-            for name, _ in labelling.guesses([labelling.heap.names[row] for row in rows[:20]])
-            if name
-        ]
+        some = [labelling.heap.names[row] for row in rows[:20]]
+        names = [name for name, _ in labelling.guesses(some) if name]
         return self._spelt.get(max(names, key=names.count, default=""), "")
 
     def _do_next(self, labelling: Labelling, count: int) -> list[Header]:
@@ -144,14 +139,18 @@ class _LabelWorker(Watcher):
         class_ = self._file.add_class(answer) if kind == "label" else None
         rows = {name: heap.row_named.get(self._key_of.get(name, "")) for name in names}
         put = {heap.digests[row].tobytes(): name for name, row in rows.items() if row is not None}
-        said = [(image, name, kind, class_) for image, name in put.items()]
-        self._file.put(said, who=labelling.who, how=how)
+        held, said = self._file.now(), defaultdict[str, list[Said]](list)
+        for image, name in put.items():
+            by_hand = how in _CORRECTING and image in held and held[image].how == FOLDERS
+            said[FOLDERS if by_hand else how].append((image, name, kind, class_))
+        for mark, several in said.items():
+            self._file.put(several, who=labelling.who, how=mark)
         self._stamps = None
 
     def _do_state(self, labelling: Labelling) -> Header:
-        now = labelling.progress()
-        missing = max(0, FEWEST - now.judged)
-        return now.model_dump() | {"missing": missing, "unreadable": len(self._unreadable)}
+        now, broken = labelling.progress(), len(self._unreadable)
+        unread = [f"{counted(broken, 'file')} cannot be read."] if broken else []
+        return now.model_dump() | {"words": " ".join([*now.sentences, *unread])}
 
     # Photographs to look through, each with words about it.
 
@@ -254,7 +253,7 @@ class _LabelWorker(Watcher):
             if not file.class_ or row not in self._waiting:
                 self._names.setdefault(row, []).append(file.name)
                 label[row] = written.get(file.class_, "")
-        changes = defaultdict[str, list[tuple[bytes, str, Answer, str | None]]](list)
+        changes = defaultdict[str, list[Said]](list)
         for row, class_ in label.items():
             image, name = heap.digests[row].tobytes(), self._names[row][0]
             was = held[image] if image in held and held[image].answer == "label" else None

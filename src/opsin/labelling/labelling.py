@@ -19,9 +19,10 @@ from opsin.core.arrays import Bools, Ints
 from opsin.core.errors import RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.files import state_root
+from opsin.core.format import counted
 from opsin.data.sources import open_stream
 from opsin.labelling.agreement import Agreement, agreements
-from opsin.labelling.estimate import Estimate, answers_without_own, estimate_of, judge
+from opsin.labelling.estimate import FEWEST, Estimate, answers_without_own, estimate_of, judge
 from opsin.labelling.groups import Group, groups_of, usual_number
 from opsin.labelling.heap import Heap, read_heap
 from opsin.labelling.label_file import FOLDERS, Answer, Label, LabelFile
@@ -64,6 +65,23 @@ class Progress(Estimate, frozen=True):
     counts: dict[str, int]
     # Of each two people, about photographs that both were asked about.
     agreements: tuple[Agreement, ...] = ()
+
+    @property
+    def sentences(self) -> list[str]:
+        """How good it is, and then what more labels would bring; nothing without labels."""
+        words = list[str]()
+        if self.accuracy is not None and self.interval is not None:
+            low, high = (round(100 * end) for end in self.interval)
+            judged = f"judged on {self.judged} random photographs, each without its own label"
+            words.append(f"About {100 * self.accuracy:.0f}% right ({low}–{high}%), {judged}.")
+        elif self.labelled:
+            missing = counted(FEWEST - self.judged, "more random photograph")
+            words.append(f"How much is right is known after {missing}.")
+        if self.more and self.gain and self.gain_interval:
+            low, high = (max(0, round(100 * end)) for end in self.gain_interval)
+            points = f"{100 * self.gain:.0f} points ({low}–{high})"
+            words.append(f"About {self.more} more labels for {points}.")
+        return words
 
 
 class Doubt(NamedTuple):
@@ -377,14 +395,14 @@ class Labelling:
         The figures are computed again where more than a tenth of the labels has changed.
         """
         known = self._now
-        if self._judged is None or known.is_news_to(self._judged[0]):
-            present, labels = known.present
-            right = np.zeros(0, bool)
-            if len(present) > 1:
-                right, self._spreads = judge(
-                    self._learner, known.rows, labels, self._judges(known), len(present)
-                )
+        present, labels = known.present
+        judges = self._judges(known) if len(present) > 1 else np.zeros(len(labels), bool)
+        if judges.sum() < FEWEST:
+            self._judged, self._spreads = None, False
+        elif self._judged is None or known.is_news_to(self._judged[0]):
+            right, self._spreads = judge(self._learner, known.rows, labels, judges, len(present))
             self._judged = known, estimate_of(right, len(labels))
+        estimate = self._judged[1] if self._judged else Estimate(judged=int(judges.sum()))
         counts = np.bincount(known.label_of[known.rows], minlength=len(known.classes)).tolist()
         said = self._overlap_of(self.file.by_person()) if self.overlap else {}
         return Progress(
@@ -392,7 +410,7 @@ class Labelling:
             labelled=len(known.rows),
             counts=dict(zip(known.classes, counts, strict=True)),
             agreements=agreements(said),
-            **dict(self._judged[1]),
+            **dict(estimate),
         )
 
     def _judges(self, known: _Known) -> Bools:
@@ -449,10 +467,8 @@ class Labelling:
     @property
     def _is_stale(self) -> bool:
         """Whether the labels would teach something else by now."""
-        taught = self._taught
-        return (
-            taught is None or self._spreads != taught.spread or self._now.is_news_to(taught.known)
-        )
+        old = self._taught
+        return old is None or old.spread != self._spreads or self._now.is_news_to(old.known)
 
     @property
     def _fitted(self) -> FittedLearner | None:

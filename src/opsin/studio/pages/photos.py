@@ -25,6 +25,7 @@ from opsin.studio.people import allows, visitor
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit
 from opsin.studio.ui.gallery import (
+    GALLERY_KEYS,
     GalleryImage,
     ImageGallery,
     ImageViewer,
@@ -152,22 +153,8 @@ class _Photos:
         self._fold = kit.question("", self._list_things)
         self._place = ui.element("div").classes("class-columns")
         self._more = kit.note("")
-        self._keys = kit.question(
-            "Keys",
-            lambda: kit.facts(
-                [
-                    ("Arrows", "next photograph"),
-                    ("Space", "select"),
-                    ("Shift", "select a range"),
-                    ("Ctrl-A, Esc", "select all, none"),
-                    ("Enter", "large"),
-                    ("1, 2, …", "move to class"),
-                    ("Delete", "remove"),
-                    ("Ctrl-Z", "undo"),
-                    ("?", "these keys"),
-                ]
-            ),
-        )
+        own = ("1, 2, …", "move to class"), ("Delete", "remove"), ("Ctrl-Z", "undo")
+        self._show_keys = kit.key_list([*GALLERY_KEYS, *own])
         with ui.element("div").classes("choice-bar") as self._bar:
             self._bar.props('role=toolbar aria-label="Chosen photographs"')
             self._chosen = ui.label().classes("text-weight-bold").props('role="status"')
@@ -508,8 +495,7 @@ class _Photos:
         if event.action.keydown and held and event.key == "z":
             await self._undo()
         elif event.action.keydown and event.key == "?":
-            self._keys.set_value(True)
-            ui.run_javascript(f"document.getElementById('{self._keys.html_id}').scrollIntoView()")
+            self._show_keys()
 
     async def _check(self) -> None:
         """Have new photographs read and checked, or take in what was read."""

@@ -27,8 +27,13 @@ if TYPE_CHECKING:
 
 #: A photograph: the names of its file, and of its copies'.
 Photo = Sequence[str]
-#: What is said of a photograph instead of a class.
-ASIDE: Final = ("none of the classes", "unclear")
+# What is said of a photograph instead of a class, by its key; and keys where one is named.
+_ASIDE: Final = {"x": "none of the classes", "m": "unclear"}
+_KEYS: Final = (
+    ("1, 2, …", "class"),
+    *((key.upper(), answer) for key, answer in _ASIDE.items()),
+    ("F", "find like this"),
+)
 
 # Groups in sight, those of them that nobody else is asked about, and photographs of each.
 _CARDS, _RESERVED, _THUMBNAILS = 12, 3, 12
@@ -92,6 +97,7 @@ class _Sort:
                 self._view = _Groups(self) if view == "groups" else _Questions(self)
             else:
                 self._view = _Grid(self, view, of)
+            self._show_keys = kit.key_list([*self._view.keys, ("U", "undo")])
         ui.keyboard(self._key, ignore=["input", "select", "textarea"])
         studio.changed.subscribe(self._heard)
         leave = partial(studio.sorting.leave, self.id, self._window)
@@ -150,21 +156,8 @@ class _Sort:
 
     async def judge(self) -> None:
         """Say how good what the labels teach is by now, and what more would bring."""
-        state, words = await self.ask("state"), list[str]()
-        if state["accuracy"] is not None:
-            low, high = (round(100 * end) for end in state["interval"])
-            judged = f"judged on {state['judged']} random photographs, each without its own label"
-            words.append(f"About {100 * state['accuracy']:.0f}% right ({low}–{high}%), {judged}.")
-        elif state["labelled"]:
-            missing = counted(state["missing"], "more random photograph")
-            words.append(f"After {missing} you see here how much is right.")
-        if state["more"]:
-            low, high = (max(0, round(100 * end)) for end in state["gain_interval"])
-            points = f"{100 * state['gain']:.0f} points ({low}–{high})"
-            words.append(f"About {state['more']} more labels for {points}.")
-        if state["unreadable"]:
-            words.append(f"{counted(state['unreadable'], 'file')} cannot be read.")
-        self._figure.say(" ".join(words) or "Name a few groups, or answer questions.")
+        words = (await self.ask("state"))["words"]
+        self._figure.say(words or "Name a few groups, or answer questions.")
 
     def image(self, photo: Photo, *, large: bool = False, words: str = "") -> gallery.GalleryImage:
         """A photograph, with words about it."""
@@ -180,7 +173,7 @@ class _Sort:
         ask = partial(self.ask, "label", names=names, how=how, who=visitor.get().name)
         try:
             async with self._saving:
-                if answer in ASIDE:
+                if answer in _ASIDE.values():
                     if not self.waiting.issuperset(names):  # the folders are the truth
                         raise SourceError(
                             "A photograph of a class cannot be set aside",
@@ -198,8 +191,9 @@ class _Sort:
             await self._view.back(photos)
             return
         # Who said it, before the change is heard of; the photographs have moved already.
-        said = None if answer in ASIDE else asyncio.ensure_future(ask(answer=answer))
-        self._frame.undo.offer(text, self.undo)
+        said = None if answer in _ASIDE.values() else asyncio.ensure_future(ask(answer=answer))
+        if self._here != "questions":  # which have a button for it, and more buttons below
+            self._frame.undo.offer(text, self.undo)
         self._studio.changed.emit(f"set:{self.id}")
         with self._status.errors():
             if said is not None:
@@ -242,7 +236,11 @@ class _Sort:
     async def _key(self, event: events.KeyEventArguments) -> None:
         held = event.modifiers.ctrl or event.modifiers.meta or event.modifiers.alt
         if event.action.keydown and not held:
-            await (self.undo() if event.key == "u" else self._view.key(event.key.name))
+            key = event.key.name.lower() if len(event.key.name) == 1 else event.key.name
+            if key == "?":
+                self._show_keys()
+            else:
+                await (self.undo() if key == "u" else self._view.key(key))
 
     async def _heard(self, topic: str) -> None:
         if topic == f"set:{self.id}" and not self._body.is_deleted:
@@ -356,6 +354,8 @@ class _Card:
 class _Groups:
     """Groups of like photographs, the purest first; keys name the one that is outlined."""
 
+    keys: Final = (("1, 2, …", "class of the outlined group"), ("Space", "next group"), _KEYS[-1])
+
     def __init__(self, page: _Sort) -> None:
         self.page, self._cards = page, list[_Card]()
         self._number: int | None = None
@@ -363,8 +363,7 @@ class _Groups:
         if page.splits:
             kit.heading(f"Split {safe(page.splits, 40)}")
         kit.note(
-            "A click on a class, or its key, names a group; a click on a photograph takes it "
-            "out. Space: next group. U: undo."
+            "A click on a class, or its key, names a group; a click on a photograph takes it out."
         )
         with ui.element("div").classes("line no-wrap"):
             kit.note("Fewer groups")
@@ -458,6 +457,8 @@ class _Asked(NamedTuple):
 class _Questions:
     """One photograph after another, each with the guess on a button."""
 
+    keys: Final = (("Enter", "agree"), *_KEYS, ("Space", "skip"), ("Arrows", "another photograph"))
+
     def __init__(self, page: _Sort) -> None:
         self.page, self._queue, self._at = page, list[_Asked](), 0
         self._past, self._skipped = dict[str, _Asked](), set[str]()  # by their first names
@@ -470,9 +471,10 @@ class _Questions:
                 self._why = kit.note("")
                 self._buttons = _ClassButtons(page, self._answer)
                 with ui.element("div").classes("line"):
-                    for key, text, _ in self._KEYS:
-                        words = f"{text} ({key.upper() if key.strip() else 'Space'})"
-                        _unfocused(kit.action(words, partial(self.key, key), kind="quiet"))
+                    for key, words in self.keys[2:-1]:
+                        press = partial(self.key, key.lower().replace("space", " "))
+                        text = f"{words.capitalize()} ({key})"
+                        _unfocused(kit.action(text, press, kind="quiet"))
                     _unfocused(kit.action("Undo (U)", page.undo, kind="quiet"))
         self._place.set_visibility(False)
 
@@ -500,25 +502,17 @@ class _Questions:
         self._queue[self._at : self._at] = again
         self._show()
 
-    # Other answers than a class: key, words, and what is said.
-    _KEYS: Final = (
-        ("x", "None of the classes", ASIDE[0]),
-        ("m", "Unclear", ASIDE[1]),
-        (" ", "Skip", ""),
-        ("f", "Find like this", ""),
-    )
-
     async def key(self, key: str) -> None:
         class_ = gallery.class_of_key(key, self.page.album.classes)
         if not self._queue:
             return
-        one, aside = self._queue[self._at], {key: answer for key, _, answer in self._KEYS}
+        one = self._queue[self._at]
         if key in ("ArrowLeft", "ArrowRight"):
             self._at += 1 if key == "ArrowRight" else -1
             self._show()
         elif key == "f":
             self.page.go("like", one.names[0])
-        elif answer := class_ or (self._buttons.guess if key == "Enter" else aside.get(key)):
+        elif answer := class_ or (self._buttons.guess if key == "Enter" else _ASIDE.get(key)):
             await self._answer(answer)
         elif key == " ":
             self._skipped.add(one.names[0])
@@ -557,6 +551,8 @@ class _Questions:
 class _Grid:
     """Photographs to choose from, and to name together: those thought to be of a class, say."""
 
+    keys: Final = (*gallery.GALLERY_KEYS, *_KEYS)
+
     def __init__(self, page: _Sort, kind: str, of: str) -> None:
         if kind not in _GRIDS:
             raise NotThere("There is no such view", "Go back to the photographs.")
@@ -572,7 +568,7 @@ class _Grid:
             kit.action("Choose all", lambda: self._put(self._photos, every=True))
             with ui.element("div").style("display: contents") as self._answers:
                 self._buttons = _ClassButtons(page, self._give)
-                for answer in ASIDE if kind not in ("aside", "doubts") else ():
+                for answer in _ASIDE.values() if kind not in ("aside", "doubts") else ():
                     kit.action(answer.capitalize(), partial(self._give, answer), kind="quiet")
             self._like = kit.action("Find like this", self._find_like, kind="quiet")
         self._bar.set_visibility(False)
@@ -641,7 +637,7 @@ class _Grid:
         class_ = gallery.class_of_key(key, self._page.album.classes)
         if key == "f":
             self._page.go("like", self._photos[at][0])
-        elif answer := class_ or {"x": ASIDE[0], "m": ASIDE[1]}.get(key):
+        elif answer := class_ or _ASIDE.get(key):
             if at not in self._gallery.chosen:
                 self._gallery.choose([at])
             await self._give(answer)
@@ -649,7 +645,7 @@ class _Grid:
     def _open(self, at: int) -> None:
         async def give(at: int, class_: str | None) -> None:
             self._gallery.choose([at])
-            await self._give(class_ or ASIDE[0])
+            await self._give(class_ or _ASIDE["x"])
 
         self._large.clear()
         with self._large:

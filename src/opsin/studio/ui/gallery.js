@@ -147,7 +147,7 @@ export default {
         this.choose(0, 0, 'only');
       } else if (event.key.length === 1 || event.key === 'Delete') {
         if (event.ctrlKey || event.metaKey || event.altKey) return;
-        this.$emit('key', { key: event.key, at: i });
+        this.$emit('key', { key: event.key.length === 1 ? event.key.toLowerCase() : event.key, at: i });
         return;
       } else return;
       event.preventDefault();

@@ -23,6 +23,14 @@ _MOST: Final = 600
 _CAPTION: Final = 44
 # The keys of the first classes; f finds like ones, m and x set aside, u undoes.
 _KEYS: Final = "123456789abcdeghijklnopqrstvwyz"
+#: The keys of a gallery, and what they do.
+GALLERY_KEYS: Final = (
+    ("Arrows", "next photograph"),
+    ("Space", "select"),
+    ("Shift", "select a range"),
+    ("Ctrl-A, Esc", "select all, none"),
+    ("Enter", "large"),
+)
 # Classes up to which each has a button.
 _BUTTONS: Final = 12
 

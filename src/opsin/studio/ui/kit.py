@@ -184,6 +184,17 @@ def question(title: str, build: Handler, *, is_open: bool = False) -> ui.expansi
     return fold
 
 
+def key_list(keys: Iterable[tuple[str, str]]) -> Callable[[], None]:
+    """The keys of a page, folded, and what unfolds them."""
+    fold = question("Keys", lambda: facts([*keys, ("?", "these keys")]))
+
+    def unfold() -> None:
+        fold.set_value(True)
+        ui.run_javascript(f"document.getElementById('{fold.html_id}').scrollIntoView()")
+
+    return unfold
+
+
 async def guarded(work: Handler) -> None:
     """Do some work, and show an `OpsinError` of it where it happens."""
     try:
