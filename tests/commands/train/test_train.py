@@ -118,12 +118,12 @@ def test_noise_for_test_labels_changes_nothing_but_the_test_figures(train: Train
     assert two.accuracy < 0.8
 
 
-@torch
 def test_onnx_runtime_for_a_gpu_is_another_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.metadata, "version", {"numpy": "2"}.__getitem__)
     assert versions("numpy")["onnxruntime"] == onnxruntime.__version__
 
 
+@torch
 def test_same_seed_same_run(train: Train, shapes: Path) -> None:
     made = [train(shapes, model="resnet", epochs=2, hidden=(8, 8)) for _ in range(2)]
     assert weights_of(made[0]) == weights_of(made[1])
