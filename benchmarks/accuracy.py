@@ -18,8 +18,6 @@ import csv
 import json
 import re
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,6 +27,7 @@ from typing import Any, Final
 import numpy as np
 
 import opsin
+from benchmarks.training_process import train
 
 
 @dataclass(frozen=True)
@@ -143,22 +142,7 @@ def _numbered(hands: Path) -> Iterator[tuple[int, int, Path]]:
 
 def _train(source: str, case: Case, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "opsin",
-            "train",
-            source,
-            *case.options,
-            "--seed",
-            str(seed),
-            "--runs",
-            folder,
-            "--quiet",
-            "--json",
-        ]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        report: dict[str, Any] = json.loads(done.stdout)
+        report = train(source, *case.options, "--seed", seed, runs=folder)
         run = opsin.Run(report["run"])
         return {
             "accuracy": report["figures"]["test"]["accuracy"],

@@ -16,8 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -26,6 +24,7 @@ from typing import Any, Final
 import numpy as np
 
 import opsin
+from benchmarks.training_process import train
 from opsin.classical.classical_recipe import PIXEL_MODELS
 
 #: About what scikit-learn's classifiers reach there.
@@ -67,25 +66,9 @@ def main() -> None:
 
 def _train(name: str, source: str, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            "-m",
-            "opsin",
-            "train",
-            source,
-            "--model",
-            name,
-            "--seed",
-            str(seed),
-            "--runs",
-            folder,
-            "--quiet",
-            "--json",
-        ]
         before = os.times()
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        report = train(source, "--model", name, "--seed", seed, runs=folder)
         after = os.times()
-        report: dict[str, Any] = json.loads(done.stdout)
         figures = report["figures"]
         return {
             "accuracy": figures["test"]["accuracy"],

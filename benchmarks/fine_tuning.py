@@ -15,9 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,6 +27,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 import opsin
+from benchmarks.training_process import train
 from opsin.backbones.backbone import Backbone, open_backbone
 from opsin.data.dataset import Dataset
 from opsin.models.onnx_network import TorchNetwork
@@ -70,35 +69,13 @@ def _opsin(
     given: argparse.Namespace, data: Dataset, seed: int, folder: Path
 ) -> tuple[dict[str, float], dict[str, list[int]]]:
     """Train in a process of its own; return figures, and the rows of both parts."""
-    words = [
-        sys.executable,
-        "-m",
-        "opsin",
-        "train",
-        given.source,
-        "--from",
-        given.network,
-        "--fine-tune",
-        "--test-fraction",
-        "0.2",
-        "--split-seed",
-        str(seed),
-        "--seed",
-        str(seed),
-        "--runs",
-        str(folder / "runs"),
-        "--quiet",
-        "--json",
-    ]
+    words = ["--from", given.network, "--fine-tune", "--test-fraction", "0.2"]
+    words += ["--split-seed", str(seed), "--seed", str(seed)]
     words += [f"--prepare={given.prepare}"] if given.prepare else []
     words += [f"--budget={given.budget}"] if given.budget else []
-    environment = os.environ | {"OPSIN_CACHE": str(folder / "cache")}
     before, at = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    report = train(given.source, *words, runs=folder / "runs", cache=folder / "cache")
     seconds, after = time.perf_counter() - at, resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    report = json.loads(done.stdout)
     print(report["reasons"].get("Fine-tune"), file=sys.stderr)
     (run,) = (folder / "runs").iterdir()
     place = {name: row for row, name in enumerate(data.names)}

@@ -17,7 +17,6 @@ import argparse
 import csv
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -34,6 +33,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 import opsin
+from benchmarks.training_process import train
 from opsin.backbones.backbone import Backbone, open_backbone
 from opsin.backbones.feature_graph import FeatureGraph
 from opsin.data.dataset import Dataset
@@ -94,33 +94,15 @@ def _opsin(
     source, split = given.source, ["--test-fraction", "0.2", "--split-seed", str(seed)]
     if count:
         source, split = str(few_of_each(data, given.source, count, seed, folder)), ["--outside"]
-    words = [
-        sys.executable,
-        "-m",
-        "opsin",
-        "train",
-        source,
-        *split,
-        "--runs",
-        str(folder / "runs"),
-        "--quiet",
-        "--json",
-    ]
-    if given.network:
-        words += ["--from", given.network]
+    words = [*split, *(["--from", given.network] if given.network else [])]
     if given.prepare:
         words.append(f"--prepare={given.prepare}")
-    environment = os.environ | {"OPSIN_CACHE": str(folder / "cache")}
     seconds, reports = [], []
     for more in ([], ["--seed", "1"]):
         at = time.perf_counter()
-        done = subprocess.run(
-            [*words, *more], env=environment, capture_output=True, text=True, check=False
-        )
+        report = train(source, *words, *more, runs=folder / "runs", cache=folder / "cache")
         seconds.append(time.perf_counter() - at)
-        if done.returncode:
-            raise SystemExit(done.stderr)
-        reports.append(json.loads(done.stdout))
+        reports.append(report)
     run = min((folder / "runs").iterdir(), key=lambda path: len(path.name))
     with (run / "pictures.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,6 +27,7 @@ import numpy as np
 
 import opsin
 from benchmarks.pretrained import few_of_each
+from benchmarks.training_process import train
 from opsin.report.figures.style import MUTED, RIGHT, WRONG
 
 #: Figures of one training, and what was chosen.
@@ -112,26 +112,8 @@ def _measure(
 
 def _trained(table: Path, words: list[str], seed: int, runs: Path) -> Figures:
     """Train in a process of its own; return its accuracy on the test images, and its seconds."""
-    command = [
-        sys.executable,
-        "-m",
-        "opsin",
-        "train",
-        str(table),
-        *words,
-        "--seed",
-        str(seed),
-        "--runs",
-        str(runs),
-        "--outside",
-        "--quiet",
-        "--json",
-    ]
     at = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    report = json.loads(done.stdout)
+    report = train(table, *words, "--seed", seed, "--outside", runs=runs)
     return {
         "accuracy": report["figures"]["test"]["accuracy"],
         "seconds": time.perf_counter() - at,

@@ -17,8 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +28,7 @@ from scipy.special import logsumexp
 from sklearn.metrics import roc_auc_score
 
 import opsin
+from benchmarks.training_process import train
 from opsin.evaluation.out_of_distribution import strange_images
 
 _THREE: Final = ("airplane", "automobile", "bird")
@@ -135,22 +134,7 @@ def _others(folder: Path, seed: int) -> list[str]:
 
 
 def _train(source: str, words: list[str], seed: int, runs: Path) -> opsin.Run:
-    command = [
-        sys.executable,
-        "-m",
-        "opsin",
-        "train",
-        source,
-        *words,
-        "--seed",
-        str(seed),
-        "--runs",
-        str(runs),
-        "--quiet",
-        "--json",
-    ]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return opsin.Run(json.loads(done.stdout)["run"])
+    return opsin.Run(train(source, *words, "--seed", seed, runs=runs)["run"])
 
 
 def _calibrated(run: opsin.Run) -> dict[str, Any]:

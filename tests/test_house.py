@@ -19,7 +19,7 @@ FILES = sorted(path for path in (SOURCE / "opsin").rglob("*.py") if SITE not in 
 # between rooms, one row rises by as much as another falls.
 MOST_LINES = {
     "backbones": 1793,
-    "benchmarks and scripts": 8650,
+    "benchmarks and scripts": 8525,
     "classical": 1389,
     "cli": 2859,
     "commands": 11825,
