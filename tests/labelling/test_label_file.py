@@ -80,7 +80,8 @@ def test_what_stood_before_stands_again_with_its_mark(tmp_path: Path) -> None:
     file = LabelFile(tmp_path / "labels.sqlite", ["x", "y"])
     file.put([(image(1), "1", "label", "x")], how=FOLDERS)
     file.put([(image(2), "2", "label", "x")], how="random")
-    file.put([(image(number), str(number), "label", "y") for number in (1, 2, 3)], how="group")
+    marks = {image(1): FOLDERS, image(2): "group", image(3): "group"}
+    file.put([(image(number), str(number), "label", "y") for number in (1, 2, 3)], how=marks)
     assert file.undo() == 3
     assert {label.name: label.how for label in file.now().values()} == {"1": FOLDERS, "2": "random"}
     file.close()

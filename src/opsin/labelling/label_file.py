@@ -6,8 +6,7 @@ import json
 import os
 import sqlite3
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, get_args
@@ -104,17 +103,16 @@ class LabelFile:
         answers: Iterable[Said],
         *,
         who: str = "",
-        how: str = "",
+        how: str | Mapping[bytes, str] = "",
         undoes: int | None = None,
     ) -> int:
-        """Keep answers as one step; return its number."""
+        """Keep answers as one step, ``how`` they came for all or by image; return its number."""
         with self._changing() as db:
             (step,) = db.execute("SELECT coalesce(max(step), 0) + 1 FROM labels").fetchone()
-            about = who, how, time.time(), undoes
-            rows = [
-                (step, image, name.encode("utf-8", "surrogatepass"), answer, label, *about)
-                for image, name, answer, label in answers
-            ]
+            now, rows = time.time(), []
+            for image, name, answer, label in answers:
+                said = step, image, name.encode("utf-8", "surrogatepass"), answer, label
+                rows.append((*said, who, how if isinstance(how, str) else how[image], now, undoes))
             db.executemany(
                 "INSERT INTO labels (step, image, name, answer, class, who, how, at, undoes) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -157,12 +155,14 @@ class LabelFile:
                     stood[row.label.image] = row.step
                     if row.step != last:
                         stands[row.label.image] = row.label
-            back = defaultdict[str, list[Said]](list)
-            for image, name in names.items():
-                was = stands.get(image, Label(image, name, "open", None, who, "undo", 0.0))
-                back[was.how].append((image, name, was.answer, was.label))
-            for how, several in back.items():
-                self.put(several, who=who, how=how, undoes=last)
+            back = [
+                stands.get(image, Label(image, name, "open", None, who, "undo", 0.0))
+                for image, name in names.items()
+            ]
+            said: list[Said] = [
+                (was.image, names[was.image], was.answer, was.label) for was in back
+            ]
+            self.put(said, who=who, how={w.image: w.how for w in back}, undoes=last)
         return sum(stood[image] == last for image in names)
 
     def ask(self, images: Iterable[bytes], who: str) -> list[bytes]:

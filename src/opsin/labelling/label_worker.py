@@ -139,12 +139,11 @@ class _LabelWorker(Watcher):
         class_ = self._file.add_class(answer) if kind == "label" else None
         rows = {name: heap.row_named.get(self._key_of.get(name, "")) for name in names}
         put = {heap.digests[row].tobytes(): name for name, row in rows.items() if row is not None}
-        held, said = self._file.now(), defaultdict[str, list[Said]](list)
-        for image, name in put.items():
-            by_hand = how in _CORRECTING and image in held and held[image].how == FOLDERS
-            said[FOLDERS if by_hand else how].append((image, name, kind, class_))
-        for mark, several in said.items():
-            self._file.put(several, who=labelling.who, how=mark)
+        held, hows = self._file.now(), dict.fromkeys(put, how)
+        if how in _CORRECTING:
+            hows |= {i: FOLDERS for i in put if i in held and held[i].how == FOLDERS}
+        said: list[Said] = [(image, name, kind, class_) for image, name in put.items()]
+        self._file.put(said, who=labelling.who, how=hows)
         self._stamps = None
 
     def _do_state(self, labelling: Labelling) -> Header:
