@@ -171,7 +171,7 @@ def classify(
         answers = AnswersFile(database, target.path, begun, kinds=len(classifier.classes) + 2)
         stack.enter_context(answers)
         work = _Work(
-            classifier, stream, answers, watcher, top=form.top, reject=reject, least=min_confidence
+            classifier, stream, answers, watcher, form, reject=reject, min_confidence=min_confidence
         )
         if folder is not None:
             work.sorter = Sorter(folder, sort_by, work.labels, answers, watcher)
@@ -223,13 +223,14 @@ class _Work:
         stream: Stream,
         answers: AnswersFile,
         watcher: Watcher,
+        form: RowFormat,
         *,
-        top: int,
         reject: bool,
-        least: float,
+        min_confidence: float,
     ) -> None:
         self.classifier, self.stream, self.answers = classifier, stream, answers
-        self.watcher, self.top, self.reject, self.least = watcher, top, reject, least
+        self.watcher, self.top, self.reject = watcher, form.top, reject
+        self.min_confidence = min_confidence
         #: Every answer, in the order of its number in the file.
         self.labels = [*classifier.classes, NONE_OF_THESE, "unreadable"]
         self.sorter: Sorter | None = None
@@ -282,7 +283,7 @@ class _Work:
                 elif self.answers.claim(image.name, unique=self.stream.unique):
                     yield image
                 else:
-                    self._progress.done += 1
+                    self._progress.passed += 1
         except SourceError:
             moved = self.sorter is not None and self.sorter.by == "move" and self.answers.resumed
             # A folder from which all images were moved holds none, as expected.
@@ -306,7 +307,7 @@ class _Work:
                 number, keep = classes + 1, True
             else:
                 number = classes if row["rejected"] else self._numbers[label]
-                keep = row["confidence"] is None or row["confidence"] >= self.least
+                keep = row["confidence"] is None or row["confidence"] >= self.min_confidence
             answers.append(Answer(image.name, number, json_line(row) if keep else None))
             if keep and label is not None:
                 wanted.append((image, row["answer"]))

@@ -55,8 +55,9 @@ class Progress(Generic[_Kept]):
         *,
         done: int = 0,
     ) -> None:
-        #: Images that are finished, and those of them that cannot be read.
-        self.done, self.unreadable = done, 0
+        #: Images that are finished, those of them that cannot be read, and those passed over: they
+        #: are counted where images are read, which may be another thread.
+        self.done, self.unreadable, self.passed = done, 0, 0
         self._total, self._watcher, self._keep = total, watcher, keep
         self._batch: list[_Kept] = []
         self._kept = self._noted = time.monotonic()
@@ -87,10 +88,10 @@ class Progress(Generic[_Kept]):
             self._keep(batch)
         self.done, self._kept = self.done + len(batch), time.monotonic()
         if self._total:
-            self._watcher.advance(min(self.done, self._total))
+            self._watcher.advance(min(self.passed + self.done, self._total))
         elif self._kept - self._noted >= _SILENCE:
             self._noted = self._kept
-            self._watcher.note(f"{self.done:,} images so far")
+            self._watcher.note(f"{self.passed + self.done:,} images so far")
 
     def note_unreadable(self, more: str = "") -> None:
         """Say at the end how many could not be read, if some were not named."""
