@@ -235,7 +235,8 @@ def in_node(folder: Path) -> dict[str, str]:
     return ask(folder, "node", "predict.mjs")
 
 
-# Asked for by name: the session's run, which others look at, is drawn for one of the two alone.
+# Drawn, since this test may be the first that asks for the session's run, which others look at.
+@pytest.mark.drawn
 @pytest.mark.parametrize("client", [in_python, pytest.param(in_node, marks=needs_node)])
 @pytest.mark.parametrize(
     ("bundled", "labels"),
