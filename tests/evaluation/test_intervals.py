@@ -39,7 +39,7 @@ def test_figures_of_a_confusion_matrix_are_covered() -> None:
     random, expected, hits = np.random.default_rng(3), _means_and_f1(truth), []
     for _ in range(1500):
         counts = random.multinomial(500, truth.ravel() / 1000).reshape(3, 3)
-        low, high = of_counts(counts, _means_and_f1, np.full(6, 500))
+        low, high = of_counts(counts, _means_and_f1, np.full(6, 500.0))
         hits.append((low <= expected) & (expected <= high))
     covered = np.mean(hits, axis=0)
     assert (covered >= 0.93).all() and (covered <= 0.97).all()

@@ -183,7 +183,7 @@ def of_mean(values: NDArray[np.floating[Any]], groups: Ints | None = None) -> In
 
 
 def of_counts(
-    counts: Ints, figure: Callable[[Ints], Doubles], sizes: Ints
+    counts: Ints, figure: Callable[[Ints], Doubles], sizes: Doubles
 ) -> tuple[Doubles, Doubles]:
     """Return the 95% intervals of figures by how often each outcome came over ``sizes`` images."""
     chance = np.random.default_rng(_SEED)

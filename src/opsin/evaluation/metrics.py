@@ -112,7 +112,7 @@ class ScoredAnswers:
         classes, counts = len(self.confusion), self.confusion
         if self.groups is None:
             either = counts.sum(axis=0) + counts.sum(axis=1) - counts.diagonal()
-            sizes = np.append(np.full(_MEANS, counts.sum()), np.maximum(either, 1))
+            sizes = np.append(np.full(_MEANS, counts.sum(), np.float64), np.maximum(either, 1.0))
             return of_counts(counts, _means_and_f1, sizes)
         numbers = pooled(self.groups, resamples(self.confusion.size, FEWEST))
         count = int(numbers.max()) + 1
