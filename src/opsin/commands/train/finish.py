@@ -101,8 +101,7 @@ def finish(
     watcher.doing("the report")
     facts = run_report.FileFacts(bytes=len(content))
     if difference is not None:
-        compared_on = {"parity_images": len(rows), "difference": difference}
-        facts = facts.model_copy(update=compared_on)
+        facts = facts.model_copy(update={"parity_images": len(rows), "difference": difference})
     failures = page.find_failures(dataset, evaluation.predictions, evaluation.split, watcher)
     report = _report(
         learner,
