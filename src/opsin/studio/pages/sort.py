@@ -46,6 +46,9 @@ _WHY: Final = {
     "doubtful": "between two classes",
     "random": "drawn at random, to measure by",
 }
+# Focuses an element, so that it is in sight, and says whether it was.
+_SHOW: Final = """const card = getHtmlElement(%d), {top, bottom} = card.getBoundingClientRect();
+card.focus(); return bottom > 0 && top < innerHeight"""
 _GRIDS: Final = {
     "doubts": ("Look again", "The other labels speak against the labels of these."),
     "map": ("Map", "Like photographs are close. Draw around some, then name them."),
@@ -107,7 +110,7 @@ class _Sort:
         # Space is a key here, and does not scroll.
         ui.run_javascript(
             "addEventListener('keydown', (event) => event.key === ' ' && "
-            "event.target === document.body && event.preventDefault())"
+            "event.target.matches('body, .card') && event.preventDefault())"
         )
         await self._look()
         with self._status.errors():
@@ -411,11 +414,13 @@ class _Groups:
 
     async def key(self, key: str) -> None:
         class_ = gallery.class_of_key(key, self.page.album.classes)
-        if self._active is not None and class_ is not None:
+        if self._active is None or (class_ is None and key != " "):
+            return
+        at = (self._cards.index(self._active) + (key == " ")) % len(self._cards)
+        # A group that was scrolled away is shown first, and named by the next key.
+        seen = await ui.run_javascript(_SHOW % self._cards[at].element.id)
+        if class_ is not None and seen and self._active is not None:
             await self._active.name(class_)
-        elif self._active is not None and key == " ":
-            at = (self._cards.index(self._active) + 1) % len(self._cards)
-            ui.run_javascript(f"getHtmlElement({self._cards[at].element.id}).focus()")
 
     def activate(self, card: _Card | None) -> None:
         """Let keys name a group."""
@@ -593,6 +598,7 @@ class _Grid:
         if self._kind != "map":
             self._put(photos)
             return
+        self._place.clear()
         with self._place:
             points = [(*one["at"], one["words"]) for one in found]
             map_chart(points, lambda chosen: self._put([photos[at] for at in chosen], every=True))
@@ -603,6 +609,8 @@ class _Grid:
 
     async def back(self, photos: Sequence[Photo]) -> None:
         self._put([*photos, *(photo for photo in self._photos if photo not in photos)])
+        if self._kind == "map":
+            await self.show()  # in their old colour
 
     async def key(self, key: str) -> None:
         """Keys are pressed on photographs."""
@@ -631,6 +639,8 @@ class _Grid:
         photos = [self._photos[at] for at in self._gallery.chosen]
         self._put([photo for photo in self._photos if photo not in photos])
         await self._page.give(photos, answer, self._kind)
+        if self._kind == "map":
+            await self.show()  # in their new colour
         await self._page.judge()
 
     async def _press(self, key: str, at: int) -> None:
