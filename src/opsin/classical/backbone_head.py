@@ -6,7 +6,7 @@ import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final, Literal, NamedTuple
 
@@ -147,7 +147,7 @@ class Head:
 START: Final = Head("logistic", 100.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HeadChoice:
     """The chosen head and its features."""
 
@@ -155,12 +155,12 @@ class HeadChoice:
     at: tuple[str, ...]  # the values of the network
     views: tuple[View, ...]  # how an image is looked at
     # Its accuracy in cross-validation; ``None`` with too few images or groups to compare heads.
-    score: float | None
-    compared: int  # how many heads were compared
-    also: int  # validation images that the chosen head was then fitted to as well
+    score: float | None = None
+    compared: int = 0  # how many heads were compared
+    also: int = 0  # validation images that the chosen head was then fitted to as well
     # The power of the training images' class mix that its scores imply, about 1. Regularisation
     # gives doubtful images to common classes more often than these occur.
-    mix_power: float
+    mix_power: float = 1.0
 
     def learnt(self, shares: Doubles) -> Doubles:
         """The class mix that its scores imply, ``float64[K]``."""
@@ -213,7 +213,13 @@ class HeadSearch:
         labels, numbers, calibration = self.labels[train], self.numbers, None
         heads = self.candidates(labels)
         first = heads[0]
-        choice = HeadChoice(first, numbers.at, numbers.views, None, 0, len(val), first.mix_power)
+        choice = HeadChoice(
+            head=first,
+            at=numbers.at,
+            views=numbers.views,
+            also=len(val),
+            mix_power=first.mix_power,
+        )
         shown = drawn(np.arange(len(train)), labels, COMPARED, self.seed)
         with _cores_for(train), ThreadPoolExecutor(1) as pool:  # scikit-learn is slow to import
             cut = pool.submit(folds_of, labels[shown], self.units[train[shown]], self.seed)
@@ -242,8 +248,13 @@ class HeadSearch:
                 images=sum(len(test) for _, test in folds),
                 log_loss=(best.uncalibrated, best.calibrated),
             )
-            of_best = best.accuracy, len(heads), len(val), best.mix_power
-            choice = HeadChoice(heads[number], numbers.at, numbers.views, *of_best)
+            choice = replace(
+                choice,
+                head=heads[number],
+                score=best.accuracy,
+                compared=len(heads),
+                mix_power=best.mix_power,
+            )
         with _cores_for(train):
             return points.fitted(choice, calibration, len(self.assumed))
 

@@ -10,14 +10,13 @@ from opsin.cli.options import expect
 from opsin.cli.output import columns, console, plain, print_json, say, say_unreadable
 from opsin.commands.decoding import decode
 from opsin.commands.test_set_usage import leaks_of
-from opsin.commands.transfer import check_target, export_data
 from opsin.core.events import Watcher
 from opsin.core.format import counted, file_size, repeats
 from opsin.core.recipe import DATA_OPTIONS
 from opsin.data.audit import Audit
 from opsin.data.audit import audit as find_trouble
 from opsin.data.cache_contents import PARTS, empty_cache, list_cache
-from opsin.data.dataset import Dataset, load, look_at
+from opsin.data.dataset import Dataset, look_at
 from opsin.data.image_tree import left_out_in_words
 from opsin.report.terminal import findings_table, for_people, leaks_in_words
 from opsin.runtime.cluster import is_elsewhere
@@ -32,7 +31,6 @@ def data(
     draw: bool = True,
     seed: options.Seed = 0,
     audit: bool = False,
-    export: Path | None = None,
     merge: list[str] | None = None,
     rename: list[str] | None = None,
     remove: list[str] | None = None,
@@ -52,8 +50,6 @@ def data(
 
     Example: opsin data photos --augment photos
 
-    Example: opsin data photos --export parts
-
     Example: opsin data photos --audit --on ray
 
     Example: opsin data photos --labels labels.csv --merge tins,foil=metal
@@ -65,8 +61,6 @@ def data(
         draw: Draw images.
         audit: Look for what is wrong: duplicates, leaks, odd images, doubtful classes; write
             audit.html and audit.json.
-        export (PATH): Write the images into a new folder, with a table of their classes and parts,
-            to be moved to another machine or tool; draw nothing.
         merge (A,B=C): Make classes one. This and the next three change classes in the table that
             --labels names, never images; training with --labels takes them so, and opsin undo
             takes the last change back. Of a run, its sources and corrections are taken.
@@ -99,30 +93,17 @@ def data(
     watcher = for_people(quiet=quiet)
     reading = {name: value for name, value in fields.items() if name in DATA_OPTIONS}
     varying = {name: value for name, value in fields.items() if name not in DATA_OPTIONS}
-    # Refuse impossible output before reading for an hour.
-    expect(not (export and audit), "no --audit beside it", "--export")
-    if varying:
+    if varying:  # refused before reading for an hour
         from opsin.commands.data import check_varying  # noqa: PLC0415  few draw variations
 
-        beside = "neither --export nor --no-draw beside it: it is shown as an image"
-        expect(draw and not export, beside, f"--{next(iter(varying))}")
+        expect(draw, "no --no-draw beside it: it is shown as an image", f"--{next(iter(varying))}")
         check_varying(**varying)
-    if export is not None:
-        check_target(export)
     if is_elsewhere(on):
         decode(*sources, on=on, watcher=watcher, **reading)
-    if export is None:
-        dataset = look_at(*sources, watcher=watcher, **reading)
-        trouble = find_trouble(dataset, watcher=watcher) if audit else None
-        into = out if draw else None
-        _show(dataset, trouble, into, seed=seed, varying=varying, watcher=watcher, as_json=as_json)
-        return
-    written = export_data(load(*sources, watcher=watcher, **reading), export, watcher=watcher)
-    if as_json:
-        print_json(written.model_dump(mode="json"))
-        return
-    say(f"{counted(written.images, 'image')}, {file_size(written.bytes)}  {written.path}")
-    say(f"Train on them with: {written.command}")
+    dataset = look_at(*sources, watcher=watcher, **reading)
+    trouble = find_trouble(dataset, watcher=watcher) if audit else None
+    into = out if draw else None
+    _show(dataset, trouble, into, seed=seed, varying=varying, watcher=watcher, as_json=as_json)
 
 
 def _new_names(

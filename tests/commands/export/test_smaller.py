@@ -28,7 +28,9 @@ def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def own(run: opsin.Run, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(run.path, tmp_path / "own"))
+    # Without the looks that other tests took at the session's run.
+    ignored = shutil.ignore_patterns("looks.jsonl")
+    return Path(shutil.copytree(run.path, tmp_path / "own", ignore=ignored))
 
 
 @pytest.mark.parametrize(("to", "precision"), [("int8", "int8"), ("fp16", "float16")])
