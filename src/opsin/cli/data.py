@@ -10,7 +10,6 @@ from opsin.cli.options import expect
 from opsin.cli.output import columns, console, plain, print_json, say, say_unreadable
 from opsin.commands.decoding import decode
 from opsin.commands.test_set_usage import leaks_of
-from opsin.core.events import Watcher
 from opsin.core.format import counted, file_size, repeats
 from opsin.core.recipe import DATA_OPTIONS
 from opsin.data.audit import Audit
@@ -22,7 +21,6 @@ from opsin.report.terminal import findings_table, for_people, leaks_in_words
 from opsin.runtime.cluster import is_elsewhere
 
 
-@recipe_flags.takes(*recipe_flags.VARYING, after="empty")
 @recipe_flags.takes(*DATA_OPTIONS, after="empty")
 def data(
     source: options.AnySources = None,
@@ -47,8 +45,6 @@ def data(
     Example: opsin data fashion-mnist --out look
 
     Example: opsin data photos --seed 1
-
-    Example: opsin data photos --augment photos
 
     Example: opsin data photos --audit --on ray
 
@@ -91,19 +87,11 @@ def data(
         )
         return
     watcher = for_people(quiet=quiet)
-    reading = {name: value for name, value in fields.items() if name in DATA_OPTIONS}
-    varying = {name: value for name, value in fields.items() if name not in DATA_OPTIONS}
-    if varying:  # refused before reading for an hour
-        from opsin.commands.data import check_varying  # noqa: PLC0415  few draw variations
-
-        expect(draw, "no --no-draw beside it: it is shown as an image", f"--{next(iter(varying))}")
-        check_varying(**varying)
     if is_elsewhere(on):
-        decode(*sources, on=on, watcher=watcher, **reading)
-    dataset = look_at(*sources, watcher=watcher, **reading)
+        decode(*sources, on=on, watcher=watcher, **fields)
+    dataset = look_at(*sources, watcher=watcher, **fields)
     trouble = find_trouble(dataset, watcher=watcher) if audit else None
-    into = out if draw else None
-    _show(dataset, trouble, into, seed=seed, varying=varying, watcher=watcher, as_json=as_json)
+    _show(dataset, trouble, out if draw else None, seed=seed, as_json=as_json)
 
 
 def _new_names(
@@ -167,26 +155,18 @@ def _show(
     out: Path | None,
     *,
     seed: int,
-    varying: dict[str, Any],
-    watcher: Watcher,
     as_json: bool,
 ) -> None:
     drawn: list[Path] = []
-    varied, page = None, None
+    page = None
     if out:
         from opsin.commands import data as figures  # noqa: PLC0415  needs matplotlib
 
         drawn += figures.draw_data(dataset, out, seed=seed)
-        if varying:
-            varied = figures.draw_variations(dataset, out, seed=seed, watcher=watcher, **varying)
-            drawn.append(varied.image)
         page = figures.write_audit(trouble, out) if trouble else None
     if as_json:
         content = dataset.describe().model_dump(mode="json", exclude_unset=True)
         content["figures"] = [str(path) for path in drawn]
-        if varied is not None:
-            ends = {"words": varied.words, "image": str(varied.image)}
-            content["augment"] = {"policy": varied.policy, **varied.parts, **ends}
         if trouble is not None:
             content["findings"] = trouble.records()
             content["page"] = None if page is None else str(page)
@@ -203,8 +183,6 @@ def _show(
             console().print(f"\n{leaks_in_words(leaks_of(dataset))}", markup=False)
     if page is not None:
         say(f"\nAudit     {page}")
-    if varied is not None:
-        say(f"\nVaried    {varied.words} ({varied.policy})")
     if drawn:
         console().print(f"\nImages    {', '.join(map(str, drawn))}", markup=False)
 

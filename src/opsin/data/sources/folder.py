@@ -123,6 +123,8 @@ def _no_images(walk: Walk, names: Sequence[str] = (), *, labelled: bool = False)
     what, advice = "is empty" if "" in walk.bare else "has no images", _ENDINGS
     if names and not walk.folders:
         what, advice = f"has {counted(len(names), 'image')} but no folders", "Sort a few first."
+        if walk.passed.counts["table"]:
+            advice = "Give the table itself, if it names the classes, or sort a few images first."
     elif words := image_tree.left_out_in_words(walk.passed.listed()):
         what = f"{what}, but {words}"
         advice = _FOLLOW if walk.passed.counts[LINK_OUT] else _ENDINGS
