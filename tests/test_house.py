@@ -20,7 +20,7 @@ FILES = sorted(path for path in (SOURCE / "opsin").rglob("*.py") if SITE not in 
 MOST_LINES = {
     "backbones": 1793,
     "benchmarks and scripts": 8523,
-    "classical": 1389,
+    "classical": 1406,
     "cli": 2806,
     "commands": 11416,
     "core": 4331,
