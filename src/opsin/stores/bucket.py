@@ -223,7 +223,7 @@ class Bucket:
         return self.stored(meta["path"], meta["size"], meta["e_tag"])
 
     def objects(self, folder: str = "") -> Iterator[StoredObject]:
-        """Yield the objects whose keys begin with ``folder``, in the store's order."""
+        """Yield the objects in a folder and those below it, in the store's order."""
         with store_errors(self.address(folder)):
             pages = self._obstore.list(self._client, folder or None)
             while page := _wait_for(lambda: next(pages, None)):
