@@ -132,7 +132,8 @@ def test_components_know_no_validation_image(each: int, backbone: Path) -> None:
     count = 3 * each
     features = random.normal(size=(count, 1, network.units[0])).astype(np.float32)
     train, val = np.arange(count - 6), np.arange(count - 6, count)
-    choice = HeadChoice(backbone_head.Head("logistic"), network.at[:1], ("whole",), None, 0, 6, 1.0)
+    head = backbone_head.Head("logistic")
+    choice = HeadChoice(head=head, at=network.at[:1], views=("whole",), also=6)
 
     def weights() -> Any:
         chosen = fit_as(

@@ -146,7 +146,7 @@ class Head:
 START: Final = Head("logistic", 100.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HeadChoice:
     """The chosen head and its features."""
 
@@ -154,12 +154,12 @@ class HeadChoice:
     at: tuple[str, ...]  # the values of the network
     views: tuple[View, ...]  # how an image is looked at
     # Its accuracy in cross-validation; ``None`` with too few images or groups to compare heads.
-    score: float | None
-    compared: int  # how many heads were compared
-    also: int  # validation images that the chosen head was then fitted to as well
+    score: float | None = None
+    compared: int = 0  # how many heads were compared
+    also: int = 0  # validation images that the chosen head was then fitted to as well
     # The power of the training images' class mix that its scores imply, about 1. Regularisation
     # gives doubtful images to common classes more often than these occur.
-    mix_power: float
+    mix_power: float = 1.0
 
     def learnt(self, shares: Doubles) -> Doubles:
         """The class mix that its scores imply, ``float64[K]``."""
@@ -211,8 +211,7 @@ class HeadSearch:
         """Choose a head by the training images alone, and fit it."""
         labels, numbers, calibration = self.labels[train], self.numbers, None
         heads = self.candidates(labels)
-        first = heads[0]
-        choice = HeadChoice(first, numbers.at, numbers.views, None, 0, len(val), first.mix_power)
+        head, best = heads[0], None
         shown = drawn(np.arange(len(train)), labels, COMPARED, self.seed)
         points = _Points(self._roots, self.labels, train, val, numbers)
         known, rows = labels[shown], train[shown]
@@ -235,14 +234,22 @@ class HeadSearch:
         asked = [hashlib.sha256(of.data) for of in (compared, known, units, self.assumed)]
         key = index_key(__version__, heads, self.seed, [of.digest() for of in asked])
         if results := kept_arrays("heads", key, judge_all, JudgedHead.each_of):
-            best = results[number := simplest(results)]
+            number = simplest(results)
+            head, best = heads[number], results[number]
             calibration = Calibration(
                 temperature=best.temperature,
                 images=int(best.images),
                 log_loss=(best.uncalibrated, best.calibrated),
             )
-            figures = best.accuracy, len(heads), len(val), best.mix_power
-            choice = HeadChoice(heads[number], numbers.at, numbers.views, *figures)
+        choice = HeadChoice(
+            head=head,
+            at=numbers.at,
+            views=numbers.views,
+            score=best and best.accuracy,
+            compared=len(heads),
+            also=len(val),
+            mix_power=best.mix_power if best else head.mix_power,
+        )
         return points.fitted(choice, calibration, len(self.assumed))
 
     def answer(self, chosen: ChosenHead, train: Ints, rows: Ints) -> Answers:
