@@ -63,7 +63,8 @@ def finish(
 ) -> run_report.Report:
     """Calibrate, check and evaluate a run's file, write it once, and write the report."""
     from opsin.commands import report as page  # noqa: PLC0415  needs matplotlib
-    from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415  needs onnx
+    from opsin.inspection.neighbours import keep_embeddings  # noqa: PLC0415  needs onnx
+    from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415
 
     at = time.perf_counter()
     watcher.doing("the evaluation")
@@ -93,6 +94,10 @@ def finish(
     metadata = shipped.metadata.model_copy(update={"score": evaluation.score, "views": views})
     content = finished(shipped.content, metadata)
     write_classifier(directory.classifier, content)
+    if exported.known is not None:  # later, the network would have to see every image again
+        train = dataset.split.train
+        embeddings = exported.outputs(train, ["embedding"])["embedding"]
+        keep_embeddings(directory, content, train, embeddings)
     seconds["evaluate"] = time.perf_counter() - at
     at = time.perf_counter()
     watcher.doing("the report")
