@@ -23,7 +23,6 @@ from opsin.cli.verbs import VERBS
 from opsin.core.artifacts.records import (
     DatasetRecord,
     Epoch,
-    EpochConfusion,
     ImportRecord,
     JudgedImages,
     LoggedEvaluation,
@@ -256,7 +255,6 @@ FILES: dict[str, type[Stored]] = {
         )
     },
     "history.jsonl": Epoch,
-    "confusions.jsonl": EpochConfusion,
 }
 
 

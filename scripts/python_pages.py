@@ -15,10 +15,10 @@ from opsin.sklearn import ImageClassifier
 GROUPS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
     "images": (
         "Images and labels",
-        "Load images with their labels, look for what is wrong with them, and move them.",
+        "Load images with their labels, and look for what is wrong with them.",
         (
             "load", "look_at", "decode", "from_arrays", "Dataset", "audit", "Audit",
-            "Finding", "draw_data", "write_audit", "export_data", "Exported",
+            "Finding", "draw_data", "write_audit",
             "change_classes", "ClassChange", "undo_classes",
         ),
     ),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from opsin.commands.train.recorder import recorded
-from opsin.core.artifacts.records import Epoch, EpochConfusion, LoggedEvaluation
+from opsin.core.artifacts.records import Epoch, LoggedEvaluation
 from opsin.core.artifacts.run_directory import RunDirectory, find_classifier
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import OpsinError, RunError
@@ -42,7 +42,7 @@ def outside(tmp_path: Path) -> Path:
     return root
 
 
-FILES = ("recipe.json", "status.json", "dataset.json", "history.jsonl", "confusions.jsonl",
+FILES = ("recipe.json", "status.json", "dataset.json", "history.jsonl",
          "split.npz", "predictions.npz", "looks.jsonl", "report.json", "report.html", "notes.json",
          "log.txt", "classifier.onnx", "corrections.csv", "pictures.csv", ".status.json.next",
          ".lock", "figures", "checkpoints", "inspection", "figures/roc.png")  # fmt: skip
@@ -73,7 +73,6 @@ def test_nothing_in_a_run_is_a_link_or_a_pipe(
         find_classifier(directory.path)
     for use in (
         lambda: directory.append(made_epoch(1)),
-        lambda: directory.append(EpochConfusion(epoch=1, confusion=[[1]])),
         lambda: directory.show_progress(done=1),
         lambda: directory.cut_history(0),
         lambda: directory.set_status("done"),
@@ -82,7 +81,6 @@ def test_nothing_in_a_run_is_a_link_or_a_pipe(
         directory.read_notes,
         directory.state,
         directory.location,
-        lambda: directory.lines(EpochConfusion),
         lambda: directory.lines(LoggedEvaluation),
         lambda: directory.load_arrays(directory.split),
         lambda: directory.read(Report),

@@ -51,7 +51,6 @@ if TYPE_CHECKING:
     from opsin.commands.report import write_report
     from opsin.commands.runs import Run, list_runs
     from opsin.commands.train.train import plan, resume, train
-    from opsin.commands.transfer import Exported, export_data
     from opsin.core.artifacts.records import Epoch
     from opsin.core.errors import (
         DownloadError,
@@ -82,7 +81,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Audit", "Benchmark", "CacheContents", "ClassChange", "Classified", "Classifier",
-    "Comparison", "Dataset", "DownloadError", "Embedded", "Epoch", "Explained", "Exported",
+    "Comparison", "Dataset", "DownloadError", "Embedded", "Epoch", "Explained",
     "FeatureValue", "Finding", "Found", "FoundImage", "HubExport", "ImageError", "ImageRate",
     "InputError", "Insight", "Inspection", "KnownBackbone", "Labelled", "Labelling",
     "ListedBackbone", "Merged", "MissingExtraError", "ModelFileError", "MovedError",
@@ -90,7 +89,7 @@ __all__ = [
     "Repeats", "Run", "RunError", "SandboxError", "Shipped", "SourceError", "StorageError",
     "Undone", "Watcher", "__version__", "audit", "bench", "change_classes",
     "classify", "compare", "decode", "describe_backbone", "draw_data", "draw_prediction", "embed",
-    "empty_cache", "evaluate", "explain", "export_data", "export_model", "find", "from_arrays",
+    "empty_cache", "evaluate", "explain", "export_model", "find", "from_arrays",
     "import_model", "inspect", "label", "list_backbones", "list_cache", "list_runs", "load",
     "look_at", "merge", "open_docs", "open_studio", "plan", "predict_each", "resume", "serve",
     "train", "train_folds", "train_repeats", "undo", "undo_classes", "write_audit", "write_report",
@@ -125,7 +124,6 @@ _DEFINED = {
     "commands.report": "write_report",
     "commands.runs": "Run list_runs",
     "commands.train.train": "plan resume train",
-    "commands.transfer": "Exported export_data",
     "core.artifacts.records": "Epoch",
     "core.events": "Watcher",
     "core.recipe": "Recipe",

@@ -76,7 +76,7 @@ def test_the_simplest_head_is_taken_that_is_not_clearly_worse() -> None:
     hard_and_easy = np.array([0.5, 0.1, 0.4, 0.2, 0.3])
 
     def judged(losses: Any) -> JudgedHead:
-        return JudgedHead(0.9, 1.0, 1.0, 0.3, 0.3, np.asarray(losses))
+        return JudgedHead(0.9, 1.0, 1.0, 0.3, 0.3, 100, np.asarray(losses))
 
     # A little better on each fold is better, however much the folds differ.
     better = hard_and_easy - np.array([0.02, 0.03, 0.02, 0.03, 0.02])
@@ -132,7 +132,8 @@ def test_components_know_no_validation_image(each: int, backbone: Path) -> None:
     count = 3 * each
     features = random.normal(size=(count, 1, network.units[0])).astype(np.float32)
     train, val = np.arange(count - 6), np.arange(count - 6, count)
-    choice = HeadChoice(backbone_head.Head("logistic"), network.at[:1], ("whole",), None, 0, 6, 1.0)
+    head = backbone_head.Head("logistic")
+    choice = HeadChoice(head=head, at=network.at[:1], views=("whole",), also=6)
 
     def weights() -> Any:
         chosen = fit_as(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from opsin.evaluation.intervals import wilson
 from opsin.report.terminal import images_in_words
 from opsin.studio.runs.run_index import read_row
 from tests.commands.export import shipped
-from tests.conftest import Cli, Notes, Train, only_json, without_drawing, write_digits, write_shapes
+from tests.conftest import Cli, Notes, Train, without_drawing, write_digits, write_shapes
 
 
 def by_class(digits: Dataset) -> Callable[[int], str]:
@@ -53,18 +52,6 @@ def test_a_run_that_cannot_be_written_loses_no_evaluation(run: opsin.Run, tmp_pa
     assert shipped(own, "fp16", out=small, watcher=notes).looks == 2
     told = [note for note in notes.notes if f"not counted in {own}" in note]
     assert len(told) == 2
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files")
-def test_figures_that_find_no_room_are_told_all_the_same(
-    cold_cli: Cli, nearest_mean: Path, tmp_path: Path
-) -> None:
-    whole = opsin.evaluate(nearest_mean, "digits")  # and the images are in the cache
-    words = ("evaluate", nearest_mean, "digits", "--out", "figures.json", "--json")
-    done = cold_cli(*words, largest_file=1_000, status=1)
-    assert only_json(done)["accuracy"] == whole.accuracy
-    assert "figures.json: file too large. Free some space" in done.stderr
-    assert not list(tmp_path.iterdir())
 
 
 def test_each_way_to_look_at_the_own_test_images_counts(tmp_path: Path, digits: Dataset) -> None:

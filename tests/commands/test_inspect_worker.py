@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -185,7 +186,7 @@ def test_any_question_gets_one_answer(
     assert isinstance(error_from(header["error"]), OpsinError)
 
 
-def test_the_process_says_answers_alone_and_ends_with_its_input(run: Path) -> None:
+def test_the_process_says_answers_alone_and_ends_with_its_input_or_its_reader(run: Path) -> None:
     command = module_command("opsin.commands.inspect_worker", str(run))
     asked = [question("maps", image="test/0", layer="head"), question("nowhere")]
     frames = b"".join(part for one in asked for part in pack(one))
@@ -196,6 +197,13 @@ def test_the_process_says_answers_alone_and_ends_with_its_input(run: Path) -> No
         ["id", "images", "said"],
         ["error", "id"],
     ]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, **pipes, bufsize=0) as process:  # type: ignore[call-overload]
+        process.stdin.write(frames)
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.wait(60) in (0, -signal.SIGPIPE)
+        assert process.stderr.read() == b""
 
 
 @pytest.mark.parametrize(

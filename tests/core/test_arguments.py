@@ -176,7 +176,6 @@ class World:
         special: dict[str, dict[str, Any]] = {
             "Run": {"path": self.run},
             "from_arrays": {"images": np.zeros((12, 8, 8), np.uint8)},
-            "export_data": {"path": self.root / f"exported-{parameter}"},
             "classify": {"out": self.root / "answers.csv"},
             "serve": {"settings": opsin_settings(self.port)},
             # An address of no machine (RFC 5737), which it finds out when all else is checked.

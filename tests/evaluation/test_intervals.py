@@ -39,10 +39,17 @@ def test_figures_of_a_confusion_matrix_are_covered() -> None:
     random, expected, hits = np.random.default_rng(3), _means_and_f1(truth), []
     for _ in range(1500):
         counts = random.multinomial(500, truth.ravel() / 1000).reshape(3, 3)
-        low, high = of_counts(counts, _means_and_f1)
+        low, high = of_counts(counts, _means_and_f1, np.full(6, 500.0))
         hits.append((low <= expected) & (expected <= high))
     covered = np.mean(hits, axis=0)
     assert (covered >= 0.93).all() and (covered <= 0.97).all()
+
+
+def test_figures_without_a_mistake_still_have_an_interval() -> None:
+    answers = np.eye(3)[[0] * 20 + [1] * 20 + [2] * 20].astype(np.float32)
+    figures = measure(answers, answers.argmax(axis=1), list("abc"))
+    assert figures.classes[0].f1_interval == pytest.approx(wilson(20, 20))
+    assert figures.intervals["macro_f1"] == pytest.approx(wilson(60, 60))
 
 
 def test_too_many_values_to_resample_have_the_interval_of_a_normal_mean() -> None:

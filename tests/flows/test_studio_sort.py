@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -25,7 +24,6 @@ from tests.studio_browser import (
     requests_elsewhere,
     shown,
     sideways,
-    studio,
 )
 from tests.studio_visit import ACTIVE, Visit, answer_questions, asked, name_groups
 
@@ -54,13 +52,6 @@ def heap(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pixels[drawn] = ink
         Image.fromarray(pixels).save(folder / f"img-{number:03}.png")
     return folder
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioProcess]:
-    with studio(tmp_path_factory.mktemp("studio")) as process:
-        yield process
-        assert "Traceback" not in process.said()
 
 
 def kind(name: str) -> str:

@@ -10,7 +10,6 @@ import signal
 import pytest
 from selenium import webdriver
 from selenium.common.exceptions import ElementNotInteractableException
-from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from opsin.studio.datasets.catalogue import Library
@@ -34,14 +33,6 @@ pytestmark = needs_chromium
 
 # As many as the form takes: 600 were over in four seconds, before a busy browser could stop them.
 EPOCHS = 10_000
-
-
-def open_question(browser: webdriver.Chrome, title: str) -> None:
-    until(browser, lambda: title in shown(browser))
-    path = f"//*[contains(@class, 'q-item')]//*[normalize-space(text())='{title}']"
-    heading = browser.find_element(By.XPATH, path)
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", heading)
-    heading.click()
 
 
 def type_into(browser: webdriver.Chrome, label: str, text: str) -> None:
@@ -73,9 +64,9 @@ def test_a_training_is_set_followed_stopped_killed_and_continued(
     running.restart()  # the library is read at the start
     page = f"{running.address}/projects/{project.id}/train"
     browser.get(page)
-    open_question(browser, "More")
+    press(browser, "More")
     until(browser, lambda: "Good: " in shown(browser))
-    open_question(browser, "Advanced")
+    press(browser, "Advanced")
     choose(browser, "Model", "dense layers")
     until(browser, lambda: one(browser, field("Hidden")).is_displayed())
     type_into(browser, "Epochs", "many")
@@ -126,8 +117,8 @@ def test_a_network_that_is_not_here_says_what_it_takes(
     running.kill()
     running.restart()  # the library is read at the start
     browser.get(f"{running.address}/projects/{project.id}/train")
-    open_question(browser, "More")
-    open_question(browser, "Advanced")
+    press(browser, "More")
+    press(browser, "Advanced")
     choose(browser, "Model", "pretrained")
     until(browser, lambda: "Choose a pretrained network." in shown(browser))
     assert not one(browser, ".page-head button.primary").is_enabled()  # "Train", or "Train again"

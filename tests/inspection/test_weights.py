@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-import opsin
 from opsin.classical.fitted_file import Written
 from opsin.core.stored_json import plain_data
 from opsin.inspection.weights import values_of, weight_views
@@ -86,13 +85,3 @@ def test_a_logistic_regression_is_an_image_a_class(classes: int) -> None:
     told = np.einsum("nhwc,khwc->nk", images / 255.0, view.images.weights)
     head = computed(content, ["head"], images=images)["head"]
     np.testing.assert_allclose(told + network.weights_of("head")["bias"], head, atol=1e-4)
-
-
-@pytest.mark.torch
-def test_the_norms_told_are_those_of_the_weights(run: opsin.Run) -> None:
-    file, history = run.classifier(), run.history
-    best = max((epoch for epoch in history if epoch.best), key=lambda epoch: epoch.epoch)
-    network = OnnxGraph(file.path.read_bytes(), file.metadata.layers)
-    norms = {view.name: view.values[0].norm for view in weight_views(network)}
-    assert best.norms == {name: pytest.approx(norm, rel=1e-5) for name, norm in norms.items()}
-    assert history[0].norms != history[1].norms

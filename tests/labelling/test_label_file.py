@@ -144,10 +144,10 @@ from pathlib import Path
 from opsin.core.errors import StorageError
 from opsin.labelling.label_file import LabelFile
 first, most = map(int, sys.argv[2:])
-file = LabelFile(Path(sys.argv[1]), ["a"])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 try:
+    file = LabelFile(Path(sys.argv[1]), ["a"])
     for number in range(first, first + 60):
         file.put([(number.to_bytes(32), "x" * 5_000, "label", "a")])
         print(number, flush=True)
@@ -170,10 +170,11 @@ def test_two_processes_write_at_once(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_said_and_what_was_saved_stays(tmp_path: Path) -> None:
     path = tmp_path / "labels.sqlite"
+    with _write(path, 0, 1_000) as writer:  # before there is a file
+        assert (str(path) in writer.communicate()[1], path.exists()) == (True, False)
     with _write(path, 0, 200_000) as writer:
         saved, why = writer.communicate()
-    assert writer.returncode == 1
-    assert str(path) in why
+    assert (writer.returncode, str(path) in why) == (1, True)
     assert 0 < len(saved.split()) < 60
     assert said(LabelFile(path)).keys() == set(map(int, saved.split()))
 

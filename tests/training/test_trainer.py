@@ -106,7 +106,7 @@ def test_the_best_epoch_is_kept_not_the_last(digits: Dataset, tmp_path: Path) ->
     assert outcome.best == best
     val = TrainingBatches(digits.images, digits.labels, digits.split.val, CPU)
     stepper = TrainStep(network, resolve(digits.recipe, model="mlp").training, device=CPU)
-    assert trainer.validate(stepper, val)[1] == best.val_accuracy
+    assert trainer.validate(stepper, val, None)[1] == best.val_accuracy
 
 
 def test_patience_ends_a_training_that_gets_no_better(digits: Dataset, tmp_path: Path) -> None:

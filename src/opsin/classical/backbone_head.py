@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from onnxruntime import InferenceSession
@@ -147,7 +146,7 @@ class Head:
 START: Final = Head("logistic", 100.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HeadChoice:
     """The chosen head and its features."""
 
@@ -155,12 +154,12 @@ class HeadChoice:
     at: tuple[str, ...]  # the values of the network
     views: tuple[View, ...]  # how an image is looked at
     # Its accuracy in cross-validation; ``None`` with too few images or groups to compare heads.
-    score: float | None
-    compared: int  # how many heads were compared
-    also: int  # validation images that the chosen head was then fitted to as well
+    score: float | None = None
+    compared: int = 0  # how many heads were compared
+    also: int = 0  # validation images that the chosen head was then fitted to as well
     # The power of the training images' class mix that its scores imply, about 1. Regularisation
     # gives doubtful images to common classes more often than these occur.
-    mix_power: float
+    mix_power: float = 1.0
 
     def learnt(self, shares: Doubles) -> Doubles:
         """The class mix that its scores imply, ``float64[K]``."""
@@ -212,40 +211,46 @@ class HeadSearch:
         """Choose a head by the training images alone, and fit it."""
         labels, numbers, calibration = self.labels[train], self.numbers, None
         heads = self.candidates(labels)
-        first = heads[0]
-        choice = HeadChoice(first, numbers.at, numbers.views, None, 0, len(val), first.mix_power)
+        head, best = heads[0], None
         shown = drawn(np.arange(len(train)), labels, COMPARED, self.seed)
-        with _cores_for(train), ThreadPoolExecutor(1) as pool:  # scikit-learn is slow to import
-            cut = pool.submit(folds_of, labels[shown], self.units[train[shown]], self.seed)
-            points = _Points(self._roots, self.labels, train, val, numbers)
-        if folds := cut.result():
-            compared = points.of_rows(train[shown])
+        points = _Points(self._roots, self.labels, train, val, numbers)
+        known, rows = labels[shown], train[shown]
+        compared, units = points.of_rows(rows), self.units[rows]
+
+        def judge_all() -> dict[str, Doubles]:
+            folds = folds_of(known, units, self.seed)
 
             def judged(head: Head) -> list[float]:
                 result = judge(
-                    head, compared, labels[shown], folds, assumed=self.assumed, progress=progress
+                    head, compared, known, folds, assumed=self.assumed, progress=progress
                 )
                 progress.add()
                 return [*result[:-1], *result.losses]
 
-            def judge_all() -> dict[str, Doubles]:
-                # Each fit has a core of its own.
-                with threadpool_limits(1), ThreadPoolExecutor(self.threads) as pool:
-                    return {"judged": np.array(list(pool.map(judged, heads)))}
+            # Each fit has a core of its own.
+            with threadpool_limits(1), ThreadPoolExecutor(self.threads) as pool:
+                return {"judged": np.array(list(pool.map(judged, heads)) if folds else [])}
 
-            asked: Any = compared, labels[shown], self.assumed, *itertools.chain(*folds)
-            key = index_key(__version__, heads, [hashlib.sha256(of.data).digest() for of in asked])
-            results = kept_arrays("heads", key, judge_all, JudgedHead.each_of)
-            best = results[number := simplest(results)]
+        asked = [hashlib.sha256(of.data) for of in (compared, known, units, self.assumed)]
+        key = index_key(__version__, heads, self.seed, [of.digest() for of in asked])
+        if results := kept_arrays("heads", key, judge_all, JudgedHead.each_of):
+            number = simplest(results)
+            head, best = heads[number], results[number]
             calibration = Calibration(
                 temperature=best.temperature,
-                images=sum(len(test) for _, test in folds),
+                images=int(best.images),
                 log_loss=(best.uncalibrated, best.calibrated),
             )
-            of_best = best.accuracy, len(heads), len(val), best.mix_power
-            choice = HeadChoice(heads[number], numbers.at, numbers.views, *of_best)
-        with _cores_for(train):
-            return points.fitted(choice, calibration, len(self.assumed))
+        choice = HeadChoice(
+            head=head,
+            at=numbers.at,
+            views=numbers.views,
+            score=best and best.accuracy,
+            compared=len(heads),
+            also=len(val),
+            mix_power=best.mix_power if best else head.mix_power,
+        )
+        return points.fitted(choice, calibration, len(self.assumed))
 
     def answer(self, chosen: ChosenHead, train: Ints, rows: Ints) -> Answers:
         """The answers of a head, as its file would give them."""
@@ -284,13 +289,8 @@ def fit_as(
 ) -> ChosenHead:
     """Fit a chosen head, for instance to a fine-tuned network."""
     numbers = BackboneFeatures(backbone, shape, choice.at, choice.views)
-    with _cores_for(train):
-        points = _Points(_roots_of(features, numbers), labels, train, val, numbers)
-        return points.fitted(choice, None, classes)
-
-
-def _cores_for(images: Ints) -> threadpool_limits:
-    return threadpool_limits(1 if len(images) <= _ONE_CORE else None)
+    points = _Points(_roots_of(features, numbers), labels, train, val, numbers)
+    return points.fitted(choice, None, classes)
 
 
 def _roots_of(features: Floats, numbers: BackboneFeatures) -> Floats:
@@ -306,13 +306,14 @@ class _Points:
     def __init__(
         self, roots: Floats, labels: Ints, train: Ints, val: Ints, numbers: BackboneFeatures
     ) -> None:
-        self._train, self._numbers = train, numbers
+        self._train, self._numbers, self._labels = train, numbers, labels
+        self._cores = 1 if len(train) <= _ONE_CORE else None
         # In directions of the training images alone. Of few images all components are kept: these
         # then say no more than the images themselves.
-        self._projection = Projection.fit(roots[train], numbers.blocks)
         self._every = np.sort(np.concatenate([train, val]))
-        self._labels = labels[self._every]
-        self._points = self._projection.of_roots(roots[self._every])
+        with threadpool_limits(self._cores):
+            self._projection = Projection.fit(roots[train], numbers.blocks)
+            self._points = self._projection.of_roots(roots[self._every])
 
     def of_rows(self, rows: Ints) -> Floats:
         return self._points[np.searchsorted(self._every, rows)]
@@ -321,17 +322,17 @@ class _Points:
         self, choice: HeadChoice, calibration: Calibration | None, classes: int
     ) -> ChosenHead:
         def fit(rows: Ints) -> Fitted:
-            labels = self._labels[np.searchsorted(self._every, rows)]
             if choice.head.kind == "kernel-ridge":
-                kept = drawn(np.arange(len(rows)), labels, _MOST, seed=0)
-                rows, labels = rows[kept], labels[kept]
+                rows = rows[drawn(np.arange(len(rows)), self._labels[rows], _MOST, seed=0)]
+            labels = self._labels[rows]
             estimator = choice.head.fit(self.of_rows(rows), labels)
             recipe = Logistic(c=choice.head.c)
             return Fitted(recipe, self._numbers, self._projection, estimator, labels, classes)
 
         parts = [self._train, self._every][: 1 + (len(self._every) > len(self._train))]
         # Side by side: of more images, their kernels would take much memory.
-        with ThreadPoolExecutor(2 if len(self._every) <= _ONE_CORE else 1) as pool:
+        side_by_side = 2 if len(self._every) <= _ONE_CORE else 1
+        with threadpool_limits(self._cores), ThreadPoolExecutor(side_by_side) as pool:
             held_out, *final = pool.map(fit, parts)
         return ChosenHead(choice, held_out, final[0] if final else held_out, calibration)
 
@@ -344,12 +345,13 @@ class JudgedHead(NamedTuple):
     temperature: float
     uncalibrated: float  # log loss before that temperature
     calibrated: float  # and after
+    images: float
     losses: Doubles  # of each fold, the lower the better: log loss, and mean error of the classes
 
     @classmethod
     def each_of(cls, kept: Mapping[str, Doubles]) -> list[JudgedHead]:
         """Several, from rows of numbers."""
-        return [cls._make([*row[:5].tolist(), row[5:]]) for row in kept["judged"]]
+        return [cls._make([*row[:6].tolist(), row[6:]]) for row in kept["judged"]]
 
 
 def simplest(results: Sequence[JudgedHead]) -> int:
@@ -400,4 +402,5 @@ def judge(
         recalls = [right[test][labels[test] == label].mean() for label in present]
         of_folds.append(loss + 1 - np.mean(recalls))
     accuracy = np.average(right[tested], weights=weights[tested])
-    return JudgedHead(float(accuracy), power, temperature, before, after, np.array(of_folds))
+    of_all = float(accuracy), power, temperature, before, after, float(len(tested))
+    return JudgedHead(*of_all, np.array(of_folds))

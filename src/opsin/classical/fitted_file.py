@@ -23,12 +23,12 @@ from opsin.runtime.classifier import Classifier
 
 
 class Written:
-    """The graph of a fitted model, and the table of its layers."""
+    """The graph of a fitted model, or of a head alone, and the table of its layers."""
 
-    def __init__(self, fitted: Fitted) -> None:
+    def __init__(self, fitted: Fitted, *, whole: bool = True) -> None:
         self._to = postprocessing.GraphWriter()
         self._opset = postprocessing.OPSET
-        self._fitted = fitted
+        self._fitted, self._whole = fitted, whole
         self.layers: list[Layer] = []
         if isinstance(fitted.numbers, Pooling):
             self._pixels(fitted.numbers)
@@ -62,6 +62,7 @@ class Written:
             embedding=self._embedding,
             units=self._units,
             opset=self._opset,
+            features=None if self._whole else self._fitted.numbers.features,
         )
 
     def _layer(
@@ -76,10 +77,13 @@ class Written:
     def _backbone(self, features: BackboneFeatures) -> None:
         graph, to = features.graph, self._to
         self._opset = features.backbone.graph.model.opset_import[0].version
+        self._embedding = postprocessing.FEATURES
+        if not self._whole:
+            return
         to.nodes.extend(graph.to.nodes)
         to.weights.extend(graph.to.weights)
         self.layers += features.layers()
-        self._embedding = to.node("Mean", graph.outputs, postprocessing.FEATURES)
+        to.node("Mean", graph.outputs, self._embedding)
         self._layer(postprocessing.FEATURES, f"{LayerOp.MEAN} of views", (graph.units,))
 
     def _rooted(self, blocks: Sequence[int]) -> str:

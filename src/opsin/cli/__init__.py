@@ -35,5 +35,5 @@ def _open_closed_streams() -> None:
         except OSError:
             null = os.open(os.devnull, os.O_RDWR)  # the lowest free descriptor, which is this one
             os.set_inheritable(null, True)
-            if number:  # without standard input, ``-`` says so
+            if number:
                 setattr(sys, name, os.fdopen(null, "w", encoding="utf-8", closefd=False))

@@ -10,20 +10,17 @@ from opsin.cli.options import expect
 from opsin.cli.output import columns, console, plain, print_json, say, say_unreadable
 from opsin.commands.decoding import decode
 from opsin.commands.test_set_usage import leaks_of
-from opsin.commands.transfer import check_target, export_data
-from opsin.core.events import Watcher
 from opsin.core.format import counted, file_size, repeats
 from opsin.core.recipe import DATA_OPTIONS
 from opsin.data.audit import Audit
 from opsin.data.audit import audit as find_trouble
 from opsin.data.cache_contents import PARTS, empty_cache, list_cache
-from opsin.data.dataset import Dataset, load, look_at
+from opsin.data.dataset import Dataset, look_at
 from opsin.data.image_tree import left_out_in_words
 from opsin.report.terminal import findings_table, for_people, leaks_in_words
 from opsin.runtime.cluster import is_elsewhere
 
 
-@recipe_flags.takes(*recipe_flags.VARYING, after="empty")
 @recipe_flags.takes(*DATA_OPTIONS, after="empty")
 def data(
     source: options.AnySources = None,
@@ -32,7 +29,6 @@ def data(
     draw: bool = True,
     seed: options.Seed = 0,
     audit: bool = False,
-    export: Path | None = None,
     merge: list[str] | None = None,
     rename: list[str] | None = None,
     remove: list[str] | None = None,
@@ -50,10 +46,6 @@ def data(
 
     Example: opsin data photos --seed 1
 
-    Example: opsin data photos --augment photos
-
-    Example: opsin data photos --export parts
-
     Example: opsin data photos --audit --on ray
 
     Example: opsin data photos --labels labels.csv --merge tins,foil=metal
@@ -65,8 +57,6 @@ def data(
         draw: Draw images.
         audit: Look for what is wrong: duplicates, leaks, odd images, doubtful classes; write
             audit.html and audit.json.
-        export (PATH): Write the images into a new folder, with a table of their classes and parts,
-            to be moved to another machine or tool; draw nothing.
         merge (A,B=C): Make classes one. This and the next three change classes in the table that
             --labels names, never images; training with --labels takes them so, and opsin undo
             takes the last change back. Of a run, its sources and corrections are taken.
@@ -97,32 +87,11 @@ def data(
         )
         return
     watcher = for_people(quiet=quiet)
-    reading = {name: value for name, value in fields.items() if name in DATA_OPTIONS}
-    varying = {name: value for name, value in fields.items() if name not in DATA_OPTIONS}
-    # Refuse impossible output before reading for an hour.
-    expect(not (export and audit), "no --audit beside it", "--export")
-    if varying:
-        from opsin.commands.data import check_varying  # noqa: PLC0415  few draw variations
-
-        beside = "neither --export nor --no-draw beside it: it is shown as an image"
-        expect(draw and not export, beside, f"--{next(iter(varying))}")
-        check_varying(**varying)
-    if export is not None:
-        check_target(export)
     if is_elsewhere(on):
-        decode(*sources, on=on, watcher=watcher, **reading)
-    if export is None:
-        dataset = look_at(*sources, watcher=watcher, **reading)
-        trouble = find_trouble(dataset, watcher=watcher) if audit else None
-        into = out if draw else None
-        _show(dataset, trouble, into, seed=seed, varying=varying, watcher=watcher, as_json=as_json)
-        return
-    written = export_data(load(*sources, watcher=watcher, **reading), export, watcher=watcher)
-    if as_json:
-        print_json(written.model_dump(mode="json"))
-        return
-    say(f"{counted(written.images, 'image')}, {file_size(written.bytes)}  {written.path}")
-    say(f"Train on them with: {written.command}")
+        decode(*sources, on=on, watcher=watcher, **fields)
+    dataset = look_at(*sources, watcher=watcher, **fields)
+    trouble = find_trouble(dataset, watcher=watcher) if audit else None
+    _show(dataset, trouble, out if draw else None, seed=seed, as_json=as_json)
 
 
 def _new_names(
@@ -186,26 +155,18 @@ def _show(
     out: Path | None,
     *,
     seed: int,
-    varying: dict[str, Any],
-    watcher: Watcher,
     as_json: bool,
 ) -> None:
     drawn: list[Path] = []
-    varied, page = None, None
+    page = None
     if out:
         from opsin.commands import data as figures  # noqa: PLC0415  needs matplotlib
 
         drawn += figures.draw_data(dataset, out, seed=seed)
-        if varying:
-            varied = figures.draw_variations(dataset, out, seed=seed, watcher=watcher, **varying)
-            drawn.append(varied.image)
         page = figures.write_audit(trouble, out) if trouble else None
     if as_json:
         content = dataset.describe().model_dump(mode="json", exclude_unset=True)
         content["figures"] = [str(path) for path in drawn]
-        if varied is not None:
-            ends = {"words": varied.words, "image": str(varied.image)}
-            content["augment"] = {"policy": varied.policy, **varied.parts, **ends}
         if trouble is not None:
             content["findings"] = trouble.records()
             content["page"] = None if page is None else str(page)
@@ -222,8 +183,6 @@ def _show(
             console().print(f"\n{leaks_in_words(leaks_of(dataset))}", markup=False)
     if page is not None:
         say(f"\nAudit     {page}")
-    if varied is not None:
-        say(f"\nVaried    {varied.words} ({varied.policy})")
     if drawn:
         console().print(f"\nImages    {', '.join(map(str, drawn))}", markup=False)
 

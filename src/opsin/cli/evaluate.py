@@ -10,7 +10,6 @@ from opsin.cli import options, recipe_flags
 from opsin.cli.output import console, plain, print_json
 from opsin.commands.test_set_usage import looks_in_words
 from opsin.core.format import plus_minus, repeats
-from opsin.core.storage import check_new_file, write_json
 from opsin.evaluation.metric_table import summary_of
 from opsin.report.terminal import (
     class_table,
@@ -38,7 +37,6 @@ def evaluate(
     source: options.Sources,
     *,
     tta: bool = False,
-    out: Path | None = None,
     device: options.Device = "auto",
     quiet: bool = False,
     as_json: bool = False,
@@ -52,23 +50,16 @@ def evaluate(
     and is counted.
 
     Example: opsin evaluate runs/2026-11-21-fashion-mnist-cnn fashion-mnist
-
-    Options:
-        out (FILE): Also write the figures into this new .json file.
     """
     # scipy takes a while to load
     from opsin.commands.evaluate import evaluate as workflow  # noqa: PLC0415
 
     watcher = for_people(quiet=quiet)
-    if out is not None:
-        check_new_file(out, ".json")
     figures = workflow(model, *source, tta=tta, device=device, watcher=watcher, **fields)
     if as_json:
         print_json(figures.model_dump(mode="json", exclude_unset=True))
     else:
         _print_figures(source, figures)
-    if out is not None:  # last, so that a full disk loses nothing
-        write_json(out, figures.model_dump(mode="json", exclude_unset=True, exclude={"seconds"}))
 
 
 def _print_figures(source: list[str], figures: EvaluationResult) -> None:

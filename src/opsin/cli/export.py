@@ -31,7 +31,7 @@ def export(
     """Write a classifier in another form, and show what changes.
 
     A smaller file is compared with the original on real images: its accuracy may fall by no more
-    than 0.3 points; its size and its speed on this machine are measured.
+    than 0.3 points. How fast it is on a machine: opsin bench --classifier FILE.
 
     Example: opsin export runs/2026-11-21-fashion-mnist-cnn --to int8
 

@@ -71,8 +71,7 @@ def predict(
 
     Options:
         images (IMAGE...): Images, folders, tables (.csv, .jsonl) of paths, archives (.zip, .tar),
-            addresses on a store (s3://, gs:// or az://bucket/photos); - reads names of
-            files from standard input.
+            addresses on a store (s3://, gs:// or az://bucket/photos).
         out (FILE): Write the answers into this .jsonl, .csv or .parquet file, or object
             (s3://bucket/answers.csv); stopped or killed, the same command goes on where it was.
         sort_into (FOLDER): Give each image a place in FOLDER/<answer>; opsin undo takes it back.

@@ -16,7 +16,6 @@ from opsin.classical.classical_recipe import TRAIN_OPTIONS
 from opsin.cli.options import MOST_USED, Verb, parser_of
 from opsin.core.errors import RecipeError
 from opsin.core.recipe import (
-    AUGMENTATION,
     DATA_OPTIONS,
     SOURCE,
     flat_options,
@@ -40,8 +39,6 @@ Track = Annotated[
 
 #: Options of model and training.
 TRAINING: Final = tuple(name for name in TRAIN_OPTIONS if name not in DATA_OPTIONS)
-#: Augmentation options.
-VARYING: Final = tuple(n for n, option in TRAIN_OPTIONS.items() if option.group == AUGMENTATION)
 #: Options for reading a source, without those for its split.
 READING: Final = tuple(n for n in DATA_OPTIONS if TRAIN_OPTIONS[n].group == SOURCE and n != "test")
 

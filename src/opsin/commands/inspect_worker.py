@@ -143,8 +143,6 @@ class _Worker(Watcher):
             error = RecipeError(f"{json.dumps(asked)[:160]} is no question")
         except MemoryError:
             error = OpsinError("There was too little memory", "Close other programs and ask again.")
-        except BrokenPipeError:  # nothing reads the answers any more
-            raise
         except OSError as failure:
             error = OpsinError(failure.strerror or str(failure))
         if error is not None:
@@ -333,4 +331,5 @@ def answer_frames(
 
 
 if __name__ == "__main__":
-    answer_frames(sys.argv[1], sys.stdin.buffer, take_output(), int((*sys.argv, "0")[2]))
+    output, memory = take_output(or_end=True), int((*sys.argv, "0")[2])
+    answer_frames(sys.argv[1], sys.stdin.buffer, output, memory)

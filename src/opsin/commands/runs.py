@@ -58,14 +58,8 @@ class History(list[Epoch]):
         except ImportError as error:
             raise MissingExtraError("data frames", "evaluate") from error
 
-        rows = [
-            epoch.model_dump(exclude={"norms"})
-            | {f"norms.{layer}": norm for layer, norm in epoch.norms.items()}
-            for epoch in self
-        ]
-        always = [name for name in Epoch.model_fields if name != "norms"]
-        columns = dict.fromkeys([*always, *(name for row in rows for name in row)])
-        return pd.DataFrame(rows, columns=list(columns)).set_index("epoch")
+        rows = [epoch.model_dump(include={*Epoch.model_fields}) for epoch in self]
+        return pd.DataFrame(rows, columns=list(Epoch.model_fields)).set_index("epoch")
 
 
 @checked

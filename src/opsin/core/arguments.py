@@ -25,6 +25,7 @@ _T = TypeVar("_T", bound=Callable[..., Any])
 _Rule = tuple[Callable[[Any], bool], str]
 # Libraries overflow beyond this.
 _LARGEST: Final = 2**63
+_FLOATS: Final = float, np.floating
 
 
 def by_current_names(options: Any) -> Any:
@@ -132,9 +133,8 @@ def _is_text(value: object) -> bool:
 
 
 def _is_path(value: object) -> bool:
-    if isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    return _is_text(value) and value != ""
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    return _is_text(text) and text != ""
 
 
 def _is_whole(value: Any) -> bool:
@@ -143,14 +143,11 @@ def _is_whole(value: Any) -> bool:
     return whole and abs(int(value)) < _LARGEST
 
 
-def _is_number(value: Any) -> bool:
-    return _is_whole(value) or (isinstance(value, float | np.floating) and math.isfinite(value))
-
-
 _ANYTHING: Final[_Rule] = (lambda _: True), "anything"
 _SIMPLE: Final[dict[Any, _Rule]] = {
     bool: (lambda value: isinstance(value, bool | np.bool_), "True or False"),
-    int: (_is_whole, "a whole number"), float: (_is_number, "a number"), str: (_is_text, "a text"),
+    float: (lambda v: _is_whole(v) or (isinstance(v, _FLOATS) and math.isfinite(v)), "a number"),
+    int: (_is_whole, "a whole number"), str: (_is_text, "a text"),
     os.PathLike: (_is_path, "a path"), types.NoneType: (lambda value: value is None, "None"),
     collections.abc.Callable: (callable, "a function"),
 }  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import select
 import signal
 import struct
 import sys
@@ -67,10 +68,14 @@ def error_from(parts: Sequence[str]) -> OpsinError:
     return error
 
 
-def take_output() -> BinaryIO:
-    """This process's standard output; what it prints from now on goes to standard error."""
+def take_output(*, or_end: bool = False) -> BinaryIO:
+    """This process's standard output, or its end once nothing reads it; prints go to stderr."""
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    if or_end and hasattr(select, "poll"):  # not on Windows
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        (waiting := select.poll()).register(output, 0)  # of no event but that
+        threading.Thread(target=lambda: waiting.poll() and os._exit(0), daemon=True).start()
     return output
 
 

@@ -22,6 +22,7 @@ from opsin.core.storage import atomic_file, storage_errors
 _LONGEST: Final = 32 << 20
 _WAL: Final = slice(18, 20)
 _FULL: Final = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS}
+_NO_ROOM: Final = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
 _REFUSED: Final = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, *_FULL)
 # Seconds that a change waits for another process's.
 _PATIENCE: Final = 20.0
@@ -138,7 +139,7 @@ def database_errors(path: Path, shown: Path, damaged: Damaged) -> Iterator[None]
         if (code := _code(error)) in _REFUSED:
             number = _FULL.get(code, errno.EIO)
             reason = os.strerror(number)
-            if error.sqlite_errorcode == sqlite3.SQLITE_IOERR_WRITE:
+            if error.sqlite_errorcode in _NO_ROOM:
                 reason = "the disk refuses it, or a quota is reached"
             with storage_errors(shown):
                 raise OSError(number, reason) from error

@@ -67,12 +67,6 @@ class Watcher:
     def epoch(self, epoch: Epoch) -> None:
         """An epoch and its validation are over."""
 
-    def confusion(self, epoch: int, counts: list[list[int]]) -> None:
-        """An epoch's confusion matrix, right before `epoch`: right class by answer, ``[K][K]``.
-
-        Counted on the validation images, for at most 50 classes.
-        """
-
     def rewind(self, epochs: int) -> None:
         """The training continues from an earlier state: only the first ``epochs`` epochs count.
 

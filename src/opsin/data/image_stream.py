@@ -146,18 +146,14 @@ class Stream:
         kind: What it is: ``folder``, ``table``, ``archive`` …
         each: Lists the images.
         count: Counts them by a quick pass; ``None`` if that needs reading.
-        close: Ends a wait for names on standard input, from any thread.
         inputs: Which shard of the source they are.
-        passing: Whether it can be read only once.
     """
 
     source: str
     kind: str
     each: Callable[[], Iterator[ListedImage]]
     count: Callable[[], int | None] = lambda: None
-    close: Callable[[], None] = lambda: None
     inputs: ShardInputs | None = None
-    passing: bool = False
 
     @property
     def unique(self) -> bool:
@@ -168,8 +164,8 @@ class Stream:
         return self.each()
 
     def sample(self) -> ListedImage | None:
-        """Return one image; ``None`` if there is none, or reading would consume it."""
-        return None if self.passing else next(iter(self), None)
+        """Return one image; ``None`` if there is none."""
+        return next(iter(self), None)
 
 
 def stream_of_one(source: str, image: str | StoredObject) -> Stream:
@@ -184,16 +180,15 @@ def join_streams(streams: Sequence[Stream]) -> Stream:
     places = [
         stream.source if is_stored(stream.source) else os.path.realpath(stream.source)
         for stream in streams
-        if stream.source != "-"
     ]
     # *.jpg may expand to other files tomorrow, so their folder is the source.
     try:
-        source = os.path.commonpath(places) if places else "-"
+        source = os.path.commonpath(places)
     except ValueError:  # on different drives, or a disk and a store
         source = " + ".join(places)
 
     def named(stream: Stream) -> Iterator[ListedImage]:
-        if stream.kind in ("file", "paths"):
+        if stream.kind == "file":
             return iter(stream)
         root = stream.source.rstrip("/")
         return (replace(image, name=f"{root}/{image.name}") for image in stream)
@@ -202,14 +197,9 @@ def join_streams(streams: Sequence[Stream]) -> Stream:
         counts = [stream.count() for stream in streams]
         return None if None in counts else sum(filter(None, counts))
 
-    def close() -> None:
-        for stream in streams:
-            stream.close()
-
     kind = "file" if all(stream.kind == "file" for stream in streams) else "several"
-    passing = any(stream.passing for stream in streams)
     images = itertools.chain.from_iterable
-    return Stream(source, kind, lambda: images(map(named, streams)), count, close, passing=passing)
+    return Stream(source, kind, lambda: images(map(named, streams)), count)
 
 
 def cut_stream(stream: Stream, shard: Shard, again: Stream) -> Stream:
@@ -236,7 +226,7 @@ def cut_stream(stream: Stream, shard: Shard, again: Stream) -> Stream:
             raise SourceError(problem, "Begin anew with another file.")
 
     count = len(inputs.rows)
-    return replace(stream, each=each, count=lambda: count, inputs=inputs, passing=False)
+    return replace(stream, each=each, count=lambda: count, inputs=inputs)
 
 
 def read_ahead(images: Iterable[ListedImage]) -> Generator[ListedImage]:

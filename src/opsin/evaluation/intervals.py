@@ -182,18 +182,21 @@ def of_mean(values: NDArray[np.floating[Any]], groups: Ints | None = None) -> In
     return float(low), float(high)
 
 
-def of_counts(counts: Ints, figure: Callable[[Ints], Doubles]) -> tuple[Doubles, Doubles]:
-    """Return the 95% intervals of figures that follow from how often each outcome came."""
+def of_counts(
+    counts: Ints, figure: Callable[[Ints], Doubles], sizes: Doubles
+) -> tuple[Doubles, Doubles]:
+    """Return the 95% intervals of figures by how often each outcome came over ``sizes`` images."""
     chance = np.random.default_rng(_SEED)
     flat, total = counts.ravel(), int(counts.sum())
     there = np.flatnonzero(flat)
-    number = resamples(counts.size, FEWEST)
     values = []
-    for some in _in_parts(number, counts.size):
+    for some in _in_parts(resamples(counts.size, FEWEST), counts.size):
         again = np.zeros((some, counts.size), np.int64)
         again[:, there] = chance.multinomial(total, flat[there] / total, size=some)
         values.append(figure(again.reshape(some, *counts.shape)))
-    low, high = np.quantile(np.concatenate(values), [0.025, 0.975], axis=0)
+    ends = np.quantile(np.concatenate(values), [0.025, 0.975], axis=0)
+    # Resamples without a mistake have none either: there it is Wilson's.
+    low, high = np.where(ends[0] < ends[1], ends, _score(figure(counts), sizes, np.array(math.inf)))
     return low, high
 
 

@@ -109,9 +109,11 @@ class ScoredAnswers:
     @cached_property
     def ends(self) -> tuple[Doubles, Doubles]:
         """The ends of the 95% intervals of the means over classes, and of each class's F1."""
+        classes, counts = len(self.confusion), self.confusion
         if self.groups is None:
-            return of_counts(self.confusion, _means_and_f1)
-        classes = len(self.confusion)
+            either = counts.sum(axis=0) + counts.sum(axis=1) - counts.diagonal()
+            sizes = np.append(np.full(_MEANS, counts.sum(), np.float64), np.maximum(either, 1.0))
+            return of_counts(counts, _means_and_f1, sizes)
         numbers = pooled(self.groups, resamples(self.confusion.size, FEWEST))
         count = int(numbers.max()) + 1
         if count == 1:
@@ -152,15 +154,13 @@ def measure(
     scored = ScoredAnswers(probabilities, labels, groups)
     values = {metric.key: metric.compute(scored) for metric in METRICS}
     intervals = {key: value[1] for key, value in values.items() if value is not None and value[1]}
-    low, high = intervals["accuracy"]
     groups_there = None if scored.groups is None else int(scored.groups.max()) + 1
     return PartFigures.model_validate(
         {
             "images": len(labels),
             "groups": groups_there,
             "few_groups": groups_there is not None and groups_there < FEW_GROUPS,
-            "low": low,
-            "high": high,
+            **dict(zip(("low", "high"), intervals["accuracy"], strict=True)),
             **{key: None if value is None else value[0] for key, value in values.items()},
             "reliability": scored.reliability,
             "intervals": {name: list(ends) for name, ends in intervals.items()},

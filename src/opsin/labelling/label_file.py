@@ -65,13 +65,14 @@ class LabelFile:
         self.path = path
         if path.is_dir() or not path.name:
             raise RecipeError(f"{path} is a folder", "Give a file for the labels.")
-        if not os.path.lexists(path):
-            about = [("INSERT INTO about VALUES (?)", (json.dumps({"format": 1}),))]
-            lock = path.with_name(f".{path.name}.lock")
-            with storage_errors(path), exclusive(lock, lambda: None):
-                if not os.path.lexists(path):  # or it would replace what another has begun
-                    write_database(path, _TABLES, _APPLICATION, about)
-        self._db = open_database(path, _TABLES, _APPLICATION, shared=True, damaged=_damaged)
+        with self._errors():
+            if not os.path.lexists(path):
+                about = [("INSERT INTO about VALUES (?)", (json.dumps({"format": 1}),))]
+                lock = path.with_name(f".{path.name}.lock")
+                with storage_errors(path), exclusive(lock, lambda: None):
+                    if not os.path.lexists(path):  # or it would replace what another has begun
+                        write_database(path, _TABLES, _APPLICATION, about)
+            self._db = open_database(path, _TABLES, _APPLICATION, shared=True, damaged=_damaged)
         self._read, self._labels = 0, dict[bytes, Label]()  # rows, and what they said last
         for name in classes:
             self.add_class(name)

@@ -306,7 +306,5 @@ def answer_frames(worker: _LabelWorker, source: BinaryIO, target: BinaryIO) -> N
 
 
 if __name__ == "__main__":
-    try:
-        answer_frames(_LabelWorker(*map(Path, sys.argv[1:])), sys.stdin.buffer, take_output())
-    except BrokenPipeError:  # nothing reads the answers any more
-        sys.exit(0)
+    output = take_output(or_end=True)
+    answer_frames(_LabelWorker(*map(Path, sys.argv[1:])), sys.stdin.buffer, output)

@@ -94,16 +94,6 @@ class TorchNetwork(nn.Module):
         weights = {name: self.get_parameter(key) for name, key in self._places.items()}
         return {name: value for name, value in weights.items() if value.requires_grad}
 
-    def layer_weights(self) -> dict[str, Tensor]:
-        """Return the trained weights of convolutions and dense layers by the layers' names."""
-        learnt = self.learnt()
-        return {
-            outputs[0]: self._weight(name)
-            for inputs, outputs in self._wiring
-            for name in inputs
-            if name in learnt and learnt[name].ndim > 1
-        }
-
     def weights(self) -> dict[str, Floats]:
         """Return the trained weights as they are now, by their names in the file."""
         return {name: self._weight(name).detach().cpu().numpy() for name in self.learnt()}

@@ -177,19 +177,21 @@ def write_file(
     embedding: str,
     units: int,
     opset: int = OPSET,
+    features: int | None = None,
 ) -> bytes:
-    """Return a classifier.onnx that is not calibrated yet."""
-    size, classes = metadata.preparation, len(metadata.classes)
-    pixels: list[str | int | None] = ["N", *size.shape]
+    """Return a classifier.onnx that is not calibrated yet; or a head alone, with features given."""
+    classes, name, kind = len(metadata.classes), IMAGES, TensorProto.UINT8
+    shape: list[str | int | None] = ["N", *metadata.preparation.shape]
+    if features is not None:
+        name, kind, shape = FEATURES, TensorProto.FLOAT, ["N", features]
     mix = None if metadata.class_mix is None else metadata.class_mix.log_ratio
     to = GraphWriter(list(nodes), list(weights))
     tail(to, LOGITS, embedding, classes=classes, units=units, mix=mix)
-    images = helper.make_tensor_value_info(IMAGES, TensorProto.UINT8, pixels)
+    source = helper.make_tensor_value_info(name, kind, shape)
     answers = outputs(classes=classes, units=units)
-    graph = helper.make_graph(to.nodes, "opsin", [images], answers, to.weights)
-    model = as_model(graph, metadata, opset=opset)
-    onnx.checker.check_model(model, full_check=True)
-    content: bytes = model.SerializeToString()
+    graph = helper.make_graph(to.nodes, "opsin", [source], answers, to.weights)
+    content: bytes = as_model(graph, metadata, opset=opset).SerializeToString()
+    onnx.checker.check_model(content, full_check=True)
     return content
 
 

@@ -15,7 +15,7 @@ import platform
 import socket
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 from opsin._version import __version__
 from opsin.core.errors import ImageError, MissingExtraError, OpsinError, RecipeError, RunError
 from opsin.data.image_stream import ListedImage, read_ahead
-from opsin.runtime.image_engine import ImageSteps, in_order
+from opsin.runtime.image_engine import ImageSteps, in_blocks, in_order
 from opsin.stores.bucket import StoredObject, open_bucket
 
 _T = TypeVar("_T")
@@ -101,23 +101,12 @@ class Cluster(Executor):
         self, steps: ImageSteps[ListedImage, Any, _Answer], images: Iterable[ListedImage]
     ) -> Generator[tuple[ListedImage, _Answer | ImageError]]:
         """Yield each image with its answer, or the reason why there is none, in their order."""
-
-        def listed() -> Iterator[list[ListedImage]]:
-            block: list[ListedImage] = []
-            weight = 0
-            for image in images:
-                block.append(image.absolute())
-                weight += steps.cost(image)
-                if len(block) >= _BLOCK or weight >= _BYTES:
-                    yield block
-                    block, weight = [], 0
-            yield block
-
-        blocks: Generator[tuple[ListedImage, _Answer | ImageError | _Unseen]] = in_order(
-            self, functools.partial(_answer_block, steps), listed(), lambda: _AHEAD * self.slots
+        blocks = in_blocks((image.absolute() for image in images), steps.cost, _BLOCK, _BYTES)
+        pairs: Generator[tuple[ListedImage, _Answer | ImageError | _Unseen]] = in_order(
+            self, functools.partial(_answer_block, steps), blocks, lambda: _AHEAD * self.slots
         )
-        with contextlib.closing(blocks):
-            for item, answer in blocks:
+        with contextlib.closing(pairs):
+            for item, answer in pairs:
                 if not isinstance(answer, _Unseen):
                     yield item, answer
                 elif item.path is not None and os.path.lexists(item.path):

@@ -17,11 +17,6 @@ from opsin.data.lazy_images import THREADS
 # Blocks of images on their way for each that is computed, and bytes of images in all of them.
 _BATCHES: Final = 3
 _WAITING: Final = 64 << 20
-# Seconds that a listed image waits for its block to fill up: names on standard input may come
-# slowly, and a user who watches wants to see something.
-_PATIENCE: Final = 0.1
-# Seconds that the end waits for the thread that asks for the next image, and may never get it.
-_FAREWELL: Final = 0.5
 _UNLIMITED: Final = contextlib.nullcontext()
 
 _Item = TypeVar("_Item")
@@ -74,34 +69,46 @@ class ImageSteps(Generic[_Item, _Prepared, _Answer]):
 
 
 def answer_images(
-    steps: ImageSteps[_Item, _Prepared, _Answer],
-    images: Iterable[_Item],
-    *,
-    end_wait: Callable[[], None] = lambda: None,
-    idle: Callable[[], None] = lambda: None,
+    steps: ImageSteps[_Item, _Prepared, _Answer], images: Iterable[_Item]
 ) -> Generator[tuple[_Item, _Answer | ImageError]]:
-    """Yield each image with its answer, or the reason why there is none, in their order.
-
-    ``idle`` is called while no further image comes.
-    """
+    """Yield each image with its answer, or the reason why there is none, in their order."""
     computing, stopped = threading.Semaphore(steps.together), threading.Event()
+    errors: list[Exception] = []
 
     def answer(items: list[_Item]) -> list[_Answer | ImageError]:
         return steps.answer(items, computing, stopped.is_set)
 
+    def listed() -> Iterator[_Item]:
+        try:
+            yield from images
+        except Exception as error:  # noqa: BLE001  it is raised behind the last answer
+            errors.append(error)
+
     most = max(_BATCHES * steps.together, THREADS + 1)
-    listing = _Listing(images, steps.cost, (steps.batch, _WAITING // (most + 2)), stopped)
+    blocks = in_blocks(listed(), steps.cost, steps.batch, _WAITING // (most + 2))
     pool = ThreadPoolExecutor(THREADS, "opsin-images")
     try:
-        listing.start()  # here, because Ctrl-C may come before it has started
-        yield from in_order(pool, answer, listing.blocks(), lambda: most, idle)
-        if listing.error is not None:
-            raise listing.error
+        yield from in_order(pool, answer, blocks, lambda: most)
+        for error in errors:
+            raise error
     finally:
         stopped.set()
-        end_wait()
         pool.shutdown(cancel_futures=True)
-        listing.end()
+
+
+def in_blocks(
+    images: Iterable[_Item], cost: Callable[[_Item], int], most: int, weight: int
+) -> Iterator[list[_Item]]:
+    """Yield images in blocks of at most so many, and of about so many bytes."""
+    block, held = list[_Item](), 0
+    for image in images:
+        block.append(image)
+        held += cost(image)
+        if len(block) >= most or held >= weight:
+            yield block
+            block, held = [], 0
+    if block:
+        yield block
 
 
 def in_order(
@@ -109,7 +116,6 @@ def in_order(
     answer: Callable[[list[_Item]], Sequence[_Answer | ImageError]],
     blocks: Iterable[list[_Item]],
     most: Callable[[], int],
-    idle: Callable[[], None] = lambda: None,
 ) -> Generator[tuple[_Item, _Answer | ImageError]]:
     """Yield answers in the order of the images, with so many blocks on their way."""
     waiting: deque[tuple[list[_Item], Future[Sequence[_Answer | ImageError]]]] = deque()
@@ -130,10 +136,7 @@ def in_order(
 
     try:
         for items in blocks:
-            if items:
-                waiting.append((items, executor.submit(answer, items)))
-            else:
-                idle()
+            waiting.append((items, executor.submit(answer, items)))
             while waiting and (waiting[0][1].done() or len(waiting) >= most()):
                 yield from first()
         while waiting:
@@ -141,63 +144,3 @@ def in_order(
     finally:
         for _, future in waiting:
             future.cancel()
-
-
-class _Listing(threading.Thread, Generic[_Item]):
-    """A thread that lists images, which may block, and yields them in blocks."""
-
-    def __init__(
-        self,
-        images: Iterable[_Item],
-        cost: Callable[[_Item], int],
-        most: tuple[int, int],  # images of a block, and bytes
-        stopped: threading.Event,
-    ) -> None:
-        super().__init__(name="opsin-listing", daemon=True)
-        self._images, self._cost, self._most, self._stopped = iter(images), cost, most, stopped
-        self._changed = threading.Condition()
-        self._block: list[_Item] = []
-        self._weight = 0
-        self._ended = False
-        #: Why it ended early.
-        self.error: BaseException | None = None
-
-    def _is_full(self) -> bool:
-        images, weight = self._most
-        return len(self._block) >= images or self._weight >= weight
-
-    def run(self) -> None:
-        try:
-            for item in self._images:
-                with self._changed:
-                    self._block.append(item)
-                    self._weight += self._cost(item)
-                    while self._is_full() and not self._stopped.is_set():
-                        self._changed.notify_all()
-                        self._changed.wait(_PATIENCE)
-                if self._stopped.is_set():
-                    return
-        except BaseException as error:  # noqa: BLE001  it is raised behind the last answer
-            self.error = error
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
-
-    def blocks(self) -> Iterator[list[_Item]]:
-        """Yield blocks: smaller ones if listing is slow, and empty ones between."""
-        ended = False
-        while not ended:
-            with self._changed:
-                self._changed.wait_for(lambda: self._is_full() or self._ended, _PATIENCE)
-                block, self._block, self._weight = self._block, [], 0
-                ended = self._ended
-                self._changed.notify_all()
-            yield block
-
-    def end(self) -> None:
-        """Close the source, unless it still blocks the thread."""
-        if self.ident is not None:  # it was started
-            self.join(_FAREWELL)
-        close = getattr(self._images, "close", None)
-        if close and not self.is_alive():
-            close()

@@ -62,7 +62,7 @@ def averaged(
     losses = {}
     for share in _SHARES:
         network.take({name: share * last[name] + (1 - share) * first[name] for name in last})
-        losses[share] = validate(stepper, val)[0]
+        losses[share] = validate(stepper, val, None)[0]
     best = min(losses, key=losses.__getitem__)
     network.take({name: best * last[name] + (1 - best) * first[name] for name in last})
     network.to("cpu")

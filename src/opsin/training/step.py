@@ -6,7 +6,6 @@ import contextlib
 import copy
 import importlib.util
 import shutil
-from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -191,21 +190,6 @@ class TrainStep:
         torch.set_rng_state(tensors[f"{_RANDOM}cpu"])
         if self.device.type == "cuda" and f"{_RANDOM}cuda" in tensors:
             torch.cuda.set_rng_state(tensors[f"{_RANDOM}cuda"], self.device)
-
-    def norms(self) -> dict[str, float]:
-        """The L2 norm of each layer's trainable weights, biases left out, to six digits."""
-        weights: Mapping[str, Tensor]
-        if isinstance(self.network, TorchNetwork):
-            weights = self.network.layer_weights()
-        else:
-            weights = {
-                name.removesuffix(".weight"): parameter
-                for name, parameter in self.network.named_parameters()
-                if parameter.requires_grad and name.endswith(".weight")
-            }
-        norms = [torch.linalg.vector_norm(weight.detach()) for weight in weights.values()]
-        values = torch.stack(norms).tolist()  # from the device in one go
-        return {name: float(f"{value:.6g}") for name, value in zip(weights, values, strict=True)}
 
     def finite(self) -> bool:
         """Whether every parameter is a number."""

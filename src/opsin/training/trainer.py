@@ -34,8 +34,6 @@ _LOOK = 8
 _EXPLODED = 10.0
 # Factor of the learning rate after a step back.
 _SLOWER = 0.1
-# Most classes with a confusion matrix of each epoch: more would be unreadable and fill the disk.
-_KEPT_CLASSES = 50
 
 
 @dataclass(frozen=True)
@@ -190,10 +188,7 @@ class _Training:
         """Validate, report the epoch, and move on to the next."""
         state, watcher = self.state, self.watcher
         watcher.doing("validation")
-        counts = None
-        if self.classes <= _KEPT_CLASSES:
-            counts = torch.zeros(self.classes, self.classes, dtype=torch.int64)
-        val_loss, val_accuracy = validate(self.stepper, self.val, counts, self.shift)
+        val_loss, val_accuracy = validate(self.stepper, self.val, self.shift)
         watcher.end()
         mean = state.loss_sum / state.seen
         if not (math.isfinite(mean) and math.isfinite(val_loss)):
@@ -218,10 +213,7 @@ class _Training:
             images_per_second=speed,
             best=better,
             complete=complete,
-            norms=self.stepper.norms(),
         )
-        if counts is not None:
-            watcher.confusion(state.epoch, counts.tolist())
         watcher.epoch(epoch)
         self.state = TrainingState(
             step=state.step,
@@ -353,7 +345,7 @@ class _Training:
         if best is not None:
             self.watcher.note(f"{error.message}: the weights of step {state.step:,} are used")
         self.stepper.restore(tensors)
-        val_loss, val_accuracy = validate(self.stepper, self.val, shift=self.shift)
+        val_loss, val_accuracy = validate(self.stepper, self.val, self.shift)
         epoch = Epoch(
             epoch=state.last.epoch if state.last else 0,
             epochs=self.recipe.epochs,
@@ -373,12 +365,7 @@ class _Training:
         return epoch
 
 
-def validate(
-    stepper: TrainStep,
-    val: TrainingBatches,
-    counts: Tensor | None = None,
-    shift: Tensor | None = None,
-) -> tuple[float, float]:
+def validate(stepper: TrainStep, val: TrainingBatches, shift: Tensor | None) -> tuple[float, float]:
     """Mean cross entropy in nats and accuracy, without dropout or augmentation."""
     stepper.network.eval()
     loss, right = 0.0, 0
@@ -389,13 +376,8 @@ def validate(
             if shift is not None:
                 logits = logits + shift.to(logits.device)
             loss += float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
-            answers = logits.argmax(dim=1)
-            right += int((answers == labels).sum())
-            if counts is not None:
-                cells = len(counts) * labels + answers
-                cell_counts = torch.bincount(cells.cpu(), minlength=counts.numel())
-                counts += cell_counts.view_as(counts)
+            right += int((logits.argmax(dim=1) == labels).sum())
     sums = torch.tensor([loss, right], dtype=torch.float64)
-    val.group.add([sums] if counts is None else [sums, counts])
+    val.group.add([sums])
     loss, right = sums.tolist()
     return loss / len(val), right / len(val)

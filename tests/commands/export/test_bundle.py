@@ -22,7 +22,7 @@ from PIL import Image
 
 import opsin
 from opsin.commands.export.clients import predict
-from opsin.commands.export.smaller import Speed, To
+from opsin.commands.export.smaller import To
 from opsin.core.errors import ModelFileError, RecipeError
 from opsin.core.metadata import Preparation
 from opsin.data.dataset import Dataset
@@ -145,20 +145,6 @@ def test_its_bundle_is_the_same_each_time_and_looks_at_no_test_image(forest: ops
     assert (exported.part, exported.labels_changed, exported.samples) == ("val", 0, 10)
     assert shipped(forest, "bundle").path.read_bytes() == first
     assert not forest.directory.looks.exists()
-
-
-rates = st.lists(st.floats(1, 1e6), min_size=7, max_size=7).map(tuple)
-
-
-@given(rates, rates)
-def test_faster_and_slower_need_every_turn(
-    before: tuple[float, ...], after: tuple[float, ...]
-) -> None:
-    speed, turned = Speed.of(64, before, after), Speed.of(64, after, before)
-    assert speed.shown == turned.shown
-    wins = {new > old for old, new in zip(before, after, strict=True)}
-    assert not speed.shown or (len(wins) == 1 and abs(speed.ratio - 1) > 0.04)
-    assert ("times as fast" in speed.in_words()) == speed.shown
 
 
 #: Where `make node` puts onnxruntime-node and sharp.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import threading
@@ -42,7 +41,6 @@ def running() -> list[threading.Thread]:
 
 
 def all_end() -> bool:
-    """Tell whether all threads end; the one that lists images may do so a little later."""
     for thread in running():
         thread.join(30)
     return not running()
@@ -138,18 +136,6 @@ def test_a_slow_consumer_holds_everyone_back(classifier: Classifier, digits: Dat
     assert settled(asked) <= most + classifier.batch_size
     answers.close()
     assert all_end()
-
-
-def test_answers_come_while_names_still_do(classifier: Classifier, photos: Path) -> None:
-    ends = os.pipe()
-    with os.fdopen(ends[0], "rb") as reading, io.FileIO(ends[1], "wb") as writing:
-        writing.write(f"{photos}/half 0/0.png\n".encode())
-        answers = classify_stream(classifier, open_stream("-", stdin=reading))
-        assert isinstance(next(answers)[1], Prediction)
-        writing.write(f"{photos}/half 1/1.png\n{photos}/half 0/2.png\n".encode())
-        assert [next(answers)[0].name[-5:] for _ in range(2)] == ["1.png", "2.png"]
-        answers.close()  # while a thread waits for the next name
-        assert all_end()
 
 
 def test_ctrl_c_ends_every_thread(classifier: Classifier, digits: Dataset) -> None:

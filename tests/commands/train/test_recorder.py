@@ -1,4 +1,4 @@
-"""A run's files say how far it is, and keep every epoch's confusions through crash and resume."""
+"""A run's files say how far it is, and keep every epoch through crash and resume."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from opsin.commands.train import recorder as module
 from opsin.commands.train.recorder import recorded
-from opsin.core.artifacts.records import Epoch, EpochConfusion, JudgedImages, RunStatus
+from opsin.core.artifacts.records import Epoch, JudgedImages, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.events import Watcher
 from tests.made_epochs import made_epoch
@@ -68,26 +68,21 @@ def test_a_full_disk_does_not_end_the_work_for_a_sign_of_life(directory: RunDire
     epochs=st.integers(1, 6),
     first=st.integers(1, 3),
     keep=st.integers(0, 6),
-    killed=st.sampled_from(["between the two", "in the line", "not"]),
+    killed=st.booleans(),
 )
-def test_confusions_go_with_their_epochs(
-    tmp_path_factory: pytest.TempPathFactory, epochs: int, first: int, keep: int, killed: str
+def test_a_rewind_keeps_the_first_epochs(
+    tmp_path_factory: pytest.TempPathFactory, epochs: int, first: int, keep: int, killed: bool
 ) -> None:
     directory = RunDirectory.create(tmp_path_factory.mktemp("runs"), "kept")
     with recorded(directory, Watcher()) as recorder:
         for number in range(first, first + epochs):
-            recorder.confusion(number, [[number, 0], [1, 2]])
             recorder.epoch(made_epoch(number))
-        if killed == "between the two":
-            recorder.confusion(first + epochs, [[9, 9], [9, 9]])
-        elif killed == "in the line":
-            with directory.confusions.open("a") as file:
-                file.write('{"epoch":7,"conf')
-        assert len(directory.lines(EpochConfusion)) >= epochs
+        if killed:  # in the line
+            with directory.history.open("a") as file:
+                file.write('{"epoch":7,"ste')
         recorder.rewind(keep)
         kept = [event.epoch for event in directory.lines(Epoch)]
         assert kept == list(range(first, first + min(keep, epochs)))
-        assert [each.epoch for each in directory.lines(EpochConfusion)] == kept
         # What is added now stands in a line of its own.
-        recorder.confusion(first + len(kept), [[5, 5], [5, 5]])
-        assert directory.lines(EpochConfusion)[-1].confusion == [[5, 5], [5, 5]]
+        recorder.epoch(made_epoch(first + len(kept)))
+        assert directory.lines(Epoch)[-1].epoch == first + len(kept)

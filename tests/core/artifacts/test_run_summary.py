@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import opsin
 from opsin.cli.runs import runs
 from opsin.commands.test_set_usage import count_looks
-from opsin.core.artifacts.records import DatasetRecord, Epoch, EpochConfusion
+from opsin.core.artifacts.records import DatasetRecord, Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import summarise
 from opsin.core.errors import OpsinError, RunError
@@ -46,7 +46,6 @@ FILES: dict[str, Any] = {
                     "figures": {"test": {"accuracy": 0.9, "low": 0.8, "high": 1.0}}},
     "notes.json": {"name": "Boots", "note": "first"},
     "history.jsonl": made_epoch(1, val_accuracy=0.5, seconds=2.0).model_dump(mode="json"),
-    "confusions.jsonl": {"epoch": 1, "confusion": [[1]]},
     "looks.jsonl": {"test_set": "x"},
 }  # fmt: skip
 
@@ -108,7 +107,6 @@ def check_readers(run: RunDirectory) -> None:
     """Each reader of a run's files returns something, or says why not."""
     for read in (
         lambda: run.lines(Epoch),
-        lambda: run.lines(EpochConfusion),
         run.read_notes,
         run.state,
         run.location,

@@ -51,17 +51,15 @@ WAYS: dict[str, Callable[[Path, Path], str]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("table", ["set.csv", "metadata.csv"])
-def test_a_table_names_none_outside(tmp_path: Path, private: Path, way: str, table: str) -> None:
+def test_a_table_names_none_outside(tmp_path: Path, private: Path, way: str) -> None:
     folder = tmp_path / "downloaded"
     folder.mkdir()
-    written = downloaded(folder, [WAYS[way](folder, private)], table)
-    source = str(written if table == "set.csv" else folder)
+    written = downloaded(folder, [WAYS[way](folder, private)])
     with pytest.raises(SourceError, match=r"Line 26 .*table's folder.*--outside"):
-        opsin.load(source)
+        opsin.load(str(written))
     with pytest.raises(SourceError, match="Line 26"):
         list(open_stream(written))
-    assert len(opsin.load(source, outside=True)) == 25
+    assert len(opsin.load(str(written), outside=True)) == 25
     assert len(list(open_stream(written, outside=True))) == 25
 
 
@@ -86,17 +84,6 @@ def test_a_table_may_lie_behind_links_itself(tmp_path: Path) -> None:
     assert (len(data), data.repeated) == (24, 2)  # both are in the table already
 
 
-def test_a_folders_table_may_be_no_link_that_leads_elsewhere(tmp_path: Path) -> None:
-    private = downloaded(tmp_path / "private", [])
-    write_shapes(tmp_path / "downloaded")
-    (tmp_path / "downloaded" / "metadata.csv").symlink_to(private)
-    with pytest.raises(SourceError, match=r"metadata\.csv leads out of"):
-        opsin.load(str(tmp_path / "downloaded"))
-    # A table that the user names may be one.
-    (tmp_path / "downloaded" / "named.csv").symlink_to(private)
-    assert len(opsin.load(str(tmp_path / "downloaded" / "named.csv"))) == 24
-
-
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes among the files")
 @pytest.mark.parametrize("kind", ["pipe", "socket", "device", "folder"])
 def test_pipes_cost_one_image(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +105,7 @@ def test_pipes_cost_one_image(tmp_path: Path, kind: str, monkeypatch: pytest.Mon
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes among the files")
-@pytest.mark.parametrize("name", ["metadata.csv", "train-images-idx3-ubyte", "set.npz"])
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "set.npz"])
 def test_a_source_that_is_a_pipe_keeps_nobody_waiting(tmp_path: Path, name: str) -> None:
     folder = write_shapes(tmp_path / "set")
     os.mkfifo(folder / name)

@@ -221,20 +221,6 @@ def test_cifar10_comes_from_its_published_archive(web: Server, cache: Path, tmp_
     assert np.array_equal(contents.images[100:], planes(9, 10).transpose(0, 2, 3, 1))
 
 
-def test_cifar100_has_its_fine_classes(tmp_path: Path) -> None:
-    files = {
-        "c/coarse_label_names.txt": b"x\n",
-        "c/fine_label_names.txt": "".join(f"f{number}\n" for number in range(10)).encode(),
-        "c/train.bin": batch(1, 20, coarse=7),
-        "c/test.bin": batch(2, 20, coarse=7),
-    }
-    contents = open_cifar(pack(tmp_path / "c.tar.gz", files), source="c")
-    assert contents.classes == tuple(f"f{i}" for i in range(10))
-    assert contents.labels[:11].tolist() == [*range(10), 0]
-    assert isinstance(contents.images, np.ndarray)
-    assert np.array_equal(contents.images[:20], planes(1, 20).transpose(0, 2, 3, 1))
-
-
 def test_an_archive_of_something_else_is_named(tmp_path: Path) -> None:
     path = pack(tmp_path / "c.tar.gz", {"c/other.bin": b""})
     for content in (path.read_bytes(), b"", b"x" * 600):

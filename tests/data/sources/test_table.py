@@ -22,7 +22,7 @@ from opsin.data.sources.rows import AllowedFolder, SourceRequest
 from opsin.data.sources.table import columns_of
 from opsin.data.split import TEST, TRAIN, UNASSIGNED, VAL
 from tests.conftest import write_shapes
-from tests.data.sources.conftest import labels_of, opened, paths_of, put
+from tests.data.sources.conftest import labels_of, put
 
 HEAD = b"path,label\n"
 
@@ -260,56 +260,3 @@ def test_other_columns_of_a_table(shapes: Path, ending: str) -> None:
     expected = {"disc/4.png": "old", "disc/5.png": "new", "square/11.png": ""}
     assert {name: by_name[name] for name in expected} == expected
     assert dict(zip(data.names, found["age"], strict=True))["square/7.png"] == "7"
-
-
-def test_other_columns_of_a_folder_with_metadata(shapes: Path) -> None:
-    write_table(shapes, "csv").rename(shapes / "metadata.csv")
-    data = opsin.load(shapes, columns={"path": "file", "label": "kind"})
-    assert list(columns_of(data.located, data.names)) == ["camera", "age"]
-    plain = opsin.load(shapes)
-    assert columns_of(plain.located, plain.names) == {}
-
-
-def labels_by_name(contents: LabelledImages) -> dict[str, str]:
-    return dict(zip(contents.names, labels_of(contents), strict=True))
-
-
-def test_metadata_in_the_root(tmp_path: Path) -> None:
-    put(tmp_path, "1.png", "deep/2.png")
-    (tmp_path / "metadata.csv").write_text("file_name,label\n1.png,cat\ndeep/2.png,dog\n")
-    contents = opened(tmp_path)
-    assert labels_by_name(contents) == {"1.png": "cat", "deep/2.png": "dog"}
-    assert contents.source_parts.tolist() == [UNASSIGNED] * 2
-    assert contents.source == str(tmp_path)
-
-
-def test_metadata_in_each_part(tmp_path: Path) -> None:
-    for part, kind in (("train", "dog"), ("validation", "cat"), ("test", "dog")):
-        put(tmp_path, f"{part}/1.png", f"{part}/2.png")
-        rows = [{"file_name": "1.png", "label": kind}, {"file_name": "2.png", "label": "cat"}]
-        (tmp_path / part / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    contents = opened(tmp_path)
-    assert contents.classes == ("cat", "dog")
-    found = labels_by_name(contents)
-    assert (found["validation/1.png"], found["test/1.png"]) == ("cat", "dog")
-    given = dict(zip(contents.names, contents.source_parts.tolist(), strict=True))
-    parts = {"train/1.png": TRAIN, "validation/2.png": VAL, "test/2.png": TEST}
-    assert given | parts == given
-    assert all(image.exists() for image in paths_of(contents))
-
-
-def test_metadata_without_labels_leaves_the_classes_to_the_folders(tmp_path: Path) -> None:
-    put(tmp_path, "cat/1.png", "dog/1.png")
-    (tmp_path / "metadata.csv").write_text("file_name,caption\ncat/1.png,hello\n")
-    assert labels_by_name(opened(tmp_path)) == {"cat/1.png": "cat", "dog/1.png": "dog"}
-    with pytest.raises(SourceError, match="no column kind, but file_name, caption"):
-        opened(tmp_path, columns={"label": "kind"})
-    with_labels = opened(tmp_path, columns={"label": "caption"})
-    assert labels_by_name(with_labels) == {"cat/1.png": "hello"}
-
-
-def test_a_part_without_metadata_is_named(tmp_path: Path) -> None:
-    put(tmp_path, "train/1.png", "test/1.png")
-    (tmp_path / "train" / "metadata.csv").write_text("file_name,label\n1.png,cat\n")
-    with pytest.raises(SourceError, match="no metadata file with labels in test"):
-        opened(tmp_path)

@@ -124,8 +124,7 @@ def test_a_class_more_is_added_to_the_last_classifier(studio: Studio, shapes: Pa
 def test_levels_are_options_and_say_their_time(studio: Studio, project: str) -> None:
     page = opened(studio, project)
     settings = page.settings
-    assert settings.level is not None
-    assert settings.level.title == "Good"
+    assert settings.level == settings._levels["Good"]
     assert settings.level.words.startswith("about ")
     times = list(map(time_in_words, (21, 88, 900, 7_200)))
     assert times == ["about 20 seconds", "about 90 seconds", "about 15 minutes", "about 2.0 hours"]

@@ -116,6 +116,16 @@ def of(studio: Studio, name: str) -> tuple[Album, list[int]]:
     return asyncio.run(look())
 
 
+def test_photographs_of_a_later_training_are_known(tmp_path: Path, studio: Studio) -> None:
+    folder = write_shapes(tmp_path / "a", 3)
+    trained(opsin.load(folder), tmp_path)
+    assert of(studio, "one")[1] == list(range(6))
+    (folder / "disc" / "9.png").write_bytes((folder / "square" / "0.png").read_bytes())
+    trained(opsin.load(folder), tmp_path, "two")
+    studio.runs.scan()
+    assert len(of(studio, "two")[1]) == 7
+
+
 def test_a_set_is_added_for_a_run_with_what_it_was_trained_with(
     shapes: Path, tmp_path: Path, studio: Studio
 ) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
@@ -38,18 +36,11 @@ ShippedPart = Literal["test", "val", "train"]
 SHIPPED_WORDS: Final[dict[ShippedPart, str]] = {
     "test": "test", "val": "validation", "train": "training"
 }  # fmt: skip
-# Smaller ratios of speed count as equal, even if every turn agrees.
-_NOTABLE: Final = 1.05
 #: How far the accuracy may fall: 0.3 points.
 MOST_LOST: Final = 0.003
 # Training images to calibrate value ranges: limited by values in all layers, about ten seconds'
 # work.
 _FEWEST, _MOST_IMAGES, _VALUES = 64, 1000, 300_000_000
-# Both are timed in each turn, so that load on the machine affects both.
-_TURNS: Final = 7
-# Images of a large batch at most, and seconds per turn.
-_MANY: Final = 256
-_SECONDS: Final = 0.1
 
 
 class Quality(Accuracy):
@@ -59,39 +50,13 @@ class Quality(Accuracy):
     refused: float | None
 
 
-class Speed(BaseModel, frozen=True):
-    """Images a second of the original and the export, measured in turn on this machine."""
-
-    batch: int
-    before: float
-    after: float
-    ratio: float
-    shown: bool  # whether one was faster in every turn, by 5% or more
-
-    @classmethod
-    def of(cls, batch: int, before: Sequence[float], after: Sequence[float]) -> Speed:
-        """Compare the medians of the turns; a difference must hold in every turn."""
-        medians = statistics.median(before), statistics.median(after)
-        ratio = medians[1] / medians[0]
-        wins = [new > old for old, new in zip(before, after, strict=True)]
-        losses = [new < old for old, new in zip(before, after, strict=True)]
-        shown = (all(wins) and ratio >= _NOTABLE) or (all(losses) and ratio <= 1 / _NOTABLE)
-        return cls(batch=batch, before=medians[0], after=medians[1], ratio=ratio, shown=shown)
-
-    def in_words(self) -> str:
-        """Return the result, such as ``2.05 times as fast one image at a time``."""
-        how = f"in batches of {self.batch:,}" if self.batch > 1 else "one image at a time"
-        return f"{self.ratio:.2f} times as fast {how}" if self.shown else f"as fast as before {how}"
-
-
 class Shipped(BaseModel, frozen=True):
     """An exported file, compared with its original on ``images`` of ``part``.
 
     ``largest_difference`` is that of probabilities, over all these images and classes. ``before``
-    and ``after`` are the qualities of both, ``None`` for a bundle, which holds the same file;
-    ``speed`` is of one image at a time, then of many. ``looks`` counts the looks at this test set
-    by the runs of the folder. ``layers_gone`` can no longer be fetched by name. ``forced``: it was
-    written although its accuracy fell too far.
+    and ``after`` are the qualities of both, ``None`` for a bundle, which holds the same file.
+    ``looks`` counts the looks at this test set by the runs of the folder. ``layers_gone`` can no
+    longer be fetched by name. ``forced``: it was written although its accuracy fell too far.
     """
 
     path: Path
@@ -104,7 +69,6 @@ class Shipped(BaseModel, frozen=True):
     largest_difference: float
     before: Quality | None = None
     after: Quality | None = None
-    speed: tuple[Speed, ...] = ()
     looks: int | None = None
     layers_gone: tuple[str, ...] = ()
     samples: int = 0
@@ -126,9 +90,6 @@ class Shipped(BaseModel, frozen=True):
                 f"JavaScript; plain ONNX Runtime gives the same labels on {self.images:,} images."
             )
         size = f"{self.bytes / self.bytes_before:.0%} of the size"
-        brings = f"{size}; {', '.join(speed.in_words() for speed in self.speed)}."
-        if not any(speed.shown and speed.ratio > 1 for speed in self.speed):
-            brings += " It is not faster on this machine: take it for its size alone."
         where = SHIPPED_WORDS[self.part]
         costs = (
             f"Accuracy {self.after.accuracy:.4f} instead of {self.before.accuracy:.4f} on "
@@ -138,7 +99,7 @@ class Shipped(BaseModel, frozen=True):
             costs += f" These are {where} images, so both figures are optimistic."
         if self.forced:
             costs += " The accuracy fell by more than 0.3 points; it was written by force."
-        return f"{brings} {costs}"
+        return f"{size}. {costs}"
 
 
 def write_smaller(
@@ -178,7 +139,6 @@ def write_smaller(
     too_far = old.accuracy - new.accuracy > MOST_LOST + 1e-9
     if too_far and not force:
         raise _fell(to, part, len(rows), old, new)
-    speed = _speed(classifier, fresh, _at(known.images, rows[:_MANY]), watcher)
     score = None  # training images prove nothing
     if part != "train":
         score = Score(split=part, **new.plain)
@@ -199,7 +159,6 @@ def write_smaller(
         largest_difference=float(np.abs(before.probabilities - after.probabilities).max()),
         before=old,
         after=new,
-        speed=speed,
         looks=looks,
         layers_gone=tuple(name for name in layers if name not in left),
         forced=too_far,
@@ -265,34 +224,3 @@ def _fell(to: To, part: str, images: int, before: Quality, after: Quality) -> Pa
         "Nothing was written. Judge by more images (--data SOURCE), or write it all the same with "
         "--force." + (" Or take --to fp16." if to == "int8" else ""),
     )
-
-
-def _speed(
-    before: Classifier, after: Classifier, images: Pixels, watcher: Watcher
-) -> tuple[Speed, ...]:
-    """Time two classifiers in turn: one image at a time, then in batches."""
-    slower = min(_rate(classifier, images[:8], 1) for classifier in (before, after))
-    many = int(max(1, min(len(images), slower * _SECONDS)))
-    speeds = []
-    watcher.begin("Speed", 2 * _TURNS, "turns")
-    try:
-        for step, count in enumerate((1, many)):
-            repeats = max(1, int(slower * _SECONDS / count))
-            turns = []
-            for turn in range(_TURNS):
-                turns.append(
-                    [_rate(classifier, images[:count], repeats) for classifier in (before, after)]
-                )
-                watcher.advance(step * _TURNS + turn + 1)
-            speeds.append(Speed.of(count, *zip(*turns, strict=True)))
-    finally:
-        watcher.end()
-    return tuple(speeds)
-
-
-def _rate(classifier: Classifier, images: Pixels, repeats: int) -> float:
-    classifier.answers(images)
-    began = time.perf_counter()
-    for _ in range(repeats):
-        classifier.answers(images)
-    return repeats * len(images) / max(time.perf_counter() - began, 1e-9)

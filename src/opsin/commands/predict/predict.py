@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, PlainSerializer
 
@@ -89,7 +89,6 @@ def classify(
     columns: Mapping[str, str] | None = None,
     follow_links: bool = False,
     outside: bool = False,
-    stdin: BinaryIO | None = None,
     shard: str | None = None,
     on: str = "local",
     device: str = "auto",
@@ -118,7 +117,6 @@ def classify(
         columns: Names of a table's columns, where they are others.
         follow_links: Enter folders through symbolic links.
         outside: Let a table name images outside its folder.
-        stdin: What ``-`` reads.
         shard: ``2/3``: only the second of three equal parts of the source, into
             ``results-00002-of-00003.jsonl.sqlite``, from which `merge` makes the results.
         on: Where images are answered: ``local``, or on a Ray cluster, ``ray`` or
@@ -145,7 +143,6 @@ def classify(
         columns=columns,
         follow_links=follow_links,
         outside=outside,
-        stdin=stdin,
         shard=part,
         watcher=watcher,
     )
@@ -256,13 +253,11 @@ class _Work:
             as_is=as_is,
             tta=tta,
             cluster=cluster,
-            idle=self._progress.keep_in_time,
         )
         inputs = None if stream.inputs is None else stream.inputs.fingerprint
         noted = noting_looks(answered, self.classifier, watcher, inputs=inputs)
         try:
-            # The stream first: a thread may be waiting for a name on standard input.
-            with closing(answered), closing(noted), closing(stream):
+            with closing(answered), closing(noted):
                 for image, answer in noted:
                     self._take(image, answer)
         finally:  # the last answers before an error must not be lost

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from opsin.core.storage import check_writable
 from opsin.data import image_stream
 from opsin.data.images import ImageLike, open_image
 from opsin.data.lazy_images import THREADS
-from opsin.data.sources import STANDARD_INPUT, open_stream
+from opsin.data.sources import open_stream
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.image_engine import ImageSteps, answer_images
 from opsin.runtime.prediction import Prediction, PreparedImage
@@ -73,12 +73,7 @@ class Progress(Generic[_Kept]):
     def add(self, answer: _Kept) -> None:
         """Take an image's answer, to be kept soon."""
         self._batch.append(answer)
-        self.keep_in_time()
-
-    def keep_in_time(self) -> None:
-        """Keep answers after a while, even if standard input is idle."""
-        late = time.monotonic() - self._kept >= _OFTEN
-        if self._batch and (late or len(self._batch) >= _BATCH):
+        if len(self._batch) >= _BATCH or time.monotonic() - self._kept >= _OFTEN:
             self.keep()
 
     def keep(self) -> None:
@@ -105,7 +100,6 @@ def open_streams(
     columns: Mapping[str, str] | None = None,
     follow_links: bool = False,
     outside: bool = False,
-    stdin: BinaryIO | None = None,
     shard: image_stream.Shard | None = None,
     watcher: Watcher = SILENT,
 ) -> image_stream.Stream:
@@ -113,9 +107,6 @@ def open_streams(
     several = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
     if not several:
         raise SourceError("There is no source")
-    inputs = sum(os.fspath(source) == STANDARD_INPUT for source in several)
-    if inputs > 1:
-        raise SourceError("Standard input, -, can be read only once")
 
     def opened(watcher: Watcher) -> image_stream.Stream:
         return image_stream.join_streams(
@@ -125,7 +116,6 @@ def open_streams(
                     columns=columns,
                     follow_links=follow_links,
                     outside=outside,
-                    stdin=stdin,
                     watcher=watcher,
                 )
                 for source in several
@@ -134,11 +124,6 @@ def open_streams(
 
     if shard is None:
         return opened(watcher)
-    if inputs:
-        raise RecipeError(
-            "- is standard input, which can be read only once",
-            "Write the names into a table with a column path, and give that.",
-        )
     return image_stream.cut_stream(opened(watcher), shard, opened(SILENT))
 
 
@@ -165,12 +150,10 @@ def classify_stream(
     as_is: bool = False,
     tta: bool = False,
     cluster: Cluster | None = None,
-    idle: Callable[[], None] = lambda: None,
 ) -> Generator[Answered]:
     """Yield each image of a stream with its answer, or the reason why there is none.
 
-    On a cluster the machines share the work, and answers come without pixels. ``idle`` is called
-    while no further image comes.
+    On a cluster the machines share the work, and answers come without pixels.
     """
     preparation = classifier.metadata.preparation
     pixels = preparation.height * preparation.width * preparation.channels
@@ -196,8 +179,7 @@ def classify_stream(
     )
     if cluster is not None:
         return cluster.answers(steps, stream)
-    end_wait = stream.close if isinstance(stream, image_stream.Stream) else lambda: None
-    return answer_images(steps, image_stream.read_ahead(stream), end_wait=end_wait, idle=idle)
+    return answer_images(steps, image_stream.read_ahead(stream))
 
 
 def each_answer(
@@ -229,7 +211,6 @@ def predict_each(
     columns: Mapping[str, str] | None = None,
     follow_links: bool = False,
     outside: bool = False,
-    stdin: BinaryIO | None = None,
     device: str = "auto",
     watcher: Watcher = SILENT,
 ) -> Iterator[Prediction | ImageError]:
@@ -246,7 +227,6 @@ def predict_each(
         columns=columns,
         follow_links=follow_links,
         outside=outside,
-        stdin=stdin,
         watcher=watcher,
     )
     classifier = open_classifier(model, device=device, tta=tta, watcher=watcher)

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from opsin.core.artifacts.run_report import OodFigures
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher, watched
-from opsin.core.metadata import Calibration, ClassMix, Reject, Views
+from opsin.core.metadata import Calibration, Reject, Views
 from opsin.data.dataset import Dataset
 from opsin.data.spelling import nfc
 from opsin.evaluation.mistakes import drawn_rows
@@ -26,6 +26,7 @@ from opsin.runtime.providers import cpu_session
 if TYPE_CHECKING:
     from opsin.evaluation.out_of_distribution import ClassPrototypes
     from opsin.evaluation.out_of_fold import OutOfFold
+    from opsin.onnx_files.onnx_graph import OnnxGraph
 
 #: The class mix of the training images, which is the default.
 AS_TRAINED: Final = "as-trained"
@@ -86,7 +87,7 @@ class ExportedFile:
     # A value of the graph, its name and ``float32[N, D]`` for all images of the dataset, from
     # which on everything is computed.
     known: tuple[str, NDArray[np.float32]] | None = None
-    # The file that did not learn from the validation images, and answers for them.
+    # The head that did not learn from the validation images, and answers for them from `known`.
     held_out: bytes | None = None
     # Out-of-fold answers, and the calibration by them.
     judged: tuple[OutOfFold, Calibration] | None = None
@@ -105,11 +106,11 @@ class ExportedFile:
         return self.opened(with_outputs(self.content, [_LOGITS]))
 
     @cached_property
-    def mix(self) -> ClassMix | None:
-        """Its class mix: fitted and assumed."""
+    def graph(self) -> OnnxGraph:
+        """Its operators."""
         from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415  needs onnx
 
-        return OnnxGraph(self.content).metadata.class_mix
+        return OnnxGraph(self.content)
 
     @cached_property
     def validating(self) -> ExportedFile:
@@ -124,7 +125,7 @@ class ExportedFile:
     @cached_property
     def validation_shift(self) -> NDArray[np.float64] | float:
         """The offset of the logits for the validation images' class mix, ``float64[K]``."""
-        mix = self.validating.mix
+        mix = self.validating.graph.metadata.class_mix
         if mix is None:
             return 0.0
         labels, split = self.dataset.labels, self.dataset.split
@@ -156,11 +157,9 @@ class ExportedFile:
 
     def from_known(self, values: NDArray[np.float32], names: Sequence[str]) -> Outputs:
         """Outputs of the file for ``known`` of some images."""
-        from opsin.onnx_files.onnx_graph import OnnxGraph  # noqa: PLC0415  needs onnx
-
         assert self.known is not None
         name = self.known[0]
-        session = cpu_session(OnnxGraph(self.content).between(name, names))
+        session = cpu_session(self.graph.between(name, names))
         starts = range(0, max(len(values), 1), _AT_ONCE)
         parts = [session.run(list(names), {name: values[at : at + _AT_ONCE]}) for at in starts]
         return {key: np.concatenate(of) for key, *of in zip(names, *parts, strict=True)}
@@ -183,9 +182,8 @@ def calibrate(exported: ExportedFile, *, adjusts: bool = True) -> FileWithAnswer
 
     dataset, val = exported.dataset, exported.dataset.split.val
     known = _prototypes(exported)
-    ratio, val_ratio = (
-        None if mix is None else mix.log_ratio for mix in (exported.mix, exported.validating.mix)
-    )
+    mixes = (of.graph.metadata.class_mix for of in (exported, exported.validating))
+    ratio, val_ratio = (None if mix is None else mix.log_ratio for mix in mixes)
     calibrated = Calibrated(1.0, known.scales, known.directions, ratio)
     calibration, scores, answers = None, None, None
     if len(val):
@@ -209,7 +207,7 @@ def calibrate(exported: ExportedFile, *, adjusts: bool = True) -> FileWithAnswer
     if scores is not None and (chosen := choose_threshold(scores)) is not None:
         reject = Reject(max_ood_score=chosen[0], rate=chosen[1], images=len(scores))
     update = {"calibration": calibration, "reject": reject}
-    metadata = exported.classifier.metadata.model_copy(update=update)
+    metadata = exported.graph.metadata.model_copy(update=update)
     content = finished(exported.content, metadata, calibrated)
     every, ood = None, None
     if exported.known is not None:
@@ -235,7 +233,7 @@ def _prototypes(exported: ExportedFile) -> ClassPrototypes:
     from opsin.evaluation.out_of_distribution import ClassPrototypes  # noqa: PLC0415
 
     dataset, train = exported.dataset, exported.dataset.split.train
-    pretrained = exported.classifier.metadata.backbone is not None and exported.known is not None
+    pretrained = exported.graph.metadata.backbone is not None and exported.known is not None
     labels, classes = dataset.labels[train], np.unique(dataset.labels[train])
     share = max((_NEAREST if pretrained else _KNOWN) // max(len(classes), 1), 1)
     spread = [train[:0]]

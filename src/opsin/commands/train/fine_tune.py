@@ -123,7 +123,7 @@ class FineTuneLearner(HeadLearner):
         """The seconds of frozen features and epochs: decides what is open, measures some steps."""
         keep_freed_memory()
         # The time does not depend on what the head has learnt.
-        choice = HeadChoice(START, self.backbone.at, ("whole",), None, 0, 0, 1.0)
+        choice = HeadChoice(head=START, at=self.backbone.at, views=("whole",))
         size = (len(self.dataset), 1, sum(self.backbone.units))
         network, layers = self._network(np.random.default_rng(0).random(size, np.float32), choice)
         device = choose_device(self.training.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import numpy as np
@@ -77,20 +78,22 @@ def finish(
     file = shipped
     if file.device != CPU:  # parity is a promise of the CPU
         file = Classifier.of_content(file.path, file.content, most=None)
-    difference = learner.difference(file, rows)
-    if directory.predictions.is_file():  # it was evaluated, and then went on
-        test_set = directory.read(DatasetRecord).test_set
-        note_look(directory, test_set, len(dataset.split.test), None, watcher=watcher)
-    judged = exported.judged[0] if exported.judged is not None else None
-    if judged is not None:
-        _save_folds(directory, judged, len(dataset))
-    evaluation = evaluate_run(
-        directory, shipped, made.validation, dataset, watcher, known=made.known, judged=judged
-    )
-    varied = Views(flip=False, shift=0)
-    if isinstance(learner.recipe, Recipe):
-        varied = Views(flip=learner.recipe.training.flip, shift=learner.recipe.training.shift)
-    views = try_views(shipped, made.validation, dataset, varied, watcher)
+    with ThreadPoolExecutor(1) as beside:
+        checking = beside.submit(learner.difference, file, rows)
+        if directory.predictions.is_file():  # it was evaluated, and then went on
+            test_set = directory.read(DatasetRecord).test_set
+            note_look(directory, test_set, len(dataset.split.test), None, watcher=watcher)
+        judged = exported.judged[0] if exported.judged is not None else None
+        if judged is not None:
+            _save_folds(directory, judged, len(dataset))
+        evaluation = evaluate_run(
+            directory, shipped, made.validation, dataset, watcher, known=made.known, judged=judged
+        )
+        varied = Views(flip=False, shift=0)
+        if isinstance(learner.recipe, Recipe):
+            varied = Views(flip=learner.recipe.training.flip, shift=learner.recipe.training.shift)
+        views = try_views(shipped, made.validation, dataset, varied, watcher)
+    difference = checking.result()
     metadata = shipped.metadata.model_copy(update={"score": evaluation.score, "views": views})
     content = finished(shipped.content, metadata)
     write_classifier(directory.classifier, content)
@@ -103,8 +106,7 @@ def finish(
     watcher.doing("the report")
     facts = run_report.FileFacts(bytes=len(content))
     if difference is not None:
-        compared_on = {"parity_images": len(rows), "difference": difference}
-        facts = facts.model_copy(update=compared_on)
+        facts = facts.model_copy(update={"parity_images": len(rows), "difference": difference})
     failures = page.find_failures(dataset, evaluation.predictions, evaluation.split, watcher)
     report = _report(
         learner,

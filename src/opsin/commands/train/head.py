@@ -175,6 +175,10 @@ class HeadLearner(Learner):
     def fit(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> float:
         """Fit, and improve on it where the recipe says so."""
         began, held_out = time.perf_counter(), None
+        # Imported meanwhile: NumPy and ONNX Runtime, which compute, leave Python free.
+        ahead = ThreadPoolExecutor(1)
+        ahead.map(importlib.import_module, ("opsin.evaluation.metrics", "opsin.commands.report"))
+        ahead.shutdown(wait=False)
         if isinstance(self.recipe.model, FromBackbone):
             chosen = self._fit_head(self.recipe.model, watcher, stop)
             self.fitted, held_out = chosen.final, chosen.held_out
@@ -182,10 +186,6 @@ class HeadLearner(Learner):
                 write_json(directory.recipe, self.recipe.model_dump(mode="json"))
         else:
             self._fit_pixels(self.recipe.model, watcher, stop)
-        # Imported meanwhile: ONNX Runtime, which computes from here on, leaves Python free.
-        ahead = ThreadPoolExecutor(1)
-        ahead.submit(importlib.import_module, "opsin.commands.report")
-        ahead.shutdown(wait=False)
         watcher.doing("the export")
         self.exported, self.layers = self.file_of(directory, watcher, self.fitted, held_out)
         self.improve(directory, watcher, stop)
@@ -315,33 +315,33 @@ class HeadLearner(Learner):
         self, directory: RunDirectory, watcher: Watcher, fitted: Fitted, held_out: Fitted | None
     ) -> tuple[ExportedFile, list[Layer]]:
         """The file of what was fitted, and its layers."""
-        layers, known, strange = Written(fitted).layers, None, None
+        written, known, strange = Written(fitted), None, None
         if isinstance(fitted.numbers, BackboneFeatures):
             known = (FEATURES, _chosen(self.features, fitted.numbers))
             strange = None if self.strange is None else _chosen(self.strange, fitted.numbers)
 
-        def content_of(model: Fitted) -> bytes:
-            metadata = self.metadata(model.labels, layers=layers)
+        def content_of(model: Fitted, written: Written) -> bytes:
+            metadata = self.metadata(model.labels, layers=written.layers)
             if isinstance(model.numbers, BackboneFeatures):
                 mix = cast("ClassMix", metadata.class_mix)
                 learnt = tuple(self.choice.learnt(np.array(mix.learnt)).tolist())
                 mix = mix.model_copy(update={"learnt": learnt})
                 of_backbone = {"backbone": model.numbers.facts, "class_mix": mix}
                 metadata = metadata.model_copy(update=of_backbone)
-            return Written(model).content(metadata)
+            return written.content(metadata)
 
         exported = ExportedFile(
             directory.classifier,
             self.dataset,
-            content_of(fitted),
+            content_of(fitted, written),
             watcher,
             known,
-            None if held_out is None else content_of(held_out),
+            None if held_out is None else content_of(held_out, Written(held_out, whole=False)),
             judged=self.judged,
             strange=strange,
             device=answering_device(self.recipe),
         )
-        return exported, layers
+        return exported, written.layers
 
     def _only_epoch(self, seconds: float) -> Epoch:
         """The only epoch of a model that is fitted in one go, by the answers of its file."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from opsin.core.artifacts.records import Epoch, EpochConfusion, JudgedImages
+from opsin.core.artifacts.records import Epoch, JudgedImages
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError
 from opsin.core.events import SILENT, Watcher, WatcherGroup, epoch_of
@@ -92,11 +92,6 @@ class Recorder(WatcherGroup):
         judged = JudgedImages(rows=list(self._judged), right=list(self._judged.values()))
         judged.write(self.directory.path)
         super().judged(rows, right)
-
-    def confusion(self, epoch: int, counts: list[list[int]]) -> None:
-        """Write an epoch's confusion matrix, before the epoch itself."""
-        self.directory.append(EpochConfusion(epoch=epoch, confusion=counts))
-        super().confusion(epoch, counts)
 
     def epoch(self, epoch: Epoch) -> None:
         """Add an epoch to the history."""

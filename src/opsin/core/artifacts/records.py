@@ -173,8 +173,7 @@ class Epoch(Line):
 
     Losses are mean cross entropies in nats, accuracies shares between 0 and 1, times seconds.
     Training figures are running means over the epoch, with augmentation and dropout on; validation
-    figures are exact. Non-finite values are ``null`` in the file. ``norms`` are those
-    of each layer's trainable weights after the epoch (L2), biases left out.
+    figures are exact. Non-finite values are ``null`` in the file.
     """
 
     FILE: ClassVar[str] = "history.jsonl"
@@ -192,19 +191,6 @@ class Epoch(Line):
     images_per_second: _Measured
     best: bool = Field(description="Whether no earlier epoch was better on validation images.")
     complete: bool = True
-    norms: dict[str, _Measured] = Field(default_factory=dict)
-
-
-class EpochConfusion(Line):
-    """The confusion matrix of one epoch on validation images: a line of ``confusions.jsonl``.
-
-    ``confusion`` holds counts: rows are the right classes, columns the answers.
-    """
-
-    FILE: ClassVar[str] = "confusions.jsonl"
-
-    epoch: Count
-    confusion: list[list[Count]]
 
 
 class JudgedImages(Artifact):

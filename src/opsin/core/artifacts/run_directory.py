@@ -54,7 +54,6 @@ class RunDirectory:
         self.status = self.path / "status.json"
         self.dataset = self.path / "dataset.json"
         self.history = self.path / "history.jsonl"
-        self.confusions = self.path / "confusions.jsonl"
         self.split = self.path / "split.npz"
         self.images = self.path / "pictures.csv"
         self.corrections = self.path / "corrections.csv"
@@ -202,14 +201,11 @@ class RunDirectory:
         return lines
 
     def cut_history(self, epochs: int) -> None:
-        """Keep only the first epochs, and their confusion matrices."""
-        history = self.lines(records.Epoch)[:epochs]
-        # By number: the last matrix may have no epoch yet.
-        kept = {epoch.epoch for epoch in history}
-        matrices = [each for each in self.lines(records.EpochConfusion) if each.epoch in kept]
-        for file, lines in ((self.history, history), (self.confusions, matrices)):
-            if file.is_file():
-                write_bytes(file, "".join(f"{line.model_dump_json()}\n" for line in lines).encode())
+        """Keep only the first epochs."""
+        if self.history.is_file():
+            lines = self.lines(records.Epoch)[:epochs]
+            content = "".join(f"{line.model_dump_json()}\n" for line in lines)
+            write_bytes(self.history, content.encode())
 
     def read(self, kind: type[A]) -> A:
         """Read one of the directory's JSON files."""

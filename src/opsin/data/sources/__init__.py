@@ -10,7 +10,7 @@ import pkgutil
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Final
 
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from opsin.core.recipe import DataRecipe
     from opsin.data.sources.contents import LabelledImages, LocatedSource
     from opsin.data.sources.rows import SourceKind, SourceRequest
-
-#: The source that means standard input.
-STANDARD_INPUT: Final = "-"
 
 _ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
@@ -107,7 +104,6 @@ def locate(request: SourceRequest) -> LocatedSource:
 def open_stream(
     source: str | os.PathLike[str],
     *,
-    stdin: BinaryIO | None = None,
     columns: Mapping[str, str] | None = None,
     follow_links: bool = False,
     outside: bool = False,
@@ -124,7 +120,7 @@ def open_stream(
 
     if not source:  # a shell's variable that is not set, never the folder one happens to be in
         raise SourceError("The name of the source is empty", "Check it, or give . for this folder.")
-    request = SourceRequest(source, columns, follow_links, outside, stdin, watcher=watcher)
+    request = SourceRequest(source, columns, follow_links, outside, watcher=watcher)
     for kind in kinds():
         if kind.iter_unlabelled and kind.match(request):
             return kind.iter_unlabelled(request)

@@ -31,7 +31,7 @@ from opsin.data import image_tree, sources
 from opsin.data.cache import cache_root
 from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.image_tree import LEFT_OUT_FILE, is_image_name, is_visible
-from opsin.data.sources import arrays, table
+from opsin.data.sources import arrays
 from opsin.data.sources.contents import LabelledImages, LocatedSource, key_of_files
 from opsin.data.sources.folder import folder_stream, note_left_out
 from opsin.data.sources.rows import AllowedFolder, SourceKind, SourceRequest, no_room, room_on_disk
@@ -334,9 +334,7 @@ def _unwrapped(folder: Path) -> Path:
         if len(entries) != 1 or not entries[0].is_dir():
             return folder
         inner = list(entries[0].iterdir())
-        a_part = part_named(entries[0].name) == TRAIN and any(
-            entry.is_dir() or table.is_table(entry) for entry in inner
-        )
+        a_part = part_named(entries[0].name) == TRAIN and any(entry.is_dir() for entry in inner)
         # A folder with images is a class, not a wrapper.
         a_class = any(e.is_file() and is_image_name(e.name) for e in inner)
         a_source = any(e.is_file() and others.match(e.name) for e in inner)
@@ -370,7 +368,7 @@ def _locate(request: SourceRequest) -> LocatedSource:
 def _locate_unpacked(request: SourceRequest, root: Path) -> LocatedSource:
     allowed = AllowedFolder(root)
     inside = replace(request, written=str(root), follow_links=False, archive=allowed)
-    if not (arrays.IDX.match(inside) or table.IMAGEFOLDER.match(inside)):
+    if not arrays.IDX.match(inside):
         packed = [match for kind in sources.kinds() if (match := kind.match_packed)]
         files = (replace(inside, written=str(entry)) for entry in sorted(root.iterdir()))
         single = [file for file in files if any(match(file) for match in packed)]

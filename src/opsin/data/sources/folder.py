@@ -1,4 +1,4 @@
-"""Folders of images, on a disk or a store: one sub-folder for each class, or any layout."""
+"""Folders of images, on a disk or a store: sub-folders for classes, or any layout; an image."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pathlib import Path
 from opsin.core.artifacts.records import LeftOut
 from opsin.core.errors import RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.files import legal_name
+from opsin.core.files import legal_name, open_regular
 from opsin.core.format import counted
 from opsin.data import image_tree
 from opsin.data.cache import cache_root
-from opsin.data.formats import SUFFIXES
+from opsin.data.formats import SUFFIXES, looks_like_image
 from opsin.data.image_stream import ListedImage, Stream, stream_of_one
 from opsin.data.image_tree import LINK_OUT, SORTED, ImageTree, Walk, is_image_name, is_visible
 from opsin.data.sources import table
@@ -123,6 +123,8 @@ def _no_images(walk: Walk, names: Sequence[str] = (), *, labelled: bool = False)
     what, advice = "is empty" if "" in walk.bare else "has no images", _ENDINGS
     if names and not walk.folders:
         what, advice = f"has {counted(len(names), 'image')} but no folders", "Sort a few first."
+        if walk.passed.counts["table"]:
+            advice = "Give the table itself, if it names the classes, or sort a few images first."
     elif words := image_tree.left_out_in_words(walk.passed.listed()):
         what = f"{what}, but {words}"
         advice = _FOLLOW if walk.passed.counts[LINK_OUT] else _ENDINGS
@@ -283,10 +285,21 @@ def _iter_stored(request: SourceRequest) -> Stream:
     return Stream(written, "store", images, lambda: sum(1 for _ in listed(Walk(""))))
 
 
+def _is_image_file(request: SourceRequest) -> bool:
+    if not request.is_file or is_image_name(request.path.name):
+        return request.is_file
+    with image_tree.readable(request.path), open_regular(request.path) as file:
+        return looks_like_image(file.read(64))
+
+
 KINDS = (
     SourceKind("a folder", lambda request: request.is_folder, _locate, folder_stream, rank=3),
     SourceKind(
         "an address on an object store (s3://, gs:// or az://bucket/…)",
         lambda request: is_stored(request.written), _locate_stored, _iter_stored, rank=-1,
+    ),
+    SourceKind(
+        "an image", _is_image_file, rank=4,
+        iter_unlabelled=lambda request: stream_of_one(request.written, str(request.path)),
     ),
 )  # fmt: skip

@@ -77,11 +77,6 @@ _PUBLISHED: Final = {
             "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"},
         "https://www.cs.toronto.edu/~kriz/", 170_052_171, mirrored=True, packed=True,
     ),
-    "cifar100": Published(
-        {"cifar-100-binary.tar.gz":
-            "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec"},
-        "https://www.cs.toronto.edu/~kriz/", 168_513_733, mirrored=True, packed=True,
-    ),
     # Zalando's 70,000 images of clothes (arXiv:1708.07747): 28×28, grey.
     "fashion-mnist": Published(
         dict(zip(_IDX_FILES, (
@@ -98,18 +93,6 @@ _PUBLISHED: Final = {
         ),
         system=Path("/usr/share/datasets/fashion-mnist"),
         package="dataset-fashion-mnist",
-    ),
-    # 70,000 written characters of old Japanese (arXiv:1812.01718): 28×28, grey.
-    "kmnist": Published(
-        dict(zip(_IDX_FILES, (
-            "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
-            "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
-            "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
-            "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
-        ), strict=True)),
-        "https://codh.rois.ac.jp/kmnist/dataset/kmnist/", 21_240_888, mirrored=False, packed=True,
-        # お き す つ な は ま や れ を: in letters that every font of a figure has.
-        classes=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
     ),
     # LeCun's 70,000 written digits: 28×28, grey.
     "mnist": Published(
@@ -156,8 +139,8 @@ def open_published(name: str, published: Published, watcher: Watcher) -> Labelle
 def open_cifar(path: Path, *, source: str) -> LabelledImages:
     """Read CIFAR's binary archive, whose digest is known.
 
-    A record is one label (of CIFAR-100 the coarse one, then the fine one) and a 32×32 image in
-    three planes, red first (https://www.cs.toronto.edu/~kriz/cifar.html).
+    A record is a label and a 32×32 image in three planes, red first
+    (https://www.cs.toronto.edu/~kriz/cifar.html).
     """
     try:
         with tarfile.open(path) as archive:
@@ -166,22 +149,17 @@ def open_cifar(path: Path, *, source: str) -> LabelledImages:
             def read(name: str) -> bytes:
                 return cast("IO[bytes]", archive.extractfile(members[name])).read()
 
-            if "train.bin" in members:
-                labels, train, test = 2, [read("train.bin")], read("test.bin")
-                names = read("fine_label_names.txt")
-            else:
-                train = [read(f"data_batch_{number}.bin") for number in range(1, 6)]
-                labels, test, names = 1, read("test_batch.bin"), read("batches.meta.txt")
+            train = [read(f"data_batch_{number}.bin") for number in range(1, 6)]
+            test, names = read("test_batch.bin"), read("batches.meta.txt")
     except (OSError, EOFError, zlib.error, tarfile.TarError, KeyError) as error:
         raise SourceError(
             f"{path} is no archive of CIFAR's binary files ({error!r:.200})", "Fetch it again."
         ) from error
 
     def records(batches: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        rows = np.frombuffer(b"".join(batches), np.uint8).reshape(-1, labels + 3 * 32 * 32)
-        planes = rows[:, labels:].reshape(-1, 3, 32, 32)
-        images = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
-        return images, rows[:, labels - 1].astype(np.int64)
+        rows = np.frombuffer(b"".join(batches), np.uint8).reshape(-1, 1 + 3 * 32 * 32)
+        planes = rows[:, 1:].reshape(-1, 3, 32, 32)
+        return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), rows[:, 0].astype(np.int64)
 
     classes = names.decode("utf-8", "replace").split()
     return from_arrays(*records(train), classes, source=source, test=records([test]))

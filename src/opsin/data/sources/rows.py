@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -69,7 +69,6 @@ class SourceRequest:
     columns: Mapping[str, str] | None = None
     follow_links: bool = False
     outside: bool = False
-    stdin: BinaryIO | None = None
     archive: AllowedFolder | None = None
     #: Whether it is joined to others: a folder without sub-folders is then one more class.
     joined: bool = False

@@ -1,4 +1,4 @@
-"""Tables that name images and their classes: CSV, TSV and JSON lines, alone or in a folder."""
+"""Tables that name images and their classes: CSV, TSV and JSON lines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,7 +31,7 @@ from opsin.data.sources.rows import (
     collect,
     stream_of_table,
 )
-from opsin.data.split import TRAIN, UNASSIGNED, part_named
+from opsin.data.split import part_named
 
 _JSON: Final = (".jsonl", ".ndjson")
 #: Files that are tables.
@@ -41,9 +40,8 @@ SUFFIXES: Final = (".csv", ".tsv", *_JSON)
 USUAL: Final = {
     "path": ("path", "file_name"), "label": ("label",), "split": ("split",), "group": ("group",),
 }  # fmt: skip
-# Types of columns in Hugging Face's library, and the tables that it reads in a folder of images.
+# Types of columns in Hugging Face's library.
 _TYPES: Final = {"path": "Image", "label": "ClassLabel"}
-_METADATA: Final = ("metadata.csv", "metadata.jsonl")
 # Characters of the longest line: bounds memory for a file without line ends.
 _LONGEST: Final = 1 << 20
 
@@ -250,11 +248,9 @@ def columns_of(
     """Return texts of images by column: their groups, and other columns of a recipe's table."""
     columns = {"group": list(groups)} if groups else {}
     path = Path(recipe.sources[0])
-    if len(recipe.sources) == 1 and recipe.test is None and path.is_absolute():
-        tables = metadata_tables(path, recipe.columns) if path.is_dir() else [path]
-        if len(tables) == 1 and is_table(tables[0]) and path in (tables[0], tables[0].parent):
-            for column, texts in _other_columns(tables[0], recipe.columns).items():
-                columns[column] = [texts.get(name, "") for name in names]
+    if len(recipe.sources) == 1 and recipe.test is None and path.is_absolute() and is_table(path):
+        for column, texts in _other_columns(path, recipe.columns).items():
+            columns[column] = [texts.get(name, "") for name in names]
     return {column: texts for column, texts in columns.items() if len(set(texts)) > 1}
 
 
@@ -272,66 +268,27 @@ def _other_columns(path: Path, columns: Mapping[str, str] | None) -> dict[str, d
     return others
 
 
-def metadata_tables(root: Path, columns: Mapping[str, str] | None) -> list[Path]:
-    """Return a folder's metadata files with labels: its own, or one for each part."""
-
-    def metadata_in(folder: Path) -> Path | None:
-        for table in (folder / name for name in _METADATA):
-            if table.is_file() and "label" in {*records(table)[0], *(columns or ())}:
-                columns_in(records(table)[0], columns, table)
-                return table
-        return None
-
-    if root_table := metadata_in(root):
-        return [root_table]
-    parts = sorted(
-        entry for entry in root.iterdir() if part_named(entry.name) is not None and entry.is_dir()
-    )
-    tables = {part.name: metadata_in(part) for part in parts}
-    lacking = [name for name, table in tables.items() if table is None]
-    if 0 < len(lacking) < len(parts):
-        problem = f"{root} has no metadata file with labels in {', '.join(lacking)}"
-        raise SourceError(problem, f"Add {' or '.join(_METADATA)} there, or take the folder away.")
-    return [table for table in tables.values() if table]
-
-
 def _locate(request: SourceRequest) -> LocatedSource:
-    """Read a table, or those of a folder; images that do not exist stay listed."""
-    root, tables = request.path.parent, [request.path]
-    if request.is_folder:
-        root, tables = request.path, metadata_tables(request.path, request.columns)
-    inside = request.allowed(root, *(tables if request.is_folder else ()))
-    start = os.path.abspath(root)  # noqa: PTH100
+    """Read a table; images that do not exist stay listed."""
+    path = request.path
+    inside = request.allowed(path.parent)
+    start, folder = os.path.abspath(path.parent), os.path.realpath(path.parent)  # noqa: PTH100
 
     def rows() -> Iterator[Row]:
-        for path in tables:
-            part = "" if path.parent == root else path.parent.name
-            folder = os.path.realpath(path.parent)
-            for row in rows_of(path, request.columns):
-                name = name_of(row.name, path, row.line, inside)
-                place = os.path.join(folder, name)  # noqa: PTH118  a million paths as text
-                if ".." in name:  # relative to the target of a link
-                    above, last = os.path.split(place)
-                    place = os.path.join(os.path.realpath(above), last)  # noqa: PTH118
-                name = name if not part or os.path.isabs(name) else f"{part}/{name}"  # noqa: PTH117
-                yield Row(
-                    os.path.join(start, name),  # noqa: PTH118
-                    row.label,
-                    part or row.split,
-                    row.group,
-                    name,
-                    place=os.path.normpath(place),  # one spelling for all that follow no link
-                )
+        for row in rows_of(path, request.columns):
+            name = name_of(row.name, path, row.line, inside)
+            place = os.path.join(folder, name)  # noqa: PTH118  a million paths as text
+            if ".." in name:  # relative to the target of a link
+                above, last = os.path.split(place)
+                place = os.path.join(os.path.realpath(above), last)  # noqa: PTH118
+            yield row._replace(
+                reference=os.path.join(start, name),  # noqa: PTH118
+                name=name,
+                place=os.path.normpath(place),  # one spelling for all that follow no link
+            )
 
     contents = collect(request.written, rows())
-    if request.is_folder and not np.any(contents.source_parts != UNASSIGNED):
-        # Without parts in the table, folders such as train/ decide.
-        tops = [name.removeprefix("./").partition("/")[0] for name in contents.names]
-        of_top = {top: part_named(top) or UNASSIGNED for top in set(tops)}
-        if TRAIN in of_top.values():
-            source_parts = np.array([of_top[top] for top in tops], np.uint8)
-            contents = replace(contents, source_parts=source_parts)
-    return contents.located_by_files(*tables, about=request.columns)
+    return contents.located_by_files(path, about=request.columns)
 
 
 def _iter_unlabelled(request: SourceRequest) -> Stream:
@@ -358,16 +315,9 @@ def _is_usable(request: SourceRequest) -> bool:
     return False
 
 
-#: A folder whose metadata files name the classes, as Hugging Face lays it out.
-IMAGEFOLDER = SourceKind(
-    "a folder with metadata.csv",
-    lambda request: request.is_folder and bool(metadata_tables(request.path, request.columns)),
-    _locate, rank=2,
-)  # fmt: skip
 KINDS = (
     SourceKind(
         f"a table ({' '.join(SUFFIXES)})", lambda request: request.is_file_of(*SUFFIXES), _locate,
         _iter_unlabelled, match_packed=_is_usable, files=tuple(f"*{end}" for end in SUFFIXES),
     ),
-    IMAGEFOLDER,
 )  # fmt: skip

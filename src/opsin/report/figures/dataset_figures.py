@@ -97,29 +97,3 @@ def class_means(images: Images, labels: Ints, rows: Ints, classes: int) -> Pixel
             sums[label] += block[block_labels == label].sum(axis=0, dtype=np.int64)
     counts = np.maximum(np.bincount(labels[rows], minlength=classes), 1)
     return (sums / counts[:, None, None, None]).round().astype(np.uint8)
-
-
-def draw_varied(
-    images: Sequence[Pixels], varied: Sequence[Pixels], names: Sequence[str], title: str
-) -> Figure:
-    """Draw a row for each image: as it is, then its variations."""
-    count = len(varied[0])
-    width = 0.92 * (count + 1) + 1.3
-    lines = len(title) // int(10 * width) + 1
-    figure = new_figure(width, 0.98 * len(images) + 0.48 + 0.17 * lines)
-    title_of(figure, title)
-    # A narrow empty column sets the image as it is apart from the others.
-    widths = [1.0, 0.12, *[1.0] * count]
-    grid = figure.add_gridspec(len(images), len(widths), width_ratios=widths)
-    for row, (image, variations, name) in enumerate(zip(images, varied, names, strict=True)):
-        axes = figure.add_subplot(grid[row, 0])
-        show_pixels(axes, image)
-        axes.set_ylabel(shorten(name, 16), rotation=0, ha="right", va="center", fontsize=8)
-        if row == 0:
-            axes.set_title("as it is", fontsize=8, fontweight="normal", color=MUTED)
-        for column, variation in enumerate(variations):
-            axes = figure.add_subplot(grid[row, column + 2])
-            show_pixels(axes, variation)
-            if row == column == 0:
-                axes.set_title("as trained on", fontsize=8, fontweight="normal", color=MUTED)
-    return figure

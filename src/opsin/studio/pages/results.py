@@ -276,6 +276,7 @@ class _Results:
             kit.note(f"{follow} as you settle these.")
         if not images.suspects and images.now:
             kit.note("All of them are settled.")
+            self._corrected(images)
 
     def _looks(self, images: ResultImages) -> None:
         kit.note("Heat maps show what decided, and whether you can trust them.")
@@ -384,8 +385,7 @@ def _by_class(figures: PartFigures) -> None:
         row: dict[str, object] = {"id": i, "Class": entry.name, "Right": of}
         for key in ("recall", "precision", "f1"):
             value, ends = getattr(entry, key), getattr(entry, f"{key}_interval")
-            # Ends that are one come from too few draws to say something.
-            interval = f" ({span(*ends)})" if ends and ends[0] < ends[1] else ""
+            interval = f" ({span(*ends)})" if ends else ""
             text = "–" if value is None else f"{value:.0%}{interval}"
             row[key.capitalize()] = text, -1.0 if value is None else value
         rows.append(row)

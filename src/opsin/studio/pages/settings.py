@@ -47,9 +47,11 @@ async def settings(studio: Studio) -> None:
 
         async def delete() -> None:
             text = "Removed projects, photographs and classifiers can then no longer be restored."
-            if await kit.confirm(text, "Delete permanently", title="Delete permanently?"):
-                sweep = partial(studio.sweep, 0.0)
-                await free(sweep, "deleted permanently what had been removed")
+            with kit.dialog("Delete permanently?") as asked:
+                ui.label(text)
+                if not await kit.submitted(asked, "Delete permanently", "danger"):
+                    return
+            await free(partial(studio.sweep, 0.0), "deleted permanently what had been removed")
 
         with ui.element("div").classes("line"):
             empty = partial(free, empty_cache, "deleted what was kept for speed")

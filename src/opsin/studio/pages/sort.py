@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from nicegui import events, ui
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: A photograph: the names of its file, and of its copies'.
 Photo = Sequence[str]
+#: The photograph's ``names``, ``why`` it is asked, and the ``guess`` with its ``probability``.
+Question = Mapping[str, Any]
 # What is said of a photograph instead of a class, by its key; and keys where one is named.
 _ASIDE: Final = {"x": "none of the classes", "m": "unclear"}
 _KEYS: Final = (
@@ -46,6 +48,9 @@ _WHY: Final = {
     "doubtful": "between two classes",
     "random": "drawn at random, to measure by",
 }
+# Focuses an element, so that it is in sight, and says whether it was.
+_SHOW: Final = """const card = getHtmlElement(%d), {top, bottom} = card.getBoundingClientRect();
+card.focus(); return bottom > 0 && top < innerHeight"""
 _GRIDS: Final = {
     "doubts": ("Look again", "The other labels speak against the labels of these."),
     "map": ("Map", "Like photographs are close. Draw around some, then name them."),
@@ -107,7 +112,7 @@ class _Sort:
         # Space is a key here, and does not scroll.
         ui.run_javascript(
             "addEventListener('keydown', (event) => event.key === ' ' && "
-            "event.target === document.body && event.preventDefault())"
+            "event.target.matches('body, .card') && event.preventDefault())"
         )
         await self._look()
         with self._status.errors():
@@ -127,9 +132,8 @@ class _Sort:
             return
         self.album, names = album, album.contents.names
         self.tokens = dict(zip(names, album.contents.tokens, strict=True))
-        label = UNSORTED
-        if self.splits:
-            label = album.classes.index(self.splits) if self.splits in album.classes else OUT
+        label = album.classes.index(self.splits) if self.splits in album.classes else OUT
+        label = label if self.splits else UNSORTED
         self.waiting = {names[at] for at in album.of(label).tolist()}
         enough = len(album.classes) > 1 and min(album.counts.values()) >= _ENOUGH
         offer_training(self._frame, self.id, album.why_not_trainable(), main=enough)
@@ -306,9 +310,8 @@ class _Card:
             self.element.props("tabindex=-1 role=group")
             with ui.element("h2"):
                 self._title = ui.label()
-            label = "Photographs that are alike: a click takes one out"
             self._gallery = gallery.ImageGallery(
-                label,
+                "Photographs that are alike: a click takes one out",
                 (),
                 self._page.image,
                 on_open=self._take_out,
@@ -411,11 +414,13 @@ class _Groups:
 
     async def key(self, key: str) -> None:
         class_ = gallery.class_of_key(key, self.page.album.classes)
-        if self._active is not None and class_ is not None:
+        if self._active is None or (class_ is None and key != " "):
+            return
+        at = (self._cards.index(self._active) + (key == " ")) % len(self._cards)
+        # A group that was scrolled away is shown first, and named by the next key.
+        seen = await ui.run_javascript(_SHOW % self._cards[at].element.id)
+        if class_ is not None and seen and self._active is not None:
             await self._active.name(class_)
-        elif self._active is not None and key == " ":
-            at = (self._cards.index(self._active) + 1) % len(self._cards)
-            ui.run_javascript(f"getHtmlElement({self._cards[at].element.id}).focus()")
 
     def activate(self, card: _Card | None) -> None:
         """Let keys name a group."""
@@ -445,23 +450,14 @@ class _Groups:
         await self.show()
 
 
-class _Asked(NamedTuple):
-    """A question: a photograph, why it is asked, and the guess."""
-
-    names: Photo
-    why: str
-    probability: float | None
-    guess: str
-
-
 class _Questions:
     """One photograph after another, each with the guess on a button."""
 
     keys: Final = (("Enter", "agree"), *_KEYS, ("Space", "skip"), ("Arrows", "another photograph"))
 
     def __init__(self, page: _Sort) -> None:
-        self.page, self._queue, self._at = page, list[_Asked](), 0
-        self._past, self._skipped = dict[str, _Asked](), set[str]()  # by their first names
+        self.page, self._queue, self._at = page, list[Question](), 0
+        self._past, self._skipped = dict[str, Question](), set[str]()  # by their first names
         self._fetching = asyncio.Lock()
         self._end = kit.note("")
         with ui.element("div").classes("try") as self._place:
@@ -484,17 +480,17 @@ class _Questions:
             unsaved = len(self._past.keys() & self.page.waiting)
             fetched = await self.page.ask("next", count=_FETCHED + unsaved)
             kept = self._queue[self._at : self._at + 1]
-            held = {*self._past, *(one.names[0] for one in kept)}
-            new = [_Asked(**one) for one in fetched if one["names"][0] not in held]
+            held = {*self._past, *(one["names"][0] for one in kept)}
+            new = [one for one in fetched if one["names"][0] not in held]
             # Those at random come again: without them nothing is measured.
-            new.sort(key=lambda one: one.why != "random" and one.names[0] in self._skipped)
+            new.sort(key=lambda one: one["why"] != "random" and one["names"][0] in self._skipped)
             self._queue, self._at = kept + new, 0
         self._show()
 
     async def refresh(self) -> None:
         before = self._queue[: self._at]
-        self._queue = [one for one in self._queue if one.names[0] in self.page.waiting]
-        self._at = sum(one.names[0] in self.page.waiting for one in before)
+        self._queue = [one for one in self._queue if one["names"][0] in self.page.waiting]
+        self._at = sum(one["names"][0] in self.page.waiting for one in before)
         self._show()
 
     async def back(self, photos: Sequence[Photo]) -> None:
@@ -511,20 +507,20 @@ class _Questions:
             self._at += 1 if key == "ArrowRight" else -1
             self._show()
         elif key == "f":
-            self.page.go("like", one.names[0])
+            self.page.go("like", one["names"][0])
         elif answer := class_ or (self._buttons.guess if key == "Enter" else _ASIDE.get(key)):
             await self._answer(answer)
         elif key == " ":
-            self._skipped.add(one.names[0])
+            self._skipped.add(one["names"][0])
             self._queue.append(self._queue.pop(self._at))
             self._show()
 
     async def _answer(self, answer: str) -> None:
         """Go on at once, then keep the answer."""
         one = self._queue.pop(self._at)
-        self._past[one.names[0]] = one
+        self._past[one["names"][0]] = one
         self._show()
-        await self.page.give([one.names], answer, one.why)
+        await self.page.give([one["names"]], answer, one["why"])
         if len(self._queue) <= _LEFT and not self._fetching.locked():
             await self.show()
             await self.page.judge()
@@ -533,7 +529,7 @@ class _Questions:
         self._at = max(0, min(self._at, len(self._queue) - 1))
         shown = self._queue[self._at : self._at + 3]
         for element, one in zip((self._image, *self._next), shown, strict=False):
-            image = self.page.image(one.names, large=True)
+            image = self.page.image(one["names"], large=True)
             element.props.update({"src": kit.rooted(image.src)})
         self._place.set_visibility(bool(shown))
         nothing = (
@@ -541,11 +537,11 @@ class _Questions:
         )
         self._end.set_text("" if shown else nothing)
         if shown:
-            one, title = shown[0], shown[0].names[0].rpartition("/")[2]
+            one, title = shown[0], shown[0]["names"][0].rpartition("/")[2]
             self._image.props["alt"] = title
-            self._why.set_text(f"{title}: {_WHY[one.why]}")
-            share = f", {100 * one.probability:.0f}%" if one.probability else ""
-            self._buttons.show(one.guess, f"{share} (Enter)")
+            self._why.set_text(f"{title}: {_WHY[one['why']]}")
+            share = f", {100 * one['probability']:.0f}%" if one["probability"] else ""
+            self._buttons.show(one["guess"], f"{share} (Enter)")
 
 
 class _Grid:
@@ -593,6 +589,7 @@ class _Grid:
         if self._kind != "map":
             self._put(photos)
             return
+        self._place.clear()
         with self._place:
             points = [(*one["at"], one["words"]) for one in found]
             map_chart(points, lambda chosen: self._put([photos[at] for at in chosen], every=True))
@@ -603,6 +600,8 @@ class _Grid:
 
     async def back(self, photos: Sequence[Photo]) -> None:
         self._put([*photos, *(photo for photo in self._photos if photo not in photos)])
+        if self._kind == "map":
+            await self.show()  # in their old colour
 
     async def key(self, key: str) -> None:
         """Keys are pressed on photographs."""
@@ -631,6 +630,8 @@ class _Grid:
         photos = [self._photos[at] for at in self._gallery.chosen]
         self._put([photo for photo in self._photos if photo not in photos])
         await self._page.give(photos, answer, self._kind)
+        if self._kind == "map":
+            await self.show()  # in their new colour
         await self._page.judge()
 
     async def _press(self, key: str, at: int) -> None:

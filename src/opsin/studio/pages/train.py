@@ -117,7 +117,7 @@ class _TrainPage:
                 self.wrong = "Each class needs two photographs or more."
         heads = (row.images or 0 for row in project.runs if row.model == BACKBONE)
         levels = levels_for(sum(numbers), studio.jobs.jobs(), known=max(heads, default=0))
-        self.wrong = self.wrong or levels[1].off
+        self.wrong = self.wrong or levels["Good"].off
         self.settings = TrainingSettings(levels, before, self._change)
 
     def _read_new_classes(self, counts: Mapping[str, int]) -> None:

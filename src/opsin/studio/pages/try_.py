@@ -342,7 +342,7 @@ class _Try:
         place.clear()
         with place:
             if number:
-                level = levels_for(total, studio.jobs.jobs(), known=total - number)[1]
+                level = levels_for(total, studio.jobs.jobs(), known=total - number)["Good"]
                 kit.note(counted(number, "new photograph"))
                 text = f"Train again ({about(level.seconds)})" if level.seconds else "Train again"
                 go = functools.partial(ui.navigate.to, there)

@@ -163,11 +163,17 @@ class Albums:
         """The photographs of a run's dataset, and where each of the run's is there, or -1."""
         opened = await self.of_run(run_id)
         dataset = await IMAGES.run(self.dataset_of_run, run_id)
-        album = await self.open(dataset.id)
-        if album.opened is None:
-            await IMAGES.run(self._sets.look, dataset.id)
-            raise _unread()
-        rows = await IMAGES.run(_rows_in, album.opened, opened)
+        while True:
+            album = await self.open(dataset.id)
+            if album.opened is None:
+                await IMAGES.run(self._sets.look, dataset.id)
+                raise _unread()
+            try:
+                rows = await IMAGES.run(_rows_in, album.opened, opened)
+                break
+            except NotThere:  # unless the training has read photographs since
+                if not await self.read_again(dataset.id):
+                    raise
         at_row = await IMAGES.run(lambda: album.at_row)
         return album, np.array([at_row.get(row, -1) for row in rows.tolist()], np.int64)
 
@@ -403,7 +409,7 @@ def _rows_in(whole: DecodedDataset, opened: DecodedDataset) -> NDArray[np.int64]
         rows[one] = other
     if lost := int((rows < 0).sum()):
         raise NotThere(
-            f"{lost:,} of the classifier's photographs are not in its project any more",
+            f"The project no longer has {counted(lost, 'photograph')} of this classifier",
             "Add them again, or train again.",
         )
     return rows

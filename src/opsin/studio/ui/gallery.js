@@ -5,7 +5,7 @@ const AHEAD = 60;
 export default {
   template: `
     <div class="gallery" :style="{ '--side': side + 'px', maxHeight: height ? height + 'px' : null }" ref="port">
-      <div class="gallery-track" :style="{ height: rows * step + 'px' }" ref="track" :role="choosable ? 'listbox' : 'group'"
+      <div class="gallery-track" :style="{ height: tall + 'px' }" ref="track" :role="choosable ? 'listbox' : 'group'"
           :aria-label="label" :aria-multiselectable="choosable ? 'true' : null" :tabindex="count ? null : 0">
         <div v-for="i in inSight" :key="i" class="gallery-item" :class="kind(i)" :data-at="i" :style="placed(i)"
             :role="choosable ? 'option' : openable ? 'button' : 'img'" :aria-selected="choosable ? String(isChosen(i)) : null"
@@ -32,6 +32,7 @@ export default {
   },
   computed: {
     step() { return this.side + GAP + (this.captions ? 40 : 0); },
+    tall() { return Math.max(0, this.rows * this.step - GAP); },
     rows() { return Math.ceil(this.count / this.columns); },
     inSight() {
       const last = Math.min(this.count, this.high);

@@ -251,7 +251,7 @@ export default {
       }
       await this.$nextTick();
       this.$refs.video.srcObject = this.stream;
-      this.$refs.shutter.focus();
+      if (document.activeElement?.tagName !== 'INPUT') this.$refs.shutter.focus(); // somebody types a name
       if (this.live) this.follow(this.stream);
     },
     close() {

@@ -339,13 +339,6 @@ async def submitted(asked: ui.dialog, button: str, kind: Kind = "primary") -> ob
     return answer
 
 
-async def confirm(text: str, button: str, *, title: str = "Are you sure?") -> bool:
-    """Ask before something that cannot be taken back."""
-    with dialog(title) as asked:
-        ui.label(safe(text, _MESSAGE_MOST))
-        return bool(await submitted(asked, button, "danger"))
-
-
 async def ask_text(title: str, label: str, value: str = "", *, most: int = 200) -> str | None:
     """Ask for a line of text, such as a new name; ``None`` if it is not given."""
     with dialog(title) as asked:

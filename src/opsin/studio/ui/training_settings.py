@@ -34,7 +34,6 @@ _LONGEST: Final = 60
 class Level(NamedTuple):
     """One of three choices."""
 
-    title: str
     text: str  # what it does
     options: dict[str, str]  # as in a form (`opsin.studio.jobs.training_form`)
     expected: Mapping[str, float]  # seconds of each phase, before this machine was measured
@@ -52,8 +51,11 @@ def can_train_networks() -> bool:
     return importlib.util.find_spec("torch") is not None
 
 
-def levels_for(number: int, jobs: Sequence[Job], *, known: int = 0) -> list[Level]:
-    """The three levels for a number of images, of which the good one's network knows ``known``."""
+def levels_for(number: int, jobs: Sequence[Job], *, known: int = 0) -> dict[str, Level]:
+    """The levels for a number of images, of which the good one's network knows ``known``.
+
+    Quick is left out where it is not quicker than Good.
+    """
     knows = all(NAMED[name].path is not None for name in _FEATURES)
     folds = 1 if number > _JUDGED else 11 if number <= _TEN_FOLDS else 6
 
@@ -84,13 +86,14 @@ def levels_for(number: int, jobs: Sequence[Job], *, known: int = 0) -> list[Leve
     if good and not no_torch:
         best = {**good, "epochs": max(1.0, 60.0 * minutes - sum(good.values()))}
     missing = "" if knows else "It needs a network that knows photographs, and none is installed."
-    return [
-        Level("Quick", smaller, small, quick, fast, missing),
-        Level("Good", chosen, {}, good, usual, "" if knows else no_torch),
-        Level(
-            "As good as it gets", learns, {"budget": f"{minutes}m"}, best, 60.0 * minutes, no_torch
-        ),
-    ]
+    levels = {
+        "Quick": Level(smaller, small, quick, fast, missing),
+        "Good": Level(chosen, {}, good, usual, "" if knows else no_torch),
+    }
+    if fast and usual and fast >= usual:
+        del levels["Quick"]
+    whole = Level(learns, {"budget": f"{minutes}m"}, best, 60.0 * minutes, no_torch)
+    return levels | {"As good as it gets": whole}
 
 
 def time_in_words(seconds: float) -> str:
@@ -107,9 +110,9 @@ class TrainingSettings:
     """The form of a training; ``before`` are the settings of an earlier one to begin with."""
 
     def __init__(
-        self, levels: Sequence[Level], before: Mapping[str, str], on_change: Callable[[], object]
+        self, levels: dict[str, Level], before: Mapping[str, str], on_change: Callable[[], object]
     ) -> None:
-        self._levels = {level.title: level for level in levels}
+        self._levels = levels
         self._values, self._on_change = dict(before), on_change
         self._automatic: dict[str, str] = {}
         self._fields: dict[str, ui.input | ui.select] = {}
@@ -150,13 +153,13 @@ class TrainingSettings:
         self._radio = ui.radio(choices).props('aria-label="How good?"')
         self._show_level()
         self._radio.on_value_change(lambda event: self._take(event.value))
-        for level in self._levels.values():
+        for title, level in self._levels.items():
             if level.off:
-                note(f"{level.title}: not possible here. {level.off}")
+                note(f"{title}: not possible here. {level.off}")
 
     def _show_level(self) -> None:
-        level = self.level
-        self._radio.set_value(level.title if level and not level.off else None)
+        fits = (title for title, lv in self._levels.items() if lv == self.level and not lv.off)
+        self._radio.set_value(next(fits, None))
 
     def _take(self, title: str | None) -> None:
         if title is not None and self._levels[title].options != self.values:
