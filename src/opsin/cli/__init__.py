@@ -24,6 +24,7 @@ def main() -> None:
         status = run()
     except KeyboardInterrupt:
         status = 130
+    gc.freeze()  # the interpreter's last search for garbage would take up to a second
     sys.exit(status)
 
 
