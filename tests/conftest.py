@@ -305,18 +305,6 @@ sys.exit(main())
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 32 kB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(disk)]
-    if subprocess.run(words, check=False, capture_output=True).returncode:
-        pytest.skip("this machine lets nobody mount a disk")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
-@pytest.fixture
 def backbone(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """A small pretrained network, whose scale no other test has: its features are in no cache."""
     file = tmp_path / "small.onnx"

@@ -84,8 +84,6 @@ def test_images_without_labels(shapes: Path, backbone: Path, tmp_path: Path) -> 
     files = sorted(heap.iterdir())
     listed = arrays_of(opsin.embed(files, backbone=backbone, out=tmp_path / "d.npz").out)
     np.testing.assert_array_equal(listed["features"], found["features"])
-    with pytest.raises(RecipeError, match="standard input"):
-        opsin.embed("-", backbone=backbone, out=tmp_path / "e.npz")
     (tmp_path / "torn.png").write_bytes(b"no image")
     with pytest.raises(SourceError, match=r"torn\.png"):
         opsin.embed(tmp_path / "torn.png", backbone=backbone, out=tmp_path / "e.npz")

@@ -169,7 +169,6 @@ class World:
             "epochs": 1,
             "layers": (),
             "epoch": None,
-            "counts": [[1]],
             "term": "softmax",
             "right": [True, False],
         }

@@ -17,15 +17,15 @@ from opsin.data.sources import open_stream
 from tests.conftest import write_shapes
 
 
-def downloaded(folder: Path, names: list[str], table: str = "set.csv") -> Path:
+def downloaded(folder: Path, names: list[str]) -> Path:
     """Write a folder of images with a table that also names others."""
     write_shapes(folder)
     rows = [(f"{kind}/{number}.png", kind) for kind in ("disc", "square") for number in range(12)]
-    with (folder / table).open("w", encoding="utf-8", newline="") as stream:
+    with (folder / "set.csv").open("w", encoding="utf-8", newline="") as stream:
         csv.writer(stream).writerows(
             [("path", "label"), *rows, *[(name, "disc") for name in names]]
         )
-    return folder / table
+    return folder / "set.csv"
 
 
 @pytest.fixture
