@@ -22,7 +22,11 @@ MOST_LINES = {
     "benchmarks and scripts": 8523,
     "classical": 1406,
     "cli": 2806,
+<<<<<<< HEAD
     "commands": 11441,
+=======
+    "commands": 11415,
+>>>>>>> trunk
     "core": 4331,
     "data": 7334,
     "evaluation": 1981,

@@ -387,12 +387,10 @@ def explain(
     random = None if drawn is None else occluded(counted(_asking(drawn)), wanted)
     an_image = (time.monotonic() - started) / done
     maps = {"occlusion": checked("occlusion", MethodHeat(heat, random))}
-    answer_heat = heat if wanted == best else occluded(answer, best)
-    changed = counterfactual(answer, pixels, answer_heat, fill, classes)
-    watcher.end()
+    of_answer = heat if wanted == best else occluded(answer, best)
+    changed = counterfactual(answer, pixels, of_answer, fill, classes)
     late = [] if gradient_maps is None else list(_BY_GRADIENTS)
     if gradient_maps is not None and end - time.monotonic() > (checks + _GRADIENT) * an_image:
-        watcher.doing("heat maps by gradients")
         methods, missing = gradient_maps(network, drawn, pixels, wanted, fill)
         notes += missing
         for method, raw in _in_time(methods, end - checks * an_image, _GRADIENT * an_image):
@@ -400,10 +398,14 @@ def explain(
         late = [method for method in methods if method not in maps]
     if drawn is None:
         notes.append(NO_WEIGHTS)
-    if late:
-        names = ", ".join(_BY_GRADIENTS[method][0] for method in late)
-        notes.append(f"Left out, since this network takes too long for it: {names}.")
+    notes += _left_out(late)
+    watcher.end()
     return decision([maps[method] for method in _ORDER if method in maps], changed)
+
+
+def _left_out(methods: Sequence[str]) -> list[str]:
+    names = ", ".join(_BY_GRADIENTS[method][0] for method in methods)
+    return [f"Left out, since this network takes too long for it: {names}."] if names else []
 
 
 def _in_time(

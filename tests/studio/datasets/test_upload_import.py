@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opsin.core.errors import SourceError, StorageError
-from opsin.studio.datasets.uploads import SentFile, Uploads
+from opsin.studio.datasets.uploads import TRAY, SentFile, Uploads
 from tests.conftest import shape_image
 from tests.server.made_engine import png
 
@@ -85,12 +85,12 @@ def laid_out(root: Path) -> list[str]:
         (["train/cat/1.png", "test/cat/2.png"], ["test/cat/2.png", "train/cat/1.png"]),
         (["all/train/a/1.png", "all/test/a/2.png"], ["test/a/2.png", "train/a/1.png"]),
         (["train/cat/1.png", "train/dog/2.png"], ["train/cat/1.png", "train/dog/2.png"]),
-        (["cat/1.png", "cat/2.png"], ["cat/1.png", "cat/2.png"]),
-        (["cat/x/1.png", "cat/2.png"], ["cat/2.png", "cat/x/1.png"]),
+        (["cat/x/1.png", "cat/2.png", "dog/3.png"], ["cat/2.png", "cat/x/1.png", "dog/3.png"]),
+        (["heap/x/1.png", "heap/2.png"], []),  # one folder tells no classes apart
         (["a\\cat\\1.png", "a\\dog\\1.png"], ["cat/1.png", "dog/1.png"]),
         ([f"a/pets/{HOSTILE}/deep/2.png", "a/pets/cat/1.png", "a/pets/cat/Thumbs.db"],
          [f"{HOSTILE}/deep/2.png", "cat/1.png"]),
-        (["cat/ok.png", ".../x"], ["cat/ok.png"]),
+        (["cat/ok.png", "dog/ok.png", ".../x"], ["cat/ok.png", "dog/ok.png"]),
     ],
 )  # fmt: skip
 def test_folders_become_classes_and_what_is_around_them_is_taken_off(
@@ -99,6 +99,7 @@ def test_folders_become_classes_and_what_is_around_them_is_taken_off(
     files = [put(uploads, "x.png", image(n), n, path) for n, path in enumerate(paths)]
     uploads.finish(files, tmp_path / "new")
     assert laid_out(tmp_path / "new") == expected
+    assert (tmp_path / TRAY).exists() == (not expected)
     assert [uploads.offset(each["key"]) for each in files] == [0] * len(files)
 
 

@@ -27,20 +27,19 @@ def labels_of(sets: Library, set_id: str) -> Path:
 
 def set_aside(labels: Path) -> dict[str, str]:
     """What was said instead of a class about photographs, by their names; none if damaged."""
-    words = {"none": "none of the classes", "unclear": "unclear"}
+    said = {"none": "none of the classes", "unclear": "unclear"}
     if labels.is_file():
         with contextlib.suppress(OpsinError), contextlib.closing(LabelFile(labels)) as file:
-            held = file.now().values()
-            return {one.name: words[one.answer] for one in held if one.answer in words}
+            return {one.name: said[one.answer] for one in file.now().values() if one.answer in said}
     return {}
 
 
 class _Sorter(Child):
     """The process of one project, which answers one question at a time."""
 
-    def __init__(self, words: list[str]) -> None:
+    def __init__(self, *files: Path) -> None:
         # With more, its small matrices wait for whatever else the machine does.
-        super().__init__("opsin.labelling.label_worker", *words, one_thread=True)
+        super().__init__("opsin.labelling.label_worker", *map(str, files), one_thread=True)
         self.turn, self.waiting = asyncio.Lock(), list[OnProgress]()
         self.timer: asyncio.TimerHandle | None = None
 
@@ -95,8 +94,7 @@ class Sorting:
         dataset, sorter = self._sets.get(set_id), self._sorters.pop(set_id, None)
         if sorter is None:
             tray, corrections = dataset.place.parent / TRAY, self._sets.corrections_path(set_id)
-            files = dataset.place, tray, corrections, labels_of(self._sets, set_id)
-            sorter = _Sorter([*map(str, files)])
+            sorter = _Sorter(dataset.place, tray, corrections, labels_of(self._sets, set_id))
         self._sorters[set_id] = sorter
         for other in [*self._sorters][:-_MOST]:
             if not self._sorters[other].waiting:

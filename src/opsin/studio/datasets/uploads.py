@@ -297,7 +297,7 @@ def arrange(files: Mapping[Path, str], into: Path, loose: str = "") -> list[Path
     """Move files, by their names with folders, into a source: all of them, or none.
 
     Folders, also those of archives, become classes. Images without a folder go to the class
-    ``loose``, or to the tray. The new paths are returned.
+    ``loose``, or to the tray, as does a new source's only folder. The new paths are returned.
     """
     packed = {path: name for path, name in files.items() if _packed(name)}
     images = {
@@ -315,7 +315,10 @@ def arrange(files: Mapping[Path, str], into: Path, loose: str = "") -> list[Path
     try:
         for path, name in packed.items():
             places |= _with_classes(_unpacked(path, name.rpartition("/")[2]), loose)
-        if into.exists() and any(part_named(top) == TRAIN for top, *_ in places.values()):
+        tops = {top for top, *_ in places.values()}
+        if not into.exists() and len(tops) == 1 and part_named(*tops) is None:
+            places = {path: ("..", TRAY, names[-1]) for path, names in places.items()}  # a heap
+        if into.exists() and any(part_named(top) == TRAIN for top in tops):
             raise SourceError(
                 "These have parts for training and test",
                 "Make a project of their own: drop them on the first page.",
