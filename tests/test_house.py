@@ -22,17 +22,13 @@ MOST_LINES = {
     "benchmarks and scripts": 8523,
     "classical": 1406,
     "cli": 2806,
-<<<<<<< HEAD
-    "commands": 11441,
-=======
-    "commands": 11415,
->>>>>>> trunk
+    "commands": 11446,
     "core": 4331,
     "data": 7334,
     "evaluation": 1981,
     "hub": 396,
     "importing": 2760,
-    "inspection": 2685,
+    "inspection": 2687,
     "labelling": 1962,
     "models": 1313,
     "onnx_files": 1623,
@@ -44,7 +40,7 @@ MOST_LINES = {
     "stores": 412,
     "studio": 5011,
     "studio/pages, studio/ui": 6545,
-    "tests": 45593,
+    "tests": 45578,
     "trackers": 473,
     "training": 2190,
     "web": 838,
