@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from tests.made_classifier import made_layer
 from tests.onnx_files.made_files import SHAPE, made
 
 #: As `Inspection.explain` asks.
-explain_fully = functools.partial(explain, gradient_maps=gradient_maps)
+explain_fully = functools.partial(explain, gradient_maps=gradient_maps, seconds=math.inf)
 
 
 def opened(path: Path) -> tuple[Classifier, OnnxGraph]:
@@ -73,6 +74,18 @@ def test_a_network_with_maps_gets_four_maps_for_any_class(resnet: Path, target: 
     plain = json.loads(json.dumps(plain_data(decision)))
     assert plain["class"] == decision.label
     assert np.shape(plain["maps"][0]["heat"]) == SHAPE[:2]
+
+
+@pytest.mark.torch
+def test_what_takes_too_long_is_left_out_and_said_and_what_is_shown_is_checked(
+    resnet: Path,
+) -> None:
+    decision = explain_fully(*opened(resnet), noise(*SHAPE), seconds=0)
+    (only,) = decision.maps
+    assert only.method == "occlusion" and only.random_heat is not None
+    assert len(only.by_chance.deletion) >= 5 and only.verdict.sanity is not None
+    (note,) = decision.notes
+    assert "Left out" in note and note.endswith("Grad-CAM, Saliency, Integrated Gradients.")
 
 
 @pytest.mark.parametrize("name", ["forest", "knn"])

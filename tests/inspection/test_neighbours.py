@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.events import Watcher
 from opsin.core.stored_json import plain_data
 from opsin.data.dataset import Dataset
 from opsin.data.lazy_images import ReferenceSet
 from opsin.inspection import neighbours
-from opsin.inspection.neighbours import FILE, directions, nearest
+from opsin.inspection.neighbours import FILE, directions, keep_embeddings, nearest
 from opsin.runtime.classifier import Classifier
 
 
@@ -83,6 +84,19 @@ def test_the_second_image_is_quick_and_the_same(file: Classifier, known: Referen
     assert (first.images, second.images) == (len(known.train), 0)
     assert [each.row for each in one] == [each.row for each in two]
     assert (file.path.parent / FILE).is_file()
+
+
+def test_embeddings_from_the_training_are_not_computed_again(
+    file: Classifier, known: ReferenceSet
+) -> None:
+    pixels = np.array(known.images[known.val[0]])
+    computed = nearest(file, known, pixels)
+    (file.path.parent / FILE).unlink()
+    seen = file.layers(known.images[known.train], ["embedding"])["embedding"]
+    keep_embeddings(RunDirectory(file.path.parent), file.content, known.train, seen)
+    asked = Asked()
+    found = nearest(file, known, pixels, watcher=asked)
+    assert asked.images == 0 and [each.row for each in found] == [each.row for each in computed]
 
 
 @pytest.mark.parametrize("harm", ["images", "bits", "rows", "file"])

@@ -225,7 +225,8 @@ def image_page(
     """Write the page of an image: the outputs of layers, and heat maps."""
     insight = Insight(look.classifier.path, answer=answer)
     insight.views = look.layers(answer, list(layers) or None)
-    insight.activity = look.activity()
+    if not explain:  # whoever asks why need not wait for a thousand other images
+        insight.activity = look.activity()
     fields = {view.name: look.network.receptive_field(view.name) for view in insight.views}
     bars = answer.top(len(look.classifier.classes))
     sections = layer_sections(insight.views, insight.activity, answer.pixels, bars, fields)

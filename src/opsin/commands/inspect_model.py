@@ -29,7 +29,7 @@ from opsin.runtime.providers import CPU
 try:
     from opsin.inspection.ablation import Ablation, ablate
     from opsin.inspection.activity import Activity, activity_of
-    from opsin.inspection.decision import Decision, MethodHeat, explain
+    from opsin.inspection.decision import SECONDS, Decision, MethodHeat, explain
     from opsin.inspection.layers import LayerView, layer_views
     from opsin.inspection.lessons.lesson_layers import explain_layer, lesson_layers
     from opsin.inspection.lessons.windows import Lesson
@@ -214,8 +214,12 @@ class Inspection:
             self.classifier, self.network, self.known, layer, units=units, watcher=self.watcher
         )
 
-    def explain(self, image: ImageLike | Prediction, label: str | None = None) -> Decision:
+    def explain(
+        self, image: ImageLike | Prediction, label: str | None = None, *, seconds: float = SECONDS
+    ) -> Decision:
         """Return heat maps of what speaks for a class, by default the answer, with their checks.
+
+        After ``seconds`` maps get no finer, and those that would take longer are left out.
 
         Raises:
             RecipeError: There is no such class.
@@ -228,6 +232,7 @@ class Inspection:
             pixels,
             target=target,
             gradient_maps=gradient_maps,
+            seconds=seconds,
             watcher=self.watcher,
         )
 
@@ -268,40 +273,51 @@ def nearest_if_any(look: Inspection, answer: Prediction) -> list[Neighbour]:
 
 def gradient_maps(
     network: OnnxGraph, random_file: bytes | None, pixels: Pixels, target: int, fill: Pixels
-) -> tuple[dict[str, MethodHeat], list[str]]:
-    """Draw saliency, Grad-CAM and Integrated Gradients, as `opsin.inspection.decision` asks for."""
+) -> tuple[dict[str, Callable[[], MethodHeat]], list[str]]:
+    """Saliency, Grad-CAM and Integrated Gradients, as `opsin.inspection.decision` asks for them."""
     try:
         from opsin.models import attribution  # noqa: PLC0415  needs PyTorch
         from opsin.models.onnx_network import TorchNetwork  # noqa: PLC0415
 
-        trained = TorchNetwork(network.with_weights({}))
+        with attribution.captum_methods():  # before anything is drawn
+            trained = TorchNetwork(network.with_weights({}))
         random = None if random_file is None else TorchNetwork(random_file)
-
-        def both(method: Callable[[TorchNetwork], Floats]) -> MethodHeat:
-            return MethodHeat(method(trained), None if random is None else method(random))
-
-        heat = {"saliency": both(lambda net: attribution.saliency(net, pixels, target))}
     except MissingExtraError as error:
         names = "Saliency, Grad-CAM and Integrated Gradients need PyTorch and Captum"
         return {}, [f"{names}. {error.advice}"]
     except ModelFileError as error:
         names = "Saliency, Grad-CAM and Integrated Gradients need gradients"
         return {}, [f"{names}: {error.message}. Occlusion needs none."]
+
+    def both(method: Callable[[TorchNetwork], Floats]) -> MethodHeat:
+        return MethodHeat(method(trained), None if random is None else method(random))
+
+    def integrated() -> MethodHeat:
+        whole = attribution.integrated_gradients(trained, pixels, target, baseline=fill)
+        other = random and attribution.integrated_gradients(
+            random, pixels, target, baseline=fill, most=attribution.STEPS[0]
+        )
+        words = f"Adds up to the change of the class's score, but for {whole.gap:.1%}."
+        if whole.gap > attribution.GAP:
+            words += " That is much: take it with caution."
+        return MethodHeat(whole.heat, other.heat if other else None, (words,))
+
     # The last hidden layer with a spatial map.
     maps = [
         layer.name
         for layer in network.layers
         if layer.name != "input" and len(layer.shape) == 3 and layer.shape[1] * layer.shape[2] > 1
     ]
-    if maps:
-        heat["grad-cam"] = both(lambda n: attribution.grad_cam(n, pixels, target, layer=maps[-1]))
-    whole = attribution.integrated_gradients(trained, pixels, target, baseline=fill)
-    other = random and attribution.integrated_gradients(random, pixels, target, baseline=fill)
-    words = f"Adds up to the change of the class's score, but for {whole.gap:.1%}."
-    if whole.gap > attribution.GAP:
-        words += " That is much: take it with caution."
-    heat["integrated-gradients"] = MethodHeat(whole.heat, other.heat if other else None, (words,))
-    return heat, [] if maps else ["Grad-CAM needs a layer with maps, and this network has none."]
+    methods = {
+        "saliency": lambda: both(lambda net: attribution.saliency(net, pixels, target)),
+        "integrated-gradients": integrated,
+    }
+    if not maps:
+        return methods, ["Grad-CAM needs a layer with maps, and this network has none."]
+    methods["grad-cam"] = lambda: both(
+        lambda net: attribution.grad_cam(net, pixels, target, layer=maps[-1])
+    )
+    return methods, []
 
 
 @dataclass

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -11,7 +12,6 @@ import numpy as np
 from opsin.core.arrays import Doubles, Floats, Pixels
 from opsin.core.events import SILENT, Watcher
 from opsin.data.network_pixels import has_no_contrast
-from opsin.evaluation.intervals import scipy_stats
 from opsin.inspection.occlusion import (
     Answer,
     Counterfactual,
@@ -46,7 +46,18 @@ MARGIN: Final = 0.01
 _CELLS: Final = 14
 # Steps of a curve, and misplaced maps; fewer where each image costs more.
 _STEPS, _ORDERS = 14, 10
-_STEPS_LARGE, _ORDERS_LARGE = 6, 8
+_STEPS_LARGE, _ORDERS_LARGE = 6, 5
+#: Seconds after which maps get no finer, and those that need gradients are left out.
+SECONDS: Final = 7.0
+# Maps that need gradients, the most telling first: their names, and how many gradients they take.
+_BY_GRADIENTS: Final = {
+    "grad-cam": ("Grad-CAM", 2),
+    "saliency": ("Saliency", 2),
+    "integrated-gradients": ("Integrated Gradients", 192),
+}
+_ORDER: Final = ("saliency", "grad-cam", "integrated-gradients", "occlusion")
+# A gradient takes about as long as so many answers, until one is measured.
+_GRADIENT: Final = 4
 _LARGE: Final = 64 * 64
 # Weights that are a layer's own; what normalises the pixels and answers stays.
 _DRAWN: Final = ("weight", "bias", "points")
@@ -216,7 +227,10 @@ def assess_faithfulness(
 
 def likeness(one: Floats, other: Floats) -> float:
     """The rank correlation of two maps' sizes (Spearman), -1 to 1; 0 if one is flat."""
-    ranks = [scipy_stats().rankdata(np.abs(heat), axis=None) for heat in (one, other)]
+    ranks = []
+    for heat in (one, other):  # SciPy takes seconds to import
+        _, of_value, counts = np.unique(np.abs(heat), return_inverse=True, return_counts=True)
+        ranks.append((counts.cumsum() - counts / 2)[of_value.ravel()])
     if any(np.ptp(rank) == 0 for rank in ranks):
         return 0.0
     table: Doubles = np.asarray(np.corrcoef(ranks))
@@ -262,11 +276,12 @@ class MethodHeat:
     notes: tuple[str, ...] = ()
 
 
-#: Draws the maps that need gradients. Takes the network, its file with random weights (``None``:
-#: it has none), the pixels, the class and the fill; returns maps by method and why some are
-#: missing. It is passed in, since gradients need PyTorch and this half runs without.
+#: The maps that need gradients, by method, each drawn when it is called, and why some are missing.
+#: Takes the network, its file with random weights (``None``: it has none), the pixels, the class
+#: and the fill. It is passed in, since gradients need PyTorch and this half runs without.
 GradientMaps = Callable[
-    [OnnxGraph, bytes | None, Pixels, int, Pixels], tuple[dict[str, MethodHeat], list[str]]
+    [OnnxGraph, bytes | None, Pixels, int, Pixels],
+    tuple[dict[str, Callable[[], MethodHeat]], list[str]],
 ]
 
 
@@ -318,40 +333,29 @@ def explain(
     target: int | None = None,
     gradient_maps: GradientMaps | None = None,
     seed: int = 0,
+    seconds: float = SECONDS,
     watcher: Watcher = SILENT,
 ) -> Decision:
-    """Heat maps of several methods for one image and one class, each checked."""
-    answer: Answer = classifier.probabilities
-    classes = classifier.classes
-    (row,) = answer(pixels[None])
+    """Heat maps of several methods for one image and one class, each checked.
+
+    The occlusion map is always drawn and checked. After ``seconds`` it gets no finer; a method that
+    needs gradients and would take longer, by what was measured so far, is left out, with a note.
+    """
+    end, classes = time.monotonic() + seconds, classifier.classes
+    (row,) = classifier.probabilities(pixels[None])
     best = int(row.argmax())
     wanted = best if target is None else target
     fill = fill_of(pixels, training_mean(classifier))
+    notes: list[str] = []
 
-    def decision(
-        maps: Sequence[HeatMap], changed: Counterfactual | None, notes: Sequence[str]
-    ) -> Decision:
-        return Decision(
-            pixels,
-            classes,
-            classes[wanted],
-            float(row[wanted]),
-            classes[best],
-            fill,
-            tuple(maps),
-            changed,
-            tuple(notes),
-        )
+    def decision(maps: Sequence[HeatMap], changed: Counterfactual | None) -> Decision:
+        of_class = classes[wanted], float(row[wanted]), classes[best]
+        return Decision(pixels, classes, *of_class, fill, tuple(maps), changed, tuple(notes))
 
     if has_no_contrast(pixels):
-        return decision((), None, (NO_MAPS,))
-    watcher.doing("heat maps by gradients")
-    drawn = random_weights(network, seed=seed)
-    by_method: dict[str, MethodHeat] = {}
-    notes: list[str] = []
-    if gradient_maps is not None:
-        by_method, notes = gradient_maps(network, drawn, pixels, wanted, fill)
-    done = 0
+        notes.append(NO_MAPS)
+        return decision((), None)
+    drawn, done = random_weights(network, seed=seed), 0
 
     def counted(ask: Answer) -> Answer:
         def answers(images: Pixels) -> Floats:
@@ -363,33 +367,64 @@ def explain(
 
         return answers
 
-    answer, networks = counted(answer), 1 if drawn is None else 2
-    total = _evaluations(pixels, len(by_method) + 1, networks + (wanted != best))
-    watcher.begin("Heat maps and their checks", total, "images")
-    heat = occlusion_map(answer, pixels, wanted, fill)
-    random = None if drawn is None else occlusion_map(counted(_asking(drawn)), pixels, wanted, fill)
-    by_method["occlusion"] = MethodHeat(heat, random)
-    maps = []
-    for method, raw in by_method.items():
+    answer, networks = counted(classifier.probabilities), 1 if drawn is None else 2
+    checks = _checks(pixels)
+    total = (networks + (wanted != best)) * most_occluded(*pixels.shape[:2])
+    total += checks + most_tried(*pixels.shape[:2])
+
+    def checked(method: str, raw: MethodHeat) -> HeatMap:
         curves = curves_of(answer, pixels, raw.heat, wanted, fill, seed=seed)
         by_chance = chance(answer, pixels, raw.heat, wanted, fill, seed=seed)
         verdict = assess_faithfulness(raw.heat, curves, by_chance, raw.random)
-        maps.append(HeatMap(method, raw.heat, raw.random, curves, by_chance, verdict, raw.notes))
+        return HeatMap(method, raw.heat, raw.random, curves, by_chance, verdict, raw.notes)
+
+    def occluded(ask: Answer, of: int) -> Floats:
+        return occlusion_map(ask, pixels, of, fill, seconds=seconds / 7)
+
+    watcher.begin("Heat maps and their checks", total, "images")
+    started = time.monotonic()
+    heat = occluded(answer, wanted)
+    random = None if drawn is None else occluded(counted(_asking(drawn)), wanted)
+    an_image = (time.monotonic() - started) / done
+    maps = {"occlusion": checked("occlusion", MethodHeat(heat, random))}
+    of_answer = heat if wanted == best else occluded(answer, best)
+    changed = counterfactual(answer, pixels, of_answer, fill, classes)
+    late = [] if gradient_maps is None else list(_BY_GRADIENTS)
+    if gradient_maps is not None and end - time.monotonic() > (checks + _GRADIENT) * an_image:
+        methods, missing = gradient_maps(network, drawn, pixels, wanted, fill)
+        notes += missing
+        for method, raw in _in_time(methods, end - checks * an_image, _GRADIENT * an_image):
+            maps[method] = checked(method, raw)
+        late = [method for method in methods if method not in maps]
     if drawn is None:
         notes.append(NO_WEIGHTS)
-    answer_heat = heat if wanted == best else occlusion_map(answer, pixels, best, fill)
-    changed = counterfactual(answer, pixels, answer_heat, fill, classes)
+    notes += _left_out(late)
     watcher.end()
-    return decision(maps, changed, notes)
+    return decision([maps[method] for method in _ORDER if method in maps], changed)
 
 
-def _evaluations(pixels: Pixels, maps: int, occlusions: int) -> int:
-    """How many images the checked maps and the search for the smallest part take, at most."""
-    height, width, _ = pixels.shape
-    large = height * width > _LARGE
+def _left_out(methods: Sequence[str]) -> list[str]:
+    names = ", ".join(_BY_GRADIENTS[method][0] for method in methods)
+    return [f"Left out, since this network takes too long for it: {names}."] if names else []
+
+
+def _in_time(
+    methods: Mapping[str, Callable[[], MethodHeat]], end: float, a_gradient: float
+) -> Iterator[tuple[str, MethodHeat]]:
+    """Those maps that are likely to be drawn before a moment, by the seconds of a gradient."""
+    for method, (_, gradients) in _BY_GRADIENTS.items():
+        started = time.monotonic()
+        if method in methods and started + gradients * a_gradient < end:
+            drawn = methods[method]()
+            a_gradient = (time.monotonic() - started) / gradients
+            yield method, drawn
+
+
+def _checks(pixels: Pixels) -> int:
+    """How many images the check of a map takes, at most."""
+    large = pixels.shape[0] * pixels.shape[1] > _LARGE
     steps, orders = (_STEPS_LARGE, _ORDERS_LARGE) if large else (_STEPS, _ORDERS)
-    checks = maps * (orders + 1) * 2 * steps
-    return occlusions * most_occluded(height, width) + checks + most_tried(height, width)
+    return (orders + 1) * 2 * steps
 
 
 def _asking(content: bytes) -> Answer:

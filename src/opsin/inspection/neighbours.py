@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.arrays import Floats, Pixels
+from opsin.core.arrays import Floats, Ints, Pixels
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError, StorageError
 from opsin.core.events import SILENT, Watcher, watched
@@ -43,6 +43,29 @@ def directions(embedding: Floats, scales: Floats | None) -> Floats:
     return unit_rows
 
 
+def keep_embeddings(
+    directory: RunDirectory, content: bytes, train: Ints, embeddings: Floats
+) -> None:
+    """Keep training images' embeddings, where they are at hand, for `nearest` to find."""
+    if 2 * embeddings.size <= MOST:
+        _keep(directory, content, train, directions(embeddings, _scales_of(content)))
+
+
+def _keep(directory: RunDirectory, content: bytes, train: Ints, found: NDArray[Any]) -> None:
+    key, half = np.array(_key(content, train)), found.astype("<f2")
+    with contextlib.suppress(StorageError):  # a run on a read-only disk
+        directory.save_arrays(directory.path / FILE, key=key, directions=half)
+
+
+def _key(content: bytes, train: Ints) -> str:
+    return hashlib.sha256(hashlib.sha256(content).digest() + train.tobytes()).hexdigest()
+
+
+def _scales_of(content: bytes) -> Floats | None:
+    scales = OnnxGraph(content).weights.get(SCALES)
+    return None if scales is None else np.asarray(scales, np.float32)
+
+
 @dataclass(frozen=True)
 class Neighbour:
     """A training image, with the cosine of its embedding to that of the other image."""
@@ -67,8 +90,7 @@ def nearest(
 ) -> list[Neighbour]:
     """The training images whose embeddings are nearest to that of an image ``uint8[H, W, C]``."""
     content, train = classifier.content, known.train
-    scales = OnnxGraph(content, classifier.metadata.layers).weights.get(SCALES)
-    scales = None if scales is None else np.asarray(scales, np.float32)
+    scales = _scales_of(content)
 
     def direction_of(images: Pixels) -> Floats:
         return directions(classifier.layers(images, ["embedding"])["embedding"], scales)
@@ -86,15 +108,13 @@ def nearest(
     if known.own and 2 * shape[0] * shape[1] <= MOST:
         directory = RunDirectory(classifier.path.parent)
         kept: NDArray[Any] = np.zeros(0)
-        key = hashlib.sha256(hashlib.sha256(content).digest() + train.tobytes()).hexdigest()
         with contextlib.suppress(RunError, KeyError):  # missing or damaged
             arrays = directory.load_arrays(directory.path / FILE)
-            if str(arrays["key"]) == key:
+            if str(arrays["key"]) == _key(content, train):
                 kept = arrays["directions"]
         if kept.shape != shape or kept.dtype != "<f2":
             kept = np.concatenate([batch.astype("<f2") for batch in batches])
-            with contextlib.suppress(StorageError):  # a run on a read-only disk
-                directory.save_arrays(directory.path / FILE, key=np.array(key), directions=kept)
+            _keep(directory, content, train, kept)
         batches = [kept]
     cosines = np.concatenate([batch.astype(np.float32) @ wanted for batch in batches])
     rows = train[np.argsort(-cosines, kind="stable")[: count * _FURTHER]]

@@ -100,11 +100,10 @@ def occlusion_map(
 
     hide(first)
     rest = sorted(sorted(others), key=matters, reverse=True)
-    step = max(_FEW, _PIXELS // (height * width)) if math.isinf(seconds) else _FEW
-    for start in range(0, len(rest), step):
+    for start in range(0, len(rest), _FEW):
         if time.monotonic() > end:
             break
-        hide(rest[start : start + step])
+        hide(rest[start : start + _FEW])
     heat: Floats = (sums / np.maximum(times, 1)).astype(np.float32)
     return heat
 
@@ -136,7 +135,7 @@ def most_tried(height: int, width: int) -> int:
     sides, tried = _sizes(height, width)
     # Each patch of the growing part adds at least half of itself.
     grown = int(2 * _MOST * height * width / _side(height, width) ** 2)
-    return 1 + len(sides) * tried + grown
+    return 1 + len(sides).bit_length() * tried + grown.bit_length()
 
 
 def _side(height: int, width: int) -> int:
@@ -146,29 +145,38 @@ def _side(height: int, width: int) -> int:
 def counterfactual(
     answer: Answer, pixels: Pixels, heat: Floats, fill: Pixels, classes: Sequence[str]
 ) -> Counterfactual | None:
-    """The smallest part found whose hiding changes the answer, if there is one."""
+    """The smallest part found whose hiding changes the answer, if there is one.
+
+    Of all sizes the middle one is tried first, then a larger or a smaller one.
+    """
     height, width, _ = pixels.shape
     whole = answers_without(answer, pixels, np.zeros((1, height, width), bool), fill)[0]
-    before = int(whole.argmax())
-    sides, tried = _sizes(height, width)
-    squares = (_promising(heat, side, tried) for side in sides)
-    for boxes in (*squares, None):
-        hidden = _growing(heat) if boxes is None else _masks(boxes, height, width)
-        rows = answers_without(answer, pixels, hidden, fill) if len(hidden) else whole[None]
-        changed = np.flatnonzero(rows.argmax(axis=1) != before)
-        if len(changed):
+    before, (sides, tried) = int(whole.argmax()), _sizes(height, width)
+    squares = [_promising(heat, side, tried) for side in sides]
+    masks = [_masks(boxes, height, width) for boxes in squares]
+    for sizes, are_squares in ((masks, True), (_growing(heat)[:, None], False)):
+        found, first, end = None, 0, len(sizes)
+        while first < end:
+            at = (first + end) // 2
+            rows = answers_without(answer, pixels, sizes[at], fill)
+            changed = np.flatnonzero(rows.argmax(axis=1) != before)
+            if not len(changed):
+                first = at + 1
+                continue
             # Of several squares of one size, the one that is surest of its new answer.
-            best = int(changed[0 if boxes is None else rows[changed].max(axis=1).argmax()])
-            after = int(rows[best].argmax())
-            return Counterfactual(
-                hidden[best],
-                None if boxes is None else boxes[best],
-                np.where(hidden[best][:, :, None], fill, pixels),
+            best = int(changed[rows[changed].max(axis=1).argmax()])
+            after, end = int(rows[best].argmax()), at
+            found = Counterfactual(
+                sizes[at][best],
+                squares[at][best] if are_squares else None,
+                np.where(sizes[at][best][:, :, None], fill, pixels),
                 classes[before],
                 float(whole[before]),
                 classes[after],
                 float(rows[best, after]),
             )
+        if found is not None:
+            return found
     return None
 
 

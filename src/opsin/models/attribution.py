@@ -23,7 +23,7 @@ except ImportError as error:
 
 #: Largest share by which an integral may miss its exact value before more steps are taken.
 GAP: Final = 0.02
-_STEPS: Final = (32, 128)
+STEPS: Final = (32, 128)
 # Pixels of a batch of gradients.
 _PIXELS: Final = 200_000
 # Least difference of logits that a gap is measured against.
@@ -45,8 +45,8 @@ def saliency(network: TorchNetwork, pixels: Pixels, target: int) -> Floats:
     image classification models and saliency maps", ICLR workshop 2014. Of several channels the
     largest counts, as there.
     """
-    with _captum() as captum:
-        gradients = captum.Saliency(network).attribute(_input(pixels), target=target)
+    with captum_methods() as attr:
+        gradients = attr.Saliency(network).attribute(_input(pixels), target=target)
     return _numbers(gradients[0].amax(dim=2))
 
 
@@ -57,8 +57,8 @@ def grad_cam(network: TorchNetwork, pixels: Pixels, target: int, *, layer: str) 
     localization", ICCV 2017: the layer's maps, each weighted by its mean gradient, added up, and
     what is negative left out. Enlarged bilinearly.
     """
-    with _captum() as captum:
-        maps = captum.LayerGradCam(network, network.layer(layer)).attribute(
+    with captum_methods() as attr:
+        maps = attr.LayerGradCam(network, network.layer(layer)).attribute(
             _input(pixels), target=target, relu_attributions=True
         )
     size = (pixels.shape[0], pixels.shape[1])
@@ -67,13 +67,13 @@ def grad_cam(network: TorchNetwork, pixels: Pixels, target: int, *, layer: str) 
 
 
 def integrated_gradients(
-    network: TorchNetwork, pixels: Pixels, target: int, *, baseline: Pixels
+    network: TorchNetwork, pixels: Pixels, target: int, *, baseline: Pixels, most: int = STEPS[-1]
 ) -> Integrated:
     """Return what each pixel adds to the logit of a class, on the way from a plain image.
 
     M. Sundararajan, A. Taly and Q. Yan, "Axiomatic attribution for deep networks", ICML 2017. The
     map should add up to the difference of logits between image and baseline (completeness);
-    where 32 steps of the integral miss it by more than `GAP`, 128 are taken.
+    where 32 steps of the integral miss it by more than `GAP`, 128 are taken, if ``most`` allows.
     """
     start = torch.from_numpy(baseline.astype(np.float32)).expand(1, *pixels.shape).contiguous()
     with torch.no_grad():
@@ -82,9 +82,9 @@ def integrated_gradients(
     difference = float(ends[1] - ends[0])
     at_once = max(2, _PIXELS // (pixels.shape[0] * pixels.shape[1]))
     heat, gap = np.zeros(pixels.shape[:2], np.float32), float("inf")
-    for steps in _STEPS:
-        with _captum() as captum:
-            shares = captum.IntegratedGradients(network).attribute(
+    for steps in STEPS:
+        with captum_methods() as attr:
+            shares = attr.IntegratedGradients(network).attribute(
                 _input(pixels),
                 baselines=start,
                 target=target,
@@ -95,14 +95,14 @@ def integrated_gradients(
         missing /= max(abs(difference), _LEAST)
         if missing < gap:
             heat, gap = _numbers(shares[0].sum(dim=2)), missing
-        if gap <= GAP:
+        if gap <= GAP or steps >= most:
             break
     return Integrated(heat, gap)
 
 
 @contextlib.contextmanager
-def _captum() -> Iterator[Any]:
-    """Captum, without its warnings."""
+def captum_methods() -> Iterator[Any]:
+    """Captum's methods, without its warnings; `MissingExtraError` if it is not there."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

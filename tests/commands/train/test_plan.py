@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import opsin
 from opsin.commands.train.train import plan
@@ -57,6 +59,18 @@ def test_a_model_without_layers_has_neither_layers_nor_rate(digits: Dataset) -> 
     assert (found["layers"], found["rates"]) == ([], [])
     assert (found["parameters"], found["seconds"], found["memory"]) == (None, None, None)
     assert " of 1,457 training images" in dict(plan_in_words(planned))["Images"]
+
+
+def test_what_cannot_be_read_is_counted(tmp_path: Path) -> None:
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for number in range(8):
+            pixels = np.random.default_rng(number).integers(0, 256, (9, 9), np.uint8)
+            Image.fromarray(pixels + (label == "b")).save(tmp_path / label / f"{number}.png")
+    (tmp_path / "a" / "broken.png").write_bytes(b"no image")
+    planned = plan(str(tmp_path), model="forest", quiet=True)
+    (note,) = (note for note in planned.notes if "unreadable" in note)
+    assert note.startswith("1 unreadable file left out, such as") and "broken.png" in note
 
 
 def test_the_command_line_prints_one_object_and_makes_no_run(cli: Cli, tmp_path: Path) -> None:

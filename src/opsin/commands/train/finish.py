@@ -95,7 +95,7 @@ def finish(
     difference = checking.result()
     metadata = shipped.metadata.model_copy(update={"score": evaluation.score, "views": views})
     content = finished(shipped.content, metadata)
-    write_classifier(directory.classifier, content)
+    _write(directory, exported, content)
     seconds["evaluate"] = time.perf_counter() - at
     at = time.perf_counter()
     watcher.doing("the report")
@@ -123,6 +123,16 @@ def finish(
     report = report.model_copy(update={"seconds": seconds})
     report.write(directory.path)
     return report
+
+
+def _write(directory: RunDirectory, exported: ExportedFile, content: bytes) -> None:
+    from opsin.inspection.neighbours import keep_embeddings  # noqa: PLC0415  needs onnx
+
+    write_classifier(directory.classifier, content)
+    if exported.known is not None:  # later, the network would have to see every image again
+        train = exported.dataset.split.train
+        embeddings = exported.outputs(train, ["embedding"])["embedding"]
+        keep_embeddings(directory, content, train, embeddings)
 
 
 def _save_folds(directory: RunDirectory, judged: OutOfFold, images: int) -> None:

@@ -98,7 +98,8 @@ def load_for(
     single = launch is None or launch.world == 1  # processes that train together train a network
     is_open = single and leaves_open(model, options) and not isinstance(data, Dataset)
     if is_open and not _networks_are_here():
-        watcher.note(NOT_HERE)
+        so = ", so one is trained from scratch" if can_train_networks() else ""
+        watcher.note(NOT_HERE.format(so=so))
         is_open = False
     if not is_open:
         need_training(model)

