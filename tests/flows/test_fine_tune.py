@@ -19,7 +19,7 @@ import opsin
 from opsin.core.errors import ModelFileError, RunError
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from tests.backbones.small_networks import network
-from tests.conftest import Cli, Train, cli_without
+from tests.conftest import Cli, Notes, Train, cli_without
 
 CLASSES = ("0", "1", "2", "3", "8", "9")
 OPTIONS: dict[str, Any] = {
@@ -69,6 +69,17 @@ def test_what_is_no_better_is_not_kept_and_it_is_said(
     before, after = OnnxGraph(backbone.read_bytes(), ()), OnnxGraph(run.classifier().content)
     assert (before.weights["w1"] == after.weights["w1"]).all()
     assert run.report.training.unit == "fits"
+
+
+@pytest.mark.torch
+def test_a_head_that_is_delivered_since_fine_tuning_was_stopped_says_so(
+    backbone: Path, tmp_path: Path
+) -> None:
+    watcher = Notes(interrupt_at=3, training=True)
+    run = tuned(backbone, tmp_path, learning_rate=1e-7, watcher=watcher)
+    assert run.report.training.stopped
+    assert run.report.training.unit == "fits"
+    assert "stopped before it was better" in watcher.facts["Trained"]
 
 
 def stopped(

@@ -46,7 +46,7 @@ MARGIN: Final = 0.01
 _CELLS: Final = 14
 # Steps of a curve, and misplaced maps; fewer where each image costs more.
 _STEPS, _ORDERS = 14, 10
-_STEPS_LARGE, _ORDERS_LARGE = 6, 5
+_STEPS_LARGE, _ORDERS_LARGE = 6, 8
 #: Seconds after which maps get no finer, and those that need gradients are left out.
 SECONDS: Final = 7.0
 # Maps that need gradients, the most telling first: their names, and how many gradients they take.

@@ -385,6 +385,7 @@ class HeadLearner(Learner):
             best_epoch=1,
             epochs=1,
             asked=1,
+            stopped=self.stopped,
             interrupted=interrupted,
             balance="none",
             precision="float32",
@@ -414,7 +415,7 @@ class HeadLearner(Learner):
         seconds = steps * _STEP * measure(backbone).milliseconds / 1000
         # Three splits of TrashNet with --budget 15m: 94.0 and 94.9% of the others right.
         return (
-            f"fine-tuning would take about {about(seconds)} here (--from {backbone.name} "
+            f"fine-tuning would take about {about(seconds)} on this CPU (--from {backbone.name} "
             "--fine-tune); with 2,016 photographs of waste it brought one point"
         )
 

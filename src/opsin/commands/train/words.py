@@ -131,7 +131,8 @@ def tell_end(watcher: Watcher, report: Report) -> None:
     how, best = _epochs_in_words(training), f" · best by validation: epoch {training.best_epoch}"
     chosen, original = "best epoch", "the network"
     if training.fitted_to is not None:
-        how, best = f"{training.fitted_to:,} images", ""
+        how = f"{training.fitted_to:,} images"
+        best = " · fine-tuning was stopped before it was better" if training.stopped else ""
         chosen, original = "temperature", "scikit-learn"
     watcher.fact(
         "Trained",
