@@ -77,8 +77,7 @@ def test_a_head_that_is_delivered_since_fine_tuning_was_stopped_says_so(
 ) -> None:
     watcher = Notes(interrupt_at=3, training=True)
     run = tuned(backbone, tmp_path, learning_rate=1e-7, watcher=watcher)
-    assert run.report.training.stopped
-    assert run.report.training.unit == "fits"
+    assert (run.report.training.stopped, run.report.training.unit) == (True, "fits")
     assert "stopped before it was better" in watcher.facts["Trained"]
 
 
