@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from opsin.core.events import SILENT, Watcher, watched
+from opsin.core.platform import cores
 from opsin.data import cache
 from opsin.data.lazy_images import Images
 
@@ -134,7 +135,7 @@ def _candidates(
     from sklearn.neighbors import NearestNeighbors  # noqa: PLC0415
 
     space = PCA(min(_COMPONENTS, len(spectra)), random_state=0).fit(spectra)
-    search = NearestNeighbors(n_neighbors=min(_NEIGHBOURS, len(spectra)))
+    search = NearestNeighbors(n_neighbors=min(_NEIGHBOURS, len(spectra)), n_jobs=cores())
     search.fit(space.transform(spectra))
     ways = list(itertools.product(_ASKING, (False, True) if mirrored else (False,)))
     candidates, total = [], len(ways) * len(grey)
