@@ -316,7 +316,7 @@ def arrange(files: Mapping[Path, str], into: Path, loose: str = "") -> list[Path
         for path, name in packed.items():
             places |= _with_classes(_unpacked(path, name.rpartition("/")[2]), loose)
         tops = {top for top, *_ in places.values()}
-        if not into.exists() and len(tops) == 1 and part_named(*tops) is None:
+        if not loose and not into.exists() and len(tops) == 1 and part_named(*tops) is None:
             places = {path: ("..", TRAY, names[-1]) for path, names in places.items()}  # a heap
         if into.exists() and any(part_named(top) == TRAIN for top in tops):
             raise SourceError(
