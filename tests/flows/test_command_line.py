@@ -156,8 +156,8 @@ def test_a_mistake_is_one_line_and_status_1(
 
 @pytest.mark.parametrize(
     "words",
-    [("fly",), ("train",), ("train", "digits", "--epochs", "many"), ("predict", "x"),
-     ("train", "digits", "--hidden", "a,b"), ("data", "digits", "--size", "big")],
+    [("fly",), ("train",), ("predict", "x"), ("label", "x", "--move"), ("data", "x", "--size", "b"),
+     ("train", "x", "--epochs", "many"), ("train", "x", "--hidden", "a,b")],
 )  # fmt: skip
 def test_wrong_usage_is_status_2(cli: Cli, words: tuple[str, ...]) -> None:
     done = cli(*words, "--json", status=2)

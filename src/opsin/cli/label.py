@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from opsin.cli import recipe_flags
+from opsin.cli.options import expect
 from opsin.cli.output import columns, console, plain, print_json, say_unreadable
 from opsin.core.format import counted, percent
 from opsin.report.terminal import for_people
@@ -62,6 +63,7 @@ def label(
     """
     from opsin.commands.label import label as workflow  # noqa: PLC0415  loads onnx
 
+    expect(not move or write == "folders", "--write folders beside it", "--move")
     names = [name.strip() for name in (classes or "").split(",") if name.strip()]
     if classes is not None and os.sep in classes and os.path.lexists(classes):
         from opsin.commands.classes import classes_of  # noqa: PLC0415  likewise
