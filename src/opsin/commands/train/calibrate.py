@@ -171,6 +171,7 @@ class FileWithAnswers(NamedTuple):
     classifier: Classifier
     validation: Answers | None
     known: Answers | None
+    embedding: NDArray[np.float32] | None  # of all images, where they were known
     ood: OodFigures | None
 
 
@@ -209,23 +210,24 @@ def calibrate(exported: ExportedFile, *, adjusts: bool = True) -> FileWithAnswer
     update = {"calibration": calibration, "reject": reject}
     metadata = exported.graph.metadata.model_copy(update=update)
     content = finished(exported.content, metadata, calibrated)
-    every, ood = None, None
+    every, embedding, ood = None, None, None
     if exported.known is not None:
         outputs = exported.outputs(np.arange(len(dataset)))
-        every = Answers(*calibrated.answer(outputs[_LOGITS], outputs["embedding"]))
+        embedding = outputs["embedding"]
+        every = Answers(*calibrated.answer(outputs[_LOGITS], embedding))
         if answers is not None:
             every.probabilities[val] = answers.probabilities
         if exported.judged is not None and exported.strange is not None:
             judged = exported.judged[0]
             ood = near_and_far(
                 judged,
-                outputs["embedding"][judged.rows],
+                embedding[judged.rows],
                 dataset.labels[judged.rows],
                 dataset.classes,
                 strange=exported.from_known(exported.strange, ["embedding"])["embedding"],
                 most=None if reject is None else reject.max_ood_score,
             )
-    return FileWithAnswers(exported.opened(content), answers, every, ood)
+    return FileWithAnswers(exported.opened(content), answers, every, embedding, ood)
 
 
 def _prototypes(exported: ExportedFile) -> ClassPrototypes:

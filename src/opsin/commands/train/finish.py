@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from opsin._version import __version__
 from opsin.commands.evaluate import RunEvaluation, evaluate_run
@@ -95,7 +96,7 @@ def finish(
     difference = checking.result()
     metadata = shipped.metadata.model_copy(update={"score": evaluation.score, "views": views})
     content = finished(shipped.content, metadata)
-    _write(directory, exported, content)
+    _write(directory, content, dataset.split.train, made.embedding)
     seconds["evaluate"] = time.perf_counter() - at
     at = time.perf_counter()
     watcher.doing("the report")
@@ -125,14 +126,17 @@ def finish(
     return report
 
 
-def _write(directory: RunDirectory, exported: ExportedFile, content: bytes) -> None:
+def _write(
+    directory: RunDirectory,
+    content: bytes,
+    train: NDArray[np.int64],
+    embedding: NDArray[np.float32] | None,
+) -> None:
     from opsin.inspection.neighbours import keep_embeddings  # noqa: PLC0415  needs onnx
 
     write_classifier(directory.classifier, content)
-    if exported.known is not None:  # later, the network would have to see every image again
-        train = exported.dataset.split.train
-        embeddings = exported.outputs(train, ["embedding"])["embedding"]
-        keep_embeddings(directory, content, train, embeddings)
+    if embedding is not None:  # later, the network would have to see every image again
+        keep_embeddings(directory, content, train, embedding[train])
 
 
 def _save_folds(directory: RunDirectory, judged: OutOfFold, images: int) -> None:
