@@ -135,7 +135,9 @@ def _candidates(
     from sklearn.neighbors import NearestNeighbors  # noqa: PLC0415
 
     space = PCA(min(_COMPONENTS, len(spectra)), random_state=0).fit(spectra)
-    search = NearestNeighbors(n_neighbors=min(_NEIGHBOURS, len(spectra)), n_jobs=cores())
+    # By brute force: a tree takes three times as long in this many dimensions.
+    neighbours = min(_NEIGHBOURS, len(spectra))
+    search = NearestNeighbors(n_neighbors=neighbours, algorithm="brute", n_jobs=cores())
     search.fit(space.transform(spectra))
     ways = list(itertools.product(_ASKING, (False, True) if mirrored else (False,)))
     candidates, total = [], len(ways) * len(grey)

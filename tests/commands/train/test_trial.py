@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
 
@@ -118,6 +119,18 @@ def marks() -> opsin.Dataset:
     """Noise with labels, which features tell apart no better than gradients."""
     images = np.random.default_rng(5).integers(0, 256, (220, 12, 12, 1), np.uint8)
     return opsin.from_arrays(images, np.repeat([0, 1], 110))
+
+
+@pytest.mark.torch
+def test_a_plan_times_the_training_that_a_trial_may_lead_to(
+    marks: opsin.Dataset, tmp_path: Path
+) -> None:
+    for row, (image, label) in enumerate(zip(marks.images, marks.labels, strict=True)):
+        (tmp_path / str(label)).mkdir(exist_ok=True)
+        Image.fromarray(image[..., 0]).save(tmp_path / str(label) / f"{row}.png")
+    planned = opsin.plan(tmp_path, quiet=True)
+    assert planned.recipe.model.name == "backbone"
+    assert re.search(r"trained in full \(.*about [\d.]+ (s|min|h)\)", planned.reasons["Trial"])
 
 
 @pytest.mark.torch

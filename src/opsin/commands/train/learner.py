@@ -99,7 +99,7 @@ class Loaded:
     backbone: Backbone | None = None
     budget: str | float | None = None  # seconds or words for the time that is left
     reasons: dict[str, str] = field(default_factory=dict)  # of each decision
-    is_open: bool = False  # in a plan: whether the pretrained network is still to be tried
+    scratch: Dataset | None = None  # in a plan: images for a training that is still to be tried
 
 
 class Learner(ABC):

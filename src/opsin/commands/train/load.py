@@ -253,7 +253,7 @@ def _perhaps_pretrained(
         backbone=backbone,
         budget=loaded.budget if tunes else None,
         reasons=reasons,
-        is_open=trial is None and can_train,
+        scratch=dataset if trial is None and can_train else None,
     )
 
 

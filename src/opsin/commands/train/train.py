@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from opsin.classical.classical_recipe import FITTED
 from opsin.commands.runs import Run
@@ -21,6 +21,8 @@ from opsin.commands.train.words import TRIED_LATER, tell_end, tell_left_out, tel
 from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.events import SILENT, Watcher, WatcherGroup
+from opsin.core.format import about
+from opsin.core.recipe import TrainingRecipe
 from opsin.core.storage import check_writable
 from opsin.data.audit import audit
 from opsin.data.dataset import Dataset
@@ -243,8 +245,8 @@ def plan(
     # Without the audit, which changes nothing and would take longer than all else.
     with learner.ready():
         planned = learner.planned()
-        if loaded.is_open:
-            learner.decided(Trial=TRIED_LATER.format(seconds=TRIAL_SECONDS))
+        if loaded.scratch is not None:
+            learner.decided(Trial=_tried_later(loaded, requested, watcher))
         images = {part: len(dataset.split.rows(part)) for part in ("train", "val", "test")}
         images["train"] = len(getattr(learner, "rows", dataset.split.train))
         return Plan.model_validate(
@@ -258,6 +260,18 @@ def plan(
                 **planned,
             }
         )
+
+
+def _tried_later(loaded: Loaded, options: dict[str, Any], watcher: Watcher) -> str:
+    """What a trial would cost, and the whole training that it may lead to."""
+    names = ("seed", "class_mix")
+    common: dict[str, Any] = {name: options[name] for name in names if name in options}
+    scratch = Loaded(None, cast("Dataset", loaded.scratch), budget=loaded.budget)
+    network = decide(scratch, common, began=0.0, watcher=watcher)
+    with network.ready():
+        full = about(cast("float", network.planned()["seconds"]))
+        most = "at most " if cast("TrainingRecipe", network.recipe.training).patience else ""
+    return TRIED_LATER.format(seconds=TRIAL_SECONDS, most=most, full=full)
 
 
 class _Notes(Watcher):

@@ -44,7 +44,8 @@ NOT_HERE: Final = (
 )
 TRIED_LATER: Final = (
     "where histograms of gradients come close to the features, a network is trained from scratch "
-    "for {seconds:.0f} s on training images; if that one is better, it is trained in full"
+    "for {seconds:.0f} s more on training images; if that one is better, it is trained in full "
+    "({most}about {full})"
 )
 # Ratio of the largest share to the smallest below which classes are about equally common.
 _EVEN: Final = 1.2
@@ -52,8 +53,8 @@ _EVEN_AS_TRAINED: Final = (
     "answers assume that all classes are equally common, as among the training images"
 )
 # Seconds that a training of heads takes beside features and heads, on two cores: imports, reading,
-# figures and page (6 to 8 for 120 and for 2,527 photographs).
-_BESIDE_HEADS: Final = 7.0
+# figures and page.
+_BESIDE_HEADS: Final = 4.5
 
 
 def tell_start(watcher: Watcher, directory: RunDirectory, learner: Learner, audit: Audit) -> None:
