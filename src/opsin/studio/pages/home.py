@@ -18,7 +18,7 @@ from opsin.studio.image_routes import COVERS
 from opsin.studio.jobs import training_form
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.verdicts import in_short
-from opsin.studio.people import allows, require, why_not
+from opsin.studio.people import allows, require
 from opsin.studio.projects import Project
 from opsin.studio.threads import UPLOADS
 from opsin.studio.trash import KEPT, Removed
@@ -59,6 +59,19 @@ class _Home:
     def __init__(self, studio: Studio, frame: Frame) -> None:
         self._studio, self._frame, self._most = studio, frame, _SHOWN
         self._shown: object = None
+        if allows("owner"):
+            self._welcome()
+        self._status = kit.StatusLine()
+        with ui.element("div").classes("stack"):
+            with ui.element("div").classes("cards") as self._cards:
+                kit.note("Looking for your projects …")
+            self._more = kit.action("Show all", self._show_all)
+            self._more.set_visibility(False)
+            self._removed = ui.element("div")
+        studio.changed.subscribe(self._heard)
+
+    def _welcome(self) -> None:
+        """The way to a project of one's own."""
         with ui.element("div").classes("welcome"):
             with ui.element("div").classes("dropzone"):
                 with Intake(
@@ -68,11 +81,8 @@ class _Home:
                     batch=_BATCH,
                     around=".page",
                     on_all=self._take,
-                    needs="owner",
                 ):
-                    kit.action("Use the camera", self._camera, icon="photo_camera", needs="owner")
-                if reason := why_not("owner"):
-                    kit.note(f"Only owners can make projects. {reason}")
+                    kit.action("Use the camera", self._camera, icon="photo_camera")
                 kit.note(
                     "Each folder becomes a class. You can sort loose photographs afterwards. They "
                     "stay on this machine."
@@ -81,18 +91,9 @@ class _Home:
                 kit.note("No photographs at hand? Train an example:")
                 for source, title, about, values in _EXAMPLES:
                     with ui.element("div"):
-                        start = partial(self._example, source, title, values)
-                        kit.action(title, start, needs="owner")
+                        kit.action(title, partial(self._example, source, title, values))
                         kit.note(about)
                 ui.link("How it works, in six pictures", "/how-it-works").classes("note")
-        self._status = kit.StatusLine()
-        with ui.element("div").classes("stack"):
-            with ui.element("div").classes("cards") as self._cards:
-                kit.note("Looking for your projects …")
-            self._more = kit.action("Show all", self._show_all)
-            self._more.set_visibility(False)
-            self._removed = ui.element("div")
-        studio.changed.subscribe(self._heard)
 
     async def show(self) -> None:
         """Show the projects as they are now, if anything about them has changed."""

@@ -532,9 +532,11 @@ class _Questions:
             image = self.page.image(one["names"], large=True)
             element.props.update({"src": kit.rooted(image.src)})
         self._place.set_visibility(bool(shown))
-        nothing = (
-            "Looking for questions …" if self._fetching.locked() else "There is nothing to ask."
-        )
+        nothing = "There is nothing to ask."
+        if self._fetching.locked():
+            nothing = "Looking for questions …"
+        elif self.page.waiting:
+            nothing += " The rest was set aside, or is sorted in another window."
         self._end.set_text("" if shown else nothing)
         if shown:
             one, title = shown[0], shown[0]["names"][0].rpartition("/")[2]
