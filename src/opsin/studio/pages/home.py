@@ -118,7 +118,9 @@ class _Home:
             if not projects:
                 kit.note("Your projects appear here, with their photographs and classifiers.")
         with self._removed:
-            removed_list(self._studio, items)
+            if items:
+                removed = partial(self._list_removed, items)
+                kit.question(f"Recently removed ({count(len(items))})", removed)
 
     def _card(self, project: Project) -> None:
         name = safe(project.name, 60)
@@ -220,9 +222,27 @@ class _Home:
     async def _remove(self, project: Project) -> None:
         with self._status.errors():
             token = await asyncio.to_thread(self._studio.projects.remove, project.id)
-            undo = partial(_restore, self._studio, token)
-            self._frame.undo.offer(f"Removed {project.name}", undo)
-            _tell(self._studio)
+            self._frame.undo.offer(f"Removed {project.name}", partial(self._restore, token))
+            self._tell()
+
+    def _list_removed(self, items: Sequence[Removed]) -> None:
+        kit.note("You can restore what you removed for seven days.")
+        for item in items[:_REMOVED_MOST]:
+            with ui.element("div").classes("line"):
+                ui.label(safe(item.name, 80))
+                kit.note(f"removed {ago(item.when)}, kept until {day(item.when + KEPT)}")
+                restore = partial(self._restore, item.token)
+                button = kit.action("Restore", restore, needs="owner")
+                button.props["aria-label"] = f"Restore {safe(item.name, 80)}"
+
+    async def _restore(self, token: str) -> None:
+        await asyncio.to_thread(self._studio.projects.restore, token)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell all windows that a project came or went, with its classifiers."""
+        self._studio.changed.emit("runs")
+        self._studio.changed.emit("sets")
 
 
 def _in_words(project: Project) -> str:
@@ -232,30 +252,3 @@ def _in_words(project: Project) -> str:
         return in_short(run) or "Trained, not measured"
     failed = project.runs and project.runs[0].state in {"failed", "damaged"}
     return "The last training failed" if failed else "Not trained yet"
-
-
-def removed_list(studio: Studio, items: Sequence[Removed]) -> None:
-    """Show what was removed, folded, each with a button that restores it."""
-
-    def build() -> None:
-        kit.note("You can restore what you removed for seven days.")
-        for item in items[:_REMOVED_MOST]:
-            with ui.element("div").classes("line"):
-                ui.label(safe(item.name, 80))
-                kit.note(f"removed {ago(item.when)}, kept until {day(item.when + KEPT)}")
-                button = kit.action("Restore", partial(_restore, studio, item.token), needs="owner")
-                button.props["aria-label"] = f"Restore {safe(item.name, 80)}"
-
-    if items:
-        kit.question(f"Recently removed ({count(len(items))})", build)
-
-
-async def _restore(studio: Studio, token: str) -> None:
-    await asyncio.to_thread(studio.projects.restore, token)
-    _tell(studio)
-
-
-def _tell(studio: Studio) -> None:
-    """Tell all windows that a project came or went, with its classifiers."""
-    studio.changed.emit("runs")
-    studio.changed.emit("sets")

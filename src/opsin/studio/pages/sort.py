@@ -462,6 +462,7 @@ class _Questions:
         self._end = kit.note("")
         with ui.element("div").classes("try") as self._place:
             self._image = ui.element("img").classes("photo")
+            kit.sharpen(self._image)
             self._next = [ui.element("img").classes("ahead").props('alt=""') for _ in range(2)]
             with ui.element("div").classes("stack answers"):
                 self._why = kit.note("")
