@@ -1,9 +1,9 @@
 """The loop keeps the best epoch, stops when it should, and repeats itself exactly."""
 
 import hashlib
+import math
 import random
 import signal
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,16 @@ from tests.conftest import Notes
 from tests.variants import a_few
 
 CPU = torch.device("cpu")
-STATISTICS = Statistics([80.0], [90.0])
+#: At a rate of 2 or more the loss rises.
+PLAIN = {"optimizer": "sgd", "schedule": "constant"}
 
 
 def train(
-    digits: Dataset, folder: Path, watcher: Watcher | None = None, **options: Any
+    digits: Dataset,
+    folder: Path,
+    watcher: Watcher | None = None,
+    deadline: float = math.inf,
+    **options: Any,
 ) -> tuple[nn.Sequential, Outcome]:
     """Train on the digits, going on from what ``folder`` holds."""
     recipe = resolve(digits.recipe, **{"model": "mlp", "epochs": 3, "balance": "none", **options})
@@ -52,6 +57,7 @@ def train(
             watcher=watcher or Watcher(),
             stop=stop,
             start=checkpoints.newest(),
+            deadline=deadline,
         )
     return network, outcome
 
@@ -111,18 +117,8 @@ def test_the_best_epoch_is_kept_not_the_last(digits: Dataset, tmp_path: Path) ->
 
 def test_patience_ends_a_training_that_gets_no_better(digits: Dataset, tmp_path: Path) -> None:
     notes = Notes()
-    # At so large a rate the loss rises.
-    train(
-        digits,
-        tmp_path,
-        notes,
-        learning_rate=3.0,
-        schedule="constant",
-        optimizer="sgd",
-        momentum=0.0,
-        epochs=40,
-        patience=2,
-    )
+    options: dict[str, Any] = {"learning_rate": 3.0, "momentum": 0.0, "epochs": 40, "patience": 2}
+    train(digits, tmp_path, notes, **PLAIN, **options)
     assert len(notes.epochs) < 40
     assert not any(epoch.best for epoch in notes.epochs[-2:])
 
@@ -142,23 +138,7 @@ def test_a_request_to_stop_ends_the_epoch_and_keeps_the_work(
 
 
 def test_a_deadline_ends_a_training_that_nobody_stopped(digits: Dataset, tmp_path: Path) -> None:
-    recipe = resolve(digits.recipe, model="mlp", epochs=3, balance="none")
-    network = build_network.build(recipe.model, (8, 8, 1), 10, statistics=STATISTICS)
-    train, val = (
-        TrainingBatches(digits.images, digits.labels, rows, CPU)
-        for rows in (digits.split.train, digits.split.val)
-    )
-    outcome = fit(
-        network,
-        train,
-        val,
-        recipe.training,
-        classes=10,
-        checkpoints=Checkpoints(tmp_path),
-        watcher=Watcher(),
-        stop=threading.Event(),
-        deadline=time.perf_counter(),
-    )
+    _, outcome = train(digits, tmp_path, deadline=time.perf_counter())
     assert (outcome.last.epoch, outcome.last.step, outcome.stopped) == (1, 1, False)
 
 
@@ -201,17 +181,8 @@ def test_a_best_checkpoint_that_rots_is_replaced_and_told_of(
 
     notes = Rot()
     # The first epoch stays the best: later ones go the wrong way.
-    _, outcome = train(
-        digits,
-        tmp_path,
-        notes,
-        learning_rate=2.0,
-        schedule="constant",
-        optimizer="sgd",
-        momentum=0.0,
-        epochs=3,
-        patience=3,
-    )
+    options: dict[str, Any] = {"learning_rate": 2.0, "momentum": 0.0, "epochs": 3, "patience": 3}
+    _, outcome = train(digits, tmp_path, notes, **PLAIN, **options)
     if notes.epochs[-1].best:
         pytest.fail("the last epoch was not to be the best")
     assert outcome.best.step == notes.epochs[-1].step
@@ -220,16 +191,7 @@ def test_a_best_checkpoint_that_rots_is_replaced_and_told_of(
 
 def test_a_loss_that_blows_up_steps_back_once(digits: Dataset, tmp_path: Path) -> None:
     notes = Notes()
-    _, outcome = train(
-        digits,
-        tmp_path,
-        notes,
-        learning_rate=3.0,
-        optimizer="sgd",
-        schedule="constant",
-        epochs=4,
-        batch_size=32,
-    )
+    _, outcome = train(digits, tmp_path, notes, **PLAIN, learning_rate=3.0, epochs=4, batch_size=32)
     assert outcome.stepped_back
     assert outcome.diverged is None
     assert "a tenth of the rate" in notes.notes[0]
@@ -238,13 +200,7 @@ def test_a_loss_that_blows_up_steps_back_once(digits: Dataset, tmp_path: Path) -
 
 
 def test_where_it_steps_back_to_is_no_question_of_time(digits: Dataset, tmp_path: Path) -> None:
-    options: dict[str, Any] = {
-        "learning_rate": 3.0,
-        "optimizer": "sgd",
-        "schedule": "constant",
-        "epochs": 3,
-        "batch_size": 32,
-    }
+    options: dict[str, Any] = {"learning_rate": 3.0, "epochs": 3, "batch_size": 32, **PLAIN}
     ends = {
         digest(train(digits, tmp_path / str(every), checkpoint_every=every, **options)[0])
         for every in (0, 0.003, 30)
@@ -254,28 +210,12 @@ def test_where_it_steps_back_to_is_no_question_of_time(digits: Dataset, tmp_path
 
 def test_a_loss_that_blows_up_again_leaves_usable_weights(digits: Dataset, tmp_path: Path) -> None:
     notes = Notes()
-    network, outcome = train(
-        digits,
-        tmp_path,
-        notes,
-        learning_rate=100.0,
-        weight_decay=10.0,
-        optimizer="sgd",
-        schedule="constant",
-        epochs=9,
-    )
+    options: dict[str, Any] = {"learning_rate": 100.0, "weight_decay": 10.0, "epochs": 9, **PLAIN}
+    network, outcome = train(digits, tmp_path, notes, **options)
     assert outcome.diverged
     assert all(bool(torch.isfinite(value).all()) for value in network.state_dict().values())
     assert "again: stopping" in notes.notes[1]
     # Resumed, it comes to the same end: the file is no worse for it.
-    again, resumed = train(
-        digits,
-        tmp_path,
-        learning_rate=100.0,
-        weight_decay=10.0,
-        optimizer="sgd",
-        schedule="constant",
-        epochs=9,
-    )
+    again, resumed = train(digits, tmp_path, **options)
     assert resumed.diverged
     assert digest(again) == digest(network)

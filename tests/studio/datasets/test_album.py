@@ -104,15 +104,6 @@ def test_labels_move_and_files_stay_once_they_were_read(studio: Studio) -> None:
     assert window.counts() == {"disc": 3, "square": 5}
 
 
-def test_a_project_without_photographs_yet_has_no_fault(studio: Studio) -> None:
-    made = studio.sets.new_empty(["disc", "square"])
-    assert studio.sets.look(made.id) is None
-    assert asyncio.run(studio.albums.read_again(made.id))
-    assert studio.albums.last_change(made.id) == ""
-    asyncio.run(studio.albums.add_class(made.id, "star"))
-    assert studio.albums.last_change(made.id) == "Added the class star"
-
-
 def test_new_photographs_move_as_files_come_back_and_go_with_the_trash(studio: Studio) -> None:
     dataset = made_here(studio)
     window, root = Window(studio, dataset), studio.sets.images_path(dataset.id)

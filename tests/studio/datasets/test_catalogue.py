@@ -73,23 +73,6 @@ def test_sources_that_are_none_are_refused_in_words_without_their_place(
     assert sets.all() == []
 
 
-def test_removed_sets_come_back_and_go_for_good_after_a_week(sets: Library, shapes: Path) -> None:
-    added = sets.add_source(str(shapes))
-    sets.corrections_path(added.id).write_text("digest,name,label\n")
-    token = sets.remove(added.id)
-    assert sets.all() == []
-    sets.sweep()
-    assert sets.restore(token) == added
-    assert sets.corrections_path(added.id).is_file()
-    with pytest.raises(NotThere):
-        sets.restore(token)
-    token = sets.remove(added.id)
-    sets.sweep(older=-1)
-    with pytest.raises(NotThere):
-        sets.restore(token)
-    assert (shapes / "disc" / "0.png").is_file()  # sources are never touched
-
-
 def test_a_removed_set_comes_back_after_a_late_write(sets: Library, shapes: Path) -> None:
     added = sets.add_source(str(shapes))
     looked_at(sets, added.id)
@@ -109,6 +92,9 @@ def test_a_removed_set_comes_back_after_a_late_write(sets: Library, shapes: Path
     assert sets.restore(*tokens) == added
     assert not (folder / "confirmed.json").exists()
     assert sets.removed() == []
+    sets.remove(added.id)
+    sets.sweep(older=-1)
+    assert (shapes / "disc" / "0.png").is_file()  # sources are never touched
 
 
 @pytest.mark.parametrize(

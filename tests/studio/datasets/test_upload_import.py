@@ -103,20 +103,6 @@ def test_folders_become_classes_and_what_is_around_them_is_taken_off(
     assert [uploads.offset(each["key"]) for each in files] == [0] * len(files)
 
 
-def test_images_without_a_folder_wait_in_the_tray_or_go_to_a_class(
-    uploads: Uploads, tmp_path: Path
-) -> None:
-    def files() -> list[SentFile]:
-        return [put(uploads, "1.png", image(1), 1), put(uploads, "2.png", image(2), 2, "cat/2.png")]
-
-    into, other = tmp_path / "images" / "new", tmp_path / "other" / "new"
-    moved = uploads.finish(files(), into)
-    assert laid_out(into.parent) == [".not-sorted/1.png", "new/cat/2.png"]
-    assert sorted(moved) == [into.parent / ".not-sorted" / "1.png", into / "cat" / "2.png"]
-    uploads.finish(files(), other, loose=" boot ")
-    assert laid_out(other.parent) == ["new/boot/1.png", "new/cat/2.png"]
-
-
 def test_more_images_are_added_and_the_same_one_is_kept_once(
     uploads: Uploads, tmp_path: Path
 ) -> None:
@@ -127,19 +113,6 @@ def test_more_images_are_added_and_the_same_one_is_kept_once(
     again, *others = laid_out(tmp_path / "set")
     assert others == ["cat/a.png", "dog/b.png"]
     assert re.fullmatch(r"cat/a-[0-9a-f]{16}\.png", again)
-
-
-@pytest.mark.parametrize(
-    "path", ["../../out.png", "cat/../../../out.png", "a/\0/1.png", "a/" * 40 + "1.png"]
-)
-def test_names_that_lead_elsewhere_are_refused_and_nothing_is_moved(
-    uploads: Uploads, tmp_path: Path, path: str
-) -> None:
-    files = [put(uploads, "ok.png", image(1), 1, "cat/ok.png"), put(uploads, "x", b"x", 2, path)]
-    with pytest.raises(SourceError):
-        uploads.finish(files, tmp_path / "new")
-    assert not (tmp_path / "new").exists()
-    assert uploads.offset(files[0]["key"]) > 0
 
 
 @settings(max_examples=30)

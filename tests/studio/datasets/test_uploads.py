@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -99,16 +98,6 @@ def test_one_request_is_no_whole_upload(client: httpx.AsyncClient, uploads: Uplo
     assert asyncio.run(client.put(f"/uploads/{KEY}?offset=0", content=more())).status_code == 413
 
 
-def test_there_are_only_so_many_files(uploads: Uploads) -> None:
-    for number in range(20):
-        uploads.append(f"{number:016x}", 0, b"x")
-    uploads.append(f"{3:016x}", 1, b"more of one that is there")
-    with pytest.raises(UploadTooLarge, match="At most 20 files"):
-        uploads.append(KEY, 0, b"x")
-    uploads.drop(f"{3:016x}")
-    uploads.append(KEY, 0, b"x")
-
-
 async def test_two_windows_that_send_the_same_file_leave_it_whole(
     client: httpx.AsyncClient, uploads: Uploads
 ) -> None:
@@ -124,33 +113,6 @@ async def test_two_windows_that_send_the_same_file_leave_it_whole(
 
     await asyncio.gather(send(), send(), send())
     assert uploads.take(KEY) == content
-
-
-def test_of_a_request_that_breaks_off_the_beginning_is_kept(uploads: Uploads) -> None:
-    api = new_api()
-    add_routes(api, uploads)
-    messages: list[dict[str, Any]] = [
-        {"type": "http.request", "body": b"beginning", "more_body": True},
-        {"type": "http.disconnect"},
-    ]
-    scope = {
-        "type": "http",
-        "method": "PUT",
-        "path": f"/uploads/{KEY}",
-        "headers": [],
-        "query_string": b"offset=0",
-        "http_version": "1.1",
-        "scheme": "http",
-    }
-
-    async def receive() -> dict[str, Any]:
-        return messages.pop(0)
-
-    async def send(message: Any) -> None:
-        pass
-
-    asyncio.run(api(scope, receive, send))
-    assert uploads.offset(KEY) == len(b"beginning")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs limits of processes")

@@ -1,13 +1,9 @@
 """Open sets: the images of the cache, by rows that mean the same everywhere."""
 
 import asyncio
-import io
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -24,27 +20,8 @@ from tests.made_runs import answers_right, write_run
 pytestmark = pytest.mark.anyio
 
 
-def pixels(png: bytes) -> Any:
-    image = np.asarray(Image.open(io.BytesIO(png)))
-    return image.reshape(*image.shape[:2], -1)
-
-
 def set_of(source: str | Path) -> LibraryDataset:
     return LibraryDataset(id="0" * 16, title="Mine", sources=(str(source),))
-
-
-def test_images_of_a_set_are_those_that_training_sees(shapes: Path) -> None:
-    data = opsin.load(shapes)
-    here = open_set(set_of(shapes))
-    for row in (0, 7, 23):
-        assert (pixels(here.png(row)) == data.images[row]).all()
-        assert here.name(row) == data.names[row]
-        assert here.classes[here.label(row)] == data.classes[data.labels[row]]
-        assert here.digest(row) == data.digests[row].tobytes().hex()[:32]
-    with pytest.raises(NotThere, match="no photograph 24 of 24"):
-        here.png(24)
-    with pytest.raises(NotThere):
-        here.png(-1)
 
 
 def test_nothing_is_read_or_fetched_that_was_not_read_before(

@@ -1,7 +1,6 @@
 """The table of runs: true, quick, and never thrown by what lies in a folder."""
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -100,17 +99,6 @@ def test_a_damaged_run_says_so_and_hides_nobody(tmp_path: Path, file: str, conte
     assert str(tmp_path) not in rows["bad"].cause  # pages show no paths
     assert index.find("bad") == rows["bad"]
     assert index.find("other") is None
-
-
-def test_names_are_text_whatever_they_are(tmp_path: Path) -> None:
-    names = ["<img src=x onerror=alert(1)>", "\u202eevil", os.fsdecode(b"a\xff")]
-    for name in names:
-        write_run(tmp_path, name)
-    index = scanned(tmp_path)
-    assert len(index.rows()) == 3
-    for row in index.rows():
-        row.name.encode("utf-8")
-        assert index.get(row.id).path.is_dir()
 
 
 def test_a_run_started_since_the_last_scan_is_found(tmp_path: Path) -> None:
