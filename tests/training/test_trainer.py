@@ -95,9 +95,7 @@ def figures(epochs: list[Epoch]) -> list[dict[str, Any]]:
     {"label_smoothing": 0.1, "balance": "weights", "dropout": 0.1, "schedule": "constant"},
     {"precision": "bfloat16"},
 ])  # fmt: skip
-def test_every_way_of_training_learns(
-    digits: Dataset, tmp_path: Path, options: dict[str, Any]
-) -> None:
+def test_every_way_learns(digits: Dataset, tmp_path: Path, options: dict[str, Any]) -> None:
     _, outcome = train(digits, tmp_path, epochs=6, **options)
     assert outcome.best.val_accuracy > 0.85
 
@@ -124,9 +122,7 @@ def test_patience_ends_a_training_that_gets_no_better(digits: Dataset, tmp_path:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_request_to_stop_ends_the_epoch_and_keeps_the_work(
-    digits: Dataset, tmp_path: Path, number: signal.Signals
-) -> None:
+def test_a_stop_keeps_the_work(digits: Dataset, tmp_path: Path, number: signal.Signals) -> None:
     notes = Notes(interrupt_at=5, by=number)
     before = signal.getsignal(number)
     _, outcome = train(digits, tmp_path, notes, epochs=50, batch_size=8)
@@ -151,9 +147,7 @@ def test_a_deadline_ends_a_training_that_nobody_stopped(digits: Dataset, tmp_pat
     {"model": "resnet", "hidden": [4, 8], "optimizer": "muon", "precision": "bfloat16"},
     {"model": "resnet", "hidden": [4, 8], "micro_batch": 40},
 ], 4))  # fmt: skip
-def test_killed_at_any_step_it_comes_to_the_same_end(
-    digits: Dataset, tmp_path: Path, options: dict[str, Any]
-) -> None:
+def test_killed_it_ends_the_same(digits: Dataset, tmp_path: Path, options: dict[str, Any]) -> None:
     options = {"epochs": 2, "batch_size": 96, "checkpoint_every": 0, **options}
     whole = Killed(at=-1)
     network, outcome = train(digits, tmp_path / "whole", whole, **options)
@@ -169,9 +163,7 @@ def test_killed_at_any_step_it_comes_to_the_same_end(
         assert figures([resumed.best]) == figures([outcome.best])
 
 
-def test_a_best_checkpoint_that_rots_is_replaced_and_told_of(
-    digits: Dataset, tmp_path: Path
-) -> None:
+def test_a_best_checkpoint_that_rots_is_replaced(digits: Dataset, tmp_path: Path) -> None:
     class Rot(Notes):
         def epoch(self, epoch: Epoch) -> None:
             super().epoch(epoch)

@@ -103,9 +103,7 @@ def test_folders_become_classes_and_what_is_around_them_is_taken_off(
     assert [uploads.offset(each["key"]) for each in files] == [0] * len(files)
 
 
-def test_more_images_are_added_and_the_same_one_is_kept_once(
-    uploads: Uploads, tmp_path: Path
-) -> None:
+def test_more_images_are_added_and_each_is_kept_once(uploads: Uploads, tmp_path: Path) -> None:
     for seeds in ((1, 2), (3, 2)):
         one = put(uploads, "a.png", image(seeds[0]), 1, "cat/a.png")
         other = put(uploads, "b.png", image(seeds[1]), 2, "dog/b.png")
@@ -131,9 +129,7 @@ def test_whatever_it_is_called_it_lies_inside(folder: str, name: str) -> None:
         assert {each.name for each in root.iterdir()} <= {"home", "in"}
 
 
-def test_a_disk_that_refuses_leaves_everything_where_it_was(
-    uploads: Uploads, tmp_path: Path
-) -> None:
+def test_a_disk_that_refuses_leaves_all_where_it_was(uploads: Uploads, tmp_path: Path) -> None:
     labels = ("bird", "cat", "dog")
     files = [put(uploads, "1.png", image(n), n, f"{label}/1.png") for n, label in enumerate(labels)]
     (tmp_path / "set").mkdir()
@@ -171,9 +167,7 @@ def test_an_archive_with_parts_of_its_own_joins_nothing(uploads: Uploads, tmp_pa
         uploads.finish([table], tmp_path / "third")
 
 
-def test_nothing_is_written_through_a_class_that_is_a_link(
-    tmp_path: Path, uploads: Uploads
-) -> None:
+def test_nothing_is_written_through_a_link(tmp_path: Path, uploads: Uploads) -> None:
     outside, into = tmp_path / "outside", tmp_path / "home" / "set" / "Shapes"
     outside.mkdir()
     into.mkdir(parents=True)

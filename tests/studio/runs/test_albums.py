@@ -103,9 +103,7 @@ def test_photographs_of_a_later_training_are_known(tmp_path: Path, studio: Studi
     assert len(of(studio, "two")[1]) == 7
 
 
-def test_a_set_is_added_for_a_run_with_what_it_was_trained_with(
-    shapes: Path, tmp_path: Path, studio: Studio
-) -> None:
+def test_a_set_is_added_with_a_runs_labels(shapes: Path, tmp_path: Path, studio: Studio) -> None:
     opsin.load(shapes)
     table = tmp_path / "mine.csv"
     table.write_text("name,label\ndisc/3.png,-\ndisc/1.png,square\n")
@@ -137,9 +135,7 @@ def test_a_set_is_added_for_a_run_with_what_it_was_trained_with(
     assert len(studio.sets.all()) == 1
 
 
-def test_a_run_at_another_size_has_its_images_by_name(
-    shapes: Path, tmp_path: Path, studio: Studio
-) -> None:
+def test_a_run_at_another_size_goes_by_names(shapes: Path, tmp_path: Path, studio: Studio) -> None:
     opsin.load(shapes)
     data = opsin.load(shapes, size=(16, 16), classes=["square", "disc"])
     trained(data, tmp_path)
@@ -152,9 +148,7 @@ def test_a_run_at_another_size_has_its_images_by_name(
     assert "disc/4.png,-" in studio.sets.corrections_path(album.dataset.id).read_text()
 
 
-def test_a_run_of_two_sources_and_one_whose_images_are_gone(
-    shapes: Path, tmp_path: Path, studio: Studio
-) -> None:
+def test_a_run_of_two_sources_or_lost_images(shapes: Path, tmp_path: Path, studio: Studio) -> None:
     more = write_shapes(tmp_path / "more", 4)
     trained(opsin.load(shapes, more), tmp_path, "two")
     trained(opsin.load(more), tmp_path, "gone")

@@ -177,9 +177,7 @@ def test_the_run_before_of_the_same_images_and_split_is_found(tmp_path: Path) ->
     assert found.path == runs[0].path
 
 
-def test_images_that_all_judge_are_not_parted_the_next_time(
-    tmp_path: Path, digits: Dataset
-) -> None:
+def test_images_that_all_judge_are_not_parted_next_time(tmp_path: Path, digits: Dataset) -> None:
     index = RunIndex(tmp_path)
     made_run(tmp_path, "parted", digits, answers_right(digits, 0.6))
     index.scan()
