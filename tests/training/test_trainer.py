@@ -29,7 +29,7 @@ from tests.variants import a_few
 
 CPU = torch.device("cpu")
 #: At a rate of 2 or more the loss rises.
-PLAIN = {"optimizer": "sgd", "schedule": "constant"}
+PLAIN: dict[str, Any] = {"optimizer": "sgd", "schedule": "constant"}
 
 
 def train(
