@@ -122,12 +122,10 @@ def marks() -> opsin.Dataset:
 
 
 @pytest.mark.torch
-def test_a_plan_times_the_training_that_a_trial_may_lead_to(
-    marks: opsin.Dataset, tmp_path: Path
-) -> None:
-    for row, (image, label) in enumerate(zip(marks.images, marks.labels, strict=True)):
+def test_a_plan_times_what_a_trial_may_lead_to(marks: opsin.Dataset, tmp_path: Path) -> None:
+    for row, label in enumerate(marks.labels):
         (tmp_path / str(label)).mkdir(exist_ok=True)
-        Image.fromarray(image[..., 0]).save(tmp_path / str(label) / f"{row}.png")
+        Image.fromarray(marks.images[row, ..., 0]).save(tmp_path / str(label) / f"{row}.png")
     planned = opsin.plan(tmp_path, quiet=True)
     assert planned.recipe.model.name == "backbone"
     assert re.search(r"trained in full \(.*about [\d.]+ (s|min|h)\)", planned.reasons["Trial"])

@@ -264,8 +264,7 @@ def plan(
 
 def _tried_later(loaded: Loaded, options: dict[str, Any], watcher: Watcher) -> str:
     """What a trial would cost, and the whole training that it may lead to."""
-    names = ("seed", "class_mix")
-    common: dict[str, Any] = {name: options[name] for name in names if name in options}
+    common = {name: value for name, value in options.items() if name in ("seed", "class_mix")}
     scratch = Loaded(None, cast("Dataset", loaded.scratch), budget=loaded.budget)
     network = decide(scratch, common, began=0.0, watcher=watcher)
     with network.ready():

@@ -150,24 +150,30 @@ def tell_end(watcher: Watcher, report: Report) -> None:
 
 
 def _tell_measured(watcher: Watcher, report: Report, of_validation: str) -> None:
-    figures = report.judged
-    corrected = ""
+    figures, corrected = report.judged, ""
     if figures.corrected:
         corrected = f" · {terminal.corrected_in_words(figures.corrected, report.split)}"
     if report.split == "out_of_fold":
         watcher.fact("Judged", f"{judged_in_words(figures)}{corrected}")
-        _tell_doubts(watcher, report)
-        return
-    what, how = {
-        "val": ("Valid.", of_validation),
-    }.get(report.split, ("Test", looks_in_words(report.looks)))
-    on = terminal.images_in_words(figures)
-    watcher.fact(
-        what,
-        f"accuracy {plus_minus(figures)} ({on}{f', {how}' if how else ''})"
-        f"{corrected} · {summary_of(figures)}",
-    )
-    _tell_doubts(watcher, report)
+    else:
+        what, how = "Test", looks_in_words(report.looks)
+        if report.split == "val":
+            what, how = "Valid.", of_validation
+        on = f"{terminal.images_in_words(figures)}{how and f', {how}'}"
+        accuracy = f"accuracy {plus_minus(figures)} ({on})"
+        watcher.fact(what, f"{accuracy}{corrected} · {summary_of(figures)}")
+    if report.rests_on:
+        watcher.fact("Rests on", report.rests_on)
+    if figures.refused and report.reject:
+        refused = figures.refused
+        watcher.fact(
+            "Refuses",
+            f'{refused.count:,} of {refused.images:,} as "none of these" ({refused.share:.1%}, '
+            f"planned {report.reject.rate:.1%}), since they look unlike the training",
+        )
+    if report.ood:
+        watcher.fact("Unknown", terminal.ood_in_words(report.ood))
+    watcher.fact("Confuses", terminal.confusions(figures))
 
 
 def judged_in_words(figures: PartFigures) -> str:
@@ -183,22 +189,6 @@ def judged_in_words(figures: PartFigures) -> str:
         right = round(weakest.recall * weakest.count)
         words += f" · weakest: {terminal.printable(weakest.name)}, {right:,} of {weakest.count:,}"
     return words
-
-
-def _tell_doubts(watcher: Watcher, report: Report) -> None:
-    figures = report.judged
-    if report.rests_on:
-        watcher.fact("Rests on", report.rests_on)
-    if figures.refused and report.reject:
-        refused = figures.refused
-        watcher.fact(
-            "Refuses",
-            f'{refused.count:,} of {refused.images:,} as "none of these" ({refused.share:.1%}, '
-            f"planned {report.reject.rate:.1%}), since they look unlike the training",
-        )
-    if report.ood:
-        watcher.fact("Unknown", terminal.ood_in_words(report.ood))
-    watcher.fact("Confuses", terminal.confusions(figures))
 
 
 def _epochs_in_words(training: TrainingFacts) -> str:
