@@ -15,8 +15,8 @@ from PIL import Image
 import opsin
 
 _ROOT = Path(__file__).parents[2]
-# `reading` stands for the others in `make test`; those are slow.
-_MARKS = {"reading": (), "cluster": (pytest.mark.slow, pytest.mark.ray)}
+# `find` stands for the others in `make test`; those are slow.
+_MARKS = {"find": (), "cluster": (pytest.mark.slow, pytest.mark.ray)}
 
 
 def test_all_are_listed_with_their_purpose() -> None:

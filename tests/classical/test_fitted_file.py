@@ -14,8 +14,9 @@ from opsin.classical.classical_recipe import PIXEL_MODELS, Knn
 from opsin.classical.fit import FitProgress, Fitted, Pooling, fit
 from opsin.classical.fitted_file import Written, check_parity
 from opsin.core.errors import ParityError
-from opsin.core.metadata import Metadata, Preparation
+from opsin.core.metadata import Preparation
 from opsin.onnx_files.postprocessing import TREES
+from tests.made_classifier import metadata
 
 SHAPE = (9, 7, 3)
 
@@ -47,21 +48,11 @@ def fitted(name: str, classes: int, **options: Any) -> Fitted:
     )
 
 
-def metadata(classes: int, written: Written) -> Metadata:
-    return Metadata(
-        opsin=opsin.__version__,
-        model="x",
-        classes=tuple(f"class {number}" for number in range(classes)),
-        preparation=Preparation(height=9, width=7, channels=3, resize="fit"),
-        layers=tuple(written.layers),
-        source="x",
-        fingerprint="f",
-    )
-
-
 def content_of(model: Fitted) -> bytes:
     written = Written(model)
-    return written.content(metadata(model.classes, written))
+    like = Preparation(height=9, width=7, channels=3, resize="fit")
+    about = {"preparation": like, "layers": tuple(written.layers)}
+    return written.content(metadata(classes=model.classes).model_copy(update=about))
 
 
 def opened(content: bytes) -> opsin.Classifier:

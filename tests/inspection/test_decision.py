@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from opsin.commands.inspect_model import gradient_maps
 from opsin.core.stored_json import plain_data
-from opsin.data.dataset import Dataset
 from opsin.inspection.decision import (
     NO_MAPS,
     NO_WEIGHTS,
@@ -102,17 +101,6 @@ def test_a_model_without_gradients_has_its_occlusion(name: str, tmp_path: Path) 
     # The stored images of neighbours can be drawn anew, the steps of trees cannot.
     assert (decision.maps[0].random_heat is None) == (name == "forest")
     assert (NO_WEIGHTS in decision.notes) == (name == "forest")
-
-
-def test_where_the_training_half_is_missing_it_is_said(
-    nearest_mean: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import sys
-
-    monkeypatch.setitem(sys.modules, "captum.attr", None)
-    decision = explain_fully(*opened(nearest_mean), np.array(digits.images[0]))
-    assert [each.method for each in decision.maps] == ["occlusion"]
-    assert "pip install 'opsin[train]'" in decision.notes[0]
 
 
 def test_of_an_image_without_contrast_no_maps_are_drawn(nearest_mean: Path) -> None:

@@ -9,7 +9,6 @@ import struct
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-pytest.importorskip("fastapi")
-pytest.importorskip("httpx")
-import httpx
 
 import opsin
 from opsin.core.errors import OpsinError
@@ -175,12 +170,6 @@ def test_nearly_right_requests_are_no_crash(content: dict[str, Any], tail: bytes
     except OpsinError:
         return
     assert 1 <= len(images) <= 2
-
-
-@pytest.fixture(scope="module")
-def client(address: str) -> Iterator[Any]:
-    with httpx.Client(base_url=address, timeout=30) as opened:
-        yield opened
 
 
 def asking(images: Any, **further: Any) -> dict[str, Any]:

@@ -10,9 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-pytest.importorskip("fastapi")
-pytest.importorskip("prometheus_client")
 from prometheus_client.parser import text_string_to_metric_families
 
 from opsin.core.files import MISSING
