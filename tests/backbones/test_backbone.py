@@ -444,47 +444,6 @@ def held(**weights: Any) -> list[TensorProto]:
     ]
 
 
-def transformer() -> bytes:
-    """Return a class token before two patches, shaped as exporters do for any number of images."""
-    random = np.random.default_rng(2)
-    patches, token, dense = (
-        random.normal(0, scale, shape).astype(np.float32)
-        for scale, shape in ((0.1, (4, 3, 8, 4)), (1, (1, 1, 4)), (1, (4, 5)))
-    )
-    sizes = {"first": [0], "rest": [1, 4], "columns": [4, 2]}
-    return _model(
-        NODE("Conv", ["pixels", "patches"], ["maps"], strides=[8, 4]),
-        NODE("Shape", ["pixels"], ["sizes"]),
-        NODE("Gather", ["sizes", "zero"], ["count"]),
-        NODE("Unsqueeze", ["count", "first"], ["counts"]),
-        NODE("Concat", ["counts", "rest"], ["expanded"], axis=0),
-        NODE("Expand", ["token", "expanded"], ["tokens"]),
-        NODE("Concat", ["counts", "columns"], ["rows"], axis=0),
-        NODE("Reshape", ["maps", "rows"], ["turned"]),
-        NODE("Transpose", ["turned"], ["patch.rows"], perm=[0, 2, 1]),
-        NODE("Concat", ["tokens", "patch.rows"], ["all"], axis=1),
-        NODE("ReduceMean", ["all"], ["seen"], axes=[1], keepdims=1),
-        NODE("Add", ["all", "seen"], ["block"]),
-        NODE("Gather", ["block", "zero"], ["class"], axis=1),
-        NODE("MatMul", ["class", "dense"], ["logits"]),
-        output="logits",
-        weights=held(patches=patches, token=token, dense=dense, zero=0, **sizes),
-    )
-
-
-def test_a_transformers_class_token_is_repeated_for_each_image(tmp_path: Path) -> None:
-    file = write(tmp_path, transformer())
-    images = images_of(3, 8)
-    found = features_of(file, images, prepare="0..1")
-    backbone = open_backbone(file, prepare="0..1")
-    assert backbone.at[0] == "class"
-    weights = {w.name: w for w in onnx.load_model_from_string(transformer()).graph.initializer}
-    dense = numpy_helper.to_array(weights["dense"])
-    pixels = (images / 255).astype(np.float32).transpose(0, 3, 1, 2)
-    expected = computed(transformer(), pixels=pixels)["logits"]
-    np.testing.assert_allclose(found @ dense, expected, atol=1e-5)
-
-
 def tokens_of(kind: str) -> bytes:
     """Return a network that ends with tokens of width 4, of a grid of four patches.
 

@@ -6,8 +6,6 @@ import base64
 import gzip
 import json
 import struct
-import subprocess
-import sys
 import tracemalloc
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +21,7 @@ from opsin.core.errors import OpsinError
 from opsin.core.metadata import Preparation
 from opsin.data.dataset import Dataset
 from opsin.server.kserve import Image, TensorError, read_request
+from tests.processes import python
 from tests.server.made_engine import png
 
 MOST = 20_000_000
@@ -277,15 +276,8 @@ def test_the_client_of_triton(
     np.save(tmp_path / "images.npy", images)
     (tmp_path / "three.png").write_bytes(png(digits.images[3]))
     where = address.removeprefix("http://").rstrip("/")
-    process = subprocess.run(
-        [sys.executable, "-c", _TRITON, where, tmp_path / "images.npy", tmp_path / "three.png"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
-    found, ready, label, error = json.loads(process.stdout)
+    done = python("-c", _TRITON, where, tmp_path / "images.npy", tmp_path / "three.png")
+    found, ready, label, error = json.loads(done.stdout)
     for probabilities in found:
         expected = opsin.Classifier(refusing).probabilities(images)
         assert np.array_equal(np.array(probabilities, np.float32), expected)
