@@ -32,20 +32,15 @@ def noisy_images(count: int, classes: int, seed: int = 0) -> tuple[NDArray[np.ui
 
 
 def fitted(name: str, classes: int, **options: Any) -> Fitted:
-    images, labels = noisy_images(20 * classes, classes)
     growing = {"trees": 12} if name == "forest" else {}
     model = PIXEL_MODELS[name](**{**growing, **options})
+    return fitted_to(model, *noisy_images(20 * classes, classes), classes)
+
+
+def fitted_to(model: Any, images: NDArray[np.uint8], labels: NDArray[Any], classes: int) -> Fitted:
     pooling = Pooling.to_fit(SHAPE, model.side)
-    return fit(
-        model,
-        pooling,
-        pooling.rows_of(images),
-        labels,
-        classes=classes,
-        seed=0,
-        threads=1,
-        progress=FitProgress(),
-    )
+    given: dict[str, Any] = {"classes": classes, "seed": 0, "threads": 1}
+    return fit(model, pooling, pooling.rows_of(images), labels, progress=FitProgress(), **given)
 
 
 def content_of(model: Fitted) -> bytes:
@@ -122,19 +117,8 @@ def test_neighbours_at_one_distance_are_not_held_against_the_file() -> None:
     """Copies of one image with different labels: which of them vote is nobody's to say."""
     images = np.repeat(noisy_images(4, 2)[0], 40, axis=0)
     labels = np.random.default_rng(0).integers(0, 2, 160)
-    pooling = Pooling.to_fit(SHAPE, 32)
-    rows = pooling.rows_of(images)
-    model = fit(
-        Knn(neighbours=3),
-        pooling,
-        rows,
-        labels,
-        classes=2,
-        seed=0,
-        threads=1,
-        progress=FitProgress(),
-    )
-    content = content_of(model)
+    model = fitted_to(Knn(neighbours=3), images, labels, 2)
+    rows, content = model.numbers.rows_of(images), content_of(model)
     # The same images in another order: others of the copies vote.
     model.estimator.fit(model.projection.transform(rows)[::-1], labels[::-1])
     others = model.probabilities(model.embedding(images))

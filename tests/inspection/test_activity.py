@@ -119,14 +119,6 @@ def test_figures_are_of_1000_training_images(classifier: opsin.Classifier, digit
     assert units.dead.any()
 
 
-def test_the_second_look_asks_for_no_image(classifier: opsin.Classifier) -> None:
-    asked = Asked(classifier)
-    first, second = look(classifier, asked), look(classifier, asked)
-    assert asked.times == 1
-    assert same(first, second)
-    assert same(first, look(classifier, None))
-
-
 @pytest.mark.parametrize("content", [b"", b"PK\3\4 no archive", None])
 def test_a_damaged_file_is_made_anew(classifier: opsin.Classifier, content: bytes | None) -> None:
     asked = Asked(classifier)

@@ -81,35 +81,16 @@ RESIZED = [
 def test_images_change_their_size_as_in_onnx_runtime(
     mode: str, scales: list[float], antialias: int, coordinates: str
 ) -> None:
-    graph = Graph((2, 3, 16, 20))
-    held = graph.constant(np.array(scales, np.float32))
-    graph.node(
-        "Resize",
-        "x",
-        "",
-        held,
-        mode=mode,
-        antialias=antialias,
-        nearest_mode="round_prefer_ceil",
-        coordinate_transformation_mode=coordinates,
-    )
+    options = {"coordinate_transformation_mode": coordinates, "nearest_mode": "round_prefer_ceil"}
+    held, shape = np.array(scales, np.float32), (2, 3, 16, 20)
+    graph = one("Resize", "x", ..., held, shape=shape, mode=mode, antialias=antialias, **options)
     compare(*graph.network())
 
 
 def test_attributes_that_matter_in_another_mode_are_passed_over() -> None:
     for mode, refused in (("linear", False), ("nearest", True)):
-        graph = Graph((2, 3, 8, 8))
-        held = graph.constant(np.array([1, 1, 2, 2], np.float32))
-        graph.node(
-            "Resize",
-            "x",
-            "",
-            held,
-            mode=mode,
-            nearest_mode="floor",
-            coordinate_transformation_mode="half_pixel",
-        )
-        content, values = graph.network()
+        held = np.array([1, 1, 2, 2], np.float32)
+        content, values = one("Resize", "x", ..., held, mode=mode, nearest_mode="floor").network()
         if refused:
             with pytest.raises(ModelFileError, match="Resize"):
                 by_torch(content, values)

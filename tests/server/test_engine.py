@@ -351,20 +351,6 @@ async def test_stopping_answers_what_it_took(nearest_mean: Path, image_files: li
 
 
 @on_the_runner
-async def test_stopping_in_haste_says_so(nearest_mean: Path, image_files: list[bytes]) -> None:
-    engine = Engine({"m": nearest_mean}, ServerSettings(workers=1))
-    await engine.start()
-    (worker,) = engine._pool.workers
-    os.kill(pids(engine)[0], signal.SIGSTOP)
-    tasks = [asyncio.create_task(engine.predict("m", asked(image))) for image in image_files]
-    await until(lambda: computing(engine) > 0 and engine.waiting > 0)
-    await engine.stop(wait=False)
-    for answer in await asyncio.gather(*tasks, return_exceptions=True):
-        assert isinstance(answer, Stopping)
-    assert worker.process and worker.process.returncode is not None
-
-
-@on_the_runner
 async def test_it_does_not_start_with_a_broken_model(
     nearest_mean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
