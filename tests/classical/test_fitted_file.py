@@ -97,15 +97,12 @@ def test_every_layer_can_be_fetched(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(shares, classifier.probabilities(images), atol=1e-6)
 
 
-def test_a_file_of_another_model_does_not_pass() -> None:
+def test_a_file_of_another_model_or_other_pixels_does_not_pass() -> None:
     model = fitted("logistic", 3)
     content = content_of(model)
     model.estimator.intercept_[0] += 2
     with pytest.raises(ParityError, match="differ by up to"):
         check_parity(opened(content), model, noisy_images(60, 3)[0])
-
-
-def test_a_file_that_sees_other_pixels_does_not_pass() -> None:
     model = fitted("svm", 3)
     content = content_of(model)
     model.projection.mean_ += 0.01  # the file was written before

@@ -140,12 +140,19 @@ def verdict_on(
     return assess_faithfulness(heat, curves, chance(box, WHITE, heat, 0, BLACK), random_heat)
 
 
-def test_a_map_of_what_decides_passes() -> None:
+def test_a_map_of_what_decides_passes_and_others_do_not() -> None:
     curves = curves_of(box, WHITE, box_map(), 0, BLACK)
     assert curves.deletion_area < 0.1 and curves.insertion_area > 0.9
     verdict = verdict_on(box_map(), random_map(1))
     assert verdict.trusted and verdict.words == "passes both checks"
     assert verdict.reasons == ()
+    verdict = verdict_on(box_map(), 3 * box_map())
+    assert verdict.likeness == pytest.approx(1.0) and verdict.sanity is False
+    assert verdict.words == (
+        "not to be trusted: a network with random weights gives much the same map"
+    )
+    flat = np.zeros((28, 28), np.float32)
+    assert verdict_on(flat, random_map(0)).reasons == ("it is the same everywhere",)
 
 
 @pytest.mark.parametrize("smooth", [False, True])
@@ -158,19 +165,6 @@ def test_maps_that_know_nothing_of_the_image_pass_seldom(smooth: bool) -> None:
             heat = np.roll(box_map(), random.integers(28, size=2), (0, 1))
         passed += verdict_on(heat, random_map(seed + 99)).trusted
     assert passed <= 10
-
-
-def test_what_random_weights_give_as_well_is_refused() -> None:
-    verdict = verdict_on(box_map(), 3 * box_map())
-    assert verdict.likeness == pytest.approx(1.0) and verdict.sanity is False
-    assert verdict.words == (
-        "not to be trusted: a network with random weights gives much the same map"
-    )
-
-
-def test_a_flat_map_says_nothing() -> None:
-    heat = np.zeros((28, 28), np.float32)
-    assert verdict_on(heat, random_map(0)).reasons == ("it is the same everywhere",)
 
 
 @pytest.mark.parametrize("size", [(28, 28), (8, 8), (1, 1), (3, 50), (224, 224)])

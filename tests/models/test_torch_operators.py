@@ -171,31 +171,20 @@ SINGLE: dict[str, Graph] = {
 }  # fmt: skip
 
 
+FUNCTIONS = ["Abs", "Celu", "Elu", "Erf", "Exp", "Gelu", "HardSwish", "LeakyRelu", "Mish", "Neg",
+             "Relu", "Selu", "Sigmoid", "Softplus", "Tanh"]  # fmt: skip
+SINGLE |= {op: one(op, "x") for op in FUNCTIONS}
+for op in ("Log", "Sqrt"):  # of positive numbers
+    SINGLE[op] = one("Abs", "x")
+    SINGLE[op].node(op, "value0")
+for op in ("Greater", "GreaterOrEqual", "Less", "Equal"):
+    SINGLE[op] = one(op, "x", np.float32(0.2))
+    SINGLE[op].node("Where", "value0", "x", SINGLE[op].constant(np.float32(-1)))
+
+
 @pytest.mark.parametrize("name", SINGLE)
 def test_single_operators_answer_as_onnx_runtime_does(name: str) -> None:
     compare(*SINGLE[name].network())
-
-
-@pytest.mark.parametrize("op", ["Abs", "Celu", "Elu", "Erf", "Exp", "Gelu", "HardSwish",
-                                "LeakyRelu", "Mish", "Neg", "Relu", "Selu", "Sigmoid", "Softplus",
-                                "Tanh"])  # fmt: skip
-def test_functions_of_one_number_answer_as_onnx_runtime_does(op: str) -> None:
-    compare(*one(op, "x").network())
-
-
-@pytest.mark.parametrize("op", ["Log", "Sqrt"])
-def test_functions_of_positive_numbers_answer_as_onnx_runtime_does(op: str) -> None:
-    graph = Graph((2, 6, 8, 8))
-    graph.node(op, graph.node("Add", graph.node("Abs", "x"), graph.constant(np.float32(0.1))))
-    compare(*graph.network())
-
-
-@pytest.mark.parametrize("op", ["Greater", "GreaterOrEqual", "Less", "Equal"])
-def test_comparisons_choose_as_in_onnx_runtime(op: str) -> None:
-    graph = Graph((3, 5))
-    chosen = graph.node(op, "x", graph.constant(np.float32(0.2)))
-    graph.node("Where", chosen, graph.node("Neg", "x"), graph.constant(np.float32(-1)))
-    compare(*graph.network())
 
 
 def test_sizes_are_computed_as_in_onnx_runtime() -> None:
