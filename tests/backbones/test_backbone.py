@@ -152,13 +152,11 @@ def _names_of_any_kind(model: onnx.ModelProto) -> None:
             names[:] = [f"/m/{name} ü:0" if name == "conv1" else name for name in names]
 
 
-@pytest.mark.parametrize(
-    "change",
-    [_every_size_open, _weights_among_the_inputs, _operators_without_names,
-     _features_as_an_output_too, _stated_sizes, _names_of_any_kind, _half_behind_casts,
-     _bfloat16_behind_casts, _turned_weights,
-     _constants_of_attributes],
-)  # fmt: skip
+@pytest.mark.parametrize("change", a_few([
+    _every_size_open, _half_behind_casts, _operators_without_names, _stated_sizes,
+    _names_of_any_kind, _features_as_an_output_too, _weights_among_the_inputs,
+    _bfloat16_behind_casts, _turned_weights, _constants_of_attributes,
+], 5))  # fmt: skip
 def test_odd_files_that_are_sound_have_the_same_features(
     change: Callable[[onnx.ModelProto], None], tmp_path: Path, expected: np.ndarray[Any, Any]
 ) -> None:
