@@ -1,6 +1,7 @@
 """Figures over many images: whatever the batches, and which units are dead or saturated."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -142,9 +143,7 @@ def test_where_nothing_can_be_written_the_figures_come_too(
 
 def test_images_of_another_source_leave_no_file(classifier: opsin.Classifier) -> None:
     known = known_images(classifier)
-    other = ReferenceSet(
-        known.images, known.labels, known.names, known.train, known.val, "elsewhere"
-    )
+    other = replace(known, source="elsewhere")
     assert look(classifier, lambda: other) is not None
     assert not file_of(classifier).exists()
     # Of the same name, too: what that says depends on where one is, and its split may be another.

@@ -8,14 +8,13 @@ import inspect
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,6 +36,7 @@ from opsin.server.engine import (
 from opsin.server.errors import BadAnswer, Expired, Overloaded, Stopping, TooLarge, WorkerDied
 from tests.inspection.made_network import write_network
 from tests.made_classifier import LAST, classifier, unsound_for_sevens
+from tests.processes import python
 from tests.server.made_engine import (
     Listener,
     computing,
@@ -416,7 +416,7 @@ async def test_a_new_file_leaves_no_gap(nearest_mean: Path, network: Path, tmp_p
 
 def test_workers_end_with_their_server(nearest_mean: Path) -> None:
     script = (
-        "import asyncio, sys\n"
+        "import asyncio, os, sys\n"
         "from pathlib import Path\n"
         "from opsin.server.engine import Engine\n"
         "from opsin.server import ServerSettings\n"
@@ -424,26 +424,15 @@ def test_workers_end_with_their_server(nearest_mean: Path) -> None:
         "    engine = Engine({'m': Path(sys.argv[1])}, ServerSettings(workers=1))\n"
         "    await engine.start()\n"
         "    print(engine._pool.workers[0].process.pid, flush=True)\n"
-        "    await asyncio.sleep(60)\n"
+        "    os.kill(os.getpid(), 9)\n"
         "asyncio.run(main())\n"
     )
-    command = [sys.executable, "-c", script, str(nearest_mean)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        pid = int(server.stdout.readline())
-        server.kill()
+    worker = int(python("-c", script, nearest_mean, check=False).stdout)
     end = time.monotonic() + 10
-    while alive(pid):
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
-def alive(pid: int) -> bool:
-    """Tell whether a process runs; where nobody fetches its end, a zombie stays of it."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while psutil.Process(worker).status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < end
+            time.sleep(0.01)
 
 
 @on_the_runner

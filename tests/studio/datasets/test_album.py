@@ -3,8 +3,6 @@
 import asyncio
 import io
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -32,6 +30,7 @@ from opsin.studio.runs.albums import Albums
 from opsin.studio.runs.run_index import opaque
 from tests.conftest import shape_image, write_shapes
 from tests.made_runs import answers_right, write_run
+from tests.processes import python
 from tests.server.made_engine import png
 from tests.studio.made_jobs import fetch, put
 
@@ -377,8 +376,7 @@ files.make("Removed all", files.to_trash(sorted((source / "disc").iterdir())))
 def test_photographs_whose_removal_was_killed_come_back(studio: Studio, after: int) -> None:
     dataset = made_here(studio)
     places = (studio.sets.folder(dataset.id), studio.sets.images_path(dataset.id), after)
-    killed = [sys.executable, "-c", _REMOVED_AND_KILLED, *map(str, places)]
-    assert subprocess.run(killed, check=False).returncode == 9
+    assert python("-c", _REMOVED_AND_KILLED, *places, check=False).returncode == 9
     window = Window(studio, dataset)
     assert window.counts() == {"disc": 4 - after, "square": 4}
     window.do(lambda albums, album: albums.move(album, album.of(1)[:1].tolist(), "disc"))
