@@ -271,7 +271,7 @@ def _means_of(kind: int) -> bytes:
     )
 
 
-IMAGE = ["N", 3, 8, 8]
+IMAGE: list[int | str] = ["N", 3, 8, 8]
 NODE = helper.make_node
 RELU = NODE("Relu", ["pixels"], ["out"])
 TRUE = numpy_helper.from_array(np.array(True), "true")
