@@ -143,7 +143,7 @@ def test_where_nothing_can_be_written_the_figures_come_too(
 
 def test_images_of_another_source_leave_no_file(classifier: opsin.Classifier) -> None:
     known = known_images(classifier)
-    other = replace(known, source="elsewhere")
+    other = replace(known, source="elsewhere", own=False)
     assert look(classifier, lambda: other) is not None
     assert not file_of(classifier).exists()
     # Of the same name, too: what that says depends on where one is, and its split may be another.
