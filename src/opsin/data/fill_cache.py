@@ -299,7 +299,7 @@ class _Store:
                 # Free the space that was allocated already.
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
-        self.rows = _mapped(files["rows"])
+        self.rows = np.load(files["rows"], mmap_mode="r+")
 
     def pending(self, step: int) -> list[range]:
         """Return the missing rows, in pieces of at most ``step``."""
@@ -314,7 +314,8 @@ class _Store:
     def put(self, chunk: _Chunk) -> None:
         """Add a chunk; it counts as done after the next `save`."""
         # A map of its own: one for all would count as memory of this process.
-        _mapped(self._images)[chunk.start : chunk.start + len(chunk.images)] = chunk.images
+        images = np.load(self._images, mmap_mode="r+")
+        images[chunk.start : chunk.start + len(chunk.images)] = chunk.images
         self._unsaved.append(chunk)
 
     def save(self) -> None:
@@ -334,10 +335,6 @@ def _holds(file: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
     except (OSError, ValueError, EOFError):
         return False
     return bool(array.dtype == dtype and array.shape == shape)
-
-
-def _mapped(file: Path) -> Any:
-    return np.load(file, mmap_mode="r+", allow_pickle=False)
 
 
 def rows_at_once(shape: Sequence[int]) -> int:
