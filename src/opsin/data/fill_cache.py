@@ -32,7 +32,7 @@ from opsin.core.metadata import Bits, Preparation
 from opsin.core.platform import sync
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import exclusive, storage_errors
-from opsin.data import cache, formats, sources
+from opsin.data import cache, formats
 from opsin.data.corrections import Decoded
 from opsin.data.image_stream import ListedImage, read_ahead
 from opsin.data.images import PreparedPixels, content_of, prepare, read_header
@@ -113,12 +113,6 @@ def _read_set(folder: Path) -> Decoded | None:
     return decoded if whole else replace(take(decoded, good), rows=np.arange(len(good)))
 
 
-def read(recipe: DataRecipe, *, watcher: Watcher = SILENT, for_training: bool = True) -> Decoded:
-    """Decode a source's images, or take them from the cache, without splitting them."""
-    source = sources.find_all(recipe, watcher=watcher)
-    return read_located(source, recipe, watcher, for_training=for_training)
-
-
 def read_located(
     source: LocatedSource,
     recipe: DataRecipe,
@@ -127,7 +121,7 @@ def read_located(
     for_training: bool,
     remote: RemoteReader | None = None,
 ) -> Decoded:
-    """Read a located source: see `read`."""
+    """Decode a source's images, or take them from the cache, without splitting them."""
     key = cache_key(source.key, recipe)
     decoded = look_up(key, recipe)
     if decoded is None:

@@ -21,7 +21,7 @@ import numpy as np
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import publish_directory, scratch_directory
-from opsin.data.cache import ABOUT, NameSet, cache_root
+from opsin.data.cache import ABOUT, NameSet, cache_root, index_key
 from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.image_tree import LeftOutCounts, is_within, left_out_in_words, natural
 from opsin.data.images import PackedImage
@@ -308,8 +308,7 @@ def collect(
 
 
 def _folder_of(key: str) -> Path:
-    name = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32]
-    return cache_root() / "unpacked" / name
+    return cache_root() / "unpacked" / index_key(key)[:32]
 
 
 def open_packed(source: str, key: str) -> LabelledImages | None:
