@@ -163,16 +163,10 @@ def test_runs_are_compared_on_the_images_that_both_tested(make: Make) -> None:
 def test_runs_that_share_no_test_images_are_refused_with_the_reason(
     make: Make, digits: Dataset
 ) -> None:
-    test, rest = digits.split.test, np.concatenate([digits.split.train, digits.split.val])
-    runs = []
+    test, runs = digits.split.test, []
     for name, part in (("one", test[:90]), ("other", test[90:])):
-        seen = np.concatenate([rest, np.setdiff1d(test, part)])
-        data = opsin.from_arrays(
-            np.asarray(digits.images[seen]),
-            digits.labels[seen],
-            digits.classes,
-            test=(np.asarray(digits.images[part]), digits.labels[part]),
-        )
+        train = np.concatenate([digits.split.train, np.setdiff1d(test, part)])
+        data = replace(digits, split=replace(digits.split, train=train, test=part))
         runs.append(make(name, 0.8, data))
     with pytest.raises(RunError) as refused:
         opsin.compare(*runs)
