@@ -102,9 +102,10 @@ def test_what_strangers_write_commands_no_terminal(tmp_path: Path, outside: Path
     recipe = json.loads(bad.recipe.read_text(encoding="utf-8"))
     recipe["data"]["sources"] = [HOSTILE]
     write_json(bad.recipe, recipe)
-    alone = [[verb, bad.path] for verb in ("runs", "report", "resume", "evaluate", "inspect")]
-    beside = ["predict", bad.path, HOSTILE], ["compare", bad.path, good.path]
-    for words in (["runs"], ["runs", "--json"], *alone, *beside):
+    commands: list[list[str | Path]] = [["runs"], ["runs", "--json"]]
+    commands += [[v, bad.path] for v in ("runs", "report", "resume", "evaluate", "inspect")]
+    commands += [["predict", bad.path, HOSTILE], ["compare", bad.path, good.path]]
+    for words in commands:
         said = cli(*words)
         assert not COMMANDS.search(said.stdout + said.stderr), words
         assert "Traceback" not in said.stderr, words
