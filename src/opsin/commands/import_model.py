@@ -201,28 +201,16 @@ def import_model(
         return run_training(learner, directory_of, watcher=watcher, began=began)
     directory = directory_of()
     with recorded(directory, watcher) as recorder:
-        _write_unmeasured(directory, recipe, record, metadata, content, recorder=recorder)
+        recorder.run_started(directory.path)
+        for heading, words in recipe.reasons.items():
+            recorder.fact(heading, words)
+        record.write(directory.path)
+        write_json(directory.recipe, recipe.model_dump(mode="json"))
+        recorder.layers(metadata.layers)
+        write_classifier(directory.classifier, content)
+        recorder.fact("File", f"classifier.onnx · {file_size(len(content))}")
+        recorder.fact("Run", str(directory.path))
     return Run(directory.path)
-
-
-def _write_unmeasured(
-    directory: RunDirectory,
-    recipe: ImportRecipe,
-    record: ImportRecord,
-    metadata: Metadata,
-    content: bytes,
-    *,
-    recorder: Watcher,
-) -> None:
-    recorder.run_started(directory.path)
-    for heading, words in recipe.reasons.items():
-        recorder.fact(heading, words)
-    record.write(directory.path)
-    write_json(directory.recipe, recipe.model_dump(mode="json"))
-    recorder.layers(metadata.layers)
-    write_classifier(directory.classifier, content)
-    recorder.fact("File", f"classifier.onnx · {file_size(len(content))}")
-    recorder.fact("Run", str(directory.path))
 
 
 def _make_file(
