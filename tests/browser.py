@@ -16,6 +16,11 @@ needs_chromium = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="needs Debian's chromium and chromium-driver"
 )
 
+#: Without a screen, and without what it does of its own accord.
+FLAGS = """
+headless no-sandbox disable-dev-shm-usage disable-gpu disable-quic no-first-run disable-sync
+disable-background-networking disable-component-update hide-scrollbars
+"""
 #: What browsers show at an address that they visit, as if people had signed in there.
 COOKIES: dict[str, str] = {}
 
@@ -39,20 +44,7 @@ def chromium(profile: Path, *flags: str) -> Iterator[webdriver.Chrome]:
     assert DRIVER
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
-    for flag in (
-        "headless",
-        "no-sandbox",
-        "disable-dev-shm-usage",
-        "disable-gpu",
-        "disable-quic",
-        "no-first-run",
-        "disable-sync",
-        "disable-background-networking",
-        "disable-component-update",
-        "hide-scrollbars",
-        f"user-data-dir={profile}",
-        *flags,
-    ):
+    for flag in (*FLAGS.split(), f"user-data-dir={profile}", *flags):
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     browser = SignedIn(options=options, service=Service(DRIVER))

@@ -69,16 +69,9 @@ class RayCluster:
             # network: another run of these tests has another port.
             self._port = 20_000 + self._holder.pid % 10_000
             self._stack.callback(self._stop)
-            self._start_node(
-                [
-                    "--head",
-                    f"--port={self._port}",
-                    f"--node-ip-address={_ADDRESS}",
-                    f"--ray-client-server-port={_CLIENT_PORT}",
-                    "--num-cpus=0",
-                    "--include-dashboard=false",
-                ]
-            )
+            ports = [f"--port={self._port}", f"--ray-client-server-port={_CLIENT_PORT}"]
+            words = [f"--node-ip-address={_ADDRESS}", "--num-cpus=0", "--include-dashboard=false"]
+            self._start_node(["--head", *ports, *words])
             self._stack = self._stack.pop_all()
         return self
 
@@ -135,25 +128,12 @@ class RayCluster:
         self, words: Sequence[str], *, hide: Path | None = None, source: Path | None = None
     ) -> None:
         self._count += 1
-        given = [
-            "start",
-            *words,
-            f"--object-store-memory={_STORE}",
-            "--disable-usage-stats",
-            "--block",
-            f"--temp-dir={self._folder}",
-        ]
-        ray = [*self._inside, sys.executable, "-m", "ray.scripts.scripts", *given]
+        given = [f"--object-store-memory={_STORE}", f"--temp-dir={self._folder}", "--block"]
+        start = ["ray.scripts.scripts", "start", *words, "--disable-usage-stats", *given]
+        ray = [*self._inside, sys.executable, "-m", *start]
         if hide is not None:
-            ray = [
-                "unshare",
-                "--mount",
-                "sh",
-                "-c",
-                f'mount -t tmpfs none "{hide}" && exec "$@"',
-                "sh",
-                *ray,
-            ]
+            script = f'mount -t tmpfs none "{hide}" && exec "$@"'
+            ray = ["unshare", "--mount", "sh", "-c", script, "sh", *ray]
         environment = self._environment(source)
         del environment["RAY_ADDRESS"]  # a head would refuse it
         log = self._folder.parent / f"node-{self._count}.log"

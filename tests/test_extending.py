@@ -181,16 +181,9 @@ def test_a_tracker_is_one_module(warm: Warm, tmp_path: Path) -> None:
 @pytest.mark.torch
 def test_two_processes_train_one_run(tmp_path: Path) -> None:
     (tmp_path / "together.py").write_text(code_of("# ", page="many-machines"))
-    done = python(
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "together.py",
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"},
-    )
+    words = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "together.py")
+    env = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    done = python(*words, cwd=tmp_path, env=env)
     (path,) = (tmp_path / "runs").iterdir()
     # Two processes write to one place: the line of one may begin before that of the other ends.
     assert done.stdout.count(f"runs/{path.name}") == 2

@@ -152,15 +152,9 @@ def test_a_pickle_answers_the_same_where_there_is_no_run(scans: Any, tmp_path: P
     del estimator
     gc.collect()
     assert not run.parent.exists()  # a temporary run goes with its estimator
-    words = [str(tmp_path / name) for name in ("estimator", "rows.npy", "answers.npy")]
-    done = python(
-        "-W",
-        "error",
-        "-c",
-        _ASK,
-        *words,
-        env={**os.environ, "OPSIN_CACHE": str(tmp_path / "another cache")},
-    )
+    words = ["estimator", "rows.npy", "answers.npy"]
+    env = os.environ | {"OPSIN_CACHE": str(tmp_path / "another cache")}
+    done = python("-W", "error", "-c", _ASK, *words, cwd=tmp_path, env=env)
     assert done.stdout.split(maxsplit=1) == ["False", f"{list(range(10))}\n"]
     assert np.array_equal(np.load(tmp_path / "answers.npy"), expected)
     assert np.array_equal(joblib.load(tmp_path / "joblib").predict_proba(rows), expected)
@@ -224,14 +218,8 @@ def test_every_option_is_a_parameter_that_can_be_searched_over() -> None:
     assert {*OPTIONS, *NOT_HERE} == set(TRAIN_OPTIONS)
     parameters = set(logistic().get_params())
     assert set(OPTIONS) < parameters
-    assert parameters - set(OPTIONS) == {
-        "model",
-        "image_shape",
-        "value_range",
-        "budget",
-        "random_state",
-        "runs",
-    }
+    own = {"model", "image_shape", "value_range", "budget", "random_state", "runs"}
+    assert parameters - set(OPTIONS) == own
     with pytest.raises(RecipeError, match="no option nonsense"):
         ImageClassifier(nonsense=1)
 

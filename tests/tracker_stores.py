@@ -55,22 +55,9 @@ class MLflowServer:
 def mlflow_serving(folder: Path) -> Iterator[MLflowServer]:
     with socket.create_server(("127.0.0.1", 0)) as found:
         port = found.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-        "--backend-store-uri",
-        f"sqlite:///{folder / 'mlflow.db'}",
-        "--artifacts-destination",
-        str(folder / "artifacts"),
-    ]
+    words = ["--host=127.0.0.1", f"--port={port}", "--workers=1"]
+    words += ["--backend-store-uri=sqlite:///mlflow.db", "--artifacts-destination=artifacts"]
+    command = [sys.executable, "-m", "mlflow", "server", *words]
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(

@@ -222,9 +222,7 @@ def test_what_timm_writes_beside_a_network_is_read(tmp_path: Path) -> None:
     assert backbone.licence == "apache-2.0"
 
 
-def test_a_named_network_has_its_licence_by_the_name_that_runs_record(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_named_network_has_its_licence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HF_HOME", str(tmp_path))

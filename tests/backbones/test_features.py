@@ -175,9 +175,12 @@ def test_damage_costs_own_images(damage: str, kept: Kept, request: pytest.Fixtur
     np.testing.assert_array_equal(find(again, digests[4]), features[4])
 
 
+ROUNDS = 10
+
+
 def _keep(key: str, seed: int) -> None:
     shared, own = np.random.default_rng(0), np.random.default_rng(seed)
-    for _ in range(30):
+    for _ in range(ROUNDS):
         for random in (shared, own):
             digests = random.integers(0, 256, (16, 32), np.uint8)
             FeatureCache(key, UNITS).keep(digests, digests[:, :UNITS].astype(np.float32))
@@ -194,5 +197,5 @@ def test_processes_keep_at_the_same_time(request: pytest.FixtureRequest) -> None
     cache = FeatureCache(key, UNITS)
     for seed in (0, 1, 2):
         random = np.random.default_rng(seed)
-        for digests in (random.integers(0, 256, (16, 32), np.uint8) for _ in range(30)):
+        for digests in (random.integers(0, 256, (16, 32), np.uint8) for _ in range(ROUNDS)):
             np.testing.assert_array_equal(find(cache, digests[5]), digests[5, :UNITS])

@@ -115,9 +115,7 @@ def test_a_head_for_a_fold_depends_on_nothing_outside_its_training_images(backbo
     np.testing.assert_array_equal(before, after)
 
 
-def test_the_same_images_are_not_judged_twice(
-    backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_judged_only_once(backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = [trained(coloured((30, 30)), backbone, tmp_path).path / "classifier.onnx"]
     for module, name in ((backbone_head, "judge"), (heads, "eigh")):
         monkeypatch.setattr(module, name, None)  # would fail

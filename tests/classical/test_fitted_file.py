@@ -84,7 +84,7 @@ def test_file_and_scikit_learn_agree(name: str, classes: int, side: int) -> None
 
 
 @pytest.mark.parametrize("name", PIXEL_MODELS)
-def test_every_layer_of_the_summary_can_be_fetched(name: str, tmp_path: Path) -> None:
+def test_every_layer_can_be_fetched(name: str, tmp_path: Path) -> None:
     model = fitted(name, 3)
     written = Written(model)
     path = tmp_path / "classifier.onnx"

@@ -141,17 +141,8 @@ def test_a_class_is_split_by_what_is_in_it(cli: Cli, tmp_path: Path) -> None:
     assert sum(map(len, shown["groups"])) == 24
     assert not (tmp_path / "labels.csv").exists()
     names = ["one", "two", "three", "four"][: len(shown["groups"])]
-    named = only_json(
-        cli(
-            "data",
-            "photos",
-            "--labels",
-            "labels.csv",
-            "--json",
-            "--split",
-            f"shape={','.join(names)}",
-        )
-    )
+    split = f"--split=shape={','.join(names)}"
+    named = only_json(cli("data", "photos", "--labels", "labels.csv", "--json", split))
     assert named["classes"] == ["cross", "shape", *names]
     counts = _counts(tmp_path / "photos", tmp_path / "labels.csv")
     sizes = list(map(len, shown["groups"]))
@@ -172,18 +163,8 @@ def test_an_added_class_without_images_is_not_split(tmp_path: Path) -> None:
 
 
 def test_the_command_line_merges_renames_and_removes(cli: Cli, tmp_path: Path) -> None:
-    done = cli(
-        "data",
-        "digits",
-        "--labels",
-        "labels.csv",
-        "--merge",
-        "1,3=odd",
-        "--rename",
-        "0=zero",
-        "--remove",
-        "8,9",
-    )
+    words = ("--labels=labels.csv", "--merge=1,3=odd", "--rename=0=zero", "--remove=8,9")
+    done = cli("data", "digits", *words)
     assert "Classes   zero, odd, 2, 4, 5, 6, 7" in done.stdout
     assert "opsin undo labels.csv" in done.stdout
     assert set(_counts("digits", tmp_path / "labels.csv")) == {"zero", "odd", *"24567"}

@@ -43,15 +43,8 @@ def container(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         port = probe.getsockname()[1]
     node = shutil.which("node")
     assert node is not None
-    words = [
-        node,
-        str(AZURITE),
-        "--inMemoryPersistence",
-        "--blobPort",
-        str(port),
-        "--silent",
-        "--skipApiVersionCheck",
-    ]
+    flags = ("--inMemoryPersistence", "--silent", "--skipApiVersionCheck")
+    words = [node, str(AZURITE), f"--blobPort={port}", *flags]
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", ACCOUNT)
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", KEY)
     monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", f"http://127.0.0.1:{port}/{ACCOUNT}")

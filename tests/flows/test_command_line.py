@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -19,7 +20,7 @@ from PIL import Image
 
 import opsin
 from opsin.cli.verbs import VERBS
-from tests.conftest import Cli, only_json, shape_image, without_drawing, write_shapes
+from tests.conftest import Cli, cli_without, only_json, shape_image, without_drawing, write_shapes
 from tests.variants import a_few
 from tests.warm import Begun, Warm
 
@@ -39,21 +40,8 @@ def test_the_whole_story(cli: Cli, tmp_path: Path) -> None:
     assert all((tmp_path / str(figure)).is_file() for figure in seen["figures"])
 
     with without_drawing():  # `opsin report` draws it below
-        trained = only_json(
-            cli(
-                "train",
-                folder,
-                "--model",
-                "resnet",
-                "--epochs",
-                "6",
-                "--hidden",
-                "16,32",
-                "--batch-size",
-                "8",
-                "--json",
-            )
-        )
+        words = ("--model=resnet", "--epochs=6", "--hidden=16,32", "--batch-size=8", "--json")
+        trained = only_json(cli("train", folder, *words))
     run = str(trained["run"])
     assert trained["figures"]["test"]["images"] == 4
 
@@ -75,18 +63,6 @@ def test_the_whole_story(cli: Cli, tmp_path: Path) -> None:
 
     drawn = cli("report", run, status=0)
     assert (tmp_path / drawn.stdout.splitlines()[0]).is_file()
-
-
-@pytest.mark.drawn
-@pytest.mark.torch
-def test_a_training_prints_facts_epochs_and_classes(cli: Cli, tmp_path: Path) -> None:
-    done = cli("train", "digits", "--model", "mlp", "--epochs", "2", "--name", "first", status=0)
-    for word in ("dense1", "9,610", "Device", "2/2", "looked at once", "±", "same answers"):
-        assert word in done.stderr, word
-    assert "Precision" in done.stdout and "report.html" in done.stdout
-    assert "\x1b" not in done.stdout + done.stderr
-    log = next((tmp_path / "runs").glob("*first/log.txt")).read_text(encoding="utf-8")
-    assert "2/2" in log
 
 
 def test_one_bad_image_among_good_ones(
@@ -233,22 +209,8 @@ def test_without_pytorch_training_says_what_to_install_and_the_rest_works(
 ) -> None:
     Image.fromarray(digits.images[0, :, :, 0]).save(tmp_path / "0.png")
 
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        # A name that is None in sys.modules cannot be imported, and is not found either.
-        code = (
-            "import sys\n"
-            "for name in ('torch', 'onnx', 'safetensors', 'matplotlib', 'sklearn', 'scipy',\n"
-            "             'fastapi', 'uvicorn', 'pyarrow'):\n"
-            "    sys.modules[name] = None\n"
-            "from opsin.cli import main; main()"
-        )
-        return subprocess.run(
-            [sys.executable, "-c", code, *words],
-            check=False,
-            text=True,
-            capture_output=True,
-            cwd=tmp_path,
-        )
+    missing = "torch onnx safetensors matplotlib sklearn scipy fastapi uvicorn pyarrow"
+    run = functools.partial(cli_without, missing.split(), cwd=tmp_path)
 
     answer = run("predict", str(nearest_mean), "0.png")
     assert answer.returncode == 0, answer.stderr
@@ -284,12 +246,17 @@ def test_an_audit_is_a_table_a_page_and_json(cli: Cli, tmp_path: Path) -> None:
 
 @pytest.mark.drawn
 @pytest.mark.torch
-def test_a_training_begins_with_the_audit_in_one_line(cli: Cli, tmp_path: Path) -> None:
+def test_a_training_prints_its_audit_facts_epochs_and_classes(cli: Cli, tmp_path: Path) -> None:
     folder = write_shapes(tmp_path / "photos", count=40, kinds=("disc", "square"))
     shutil.copy(folder / "disc" / "1.png", folder / "disc" / "again.png")
-    trained = cli("train", folder, "--model", "mlp", "--epochs", "1", "--name", "one", status=0)
-    assert "2 exact duplicates · to see them: opsin data SOURCE --audit" in trained.stderr
+    done = cli("train", folder, "--model", "mlp", "--epochs", "2", "--name", "one", status=0)
+    assert "2 exact duplicates · to see them: opsin data SOURCE --audit" in done.stderr
+    for word in ("dense1", "221,570", "Device", "2/2", "looked at once", "±", "same answers"):
+        assert word in done.stderr, word
+    assert "Precision" in done.stdout and "report.html" in done.stdout
+    assert "\x1b" not in done.stdout + done.stderr
     (run,) = (tmp_path / "runs").iterdir()
+    assert "2/2" in (run / "log.txt").read_text(encoding="utf-8")
     found = json.loads((run / "dataset.json").read_text(encoding="utf-8"))["findings"]
     assert found["exact-duplicates"] == 2
     assert "Images that are there more than once" in (run / "report.html").read_text("utf-8")

@@ -88,25 +88,9 @@ def stopped(
     words: Sequence[str] = WORDS,
     once: str = "history.jsonl",
 ) -> opsin.Run:
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "opsin",
-            "train",
-            "digits",
-            "--classes",
-            ",".join(CLASSES),
-            "--from",
-            str(backbone),
-            *words,
-            "--runs",
-            str(runs),
-            "--quiet",
-        ],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    given = ["train", "digits", f"--classes={','.join(CLASSES)}", f"--from={backbone}", *words]
+    command = [sys.executable, "-m", "opsin", *given, f"--runs={runs}", "--quiet"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     while not any(path.stat().st_size for path in runs.glob(f"*/{once}")):
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.01)

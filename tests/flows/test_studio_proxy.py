@@ -71,28 +71,11 @@ def proxy(folder: Path, studio_port: int) -> Iterator[int]:
     folder.mkdir()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
-    subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            f"/CN={SITE}",
-            "-addext",
-            f"subjectAltName=DNS:{SITE}",
-            "-keyout",
-            folder / "key.pem",
-            "-out",
-            folder / "cert.pem",
-        ],
-        check=True,
-        capture_output=True,
+    certificate = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -keyout key.pem -out cert.pem "
+        f"-subj /CN={SITE} -addext subjectAltName=DNS:{SITE}"
     )
+    subprocess.run(certificate.split(), check=True, capture_output=True, cwd=folder)
     text = CONFIGURATION.format(folder=folder, port=port, studio=studio_port, site=SITE)
     (folder / "nginx.conf").write_text(text)
     with subprocess.Popen([NGINX, "-p", folder, "-c", folder / "nginx.conf"]) as process:

@@ -111,9 +111,7 @@ CASES: dict[str, tuple[dict[str, Any], Weights, Callable[[Any], Any]]] = {
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("write", [write_keras, write_h5])
-def test_a_layer_does_what_keras_does(
-    case: str, write: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_layers_do_what_keras_does(case: str, write: Callable[..., Path], tmp_path: Path) -> None:
     given, weights, judge = CASES[case]
     config = sequential(image(10, 7, 3), given)
     file = write(tmp_path / "network", config, {"it": weights} if weights else {})

@@ -275,9 +275,7 @@ def test_a_hostile_file_costs_one_line(case: str, folder: Path) -> None:
         ({"schema.json": b"{}"}, "not as skops writes it"),
     ],
 )
-def test_a_hostile_archive_costs_one_line(
-    members: dict[str, bytes], reason: str, folder: Path
-) -> None:
+def test_hostile_archives_cost_a_line(members: dict[str, bytes], reason: str, folder: Path) -> None:
     path = write_skops(folder / "model.skops", ESTIMATORS["logistic"], further=members)
     refusal_of(path, reason, convert_estimator)
 

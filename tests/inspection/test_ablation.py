@@ -22,9 +22,7 @@ def answer(values: Sequence[NDArray[np.float32]]) -> NDArray[np.int64]:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 30), st.integers(1, 30), st.booleans())
-def test_it_counts_what_setting_to_zero_changes(
-    seed: int, count: int, size: int, maps: bool
-) -> None:
+def test_it_counts_what_setting_to_0_changes(seed: int, count: int, size: int, maps: bool) -> None:
     random = np.random.default_rng(seed)
     shape = (count, 3, 2, 2) if maps else (count, 3)
     layer = np.maximum(random.standard_normal(shape, np.float32), 0)

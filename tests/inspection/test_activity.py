@@ -104,9 +104,7 @@ def file_of(classifier: opsin.Classifier) -> Path:
     return classifier.path.parent / "inspection" / "activity.npz"
 
 
-def test_figures_are_those_of_1000_training_images(
-    classifier: opsin.Classifier, digits: Dataset
-) -> None:
+def test_figures_are_of_1000_training_images(classifier: opsin.Classifier, digits: Dataset) -> None:
     found = look(classifier, Asked(classifier))
     assert found is not None
     train = digits.split.train
@@ -141,7 +139,7 @@ def test_a_damaged_file_is_made_anew(classifier: opsin.Classifier, content: byte
     assert asked.times == 2
 
 
-def test_where_nothing_can_be_written_the_figures_come_all_the_same(
+def test_where_nothing_can_be_written_the_figures_come_too(
     classifier: opsin.Classifier,
 ) -> None:
     file_of(classifier).parent.write_bytes(b"a file where the folder should be")
@@ -164,7 +162,7 @@ def test_images_of_another_source_leave_no_file(classifier: opsin.Classifier) ->
 
 
 @pytest.mark.parametrize("kind", [SourceError, RunError])
-def test_lost_images_are_told_and_no_reason_to_stop(
+def test_lost_images_are_told_and_passed(
     classifier: opsin.Classifier, kind: type[OpsinError]
 ) -> None:
     def lost() -> ReferenceSet:

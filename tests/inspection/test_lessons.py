@@ -214,9 +214,7 @@ def test_the_same_image_is_dropped_the_same_way_and_what_is_said_adds_up(tmp_pat
     [("Dropout 0", 0.0, False), ("Dropout", 0.5, False), ("Dropout2d", 0.5, True),
      ("Dropout 7", 0.5, False)],
 )  # fmt: skip
-def test_a_rate_that_the_file_does_not_say_is_assumed(
-    kind: str, rate: float, maps: bool, tmp_path: Path
-) -> None:
+def test_a_rate_not_said_is_assumed(kind: str, rate: float, maps: bool, tmp_path: Path) -> None:
     _, lesson = lesson_on(tmp_path, "dropout", DropoutLesson, dropout=kind)
     assert (lesson.rate, lesson.assumed) == (rate, kind != "Dropout 0")
     whole = lesson.kept.reshape(ANSWERS, 6, -1)

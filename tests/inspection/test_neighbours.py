@@ -86,9 +86,7 @@ def test_the_second_image_is_quick_and_the_same(file: Classifier, known: Referen
     assert (file.path.parent / FILE).is_file()
 
 
-def test_embeddings_from_the_training_are_not_computed_again(
-    file: Classifier, known: ReferenceSet
-) -> None:
+def test_embeddings_of_the_training_are_used_again(file: Classifier, known: ReferenceSet) -> None:
     pixels = np.array(known.images[known.val[0]])
     computed = nearest(file, known, pixels)
     (file.path.parent / FILE).unlink()

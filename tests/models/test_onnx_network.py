@@ -59,9 +59,7 @@ def test_the_logits_have_gradients_and_the_layers_are_modules() -> None:
 @pytest.mark.parametrize(
     ("name", "classes", "side"), [("logistic", 5, 4), ("svm", 2, 32), ("svm", 3, 32)]
 )
-def test_smooth_models_without_layers_have_gradients_too(
-    name: str, classes: int, side: int
-) -> None:
+def test_smooth_models_without_layers_have_gradients(name: str, classes: int, side: int) -> None:
     from opsin.models.onnx_network import TorchNetwork
 
     content = content_of(fitted(name, classes, side=side))

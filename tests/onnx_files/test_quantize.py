@@ -1,5 +1,6 @@
 """A file in fewer bits, or with its norms folded, is a classifier as before."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +132,10 @@ def test_weights_too_large_for_float16_stay_as_they_are(tmp_path: Path) -> None:
     assert np.isfinite(opened(smaller, tmp_path).probabilities(images())).all()
 
 
-@pytest.mark.parametrize("negative", [False, True])
-@pytest.mark.parametrize("activation", a_few(["relu", "gelu"], 1))
-@pytest.mark.parametrize("name", ["cnn", "resnet"])
+@pytest.mark.parametrize(
+    ("name", "activation", "negative"),
+    a_few(itertools.product(["cnn", "resnet"], ["relu", "gelu"], [True, False]), 2),
+)
 def test_remaining_layers_stay(name: str, activation: str, negative: bool, tmp_path: Path) -> None:
     content = made(name, activation=activation, negative=negative, hidden=(8, 12))
     graph = OnnxGraph(content)

@@ -18,7 +18,6 @@ from opsin.core.errors import ImageError, ModelFileError, OpsinError, RecipeErro
 from opsin.server import ServerSettings, errors
 from opsin.server.app import Application
 from opsin.server.engine import Engine
-from opsin.server.errors import WorkerDied
 from opsin.web import refusals
 from opsin.web.refusals import RequestError, error_reply
 from tests.server.made_server import Asks, Host
@@ -195,15 +194,6 @@ def test_refusals_are_counted_by_their_reason(guarded: Asks) -> None:
         "foreign origin": 1,
         "no host": 1,
     }
-
-
-def test_their_shape() -> None:
-    for error, status in ((WorkerDied(), 503), (ImageError("What is wrong", "What to do."), 422)):
-        reply = error_reply(error)
-        assert reply.status_code == status
-        shape = {"kind": type(error).__name__, "message": error.message, "advice": error.advice}
-        assert json.loads(bytes(reply.body)) == {"error": shape}
-        assert ("retry-after" in reply.headers) == (status == 503)
 
 
 def test_each_has_its_status() -> None:

@@ -231,9 +231,7 @@ async def test_the_queue_is_bounded(
 
 
 @on_the_runner
-async def test_what_came_too_late_is_not_computed(
-    small: Engine, listener: Listener, image_files: list[bytes]
-) -> None:
+async def test_late_is_refused(small: Engine, listener: Listener, image_files: list[bytes]) -> None:
     with pytest.raises(Expired):
         await small.predict("m", asked(image_files[0]), deadline=0)
     async with halted(small):
@@ -310,7 +308,7 @@ async def test_a_worker_that_is_stuck_is_replaced(
 
 
 @on_the_runner
-async def test_a_model_whose_answers_depend_on_the_batch_is_asked_one_by_one(
+async def test_a_model_whose_answers_depend_on_the_batch_is_asked_singly(
     tmp_path: Path,
 ) -> None:
     path = write_leaning(tmp_path / "leaning.onnx", 1e-3)
@@ -333,9 +331,7 @@ async def test_a_model_whose_answers_depend_on_the_batch_is_asked_one_by_one(
 
 
 @on_the_runner
-async def test_stopping_answers_what_was_taken(
-    nearest_mean: Path, image_files: list[bytes]
-) -> None:
+async def test_stopping_answers_what_it_took(nearest_mean: Path, image_files: list[bytes]) -> None:
     engine = Engine({"m": nearest_mean}, ServerSettings(workers=1))
     ready = [engine.ready]
     await engine.start()
@@ -355,9 +351,7 @@ async def test_stopping_answers_what_was_taken(
 
 
 @on_the_runner
-async def test_stopping_in_haste_answers_that_it_stops(
-    nearest_mean: Path, image_files: list[bytes]
-) -> None:
+async def test_stopping_in_haste_says_so(nearest_mean: Path, image_files: list[bytes]) -> None:
     engine = Engine({"m": nearest_mean}, ServerSettings(workers=1))
     await engine.start()
     (worker,) = engine._pool.workers
@@ -385,9 +379,7 @@ async def test_it_does_not_start_with_a_broken_model(
 
 
 @on_the_runner
-async def test_a_new_file_takes_over_without_a_gap(
-    nearest_mean: Path, network: Path, tmp_path: Path
-) -> None:
+async def test_a_new_file_leaves_no_gap(nearest_mean: Path, network: Path, tmp_path: Path) -> None:
     """Files are replaced under load; each request has all its answers from one of them."""
     file, other = tmp_path / "m" / "classifier.onnx", tmp_path / "other.onnx"
     file.parent.mkdir()

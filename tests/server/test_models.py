@@ -35,9 +35,7 @@ def test_names(text: str, name: str) -> None:
     assert list(named_models([text])) == [name]
 
 
-def test_a_directory_named_by_dots_has_a_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_directory_of_dots_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "boots").mkdir()
     monkeypatch.chdir(tmp_path / "boots")
     assert named_models([".", "other=."]) == {"boots": Path(), "other": Path()}
@@ -59,9 +57,7 @@ def test_any_path_gets_a_tame_name(text: str) -> None:
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 
-def test_the_mix_is_that_of_the_training_images(
-    tmp_path: Path, digits: Dataset, nearest_mean: Path
-) -> None:
+def test_the_mix_is_of_training_images(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> None:
     run = write_run(tmp_path, "digits", digits, answers_right(digits, 0.9), classifier=nearest_mean)
     metadata = Classifier(run).metadata
     mix = training_shares(run / "classifier.onnx", metadata)

@@ -34,9 +34,7 @@ def client(address: str) -> Iterator[httpx.Client]:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_loads_this_server_s_files_and_runs_nothing_inside(
-    client: httpx.Client, name: str
-) -> None:
+def test_a_page_loads_our_files_and_runs_nothing_inside(client: httpx.Client, name: str) -> None:
     reply = client.get(name)
     assert (reply.status_code, reply.headers["content-type"]) == (200, "text/html; charset=utf-8")
     tags = re.findall(r"<[a-z][^>]*>", reply.text)

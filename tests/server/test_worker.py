@@ -17,7 +17,7 @@ from PIL import Image
 from opsin.core.errors import ImageError, ModelFileError
 from opsin.runtime import providers
 from opsin.runtime.classifier import Classifier
-from opsin.server.worker import batch_invariant, load, prepare, size_of
+from opsin.server.worker import load, prepare, size_of
 from tests.server.made_engine import write_leaning
 
 
@@ -29,13 +29,6 @@ def plain(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def means(nearest_mean: Path) -> Classifier:
     return Classifier(nearest_mean, threads=1)
-
-
-def test_batches_are_tried_out(tmp_path: Path, plain: Path) -> None:
-    assert batch_invariant(Classifier(plain, threads=1), 16)
-    leaning = write_leaning(tmp_path / "leaning.onnx", 1e-4)
-    assert not batch_invariant(Classifier(leaning, threads=1), 16)
-    assert batch_invariant(Classifier(leaning, threads=1), 1)
 
 
 def test_a_broken_file_is_named_as_the_user_knows_it(plain: Path) -> None:

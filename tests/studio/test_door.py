@@ -110,9 +110,7 @@ def test_a_restart_signs_nobody_out_and_another_token_everybody(tmp_path: Path) 
     assert not Made(tmp_path).knows(shown)
 
 
-def test_a_cookie_of_another_account_opens_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_accounts_cookie_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = tmp_path / "proc/net/tcp"
     table.parent.mkdir(parents=True)
     line = "   0: 0100007F:0001 0100007F:1F40 01 00000000:00000000 00:00000000 00000000  {} 0 1\n"

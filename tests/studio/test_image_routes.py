@@ -109,9 +109,7 @@ def test_no_link_in_a_run_is_served(routes: Routes, tmp_path: Path) -> None:
     refused(routes.get(f"/files/{opaque('one')}/report.html"))
 
 
-def test_covers_are_of_the_first_folders_or_of_three_classes(
-    tmp_path: Path, digits: opsin.Dataset, studio: Studio
-) -> None:
+def test_covers_show_three_classes(tmp_path: Path, digits: opsin.Dataset, studio: Studio) -> None:
     def pictures(project: str) -> list[Any]:
         replies = [Routes(studio).get(f"/covers/{project}/{number}") for number in range(4)]
         return [

@@ -87,7 +87,7 @@ def test_short_jobs_run_beside_and_at_most_two(queue: Queue) -> None:
     assert [job.title for job in queue.jobs()] == ["training"]
 
 
-def test_stopping_again_changes_nothing_and_a_stopped_training_goes_on(
+def test_stopping_again_changes_nothing_and_a_training_goes_on(
     queue: Queue, tmp_path: Path
 ) -> None:
     job = queue.add("train", "x", python(TRAINS, str(tmp_path / "runs"), "evaluates"))
@@ -154,7 +154,7 @@ def test_work_goes_on_when_the_studio_is_killed(tmp_path: Path) -> None:
     assert queue.get(first.id).state == queue.get(second.id).state == "done"
 
 
-def test_after_a_restart_of_the_machine_what_ran_has_failed_and_what_waited_waits(
+def test_after_a_power_cut_what_ran_has_failed_and_what_waited_waits(
     tmp_path: Path,
 ) -> None:
     before = Queue(tmp_path)
@@ -171,9 +171,7 @@ def test_after_a_restart_of_the_machine_what_ran_has_failed_and_what_waited_wait
     assert [job.id for job in after.jobs()] == [ran.id, waits.id]
 
 
-def test_a_killed_process_has_failed_and_what_it_left_running_is_ended(
-    queue: Queue, tmp_path: Path
-) -> None:
+def test_a_killed_process_has_failed_and_its_children_end(queue: Queue, tmp_path: Path) -> None:
     forks = """
 import os, time
 if os.fork() == 0: open("up", "w").write(str(os.getpid()))
@@ -190,9 +188,7 @@ time.sleep(60)
     until(queue, lambda: not is_locked(queue.folder(job) / LOCK))
 
 
-def test_a_job_is_running_on_the_disk_before_its_process_is(
-    queue: Queue, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_job_is_noted_before_it_is_started(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     states = []
 
     def dies(folder: Path, argv: object, *, cwd: Path, run: str) -> int:
@@ -255,9 +251,7 @@ def test_a_full_disk_is_told_and_leaves_no_job(
 
 
 @pytest.mark.parametrize("argv", [[], ["a\0b"], ["\ud800"]])
-def test_what_cannot_be_a_process_fails_and_lets_others_go_on(
-    queue: Queue, argv: list[str]
-) -> None:
+def test_what_cannot_be_a_process_fails_and_others_go_on(queue: Queue, argv: list[str]) -> None:
     strange = queue.add("train", "x", argv)
     other = queue.add("train", "y", python("print('{}')"))
     until(queue, lambda: queue.get(other.id).over)

@@ -43,7 +43,7 @@ def test_a_status_that_says_nothing_is_no_progress(run: RunDirectory, content: s
     assert read_progress(run) is None
 
 
-def test_between_two_news_the_time_runs_on_and_the_bar_stays(
+def test_between_news_the_time_left_runs_on(
     run: RunDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [0.0]

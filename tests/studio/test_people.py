@@ -33,9 +33,7 @@ def test_an_invitation_opens_once_and_is_kept_as_a_hash(people: People, tmp_path
     assert people.of_cookie("") is None
 
 
-def test_access_ends_with_its_days_and_at_once_when_revoked(
-    people: People, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_access_ends_in_time_or_if_revoked(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = (people.redeem(people.invite(name, "viewer", 2)) for name in ("Ada", "Bob"))
     unused = people.invite("Carl", "viewer", 365)
     assert first
@@ -67,9 +65,7 @@ def test_an_invitation_has_a_name_and_an_end(people: People, name: str, days: fl
         people.invite(name, "viewer", days)
 
 
-def test_a_role_allows_its_changes_and_they_are_written_down(
-    people: People, tmp_path: Path
-) -> None:
+def test_a_role_allows_its_changes_and_they_are_noted(people: People, tmp_path: Path) -> None:
     require("owner")  # whoever runs the studio
 
     def invite_and_add() -> None:

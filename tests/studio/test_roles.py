@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from opsin.core.errors import OpsinError, SourceError
+from opsin.core.errors import OpsinError
 from opsin.studio.context import Studio
 from opsin.studio.errors import TooMany
 from opsin.studio.jobs.queue import Queue
@@ -103,22 +103,6 @@ def test_access_that_has_ended_changes_nothing_more(studio: Studio) -> None:
         with pytest.raises(NotAllowed, match="ended"):  # the next part of an upload
             studio.uploads.append(KEY, 3, b"def")
     assert studio.uploads.offset(KEY) == 3
-
-
-def test_two_people_rename_the_same_class(studio: Studio) -> None:
-    made = studio.sets.new_empty(["disc", "square"], title="Shapes")
-    write_shapes(studio.sets.images_path(made.id), 2)
-    albums = studio.albums
-    before = asyncio.run(albums.open(made.id))
-    with somebody(studio.people, "labeller"):
-        asyncio.run(albums.change_class(before, "disc", "round"))
-    with somebody(studio.people, "labeller"), pytest.raises((SourceError, OpsinError)):
-        asyncio.run(albums.change_class(before, "disc", "circle"))
-    now = asyncio.run(albums.open(made.id))
-    assert now.counts == {"round": 2, "square": 2}
-    changes = [(change.name, change.change) for change in studio.people.changes()]
-    assert ("A labeller", "Renamed disc to round in Shapes") in changes
-    assert not any("circle" in change for _, change in changes)
 
 
 def test_the_queue_has_room_for_everybody(tmp_path: Path) -> None:

@@ -22,9 +22,7 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("verb", [opsin.train, opsin.train_repeats, opsin.train_folds])
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.usefixtures("nothing_installed")
-def test_a_missing_package_is_said_before_anything_is_read(
-    verb: Callable[..., Any], name: str, tmp_path: Path
-) -> None:
+def test_missing_packages_come_first(verb: Callable[..., Any], name: str, tmp_path: Path) -> None:
     with pytest.raises(MissingExtraError, match=rf"pip install 'opsin\[{name}\]'"):
         verb("there is no such source", track=name, runs=tmp_path)
     with pytest.raises(RecipeError, match="neptune is no tracker"):

@@ -70,9 +70,7 @@ def test_a_server_that_is_not_there_costs_a_line(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.slow
-def test_a_server_that_never_answers_is_waited_for_a_limited_time(
-    silent_server: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_silent_server_is_left_alone(silent_server: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracking, "_PATIENCE", 1.0)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent_server}")
     told = Notes()
@@ -81,9 +79,7 @@ def test_a_server_that_never_answers_is_waited_for_a_limited_time(
     assert told.notes[-1].startswith(f"MLflow has not taken all of the run, {WHOLE}")
 
 
-def test_ctrl_c_ends_the_waiting_and_not_the_run(
-    silent_server: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_ends_only_the_waiting(silent_server: int, monkeypatch: pytest.MonkeyPatch) -> None:
     class Impatient(Notes):
         def note(self, text: str) -> None:
             super().note(text)

@@ -86,9 +86,7 @@ def test_secrets_are_not_shown() -> None:
     assert without_secrets(text, secrets) == "https://host/x said … in /home/ann"
 
 
-def test_tensorboard_keeps_the_last_points_of_a_run_that_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tensorboard_keeps_the_last_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tensorboard")
     monkeypatch.chdir(tmp_path.parent)
     for epochs in ((1, 2, 3), (3, 3), ()):

@@ -50,9 +50,7 @@ def moved(image: Tensor, down: int, right: int) -> Tensor:
 
 
 @given(parts=PARTS, seed=SEEDS, channels=st.sampled_from([1, 3]), count=st.integers(1, 5))
-def test_shape_and_type_stay_and_the_batch_is_left_alone(
-    parts: dict[str, Any], seed: int, channels: int, count: int
-) -> None:
+def test_shape_and_type_stay(parts: dict[str, Any], seed: int, channels: int, count: int) -> None:
     images = batch(count, seed, (HEIGHT, WIDTH, channels))
     before = images.clone()
     varied = vary(images, seed, **parts)
@@ -62,9 +60,7 @@ def test_shape_and_type_stay_and_the_batch_is_left_alone(
 
 
 @given(parts=PARTS, seed=SEEDS)
-def test_what_is_drawn_depends_on_the_shape_and_not_on_the_pixels(
-    parts: dict[str, Any], seed: int
-) -> None:
+def test_what_is_drawn_depends_on_the_shape_alone(parts: dict[str, Any], seed: int) -> None:
     states = []
     for pixels in (batch(4, 1), batch(4, 2), torch.zeros_like(batch(4))):
         generator = torch.Generator().manual_seed(seed)
@@ -91,7 +87,7 @@ def test_each_image_is_a_move_or_a_mirror_of_itself(flip: bool, shift: int, seed
 
 
 @pytest.mark.parametrize("parts", [{}, {"zoom": 1e-9}])
-def test_those_that_are_to_be_mirrored_are_if_the_recipe_mirrors_at_all(
+def test_those_to_be_mirrored_are_if_the_recipe_mirrors(
     parts: dict[str, float],
 ) -> None:
     images = batch(6)
@@ -121,9 +117,7 @@ def place_of(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @given(seed=SEEDS, shape=st.sampled_from([(41, 41), (41, 61), (61, 41)]))
-def test_a_turn_keeps_the_distance_from_the_middle_and_the_angle_is_bounded(
-    seed: int, shape: tuple[int, int]
-) -> None:
+def test_a_turn_keeps_the_distance_and_is_bounded(seed: int, shape: tuple[int, int]) -> None:
     height, width = shape
     images = dot(height, width, height // 2, width // 2 + 10)
     down, right = place_of(vary(images, seed, rotate=30.0))

@@ -32,9 +32,7 @@ CPU = torch.device("cpu")
     start=st.integers(0, 400),
     world=st.integers(1, 4),
 )
-def test_batches_cover_everything_and_none_is_single(
-    count: int, size: int, start: int, world: int
-) -> None:
+def test_spans_cover_all_and_none_is_single(count: int, size: int, start: int, world: int) -> None:
     spans = list(spans_of(count, size, start, world))
     if start >= count:
         assert not spans
@@ -115,9 +113,7 @@ def labels_of(counts: list[int]) -> NDArray[np.int64]:
 
 
 @given(counts=COUNTS, balance=BALANCES, seed=st.integers(0, 9), epoch=st.integers(1, 99))
-def test_an_epochs_order_is_found_again(
-    counts: list[int], balance: str, seed: int, epoch: int
-) -> None:
+def test_an_order_is_found_again(counts: list[int], balance: str, seed: int, epoch: int) -> None:
     labels, recipe = labels_of(counts), recipe_of(balance, seed)
     one, two = (epoch_order(labels, recipe, epoch, len(counts)) for _ in range(2))
     assert np.array_equal(one, two)
@@ -128,9 +124,7 @@ def test_an_epochs_order_is_found_again(
 
 
 @given(counts=COUNTS, epochs=st.integers(1, 12))
-def test_sampling_is_even_over_classes_and_over_the_images_of_each(
-    counts: list[int], epochs: int
-) -> None:
+def test_sampling_is_even_over_classes_and_their_images(counts: list[int], epochs: int) -> None:
     labels, recipe = labels_of(counts), recipe_of("sampling")
     drawn = np.zeros(len(labels), np.int64)
     for epoch in range(1, epochs + 1):
@@ -167,9 +161,7 @@ def test_rare_classes_weigh_more() -> None:
         ([1_000_000, 1], "weights", "1,000,000 times the images"),
     ],
 )
-def test_the_counts_decide_how_rare_classes_are_made_up_for(
-    counts: list[int], choice: str, words: str
-) -> None:
+def test_counts_decide_how_to_balance_classes(counts: list[int], choice: str, words: str) -> None:
     decided, why = choose_balance(np.array(counts))
     assert decided == choice
     assert words in why

@@ -15,9 +15,7 @@ CPU = torch.device("cpu")
 
 
 @given(budget=st.floats(30, 1e5), cost=st.floats(0.01, 1e4))
-def test_the_budget_is_filled_as_far_as_it_pays(
-    digits: Dataset, budget: float, cost: float
-) -> None:
+def test_the_budget_is_filled_while_it_pays(digits: Dataset, budget: float, cost: float) -> None:
     recipe = resolve(digits.recipe, batch_size=128, hidden=(32, 64))
     try:
         found, reason, epoch = fit_budget(

@@ -38,9 +38,7 @@ def test_a_device_that_is_not_there_is_refused() -> None:
 
 
 @pytest.mark.parametrize("quick", [True, False])
-def test_bfloat16_is_for_large_steps_where_there_are_units_for_it(
-    quick: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bfloat16_is_for_large_quick_steps(quick: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "has_quick_bfloat16", lambda _: quick)
     assert choose_precision("auto", 10**9, CPU) == ("bfloat16" if quick else "float32")
     assert choose_precision("auto", 10**6, CPU) == "float32"
@@ -172,9 +170,7 @@ def test_what_would_be_killed_is_shrunk_and_then_trains() -> None:
     batch=st.integers(2, 4096),
     model=st.sampled_from(["mlp", "cnn", "resnet"]),
 )
-def test_more_of_anything_never_takes_less(
-    shape: tuple[int, int, int], batch: int, model: str
-) -> None:
+def test_more_never_takes_less(shape: tuple[int, int, int], batch: int, model: str) -> None:
     small, layers = parts(shape, model=model, hidden=(8, 16), batch_size=batch)
     large, _ = parts(shape, model=model, hidden=(8, 16), batch_size=2 * batch)
     _, wider = parts(shape, model=model, hidden=(16, 32), batch_size=batch)

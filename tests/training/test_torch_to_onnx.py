@@ -43,9 +43,7 @@ def test_file_and_network_agree(name: str, activation: str, images: NDArray[np.u
 
 
 @pytest.mark.parametrize("name", ["mlp", "cnn", "resnet"])
-def test_every_layer_of_the_summary_can_be_fetched(
-    name: str, images: NDArray[np.uint8], tmp_path: Path
-) -> None:
+def test_every_layer_can_be_fetched(name: str, images: NDArray[np.uint8], tmp_path: Path) -> None:
     network, metadata = trained(name)
     path = tmp_path / "classifier.onnx"
     path.write_bytes(torch_to_onnx.to_onnx(network, metadata))
@@ -66,7 +64,7 @@ def test_every_layer_of_the_summary_can_be_fetched(
         np.testing.assert_allclose(fetched[layer.name], own[layer.name], atol=1e-4, rtol=1e-4)
 
 
-def test_the_file_is_standard_and_its_embedding_is_what_the_head_sees(
+def test_the_file_is_standard_and_has_what_the_head_sees(
     images: NDArray[np.uint8],
 ) -> None:
     network, metadata = trained("resnet")

@@ -1,9 +1,9 @@
 """The loop keeps the best epoch, stops when it should, and repeats itself exactly."""
 
 import hashlib
+import math
 import random
 import signal
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,16 @@ from tests.conftest import Notes
 from tests.variants import a_few
 
 CPU = torch.device("cpu")
-STATISTICS = Statistics([80.0], [90.0])
+#: At a rate of 2 or more the loss rises.
+PLAIN: dict[str, Any] = {"optimizer": "sgd", "schedule": "constant"}
 
 
 def train(
-    digits: Dataset, folder: Path, watcher: Watcher | None = None, **options: Any
+    digits: Dataset,
+    folder: Path,
+    watcher: Watcher | None = None,
+    deadline: float = math.inf,
+    **options: Any,
 ) -> tuple[nn.Sequential, Outcome]:
     """Train on the digits, going on from what ``folder`` holds."""
     recipe = resolve(digits.recipe, **{"model": "mlp", "epochs": 3, "balance": "none", **options})
@@ -52,6 +57,7 @@ def train(
             watcher=watcher or Watcher(),
             stop=stop,
             start=checkpoints.newest(),
+            deadline=deadline,
         )
     return network, outcome
 
@@ -89,9 +95,7 @@ def figures(epochs: list[Epoch]) -> list[dict[str, Any]]:
     {"label_smoothing": 0.1, "balance": "weights", "dropout": 0.1, "schedule": "constant"},
     {"precision": "bfloat16"},
 ])  # fmt: skip
-def test_every_way_of_training_learns(
-    digits: Dataset, tmp_path: Path, options: dict[str, Any]
-) -> None:
+def test_every_way_learns(digits: Dataset, tmp_path: Path, options: dict[str, Any]) -> None:
     _, outcome = train(digits, tmp_path, epochs=6, **options)
     assert outcome.best.val_accuracy > 0.85
 
@@ -111,26 +115,14 @@ def test_the_best_epoch_is_kept_not_the_last(digits: Dataset, tmp_path: Path) ->
 
 def test_patience_ends_a_training_that_gets_no_better(digits: Dataset, tmp_path: Path) -> None:
     notes = Notes()
-    # At so large a rate the loss rises.
-    train(
-        digits,
-        tmp_path,
-        notes,
-        learning_rate=3.0,
-        schedule="constant",
-        optimizer="sgd",
-        momentum=0.0,
-        epochs=40,
-        patience=2,
-    )
+    options: dict[str, Any] = {"learning_rate": 3.0, "momentum": 0.0, "epochs": 40, "patience": 2}
+    train(digits, tmp_path, notes, **PLAIN, **options)
     assert len(notes.epochs) < 40
     assert not any(epoch.best for epoch in notes.epochs[-2:])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_request_to_stop_ends_the_epoch_and_keeps_the_work(
-    digits: Dataset, tmp_path: Path, number: signal.Signals
-) -> None:
+def test_a_stop_keeps_the_work(digits: Dataset, tmp_path: Path, number: signal.Signals) -> None:
     notes = Notes(interrupt_at=5, by=number)
     before = signal.getsignal(number)
     _, outcome = train(digits, tmp_path, notes, epochs=50, batch_size=8)
@@ -142,23 +134,7 @@ def test_a_request_to_stop_ends_the_epoch_and_keeps_the_work(
 
 
 def test_a_deadline_ends_a_training_that_nobody_stopped(digits: Dataset, tmp_path: Path) -> None:
-    recipe = resolve(digits.recipe, model="mlp", epochs=3, balance="none")
-    network = build_network.build(recipe.model, (8, 8, 1), 10, statistics=STATISTICS)
-    train, val = (
-        TrainingBatches(digits.images, digits.labels, rows, CPU)
-        for rows in (digits.split.train, digits.split.val)
-    )
-    outcome = fit(
-        network,
-        train,
-        val,
-        recipe.training,
-        classes=10,
-        checkpoints=Checkpoints(tmp_path),
-        watcher=Watcher(),
-        stop=threading.Event(),
-        deadline=time.perf_counter(),
-    )
+    _, outcome = train(digits, tmp_path, deadline=time.perf_counter())
     assert (outcome.last.epoch, outcome.last.step, outcome.stopped) == (1, 1, False)
 
 
@@ -171,9 +147,7 @@ def test_a_deadline_ends_a_training_that_nobody_stopped(digits: Dataset, tmp_pat
     {"model": "resnet", "hidden": [4, 8], "optimizer": "muon", "precision": "bfloat16"},
     {"model": "resnet", "hidden": [4, 8], "micro_batch": 40},
 ], 4))  # fmt: skip
-def test_killed_at_any_step_it_comes_to_the_same_end(
-    digits: Dataset, tmp_path: Path, options: dict[str, Any]
-) -> None:
+def test_killed_it_ends_the_same(digits: Dataset, tmp_path: Path, options: dict[str, Any]) -> None:
     options = {"epochs": 2, "batch_size": 96, "checkpoint_every": 0, **options}
     whole = Killed(at=-1)
     network, outcome = train(digits, tmp_path / "whole", whole, **options)
@@ -189,9 +163,7 @@ def test_killed_at_any_step_it_comes_to_the_same_end(
         assert figures([resumed.best]) == figures([outcome.best])
 
 
-def test_a_best_checkpoint_that_rots_is_replaced_and_told_of(
-    digits: Dataset, tmp_path: Path
-) -> None:
+def test_a_best_checkpoint_that_rots_is_replaced(digits: Dataset, tmp_path: Path) -> None:
     class Rot(Notes):
         def epoch(self, epoch: Epoch) -> None:
             super().epoch(epoch)
@@ -201,17 +173,8 @@ def test_a_best_checkpoint_that_rots_is_replaced_and_told_of(
 
     notes = Rot()
     # The first epoch stays the best: later ones go the wrong way.
-    _, outcome = train(
-        digits,
-        tmp_path,
-        notes,
-        learning_rate=2.0,
-        schedule="constant",
-        optimizer="sgd",
-        momentum=0.0,
-        epochs=3,
-        patience=3,
-    )
+    options: dict[str, Any] = {"learning_rate": 2.0, "momentum": 0.0, "epochs": 3, "patience": 3}
+    _, outcome = train(digits, tmp_path, notes, **PLAIN, **options)
     if notes.epochs[-1].best:
         pytest.fail("the last epoch was not to be the best")
     assert outcome.best.step == notes.epochs[-1].step
@@ -220,16 +183,7 @@ def test_a_best_checkpoint_that_rots_is_replaced_and_told_of(
 
 def test_a_loss_that_blows_up_steps_back_once(digits: Dataset, tmp_path: Path) -> None:
     notes = Notes()
-    _, outcome = train(
-        digits,
-        tmp_path,
-        notes,
-        learning_rate=3.0,
-        optimizer="sgd",
-        schedule="constant",
-        epochs=4,
-        batch_size=32,
-    )
+    _, outcome = train(digits, tmp_path, notes, **PLAIN, learning_rate=3.0, epochs=4, batch_size=32)
     assert outcome.stepped_back
     assert outcome.diverged is None
     assert "a tenth of the rate" in notes.notes[0]
@@ -238,13 +192,7 @@ def test_a_loss_that_blows_up_steps_back_once(digits: Dataset, tmp_path: Path) -
 
 
 def test_where_it_steps_back_to_is_no_question_of_time(digits: Dataset, tmp_path: Path) -> None:
-    options: dict[str, Any] = {
-        "learning_rate": 3.0,
-        "optimizer": "sgd",
-        "schedule": "constant",
-        "epochs": 3,
-        "batch_size": 32,
-    }
+    options: dict[str, Any] = {"learning_rate": 3.0, "epochs": 3, "batch_size": 32, **PLAIN}
     ends = {
         digest(train(digits, tmp_path / str(every), checkpoint_every=every, **options)[0])
         for every in (0, 0.003, 30)
@@ -254,28 +202,12 @@ def test_where_it_steps_back_to_is_no_question_of_time(digits: Dataset, tmp_path
 
 def test_a_loss_that_blows_up_again_leaves_usable_weights(digits: Dataset, tmp_path: Path) -> None:
     notes = Notes()
-    network, outcome = train(
-        digits,
-        tmp_path,
-        notes,
-        learning_rate=100.0,
-        weight_decay=10.0,
-        optimizer="sgd",
-        schedule="constant",
-        epochs=9,
-    )
+    options: dict[str, Any] = {"learning_rate": 100.0, "weight_decay": 10.0, "epochs": 9, **PLAIN}
+    network, outcome = train(digits, tmp_path, notes, **options)
     assert outcome.diverged
     assert all(bool(torch.isfinite(value).all()) for value in network.state_dict().values())
     assert "again: stopping" in notes.notes[1]
     # Resumed, it comes to the same end: the file is no worse for it.
-    again, resumed = train(
-        digits,
-        tmp_path,
-        learning_rate=100.0,
-        weight_decay=10.0,
-        optimizer="sgd",
-        schedule="constant",
-        epochs=9,
-    )
+    again, resumed = train(digits, tmp_path, **options)
     assert resumed.diverged
     assert digest(again) == digest(network)

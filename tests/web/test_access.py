@@ -286,9 +286,7 @@ def test_who_comes_from_elsewhere_is_sent_on_by_a_page_of_ours() -> None:
         ([(b"host", b"images.example.org"), (b"sec-fetch-site", b"none")], True),
     ],
 )
-def test_behind_https_the_cookie_stays_there(
-    headers: list[tuple[bytes, bytes]], secure: bool
-) -> None:
+def test_a_cookie_of_https_stays_there(headers: list[tuple[bytes, bytes]], secure: bool) -> None:
     guarded = door(allowed_hosts=["images.example.org"], dropped=["x-forwarded-proto"])
     first = ask(guarded, headers, query=b"token=" + TOKEN.encode())
     assert (b"; Secure" in dict(first["headers"])[b"set-cookie"]) == secure

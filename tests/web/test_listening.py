@@ -216,9 +216,7 @@ async def test_a_refused_body_that_never_ends(connect: Connect) -> None:
 
 
 @served()
-async def test_a_refused_body_that_is_endless(
-    connect: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_endless_refused_body(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "HEADER_SECONDS", 60)
     monkeypatch.setattr(connections, "_FORGOTTEN", 1_000_000)
 
@@ -262,9 +260,7 @@ async def slow(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @served(slow)
-async def test_who_asks_twice_at_once_and_goes(
-    connect: Connect, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_who_asks_twice_and_goes(connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
     _, writer = await connect()
     writer.write(b"GET /refuse HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
     await asyncio.sleep(0.05)

@@ -12,15 +12,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+import pydantic
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 
 from opsin.core.arguments import by_current_names
@@ -104,7 +97,7 @@ class RecipeModel(BaseModel):
     #: The default heading of its fields.
     group: ClassVar[str] = SOURCE
 
-    _current_names = model_validator(mode="before")(by_current_names)
+    _current_names = pydantic.model_validator(mode="before")(by_current_names)
 
 
 def option(
@@ -468,7 +461,7 @@ def option_errors() -> Iterator[None]:
     """Turn pydantic's errors of options into `RecipeError`, with the first value that is wrong."""
     try:
         yield
-    except ValidationError as error:
+    except pydantic.ValidationError as error:
         option, rule = first_fault(error)
         value = error.errors()[0]["input"]
         raise RecipeError(f"{option} cannot be {value!r}: {rule}") from None

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import AliasChoices, BeforeValidator, Field
 
 from opsin.core.arguments import checked
+from opsin.core.arrays import Bools, Floats, Ints, Pixels
 from opsin.core.events import SILENT, Watcher, watched
 from opsin.core.format import counted
 from opsin.core.stored_json import JsonObject
@@ -118,12 +119,7 @@ def _rows_of(images: object) -> object:
 
 @dataclass(frozen=True)
 class Case:
-    """One example of a finding.
-
-    Args:
-        rows: The images concerned, of the dataset; none for files that cannot be read.
-        note: What is wrong with them, in a few words.
-    """
+    """One example of a finding: images of the dataset, if any, and what is wrong with them."""
 
     rows: Annotated[
         tuple[int, ...],
@@ -163,7 +159,7 @@ class Finding:
         return notes
 
     @cached_property
-    def rows(self) -> NDArray[np.int64]:
+    def rows(self) -> Ints:
         """The images concerned, ``int64[…]``, case by case."""
         return np.array(list(self.notes), np.int64)
 
@@ -232,13 +228,8 @@ def audit(dataset: Dataset, *, watcher: Watcher = SILENT) -> Audit:
         lambda: measure(images, watcher=watcher)._asdict(),
         lambda kept: QualityMeasures(**kept),
     )
-    odd = _odd_images(looks, dataset.sizes)
-    cases_by_kind = (
-        _copies(dataset)
-        | _files(dataset)
-        | _classes(dataset)
-        | {kind: (len(cases), cases) for kind, cases in odd.items()}
-    )
+    cases_by_kind = _copies(dataset) | _files(dataset) | _classes(dataset)
+    cases_by_kind |= _odd_images(looks, dataset.sizes)
     problem, bits = dataset.problem, dataset.recipe.bits or 16
     if problem is not None:
         cases_by_kind["untrainable"] = (len(dataset), [Case((), str(problem))])
@@ -348,17 +339,13 @@ def _classes(dataset: Dataset) -> _Found:
 
 
 class QualityMeasures(NamedTuple):
-    """Measures of each image's prepared pixels, ``float32[N]`` each.
+    """Measures of each image's prepared pixels, ``float32[N]`` each."""
 
-    The 2nd and 98th percentile of its brightness, its standard deviation, the mean absolute
-    Laplacian over that (how fine its detail is), and the largest difference between two channels.
-    """
-
-    low: NDArray[np.float32]
-    high: NDArray[np.float32]
-    contrast: NDArray[np.float32]
-    sharpness: NDArray[np.float32]
-    colour: NDArray[np.float32]
+    low: Floats  # the brightness' 2nd percentile
+    high: Floats  # its 98th
+    contrast: Floats  # its standard deviation
+    sharpness: Floats  # its mean absolute Laplacian, as a share of the contrast
+    colour: Floats  # the largest difference between two channels
 
 
 def measure(images: Images, *, watcher: Watcher = SILENT) -> QualityMeasures:
@@ -366,7 +353,7 @@ def measure(images: Images, *, watcher: Watcher = SILENT) -> QualityMeasures:
     count, height, width, _ = images.shape
     size = max(1, _BLOCK_PIXELS // (height * width))
 
-    def measures(start: int) -> NDArray[np.float32]:
+    def measures(start: int) -> Floats:
         return _measures_of(images[start : start + size])
 
     with ThreadPoolExecutor(THREADS) as pool:
@@ -375,7 +362,7 @@ def measure(images: Images, *, watcher: Watcher = SILENT) -> QualityMeasures:
         return QualityMeasures(*np.concatenate([np.zeros((5, 0), np.float32), *parts], axis=1))
 
 
-def _measures_of(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _measures_of(pixels: Pixels) -> Floats:
     count, height, width, channels = pixels.shape
     measured = np.zeros((5, count), np.float32)
     # Plane by plane: reducing an axis of three takes NumPy ten times as long.
@@ -399,7 +386,7 @@ def _measures_of(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     return measured
 
 
-def _odd_images(looks: QualityMeasures, sizes: NDArray[np.int32]) -> dict[str, list[Case]]:
+def _odd_images(looks: QualityMeasures, sizes: NDArray[np.int32]) -> _Found:
     # Nearly one colour: no other kind applies.
     empty = looks.contrast < 5
     detail = np.log(np.maximum(looks.sharpness, 1e-3))
@@ -424,15 +411,11 @@ def _odd_images(looks: QualityMeasures, sizes: NDArray[np.int32]) -> dict[str, l
 
 
 def _rare(
-    worst_low: NDArray[Any],
-    which: NDArray[np.bool_],
-    note: str,
-    shown: NDArray[Any],
-    most: float = _RARE,
-) -> list[Case]:
+    worst_low: NDArray[Any], which: Bools, note: str, shown: NDArray[Any], most: float = _RARE
+) -> tuple[int, list[Case]]:
     rows = np.flatnonzero(which)
     # A single one is always rare.
     if len(rows) > max(1, most * len(which)):
-        return []
+        return 0, []
     rows = rows[np.argsort(worst_low[rows], kind="stable")]
-    return [Case((int(row),), note.format(shown[row])) for row in rows]
+    return len(rows), [Case((int(row),), note.format(shown[row])) for row in rows]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import math
 import os
 import stat
 from array import array
@@ -74,20 +73,16 @@ def kept_arrays(
 
 def new_array(path: Path, dtype: type[np.generic] | np.dtype[Any], shape: tuple[int, ...]) -> None:
     """Make an ``.npy`` file of zeros with its disk space allocated."""
-    kind = np.dtype(dtype)
-    descr = np.lib.format.dtype_to_descr(kind)
-    header = {"descr": descr, "fortran_order": False, "shape": shape}
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        file.flush()
-        end = file.tell() + kind.itemsize * math.prod(shape)
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    start, end = array.offset, array.offset + array.nbytes
+    with path.open("r+b") as file:
         try:
             os.posix_fallocate(file.fileno(), 0, end)
         except (OSError, AttributeError) as error:
             if getattr(error, "errno", None) not in (None, errno.EINVAL, errno.EOPNOTSUPP):
                 raise
-            for start in range(file.tell(), end, 1 << 22):
-                file.write(bytes(min(1 << 22, end - start)))
+            file.seek(start)
+            file.writelines(bytes(min(1 << 22, end - at)) for at in range(start, end, 1 << 22))
 
 
 def short_digest(digests: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.errors import ImageError, SourceError, StorageError
-from opsin.core.events import SILENT, Watcher
+from opsin.core.events import SILENT, Watcher, watched
 from opsin.core.format import counted
 from opsin.core.metadata import Bits, Preparation
 from opsin.core.platform import sync
@@ -367,15 +367,11 @@ def _fill(
         chunks = _decoded_here(contents, pending, preparation, store.shape)
     # Arrays of the right size take no time.
     ready = isinstance(images, np.ndarray) and images.shape[1:] == store.shape
-    shown = SILENT if ready else watcher
-    shown.begin("Read", left, "images")
-    done, saved = 0, time.monotonic()
+    shown, saved = SILENT if ready else watcher, time.monotonic()
     try:
         with contextlib.closing(chunks):
-            for chunk in chunks:
+            for chunk in watched(shown, "Read", left, chunks, size=lambda chunk: len(chunk.rows)):
                 store.put(chunk)
-                done += len(chunk.images)
-                shown.advance(done)
                 if time.monotonic() - saved > _SAVED_EVERY:
                     store.save()
                     saved = time.monotonic()
@@ -388,7 +384,6 @@ def _fill(
         raise
     finally:
         store.save()
-    shown.end()
 
 
 def _decoded_here(

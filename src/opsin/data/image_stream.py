@@ -139,20 +139,14 @@ class ShardInputs:
 
 @dataclass(frozen=True)
 class Stream:
-    """Images of one source, listed lazily in constant memory.
-
-    Args:
-        source: What the user called it.
-        kind: What it is: ``folder``, ``table``, ``archive`` …
-        each: Lists the images.
-        count: Counts them by a quick pass; ``None`` if that needs reading.
-        inputs: Which shard of the source they are.
-    """
+    """Images of one source, listed lazily in constant memory."""
 
     source: str
-    kind: str
+    kind: str  # ``folder``, ``table``, ``archive`` …
     each: Callable[[], Iterator[ListedImage]]
+    #: Counts them by a quick pass; ``None`` if that needs reading.
     count: Callable[[], int | None] = lambda: None
+    #: Which shard of the source they are.
     inputs: ShardInputs | None = None
 
     @property

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.arrays import Ints, Pixels
 from opsin.core.errors import SourceError
 from opsin.core.metadata import Preparation
 from opsin.core.platform import cores
@@ -26,12 +27,7 @@ class LazyImages:
     dtype: np.dtype[np.uint8] = np.dtype(np.uint8)
     ndim: int = 4
 
-    def __init__(
-        self,
-        read: Callable[[NDArray[np.int64]], NDArray[np.uint8]],
-        rows: NDArray[np.int64],
-        shape: tuple[int, ...],
-    ) -> None:
+    def __init__(self, read: Callable[[Ints], Pixels], rows: Ints, shape: tuple[int, ...]) -> None:
         self._read, self._rows = read, rows
         self.shape: tuple[int, ...] = (len(rows), *shape)
         self.nbytes: int = math.prod(self.shape)
@@ -42,7 +38,7 @@ class LazyImages:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} uint8{list(self.shape)}>"
 
-    def __getitem__(self, index: Any) -> NDArray[np.uint8]:
+    def __getitem__(self, index: Any) -> Pixels:
         first, *rest = index if isinstance(index, tuple) else (index,)
         rows = np.asarray(self._rows[first])
         pixels = self._read(rows.ravel()).reshape(*rows.shape, *self.shape[1:])
@@ -55,10 +51,10 @@ class LazyImages:
 
 
 #: Decoded images ``uint8[N, H, W, C]``: an array, a memory map, or images read on access.
-Images = NDArray[np.uint8] | LazyImages
+Images = Pixels | LazyImages
 
 
-def subset(images: Images, rows: NDArray[np.int64]) -> LazyImages:
+def subset(images: Images, rows: Ints) -> LazyImages:
     """Return a view of some images."""
     return LazyImages(images.__getitem__, rows, images.shape[1:])
 
@@ -71,7 +67,7 @@ def decode_lazily(
     """Return images that are decoded on each access."""
     shape = preparation.shape
 
-    def read(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def read(rows: Ints) -> Pixels:
         pixels = np.empty((len(rows), *shape), np.uint8)
         with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
             decoded = pool.map(lambda row: read_image(images[row], preparation, names[row]), rows)
@@ -87,14 +83,14 @@ class ReferenceSet:
     """Images with known classes, prepared for one classifier."""
 
     images: Images
-    labels: NDArray[np.int64]
+    labels: Ints
     names: Sequence[str]
-    train: NDArray[np.int64]
-    val: NDArray[np.int64]
+    train: Ints
+    val: Ints
     source: str
-    test: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    test: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     own: bool = False
-    groups: NDArray[np.int64] | None = None
+    groups: Ints | None = None
 
     def row_called(self, name: str) -> int | None:
         """Return the row of an image by its name, or by its part and number: ``test/17``."""
@@ -105,7 +101,7 @@ class ReferenceSet:
         rows = range(len(self.names)) if part == "out_of_fold" else parts.get(part, ())
         return int(rows[int(number)]) if number.isdecimal() and int(number) < len(rows) else None
 
-    def rows_of(self, part: Literal["train", "val"]) -> NDArray[np.int64]:
+    def rows_of(self, part: Literal["train", "val"]) -> Ints:
         """Return a part's rows, ascending."""
         rows = np.sort(self.train if part == "train" else self.val)
         if not len(rows):

@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from opsin.core.arrays import Bools, Bytes, Floats, Ints
 from opsin.core.events import SILENT, Watcher, watched
 from opsin.core.platform import cores
 from opsin.data import cache
 from opsin.data.lazy_images import Images
 
-Floats = NDArray[np.float32]
-Rows = NDArray[np.int64]
 Crop = tuple[float, float, float]  # size, top and left as shares of the sides
 
 #: Images with a shorter side have too little detail to tell copies from similar images.
@@ -47,19 +46,13 @@ _FINE: Final = [_WHOLE, *_crops(0.95, 4), *_crops(0.9, 8)]
 
 @dataclass(frozen=True)
 class NearDuplicates:
-    """Pairs of images that are near duplicates.
+    """Pairs of images that are near duplicates, the most alike pair first."""
 
-    Args:
-        pairs: Rows of both images, the smaller first, ``int64[M, 2]``; the most alike pair first.
-        likeness: Correlation of each pair's frequencies, ``float32[M]``.
-        mirrored: Whether one is the other's mirror image, ``bool[M]``.
-    """
+    pairs: Ints  # rows of both images, the smaller first, ``int64[M, 2]``
+    likeness: Floats  # correlation of their frequencies, ``float32[M]``
+    mirrored: Bools  # whether one is the other's mirror image, ``bool[M]``
 
-    pairs: Rows
-    likeness: Floats
-    mirrored: NDArray[np.bool_]
-
-    def among(self, rows: Rows) -> NearDuplicates:
+    def among(self, rows: Ints) -> NearDuplicates:
         """Return the pairs within some rows, as indices among these."""
         index = np.full(max(rows.max(initial=-1), self.pairs.max(initial=-1)) + 1, -1)
         index[rows] = np.arange(len(rows))
@@ -74,7 +67,7 @@ NO_PAIRS: Final = NearDuplicates(
 
 
 def near_duplicates(
-    images: Images, digests: NDArray[np.uint8], *, mirrored: bool, watcher: Watcher
+    images: Images, digests: Bytes, *, mirrored: bool, watcher: Watcher
 ) -> NearDuplicates:
     """Find near duplicates, or take them from the cache."""
     unique, rows = np.unique(cache.as_keys(digests), return_index=True)
@@ -98,7 +91,7 @@ def near_duplicates(
 
 
 def find_near_duplicates(
-    images: Images, rows: Rows, *, mirrored: bool = True, watcher: Watcher = SILENT
+    images: Images, rows: Ints, *, mirrored: bool = True, watcher: Watcher = SILENT
 ) -> NearDuplicates:
     """Find pairs of rows that show the same image; exact copies should be given once."""
     if min(images.shape[1:3]) < SMALLEST:
@@ -129,7 +122,7 @@ def find_near_duplicates(
 
 def _candidates(
     grey: Floats, spectra: Floats, usual: Floats, *, mirrored: bool, watcher: Watcher
-) -> tuple[Rows, NDArray[np.bool_]]:
+) -> tuple[Ints, Bools]:
     """Return query and neighbour, ``int64[M, 2]``, and whether the query was mirrored."""
     from sklearn.decomposition import PCA  # noqa: PLC0415  an optional part
     from sklearn.neighbors import NearestNeighbors  # noqa: PLC0415
@@ -167,7 +160,7 @@ def _usual_distances(spectra: Floats) -> Floats:
     return usual
 
 
-def _thumbnails(images: Images, rows: Rows) -> Floats:
+def _thumbnails(images: Images, rows: Ints) -> Floats:
     """Return grey thumbnails of at most 32 pixels a side, ``float32[N, h, w]``."""
     height, width = (min(side, _SIDE) for side in images.shape[1:3])
     grey = np.empty((len(rows), height, width), np.float32)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from opsin.core.arrays import Pixels
 from opsin.core.metadata import Background, Preparation
 
 NO_CONTRAST: Final = "nothing to recognise: the image has no contrast"
@@ -43,7 +44,7 @@ class Upright:
         return cls(image, image.width, image.height, note=note, depth=depth)
 
 
-def to_pixels(upright: Upright | Image.Image, preparation: Preparation) -> NDArray[np.uint8]:
+def to_pixels(upright: Upright | Image.Image, preparation: Preparation) -> Pixels:
     """Resize an upright image and convert it to grey or colour."""
     if isinstance(upright, Image.Image):
         upright = Upright.whole(upright)
@@ -63,7 +64,7 @@ def to_pixels(upright: Upright | Image.Image, preparation: Preparation) -> NDArr
     return pixels if image.size == size else filled(pixels, preparation)
 
 
-def filled(pixels: NDArray[np.uint8], preparation: Preparation) -> NDArray[np.uint8]:
+def filled(pixels: Pixels, preparation: Preparation) -> Pixels:
     """Centre pixels on a canvas of their border's colour."""
     edge = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
     middle = len(edge) // 2
@@ -97,7 +98,7 @@ def placement(
             return (wide, high), everything
 
 
-def has_no_contrast(pixels: NDArray[np.uint8]) -> bool:
+def has_no_contrast(pixels: Pixels) -> bool:
     """Tell whether an image ``uint8[H, W, C]`` has no contrast."""
     return all(np.ptp(plane) <= _TOLERANCE for plane in np.moveaxis(pixels, 2, 0))
 
@@ -113,7 +114,7 @@ def border_of(image: Image.Image) -> tuple[int, ...]:
     return tuple(int(value) for value in np.median(edge, axis=0))
 
 
-def measure_background(images: NDArray[np.uint8]) -> Background | None:
+def measure_background(images: Pixels) -> Background | None:
     """Find the usual border brightness of ``images``, ``uint8[N, H, W, C]``."""
     edges = [images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]]
     levels = np.median(np.concatenate(edges, axis=1).mean(axis=2), axis=1)
@@ -139,9 +140,7 @@ def lies_on_other_side(image: Image.Image, background: Background) -> bool:
     return level > _LIGHT if background.level < _DARK else level < _DARK
 
 
-def match_background(
-    image: Image.Image, preparation: Preparation
-) -> tuple[NDArray[np.uint8], str] | None:
+def match_background(image: Image.Image, preparation: Preparation) -> tuple[Pixels, str] | None:
     """Invert, cut out and square an image whose background lies on the other side."""
     background = preparation.background
     if background is None or not lies_on_other_side(image, background):
@@ -174,7 +173,7 @@ def match_background(
     return to_pixels(square, preparation), note
 
 
-def _difference(pixels: NDArray[np.uint8], floor: tuple[int, ...]) -> NDArray[np.int16]:
+def _difference(pixels: Pixels, floor: tuple[int, ...]) -> NDArray[np.int16]:
     # Each pixel's largest, channel by channel: NumPy is slow along an axis as short as theirs.
     away = (np.abs(pixels[..., channel].astype(np.int16) - c) for channel, c in enumerate(floor))
     return functools.reduce(np.maximum, away)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFile, TiffImagePlugin
 
+from opsin.core.arrays import Pixels
 from opsin.core.errors import ImageError
 from opsin.core.metadata import Bits
 
@@ -63,7 +64,7 @@ def image_from_array(
 
 def to_bytes(
     array: NDArray[Any], name: str, *, bits: Bits | None = None
-) -> tuple[NDArray[np.uint8], str | None]:
+) -> tuple[Pixels, str | None]:
     """Scale an array to 0 (black) to 255 (white); note how its numbers were interpreted."""
     kind = array.dtype.kind
     if array.dtype == np.uint8:
@@ -90,13 +91,13 @@ def to_bytes(
     )
 
 
-def png_address(pixels: NDArray[np.uint8]) -> str:
+def png_address(pixels: Pixels) -> str:
     """Return ``uint8[H, W, 1]`` or ``uint8[H, W, 3]`` as the data URL of a PNG."""
     content = base64.b64encode(encode_png(pixels, optimize=True)).decode("ascii")
     return f"data:image/png;base64,{content}"
 
 
-def encode_png(pixels: NDArray[np.uint8], *, optimize: bool = False) -> bytes:
+def encode_png(pixels: Pixels, *, optimize: bool = False) -> bytes:
     """Return ``uint8[H, W, 1]`` or ``uint8[H, W, 3]`` as a PNG file."""
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     stream = io.BytesIO()

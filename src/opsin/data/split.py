@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.arrays import Bools, Bytes, Doubles, Ints
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RecipeError, RunError, SourceError
 from opsin.core.events import Watcher
@@ -32,6 +34,7 @@ LARGE: Final = 500
 _UNLIKELY: Final = 5
 
 
+@functools.lru_cache(256)  # a table repeats few
 def part_named(name: str) -> int | None:
     """Return the code of a part by one of its usual names, or ``None``."""
     word = re.sub(r"[-_\s]", "", name.casefold())
@@ -42,13 +45,13 @@ def part_named(name: str) -> int | None:
 class Split:
     """Row numbers of each part, ascending, ``int64``; the parts never overlap."""
 
-    train: NDArray[np.int64]
-    val: NDArray[np.int64]
-    test: NDArray[np.int64]
+    train: Ints
+    val: Ints
+    test: Ints
 
-    def rows(self, part: str) -> NDArray[np.int64]:
+    def rows(self, part: str) -> Ints:
         """Return the rows of ``train``, ``val`` or ``test``."""
-        rows: NDArray[np.int64] = getattr(self, part)
+        rows: Ints = getattr(self, part)
         return rows
 
     def part_names(self, count: int) -> list[str]:
@@ -59,7 +62,7 @@ class Split:
         return names.tolist()
 
 
-def labels_of_several(labels: NDArray[np.int64], units: NDArray[np.int64]) -> NDArray[np.int64]:
+def labels_of_several(labels: Ints, units: Ints) -> Ints:
     """Return the labels of more than one unit, ascending."""
     return np.flatnonzero(np.bincount(np.unique(np.stack([labels, units]), axis=1)[0]) > 1)
 
@@ -68,17 +71,17 @@ def labels_of_several(labels: NDArray[np.int64], units: NDArray[np.int64]) -> ND
 class SplitInputs:
     """The inputs of a split: the images of a source, before any correction."""
 
-    labels: NDArray[np.int64]
-    digests: NDArray[np.uint8]
-    source_digests: NDArray[np.uint8]
-    source_parts: NDArray[np.uint8]
+    labels: Ints
+    digests: Bytes
+    source_digests: Bytes
+    source_parts: Bytes
     classes: Sequence[str]
-    units: NDArray[np.int64]
+    units: Ints
     groups: Sequence[str] = ()
-    recorded: NDArray[np.uint8] | None = None
-    corrected: tuple[NDArray[np.int64], NDArray[np.int64], Sequence[str]] | None = None
+    recorded: Bytes | None = None
+    corrected: tuple[Ints, Ints, Sequence[str]] | None = None
 
-    def keys(self, recipe: DataRecipe, cut: Literal["test", "val"]) -> NDArray[np.float64]:
+    def keys(self, recipe: DataRecipe, cut: Literal["test", "val"]) -> Doubles:
         """Return a hash from 0 to 1 for each image, equal within a unit."""
         start = f"opsin split {recipe.split_seed + (2**31 if cut == 'val' else 0)}".encode()
         pairs = zip(self.groups or [""] * len(self.labels), self.source_digests, strict=True)
@@ -91,7 +94,7 @@ class SplitInputs:
         rank, number = np.frombuffer(digests, ">u8").reshape(-1, 2).T
         order = np.lexsort((rank, self.units))
         speaker = order[np.searchsorted(self.units[order], self.units)]
-        keys: NDArray[np.float64] = number[speaker] / 2.0**64
+        keys: Doubles = number[speaker] / 2.0**64
         return keys
 
 
@@ -125,9 +128,7 @@ def make_split(subjects: SplitInputs, recipe: DataRecipe) -> Split:
     return _checked(subjects, parts)
 
 
-def _take_up(
-    subjects: SplitInputs, parts: NDArray[np.uint8], recorded: NDArray[np.uint8]
-) -> NDArray[np.bool_]:
+def _take_up(subjects: SplitInputs, parts: Bytes, recorded: Bytes) -> Bools:
     source_parts, units = subjects.source_parts, subjects.units
     known = np.where(
         (source_parts == UNASSIGNED) | ((source_parts == TRAIN) & (recorded == VAL)), recorded, 0
@@ -145,9 +146,9 @@ def _take_up(
 @dataclass(frozen=True)
 class _Cut:
     subjects: SplitInputs
-    parts: NDArray[np.uint8]
-    free: NDArray[np.bool_]
-    keys: NDArray[np.float64]
+    parts: Bytes
+    free: Bools
+    keys: Doubles
     part: int
 
     def take_share(self, share: float) -> None:
@@ -177,8 +178,8 @@ class _Cut:
         self._take(unit, fold == number - 1)
 
     def _units(
-        self, among: NDArray[np.bool_], edges: NDArray[np.float64], early: float
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64], dict[int, list[tuple[int, int]]]]:
+        self, among: Bools, edges: Doubles, early: float
+    ) -> tuple[Ints, Doubles, dict[int, list[tuple[int, int]]]]:
         labels, classes = self.subjects.labels, len(self.subjects.classes)
         rows = np.flatnonzero(among & self.free & (self.parts == TRAIN))
         unit = np.full(len(labels), -1)
@@ -200,7 +201,7 @@ class _Cut:
             ranked.setdefault(one, []).append((k, size))
         return unit, numbers, ranked
 
-    def _take(self, unit: NDArray[np.int64], chosen: NDArray[np.bool_]) -> None:
+    def _take(self, unit: Ints, chosen: Bools) -> None:
         self.parts[np.append(chosen, False)[unit]] = self.part
 
     def _nearer(self, ranked: dict[int, list[tuple[int, int]]], share: float) -> list[int]:
@@ -231,7 +232,7 @@ class _Cut:
                     last = away[np.argmax(self.keys[away])]
                     parts[free & (units == units[last])] = TRAIN
 
-    def _lend(self, large: NDArray[np.int64]) -> None:
+    def _lend(self, large: Ints) -> None:
         """Give a part that lacks a class the unit with the lowest key, if it can be spared."""
         parts, free = self.parts, self.free
         labels, units = self.subjects.labels, self.subjects.units
@@ -253,12 +254,7 @@ class _Cut:
                     break
 
 
-def _are_even(
-    labels: NDArray[np.int64],
-    numbers: NDArray[np.float64],
-    classes: int,
-    edges: NDArray[np.float64],
-) -> NDArray[np.bool_]:
+def _are_even(labels: Ints, numbers: Doubles, classes: int, edges: Doubles) -> Bools:
     bins = len(edges)
     where = np.searchsorted(edges, numbers, side="right") - 1
     counts = np.bincount(labels * bins + where, minlength=classes * bins).reshape(classes, bins)
@@ -268,7 +264,7 @@ def _are_even(
     return np.asarray(even.all(axis=1))
 
 
-def _checked(subjects: SplitInputs, parts: NDArray[np.uint8]) -> Split:
+def _checked(subjects: SplitInputs, parts: Bytes) -> Split:
     uncorrected = np.arange(len(parts)), subjects.labels, subjects.classes
     rows, labels, classes = subjects.corrected or uncorrected
     source_parts, parts = subjects.source_parts[rows], parts[rows]
@@ -291,9 +287,7 @@ def _checked(subjects: SplitInputs, parts: NDArray[np.uint8]) -> Split:
     return Split(*(np.flatnonzero(parts == part) for part in (TRAIN, VAL, TEST)))
 
 
-def recorded_parts(
-    run: str, digests: Sequence[NDArray[np.uint8]], watcher: Watcher
-) -> NDArray[np.uint8]:
+def recorded_parts(run: str, digests: Sequence[Bytes], watcher: Watcher) -> Bytes:
     """Return each image's part in a run, ``uint8[N]``; ``UNASSIGNED`` for new ones."""
     directory = RunDirectory.open(run)
     if not directory.split.is_file():
@@ -321,9 +315,7 @@ def recorded_parts(
     return parts
 
 
-def find_leaks(
-    split: Split, digests: NDArray[np.uint8], pairs: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def find_leaks(split: Split, digests: Bytes, pairs: Ints) -> tuple[Ints, Ints]:
     """Find test images with an exact copy, or only a near one, in the other parts."""
     _, content = np.unique(as_keys(digests), return_inverse=True)
     tested = np.isin(np.arange(len(content)), split.test)
@@ -355,9 +347,7 @@ def groups_by_name(names: Sequence[str], recipe: DataRecipe) -> list[str]:
     return groups
 
 
-def split_groups(
-    digests: NDArray[np.uint8], groups: Sequence[str], pairs: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def split_groups(digests: Bytes, groups: Sequence[str], pairs: Ints) -> Ints:
     """Return each image's unit: the smallest row connected with it."""
     edges = [pairs.reshape(-1, 2), pairs_of(as_keys(digests))]
     first: dict[str, int] = {}
@@ -375,7 +365,7 @@ def split_groups(
             root = root[root]
 
 
-def pairs_of(keys: NDArray[Any]) -> NDArray[np.int64]:
+def pairs_of(keys: NDArray[Any]) -> Ints:
     """Pair each row with the first one of the same key, ``int64[N, 2]``."""
     _, first, which = np.unique(keys, return_index=True, return_inverse=True)
     return np.stack([np.arange(len(keys)), first[which.ravel()]], axis=1)

@@ -49,7 +49,7 @@ def build(studio: Studio) -> FastAPI:
     for field in (ui.input, ui.number, ui.select, ui.textarea):
         field.default_props("outlined dense")
     pages = all_pages()
-    studio.menu = [(page.more, page.path) for page in pages if page.more]
+    studio.menu = [(page.more, page.path, page.needs) for page in pages if page.more]
     for page in pages:
         page.register(studio)
     add_error_pages(studio)

@@ -19,7 +19,7 @@ from opsin.studio.datasets.folders import Folders
 from opsin.studio.datasets.sorting import Sorting
 from opsin.studio.datasets.uploads import Uploads
 from opsin.studio.jobs.queue import Queue, sweep_outputs
-from opsin.studio.people import People, acting, visitor
+from opsin.studio.people import People, Role, acting, visitor
 from opsin.studio.progress import ProgressOfAll
 from opsin.studio.projects import Project, Projects
 from opsin.studio.runs.albums import Albums, ImagePlaces
@@ -58,8 +58,8 @@ class Studio:
 
     def __init__(self, settings: StudioSettings) -> None:
         self.settings = settings
-        #: Words and paths of the menu *More*.
-        self.menu: list[tuple[str, str]] = []
+        #: The menu *More*: words, paths, and who may go there.
+        self.menu: list[tuple[str, str, Role]] = []
         self.changed = Changes()
         self.people = People(settings.home)
         self.runs = RunIndex(settings.runs)

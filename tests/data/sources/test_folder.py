@@ -11,14 +11,20 @@ from PIL import Image
 
 import opsin
 from opsin.core.errors import SourceError
+from opsin.core.events import SILENT, Watcher
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
 from opsin.data.image_tree import natural
-from opsin.data.sources import open_stream
-from opsin.data.sources.folder import open_folder
+from opsin.data.sources import folder, open_stream
+from opsin.data.sources.contents import LabelledImages
+from opsin.data.sources.rows import SourceRequest
 from opsin.data.split import UNASSIGNED
 from tests.conftest import Notes, write_shapes
 from tests.data.sources.conftest import put
+
+
+def open_folder(path: Path, watcher: Watcher = SILENT) -> LabelledImages:
+    return folder.open_folder(SourceRequest(str(path), watcher=watcher))
 
 
 def test_classes_are_in_natural_order_and_any_script(tmp_path: Path) -> None:

@@ -15,12 +15,12 @@ import pytest
 from numpy.typing import NDArray
 
 import opsin
-from opsin.core.errors import DownloadError, SourceError
+from opsin.core.errors import DownloadError
 from opsin.core.events import SILENT
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
 from opsin.data.sources import named
-from opsin.data.sources.named import Published, locate_files, open_cifar
+from opsin.data.sources.named import Published, locate_files
 from opsin.data.split import TEST, TRAIN
 from tests.conftest import Notes
 from tests.data.sources.conftest import Server
@@ -219,14 +219,6 @@ def test_cifar10_comes_from_its_published_archive(web: Server, cache: Path, tmp_
     # Batches in their order; an image is three planes, red first.
     assert np.array_equal(contents.images[:20], planes(1, 20).transpose(0, 2, 3, 1))
     assert np.array_equal(contents.images[100:], planes(9, 10).transpose(0, 2, 3, 1))
-
-
-def test_an_archive_of_something_else_is_named(tmp_path: Path) -> None:
-    path = pack(tmp_path / "c.tar.gz", {"c/other.bin": b""})
-    for content in (path.read_bytes(), b"", b"x" * 600):
-        path.write_bytes(content)
-        with pytest.raises(SourceError, match=r"c\.tar\.gz is no archive of CIFAR"):
-            open_cifar(path, source="c")
 
 
 def test_nothing_in_opsin_unpickles() -> None:

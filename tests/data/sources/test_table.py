@@ -183,7 +183,9 @@ def test_the_key_knows_table_images_and_columns(tmp_path: Path) -> None:
         return sources.find_all(DataRecipe.of(str(path), **options)).key
 
     keys = [key(), key(columns={"label": "kind"})]
-    for file in (tmp_path / "a.png", tmp_path / "b.png", path):
+    path.write_text("path,label,kind\na.png,dog,x\nb.png,cat,y\n")
+    keys.append(key())
+    for file in (tmp_path / "a.png", tmp_path / "b.png"):
         file.touch()
         os.utime(file, (1, 1))
         keys.append(key())

@@ -104,15 +104,6 @@ def test_labels_move_and_files_stay_once_they_were_read(studio: Studio) -> None:
     assert window.counts() == {"disc": 3, "square": 5}
 
 
-def test_a_project_without_photographs_yet_has_no_fault(studio: Studio) -> None:
-    made = studio.sets.new_empty(["disc", "square"])
-    assert studio.sets.look(made.id) is None
-    assert asyncio.run(studio.albums.read_again(made.id))
-    assert studio.albums.last_change(made.id) == ""
-    asyncio.run(studio.albums.add_class(made.id, "star"))
-    assert studio.albums.last_change(made.id) == "Added the class star"
-
-
 def test_new_photographs_move_as_files_come_back_and_go_with_the_trash(studio: Studio) -> None:
     dataset = made_here(studio)
     window, root = Window(studio, dataset), studio.sets.images_path(dataset.id)
@@ -222,9 +213,7 @@ def test_a_project_that_another_window_removed(tmp_path: Path, studio: Studio) -
     assert not (tmp_path / "home" / "sets" / dataset.id).exists()
 
 
-def test_a_project_is_removed_after_an_upload_into_it(
-    studio: Studio, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_removal_waits_for_an_upload(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = made_here(studio)
     window, begun = Window(studio, dataset), threading.Event()
     finish, removed = studio.uploads.finish, list[str]()
@@ -249,9 +238,7 @@ def test_a_project_is_removed_after_an_upload_into_it(
     assert window.counts() == {"disc": 5, "square": 4}
 
 
-def test_a_full_disk_is_told_without_a_path(
-    studio: Studio, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_told_with_no_path(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = made_here(studio)
 
     def full(*_: object) -> None:
@@ -321,9 +308,7 @@ def test_thumbnails_keep_the_aspect_and_originals_the_size(studio: Studio) -> No
     assert str(root) not in get(studio, f"/thumbnails/{dataset.id}/{'0' * 16}").text
 
 
-def test_a_settled_thing_disappears_for_every_window(
-    studio: Studio, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_settled_thing_is_gone_for_all(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = made_here(studio)
     root = studio.sets.images_path(dataset.id)
     for name in ("square/same.png", "disc/again.png"):
@@ -362,9 +347,7 @@ def test_a_suspected_label_is_found_if_training_prepared_another_size(studio: St
 
 
 @pytest.mark.parametrize("change", ["move", "remove"])
-def test_an_album_from_before_photographs_were_read_changes_no_other(
-    studio: Studio, change: str
-) -> None:
+def test_an_album_that_is_out_of_date_changes_nothing(studio: Studio, change: str) -> None:
     dataset = made_here(studio)
     read(studio, dataset)
     window = Window(studio, dataset)
@@ -413,9 +396,7 @@ def test_photographs_whose_removal_was_killed_come_back(studio: Studio, after: i
 
 
 @pytest.mark.parametrize("place", ["/etc/hostname", "../../outside.png", "Shapes/link/1.png"])
-def test_undo_in_a_copied_home_moves_nothing_from_or_to_outside(
-    tmp_path: Path, studio: Studio, place: str
-) -> None:
+def test_undo_in_a_copied_home_stays_inside(tmp_path: Path, studio: Studio, place: str) -> None:
     dataset = made_here(studio)
     root, outside = studio.sets.images_path(dataset.id), tmp_path / "outside"
     write_shapes(outside, 1)
@@ -492,9 +473,7 @@ def test_corrections_of_photographs_that_are_gone_hinder_no_training(studio: Stu
     assert window.counts() == {"disc": 3, "square": 4}
 
 
-def test_corrections_of_photographs_that_are_away_for_a_while_stay(
-    studio: Studio, shapes: Path, tmp_path: Path
-) -> None:
+def test_corrections_of_absent_files_stay(studio: Studio, shapes: Path, tmp_path: Path) -> None:
     dataset = studio.sets.add_source(str(shapes))
     read(studio, dataset)
     window, table = Window(studio, dataset), studio.sets.corrections_path(dataset.id)
@@ -542,9 +521,7 @@ def test_only_the_change_that_was_meant_is_undone(studio: Studio) -> None:
 
 @pytest.mark.parametrize("changed", ["files", "labels"])
 @pytest.mark.parametrize("new", ["", "block"])
-def test_a_class_that_others_changed_since_is_not_removed(
-    studio: Studio, changed: str, new: str
-) -> None:
+def test_a_class_that_others_changed_is_kept(studio: Studio, changed: str, new: str) -> None:
     dataset = made_here(studio)
     if changed == "labels":
         read(studio, dataset)

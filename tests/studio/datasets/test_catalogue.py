@@ -39,9 +39,7 @@ def looked_at(sets: Library, id_: str) -> Job:
     return job
 
 
-def test_a_set_is_added_once_and_is_there_after_a_restart(
-    sets: Library, shapes: Path, tmp_path: Path, queue: Queue
-) -> None:
+def test_a_set_is_added_for_good(sets: Library, shapes: Path, tmp_path: Path, queue: Queue) -> None:
     added = sets.add_source(str(shapes), title=HOSTILE)
     assert sets.add_source(str(shapes)).title == HOSTILE
     again = Library(tmp_path / "home", queue)
@@ -60,9 +58,7 @@ def test_what_is_no_set_is_not_there(sets: Library, wrong: str) -> None:
             ask(wrong)
 
 
-def test_sources_that_are_none_are_refused_in_words_without_their_place(
-    sets: Library, tmp_path: Path
-) -> None:
+def test_sources_that_are_none_are_refused_without_a_path(sets: Library, tmp_path: Path) -> None:
     (tmp_path / "holiday").mkdir()
     (tmp_path / "holiday" / "1.png").write_bytes(b"x")
     with pytest.raises(SourceError, match="holiday has 1 image but no folders") as caught:
@@ -71,23 +67,6 @@ def test_sources_that_are_none_are_refused_in_words_without_their_place(
     with pytest.raises(SourceError):
         sets.add_source("no-such-source")
     assert sets.all() == []
-
-
-def test_removed_sets_come_back_and_go_for_good_after_a_week(sets: Library, shapes: Path) -> None:
-    added = sets.add_source(str(shapes))
-    sets.corrections_path(added.id).write_text("digest,name,label\n")
-    token = sets.remove(added.id)
-    assert sets.all() == []
-    sets.sweep()
-    assert sets.restore(token) == added
-    assert sets.corrections_path(added.id).is_file()
-    with pytest.raises(NotThere):
-        sets.restore(token)
-    token = sets.remove(added.id)
-    sets.sweep(older=-1)
-    with pytest.raises(NotThere):
-        sets.restore(token)
-    assert (shapes / "disc" / "0.png").is_file()  # sources are never touched
 
 
 def test_a_removed_set_comes_back_after_a_late_write(sets: Library, shapes: Path) -> None:
@@ -109,6 +88,9 @@ def test_a_removed_set_comes_back_after_a_late_write(sets: Library, shapes: Path
     assert sets.restore(*tokens) == added
     assert not (folder / "confirmed.json").exists()
     assert sets.removed() == []
+    sets.remove(added.id)
+    sets.sweep(older=-1)
+    assert (shapes / "disc" / "0.png").is_file()  # sources are never touched
 
 
 @pytest.mark.parametrize(
@@ -123,9 +105,7 @@ def test_classes_that_cannot_be_folders_are_refused(sets: Library, classes: list
     assert sets.all() == []
 
 
-def test_a_look_counts_and_finds_once_and_again_where_files_changed(
-    sets: Library, queue: Queue, shapes: Path
-) -> None:
+def test_a_look_is_repeated_where_files_changed(sets: Library, queue: Queue, shapes: Path) -> None:
     (shapes / "disc" / "again.png").write_bytes((shapes / "disc" / "0.png").read_bytes())
     added = sets.add_source(str(shapes))
     job = looked_at(sets, added.id)

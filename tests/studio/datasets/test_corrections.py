@@ -99,9 +99,7 @@ steps: st.SearchStrategy[Steps] = st.lists(
 
 
 @given(steps=steps)
-def test_what_is_shown_is_what_training_does_after_any_steps(
-    steps: Steps, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_what_is_shown_is_trained(steps: Steps, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("set")
     # 0 and 1 are the same to the pixel, 4 and 5 in name as well: no table can tell these apart.
     # Of 6, nothing is ever said: one image must remain.

@@ -8,7 +8,6 @@ import pytest
 from opsin.core.errors import SourceError
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
-from opsin.data.sources.archive import unpack
 from opsin.studio.datasets.dataset_search import key_of, unpack_archive
 
 
@@ -32,14 +31,6 @@ def test_what_is_refused_is_refused_in_the_same_words(tmp_path: Path) -> None:
         with pytest.raises(SourceError) as apart:
             key_of(recipe)
         assert str(apart.value) == str(here.value)
-
-
-def test_an_archive_is_in_the_cache_afterwards(shapes: Path, tmp_path: Path) -> None:
-    packed = tmp_path / "shapes.zip"
-    with zipfile.ZipFile(packed, "w") as file:
-        for image in sorted(shapes.rglob("*.png")):
-            file.write(image, image.relative_to(shapes))
-    assert unpack_archive(packed) == unpack(packed)
 
 
 @pytest.mark.parametrize("kind", ["outside", "cut short"])

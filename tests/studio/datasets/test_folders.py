@@ -58,8 +58,9 @@ def test_no_text_leads_anywhere(text: str) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="needs symbolic links")
 def test_links_that_lead_out_are_not_followed(root: Path, tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    (root / "out").symlink_to(tmp_path / "elsewhere")
+    for place in ("elsewhere", "root-private"):  # a name that begins like the root's
+        (tmp_path / place).mkdir()
+        (root / f"to {place}").symlink_to(tmp_path / place)
     (root / "up").symlink_to(tmp_path)
     (root / "loop").symlink_to(root)
     (root / "again").symlink_to(root / "shapes")
@@ -74,7 +75,7 @@ def test_links_that_lead_out_are_not_followed(root: Path, tmp_path: Path) -> Non
         "root",
         "shapes",
     ]
-    assert listing.left_out == 2
+    assert listing.left_out == 3
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs symbolic links")
@@ -87,14 +88,6 @@ def test_a_folder_that_became_a_link_is_not_entered(root: Path, tmp_path: Path) 
     (root / "shapes").symlink_to(tmp_path / "shapes")
     with pytest.raises(NotThere):
         folders.list(shapes.id)
-
-
-def test_a_folder_beside_a_root_with_its_name_is_outside(tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos-private").mkdir()
-    (tmp_path / "photos" / "link").symlink_to(tmp_path / "photos-private")
-    folders = Folders([tmp_path / "photos"])
-    assert folders.list().folders == []
 
 
 @pytest.mark.skipif(os.name == "nt" or os.getuid() == 0, reason="root may read everything")

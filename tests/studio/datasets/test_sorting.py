@@ -44,9 +44,7 @@ async def sorting(sets: Library) -> AsyncIterator[Sorting]:
     assert all(not sorter.alive for sorter in sorting._sorters.values())
 
 
-async def test_all_windows_ask_one_process_and_hear_how_far_it_is(
-    sets: Library, project: str, sorting: Sorting
-) -> None:
+async def test_all_windows_ask_one_process(sets: Library, project: str, sorting: Sorting) -> None:
     told: list[tuple[str, int, int]] = []
     await sorting.leave(project, "nobody")
     assert sorting._sorters == {}

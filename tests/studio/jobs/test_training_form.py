@@ -26,9 +26,7 @@ def test_every_option_of_a_network_can_be_asked_for() -> None:
 
 
 @given(st.text(max_size=20), st.text(max_size=20))
-def test_what_is_typed_stays_one_word_and_never_becomes_another_option(
-    text: str, name: str
-) -> None:
+def test_what_is_typed_stays_one_word_and_becomes_no_option(text: str, name: str) -> None:
     words = training_form.argv(
         ["--", "-source"], {"group_by": text, "learning_rate": "0.1"}, runs=Path("/runs"), name=name
     )

@@ -98,8 +98,7 @@ async def main(runs: Path, home: Path, pages: list[str]) -> set[str]:
         api.router.lifespan_context(api),
         httpx.AsyncClient(transport=transport, base_url="http://studio", timeout=60) as client,
     ):
-        for page in pages:
-            await visit(client, page)
+        await asyncio.gather(*(visit(client, page) for page in pages))
         for topic in ("runs", "jobs", "sets"):
             studio.changed.emit(topic)
             await asyncio.sleep(0.5)

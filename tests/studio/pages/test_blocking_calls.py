@@ -11,9 +11,7 @@ from tests.made_studio import addresses, write_two_runs
 from tests.processes import python
 
 
-def test_no_page_reads_the_disk_on_the_event_loop(
-    tmp_path: Path, digits: Dataset, nearest_mean: Path
-) -> None:
+def test_no_page_keeps_windows_waiting(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> None:
     write_two_runs(tmp_path / "runs", digits, nearest_mean)
     jobs = Queue(tmp_path / "home")
     jobs.add("train", "A job", [sys.executable, "-c", ""])

@@ -52,9 +52,7 @@ def test_other_images_are_refused_in_one_line_of_names(looking: Studio) -> None:
 
 
 @pytest.mark.parametrize(("file", "content"), [("report.json", "{"), ("predictions.npz", "")])
-def test_damaged_files_are_said_by_name_and_not_by_file(
-    looking: Studio, file: str, content: str
-) -> None:
+def test_damaged_files_are_said_without_paths(looking: Studio, file: str, content: str) -> None:
     damaged = looking.settings.runs / "better" / file
     damaged.write_text(content) if content else damaged.unlink()
     with pytest.raises(OpsinError, match="Files of Waste 4 are damaged or missing"):

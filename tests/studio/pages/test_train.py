@@ -34,9 +34,7 @@ def opened(studio: Studio, project: str, source_run: str = "") -> _TrainPage:
     return page
 
 
-def test_a_click_asks_for_a_training_that_is_named_after_the_project(
-    studio: Studio, project: str
-) -> None:
+def test_a_training_is_named_after_its_project(studio: Studio, project: str) -> None:
     page = opened(studio, project)
     page._add()
     page._add()
@@ -78,9 +76,7 @@ def test_a_training_keeps_its_number_when_another_is_tried_again_or_removed(
     assert (left.title_of(row), row.number) == ("The best", 3)
 
 
-def test_images_that_were_trained_on_keep_their_parts(
-    studio: Studio, project: str, tmp_path: Path
-) -> None:
+def test_trained_images_keep_their_parts(studio: Studio, project: str, tmp_path: Path) -> None:
     words = opened(studio, project)._argv()
     assert not [word for word in words if word.startswith(("--parts-of", "--labels"))]
     run = opsin.train(tmp_path / "mine", model="knn", runs=tmp_path / "runs", quiet=True)

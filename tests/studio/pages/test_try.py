@@ -95,9 +95,7 @@ def test_the_table_can_be_fetched_and_no_other_file(queue: Queue, folder: Path) 
     assert asyncio.run(fetch(api, f"/answers/{job.id}.csv")).status_code == 404
 
 
-def test_of_photographs_that_nobody_classifies_nothing_stays(
-    studio: Studio, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unclassified_photographs_are_gone(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     (studio.settings.runs / "one").mkdir(parents=True)
     monkeypatch.setattr(studio.runs, "get", lambda _: RunDirectory(studio.settings.runs / "one"))
     page: Any = SimpleNamespace(

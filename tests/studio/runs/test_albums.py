@@ -1,13 +1,9 @@
 """Open sets: the images of the cache, by rows that mean the same everywhere."""
 
 import asyncio
-import io
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -24,27 +20,8 @@ from tests.made_runs import answers_right, write_run
 pytestmark = pytest.mark.anyio
 
 
-def pixels(png: bytes) -> Any:
-    image = np.asarray(Image.open(io.BytesIO(png)))
-    return image.reshape(*image.shape[:2], -1)
-
-
 def set_of(source: str | Path) -> LibraryDataset:
     return LibraryDataset(id="0" * 16, title="Mine", sources=(str(source),))
-
-
-def test_images_of_a_set_are_those_that_training_sees(shapes: Path) -> None:
-    data = opsin.load(shapes)
-    here = open_set(set_of(shapes))
-    for row in (0, 7, 23):
-        assert (pixels(here.png(row)) == data.images[row]).all()
-        assert here.name(row) == data.names[row]
-        assert here.classes[here.label(row)] == data.classes[data.labels[row]]
-        assert here.digest(row) == data.digests[row].tobytes().hex()[:32]
-    with pytest.raises(NotThere, match="no photograph 24 of 24"):
-        here.png(24)
-    with pytest.raises(NotThere):
-        here.png(-1)
 
 
 def test_nothing_is_read_or_fetched_that_was_not_read_before(
@@ -126,9 +103,7 @@ def test_photographs_of_a_later_training_are_known(tmp_path: Path, studio: Studi
     assert len(of(studio, "two")[1]) == 7
 
 
-def test_a_set_is_added_for_a_run_with_what_it_was_trained_with(
-    shapes: Path, tmp_path: Path, studio: Studio
-) -> None:
+def test_a_set_is_added_with_a_runs_labels(shapes: Path, tmp_path: Path, studio: Studio) -> None:
     opsin.load(shapes)
     table = tmp_path / "mine.csv"
     table.write_text("name,label\ndisc/3.png,-\ndisc/1.png,square\n")
@@ -160,9 +135,7 @@ def test_a_set_is_added_for_a_run_with_what_it_was_trained_with(
     assert len(studio.sets.all()) == 1
 
 
-def test_a_run_at_another_size_has_its_images_by_name(
-    shapes: Path, tmp_path: Path, studio: Studio
-) -> None:
+def test_a_run_at_another_size_goes_by_names(shapes: Path, tmp_path: Path, studio: Studio) -> None:
     opsin.load(shapes)
     data = opsin.load(shapes, size=(16, 16), classes=["square", "disc"])
     trained(data, tmp_path)
@@ -175,9 +148,7 @@ def test_a_run_at_another_size_has_its_images_by_name(
     assert "disc/4.png,-" in studio.sets.corrections_path(album.dataset.id).read_text()
 
 
-def test_a_run_of_two_sources_and_one_whose_images_are_gone(
-    shapes: Path, tmp_path: Path, studio: Studio
-) -> None:
+def test_a_run_of_two_sources_or_lost_images(shapes: Path, tmp_path: Path, studio: Studio) -> None:
     more = write_shapes(tmp_path / "more", 4)
     trained(opsin.load(shapes, more), tmp_path, "two")
     trained(opsin.load(more), tmp_path, "gone")

@@ -57,9 +57,7 @@ def test_an_image_keeps_its_key(looking: Studio) -> None:
     assert len({key, looking.tried.put(b"one", "b.png"), looking.tried.put(b"two", "a.png")}) == 3
 
 
-async def test_a_frame_of_the_camera_is_answered_and_not_kept(
-    looking: Studio, digits: Dataset
-) -> None:
+async def test_a_camera_frame_is_answered_and_not_kept(looking: Studio, digits: Dataset) -> None:
     api = new_api()
     workers.add_routes(api, looking.inside, looking.tried)
     frame, plain = png_of(digits.images[5]), png_of(np.full((8, 8, 1), 7, np.uint8))

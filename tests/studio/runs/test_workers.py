@@ -67,9 +67,7 @@ async def test_one_process_answers_and_is_asked_nothing_twice(looking: Studio) -
     assert inside.image(again.address.replace(RUN, "0" * 16), "0") is None
 
 
-async def test_a_heat_map_of_a_strangers_image_is_made_within_limits(
-    looking: Studio, digits: Dataset
-) -> None:
+async def test_a_strangers_heat_map_is_made_within_limits(looking: Studio, digits: Dataset) -> None:
     api = new_api()
     add_routes(api, looking.inside, looking.tried)
     key = looking.tried.put(png_of(digits.images[5]), "5.png")
@@ -97,9 +95,7 @@ async def test_a_worker_that_died_is_started_again(looking: Studio) -> None:
     assert not {first, second} & {*processes(inside)}
 
 
-async def test_an_unsound_answer_is_refused_and_the_next_one_is_given(
-    looking: Studio, digits: Dataset
-) -> None:
+async def test_an_unsound_answer_is_refused_and_no_other(looking: Studio, digits: Dataset) -> None:
     looking.runs.get(RUN).classifier.write_bytes(unsound_for_sevens())
     eights, sevens = (png_of(np.full((8, 8, 1), value, np.uint8)) for value in (8, 7))
     tried = looking.tried
@@ -109,9 +105,7 @@ async def test_an_unsound_answer_is_refused_and_the_next_one_is_given(
     assert (await tried.answer(RUN, tried.put(eights, "again"))).label == answer.label
 
 
-async def test_what_takes_too_long_is_ended(
-    looking: Studio, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_takes_long_is_ended(looking: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(workers._SHORT, "predict", 0.01)
     with pytest.raises(OpsinError, match="too long"):
         await looking.tried.answer(RUN, looking.tried.put(b"", "a.png"))

@@ -38,11 +38,6 @@ def test_it_is_plain_or_nothing(told: object) -> None:
     assert sent["size"] >= 0
 
 
-def test_what_ours_say_is_taken() -> None:
-    told = {"key": "0" * 16, "name": "1.png", "path": "pets/cat/1.png", "size": 0}
-    assert _sent(told) == told
-
-
 def test_names_fill_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intake, "_NAMES_MOST", 10 * intake._NAME_LEAST)
     place = Intake.__new__(Intake)

@@ -114,8 +114,7 @@ def _locate(request: SourceRequest) -> LocatedSource:
                 path = os.path.join(os.path.abspath(root), name)  # noqa: PTH100, PTH118
                 yield Row(path, next(iter(classes), ""), part, name=name)
 
-    tables = [file for file, _ in files]
-    return collect(request.written, rows(), passed).located_by_files(*tables, about="annotations")
+    return collect(request.written, rows(), passed).located()
 
 
 def _path_of(written: str, file: Path, root: Path) -> str:

@@ -13,7 +13,6 @@ import json
 import lzma
 import re
 import stat
-import struct
 import tarfile
 import zipfile
 import zlib
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any, Final, Literal, NamedTuple, Self
 
 from opsin.core.artifacts.records import LeftOut
-from opsin.core.errors import SourceError
+from opsin.core.errors import OpsinError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.platform import sync_all
 from opsin.core.storage import publish_directory, scratch_directory
@@ -52,6 +51,12 @@ _UNPACK: Final = "Unpack it yourself and give the folder."
 _OPENERS: Final[dict[bytes, Callable[[IO[bytes]], Any]]] = {
     b"\x1f\x8b": gzip.open, b"\xfd7zXZ\0": lzma.open, b"BZh": bz2.open,
 }  # fmt: skip
+#: What a member of an archive is.
+_Kind = Literal["file", "folder", "link", "special"]
+# Of a zip, by the file types of Unix; 0 where none is stated.
+_KINDS: Final[dict[int, _Kind]] = {
+    0: "file", stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link",
+}  # fmt: skip
 # A file of a zip whose bytes are not what was packed: the others may be whole.
 _DAMAGE: Final = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
 
@@ -68,7 +73,7 @@ class _Member(NamedTuple):
     """
 
     name: str
-    kind: Literal["file", "folder", "link", "special"]
+    kind: _Kind
     size: int
     open: Callable[[], IO[bytes] | None]
     position: int
@@ -85,21 +90,9 @@ def _reading(path: Path) -> Iterator[None]:
     """Turn errors of archive libraries over bad bytes into a `SourceError`."""
     try:
         yield
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        ArithmeticError,
-        RuntimeError,
-        MemoryError,
-        LookupError,
-        TypeError,
-        struct.error,
-        zlib.error,
-        lzma.LZMAError,
-        tarfile.TarError,
-        zipfile.BadZipFile,
-    ) as error:
+    except OpsinError:
+        raise
+    except Exception as error:  # these libraries raise nearly everything
         refused = isinstance(error, OSError) and error.errno is not None
         what = "cannot be read" if refused else "is damaged or cut short"
         raise SourceError(
@@ -163,13 +156,7 @@ def _zip_members(file: IO[bytes], budget: _Budget) -> Iterator[_Member]:
             budget.take(info.file_size)
             yield _Member(
                 name.replace("\\", "/"),
-                "folder"
-                if name.endswith(("/", "\\")) or mode == stat.S_IFDIR
-                else "link"
-                if mode == stat.S_IFLNK
-                else "file"
-                if mode in (0, stat.S_IFREG)
-                else "special",
+                "folder" if name.endswith(("/", "\\")) else _KINDS.get(mode, "special"),
                 info.file_size,
                 functools.partial(archive.open, info),
                 file.tell(),

@@ -22,17 +22,13 @@ from opsin.core.storage import write_json
 from opsin.core.stored_arrays import read_arrays
 from opsin.core.stored_json import JsonObject
 from opsin.data.cache import ABOUT, digest_rows
+from opsin.data.image_stream import Listed
 from opsin.data.image_tree import add_up, natural
 from opsin.data.images import PackedImage
 from opsin.data.lazy_images import LazyImages, subset
 from opsin.data.spelling import nfc, places_among
 from opsin.data.split import TEST, TRAIN, UNASSIGNED
 from opsin.stores.bucket import StoredObject
-
-#: A file's path or content, an object of a store, an image in a file of many, or an array.
-Unprepared = str | bytes | StoredObject | PackedImage | NDArray[np.uint8]
-#: Images of any kind, or arrays in one ``uint8`` or ``uint16[N, H, W, C]``.
-UnpreparedImages = Sequence[Unprepared] | NDArray[np.uint8 | np.uint16]
 
 _PER_IMAGE: Final = (
     "images", "labels", "source_parts", "names", "groups", "digests", "source_digests", "sizes",
@@ -62,7 +58,8 @@ class LabelledImages:
     source_parts: NDArray[np.uint8]
     #: What each image is called: its path below the source, or ``train/123``.
     names: Sequence[str]
-    images: UnpreparedImages
+    #: Of any kind, or arrays in one ``uint8`` or ``uint16[N, H, W, C]``.
+    images: Sequence[Listed] | NDArray[np.uint8 | np.uint16]
     #: What images share (a person, a film), to stay on one side of a split; ``""`` for nothing.
     groups: Sequence[str] = ()
     #: Whether a mirrored image is still of its class.
@@ -95,22 +92,15 @@ class LabelledImages:
         """Refuse contents unfit for training: see `check_classes`."""
         check_classes(self.source, self.classes, self.labels, self.source_parts)
 
-    def located_by_files(self, *tables: Path, about: object = None) -> LocatedSource:
-        """Return a source with a key of its image files and the tables that name them."""
-        key = key_of_files(*tables, *self.images)
-        return LocatedSource(
-            key if about is None else repr((key, about)), lambda: self, self.left_out
-        )
-
     def located(self) -> LocatedSource:
-        """Return a source whose key is a hash of its content."""
-        key = hashlib.sha256(repr((self.classes, self.groups)).encode())
+        """Return a source whose key is a hash of its content; of files, of their stamps."""
+        key = hashlib.sha256(repr((self.classes, self.names, self.groups, self.repeated)).encode())
         if isinstance(self.images, np.ndarray):
             key.update(digest_rows(self.images).tobytes())
         else:
             key.update(key_of_files(*self.images).encode())
         key.update(self.labels.tobytes() + self.source_parts.tobytes())
-        return LocatedSource(key.hexdigest(), lambda: self)
+        return LocatedSource(key.hexdigest(), lambda: self, self.left_out)
 
 
 def take(table: _Table, rows: NDArray[np.int64]) -> _Table:
@@ -150,13 +140,13 @@ def key_of_files(*files: Any) -> str:
     """Return a key of files' names, sizes and times of change; some may be missing."""
     key = hashlib.sha256()
     for file in files:
-        path = repr(file) if isinstance(file, PackedImage) else os.fspath(file)
-        stamp = file_stamp(path)
+        if isinstance(file, PackedImage | StoredObject):  # these state their version
+            key.update(repr(file).encode())
+            continue
+        stamp = file_stamp(file)
         known = (-1, -1) if stamp == MISSING else (stamp.size, stamp.mtime_ns)
-        if not (isinstance(file, PackedImage) or os.path.isabs(path)):  # noqa: PTH117
-            path = os.path.abspath(path)  # noqa: PTH100
         # Names that are not Unicode have lone surrogates, which repr escapes.
-        key.update(repr((path, *known)).encode("utf-8", "surrogateescape"))
+        key.update(repr((os.path.abspath(file), *known)).encode())  # noqa: PTH100
     return key.hexdigest()
 
 

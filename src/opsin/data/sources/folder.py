@@ -13,7 +13,7 @@ from pathlib import Path
 
 from opsin.core.artifacts.records import LeftOut
 from opsin.core.errors import RecipeError, SourceError
-from opsin.core.events import SILENT, Watcher
+from opsin.core.events import Watcher
 from opsin.core.files import legal_name, open_regular
 from opsin.core.format import counted
 from opsin.data import image_tree
@@ -32,17 +32,16 @@ _ENDINGS = f"Images end in {', '.join(SUFFIXES[:6])} …"
 _FOLLOW = "Follow them with --follow-links, or copy the images."
 
 
-def open_folder(
-    root: Path, *, follow_links: bool = False, joined: bool = False, watcher: Watcher = SILENT
-) -> LabelledImages:
+def open_folder(request: SourceRequest) -> LabelledImages:
     """List ``root/<class>/**/*`` or ``root/train|val|test/<class>/**/*``, or a class."""
-    tree, start = ImageTree(root, follow_links=follow_links), os.path.abspath(root)  # noqa: PTH100
+    root, watcher = request.path, request.watcher
+    tree, start = ImageTree(root, follow_links=request.follow_links), os.path.abspath(root)  # noqa: PTH100
     names = list(tree.images())
 
     def reference(name: str) -> str:
         return os.path.join(start, name)  # noqa: PTH118  a million as text
 
-    if joined and names and not tree.folders:
+    if request.joined and names and not tree.folders:
         class_ = os.path.basename(start)  # noqa: PTH119
         watcher.note(f"{root} has images and no folders: they are of one class, {class_}")
         rows = (Row(reference(name), class_, name=name) for name in names)
@@ -152,13 +151,7 @@ def _locate(request: SourceRequest) -> LocatedSource:
             f"To train it further: opsin resume {written}; to classify with it: opsin predict "
             f"{written} IMAGE; to measure it: opsin evaluate {written} SOURCE.",
         )
-    contents = open_folder(
-        request.path,
-        follow_links=request.follow_links,
-        joined=request.joined,
-        watcher=request.watcher,
-    )
-    return contents.located_by_files()
+    return open_folder(request).located()
 
 
 def folder_stream(request: SourceRequest) -> Stream:
@@ -226,7 +219,7 @@ def _open_address(request: SourceRequest) -> tuple[StoreAddress, Bucket, StoredO
 
 def _locate_stored(request: SourceRequest) -> LocatedSource:
     address, bucket, stored = _open_address(request)
-    written = key = request.written
+    written = request.written
     if stored is None:
         walk = Walk(written.rstrip("/"))
         images = dict(_images_below(bucket, address, walk))
@@ -235,14 +228,12 @@ def _locate_stored(request: SourceRequest) -> LocatedSource:
     elif is_image_name(stored.key):
         raise SourceError(f"{written} has no labels", "Give a folder of classes.")
     else:
-        key = repr((stored, request.columns))
         there = {item.key: item for item in bucket.objects(stored.address.beside("").key)}
         listed = _rows_of_table(stored, bucket, request, ("path", "label"))
         contents = collect(
             written, (row._replace(reference=there.get(row.place, row.reference)) for row in listed)
         )
-    key += "".join(map(repr, contents.images))
-    return LocatedSource(hashlib.sha256(key.encode()).hexdigest(), lambda: contents)
+    return contents.located()
 
 
 def _rows_of_table(

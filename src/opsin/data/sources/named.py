@@ -16,13 +16,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path, PurePosixPath
-from ssl import SSLError
 from typing import IO, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from opsin.core.errors import DownloadError, SourceError
+from opsin.core.errors import DownloadError
 from opsin.core.events import Watcher
 from opsin.core.files import open_regular
 from opsin.core.storage import exclusive, publish_directory, scratch_directory, storage_errors
@@ -142,19 +141,14 @@ def open_cifar(path: Path, *, source: str) -> LabelledImages:
     A record is a label and a 32×32 image in three planes, red first
     (https://www.cs.toronto.edu/~kriz/cifar.html).
     """
-    try:
-        with tarfile.open(path) as archive:
-            members = {PurePosixPath(member.name).name: member for member in archive}
+    with tarfile.open(path) as archive:
+        members = {PurePosixPath(member.name).name: member for member in archive}
 
-            def read(name: str) -> bytes:
-                return cast("IO[bytes]", archive.extractfile(members[name])).read()
+        def read(name: str) -> bytes:
+            return cast("IO[bytes]", archive.extractfile(members[name])).read()
 
-            train = [read(f"data_batch_{number}.bin") for number in range(1, 6)]
-            test, names = read("test_batch.bin"), read("batches.meta.txt")
-    except (OSError, EOFError, zlib.error, tarfile.TarError, KeyError) as error:
-        raise SourceError(
-            f"{path} is no archive of CIFAR's binary files ({error!r:.200})", "Fetch it again."
-        ) from error
+        train = [read(f"data_batch_{number}.bin") for number in range(1, 6)]
+        test, names = read("test_batch.bin"), read("batches.meta.txt")
 
     def records(batches: Sequence[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         rows = np.frombuffer(b"".join(batches), np.uint8).reshape(-1, 1 + 3 * 32 * 32)
@@ -205,15 +199,10 @@ def _from_upstream(folder: Path, published: Published, watcher: Watcher) -> None
                 expected = int(answer.headers.get("Content-Length") or 0)
                 with (folder / name).open("wb") as file:
                     while (chunk := answer.read(1 << 18)) and done <= limit:
-                        done += file.write(chunk)
+                        with storage_errors(folder):
+                            done += file.write(chunk)
                         watcher.advance(before + done)
-        except (
-            urllib.error.URLError,
-            http.client.HTTPException,
-            TimeoutError,
-            ConnectionError,
-            SSLError,
-        ) as error:
+        except (OSError, http.client.HTTPException) as error:
             if isinstance(error, urllib.error.HTTPError):
                 error.close()
             reason = getattr(error, "reason", None) or str(error) or type(error).__name__

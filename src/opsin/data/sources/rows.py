@@ -34,7 +34,6 @@ from opsin.stores.bucket import StoredObject
 COLUMNS: Final = ("path", "label", "split", "group")
 #: Share of the free disk space that may be filled.
 DISK_SHARE = 0.5
-_part_named = functools.lru_cache(256)(part_named)
 
 
 class AllowedFolder:
@@ -184,7 +183,7 @@ class _Columns:
             raise SourceError(
                 f"{self._source} names files and holds contents", "Give them as two sources."
             )
-        part = _part_named(split) if split else UNASSIGNED
+        part = part_named(split) if split else UNASSIGNED
         if not row.label or part is None:
             kind = f"image in the part {row.split}" if row.label else "image without a class"
             self._passed.add(kind, row.name)

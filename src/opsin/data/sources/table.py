@@ -147,7 +147,7 @@ def records(path: Path) -> tuple[list[str], Iterator[tuple[int, Mapping[str, Any
         first = next(rows, None)
         return list(first[1] if first else ()), itertools.chain([first] if first else [], rows)
     lines = _fields(path)
-    _, head = next(lines, (0, list[str]()))
+    head = [name.strip() for name in next(lines, (0, list[str]()))[1]]
 
     def named() -> Iterator[tuple[int, Mapping[str, Any]]]:
         for line, row in lines:
@@ -176,11 +176,8 @@ def _json_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield line number and fields of each non-empty line, the header first."""
     lines = _lines_of(path)
-    blank, first = 0, ""
-    for first in lines:
-        if first.strip():
-            break
-        blank += 1
+    filled = ((blank, text) for blank, text in enumerate(lines) if text.strip())
+    blank, first = next(filled, (0, ""))
 
     def count(separator: str) -> int:
         try:  # a quoted name may hold another separator
@@ -190,19 +187,14 @@ def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
 
     delimiter, whole = max(",;\t", key=count), itertools.chain([first], lines)
     reader = csv.reader(whole, delimiter=delimiter, skipinitialspace=True, strict=True)
-    head = True
-    while True:
-        line = reader.line_num + blank + 1
-        try:
-            row = next(reader, None)
-        except csv.Error as error:
-            raise _wrong(path, line, f"is broken ({error})", "Mend its quotes.") from error
-        if row is None:
-            return
-        if row:
-            row = read_row(row)
-            yield line, [name.strip() for name in row] if head else row
-            head = False
+    line = blank + 1
+    try:
+        for row in reader:
+            if row:
+                yield line, read_row(row)
+            line = reader.line_num + blank + 1
+    except csv.Error as error:
+        raise _wrong(path, line, f"is broken ({error})", "Mend its quotes.") from error
 
 
 def _lines_of(path: Path) -> Iterator[str]:
@@ -287,8 +279,7 @@ def _locate(request: SourceRequest) -> LocatedSource:
                 place=os.path.normpath(place),  # one spelling for all that follow no link
             )
 
-    contents = collect(request.written, rows())
-    return contents.located_by_files(path, about=request.columns)
+    return collect(request.written, rows()).located()
 
 
 def _iter_unlabelled(request: SourceRequest) -> Stream:

@@ -36,7 +36,7 @@ _LINE_MOST, _LOG_MOST = 300, 200_000
 # Exit status after Ctrl-C.
 _INTERRUPTED: Final = 130
 _FROM_OUTSIDE: Final = "It was stopped from outside the studio."
-_BROKEN_OFF: Final = "It was stopped before the classifier was tested. You can continue it."
+_BROKEN_OFF: Final = "It was stopped before the classifier was tested."
 _KILLED: Final = "It was ended at once. What it did since its last saved state is lost."
 _DIED: Final = (
     "It was ended from outside, perhaps because memory ran out. Close other programs, then try "

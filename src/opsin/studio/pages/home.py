@@ -18,7 +18,7 @@ from opsin.studio.image_routes import COVERS
 from opsin.studio.jobs import training_form
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.verdicts import in_short
-from opsin.studio.people import allows, require, why_not
+from opsin.studio.people import allows, require
 from opsin.studio.projects import Project
 from opsin.studio.threads import UPLOADS
 from opsin.studio.trash import KEPT, Removed
@@ -59,6 +59,19 @@ class _Home:
     def __init__(self, studio: Studio, frame: Frame) -> None:
         self._studio, self._frame, self._most = studio, frame, _SHOWN
         self._shown: object = None
+        if allows("owner"):
+            self._welcome()
+        self._status = kit.StatusLine()
+        with ui.element("div").classes("stack"):
+            with ui.element("div").classes("cards") as self._cards:
+                kit.note("Looking for your projects …")
+            self._more = kit.action("Show all", self._show_all)
+            self._more.set_visibility(False)
+            self._removed = ui.element("div")
+        studio.changed.subscribe(self._heard)
+
+    def _welcome(self) -> None:
+        """The way to a project of one's own."""
         with ui.element("div").classes("welcome"):
             with ui.element("div").classes("dropzone"):
                 with Intake(
@@ -68,11 +81,8 @@ class _Home:
                     batch=_BATCH,
                     around=".page",
                     on_all=self._take,
-                    needs="owner",
                 ):
-                    kit.action("Use the camera", self._camera, icon="photo_camera", needs="owner")
-                if reason := why_not("owner"):
-                    kit.note(f"Only owners can make projects. {reason}")
+                    kit.action("Use the camera", self._camera, icon="photo_camera")
                 kit.note(
                     "Each folder becomes a class. You can sort loose photographs afterwards. They "
                     "stay on this machine."
@@ -81,18 +91,9 @@ class _Home:
                 kit.note("No photographs at hand? Train an example:")
                 for source, title, about, values in _EXAMPLES:
                     with ui.element("div"):
-                        start = partial(self._example, source, title, values)
-                        kit.action(title, start, needs="owner")
+                        kit.action(title, partial(self._example, source, title, values))
                         kit.note(about)
                 ui.link("How it works, in six pictures", "/how-it-works").classes("note")
-        self._status = kit.StatusLine()
-        with ui.element("div").classes("stack"):
-            with ui.element("div").classes("cards") as self._cards:
-                kit.note("Looking for your projects …")
-            self._more = kit.action("Show all", self._show_all)
-            self._more.set_visibility(False)
-            self._removed = ui.element("div")
-        studio.changed.subscribe(self._heard)
 
     async def show(self) -> None:
         """Show the projects as they are now, if anything about them has changed."""
@@ -117,7 +118,9 @@ class _Home:
             if not projects:
                 kit.note("Your projects appear here, with their photographs and classifiers.")
         with self._removed:
-            removed_list(self._studio, items)
+            if items:
+                removed = partial(self._list_removed, items)
+                kit.question(f"Recently removed ({count(len(items))})", removed)
 
     def _card(self, project: Project) -> None:
         name = safe(project.name, 60)
@@ -219,9 +222,27 @@ class _Home:
     async def _remove(self, project: Project) -> None:
         with self._status.errors():
             token = await asyncio.to_thread(self._studio.projects.remove, project.id)
-            undo = partial(_restore, self._studio, token)
-            self._frame.undo.offer(f"Removed {project.name}", undo)
-            _tell(self._studio)
+            self._frame.undo.offer(f"Removed {project.name}", partial(self._restore, token))
+            self._tell()
+
+    def _list_removed(self, items: Sequence[Removed]) -> None:
+        kit.note("You can restore what you removed for seven days.")
+        for item in items[:_REMOVED_MOST]:
+            with ui.element("div").classes("line"):
+                ui.label(safe(item.name, 80))
+                kit.note(f"removed {ago(item.when)}, kept until {day(item.when + KEPT)}")
+                restore = partial(self._restore, item.token)
+                button = kit.action("Restore", restore, needs="owner")
+                button.props["aria-label"] = f"Restore {safe(item.name, 80)}"
+
+    async def _restore(self, token: str) -> None:
+        await asyncio.to_thread(self._studio.projects.restore, token)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell all windows that a project came or went, with its classifiers."""
+        self._studio.changed.emit("runs")
+        self._studio.changed.emit("sets")
 
 
 def _in_words(project: Project) -> str:
@@ -231,30 +252,3 @@ def _in_words(project: Project) -> str:
         return in_short(run) or "Trained, not measured"
     failed = project.runs and project.runs[0].state in {"failed", "damaged"}
     return "The last training failed" if failed else "Not trained yet"
-
-
-def removed_list(studio: Studio, items: Sequence[Removed]) -> None:
-    """Show what was removed, folded, each with a button that restores it."""
-
-    def build() -> None:
-        kit.note("You can restore what you removed for seven days.")
-        for item in items[:_REMOVED_MOST]:
-            with ui.element("div").classes("line"):
-                ui.label(safe(item.name, 80))
-                kit.note(f"removed {ago(item.when)}, kept until {day(item.when + KEPT)}")
-                button = kit.action("Restore", partial(_restore, studio, item.token), needs="owner")
-                button.props["aria-label"] = f"Restore {safe(item.name, 80)}"
-
-    if items:
-        kit.question(f"Recently removed ({count(len(items))})", build)
-
-
-async def _restore(studio: Studio, token: str) -> None:
-    await asyncio.to_thread(studio.projects.restore, token)
-    _tell(studio)
-
-
-def _tell(studio: Studio) -> None:
-    """Tell all windows that a project came or went, with its classifiers."""
-    studio.changed.emit("runs")
-    studio.changed.emit("sets")

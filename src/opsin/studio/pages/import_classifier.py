@@ -14,7 +14,7 @@ from opsin.studio.datasets.uploads import SentFile, file_name
 from opsin.studio.jobs.job import JobAnswer, command
 from opsin.studio.jobs.queue import JobAction, new_output_folder
 from opsin.studio.pages.page import Page
-from opsin.studio.people import allows, require
+from opsin.studio.people import require
 from opsin.studio.threads import UPLOADS, WATCHER
 from opsin.studio.ui import kit
 from opsin.studio.ui.intake import Intake
@@ -40,7 +40,7 @@ def import_classifier(studio: Studio) -> None:
         _Import(studio)
 
 
-PAGE = Page("/import", import_classifier, more="Import a classifier")
+PAGE = Page("/import", import_classifier, more="Import a classifier", needs="owner")
 
 
 class _Import:
@@ -61,14 +61,13 @@ class _Import:
                 camera=False,
                 batch=_BATCH,
                 on_all=self._take,
-                needs="owner",
             )
             self._classes = ui.input("Classes in the order of its answers, separated by commas")
             kit.note("Leave it empty if the file names them.")
             with kit.question(_EXPERT, lambda: None) as self._expert:
                 self._pixels = ui.select(_PIXELS, label="Values of the pixels", value="")
             with ui.element("div").classes("line"):
-                self._start = kit.action("Import", self._begin, kind="primary", needs="owner")
+                self._start = kit.action("Import", self._begin, kind="primary")
                 self._taken = kit.note("Choose its file first.").props('role="status"')
             self._start.disable()
             self._status = kit.StatusLine()
@@ -88,7 +87,7 @@ class _Import:
                     self._model = kept
         if self._model is not None:
             self._taken.set_text(safe(self._model.name, 80))
-            self._start.set_enabled(allows("owner"))
+            self._start.enable()
 
     def _words(self, model: Path) -> list[str]:
         runs, classes = self._studio.settings.runs.absolute(), (self._classes.value or "").strip()

@@ -22,6 +22,7 @@ from opsin.core.errors import OpsinError
 from opsin.studio import pages
 from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere
+from opsin.studio.people import NotAllowed, Role, require
 from opsin.studio.ui import kit, layout
 
 _LOG = logging.getLogger("opsin.studio")
@@ -34,6 +35,7 @@ class Page:
     path: str  # with parameters in braces, such as ``/runs/{run_id}``
     build: Callable[..., Awaitable[Any] | Any]  # from the studio and, by name, the parameters
     more: str = ""  # its word in the menu *More*; with ``{project}`` in the path, of projects
+    needs: Role = "viewer"  # who may open it
 
     def register(self, studio: Studio) -> None:
         """Answer to its address in the application."""
@@ -44,6 +46,7 @@ class Page:
         async def shown(*args: Any, **named: Any) -> Any:
             if self.path != "/":  # which shows at once, and fills itself
                 await studio.first_scan()
+            require(self.needs)
             built = self.build(studio, *args, **named)
             return await built if inspect.isawaitable(built) else built
 
@@ -86,7 +89,8 @@ def add_error_pages(studio: Studio) -> None:
     async def refused(request: Request, error: OpsinError) -> Response:
         if isinstance(error, NotThere):
             return shown(request, "Not found", error, 404)
-        return shown(request, "Not possible now", error, 500)
+        status = 403 if isinstance(error, NotAllowed) else 500
+        return shown(request, "Not possible now", error, status)
 
     @app.exception_handler(RequestValidationError)
     @app.exception_handler(404)

@@ -11,7 +11,7 @@ from nicegui.events import ValueChangeEventArguments
 from opsin.core.format import ago
 from opsin.studio.context import Studio
 from opsin.studio.pages.page import Page
-from opsin.studio.people import Person, Role, require
+from opsin.studio.people import Person, Role
 from opsin.studio.ui import kit, layout
 from opsin.studio.ui.tables import table
 from opsin.studio.words import safe
@@ -29,7 +29,6 @@ def people(studio: Studio) -> None:
     """Build the page."""
     with layout.page(studio, "People", guide="how-to/share-the-studio.html") as frame:
         if studio.settings.share:
-            require("owner")
             _People(studio, frame)
         else:
             kit.empty(
@@ -37,7 +36,7 @@ def people(studio: Studio) -> None:
             )
 
 
-PAGE = Page("/people", people, more="People")
+PAGE = Page("/people", people, more="People", needs="owner")
 
 
 class _People:

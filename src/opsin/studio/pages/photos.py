@@ -271,7 +271,7 @@ class _Photos:
             number = column.refresh(self._searched)
             card.set_visibility(bool(number) or may_add)
             title.set_text(f"{name} {count(number)}")
-            hint.set_visibility(bool(number))
+            hint.set_visibility(bool(number) and allows("labeller"))
             if sort is not None:
                 sort.set_visibility(bool(number))
                 kinds = ("primary", "plain") if number >= _SEVERAL else ("plain", "primary")

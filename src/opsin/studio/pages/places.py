@@ -62,11 +62,11 @@ def add_from(studio: Studio) -> None:
         )
         with ui.element("div").classes("line"):
             field = ui.input("Name", autocomplete=list(NAMES)).props("maxlength=200")
-            kit.action("Add it", lambda: add(name), needs="owner")
+            kit.action("Add it", lambda: add(name))
         ui.timer(0, lambda: _show_folder(studio.folders, folders, add), once=True)
 
 
-PAGE = Page("/add", add_from, more="Add from")
+PAGE = Page("/add", add_from, more="Add from", needs="owner")
 
 
 async def _show_folder(folders: Folders, place: ui.element, add: _Add, id_: str = "") -> None:
@@ -93,7 +93,7 @@ async def _show_folder(folders: Folders, place: ui.element, add: _Add, id_: str 
             ui.label(safe(listing.here.name, 60)).classes("text-weight-bold")
             if listing.here.id:
                 take = partial(add, partial(folders.path, listing.here.id))
-                kit.action("Add this folder", take, kind="primary", needs="owner")
+                kit.action("Add this folder", take, kind="primary")
         with ui.element("div").classes("fields"):
             for entry in listing.folders:
                 link(entry)

@@ -55,13 +55,13 @@ async def settings(studio: Studio) -> None:
 
         with ui.element("div").classes("line"):
             empty = partial(free, empty_cache, "deleted what was kept for speed")
-            kit.action("Delete what is kept for speed", empty, needs="owner")
-            kit.action("Delete permanently what was removed", delete, kind="danger", needs="owner")
+            kit.action("Delete what is kept for speed", empty)
+            kit.action("Delete permanently what was removed", delete, kind="danger")
         studio.changed.subscribe(show)
         await show()
 
 
-PAGE = Page("/settings", settings, more="Settings")
+PAGE = Page("/settings", settings, more="Settings", needs="owner")
 
 
 def _sizes(studio: Studio) -> dict[str, int]:

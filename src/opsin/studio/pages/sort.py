@@ -462,6 +462,7 @@ class _Questions:
         self._end = kit.note("")
         with ui.element("div").classes("try") as self._place:
             self._image = ui.element("img").classes("photo")
+            kit.sharpen(self._image)
             self._next = [ui.element("img").classes("ahead").props('alt=""') for _ in range(2)]
             with ui.element("div").classes("stack answers"):
                 self._why = kit.note("")
@@ -532,9 +533,11 @@ class _Questions:
             image = self.page.image(one["names"], large=True)
             element.props.update({"src": kit.rooted(image.src)})
         self._place.set_visibility(bool(shown))
-        nothing = (
-            "Looking for questions …" if self._fetching.locked() else "There is nothing to ask."
-        )
+        nothing = "There is nothing to ask."
+        if self._fetching.locked():
+            nothing = "Looking for questions …"
+        elif self.page.waiting:
+            nothing += " The rest was set aside, or is sorted in another window."
         self._end.set_text("" if shown else nothing)
         if shown:
             one, title = shown[0], shown[0]["names"][0].rpartition("/")[2]

@@ -23,7 +23,7 @@ from opsin.studio.jobs import training_form
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import JobAction
 from opsin.studio.pages.page import Page
-from opsin.studio.people import allows
+from opsin.studio.people import allows, why_not
 from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import SPLIT_OPTIONS, RunRow
 from opsin.studio.ui import kit, layout
@@ -232,9 +232,9 @@ class _TrainPage:
             names = ", ".join(safe(name, 40) for name in self._more_classes[:5])
             time = f": {time_in_words(level.seconds)}" if level.seconds else ""
             promise = f"Adds {names} to {self._project.title_of(self._extended)}{time}."
-        why_not = self.wrong or " ".join(f"{fault.rstrip('.')}." for fault in faults)
-        self._promise.set_text(why_not or promise)
-        self._promise.classes(replace="warning" if why_not else "note prose")
+        wrong = self.wrong or " ".join(f"{fault.rstrip('.')}." for fault in faults)
+        self._promise.set_text(why_not("owner") or wrong or promise)
+        self._promise.classes(replace="warning" if wrong else "note prose")
         self._changes += 1
         if self._estimate is not None and faults:
             self._estimate.clear()

@@ -137,10 +137,10 @@ export default {
       <p v-if="!small && !(stream && live)" class="text-weight-bold">{{ label }}</p>
       <div v-if="!(stream && live)" class="line">
         <label class="intake-choose">{{ small ? 'Add photographs' : multiple ? 'Choose files' : 'Choose a file' }}<input type="file"
-          :multiple="multiple" :accept="accept" :disabled="disabled" @change="chosen"></label>
+          :multiple="multiple" :accept="accept" @change="chosen"></label>
         <label v-if="folders" class="intake-choose">Choose a folder<input type="file" webkitdirectory
-          :disabled="disabled" @change="chosen"></label>
-        <button v-if="camera && able && !stream" type="button" :disabled="disabled" @click="look('')">{{ small ? 'Camera' : 'Use the camera' }}</button>
+          @change="chosen"></label>
+        <button v-if="camera && able && !stream" type="button" @click="look('')">{{ small ? 'Camera' : 'Use the camera' }}</button>
         <slot></slot>
         <span v-if="!small" class="note">or drop {{ multiple ? 'them' : 'it' }} here, or paste</span>
       </div>
@@ -149,7 +149,7 @@ export default {
       <div v-if="stream && !live" class="stack full-width"><video ref="video" autoplay playsinline muted
           aria-label="What the camera sees"></video>
         <div class="line"><button v-if="multiple" ref="shutter" type="button" class="primary" :aria-pressed="String(!!recording)"
-            :disabled="disabled" @pointerdown.prevent="record" @pointerup="rest" @pointercancel="rest" @lostpointercapture="rest"
+            @pointerdown.prevent="record" @pointerup="rest" @pointercancel="rest" @lostpointercapture="rest"
             @keydown.space.prevent="record" @keydown.enter.prevent="record" @keyup.space.prevent="rest" @keyup.enter="rest"
             @blur="rest" @contextmenu.prevent>Hold to record</button>
           <button v-else ref="shutter" type="button" class="primary" @click="snap">Take a photograph</button>
@@ -169,7 +169,7 @@ export default {
     </div>`,
   props: {
     label: String, multiple: Boolean, accept: String, camera: Boolean, folders: Boolean, batch: String,
-    disabled: Boolean, small: Boolean, around: String, opens: Boolean,
+    small: Boolean, around: String, opens: Boolean,
   },
   data: () => ({
     over: false, stream: null, able: !!navigator.mediaDevices?.getUserMedia, state: 'idle',
@@ -229,7 +229,7 @@ export default {
     },
     paste(event) {
       const files = [...(event.clipboardData?.files || [])];
-      if (!files.length || event.defaultPrevented || this.disabled) return;
+      if (!files.length || event.defaultPrevented) return;
       if (this.small && !this.area.contains(document.activeElement)) return; // of many, the one in use
       event.preventDefault();
       this.send(files.map((file) => ({ file, path: '' })));
@@ -298,7 +298,6 @@ export default {
       });
     },
     send(files) {
-      if (this.disabled) return;
       const kept = files.filter(({ file }) => this.fits(file)).slice(0, this.multiple ? undefined : 1);
       this.passed = files.map(({ file }) => file).filter((file) => !this.fits(file)).map((file) => file.name);
       this.fault = '';

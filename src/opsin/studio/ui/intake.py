@@ -12,7 +12,6 @@ from nicegui.element import Element
 from opsin.core.errors import SourceError
 from opsin.data.formats import SUFFIXES
 from opsin.studio.datasets.uploads import SentFile
-from opsin.studio.people import Role, why_not
 from opsin.studio.ui.kit import finished
 from opsin.studio.words import safe
 
@@ -60,11 +59,10 @@ class Intake(Element, component="intake.js"):
         around: str = "",
         opens: bool = False,
         live: str = "",
-        needs: Role = "viewer",
     ) -> None:
         super().__init__()
         self.props.update(label=safe(label), multiple=multiple, accept=accept, camera=camera)
-        self.props.update(folders=folders, batch=batch, disabled=bool(why_not(needs)))
+        self.props.update(folders=folders, batch=batch)
         self.props.update(small=small, around=around, opens=opens, live=live)
         self._on_all = on_all
         self._arrived: dict[str, SentFile] = {}

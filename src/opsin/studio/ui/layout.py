@@ -17,7 +17,7 @@ from opsin.core.format import counted
 from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere
 from opsin.studio.image_routes import HELP
-from opsin.studio.people import visitor
+from opsin.studio.people import allows, visitor
 from opsin.studio.projects import Project
 from opsin.studio.ui.kit import (
     FAULT,
@@ -127,8 +127,8 @@ def page(
                 f"window.open('{rooted(f'{HELP}/{guide}')}') : emit()",
             )
             with icon_action("more_vert", "More"), ui.menu():
-                for word, path in studio.menu:
-                    if project or "{project}" not in path:
+                for word, path, needs in studio.menu:
+                    if allows(needs) and (project or "{project}" not in path):
                         target = path.replace("{project}", project.id if project else "")
                         ui.menu_item(word, functools.partial(ui.navigate.to, target))
     with ui.element("div").classes("page").props('id="content" tabindex="-1"'):
