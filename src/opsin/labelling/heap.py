@@ -87,17 +87,8 @@ def read_heap(
 ) -> Heap:
     """Read a source's photographs and compute their features, those that are new or changed.
 
-    Args:
-        stream: The photographs.
-        network: The network whose features tell them apart.
-        projection: Another heap's, with whose points these are to be compared; nothing but
-            features is kept then.
-        watcher: Receives progress and notes.
-
-    Raises:
-        SourceError: No photograph can be read.
-        StorageError: The cache cannot be written.
-        KeyboardInterrupt: It was stopped; what is computed stays.
+    With another heap's ``projection`` their points are compared with that heap's, and nothing but
+    features is kept. Stopped, it keeps what is computed.
     """
     reader = _Reader(network, watcher)
     kept = None if projection else _Kept(f"{stream.source}\0{reader.cache.folder.name}")
