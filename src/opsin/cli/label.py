@@ -10,7 +10,7 @@ import typer
 from opsin.cli import recipe_flags
 from opsin.cli.options import expect
 from opsin.cli.output import columns, console, plain, print_json, say_unreadable
-from opsin.core.format import counted, percent
+from opsin.core.format import counted
 from opsin.report.terminal import for_people
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _print(done: Labelled) -> None:
     if done.next:
         table = columns("Photograph", "Guess", "Probability", "Why")
         for one in done.next:
-            share = "" if one.probability is None else percent(one.probability)
+            share = "" if one.probability is None else f"{one.probability:.1%}"
             table.add_row(plain(one.image), plain(one.guess or ""), share, one.why)
         screen.print(table)
     say_unreadable(done.unreadable)
