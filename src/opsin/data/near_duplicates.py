@@ -129,8 +129,8 @@ def _candidates(
 
     space = PCA(min(_COMPONENTS, len(spectra)), random_state=0).fit(spectra)
     # By brute force: a tree takes three times as long in this many dimensions.
-    neighbours = min(_NEIGHBOURS, len(spectra))
-    search = NearestNeighbors(n_neighbors=neighbours, algorithm="brute", n_jobs=cores())
+    count = min(_NEIGHBOURS, len(spectra))
+    search = NearestNeighbors(n_neighbors=count, algorithm="brute", n_jobs=cores())
     search.fit(space.transform(spectra))
     ways = list(itertools.product(_ASKING, (False, True) if mirrored else (False,)))
     candidates, total = [], len(ways) * len(grey)

@@ -127,7 +127,6 @@ def test_a_plan_times_what_a_trial_may_lead_to(marks: opsin.Dataset, tmp_path: P
         (tmp_path / str(label)).mkdir(exist_ok=True)
         Image.fromarray(marks.images[row, ..., 0]).save(tmp_path / str(label) / f"{row}.png")
     planned = opsin.plan(tmp_path, quiet=True)
-    assert planned.recipe.model.name == "backbone"
     assert re.search(r"trained in full \(.*about [\d.]+ (s|min|h)\)", planned.reasons["Trial"])
 
 

@@ -212,15 +212,13 @@ def plan_in_words(planned: Plan) -> list[tuple[str, str]]:
         lines.append(("Model", f"{recipe.model.name} · {size}"))
     elif "Backbone" not in recipe.reasons:
         lines.append(("Model", recipe.model.name))
-    reasons = recipe.reasons.items()
-    lines += [(name, reason) for name, reason in reasons if reason != _EVEN_AS_TRAINED]
+    lines += [entry for entry in recipe.reasons.items() if entry[1] != _EVEN_AS_TRAINED]
     lines.append(("Device", planned.device))
     if isinstance(recipe.training, TrainingRecipe) and planned.seconds is not None:
-        epochs, seconds = recipe.training.epochs, planned.seconds
-        most = "at most " if recipe.training.patience else ""
-        time = f"{most}about {about(seconds)} for {counted(epochs, 'epoch')}"
+        time, most = about(planned.seconds), "at most " if recipe.training.patience else ""
+        time = f"{most}about {time} for {counted(recipe.training.epochs, 'epoch')}"
         if isinstance(recipe, ClassicalRecipe) and recipe.budget is not None:
-            time = f"at most about {about(seconds)}"
+            time = f"at most about {about(planned.seconds)}"
         lines.append(("Time", time))
     elif planned.seconds is not None:
         lines.append(("Time", f"about {about(planned.seconds + _BESIDE_HEADS)} in all"))
