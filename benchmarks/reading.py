@@ -113,10 +113,10 @@ def _opsin(folder: Path) -> dict[str, float]:
 
 def _opsin_reading(folder: Path) -> dict[str, float]:
     from opsin.core.recipe import DataRecipe  # noqa: PLC0415
-    from opsin.data.fill_cache import read  # noqa: PLC0415
+    from opsin.data.dataset import read_corrected  # noqa: PLC0415
 
     began = time.perf_counter()
-    images = read(DataRecipe.of(str(folder), size=(_SIDE, _SIDE))).images
+    images = read_corrected(DataRecipe.of(str(folder), size=(_SIDE, _SIDE)))[0].images
     pixels = np.empty(images.shape, np.uint8)
     for start in range(0, len(images), _BATCH):
         pixels[start : start + _BATCH] = images[start : start + _BATCH]

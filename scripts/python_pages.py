@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -98,6 +99,8 @@ GROUPS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
         ),
     ),
 }  # fmt: skip
+# A field of a class, with its comments that begin with ``#:``.
+_FIELD: Final = re.compile(r"((?: {4}#: .*\n)*)^ {4}(\w+): [^#\n]*(#: .*)?$", re.MULTILINE)
 #: Where the names lie that have a page of another kind.
 ELSEWHERE: Final = {"Watcher": "../events.md", "__version__": "index.md"}
 
@@ -193,6 +196,11 @@ def _described(name: str, called: str, thing: Any, depth: int = 2) -> list[str]:
         lines += ["```python", *shown, "```", ""]
     lines += to_markdown(thing.__doc__ or "", types)
     if inspect.isclass(thing) and depth == 2:
+        for above, field, beside in _FIELD.findall(inspect.getsource(thing)):
+            about = " ".join(f"{above}{beside}".replace("#:", "").replace("``", "`").split())
+            if about and field in types:
+                lines.append(f"- `{field}` (`{types[field]}`): {about}.")
+        lines += [""] * lines[-1].startswith("- ")
         for member, value in _members(thing):
             lines += _described(f"{name}.{member}", f"{called}.{member}", value, depth + 1)
     return lines

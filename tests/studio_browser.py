@@ -107,6 +107,7 @@ def studio(
     running.start()
     try:
         yield running
+        assert "Traceback" not in running.said()
     finally:
         if running.process and running.process.poll() is None:
             running.kill()

@@ -136,7 +136,7 @@ def test_copies_in_the_test_set_pair_one_to_one(tmp_path: Path, digits: Dataset)
     fewer = run("fewer", np.arange(1, 11))
     shared = opsin.compare(one, fewer)
     assert (shared.images, [row.tested for row in shared.runs]) == (10, [11, 10])
-    assert "compared on the 10 test images that all of these runs have" in shared.notes[0]
+    assert "on the 10 test images that these runs share" in shared.notes[0]
     # Copies of one image are one observation.
     assert shared.pairs[0].groups == 8
 
@@ -152,7 +152,7 @@ def test_runs_are_compared_on_the_images_that_both_tested(make: Make) -> None:
     one, other = make("one", 0.8, data[0]), make("other", 0.8, data[1])
     found = opsin.compare(one, other)
     assert found.images == found.pairs[0].images == len(shared)
-    assert f"the {len(shared)} test images that all of these runs have" in found.notes[0]
+    assert f"the {len(shared)} test images that these runs share" in found.notes[0]
     for row, each, own, run in zip(found.runs, data, tested, (one, other), strict=True):
         kept = RunPredictions.read(RunDirectory(run)).of("test")
         right = dict(zip(kept.rows.tolist(), kept.right.tolist(), strict=True))
@@ -163,16 +163,10 @@ def test_runs_are_compared_on_the_images_that_both_tested(make: Make) -> None:
 def test_runs_that_share_no_test_images_are_refused_with_the_reason(
     make: Make, digits: Dataset
 ) -> None:
-    test, rest = digits.split.test, np.concatenate([digits.split.train, digits.split.val])
-    runs = []
+    test, runs = digits.split.test, []
     for name, part in (("one", test[:90]), ("other", test[90:])):
-        seen = np.concatenate([rest, np.setdiff1d(test, part)])
-        data = opsin.from_arrays(
-            np.asarray(digits.images[seen]),
-            digits.labels[seen],
-            digits.classes,
-            test=(np.asarray(digits.images[part]), digits.labels[part]),
-        )
+        train = np.concatenate([digits.split.train, np.setdiff1d(test, part)])
+        data = replace(digits, split=replace(digits.split, train=train, test=part))
         runs.append(make(name, 0.8, data))
     with pytest.raises(RunError) as refused:
         opsin.compare(*runs)
@@ -230,7 +224,7 @@ def test_a_run_judged_by_all_is_compared_on_the_test_images_of_another(
         assert pair.better == "AB"[runs.index(judged)]
         accuracies = {row.run: row.accuracy for row in found.runs}
         assert accuracies == {str(judged): 1, str(tested): opsin.Run(tested).figures.accuracy}
-        assert "held-out images that all of these runs have" in found.notes[0]
+        assert "held-out images that these runs share" in found.notes[0]
         assert not any("flatters" in note for note in found.notes)
     assert opsin.compare(judged, judged).images == len(labels)
     optimistic = make("val", 0.5, opsin.load("digits", test_fraction=0))

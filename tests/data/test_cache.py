@@ -67,13 +67,13 @@ def test_the_digest_is_of_shape_and_pixels(data: bytes) -> None:
     assert np.array_equal(digests[0], digests[1]) == np.array_equal(images[0], images[1])
 
 
-@given(st.lists(st.integers(0, 2**64 - 1)), st.lists(st.integers(0, 2**64 - 1)), st.data())
-def test_digests_are_a_set(before: list[int], after: list[int], data: st.DataObject) -> None:
-    digests = cache.DigestSet()
+@given(st.lists(st.binary()), st.lists(st.binary()), st.data())
+def test_names_are_a_set(before: list[bytes], after: list[bytes], data: st.DataObject) -> None:
+    names = cache.NameSet()
     known = set(before)
-    assert sum(map(digests.add, before)) == len(known)
-    for digest in [*after, *data.draw(st.lists(st.sampled_from([*before, *after, 0])))]:
-        assert digests.add(digest) == (digest not in known)
-        known.add(digest)
-        assert digest in digests
-    assert (2**63 in digests) == (2**63 in known)
+    assert sum(map(names.add, before)) == len(known)
+    for name in [*after, *data.draw(st.lists(st.sampled_from([*before, *after, b"a"])))]:
+        assert names.add(name) == (name not in known)
+        known.add(name)
+        assert name in names
+    assert (b"b" in names) == (b"b" in known)

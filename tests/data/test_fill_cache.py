@@ -19,7 +19,7 @@ from opsin.core.errors import StorageError
 from opsin.core.events import Watcher
 from opsin.core.recipe import DataRecipe
 from opsin.data import cache, fill_cache
-from opsin.data.dataset import load
+from opsin.data.dataset import load, read_corrected
 from opsin.data.fill_cache import _ROW, _Chunk, _Store
 from opsin.data.images import prepare
 from tests.conftest import Notes, shape_image, write_shapes
@@ -33,7 +33,7 @@ _CHILDREN: list[subprocess.Popen[str]] = []
 _CHILD = """
 import sys, time
 from opsin.data import fill_cache
-from opsin.data.dataset import fingerprint_of
+from opsin.data.dataset import fingerprint_of, read_corrected
 from opsin.core.errors import OpsinError
 from opsin.core.events import Watcher
 from opsin.core.recipe import DataRecipe
@@ -56,7 +56,7 @@ if sys.argv[3] != "0":
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
 fill_cache._SAVED_EVERY = float(sys.argv[4])
 try:
-    decoded = fill_cache.read(DataRecipe.of(sys.argv[1]), watcher=Aloud())
+    decoded, _ = read_corrected(DataRecipe.of(sys.argv[1]), watcher=Aloud())
     print("fingerprint:", fingerprint_of(decoded))
 except OpsinError as error:
     print("error:", error)
@@ -112,7 +112,7 @@ def wait_for(child: subprocess.Popen[str], beginning: str) -> str:
 
 def as_if_read_at_once(folder: Path, watcher: Watcher) -> None:
     """Check that a set is what it would be without any interruption."""
-    data = fill_cache.read(DataRecipe.of(str(folder)), watcher=watcher)
+    data, _ = read_corrected(DataRecipe.of(str(folder)), watcher=watcher)
     assert data.unreadable == [("disc/10.png", "no image of a known format")]
     assert len(data.labels) == COUNT - 1
     for row, name in enumerate(data.names):
@@ -319,11 +319,11 @@ def test_each_file_is_read_once_for_each_preparation(
 def test_an_image_that_another_set_holds_is_not_decoded_again(
     shapes: Path, tmp_path: Path, read: list[str]
 ) -> None:
-    before = fill_cache.read(DataRecipe.of(str(shapes)))
+    before, _ = read_corrected(DataRecipe.of(str(shapes)))
     more = shutil.copytree(shapes, tmp_path / "more")
     Image.fromarray(shape_image("cross", 5)).save(more / "disc" / "0.png")
     read.clear()
-    found = fill_cache.read(DataRecipe.of(str(more)))
+    found, _ = read_corrected(DataRecipe.of(str(more)))
     assert read == ["disc/0.png"]
     same = [row for row, name in enumerate(found.names) if name not in read]
     for part in ("images", "digests", "source_digests", "sizes", "ranges"):
@@ -333,10 +333,10 @@ def test_an_image_that_another_set_holds_is_not_decoded_again(
 def test_pixels_that_another_set_has_lost_are_decoded_again(
     shapes: Path, tmp_path: Path, own_cache: Path, read: list[str]
 ) -> None:
-    before = fill_cache.read(DataRecipe.of(str(shapes)))
+    before, _ = read_corrected(DataRecipe.of(str(shapes)))
     (file,) = own_cache.glob("decoded/*/images-16.npy")
     np.load(file, mmap_mode="r+")[0] = 0
     read.clear()
-    found = fill_cache.read(DataRecipe.of(str(shutil.copytree(shapes, tmp_path / "more"))))
+    found, _ = read_corrected(DataRecipe.of(str(shutil.copytree(shapes, tmp_path / "more"))))
     assert read == before.names[:1]
     assert found.images[0].any()

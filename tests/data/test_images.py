@@ -25,25 +25,14 @@ from tests.processes import python
 ImageFile.MAXBLOCK = 1 << 20
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_images_are_turned_upright(orientation: int) -> None:
+TURNS = ("", "FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_90",
+         "TRANSVERSE", "ROTATE_270")  # fmt: skip
+
+
+@pytest.mark.parametrize(("orientation", "turn"), [*enumerate(TURNS, start=1)])
+def test_images_are_turned_upright(orientation: int, turn: str) -> None:
     upright = Image.fromarray(gradient(6, 9))
-    turns = Image.Transpose
-    stored = (
-        upright
-        if orientation == 1
-        else upright.transpose(
-            [
-                turns.FLIP_LEFT_RIGHT,
-                turns.ROTATE_180,
-                turns.FLIP_TOP_BOTTOM,
-                turns.TRANSPOSE,
-                turns.ROTATE_90,
-                turns.TRANSVERSE,
-                turns.ROTATE_270,
-            ][orientation - 2]
-        )
-    )
+    stored = upright.transpose(Image.Transpose[turn]) if turn else upright
     read = open_image(encoded(stored, exif=oriented(orientation)))
     assert np.array_equal(np.asarray(read), gradient(6, 9))
 

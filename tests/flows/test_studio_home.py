@@ -44,7 +44,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioProcess]
     (folder / "root" / "way-out").symlink_to(folder / "outside")
     with studio(folder, roots=[folder / "root"]) as running:
         yield running
-        assert "Traceback" not in running.said()
 
 
 @pytest.fixture

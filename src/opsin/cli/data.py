@@ -150,12 +150,7 @@ def _change_classes(
 
 
 def _show(
-    dataset: Dataset,
-    trouble: Audit | None,
-    out: Path | None,
-    *,
-    seed: int,
-    as_json: bool,
+    dataset: Dataset, trouble: Audit | None, out: Path | None, *, seed: int, as_json: bool
 ) -> None:
     drawn: list[Path] = []
     page = None
@@ -191,7 +186,7 @@ def _print_facts(dataset: Dataset) -> None:
     about = dataset.describe()
     low, high = about.range
     shape = "×".join(map(str, about.shape))
-    console().print(f"[bold]{plain(dataset.recipe.source)}[/]  {dataset.summary()}")
+    console().print(f"[bold]{plain(dataset.recipe.source)}[/]  {plain(dataset.summary())}")
     say(f"Each image is uint8[{shape}] (height, width, channels), values {low} to {high}.")
     say(f"Fingerprint {about.fingerprint[:16]}\n")
     rows = columns("Class", figures=("Train", "Val", "Test", "All"))

@@ -21,7 +21,7 @@ def find(
     count: int = 20,
     out: str | None = None,
     file: str | None = None,
-    backbone: Annotated[str | None, typer.Option("--from")] = None,
+    backbone: Annotated[str, typer.Option("--from")] = "efficientnet-lite2",
     quiet: bool = False,
     as_json: bool = False,
     **fields: Any,
@@ -42,12 +42,10 @@ def find(
         count: Photographs to find at most.
         out (FILE): Write an image of the first 25: PNG, SVG or PDF.
         file (FILE): The heap's labels (default: in your account's state folder).
-        backbone (NETWORK): Network that compares photographs (default: efficientnet-lite2).
+        backbone (NETWORK): Network that compares photographs.
     """
     from opsin.commands.find import find as workflow  # noqa: PLC0415  loads onnx
 
-    if backbone is not None:
-        fields["backbone"] = backbone
     done = workflow(
         source,
         *like,
@@ -55,6 +53,7 @@ def find(
         count=count,
         out=out,
         file=file,
+        backbone=backbone,
         watcher=for_people(quiet=quiet),
         **fields,
     )

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from opsin.cli.output import columns, console, plain, print_json
-from opsin.core.format import percent
 from opsin.core.stored_json import plain_data
 from opsin.inspection.lessons.lesson_terms import SENTENCES, Term
 from opsin.report.terminal import for_people, printable
@@ -267,7 +266,7 @@ def _show_explained(screen: Console, explained: Explained) -> None:
             terms.add_row(term, plain(", ".join(layers[:3]) + more) or "none here", sentence)
         screen.print(terms)
         return
-    words = printable(answer.name), printable(answer.answer), percent(answer.confidence)
+    words = printable(answer.name), printable(answer.answer), f"{answer.confidence:.1%}"
     screen.print("   ".join(words), markup=False)
     if answer.rejected is None:
         screen.print(f"{CANNOT_TELL}.", style="dim")

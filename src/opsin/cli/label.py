@@ -10,7 +10,7 @@ import typer
 from opsin.cli import recipe_flags
 from opsin.cli.options import expect
 from opsin.cli.output import columns, console, plain, print_json, say_unreadable
-from opsin.core.format import counted, percent
+from opsin.core.format import counted
 from opsin.report.terminal import for_people
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def label(
     out: str | None = None,
     move: bool = False,
     file: str | None = None,
-    backbone: Annotated[str | None, typer.Option("--from")] = None,
+    backbone: Annotated[str, typer.Option("--from")] = "efficientnet-lite2",
     quiet: bool = False,
     as_json: bool = False,
     **fields: Any,
@@ -59,7 +59,7 @@ def label(
         out (PLACE): The new folder or table.
         move: Move photographs into the folders instead of copying them; undone by opsin undo.
         file (FILE): Keep labels here (default: in your account's state folder).
-        backbone (NETWORK): Network that tells photographs apart (default: efficientnet-lite2).
+        backbone (NETWORK): Network that tells photographs apart.
     """
     from opsin.commands.label import label as workflow  # noqa: PLC0415  loads onnx
 
@@ -69,8 +69,6 @@ def label(
         from opsin.commands.classes import classes_of  # noqa: PLC0415  likewise
 
         names = [*classes_of(classes)]
-    if backbone is not None:
-        fields["backbone"] = backbone
     done = workflow(
         source,
         classes=names,
@@ -83,6 +81,7 @@ def label(
         out=out,
         by="move" if move else "copy",
         file=file,
+        backbone=backbone,
         watcher=for_people(quiet=quiet),
         **fields,
     )
@@ -117,7 +116,7 @@ def _print(done: Labelled) -> None:
     if done.next:
         table = columns("Photograph", "Guess", "Probability", "Why")
         for one in done.next:
-            share = "" if one.probability is None else percent(one.probability)
+            share = "" if one.probability is None else f"{one.probability:.1%}"
             table.add_row(plain(one.image), plain(one.guess or ""), share, one.why)
         screen.print(table)
     say_unreadable(done.unreadable)

@@ -15,13 +15,7 @@ import typer
 from opsin.classical.classical_recipe import TRAIN_OPTIONS
 from opsin.cli.options import MOST_USED, Verb, parser_of
 from opsin.core.errors import RecipeError
-from opsin.core.recipe import (
-    DATA_OPTIONS,
-    SOURCE,
-    flat_options,
-    override,
-    refuse_unknown,
-)
+from opsin.core.recipe import DATA_OPTIONS, SOURCE, flat_options, override, refuse_unknown
 from opsin.core.recipe_options import RecipeOption
 from opsin.core.stored_json import JsonObject
 from opsin.trackers import trackers

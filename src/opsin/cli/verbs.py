@@ -49,8 +49,6 @@ VERBS: Final = (
 _TOLD_WITH: Final = {"resume": "train", "explain": "inspect", "merge": "predict", "undo": "predict"}
 #: Verbs that run distributed under torchrun.
 _TOGETHER: Final = ("train", "resume")
-# Former words, which are still accepted.
-_FORMER: Final = {"unsort": "undo", "--rate": "--learning-rate", "--light": "--brightness"}
 # Typer does not export the base of its usage errors.
 _UsageError: type[Any] = typer.BadParameter.__bases__[0]
 
@@ -93,12 +91,6 @@ def _summary(verb: str) -> str:
     return body.partition('"""')[2].partition("\n")[0]
 
 
-def _current(word: str) -> str:
-    """A verb or option, with or without =value, under its current name."""
-    name, equals, value = word.partition("=")
-    return _FORMER.get(name, name) + equals + value
-
-
 def run() -> int:
     """Run the requested verb and return the exit status."""
     # Pillow's warnings about tags: unreadable files are reported with a reason anyway.
@@ -109,7 +101,6 @@ def run() -> int:
 
 
 def _run(words: Sequence[str], output: TextIO) -> int:
-    words = [_current(word) if not n or word[:2] == "--" else word for n, word in enumerate(words)]
     stopped = OpsinError("Interrupted")
     try:
         if sys.flags.optimize > 1:  # no docstrings, which describe the options

@@ -36,22 +36,14 @@ _SHOWN: Final = 5
 
 
 class ClassChange(BaseModel, frozen=True):
-    """The result of `change_classes`.
+    """The result of `change_classes`."""
 
-    Args:
-        labels: The table, or ``None`` where groups are only shown.
-        classes: The classes now.
-        groups: Names of the images in each group of the class that is split, the most typical
-            first.
-        sheet: Their contact sheet.
-        command: What trains on the classes now.
-    """
-
-    labels: Path | None
-    classes: tuple[str, ...]
+    labels: Path | None  #: The table, or ``None`` where groups are only shown
+    classes: tuple[str, ...]  #: The classes now
+    #: Names of the images in each group of the class that is split, the most typical first
     groups: tuple[tuple[str, ...], ...] = ()
-    sheet: Path | None = None
-    command: str = ""
+    sheet: Path | None = None  #: Their contact sheet
+    command: str = ""  #: What trains on the classes now
 
 
 @checked

@@ -95,12 +95,13 @@ def compare(
             notes.append(f"{run.path} was imported: whether it learnt from these images is unknown")
     for note in notes:
         watcher.note(note)
+    _name_best(rows, paired)
     pairs = _pairs(paired, [row.letter for row in rows])
     comparison = side_by_side.Comparison(
         part=paired.part,
         images=len(paired.labels),
         headline=side_by_side.headline_of(paired.part, rows[0].letter, pairs),
-        runs=tuple(_with_best(rows, paired)),
+        runs=tuple(rows),
         pairs=tuple(pairs),
         remarks=side_by_side.remarks_on(paired.part, len(pairs), pairs[0].groups),
         notes=tuple(notes),
@@ -208,9 +209,10 @@ def _paired(runs: Sequence[Run]) -> _Paired:
         paths = " and ".join(str(run.path) for run in knowing)
         notes.append(f"only {paths} knows {name}; what is compared are images of the other classes")
     if max(run.tested for run in every) > len(shared):
+        tested = " and ".join(f"{run.tested:,}" for run in every)
         notes.append(
-            f"compared on the {len(shared):,} {word} images that all of these runs have, of "
-            f"{', '.join(f'{run.tested:,}' for run in every)}; the accuracies are those on these"
+            f"the accuracies are on the {len(shared):,} {word} images that these runs share, of "
+            f"their {tested}"
         )
     labels = _agreed_labels(every, word)
     for run in every if part != "val" else ():
@@ -337,27 +339,16 @@ def _row(run: Run, number: int, paired: _Paired) -> side_by_side.ComparedRun:
     )
 
 
-def _with_best(
-    rows: Sequence[side_by_side.ComparedRun], paired: _Paired
-) -> list[side_by_side.ComparedRun]:
-    most_accurate = shown_best(
-        [run.answers for run in paired.runs],
-        paired.labels,
-        paired.groups,
-        out_of_fold=paired.part == "out_of_fold",
-    )
-    sizes = [row.bytes for row in rows]
-    smallest = None if None in sizes else min(size for size in sizes if size is not None)
-    alone = smallest is not None and sizes.count(smallest) == 1
-    return [
-        row.model_copy(
-            update={
-                "best": ["accuracy"] * (number == most_accurate)
-                + ["bytes"] * (alone and row.bytes == smallest)
-            }
-        )
-        for number, row in enumerate(rows)
-    ]
+def _name_best(rows: Sequence[side_by_side.ComparedRun], paired: _Paired) -> None:
+    """Note which run is more accurate than every other, and whose file is the smallest."""
+    unseen = paired.part == "out_of_fold"
+    answers = [run.answers for run in paired.runs]
+    best = shown_best(answers, paired.labels, paired.groups, out_of_fold=unseen)
+    if best is not None:
+        rows[best].best.append("accuracy")
+    sizes = [row.bytes for row in rows if row.bytes is not None]
+    if len(sizes) == len(rows) and sizes.count(min(sizes)) == 1:
+        rows[sizes.index(min(sizes))].best.append("bytes")
 
 
 def _pairs(paired: _Paired, letters: Sequence[str]) -> list[side_by_side.ComparedPair]:

@@ -17,7 +17,7 @@ from opsin.core.errors import OpsinError
 from opsin.core.events import Watcher, watched
 from opsin.core.storage import write_bytes, write_json
 from opsin.data.cache import digest_names
-from opsin.data.fill_cache import read
+from opsin.data.dataset import read_corrected
 from opsin.report.figures.comparison_figures import Curve, draw_accuracies, draw_together
 from opsin.report.figures.style import save, shorten, styled, svg_of
 from opsin.report.run_page import themed
@@ -84,10 +84,10 @@ def _pixels(run: Run, wanted: set[str], watcher: Watcher) -> tuple[dict[str, Pix
     location = run.directory.read(DatasetRecord).location
     places = location.model_dump(include={"sources", "test"}, exclude_unset=True)
     # Not the whole recipe: a run of another version may know other networks.
-    recipe = run.directory.read(RecordedRecipe).data.model_copy(update=places)
+    recipe = run.directory.read(RecordedRecipe).data.model_copy(update=places | {"labels": None})
     pixels, reason = {}, f"where {run.path} took them from, they are no more"
     try:
-        decoded = read(recipe, watcher=watcher, for_training=False)
+        decoded, _ = read_corrected(recipe, watcher=watcher, for_training=False)
         for row, key in enumerate(digest_names(decoded.digests)):
             if key in wanted and key not in pixels:
                 pixels[key] = np.array(decoded.images[row])

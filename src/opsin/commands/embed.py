@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from opsin.commands.predict.out_file import OutFile, feature_row, shard_facts, w
 from opsin.commands.predict.rows import Unreadable, reason_of
 from opsin.commands.predict.stream import Progress, open_streams
 from opsin.core.arguments import checked
+from opsin.core.arrays import Floats
 from opsin.core.errors import ImageError, MissingExtraError, RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.files import legal_name
@@ -36,6 +37,7 @@ from opsin.data.formats import SUFFIXES
 from opsin.data.image_stream import ListedImage, Shard, ShardInputs, Stream, held_bytes, read_ahead
 from opsin.data.images import read_image
 from opsin.data.lazy_images import THREADS
+from opsin.data.sources import Reading
 from opsin.data.sources.contents import LabelledImages
 from opsin.runtime.cluster import Cluster, is_elsewhere
 from opsin.runtime.image_engine import ImageSteps, answer_images
@@ -55,31 +57,19 @@ def _preparation(preparation: Preparation) -> JsonObject:
 
 
 class Embedded(BaseModel, frozen=True):
-    """The result of `embed`.
+    """The result of `embed`."""
 
-    Args:
-        out: The file.
-        images: Images in it.
-        units: Features per image, D.
-        computed: Images whose features were computed now; the others were kept before.
-        unreadable: Name and reason of each file that was skipped.
-        classes: Class names of the labels, or ``None`` without labels.
-        backbone: The network.
-        preparation: The preparation of images for it.
-        device: The device that computed features.
-        seconds: Duration.
-    """
-
-    out: Annotated[Path | StoreAddress, PlainSerializer(str)]
-    images: int
-    units: int
-    computed: int
-    unreadable: Unreadable
-    classes: tuple[str, ...] | None
-    backbone: BackboneFacts
+    out: Annotated[Path | StoreAddress, PlainSerializer(str)]  #: The file
+    images: int  #: Images in it
+    units: int  #: Features per image, D
+    computed: int  #: Images whose features were computed now; the others were kept before
+    unreadable: Unreadable  #: Name and reason of each file that was skipped
+    classes: tuple[str, ...] | None  #: Class names of the labels, or ``None`` without labels
+    backbone: BackboneFacts  #: The network
+    #: The preparation of images for it
     preparation: Annotated[Preparation, PlainSerializer(_preparation, return_type=dict)]
-    device: str
-    seconds: float
+    device: str  #: The device that computed features
+    seconds: float  #: Duration
 
 
 @checked
@@ -91,14 +81,12 @@ def embed(
     at: Sequence[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     classes: Sequence[str] | None = None,
-    columns: Mapping[str, str] | None = None,
-    follow_links: bool = False,
-    outside: bool = False,
     offline: bool = False,
     shard: str | None = None,
     on: str = "local",
     device: str = "auto",
     watcher: Watcher = SILENT,
+    **reading: Unpack[Reading],
 ) -> Embedded:
     """Write a pretrained network's features of images, one row each.
 
@@ -113,15 +101,13 @@ def embed(
         out: A new ``.npz`` file (default: ``SOURCE-NETWORK.npz``). On an object store
             (``s3://…``) it appears whole, at the end.
         classes: Classes to keep, in this order.
-        columns: Names of a table's columns, if not the usual ones.
-        follow_links: Enter folders through symbolic links.
-        outside: Let a table name images outside its folder.
         offline: Use only a network that is on this machine.
         shard: ``2/3``: only the second of three equal parts of the source, into
             ``photos-00002-of-00003.npz.sqlite``, from which `merge` makes the file.
         on: ``local``, or a Ray cluster: ``ray`` or ``ray://HOST:PORT``; the features are the same.
         device: Device of each machine: see `opsin.Classifier`.
         watcher: Receives progress and notes.
+        **reading: As for `classify`.
 
     Raises:
         RecipeError: There is no network, its pixel values are unknown, or an impossible option.
@@ -143,13 +129,7 @@ def embed(
     target = None if out is None else _open_target(out, part)
     values = None if at is None else tuple(at)
     network = open_backbone(backbone, prepare=prepare, at=values, offline=offline, watcher=watcher)
-    reading: dict[str, object] = {
-        "classes": None if classes is None else tuple(classes),
-        "columns": None if columns is None else dict(columns),
-        "follow_links": follow_links,
-        "outside": outside,
-    }
-    images = _find_images(data, reading, part or Shard(1, 1), watcher)
+    images = _find_images(data, classes, reading, part or Shard(1, 1), watcher)
     target = target or _open_target(legal_name(f"{images.title}-{network.name}.npz"), part)
     watcher.fact("Network", network.words)
     embedder = _Embedder(network, device, watcher)
@@ -214,7 +194,7 @@ class _Images(NamedTuple):
 
 
 def _find_images(
-    data: object, reading: dict[str, object], shard: Shard, watcher: Watcher
+    data: object, classes: Sequence[str] | None, reading: Reading, shard: Shard, watcher: Watcher
 ) -> _Images:
     """Open a source: its labelled images if it has any, else all."""
     data = list(data) if isinstance(data, list | tuple) else [data]
@@ -222,7 +202,7 @@ def _find_images(
         raise SourceError("There is no source")
     if any(isinstance(part, Dataset) for part in data):
         raise SourceError("An opsin.Dataset is not embedded", "Give the source that it is from.")
-    recipe, held = resolve_sources(data, reading, watcher)
+    recipe, held = resolve_sources(data, {"classes": classes, **reading}, watcher)
     names = list(recipe.sources)
     why: SourceError | None = None
     if held is not None or not all(map(_is_one_image, names)):
@@ -234,14 +214,7 @@ def _find_images(
                 raise
             why = error
     try:
-        stream = open_streams(
-            names,
-            columns=recipe.columns,
-            follow_links=recipe.follow_links,
-            outside=recipe.outside,
-            shard=shard,
-            watcher=watcher,
-        )
+        stream = open_streams(names, shard=shard, watcher=watcher, **reading)
     except SourceError as error:
         raise why or error from None
     if why is not None:
@@ -273,7 +246,7 @@ def _labelled(contents: LabelledImages, recipe: DataRecipe, shard: Shard) -> _Im
 
 class _Features(NamedTuple):
     digest: NDArray[np.uint8]
-    features: NDArray[np.float32]
+    features: Floats
 
 
 class _Embedder:

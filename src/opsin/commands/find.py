@@ -7,6 +7,7 @@ import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 from pydantic import BaseModel
@@ -19,7 +20,7 @@ from opsin.core.errors import ImageError, MissingExtraError, RecipeError, Source
 from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
 from opsin.data.cache import as_keys
-from opsin.data.sources import open_stream
+from opsin.data.sources import Reading, open_stream
 from opsin.data.spelling import nfc
 
 try:
@@ -45,19 +46,12 @@ class FoundImage(BaseModel, frozen=True):
 
 
 class Found(BaseModel, frozen=True):
-    """The result of `find`.
+    """The result of `find`."""
 
-    Args:
-        found: The photographs, the most similar first.
-        images: Photographs that were compared, copies once.
-        unreadable: Name and reason of each file that was left out.
-        out: The contact sheet.
-    """
-
-    found: tuple[FoundImage, ...]
-    images: int
-    unreadable: Unreadable = ()
-    out: Path | None = None
+    found: tuple[FoundImage, ...]  #: The photographs, the most similar first
+    images: int  #: Photographs that were compared, copies once
+    unreadable: Unreadable = ()  #: Name and reason of each file that was left out
+    out: Path | None = None  #: The contact sheet
 
 
 @checked
@@ -69,10 +63,8 @@ def find(
     out: str | os.PathLike[str] | None = None,
     file: str | os.PathLike[str] | None = None,
     backbone: str = USUAL,
-    columns: Mapping[str, str] | None = None,
-    follow_links: bool = False,
-    outside: bool = False,
     watcher: Watcher = SILENT,
+    **reading: Unpack[Reading],
 ) -> Found:
     """Find the photographs of a heap that are most like some.
 
@@ -88,10 +80,8 @@ def find(
         out: An image of the first 25 to write (PNG, SVG or PDF).
         file: Where the labels are kept (default: in the account's state folder, by the source).
         backbone: The network.
-        columns: Names of a table's columns, if not the usual ones.
-        follow_links: Enter folders through symbolic links.
-        outside: Let a table name images outside its folder.
         watcher: Receives progress and notes.
+        **reading: As for `opsin.Labelling.open`.
 
     Raises:
         SourceError: A source is missing, or holds no image that can be read.
@@ -109,9 +99,7 @@ def find(
         raise RecipeError(f"The number of photographs must be 1 or more, not {count}")
     target = None if out is None else check_drawing(out)
     network = open_backbone(backbone, offline=True, watcher=watcher)
-    stream = open_stream(
-        source, columns=columns, follow_links=follow_links, outside=outside, watcher=watcher
-    )
+    stream = open_stream(source, watcher=watcher, **reading)
     heap = read_heap(stream, network, watcher=watcher)
     of_class = _rows_by_class(Path(file or usual_file(source)), heap)
     wanted, one = _points_of(like, heap, network, of_class, watcher)

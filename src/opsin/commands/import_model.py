@@ -159,15 +159,13 @@ def import_model(
     )
     pixels = _pixels(network, prepare)
     names, stated = _classes(network, classes, classes_from)
-    _check_differ(names or (), path.name)
     places = [data] if isinstance(data, str | os.PathLike) else list(data)
     resize = str(options.pop("resize", None) or "squash")
     dataset = None
     if places:  # prepared as the network takes them
-        probed: dict[str, Any] = {"size": network.probed.side, "channels": network.probed.channels}
-        dataset = load(
-            *places, classes=names, watcher=watcher, **probed, **options | {"resize": resize}
-        )
+        probed = network.probed
+        asked: dict[str, Any] = {"size": probed.side, "channels": probed.channels, "resize": resize}
+        dataset = load(*places, classes=names, watcher=watcher, **asked, **options)
         if names is None:
             names, stated = dataset.classes, f"in the order of {dataset.recipe.source_names}"
     names = _checked_names(network, names, stated)
@@ -201,28 +199,16 @@ def import_model(
         return run_training(learner, directory_of, watcher=watcher, began=began)
     directory = directory_of()
     with recorded(directory, watcher) as recorder:
-        _write_unmeasured(directory, recipe, record, metadata, content, recorder=recorder)
+        recorder.run_started(directory.path)
+        for heading, words in recipe.reasons.items():
+            recorder.fact(heading, words)
+        record.write(directory.path)
+        write_json(directory.recipe, recipe.model_dump(mode="json"))
+        recorder.layers(metadata.layers)
+        write_classifier(directory.classifier, content)
+        recorder.fact("File", f"classifier.onnx · {file_size(len(content))}")
+        recorder.fact("Run", str(directory.path))
     return Run(directory.path)
-
-
-def _write_unmeasured(
-    directory: RunDirectory,
-    recipe: ImportRecipe,
-    record: ImportRecord,
-    metadata: Metadata,
-    content: bytes,
-    *,
-    recorder: Watcher,
-) -> None:
-    recorder.run_started(directory.path)
-    for heading, words in recipe.reasons.items():
-        recorder.fact(heading, words)
-    record.write(directory.path)
-    write_json(directory.recipe, recipe.model_dump(mode="json"))
-    recorder.layers(metadata.layers)
-    write_classifier(directory.classifier, content)
-    recorder.fact("File", f"classifier.onnx · {file_size(len(content))}")
-    recorder.fact("Run", str(directory.path))
 
 
 def _make_file(
@@ -297,26 +283,23 @@ def _classes(
     classes: Sequence[str] | None,
     classes_from: str | os.PathLike[str] | None,
 ) -> tuple[tuple[str, ...] | None, str]:
+    names, stated = None, ""
     if classes is not None:
-        return tuple(classes), "as given"
-    if classes_from is not None:
-        return names_from(Path(classes_from)), f"of {Path(classes_from).name}"
-    if network.classes is not None:
-        return network.classes, "as in the file"
-    beside = names_beside(network.path)
-    if beside is not None and len(beside[0]) == network.answers.classes:
-        return beside[0], f"of {beside[1]} beside it"
-    return None, ""
-
-
-def _check_differ(names: Sequence[str], file: str) -> None:
-    for name, number in Counter(names).items():
+        names, stated = tuple(classes), "as given"
+    elif classes_from is not None:
+        names, stated = names_from(Path(classes_from)), f"of {Path(classes_from).name}"
+    elif network.classes is not None:
+        names, stated = network.classes, "as in the file"
+    elif (beside := names_beside(network.path)) and len(beside[0]) == network.answers.classes:
+        names, stated = beside[0], f"of {beside[1]} beside it"
+    for name, number in Counter(names or ()).items():
         if number > 1:
             raise RecipeError(
-                f"{number} classes of {file} have one name: {name}",
+                f"{number} classes of {network.path.name} have one name: {name}",
                 "Give each its own, in the order of the answers: --classes a,b,c, or "
                 "--classes-from FOLDER or FILE.",
             )
+    return names, stated
 
 
 def _checked_names(

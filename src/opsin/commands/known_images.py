@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from opsin.commands.test_set_usage import OwnImages
+from opsin.core.arrays import Bools, Ints
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.events import SILENT, Watcher
@@ -62,7 +62,7 @@ def known_images(
     )
 
 
-def known_classes(classifier: Classifier, classes: Sequence[str], source: str) -> NDArray[np.int64]:
+def known_classes(classifier: Classifier, classes: Sequence[str], source: str) -> Ints:
     """Return each class's index among the classifier's; raise `SourceError` for others."""
     indices = places_among(classes, classifier.classes)
     foreign = [name for name, index in zip(classes, indices, strict=True) if index < 0]
@@ -101,8 +101,8 @@ def can_compare(images: int, shape: Sequence[int]) -> bool:
 
 
 def nearly_seen(
-    run_images: OwnImages, decoded: Decoded, rows: NDArray[np.int64], watcher: Watcher
-) -> NDArray[np.bool_] | None:
+    run_images: OwnImages, decoded: Decoded, rows: Ints, watcher: Watcher
+) -> Bools | None:
     """Tell which images are near duplicates of a run's training images, ``bool[M]``."""
     shape = decoded.images.shape[1:]
     listed = len(decoded.labels) + len(decoded.unreadable)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Unpack
 
 from pydantic import BaseModel
 
@@ -21,6 +21,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import atomic_file, check_new_file, storage_errors
 from opsin.core.stored_json import JsonObject
 from opsin.data.image_stream import ListedImage
+from opsin.data.sources import Reading
 
 try:
     from opsin.labelling.labelling import USUAL, Labelling, Progress, Question
@@ -32,23 +33,14 @@ _BATCH: Final = 256
 
 
 class Labelled(BaseModel, frozen=True):
-    """The result of `label`.
+    """The result of `label`."""
 
-    Args:
-        next: The photographs to ask about next, with the present guess.
-        progress: How many labels there are, and how good what they teach is.
-        taken: Photographs that a table labelled.
-        undone: Photographs whose last answer was taken back.
-        unreadable: Name and reason of each file that was left out.
-        out: What was written, and how many photographs.
-    """
-
-    next: tuple[Question, ...]
-    progress: Progress
-    taken: int = 0
-    undone: int = 0
-    unreadable: Unreadable = ()
-    out: Path | None = None
+    next: tuple[Question, ...]  #: The photographs to ask about next, with the present guess
+    progress: Progress  #: How many labels there are, and how good what they teach is
+    taken: int = 0  #: Photographs that a table labelled
+    undone: int = 0  #: Photographs whose last answer was taken back
+    unreadable: Unreadable = ()  #: Name and reason of each file that was left out
+    out: Path | None = None  #: What was written, and how many photographs
     written: int = 0
 
 
@@ -67,10 +59,8 @@ def label(
     by: By = "copy",
     file: str | os.PathLike[str] | None = None,
     backbone: str = USUAL,
-    columns: Mapping[str, str] | None = None,
-    follow_links: bool = False,
-    outside: bool = False,
     watcher: Watcher = SILENT,
+    **reading: Unpack[Reading],
 ) -> Labelled:
     """Label a heap of photographs, a few questions at a time.
 
@@ -94,10 +84,8 @@ def label(
             takes either back.
         file: Where labels are kept (default: in the account's state folder, by the source).
         backbone: The network.
-        columns: Names of a table's columns, if not the usual ones.
-        follow_links: Enter folders through symbolic links.
-        outside: Let a table name images outside its folder.
         watcher: Receives progress and notes.
+        **reading: As for `opsin.Labelling.open`.
 
     Raises:
         SourceError: The source is missing or damaged, holds no image that can be read, or a label
@@ -121,10 +109,8 @@ def label(
         backbone=backbone,
         who=who,
         overlap=overlap,
-        columns=columns,
-        follow_links=follow_links,
-        outside=outside,
         watcher=watcher,
+        **reading,
     )
     taken = 0 if labels is None else labelling.label(_read_labels(Path(labels)), how="file")
     undone, written = labelling.undo() if undo else 0, 0

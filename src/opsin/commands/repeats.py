@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from opsin.commands.runs import Run
 from opsin.commands.train.load import load_for
 from opsin.commands.train.train import train
 from opsin.core.arguments import checked
+from opsin.core.arrays import Floats, Ints
 from opsin.core.artifacts.records import Stored
 from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.artifacts.run_report import Accuracy, LabelEvidence, PartFigures
@@ -86,20 +86,14 @@ class RepeatsSummary(Stored):
 
 @dataclass(frozen=True, repr=False)
 class Repeats:
-    """Several runs of one recipe and their figures together.
+    """Several runs of one recipe and their figures together."""
 
-    Args:
-        runs: The runs, in order; Ctrl-C may have ended the last one early.
-        summary: Their figures.
-        file: The file of the summary, beside the runs.
-        labels: The suspected label errors of all folds: a table to be corrected by hand, and given
-            to a later training as ``labels``. ``None`` where there are none, or the classifiers are
-            too weak to tell (``summary.doubts`` says why).
-    """
-
-    runs: tuple[Run, ...]
-    summary: RepeatsSummary
-    file: Path
+    runs: tuple[Run, ...]  #: The runs, in order; Ctrl-C may have ended the last one early
+    summary: RepeatsSummary  #: Their figures
+    file: Path  #: The file of the summary, beside the runs
+    #: The suspected label errors of all folds: a table to be corrected by hand, and given to a
+    #: later training as ``labels``. ``None`` where there are none, or the classifiers are too weak
+    #: to tell (``summary.doubts`` says why)
     labels: Path | None = None
 
     @property
@@ -317,9 +311,7 @@ def _row(run: Run) -> RepeatedRun:
     )
 
 
-def _out_of_fold(
-    runs: Sequence[Run],
-) -> tuple[NDArray[np.float32], NDArray[np.int64], list[str], NDArray[np.int64] | None]:
+def _out_of_fold(runs: Sequence[Run]) -> tuple[Floats, Ints, list[str], Ints | None]:
     """Probabilities, labels, classes and groups; numbers of groups are the same in all folds."""
     answers = [RunPredictions.read(run.directory).of("test") for run in runs]
     groups = [part.groups for part in answers if part.groups is not None]

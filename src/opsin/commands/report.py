@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from opsin.commands.evaluate import measure_run
 from opsin.commands.runs import Run
 from opsin.core.arguments import checked
+from opsin.core.arrays import Ints
 from opsin.core.artifacts.records import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
@@ -235,7 +235,7 @@ def _images(dataset: Dataset, report: Report, judged: PartPredictions, seed: int
     labels, probabilities, classes = judged.labels, judged.probabilities, dataset.classes
     suspects = report.failures.suspects[:12] if report.failures else ()
 
-    def shown(indices: NDArray[np.int64]) -> list[run_figures.ShownAnswer]:
+    def shown(indices: Ints) -> list[run_figures.ShownAnswer]:
         return [
             run_figures.ShownAnswer(
                 pixels=dataset.images[row],

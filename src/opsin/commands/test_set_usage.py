@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.arrays import Bools, Ints
 from opsin.core.artifacts.records import DatasetRecord, LoggedEvaluation
 from opsin.core.artifacts.run_directory import RunDirectory, find_runs
 from opsin.core.artifacts.run_predictions import RunPredictions
@@ -28,7 +29,7 @@ if TYPE_CHECKING:  # a prediction takes note of a look, and needs no sources
 _One = TypeVar("_One")
 
 
-def key_of(digests: NDArray[np.uint8], rows: NDArray[np.int64]) -> str | None:
+def key_of(digests: NDArray[np.uint8], rows: Ints) -> str | None:
     """Return what tells a test set from others, by its images' content; ``None`` for none."""
     if not len(rows):
         return None
@@ -87,21 +88,13 @@ def looks_in_words(looks: int) -> str:
 
 @dataclass(frozen=True)
 class OwnImages:
-    """A run's images by the hash of their prepared pixels.
+    """A run's images by the hash of their prepared pixels."""
 
-    Args:
-        run: The run.
-        train: Digests of training images.
-        val: Digests of validation images.
-        test: Digests of test images that are in neither.
-        key: Identity of its test set (`key_of`), or ``None`` without one.
-    """
-
-    run: RunDirectory
-    train: frozenset[bytes]
-    val: frozenset[bytes]
-    test: frozenset[bytes]
-    key: str | None
+    run: RunDirectory  # the run
+    train: frozenset[bytes]  # digests of training images
+    val: frozenset[bytes]  # digests of validation images
+    test: frozenset[bytes]  # digests of test images that are in neither
+    key: str | None  # identity of its test set (`key_of`), or ``None`` without one
 
     @classmethod
     def of(cls, classifier: Classifier) -> OwnImages | None:
@@ -117,9 +110,7 @@ class OwnImages:
         )
         return cls(run, train, val, test - train - val, key_of(digests, split["test"]))
 
-    def among(
-        self, digests: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
+    def among(self, digests: NDArray[np.uint8]) -> tuple[Bools, Bools, Bools]:
         """Tell which images are training, validation and test ones, ``bool[N]`` each."""
         short = [digest.tobytes() for digest in short_digest(digests)]
         train, val, test = (
@@ -128,7 +119,7 @@ class OwnImages:
         )
         return train, val, test
 
-    def groups(self, digests: NDArray[np.uint8]) -> NDArray[np.int64]:
+    def groups(self, digests: NDArray[np.uint8]) -> Ints:
         """Return the units of the run's split, ``int64[N]``; other images get their own."""
         known: dict[bytes, int] = {}
         with contextlib.suppress(RunError):  # stopped before it was evaluated

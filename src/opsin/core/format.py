@@ -103,11 +103,6 @@ def speed(per_second: float) -> str:
     return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
 
 
-def percent(value: float) -> str:
-    """Return a probability in percent."""
-    return f"{100 * value:.1f}%"
-
-
 def with_interval(value: float | None, low: float | None = None, high: float | None = None) -> str:
     """Return a share with the larger half of its 95% interval."""
     if value is None:

@@ -352,12 +352,9 @@ def measure(images: Images, *, watcher: Watcher = SILENT) -> QualityMeasures:
     """Measure every image of ``uint8[N, H, W, C]``."""
     count, height, width, _ = images.shape
     size = max(1, _BLOCK_PIXELS // (height * width))
-
-    def measures(start: int) -> Floats:
-        return _measures_of(images[start : start + size])
-
     with ThreadPoolExecutor(THREADS) as pool:
-        parts = pool.map(measures, range(0, count, size))
+        starts = range(0, count, size)
+        parts = pool.map(lambda start: _measures_of(images[start : start + size]), starts)
         parts = watched(watcher, "Look", count, parts, size=lambda part: part.shape[1])
         return QualityMeasures(*np.concatenate([np.zeros((5, 0), np.float32), *parts], axis=1))
 

@@ -8,7 +8,7 @@ import hashlib
 import os
 import stat
 from array import array
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -111,20 +111,26 @@ def digest_rows(images: NDArray[np.uint8 | np.uint16]) -> NDArray[np.uint8]:
     return digests
 
 
-class DigestSet:
-    """A set of 64-bit digests in little more than 8 bytes each."""
+class NameSet:
+    """A set of names in little more than 8 bytes each: their digests in sorted arrays."""
 
     def __init__(self) -> None:
-        self._buckets = [array("Q") for _ in range(1 << (64 - _SHIFT))]
+        # With a key of its own, so that no name can be chosen which is taken for another. Among a
+        # hundred million names the chance that two share a digest is 3e-4.
+        self._key, self._buckets = os.urandom(16), [array("Q") for _ in range(1 << (64 - _SHIFT))]
 
-    def __contains__(self, digest: int) -> bool:
+    def _find(self, name: bytes) -> tuple[bool, array[int], int, int]:
+        digest = int.from_bytes(hashlib.blake2b(name, digest_size=8, key=self._key).digest())
         bucket = self._buckets[digest >> _SHIFT]
         index = bisect_left(bucket, digest)
-        return index < len(bucket) and bucket[index] == digest
+        return index < len(bucket) and bucket[index] == digest, bucket, index, digest
 
-    def add(self, digest: int) -> bool:
-        """Add a digest; tell whether it is new."""
-        new = digest not in self
-        if new:
-            insort(self._buckets[digest >> _SHIFT], digest)
-        return new
+    def __contains__(self, name: bytes) -> bool:
+        return self._find(name)[0]
+
+    def add(self, name: bytes) -> bool:
+        """Add a name; tell whether it is new."""
+        known, bucket, index, digest = self._find(name)
+        if not known:
+            bucket.insert(index, digest)
+        return not known

@@ -32,7 +32,7 @@ from opsin.core.metadata import Bits, Preparation
 from opsin.core.platform import sync
 from opsin.core.recipe import DataRecipe
 from opsin.core.storage import exclusive, storage_errors
-from opsin.data import cache, formats, sources
+from opsin.data import cache, formats
 from opsin.data.corrections import Decoded
 from opsin.data.image_stream import ListedImage, read_ahead
 from opsin.data.images import PreparedPixels, content_of, prepare, read_header
@@ -113,12 +113,6 @@ def _read_set(folder: Path) -> Decoded | None:
     return decoded if whole else replace(take(decoded, good), rows=np.arange(len(good)))
 
 
-def read(recipe: DataRecipe, *, watcher: Watcher = SILENT, for_training: bool = True) -> Decoded:
-    """Decode a source's images, or take them from the cache, without splitting them."""
-    source = sources.find_all(recipe, watcher=watcher)
-    return read_located(source, recipe, watcher, for_training=for_training)
-
-
 def read_located(
     source: LocatedSource,
     recipe: DataRecipe,
@@ -127,7 +121,7 @@ def read_located(
     for_training: bool,
     remote: RemoteReader | None = None,
 ) -> Decoded:
-    """Read a located source: see `read`."""
+    """Decode a source's images, or take them from the cache, without splitting them."""
     key = cache_key(source.key, recipe)
     decoded = look_up(key, recipe)
     if decoded is None:
@@ -299,7 +293,7 @@ class _Store:
                 # Free the space that was allocated already.
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
-        self.rows = _mapped(files["rows"])
+        self.rows = np.load(files["rows"], mmap_mode="r+")
 
     def pending(self, step: int) -> list[range]:
         """Return the missing rows, in pieces of at most ``step``."""
@@ -314,7 +308,8 @@ class _Store:
     def put(self, chunk: _Chunk) -> None:
         """Add a chunk; it counts as done after the next `save`."""
         # A map of its own: one for all would count as memory of this process.
-        _mapped(self._images)[chunk.start : chunk.start + len(chunk.images)] = chunk.images
+        images = np.load(self._images, mmap_mode="r+")
+        images[chunk.start : chunk.start + len(chunk.images)] = chunk.images
         self._unsaved.append(chunk)
 
     def save(self) -> None:
@@ -334,10 +329,6 @@ def _holds(file: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
     except (OSError, ValueError, EOFError):
         return False
     return bool(array.dtype == dtype and array.shape == shape)
-
-
-def _mapped(file: Path) -> Any:
-    return np.load(file, mmap_mode="r+", allow_pickle=False)
 
 
 def rows_at_once(shape: Sequence[int]) -> int:

@@ -58,6 +58,8 @@ _TGA_END: Final = b"TRUEVISION-XFILE.\0"
 MAX_PIXELS: Final = 80_000_000
 #: Bytes of the largest file that is read.
 MAX_BYTES: Final = 200_000_000
+#: Pillow's modes of grey images of 8 bits or less.
+GREY: Final = ("1", "L", "LA", "La")
 # Pixels that are laid over white, or scaled, at a time.
 _LAID: Final = 1_000_000
 
@@ -182,11 +184,10 @@ def grey_or_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode == "F":
         what = "holds floating-point numbers, whose white is unknown"
         raise ImageError(f"{name}: {what}", "Save it as an 8-bit PNG.")
+    mode = "L" if (grey := image.mode in GREY) else "RGB"
     if not image.has_transparency_data:
-        mode = {"1": "L", "L": "L"}.get(image.mode, "RGB")
         return image if image.mode == mode else image.convert(mode)
-    grey = image.mode in ("1", "L", "LA", "La")
-    white = Image.new("L" if grey else "RGB", image.size, "white")
+    white = Image.new(mode, image.size, "white")
     # In strips: each layer of a whole large image would take its memory again.
     step = max(1, _LAID // image.width)
     for top in range(0, image.height, step):

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.errors import ImageError, RecipeError, SourceError
-from opsin.data.cache import DigestSet
+from opsin.data.cache import NameSet
 from opsin.data.images import PackedImage, content_of
 from opsin.stores.bucket import CONNECTIONS, StoredObject, is_stored
 
@@ -200,11 +200,9 @@ def cut_stream(stream: Stream, shard: Shard, again: Stream) -> Stream:
     """Return the images of one shard; each name counts once."""
 
     def named(images: Stream) -> Iterator[ListedImage]:
-        seen, key = DigestSet(), os.urandom(16)
+        seen = NameSet()
         for image in images:
-            name = image.name.encode("utf-8", "surrogatepass")
-            digest = hashlib.blake2b(name, digest_size=8, key=key).digest()
-            if images.unique or seen.add(int.from_bytes(digest, "big")):
+            if images.unique or seen.add(image.name.encode("utf-8", "surrogatepass")):
                 yield image
 
     inputs = ShardInputs.of(shard, (image.name for image in named(stream)))

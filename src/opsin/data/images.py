@@ -222,7 +222,7 @@ def read_header_here(content: bytes, name: str) -> tuple[int, int, bool]:
         header = formats.open_header(content, name)
         turned = formats.orientation_of(header) >= 5
         width, height = header.size[::-1] if turned else header.size
-        grey = header.mode in ("1", "L", "LA", "La") or header.mode.startswith("I")
+        grey = header.mode in formats.GREY or header.mode.startswith("I")
         return height, width, not grey
 
 

@@ -61,11 +61,9 @@ def to_pixels(upright: Upright | Image.Image, preparation: Preparation) -> Pixel
     if image.mode != mode:  # grey to colour after resizing takes less memory
         image = image.convert(mode)
     pixels = np.asarray(image, np.uint8).reshape(image.height, image.width, -1)
-    return pixels if image.size == size else filled(pixels, preparation)
-
-
-def filled(pixels: Pixels, preparation: Preparation) -> Pixels:
-    """Centre pixels on a canvas of their border's colour."""
+    if image.size == size:
+        return pixels
+    # Centred on a canvas of its border's colour.
     edge = np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
     middle = len(edge) // 2
     line = np.tile(np.partition(edge, middle, axis=0)[middle], preparation.width)

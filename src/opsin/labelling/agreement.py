@@ -32,9 +32,6 @@ def agreements(said: Mapping[str, Mapping[bytes, str]]) -> tuple[Agreement, ...]
     Kappa is the agreement beyond that of chance (J. Cohen, "A coefficient of agreement for nominal
     scales", 1960). As there, the interval takes the agreement of chance as known; that of the
     agreement itself is Wilson's, which says something where all answers are the same, too.
-
-    Args:
-        said: Each person's answers, by photograph.
     """
     found = []
     for first, second in combinations(sorted(said), 2):

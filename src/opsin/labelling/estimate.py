@@ -46,13 +46,6 @@ def judge(
 
     And whether labels should spread over neighbours: where more of these photographs are right by
     it. For each, the others decide that.
-
-    Args:
-        learner: The heap's learner.
-        rows: Photographs with a label, ``int64[L]``.
-        labels: Their classes.
-        judges: Which of them are of the random share.
-        classes: Number of classes.
     """
     judging = np.flatnonzero(judges)
     choices = (False, True) if len(judging) >= FEWEST and learner.can_spread(classes) else (False,)

@@ -34,15 +34,10 @@ def usual_number(images: int) -> int:
 
 
 def groups_of(points: Floats, rows: Ints, number: int) -> list[Group]:
-    """Cut photographs into groups of like ones, the purest first.
+    """Cut the photographs at ``rows`` into groups of like ones, the purest first.
 
     k-means on their directions; a group whose members' neighbours are members, too, is purer than
     one that lies between others.
-
-    Args:
-        points: All photographs as directions: ``float32[N, D]``, rows of length 1.
-        rows: Those to group, ``int64[M]``.
-        number: Number of groups at most.
     """
     if not len(rows):
         return []

@@ -36,25 +36,16 @@ _BLOCK: Final = 2_048
 
 @dataclass(frozen=True, eq=False)
 class Heap:
-    """Photographs and what a network sees in them.
+    """Photographs and what a network sees in them."""
 
-    Args:
-        source: What the user called it.
-        names: Each photograph's name: its path below the source.
-        images: What to open for each.
-        digests: SHA-256 of the prepared pixels: ``uint8[N, 32]``.
-        points: Features as directions: ``float32[N, D]``, rows of length 1.
-        projection: What made features points; ``None`` where they were not made of photographs.
-        unreadable: Name and reason of each file that is left out.
-    """
-
-    source: str
-    names: Sequence[str]
-    images: Sequence[Listed]
-    digests: NDArray[np.uint8]
-    points: Floats
+    source: str  # what the user called it
+    names: Sequence[str]  # each photograph's name: its path below the source
+    images: Sequence[Listed]  # what to open for each
+    digests: NDArray[np.uint8]  # SHA-256 of the prepared pixels: ``uint8[N, 32]``
+    points: Floats  # features as directions: ``float32[N, D]``, rows of length 1
+    # what made features points; ``None`` where they were not made of photographs
     projection: Projection | None = None
-    unreadable: Sequence[tuple[str, str]] = ()
+    unreadable: Sequence[tuple[str, str]] = ()  # name and reason of each file that is left out
 
     def __len__(self) -> int:
         return len(self.names)
@@ -96,17 +87,8 @@ def read_heap(
 ) -> Heap:
     """Read a source's photographs and compute their features, those that are new or changed.
 
-    Args:
-        stream: The photographs.
-        network: The network whose features tell them apart.
-        projection: Another heap's, with whose points these are to be compared; nothing but
-            features is kept then.
-        watcher: Receives progress and notes.
-
-    Raises:
-        SourceError: No photograph can be read.
-        StorageError: The cache cannot be written.
-        KeyboardInterrupt: It was stopped; what is computed stays.
+    With another heap's ``projection`` their points are compared with that heap's, and nothing but
+    features is kept. Stopped, it keeps what is computed.
     """
     reader = _Reader(network, watcher)
     kept = None if projection else _Kept(f"{stream.source}\0{reader.cache.folder.name}")

@@ -130,41 +130,31 @@ class LabelFile:
 
     def by_person(self) -> dict[str, dict[bytes, Label]]:
         """What each person has said first about each photograph, and has not taken back."""
-        rows, said = list(self._rows()), dict[str, dict[bytes, Label]]()
-        undone = {row.undoes for row in rows}
-        for row in rows:
-            if row.undoes is None and row.step not in undone:
-                said.setdefault(row.label.who, {}).setdefault(row.label.image, row.label)
+        said = dict[str, dict[bytes, Label]]()
+        for row in self._standing():
+            said.setdefault(row.label.who, {}).setdefault(row.label.image, row.label)
         return said
 
     def undo(self, who: str = "") -> int:
         """Take back the last step of a person; return how many photographs it was about."""
-        with self._changing() as db:
-            query = (
-                "SELECT max(step) FROM labels WHERE who = ? AND undoes IS NULL AND step NOT IN "
-                "(SELECT undoes FROM labels WHERE undoes IS NOT NULL)"
-            )
-            (last,) = db.execute(query, (who,)).fetchone()
-            if last is None:
-                return 0
-            rows = list(self._rows())
-            undone = {row.undoes for row in rows}
-            names = {row.label.image: row.label.name for row in rows if row.step == last}
-            stood, stands = dict[bytes, int](), dict[bytes, Label]()
-            for row in rows:  # somebody else may have answered since
-                if row.undoes is None and row.step not in undone:
-                    stood[row.label.image] = row.step
-                    if row.step != last:
-                        stands[row.label.image] = row.label
-            back = [
-                stands.get(image, Label(image, name, "open", None, who, "undo", 0.0))
-                for image, name in names.items()
-            ]
-            said: list[Said] = [
-                (was.image, names[was.image], was.answer, was.label) for was in back
-            ]
-            self.put(said, who=who, how={w.image: w.how for w in back}, undoes=last)
-        return sum(stood[image] == last for image in names)
+        with self._changing():
+            rows = self._standing()
+            last = max((row.step for row in rows if row.label.who == who), default=None)
+            taken = {row.label.image: row.label for row in rows if row.step == last}
+            # Somebody else may have answered since.
+            others = {row.label.image: row.label for row in rows if row.step != last}
+            stood = {row.label.image: row.step for row in rows}
+            back = {
+                image: others.get(image, was._replace(answer="open", label=None, how="undo"))
+                for image, was in taken.items()
+            }
+            if taken:
+                said = [
+                    (image, taken[image].name, now.answer, now.label) for image, now in back.items()
+                ]
+                hows = {image: now.how for image, now in back.items()}
+                self.put(said, who=who, how=hows, undoes=last)
+        return sum(stood[image] == last for image in taken)
 
     def ask(self, images: Iterable[bytes], who: str) -> list[bytes]:
         """Reserve photographs for a person; return those that nobody else was asked about."""
@@ -192,6 +182,12 @@ class LabelFile:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+    def _standing(self) -> list[_Row]:
+        """What was said and not taken back, in order."""
+        rows = list(self._rows())
+        undone = {row.undoes for row in rows}
+        return [row for row in rows if row.undoes is None and row.step not in undone]
 
     def _rows(self, after: int = 0) -> Iterator[_Row]:
         """The rows after one of them, in order."""

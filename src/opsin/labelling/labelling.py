@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Unpack
 
 import numpy as np
 from pydantic import BaseModel
@@ -20,7 +20,7 @@ from opsin.core.errors import RecipeError, SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.files import state_root
 from opsin.core.format import counted
-from opsin.data.sources import open_stream
+from opsin.data.sources import Reading, open_stream
 from opsin.labelling.agreement import Agreement, agreements
 from opsin.labelling.estimate import FEWEST, Estimate, answers_without_own, estimate_of, judge
 from opsin.labelling.groups import Group, groups_of, usual_number
@@ -173,10 +173,8 @@ class Labelling:
         backbone: str = USUAL,
         who: str = "",
         overlap: float = 0.0,
-        columns: Mapping[str, str] | None = None,
-        follow_links: bool = False,
-        outside: bool = False,
         watcher: Watcher = SILENT,
+        **reading: Unpack[Reading],
     ) -> Labelling:
         """Read a heap's photographs, and its labels so far.
 
@@ -188,10 +186,10 @@ class Labelling:
             backbone: A pretrained network whose features tell photographs apart.
             who: Whose answers these are.
             overlap: The share of questions that is asked of everybody.
-            columns: Names of a table's columns, if not the usual ones.
-            follow_links: Enter folders through symbolic links.
-            outside: Let a table name images outside its folder.
             watcher: Receives progress and notes.
+            **reading: How it is read: ``columns``, names of a table's columns, if not the usual
+                ones; ``follow_links``, to enter folders through these; ``outside``, to let a table
+                name images outside its folder.
 
         Raises:
             SourceError: The source is missing or damaged, or holds no image that can be read.
@@ -199,9 +197,7 @@ class Labelling:
             ModelFileError: The network cannot be used.
             StorageError: The disk refuses a write.
         """
-        stream = open_stream(
-            source, columns=columns, follow_links=follow_links, outside=outside, watcher=watcher
-        )
+        stream = open_stream(source, watcher=watcher, **reading)
         network = open_backbone(backbone, offline=True, watcher=watcher)
         heap = read_heap(stream, network, watcher=watcher)
         path = usual_file(source) if file is None else Path(file)

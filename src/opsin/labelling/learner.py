@@ -45,10 +45,6 @@ class HeapLearner:
     those that it is surest of, the same share of each class, join in three rounds under its own
     answers (D. Yarowsky, ACL 1995), which are joined by those that labels spread over nearest
     neighbours give (D. Zhou et al., "Learning with local and global consistency", NeurIPS 2003).
-
-    Args:
-        points: Images as directions: ``float32[N, D]``, rows of length 1.
-        seed: Seed of which images teach.
     """
 
     def __init__(self, points: Floats, seed: int = 0) -> None:

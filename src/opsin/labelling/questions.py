@@ -42,14 +42,6 @@ def next_rows(
     R. Iyer and J. Bilmes, "Submodularity in data subset selection and active learning", ICML 2015).
     While nothing is known, all is in doubt: these are the most typical photographs (G. Hacohen, A.
     Dekel and D. Weinshall, "Active learning on a budget", ICML 2022). Always a share is random.
-
-    Args:
-        learner: The heap's learner.
-        fitted: What the labels taught it; ``None`` without two classes.
-        labelled: Photographs with a label, ``int64[L]``.
-        open_rows: Those that may be asked about, ``int64[M]``.
-        random_rows: All photographs in their random order, ``int64[N]``.
-        count: Number of questions.
     """
     due = (len(labelled) + count) // RANDOM_EVERY - len(labelled) // RANDOM_EVERY
     drawn = random_rows[np.isin(random_rows, open_rows)][:due]

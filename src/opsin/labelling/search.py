@@ -29,15 +29,8 @@ def most_similar(
 
     Similarity is the cosine to the mean of what to look for minus a part of the mean of what to
     avoid (J. Rocchio, "Relevance feedback in information retrieval", 1971), beyond what all
-    photographs of the heap have in common. Every photograph is compared.
-
-    Args:
-        points: All photographs as directions: ``float32[N, D]``, rows of length 1, in memory or
-            mapped to a file.
-        like: Points to look for: ``float32[L, D]``, one at least.
-        unlike: Points to avoid: ``float32[U, D]``.
-        count: Number of photographs at most.
-        among: The photographs that may be found, ``int64[M]`` (default: all).
+    photographs of the heap have in common. Every photograph is compared; ``points`` may be mapped
+    to a file.
     """
     some = np.linspace(0, len(points) - 1, min(len(points), _AVERAGED)).round().astype(np.int64)
     centre = points[some].mean(axis=0)

@@ -14,7 +14,7 @@ from opsin.core.artifacts.records import Epoch
 from opsin.core.artifacts.run_predictions import PART_WORDS
 from opsin.core.artifacts.run_report import PartFigures, Report, SuspectedLabel
 from opsin.core.errors import RunError
-from opsin.core.format import count, in_groups, percent, right_count
+from opsin.core.format import count, in_groups, right_count
 from opsin.core.recipe import RecipeModel, without_folders
 from opsin.evaluation.mistakes import ConfusionCell
 from opsin.report.figures.failure_figures import map_title, robustness_title, slices_title
@@ -97,17 +97,17 @@ def render(
 def verdict(report: Report) -> str:
     """Say in one sentence how good the classifier is, and by which images."""
     figures = report.judged
-    span = f"95% interval {percent(figures.low)} to {percent(figures.high)}"
+    span = f"95% interval {figures.low:.1%} to {figures.high:.1%}"
     if figures.groups is not None:
         span += f"; images{in_groups(figures.groups, few=figures.few_groups)}"
-    right = f"Right for {percent(figures.accuracy)} of {count(figures.images)}"
+    right = f"Right for {figures.accuracy:.1%} of {count(figures.images)}"
     if report.training.elsewhere:
         return f"{right} {PART_WORDS[report.split]} images ({span})."
     if report.split == "test":
         return f"{right} test images that it had never seen ({span})."
     if report.split == "out_of_fold":
         right = f"Right for {right_count(figures)} images"
-        span = f"{percent(figures.accuracy)}; {span}"
+        span = f"{figures.accuracy:.1%}; {span}"
         return f"{right}, each judged by a head that had not seen it ({span})."
     return (
         f"{right} validation images ({span}). This is optimistic: choices were made on them, and "

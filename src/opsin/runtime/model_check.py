@@ -151,6 +151,7 @@ def open_session(
     opened = session.opened
     metadata = Metadata.from_props(opened.get_modelmeta().custom_metadata_map, name)
     preparation = metadata.preparation
+    # The sides after any number of rows; None: any one side.
     wanted: dict[str, tuple[str, list[int | None]]] = {
         "images": ("tensor(uint8)", [*preparation.shape]),
         "probabilities": ("tensor(float)", [len(metadata.classes)]),
@@ -163,23 +164,14 @@ def open_session(
         raise unreadable(name, f"it has other inputs and outputs: {printable(', '.join(values))}")
     for key, (kind, sides) in wanted.items():
         value = values.get(key)
-        if value and not (value.type == kind and _fits(value.shape, sides)):
+        rows, *others = (value.shape if value else None) or [0]
+        pairs = zip(others, sides, strict=False)
+        fit = all(isinstance(other, int) and side in (None, other) for other, side in pairs)
+        any_rows = not isinstance(rows, int) and len(others) == len(sides)
+        if value and not (value.type == kind and any_rows and fit):
             shape = printable(value.shape)
             raise unreadable(name, f"it does not fit the network: {key} is {value.type} of {shape}")
     return session, metadata
-
-
-def _fits(shape: Sequence[object], sides: Sequence[int | None]) -> bool:
-    """Whether a declared shape is any number of rows by these sides; None: any one side."""
-    rows, *others = shape or [0]
-    return (
-        len(others) == len(sides)
-        and not isinstance(rows, int)
-        and all(
-            isinstance(other, int) and side in (None, other)
-            for other, side in zip(others, sides, strict=True)
-        )
-    )
 
 
 def largest_batch(preparation: Preparation) -> int:

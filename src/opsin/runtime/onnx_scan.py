@@ -89,7 +89,11 @@ class _Scan:
                 # A field that comes twice is one, joined.
                 graph += self._fields(value)
             elif number == 8:
-                self._opset(dict(self._fields(value)))
+                parts = dict(self._fields(value))
+                version = parts.get(2, 0)
+                oldest, newest = _DOMAINS.get(_text(parts.get(1, b"")), (0, _NEWEST))
+                if not oldest <= version <= newest:
+                    raise _Refused(f"it wants version {version} of the operators")
             elif number == 14:
                 self._properties += len(value)
             elif number in (20, 25):
@@ -99,12 +103,6 @@ class _Scan:
         if not graph:
             raise _Refused("it holds no network")
         self._graph(graph)
-
-    def _opset(self, parts: dict[int, Any]) -> None:
-        version = parts.get(2, 0)
-        oldest, newest = _DOMAINS.get(_text(parts.get(1, b"")), (0, _NEWEST))
-        if not oldest <= version <= newest:
-            raise _Refused(f"it wants version {version} of the operators")
 
     def _graph(self, parts: list[tuple[int, Any]]) -> None:
         if (count := sum(number == 1 for number, _ in parts)) > _MAX_OPERATORS:

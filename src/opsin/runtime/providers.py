@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import onnxruntime
@@ -167,15 +167,19 @@ class Session:
             settings["device_type"] = f"GPU.{number}"
         elif number:
             settings["device_id"] = number
-        with _quiet():
-            if kind in ("cuda", "tensorrt"):
-                onnxruntime.preload_dlls()  # of NVIDIA's packages, which no system path leads to
-            session = onnxruntime.InferenceSession(
-                self._content,
-                options,
-                enable_fallback=0,  # it would print
-                providers=[(provider.name, settings), _CPU_PROVIDER],
-            )
+        with _one_at_a_time, contextlib.redirect_stdout(io.StringIO()):
+            onnxruntime.set_default_logger_severity(_NOTHING)
+            try:
+                if kind in ("cuda", "tensorrt"):
+                    onnxruntime.preload_dlls()  # of NVIDIA's packages, which no path leads to
+                session = onnxruntime.InferenceSession(
+                    self._content,
+                    options,
+                    enable_fallback=0,  # it would print
+                    providers=[(provider.name, settings), _CPU_PROVIDER],
+                )
+            finally:
+                onnxruntime.set_default_logger_severity(_WARNINGS)
         if provider.name not in session.get_providers():
             raise RuntimeError("no such GPU, or its libraries are missing")
         return session
@@ -191,13 +195,3 @@ class Session:
 
 
 _FREE: Final = contextlib.nullcontext()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    with _one_at_a_time, contextlib.redirect_stdout(io.StringIO()):
-        onnxruntime.set_default_logger_severity(_NOTHING)
-        try:
-            yield
-        finally:
-            onnxruntime.set_default_logger_severity(_WARNINGS)

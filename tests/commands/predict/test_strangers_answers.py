@@ -20,7 +20,6 @@ from opsin.commands.predict.answers_file import Answer, AnswersFile, Sorting, da
 from opsin.commands.predict.sorting import SORTED, Origins
 from opsin.commands.predict.undo import undo
 from opsin.core.errors import OpsinError, RecipeError
-from opsin.core.files import state_root
 from tests.commands.predict.test_sorting import contents, work
 
 
@@ -121,14 +120,6 @@ def test_images_go_nowhere_that_this_account_sorted_nothing_from(
 def test_a_row_of_wrong_values_is_refused(folder: Path, outside: Path, row: dict[str, Any]) -> None:
     forge(folder, row, known="/no")
     refuses(folder, outside)
-
-
-def test_what_another_account_sorted_is_refused(source: Path, folder: Path) -> None:
-    work(source, folder, "move")
-    (state_root() / "sortings.sqlite").unlink()
-    with pytest.raises(RecipeError, match="this account sorted nothing"):
-        undo(folder)
-    assert len(contents(folder)) == 5
 
 
 @pytest.mark.parametrize("by", ["move", "copy"])

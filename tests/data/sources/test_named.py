@@ -222,27 +222,14 @@ def test_cifar10_comes_from_its_published_archive(web: Server, cache: Path, tmp_
 
 
 def test_nothing_in_opsin_unpickles() -> None:
-    unpicklers = {
-        "pickle",
-        "_pickle",
-        "cPickle",
-        "cloudpickle",
-        "dill",
-        "joblib",
-        "marshal",
-        "shelve",
-    }
+    unpicklers = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
     for path in Path(opsin.__file__).parent.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         assert "Unpickler" not in text and "torch.load(" not in text, path
         for node in ast.walk(ast.parse(text)):
-            modules = (
-                [each.name for each in node.names]
-                if isinstance(node, ast.Import)
-                else [node.module or ""]
-                if isinstance(node, ast.ImportFrom)
-                else []
-            )
+            modules = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                modules = [node.module or ""]
             assert unpicklers.isdisjoint(name.split(".")[0] for name in modules), path
             if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
                 assert isinstance(node.value, ast.Constant) and node.value.value is False, path

@@ -27,7 +27,7 @@ from opsin.core.database import beside, database_errors, open_database, write_da
 from opsin.core.errors import RecipeError
 from opsin.core.storage import atomic_file, storage_errors
 from opsin.core.stored_json import JsonObject
-from opsin.data.cache import DigestSet
+from opsin.data.cache import NameSet
 
 _APPLICATION: Final = int.from_bytes(b"Opsn")
 _TABLES: Final = {
@@ -105,18 +105,19 @@ class AnswersFile:
         source: str | None = None,
     ) -> None:
         self.path, self.out, self._kinds, self._source = path, out, kinds, source
-        self._digests = DigestSet()
+        self._names = NameSet()
         with storage_errors(out):
             path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             stack.callback(hold(path, out).release)
             with self._errors():
                 self.db, self.about = self._opened(begun, stack)
-                self._key = bytes.fromhex(self.about.key)
                 #: How many images were done before.
                 self.resumed = self.counts()[0].total()
                 for (name,) in self.db.execute("SELECT image FROM answers"):
-                    self._digests.add(self._digest(name))
+                    if not isinstance(name, bytes):
+                        raise damaged(path)
+                    self._names.add(name)
             self._check_output()
             self._stack = stack.pop_all()
 
@@ -192,17 +193,10 @@ class AnswersFile:
                 "Give another file, or move that one away.",
             )
 
-    def _digest(self, name: object) -> int:
-        if not isinstance(name, bytes):
-            raise damaged(self.path)
-        # Keyed by a number of the file's own, so that no name can be chosen which is taken for
-        # another. Among a hundred million names the chance that two share one is 3e-4.
-        return int.from_bytes(hashlib.blake2b(name, digest_size=8, key=self._key).digest())
-
     def claim(self, name: str, *, unique: bool = False) -> bool:
         """Tell whether an image is new: neither done nor claimed; unique ones are not kept."""
-        digest = self._digest(as_bytes(name))
-        return digest not in self._digests if unique else self._digests.add(digest)
+        written = as_bytes(name)
+        return written not in self._names if unique else self._names.add(written)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

@@ -144,23 +144,14 @@ def shard_facts(inputs: ShardInputs | None) -> JsonObject:
 
 
 class Merged(BaseModel, frozen=True):
-    """The result of `merge`.
+    """The result of `merge`."""
 
-    Args:
-        out: The file.
-        verb: The command whose file it is: ``predict`` or ``embed``.
-        shards: How many shards it was made of.
-        images: Images of the source.
-        rows: Rows of these shards.
-        seconds: How long it took.
-    """
-
-    out: Path
-    verb: str
-    shards: int
-    images: int
-    rows: int
-    seconds: float
+    out: Path  #: The file
+    verb: str  #: The command whose file it is: ``predict`` or ``embed``
+    shards: int  #: How many shards it was made of
+    images: int  #: Images of the source
+    rows: int  #: Rows of these shards
+    seconds: float  #: How long it took
 
 
 @checked

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Unpack
 
 from pydantic import BaseModel, PlainSerializer
 
@@ -32,6 +32,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
 from opsin.core.stored_json import JsonObject
 from opsin.data.image_stream import ListedImage, Shard, Stream
+from opsin.data.sources import Reading
 from opsin.data.sources.archive import is_archive
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.cluster import Cluster, is_elsewhere
@@ -40,37 +41,21 @@ from opsin.stores.bucket import StoreAddress, is_stored
 
 
 class Classified(BaseModel, frozen=True):
-    """The result of `classify`, including earlier calls for the same file.
+    """The result of `classify`, including earlier calls for the same file."""
 
-    Args:
-        out: The results.
-        images: Images that are done.
-        answered: Those with a class as their answer.
-        refused: Those whose answer is ``none of these``.
-        unreadable: Files that could not be read.
-        left_out: How many of all these ``min_confidence`` kept out of the results.
-        resumed: How many were done by earlier calls.
-        answers: How many rows have each answer, the most frequent first.
-        sorted_into: The folder that images were sorted into.
-        placed: Images that this call placed there.
-        unplaced: Images that it could not place.
-        device: Where they were computed.
-        seconds: How long this call took.
-    """
-
-    out: Annotated[Path | StoreAddress, PlainSerializer(str)]
-    images: int
-    answered: int
-    refused: int
-    unreadable: int
-    left_out: int
-    resumed: int
-    answers: dict[str, int]
-    sorted_into: Path | None
-    placed: int
-    unplaced: int
-    device: str
-    seconds: float
+    out: Annotated[Path | StoreAddress, PlainSerializer(str)]  #: The results
+    images: int  #: Images that are done
+    answered: int  #: Those with a class as their answer
+    refused: int  #: Those whose answer is ``none of these``
+    unreadable: int  #: Files that could not be read
+    left_out: int  #: How many of all these ``min_confidence`` kept out of the results
+    resumed: int  #: How many were done by earlier calls
+    answers: dict[str, int]  #: How many rows have each answer, the most frequent first
+    sorted_into: Path | None  #: The folder that images were sorted into
+    placed: int  #: Images that this call placed there
+    unplaced: int  #: Images that it could not place
+    device: str  #: Where they were computed
+    seconds: float  #: How long this call took
 
 
 @checked
@@ -86,13 +71,11 @@ def classify(
     tta: bool = False,
     sort_into: str | os.PathLike[str] | None = None,
     sort_by: Literal["copy", "move"] = "copy",
-    columns: Mapping[str, str] | None = None,
-    follow_links: bool = False,
-    outside: bool = False,
     shard: str | None = None,
     on: str = "local",
     device: str = "auto",
     watcher: Watcher = SILENT,
+    **reading: Unpack[Reading],
 ) -> Classified:
     """Answer any number of images, into a file and, if wanted, into folders.
 
@@ -114,15 +97,15 @@ def classify(
         sort_into: Folder for the kept images, each in the folder of its answer. Files that cannot
             be read stay where they are. `undo` takes it back.
         sort_by: ``copy`` or ``move``. Nothing is overwritten.
-        columns: Names of a table's columns, where they are others.
-        follow_links: Enter folders through symbolic links.
-        outside: Let a table name images outside its folder.
         shard: ``2/3``: only the second of three equal parts of the source, into
             ``results-00002-of-00003.jsonl.sqlite``, from which `merge` makes the results.
         on: Where images are answered: ``local``, or on a Ray cluster, ``ray`` or
             ``ray://HOST:PORT``; the answers are the same.
         device: Where each machine computes: see `Classifier`; an open one stays where it is.
         watcher: Receives progress and notes.
+        **reading: How it is read: ``columns``, names of a table's columns, if not the usual ones;
+            ``follow_links``, to enter folders through these; ``outside``, to let a table name
+            images outside its folder.
 
     Raises:
         OpsinError: `RecipeError` for options that cannot work, or others than the results were
@@ -138,14 +121,7 @@ def classify(
     _check_options(out, folder, sort_by, part, top=top, min_confidence=min_confidence)
     out = out or Path(folder or "") / RESULTS
     target = OutFile.read(out, part)
-    stream = open_streams(
-        source,
-        columns=columns,
-        follow_links=follow_links,
-        outside=outside,
-        shard=part,
-        watcher=watcher,
-    )
+    stream = open_streams(source, shard=part, watcher=watcher, **reading)
     classifier = open_classifier(model, device=device, tta=tta, watcher=watcher)
     with target.errors(), ExitStack() as stack:
         rows = target.path if part is None else Path(out)
@@ -167,9 +143,7 @@ def classify(
         database = folder / SORTED if folder else target.database
         answers = AnswersFile(database, target.path, begun, kinds=len(classifier.classes) + 2)
         stack.enter_context(answers)
-        work = _Work(
-            classifier, stream, answers, watcher, form, reject=reject, min_confidence=min_confidence
-        )
+        work = _Work(classifier, stream, answers, watcher, form.top, reject, min_confidence)
         if folder is not None:
             work.sorter = Sorter(folder, sort_by, work.labels, answers, watcher)
             stack.callback(work.sorter.close)
@@ -213,26 +187,22 @@ def _check_options(
         raise RecipeError(f"--min-confidence must be 0 to 1, not {min_confidence}")
 
 
+@dataclass
 class _Work:
-    def __init__(
-        self,
-        classifier: Classifier,
-        stream: Stream,
-        answers: AnswersFile,
-        watcher: Watcher,
-        form: RowFormat,
-        *,
-        reject: bool,
-        min_confidence: float,
-    ) -> None:
-        self.classifier, self.stream, self.answers = classifier, stream, answers
-        self.watcher, self.top, self.reject = watcher, form.top, reject
-        self.min_confidence = min_confidence
-        #: Every answer, in the order of its number in the file.
-        self.labels = [*classifier.classes, NONE_OF_THESE, "unreadable"]
-        self.sorter: Sorter | None = None
-        self._numbers = {label: number for number, label in enumerate(classifier.classes)}
-        self._inside = 0
+    classifier: Classifier
+    stream: Stream
+    answers: AnswersFile
+    watcher: Watcher
+    top: int
+    reject: bool
+    min_confidence: float
+    sorter: Sorter | None = None
+    inside: int = 0  # images that lie where sorted ones go
+
+    @property
+    def labels(self) -> list[str]:
+        """Every answer, in the order of its number in the file."""
+        return [*self.classifier.classes, NONE_OF_THESE, "unreadable"]
 
     def answer(
         self, cluster: Cluster | None, out: Path | StoreAddress, *, as_is: bool, tta: bool
@@ -263,8 +233,8 @@ class _Work:
         finally:  # the last answers before an error must not be lost
             self._progress.keep()
             watcher.end()
-        if self._inside and self.sorter is not None:
-            lie = counted(self._inside, "image lies", "images lie")
+        if self.inside and self.sorter is not None:
+            lie = counted(self.inside, "image lies", "images lie")
             watcher.note(f"{lie} in {self.sorter.folder}, where sorted ones go; passed over")
         self._progress.note_unreadable(f"; their rows in {out} say why")
 
@@ -274,7 +244,7 @@ class _Work:
             for image in self.stream:
                 any_found = True
                 if self.sorter is not None and self.sorter.has_inside(image):
-                    self._inside += 1
+                    self.inside += 1
                 elif self.answers.claim(image.name, unique=self.stream.unique):
                     yield image
                 else:
@@ -296,13 +266,12 @@ class _Work:
     def _keep(self, batch: list[tuple[ListedImage, dict[str, Any]]]) -> None:
         answers: list[Answer] = []
         wanted: list[tuple[ListedImage, str]] = []
+        numbers = {label: number for number, label in enumerate(self.classifier.classes)}
+        none = len(numbers)
         for image, row in batch:
-            classes, label = len(self._numbers), row["label"]
-            if label is None:
-                number, keep = classes + 1, True
-            else:
-                number = classes if row["rejected"] else self._numbers[label]
-                keep = row["confidence"] is None or row["confidence"] >= self.min_confidence
+            label, confidence = row["label"], row["confidence"]
+            number = none + 1 if label is None else none if row["rejected"] else numbers[label]
+            keep = confidence is None or confidence >= self.min_confidence
             answers.append(Answer(image.name, number, json_line(row) if keep else None))
             if keep and label is not None:
                 wanted.append((image, row["answer"]))
@@ -317,7 +286,7 @@ class _Work:
         for number, count in kept.most_common():  # a class may be called "unreadable"
             label = self.labels[number]
             kept_labels[label] = kept_labels.get(label, 0) + count
-        images, classes = answers.total(), len(self._numbers)
+        images, classes = answers.total(), len(self.classifier.classes)
         refused, unreadable = answers[classes], answers[classes + 1]
         return Classified(
             out=out,

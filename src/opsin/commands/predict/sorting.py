@@ -355,9 +355,7 @@ class Sorter:
                 "VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
                 (
                     (
-                        as_bytes(m.image),
-                        as_bytes(m.source),
-                        as_bytes(m.target),
+                        *map(as_bytes, (m.image, m.source, m.target)),
                         m.by,
                         m.size,
                         m.mtime_ns,

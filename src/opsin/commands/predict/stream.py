@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, Unpack
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from opsin.core.storage import check_writable
 from opsin.data import image_stream
 from opsin.data.images import ImageLike, open_image
 from opsin.data.lazy_images import THREADS
-from opsin.data.sources import open_stream
+from opsin.data.sources import Reading, open_stream
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.image_engine import ImageSteps, answer_images
 from opsin.runtime.prediction import Prediction, PreparedImage
@@ -97,11 +97,9 @@ class Progress(Generic[_Kept]):
 def open_streams(
     sources: Sources,
     *,
-    columns: Mapping[str, str] | None = None,
-    follow_links: bool = False,
-    outside: bool = False,
     shard: image_stream.Shard | None = None,
     watcher: Watcher = SILENT,
+    **reading: Unpack[Reading],
 ) -> image_stream.Stream:
     """Find the images of one source or of several, without reading any: see `open_stream`."""
     several = [sources] if isinstance(sources, str | os.PathLike) else list(sources)
@@ -110,16 +108,7 @@ def open_streams(
 
     def opened(watcher: Watcher) -> image_stream.Stream:
         return image_stream.join_streams(
-            [
-                open_stream(
-                    source,
-                    columns=columns,
-                    follow_links=follow_links,
-                    outside=outside,
-                    watcher=watcher,
-                )
-                for source in several
-            ]
+            [open_stream(source, watcher=watcher, **reading) for source in several]
         )
 
     if shard is None:
@@ -208,11 +197,9 @@ def predict_each(
     reject: bool = True,
     as_is: bool = False,
     tta: bool = False,
-    columns: Mapping[str, str] | None = None,
-    follow_links: bool = False,
-    outside: bool = False,
     device: str = "auto",
     watcher: Watcher = SILENT,
+    **reading: Unpack[Reading],
 ) -> Iterator[Prediction | ImageError]:
     """Yield the answer for each image of a source, or why there is none; no file is written.
 
@@ -222,13 +209,7 @@ def predict_each(
         >>> for answer in predict_each("runs/boots", "photos"):  # doctest: +SKIP
         ...     print(answer.name, answer.answer)
     """
-    stream = open_streams(
-        source,
-        columns=columns,
-        follow_links=follow_links,
-        outside=outside,
-        watcher=watcher,
-    )
+    stream = open_streams(source, watcher=watcher, **reading)
     classifier = open_classifier(model, device=device, tta=tta, watcher=watcher)
     answers = each_answer(classifier, stream, reject=reject, as_is=as_is, tta=tta, watcher=watcher)
     return (answer for _, answer in answers)

@@ -36,24 +36,17 @@ _BATCH: Final = 256
 
 
 class Undone(BaseModel, frozen=True):
-    """What `undo` did.
+    """What `undo` did."""
 
-    Args:
-        folder: The sorted folder.
-        moved_back: Images that are where they came from again.
-        removed: Copies that are gone.
-        left: Images that stayed, up to a hundred of them: below the folder, and why.
-        left_count: How many stayed; the folder's answers file still lists them all.
-    """
-
-    folder: Path
-    moved_back: int
-    removed: int
+    folder: Path  #: The sorted folder
+    moved_back: int  #: Images that are where they came from again
+    removed: int  #: Copies that are gone
+    #: Images that stayed, up to a hundred of them: below the folder, and why
     left: Annotated[
         tuple[tuple[str, str], ...],
         PlainSerializer(lambda left: [{"image": image, "reason": why} for image, why in left]),
     ]
-    left_count: int
+    left_count: int  #: How many stayed; the folder's answers file still lists them all
 
 
 @checked

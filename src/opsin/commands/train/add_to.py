@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from opsin.classical.classical_recipe import BACKBONE, ClassicalRecipe
 from opsin.commands.compare import compare
 from opsin.commands.evaluate import accuracy_of
 from opsin.commands.runs import AnyRecipe, ImportRecipe, Run
 from opsin.commands.train.learner import can_train_networks
+from opsin.core.arrays import Bools
 from opsin.core.artifacts.records import DatasetRecord, LeftOut
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import RunPredictions
@@ -119,7 +119,7 @@ def _load(
     tested = [recipe.test] if recipe.test else []
     titles = titles_of([*recipe.sources, *tested], test=bool(tested))
 
-    def is_new(names: Sequence[str]) -> NDArray[np.bool_]:
+    def is_new(names: Sequence[str]) -> Bools:
         added = titles[len(old.sources) : len(recipe.sources)]
         return np.array([not new or name.partition("/")[0] in added for name in names], bool)
 
@@ -171,7 +171,7 @@ def _load(
 def _proven(
     directory: RunDirectory,
     decoded: Decoded,
-    new: NDArray[np.bool_],
+    new: Bools,
     rows: list[Correction],
     *,
     table: str | None,
@@ -209,9 +209,7 @@ def _proven(
     kind = f"image that {directory.path.name} knows"
     left_out = LeftOut(kind=kind, count=len(copies), examples=names[:5])
     return replace(
-        done,
-        corrected=replace(done.corrected, counts=counts),
-        left_out=(*done.left_out, left_out),
+        done, corrected=replace(done.corrected, counts=counts), left_out=(*done.left_out, left_out)
     )
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from opsin.core.arrays import Doubles, Floats, Ints
 from opsin.core.artifacts.run_report import OodFigures
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher, watched
@@ -39,10 +39,10 @@ _VIEWED: Final = 1000  # validation images that views are tried on: there are te
 _LOGITS: Final = "head"
 _NAMES: Final = (_LOGITS, "embedding", "probabilities")
 
-Outputs = dict[str, NDArray[np.float32]]
+Outputs = dict[str, Floats]
 
 
-def assumed_mix(asked: str, dataset: Dataset) -> NDArray[np.float64]:
+def assumed_mix(asked: str, dataset: Dataset) -> Doubles:
     """The class mix that answers are to assume, ``float64[K]``."""
     classes = len(dataset.classes)
     if asked == "even":
@@ -52,13 +52,13 @@ def assumed_mix(asked: str, dataset: Dataset) -> NDArray[np.float64]:
     return _shares_in(Path(asked), dataset.classes)
 
 
-def shares_of(labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+def shares_of(labels: Ints, classes: int) -> Doubles:
     """The share of each class, ``float64[K]``; an empty one counts as one image."""
     counts = np.maximum(np.bincount(labels, minlength=classes), 1)
     return np.asarray(counts / counts.sum(), np.float64)
 
 
-def _shares_in(path: Path, classes: tuple[str, ...]) -> NDArray[np.float64]:
+def _shares_in(path: Path, classes: tuple[str, ...]) -> Doubles:
     advice = f'Write a file such as {{"{classes[0]}": 0.9, …}}, or give as-trained or even.'
     try:
         content = path.read_bytes() if path.stat().st_size <= _LARGEST else b""
@@ -86,12 +86,12 @@ class ExportedFile:
     watcher: Watcher
     # A value of the graph, its name and ``float32[N, D]`` for all images of the dataset, from
     # which on everything is computed.
-    known: tuple[str, NDArray[np.float32]] | None = None
+    known: tuple[str, Floats] | None = None
     # The head that did not learn from the validation images, and answers for them from `known`.
     held_out: bytes | None = None
     # Out-of-fold answers, and the calibration by them.
     judged: tuple[OutOfFold, Calibration] | None = None
-    strange: NDArray[np.float32] | None = None  # the known value of strange images
+    strange: Floats | None = None  # the known value of strange images
     device: str = "auto"
 
     def opened(self, content: bytes) -> Classifier:
@@ -123,7 +123,7 @@ class ExportedFile:
         return self.validating._computed(self.dataset.split.val)
 
     @cached_property
-    def validation_shift(self) -> NDArray[np.float64] | float:
+    def validation_shift(self) -> Doubles | float:
         """The offset of the logits for the validation images' class mix, ``float64[K]``."""
         mix = self.validating.graph.metadata.class_mix
         if mix is None:
@@ -135,7 +135,7 @@ class ExportedFile:
         shares = np.clip(expected, counts - 1, counts + 1)
         return np.asarray(np.log(shares / shares.sum()) - np.log(mix.learnt), np.float64)
 
-    def outputs(self, rows: NDArray[np.int64], names: Sequence[str] = _NAMES) -> Outputs:
+    def outputs(self, rows: Ints, names: Sequence[str] = _NAMES) -> Outputs:
         """Outputs of the file for some images."""
         if self.known is None:
             return self._computed(rows, names)
@@ -145,7 +145,7 @@ class ExportedFile:
     def _of_all(self) -> Outputs:
         return self._computed(np.arange(len(self.dataset)))
 
-    def _computed(self, rows: NDArray[np.int64], names: Sequence[str] = _NAMES) -> Outputs:
+    def _computed(self, rows: Ints, names: Sequence[str] = _NAMES) -> Outputs:
         if self.known is not None:
             return self.from_known(self.known[1][rows], names)
         layers = self.classifier.iter_layers(self.dataset.images, names, rows)
@@ -155,7 +155,7 @@ class ExportedFile:
         parts = list(shown)
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
-    def from_known(self, values: NDArray[np.float32], names: Sequence[str]) -> Outputs:
+    def from_known(self, values: Floats, names: Sequence[str]) -> Outputs:
         """Outputs of the file for ``known`` of some images."""
         assert self.known is not None
         name = self.known[0]
@@ -171,7 +171,7 @@ class FileWithAnswers(NamedTuple):
     classifier: Classifier
     validation: Answers | None
     known: Answers | None
-    embedding: NDArray[np.float32] | None  # of all images, where they were known
+    embedding: Floats | None  # of all images, where they were known
     ood: OodFigures | None
 
 

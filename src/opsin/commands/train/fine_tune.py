@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Final, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from opsin.backbones.backbone import Backbone, trainable
 from opsin.classical.backbone_head import START, HeadChoice, fit_as
 from opsin.classical.fitted_file import Written
 from opsin.commands.train.calibrate import ExportedFile
 from opsin.commands.train.head import HeadLearner
+from opsin.core.arrays import Floats
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import TrainingFacts
 from opsin.core.events import Watcher
@@ -145,9 +145,7 @@ class FineTuneLearner(HeadLearner):
         update = {"training": self.training.model_copy(update=training)}
         self.recipe = self.recipe.model_copy(update=update)
 
-    def _network(
-        self, features: NDArray[np.float32], choice: HeadChoice
-    ) -> tuple[TorchNetwork, list[Layer]]:
+    def _network(self, features: Floats, choice: HeadChoice) -> tuple[TorchNetwork, list[Layer]]:
         """The frozen network with logistic regression on its features, and its layers."""
         dataset, backbone = self.dataset, trainable(self.backbone)
         fitted = fit_as(

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from opsin._version import __version__
 from opsin.commands.evaluate import RunEvaluation, evaluate_run
@@ -15,6 +14,7 @@ from opsin.commands.test_set_usage import count_looks, key_of, leaks_of, note_lo
 from opsin.commands.train.add_to import compared
 from opsin.commands.train.calibrate import ExportedFile, calibrate, try_views
 from opsin.commands.train.learner import Learner
+from opsin.core.arrays import Floats, Ints
 from opsin.core.artifacts import run_report
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -126,12 +126,7 @@ def finish(
     return report
 
 
-def _write(
-    directory: RunDirectory,
-    content: bytes,
-    train: NDArray[np.int64],
-    embedding: NDArray[np.float32] | None,
-) -> None:
+def _write(directory: RunDirectory, content: bytes, train: Ints, embedding: Floats | None) -> None:
     from opsin.inspection.neighbours import keep_embeddings  # noqa: PLC0415  needs onnx
 
     write_classifier(directory.classifier, content)

@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from opsin.backbones.backbone import Backbone
 from opsin.backbones.features import Extractor, compute
@@ -48,6 +47,7 @@ from opsin.commands.train.calibrate import ExportedFile, assumed_mix
 from opsin.commands.train.learner import Learner, Loaded, answering_device, versions
 from opsin.commands.train.load import MANY_IMAGES, PHOTOGRAPH, views_of
 from opsin.commands.train.words import class_mix_in_words, tell_model
+from opsin.core.arrays import Floats, Ints
 from opsin.core.artifacts.records import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import TrainingFacts
@@ -88,14 +88,14 @@ class HeadLearner(Learner):
     """A model without layers, or a head on a pretrained network."""
 
     recipe: ClassicalRecipe
-    rows: NDArray[np.int64]  # training images that it is fitted to
-    also: NDArray[np.int64]  # validation images that it then learns from, too
+    rows: Ints  # training images that it is fitted to
+    also: Ints  # validation images that it then learns from, too
     fitted: Fitted  # the delivered model
     exported: ExportedFile  # and its file
-    features: NDArray[np.float32]  # of all images by a pretrained network, ``float32[N, V, D]``
+    features: Floats  # of all images by a pretrained network, ``float32[N, V, D]``
     choice: HeadChoice
     judged: tuple[OutOfFold, Calibration] | None = None  # out-of-fold answers, their calibration
-    strange: NDArray[np.float32] | None = None  # features of strange images, ``float32[S, V, D]``
+    strange: Floats | None = None  # features of strange images, ``float32[S, V, D]``
 
     def __init__(
         self,
@@ -248,12 +248,7 @@ class HeadLearner(Learner):
         dataset, backbone = self.dataset, cast("Backbone", self.backbone)
         views = views_of(dataset, len(self.rows))
         self.features = self.features_of(
-            backbone,
-            dataset.images,
-            dataset.digests,
-            views,
-            watcher=watcher,
-            stop=stop,
+            backbone, dataset.images, dataset.digests, views, watcher=watcher, stop=stop
         )
         watcher.doing("the choice of a head")
         seed, most = self.recipe.training.seed, most_folds(len(dataset))
@@ -273,7 +268,7 @@ class HeadLearner(Learner):
         )
 
         def chosen_and_judged(progress: FitProgress) -> tuple[ChosenHead, OutOfFold | None]:
-            def answer(train: NDArray[np.int64], test: NDArray[np.int64]) -> Answers:
+            def answer(train: Ints, test: Ints) -> Answers:
                 answers = search.answer(search.choose(train, test[:0], progress), train, test)
                 right = answers.probabilities.argmax(axis=1) == dataset.labels[test]
                 progress.calls.append(lambda: watcher.judged(test.tolist(), right.tolist()))
@@ -301,7 +296,7 @@ class HeadLearner(Learner):
             )
         return chosen
 
-    def features_of(self, backbone: Backbone, *images: Any, **options: Any) -> NDArray[np.float32]:
+    def features_of(self, backbone: Backbone, *images: Any, **options: Any) -> Floats:
         """Features (arguments as for `compute`), which must be numbers that a head can learn."""
         features = compute(backbone, *images, device=answering_device(self.recipe), **options)
         if not np.isfinite([features.min(), features.max()]).all():
@@ -372,7 +367,7 @@ class HeadLearner(Learner):
         """The better file."""
         return self.exported
 
-    def difference(self, file: Classifier, rows: NDArray[np.int64]) -> float:
+    def difference(self, file: Classifier, rows: Ints) -> float:
         """Compare the file with scikit-learn, or the head on the features that it was fitted to."""
         images, known, embedding = self.dataset.images[rows], self.exported.known, None
         if known is not None and self.exported.device == CPU:
@@ -420,8 +415,8 @@ class HeadLearner(Learner):
         )
 
 
-def _chosen(features: NDArray[np.float32], numbers: BackboneFeatures) -> NDArray[np.float32]:
+def _chosen(features: Floats, numbers: BackboneFeatures) -> Floats:
     """Those features that were chosen, the mean over the views that were."""
     chosen = features[:, : len(numbers.views), : numbers.features]
-    mean: NDArray[np.float32] = chosen.mean(axis=1, dtype=np.float32)
+    mean: Floats = chosen.mean(axis=1, dtype=np.float32)
     return mean

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from opsin._version import __version__
 from opsin.classical.classical_recipe import FITTED, ClassicalRecipe
 from opsin.commands.runs import AnyRecipe
 from opsin.commands.train.calibrate import ExportedFile, assumed_mix, shares_of
+from opsin.core.arrays import Ints
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import TrainingFacts
 from opsin.core.errors import MissingExtraError
@@ -131,7 +131,7 @@ class Learner(ABC):
         """The file of the fitted model."""
 
     @abstractmethod
-    def difference(self, file: Classifier, rows: NDArray[np.int64]) -> float | None:
+    def difference(self, file: Classifier, rows: Ints) -> float | None:
         """Compare file and model on some images; raise `ParityError` if they differ."""
 
     @abstractmethod
@@ -162,11 +162,7 @@ class Learner(ABC):
         return (self.budget or math.inf) - (time.perf_counter() - self.began)
 
     def metadata(
-        self,
-        labels: NDArray[np.int64],
-        *,
-        balanced: bool = False,
-        layers: Sequence[Layer] | None = None,
+        self, labels: Ints, *, balanced: bool = False, layers: Sequence[Layer] | None = None
     ) -> Metadata:
         """The metadata of a file that was fitted to labels, before its evaluation."""
         recipe, dataset = self.recipe, self.dataset

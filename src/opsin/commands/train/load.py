@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from opsin._version import __version__
@@ -26,6 +25,7 @@ from opsin.commands.backbones import measured_backbone
 from opsin.commands.train.learner import Loaded, can_train_networks, need_training
 from opsin.commands.train.recorder import graceful_interrupt
 from opsin.commands.train.words import NOT_HERE, WITHOUT_PYTORCH
+from opsin.core.arrays import Bools, Floats, Ints
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import MissingExtraError, ModelFileError, RecipeError, RunError, StorageError
 from opsin.core.events import SILENT, Watcher
@@ -367,7 +367,7 @@ def _trial_file(dataset: Dataset, backbone: Backbone, seed: int) -> Path:
     return cache_root() / "trials" / f"{name}.json"
 
 
-def _tried(dataset: Dataset, seed: int) -> tuple[NDArray[np.int64], list[Fold]]:
+def _tried(dataset: Dataset, seed: int) -> tuple[Ints, list[Fold]]:
     from opsin.classical.fit import drawn  # noqa: PLC0415  stays quick to import
     from opsin.evaluation.out_of_fold import folds_of  # noqa: PLC0415  loads scikit-learn
 
@@ -376,18 +376,14 @@ def _tried(dataset: Dataset, seed: int) -> tuple[NDArray[np.int64], list[Fold]]:
     return rows, folds_of(dataset.labels[rows], dataset.units[rows], seed)
 
 
-def _accuracy_of_gradients(
-    dataset: Dataset, rows: NDArray[np.int64], folds: Sequence[Fold]
-) -> float:
+def _accuracy_of_gradients(dataset: Dataset, rows: Ints, folds: Sequence[Fold]) -> float:
     from opsin.classical.fit import gradient_histograms  # noqa: PLC0415
 
     points = gradient_histograms(dataset.images, rows)
     return float(_right(points, dataset.labels[rows], folds).mean())
 
 
-def _right(
-    points: NDArray[np.float32], labels: NDArray[np.int64], folds: Sequence[Fold]
-) -> NDArray[np.bool_]:
+def _right(points: Floats, labels: Ints, folds: Sequence[Fold]) -> Bools:
     from sklearn.svm import SVC  # noqa: PLC0415  slow to import
 
     # For rows of length 1 the squared distance is 2 less twice the product.

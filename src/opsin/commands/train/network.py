@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from opsin.commands.train.calibrate import ExportedFile
 from opsin.commands.train.learner import Learner, Loaded, answering_device, versions
 from opsin.commands.train.words import MIRRORED, class_mix_in_words
+from opsin.core.arrays import Ints
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import TrainingFacts
 from opsin.core.errors import RecipeError
@@ -221,7 +221,7 @@ class NetworkLearner(Learner):
         device = answering_device(self.recipe)
         return ExportedFile(directory.classifier, self.dataset, content, watcher, device=device)
 
-    def difference(self, file: Classifier, rows: NDArray[np.int64]) -> float:
+    def difference(self, file: Classifier, rows: Ints) -> float:
         """Compare the file with PyTorch."""
         return check_parity(file, self.network, self.dataset.images[rows])
 

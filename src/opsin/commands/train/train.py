@@ -142,8 +142,8 @@ def resume(
         data: Its images, if they came from arrays in memory, or where they are now, if they were
             moved (default: read from its sources). They must be the same.
         name: Name of a new run (default: its parent's).
-        watcher: Receives the progress of the work (default: a progress display on standard error).
-        observers: Receive the same events; one that raises an error causes a warning only.
+        watcher: Receives the progress of the work, as for `opsin.train`.
+        observers: Receive the same events.
         track: As for `opsin.train`. A run that was tracked is continued there.
         quiet: Show nothing.
         **changes: Options that change: ``epochs``, ``learning_rate`` … The training then goes on
@@ -206,18 +206,8 @@ def plan(
 ) -> Plan:
     """Describe what `train` would do with the same arguments, without beginning a run.
 
-    Images are read and cached, as by `train`.
-
-    Args:
-        data: A dataset, or what `opsin.load` takes: a source, an object, or a list of several.
-        model: As for `train`.
-        budget: As for `train`; an epoch is then measured for about a second.
-        add_to: As for `train`.
-        watcher: Receives the progress of reading and measuring (default: a progress display on
-            standard error).
-        quiet: Show nothing.
-        offline: Use only pretrained networks that are on this machine.
-        **options: Fields of the recipe, as for `train`.
+    Images are read and cached, as by `train`, whose arguments these are; with ``budget``, an epoch
+    is measured for about a second.
 
     Raises:
         OpsinError: As from `train`, for everything that it refuses before it begins.

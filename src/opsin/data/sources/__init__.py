@@ -10,8 +10,9 @@ import pkgutil
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypedDict
 
+from opsin.core.arguments import checked
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.data.formats import SUFFIXES
@@ -101,6 +102,15 @@ def locate(request: SourceRequest) -> LocatedSource:
     raise SourceError(problem, "Check the spelling, or give the folder's whole name.")
 
 
+class Reading(TypedDict, total=False):
+    """How a source is read whose images need no labels."""
+
+    columns: Mapping[str, str] | None  # names of a table's columns, if not the usual ones
+    follow_links: bool  # enter folders through symbolic links
+    outside: bool  # let a table name images outside its folder
+
+
+@checked
 def open_stream(
     source: str | os.PathLike[str],
     *,

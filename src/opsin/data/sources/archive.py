@@ -8,7 +8,6 @@ import errno
 import fnmatch
 import functools
 import gzip
-import hashlib
 import json
 import lzma
 import re
@@ -27,7 +26,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.platform import sync_all
 from opsin.core.storage import publish_directory, scratch_directory
 from opsin.data import image_tree, sources
-from opsin.data.cache import cache_root
+from opsin.data.cache import cache_root, index_key
 from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.image_tree import LEFT_OUT_FILE, is_image_name, is_visible
 from opsin.data.sources import arrays
@@ -241,8 +240,7 @@ def unpack(path: Path, watcher: Watcher = SILENT) -> Path:
 
 def unpacked_folder(path: Path) -> Path:
     """Return the cache folder of an archive."""
-    name = hashlib.sha256(key_of_files(path).encode()).hexdigest()[:32]
-    return cache_root() / "unpacked" / name
+    return cache_root() / "unpacked" / index_key(key_of_files(path))[:32]
 
 
 def _unpack_into(folder: Path, path: Path, watcher: Watcher) -> None:

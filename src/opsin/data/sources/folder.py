@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import itertools
 import os
 import posixpath
@@ -17,7 +16,7 @@ from opsin.core.events import Watcher
 from opsin.core.files import legal_name, open_regular
 from opsin.core.format import counted
 from opsin.data import image_tree
-from opsin.data.cache import cache_root
+from opsin.data.cache import cache_root, index_key
 from opsin.data.formats import SUFFIXES, looks_like_image
 from opsin.data.image_stream import ListedImage, Stream, stream_of_one
 from opsin.data.image_tree import LINK_OUT, SORTED, ImageTree, Walk, is_image_name, is_visible
@@ -181,8 +180,13 @@ def _images_below(
     first = list(itertools.islice(objects, SORTED + 1 if stream else None))
     if not first:
         raise SourceError(f"There is nothing at {address}", "Check the spelling.")
+
+    def order(stored: StoredObject) -> list[tuple[bool, str, str]]:
+        parts = stored.key[start:].split("/")  # a folder's own images come before its sub-folders'
+        return [(at < len(parts), image_tree.natural(p), p) for at, p in enumerate(parts, 1)]
+
     if not stream or len(first) <= SORTED:
-        first.sort(key=lambda stored: _sort_key(stored.key[start:]))
+        first.sort(key=order)
     folders: dict[str, None] = {}
     for stored in itertools.chain(first, objects):
         name = stored.key[start:]
@@ -197,11 +201,6 @@ def _images_below(
         elif last:
             walk.passed.add_file(name)
     walk.folders = list(filter(None, folders))
-
-
-def _sort_key(name: str) -> list[tuple[bool, str, str]]:
-    parts = name.split("/")  # a folder's own images come before its sub-folders'
-    return [(at < len(parts), image_tree.natural(part), part) for at, part in enumerate(parts, 1)]
 
 
 def _open_address(request: SourceRequest) -> tuple[StoreAddress, Bucket, StoredObject | None]:
@@ -240,8 +239,7 @@ def _rows_of_table(
     stored: StoredObject, bucket: Bucket, request: SourceRequest, needed: Sequence[str]
 ) -> Iterator[Row]:
     """Yield the rows of a table, fetched once for each version; images lie beside or below it."""
-    version = hashlib.sha256(repr(stored).encode()).hexdigest()[:32]
-    file = cache_root() / "objects" / version / legal_name(stored.address.name)
+    file = cache_root() / "objects" / index_key(stored)[:32] / legal_name(stored.address.name)
     if not file.is_file():
         request.watcher.note(f"{stored.address} is fetched into the cache")
         bucket.fetch(stored, file)

@@ -21,7 +21,7 @@ import numpy as np
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import publish_directory, scratch_directory
-from opsin.data.cache import ABOUT, DigestSet, cache_root
+from opsin.data.cache import ABOUT, NameSet, cache_root, index_key
 from opsin.data.image_stream import ListedImage, Stream
 from opsin.data.image_tree import LeftOutCounts, is_within, left_out_in_words, natural
 from opsin.data.images import PackedImage
@@ -170,11 +170,10 @@ class _Columns:
         self._names, self._numbers, self._groups = list[str](), list[str](), list[str]()
         self._labels, self._parts = array("q"), bytearray()
         self._counts, self._classes = Counter[str](), dict[str, tuple[int, str]]()
-        self._seen, self._repeated = DigestSet(), 0
+        self._seen, self._repeated = NameSet(), 0
 
     def _is_new(self, *parts: object) -> bool:
-        text = "\0".join(map(str, parts)).encode("utf-8", "surrogatepass")
-        return self._seen.add(int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()))
+        return self._seen.add("\0".join(map(str, parts)).encode("utf-8", "surrogatepass"))
 
     def add(self, row: Row) -> bool:
         """Add an image; tell whether it is new, and of use."""
@@ -309,8 +308,7 @@ def collect(
 
 
 def _folder_of(key: str) -> Path:
-    name = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:32]
-    return cache_root() / "unpacked" / name
+    return cache_root() / "unpacked" / index_key(key)[:32]
 
 
 def open_packed(source: str, key: str) -> LabelledImages | None:

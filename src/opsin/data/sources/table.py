@@ -21,7 +21,6 @@ from opsin.core.files import open_regular
 from opsin.core.recipe import DataRecipe
 from opsin.data.image_stream import Stream
 from opsin.data.image_tree import readable
-from opsin.data.sources.contents import LocatedSource
 from opsin.data.sources.rows import (
     COLUMNS,
     AllowedFolder,
@@ -260,43 +259,28 @@ def _other_columns(path: Path, columns: Mapping[str, str] | None) -> dict[str, d
     return others
 
 
-def _locate(request: SourceRequest) -> LocatedSource:
-    """Read a table; images that do not exist stay listed."""
+def _rows(request: SourceRequest, needed: Sequence[str] = COLUMNS[:2]) -> Iterator[Row]:
+    """Yield a table's rows with the paths of their images, even of those that do not exist."""
     path = request.path
     inside = request.allowed(path.parent)
     start, folder = os.path.abspath(path.parent), os.path.realpath(path.parent)  # noqa: PTH100
-
-    def rows() -> Iterator[Row]:
-        for row in rows_of(path, request.columns):
-            name = name_of(row.name, path, row.line, inside)
-            place = os.path.join(folder, name)  # noqa: PTH118  a million paths as text
-            if ".." in name:  # relative to the target of a link
-                above, last = os.path.split(place)
-                place = os.path.join(os.path.realpath(above), last)  # noqa: PTH118
-            yield row._replace(
-                reference=os.path.join(start, name),  # noqa: PTH118
-                name=name,
-                place=os.path.normpath(place),  # one spelling for all that follow no link
-            )
-
-    return collect(request.written, rows()).located()
+    for row in rows_of(path, request.columns, needed):
+        name = name_of(row.name, path, row.line, inside)
+        place = os.path.join(folder, name)  # noqa: PTH118  a million paths as text
+        if ".." in name:  # relative to the target of a link
+            above, last = os.path.split(place)
+            place = os.path.join(os.path.realpath(above), last)  # noqa: PTH118
+        place = os.path.normpath(place)  # one spelling for all that follow no link
+        yield row._replace(reference=os.path.join(start, name), name=name, place=place)  # noqa: PTH118
 
 
 def _iter_unlabelled(request: SourceRequest) -> Stream:
-    path = request.path
-
-    def rows() -> Iterator[Row]:
-        inside = request.allowed(path.parent)
-        for row in rows_of(path, request.columns, needed=("path",)):
-            name = name_of(row.name, path, row.line, inside)
-            yield Row(os.path.join(path.parent, name), name=name)  # noqa: PTH118  as text
-
     def count() -> int | None:
         with contextlib.suppress(SourceError):
-            return sum(1 for _ in records(path)[1])
+            return sum(1 for _ in records(request.path)[1])
         return None
 
-    return stream_of_table(request.written, rows, count)
+    return stream_of_table(request.written, lambda: _rows(request, needed=("path",)), count)
 
 
 def _is_usable(request: SourceRequest) -> bool:
@@ -308,7 +292,8 @@ def _is_usable(request: SourceRequest) -> bool:
 
 KINDS = (
     SourceKind(
-        f"a table ({' '.join(SUFFIXES)})", lambda request: request.is_file_of(*SUFFIXES), _locate,
-        _iter_unlabelled, match_packed=_is_usable, files=tuple(f"*{end}" for end in SUFFIXES),
+        f"a table ({' '.join(SUFFIXES)})", lambda request: request.is_file_of(*SUFFIXES),
+        lambda request: collect(request.written, _rows(request)).located(), _iter_unlabelled,
+        match_packed=_is_usable, files=tuple(f"*{end}" for end in SUFFIXES),
     ),
 )  # fmt: skip
