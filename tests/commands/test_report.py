@@ -117,7 +117,7 @@ def test_what_was_corrected_before_is_written_again(
     fix = tmp_path / "second.csv"
     opsin.write_report(run.path, deep=False, fix=fix)
     again = opsin.load(tmp_path / "digits", labels=fix)
-    assert again.corrected and len(again.corrected.rows) == 3
+    assert len(again.corrections) == 3
     assert again.fingerprint == corrected.fingerprint
 
 
