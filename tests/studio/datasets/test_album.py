@@ -16,14 +16,14 @@ from PIL import Image
 
 import opsin
 from opsin.core.artifacts.run_report import SuspectedLabel
-from opsin.core.errors import ImageError, SourceError, StorageError
+from opsin.core.errors import ImageError, SourceError
 from opsin.data.corrections import read_corrections
 from opsin.data.dataset import load_recipe
 from opsin.studio.context import Studio
 from opsin.studio.datasets.album import UNSORTED, Album
 from opsin.studio.datasets.catalogue import AuditResult, LibraryDataset
 from opsin.studio.datasets.photo_files import Done, settled_in
-from opsin.studio.errors import DiskFull, NotThere, new_api
+from opsin.studio.errors import NotThere, new_api
 from opsin.studio.image_routes import add_routes
 from opsin.studio.pages.photo_things import Thing, _of_names, things_to_look_at
 from opsin.studio.runs.albums import Albums
@@ -228,18 +228,6 @@ def test_a_removal_waits_for_an_upload(studio: Studio, monkeypatch: pytest.Monke
     removing.join()
     studio.sets.restore(*removed)
     assert window.counts() == {"disc": 5, "square": 4}
-
-
-def test_a_full_disk_is_told_with_no_path(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = made_here(studio)
-
-    def full(*_: object) -> None:
-        raise StorageError(f"{studio.sets.folder(dataset.id)}: no space", "Free some.")
-
-    monkeypatch.setattr("opsin.studio.datasets.photo_files.write_json", full)
-    with pytest.raises(DiskFull) as caught:
-        asyncio.run(studio.albums.settle(dataset.id, ("a", "b")))
-    assert "home" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["added", "2 photographs added"])
