@@ -5,9 +5,9 @@ import functools
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -269,17 +269,8 @@ def cold_cli(tmp_path: Path) -> Cli:
         def limit() -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
-        command = [sys.executable, "-W", "error", "-m", "opsin", *map(str, words)]
-        done = subprocess.run(
-            command,
-            check=False,
-            timeout=240,
-            cwd=tmp_path,
-            text=True,
-            capture_output=True,
-            preexec_fn=limit,
-            **options,
-        )
+        options |= {"cwd": tmp_path, "preexec_fn": limit}
+        done = python("-W", "error", "-m", "opsin", *words, check=False, **options)
         assert status in (None, done.returncode), done.stdout + done.stderr
         return done
 
@@ -314,18 +305,20 @@ def backbone(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return file
 
 
-@pytest.fixture
-def stopped(tmp_path: Path) -> opsin.Run:
-    run = opsin.train(
-        "digits",
-        model="mlp",
-        epochs=3,
-        batch_size=16,
-        runs=tmp_path,
-        watcher=Notes(interrupt_at=5, training=True),
-    )
+@pytest.fixture(scope="session")
+def _stopped_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    watcher, runs = Notes(interrupt_at=5, training=True), tmp_path_factory.mktemp("stopped")
+    options: dict[str, Any] = {"model": "mlp", "epochs": 3, "batch_size": 16, "runs": runs}
+    with without_drawing():
+        run = opsin.train("digits", watcher=watcher, **options)
     assert run.directory.state()[0] == "stopped"
-    return run
+    return run.path
+
+
+@pytest.fixture
+def stopped(_stopped_once: Path, tmp_path: Path) -> opsin.Run:
+    """A training that Ctrl-C stopped in its first epoch."""
+    return opsin.Run(shutil.copytree(_stopped_once, tmp_path / _stopped_once.name))
 
 
 @pytest.fixture

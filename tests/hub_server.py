@@ -100,27 +100,13 @@ class _Handler(BaseHTTPRequestHandler):
             return
         siblings = []
         for file, content in repository.files.items():
-            about: dict[str, Any] = {
-                "rfilename": file,
-                "size": len(content),
-                "blobId": git_digest(content),
-            }
+            size = {"size": len(content)}
+            about: dict[str, Any] = {"rfilename": file, "blobId": git_digest(content), **size}
             if is_large(file):
                 digest = hashlib.sha256(content).hexdigest()
-                about["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 130}
+                about["lfs"] = {"sha256": digest, "pointerSize": 130, **size}
             siblings.append(about)
-        model = {
-            "_id": "1",
-            "id": name,
-            "modelId": name,
-            "sha": repository.commit,
-            "private": False,
-            "downloads": 0,
-            "likes": 0,
-            "tags": [],
-            "siblings": siblings,
-        }
-        self._json(model)
+        self._json({"id": name, "sha": repository.commit, "siblings": siblings})
 
     def _tree(self, name: str, place: str) -> None:
         """List a folder of a data set, ``place`` being its revision and path."""

@@ -6,16 +6,7 @@ from opsin.core.artifacts.records import Epoch
 
 
 def made_epoch(epoch: int, **changes: Any) -> Epoch:
-    usual = {
-        "epochs": 9,
-        "step": epoch,
-        "train_loss": 1.0,
-        "train_accuracy": 0.5,
-        "val_loss": 1.0,
-        "val_accuracy": 0.5,
-        "learning_rate": 0.1,
-        "seconds": 1.0,
-        "images_per_second": 10.0,
-        "best": True,
-    }
-    return Epoch.model_validate({"epoch": epoch, **usual, **changes})
+    figures = {"train_loss": 1.0, "train_accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.5}
+    speed = {"learning_rate": 0.1, "seconds": 1.0, "images_per_second": 10.0}
+    usual = {"epoch": epoch, "epochs": 9, "step": epoch, "best": True}
+    return Epoch.model_validate({**usual, **figures, **speed, **changes})

@@ -74,14 +74,9 @@ def test_a_prediction_loads_nothing_heavy(nearest_mean: Path, tmp_path: Path) ->
         "try: main()\nexcept SystemExit as end: assert not end.code"
     )
     # Other verbs, sources of other kinds, reports and recipes would take as long as the answer.
-    others = (
-        "opsin.cli.train",
-        "opsin.data.sources.rows",
-        "opsin.data.dataset",
-        "opsin.training",
-        "opsin.core.recipe",
-        "opsin.core.artifacts.run_report",
-    )
+    sources = ("opsin.data.sources.rows", "opsin.data.dataset")
+    recipes = ("opsin.core.recipe", "opsin.core.artifacts.run_report")
+    others = (*sources, *recipes, "opsin.cli.train", "opsin.training")
     assert loaded_by(code, (*HEAVY, *others)) == []
 
 

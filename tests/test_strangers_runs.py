@@ -102,17 +102,10 @@ def test_what_strangers_write_commands_no_terminal(tmp_path: Path, outside: Path
     recipe = json.loads(bad.recipe.read_text(encoding="utf-8"))
     recipe["data"]["sources"] = [HOSTILE]
     write_json(bad.recipe, recipe)
-    for words in (
-        ["runs"],
-        ["runs", "--json"],
-        ["runs", bad.path],
-        ["report", bad.path],
-        ["predict", bad.path, HOSTILE],
-        ["resume", bad.path],
-        ["evaluate", bad.path],
-        ["inspect", bad.path],
-        ["compare", bad.path, good.path],
-    ):
+    commands: list[list[str | Path]] = [["runs"], ["runs", "--json"]]
+    commands += [[v, bad.path] for v in ("runs", "report", "resume", "evaluate", "inspect")]
+    commands += [["predict", bad.path, HOSTILE], ["compare", bad.path, good.path]]
+    for words in commands:
         said = cli(*words)
         assert not COMMANDS.search(said.stdout + said.stderr), words
         assert "Traceback" not in said.stderr, words

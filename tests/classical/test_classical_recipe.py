@@ -30,10 +30,14 @@ def test_a_recipe_survives_its_file(name: str) -> None:
     assert (again.model.name, again.training.seed) == (name, 3)
 
 
-def test_names_are_those_that_an_unknown_model_is_told() -> None:
+def test_names_and_options_of_others_are_refused() -> None:
     assert tuple(FITTED) == get_args(ClassicalName)
     with pytest.raises(RecipeError, match="svm"):
         resolve(DATA, model="vgg")
+    kept = resolve_classical(DATA, model="knn").model_dump(mode="json")
+    kept["model"]["trees"] = 10
+    with pytest.raises(ValidationError):
+        ClassicalRecipe.model_validate(kept)
 
 
 @pytest.mark.parametrize(
@@ -49,13 +53,6 @@ def test_names_are_those_that_an_unknown_model_is_told() -> None:
 def test_what_cannot_be_is_refused_by_name(model: str, option: str, value: Any, words: str) -> None:
     with pytest.raises(RecipeError, match=words):
         resolve_classical(DATA, model=model, **{option: value})
-
-
-def test_a_file_with_anothers_options_is_no_recipe() -> None:
-    kept = resolve_classical(DATA, model="knn").model_dump(mode="json")
-    kept["model"]["trees"] = 10
-    with pytest.raises(ValidationError):
-        ClassicalRecipe.model_validate(kept)
 
 
 def test_a_recipe_file_may_hold_these_options() -> None:

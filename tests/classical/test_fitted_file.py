@@ -14,8 +14,9 @@ from opsin.classical.classical_recipe import PIXEL_MODELS, Knn
 from opsin.classical.fit import FitProgress, Fitted, Pooling, fit
 from opsin.classical.fitted_file import Written, check_parity
 from opsin.core.errors import ParityError
-from opsin.core.metadata import Metadata, Preparation
+from opsin.core.metadata import Preparation
 from opsin.onnx_files.postprocessing import TREES
+from tests.made_classifier import metadata
 
 SHAPE = (9, 7, 3)
 
@@ -31,37 +32,22 @@ def noisy_images(count: int, classes: int, seed: int = 0) -> tuple[NDArray[np.ui
 
 
 def fitted(name: str, classes: int, **options: Any) -> Fitted:
-    images, labels = noisy_images(20 * classes, classes)
     growing = {"trees": 12} if name == "forest" else {}
     model = PIXEL_MODELS[name](**{**growing, **options})
+    return fitted_to(model, *noisy_images(20 * classes, classes), classes)
+
+
+def fitted_to(model: Any, images: NDArray[np.uint8], labels: NDArray[Any], classes: int) -> Fitted:
     pooling = Pooling.to_fit(SHAPE, model.side)
-    return fit(
-        model,
-        pooling,
-        pooling.rows_of(images),
-        labels,
-        classes=classes,
-        seed=0,
-        threads=1,
-        progress=FitProgress(),
-    )
-
-
-def metadata(classes: int, written: Written) -> Metadata:
-    return Metadata(
-        opsin=opsin.__version__,
-        model="x",
-        classes=tuple(f"class {number}" for number in range(classes)),
-        preparation=Preparation(height=9, width=7, channels=3, resize="fit"),
-        layers=tuple(written.layers),
-        source="x",
-        fingerprint="f",
-    )
+    given: dict[str, Any] = {"classes": classes, "seed": 0, "threads": 1}
+    return fit(model, pooling, pooling.rows_of(images), labels, progress=FitProgress(), **given)
 
 
 def content_of(model: Fitted) -> bytes:
     written = Written(model)
-    return written.content(metadata(model.classes, written))
+    like = Preparation(height=9, width=7, channels=3, resize="fit")
+    about = {"preparation": like, "layers": tuple(written.layers)}
+    return written.content(metadata(classes=model.classes).model_copy(update=about))
 
 
 def opened(content: bytes) -> opsin.Classifier:
@@ -111,15 +97,12 @@ def test_every_layer_can_be_fetched(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(shares, classifier.probabilities(images), atol=1e-6)
 
 
-def test_a_file_of_another_model_does_not_pass() -> None:
+def test_a_file_of_another_model_or_other_pixels_does_not_pass() -> None:
     model = fitted("logistic", 3)
     content = content_of(model)
     model.estimator.intercept_[0] += 2
     with pytest.raises(ParityError, match="differ by up to"):
         check_parity(opened(content), model, noisy_images(60, 3)[0])
-
-
-def test_a_file_that_sees_other_pixels_does_not_pass() -> None:
     model = fitted("svm", 3)
     content = content_of(model)
     model.projection.mean_ += 0.01  # the file was written before
@@ -131,19 +114,8 @@ def test_neighbours_at_one_distance_are_not_held_against_the_file() -> None:
     """Copies of one image with different labels: which of them vote is nobody's to say."""
     images = np.repeat(noisy_images(4, 2)[0], 40, axis=0)
     labels = np.random.default_rng(0).integers(0, 2, 160)
-    pooling = Pooling.to_fit(SHAPE, 32)
-    rows = pooling.rows_of(images)
-    model = fit(
-        Knn(neighbours=3),
-        pooling,
-        rows,
-        labels,
-        classes=2,
-        seed=0,
-        threads=1,
-        progress=FitProgress(),
-    )
-    content = content_of(model)
+    model = fitted_to(Knn(neighbours=3), images, labels, 2)
+    rows, content = model.numbers.rows_of(images), content_of(model)
     # The same images in another order: others of the copies vote.
     model.estimator.fit(model.projection.transform(rows)[::-1], labels[::-1])
     others = model.probabilities(model.embedding(images))

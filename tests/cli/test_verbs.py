@@ -26,14 +26,8 @@ def test_one_process_tells_an_error(
         error.told = told
         raise error
 
-    launch = {
-        "TORCHELASTIC_RUN_ID": "boots",
-        "RANK": rank,
-        "WORLD_SIZE": "2",
-        "LOCAL_RANK": rank,
-        "LOCAL_WORLD_SIZE": "2",
-    }
-    for name, value in launch.items():
+    launch = {"TORCHELASTIC_RUN_ID": "boots", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    for name, value in (launch | {"RANK": rank, "LOCAL_RANK": rank}).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(output, "DOCUMENT_BEGUN", threading.Event())
     monkeypatch.setattr(sys, "argv", ["opsin", "train", "digits", "--json"])

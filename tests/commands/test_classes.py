@@ -11,17 +11,9 @@ from PIL import Image
 
 import opsin
 from opsin.core.errors import RecipeError, SourceError
-from opsin.core.events import Watcher
 from opsin.data.corrections import Correction, read_corrections, write_corrections
 from opsin.data.run_images import load_run_images
-from tests.conftest import Cli, only_json, write_shapes
-
-
-class Notes(Watcher):
-    totals = frozenset[int]()
-
-    def begin(self, what: str, total: int, unit: str) -> None:
-        self.totals |= {total}
+from tests.conftest import Cli, Notes, only_json, write_shapes
 
 
 def _counts(source: object, table: Path) -> dict[str, int]:
@@ -36,15 +28,8 @@ def test_changes_follow_one_another_and_are_taken_back(tmp_path: Path) -> None:
     assert done.command == f"opsin train digits --labels {table}"
     opsin.change_classes("digits", labels=table, call={"8": "round", "9": "round", "0": "round"})
     opsin.change_classes("digits", labels=table, call={"round": "Rund", "πέντε": "five"})
-    assert _counts("digits", table) == {
-        "Rund": 178 + 174 + 180,
-        "1": 182,
-        "2": 177,
-        "five": 183,
-        "5": 182,
-        "6": 181,
-        "7": 179,
-    }
+    merged = {"Rund": 178 + 174 + 180, "1": 182, "2": 177, "five": 183}
+    assert _counts("digits", table) == merged | {"5": 182, "6": 181, "7": 179}
     assert opsin.undo_classes(table) == 2
     assert set(_counts("digits", table)) >= {"round", "πέντε"}
     assert [opsin.undo_classes(table), opsin.undo_classes(table)] == [3, 2]
@@ -64,7 +49,7 @@ def test_labels_of_images_keep_their_meaning(tmp_path: Path) -> None:
     assert _counts("digits", table)["three"] == 183 + 2
     corrected = opsin.load("digits", labels=table).corrected
     assert corrected is not None
-    assert corrected.counts.relabelled == 2, "a new name is no correction of a label"
+    assert corrected.relabelled == 2, "a new name is no correction of a label"
     opsin.change_classes("digits", labels=table, call={"three": None})
     assert "three" not in _counts("digits", table)
     free = [Correction("", "", "3", class_="3", edit=9), Correction(two[0], "", "3", edit=9)]
@@ -134,7 +119,7 @@ def test_a_class_is_split_by_what_is_in_it(cli: Cli, tmp_path: Path) -> None:
             image.save(tmp_path / "photos" / "shape" / f"{kind}-{file.name}")
     notes = Notes()
     opsin.change_classes(tmp_path / "photos", split="shape", watcher=notes)
-    assert notes.totals == {24}, "others are not read"
+    assert set(notes.totals) == {24}, "others are not read"
     shown = only_json(cli("data", "photos", "--split", "shape", "--json"))
     assert shown["labels"] is None
     assert (tmp_path / shown["sheet"]).stat().st_size > 1000

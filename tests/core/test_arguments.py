@@ -101,77 +101,27 @@ class World:
         }
 
     def wrong(self) -> list[Any]:
-        return [
-            None,
-            0,
-            -1,
-            1.5,
-            math.nan,
-            math.inf,
-            10**30,
-            True,
-            "",
-            "no such file",
-            "a\0b",
-            b"",
-            b"bytes",
-            [],
-            [None],
-            {},
-            {1},
-            object(),
-            len,
-            self.folder,
-            Path(),
-            np.full((2, 2), 1j),
-            np.zeros((0, 3)),
-            np.array("text"),
-            range(3),
-            self.run,
-            self.classifier,
-            self.dataset,
-            socket.socket,
-            ["no such file"],
-            {"a": "b"},
-        ]
+        numbers = [None, 0, -1, 1.5, math.nan, math.inf, 10**30, True]
+        texts = ["", "no such file", "a\0b", b"", b"bytes", self.folder, Path()]
+        several = [[], [None], ["no such file"], {}, {1}, {"a": "b"}, range(3)]
+        arrays = [np.full((2, 2), 1j), np.zeros((0, 3)), np.array("text")]
+        objects = [object(), len, socket.socket, self.run, self.classifier, self.dataset]
+        return [*numbers, *texts, *several, *arrays, *objects]
 
     def base(self, name: str, parameter: str) -> dict[str, Any]:
         """Return arguments with which a function would do its work, or end soon."""
-        row = np.arange(2)
-        by_name: dict[str, Any] = {
-            "model": self.run,
-            "run": self.run,
-            "models": self.run,
-            "data": self.dataset,
-            "dataset": self.dataset,
-            "audit": self.audit,
-            "prediction": self.prediction,
-            "image": self.image,
-            "images": self.image[None],
-            "prepared": [],
-            "name": "a name",
-            "source": self.folder,
-            "folder": self.root / "out",
-            "path": self.root / "a.png",
-            "file": self.root / "a.npz",
-            "labels": [0, 1] * 6,
-            "names": ["head"],
-            "layer": "head",
-            "label": "0",
-            "to": "int8",
-            "units": [0],
-            "rows": row,
-            "text": "text",
-            "what": "Work",
-            "total": 1,
-            "unit": "images",
-            "done": 1,
-            "epochs": 1,
-            "layers": (),
-            "epoch": None,
-            "term": "softmax",
-            "right": [True, False],
-        }
+        runs = dict.fromkeys(("model", "run", "models"), self.run)
+        data = {"data": self.dataset, "dataset": self.dataset, "source": self.folder}
+        seen = {"audit": self.audit, "prediction": self.prediction, "image": self.image}
+        rows = {"images": self.image[None], "rows": np.arange(2), "labels": [0, 1] * 6}
+        more = {"right": [True, False], "prepared": [], "units": [0], "epoch": None}
+        root = self.root
+        places = {"folder": root / "out", "path": root / "a.png", "file": root / "a.npz"}
+        layers = {"layer": "head", "names": ["head"], "layers": (), "term": "softmax"}
+        words = {"name": "a name", "label": "0", "text": "text", "to": "int8"}
+        work = {"what": "Work", "unit": "images", "total": 1, "done": 1, "epochs": 1}
+        by_name: dict[str, Any] = {**runs, **data, **seen, **rows, **more}
+        by_name |= {**places, **layers, **words, **work}
         special: dict[str, dict[str, Any]] = {
             "Run": {"path": self.run},
             "from_arrays": {"images": np.zeros((12, 8, 8), np.uint8)},

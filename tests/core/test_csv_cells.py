@@ -22,11 +22,9 @@ CELLS = ANY | RISKY | st.sampled_from(["-", "'-", "''-", "'", "=", "'="])
 def test_what_was_written_is_read(rows: list[list[str]]) -> None:
     stream = io.StringIO(newline="")
     write_rows(stream, rows)
-    assert [read_row(row) for row in csv.reader(io.StringIO(stream.getvalue(), newline=""))] == rows
-    for cell in (
-        cell for row in csv.reader(io.StringIO(stream.getvalue(), newline="")) for cell in row
-    ):
-        assert cell == "-" or cell[:1] not in tuple(RUN)
+    cells = list(csv.reader(io.StringIO(stream.getvalue(), newline="")))
+    assert [read_row(row) for row in cells] == rows
+    assert all(cell == "-" or cell[:1] not in tuple(RUN) for row in cells for cell in row)
 
 
 def test_answers_are_no_formulas_and_their_figures_are_numbers() -> None:

@@ -160,9 +160,5 @@ with ConfinedDir(root) as closed, closed.folder("pets") as inner:
     closed.rename("new", inner, "third")
 assert not is_locked(root / "none")
 """
-    python(
-        "-c",
-        _AS_ON_WINDOWS + script,
-        tmp_path,
-        env={**os.environ, "OPSIN_CACHE": str(tmp_path / "cache")},
-    )
+    env = os.environ | {"OPSIN_CACHE": str(tmp_path / "cache")}
+    python("-c", _AS_ON_WINDOWS + script, tmp_path, env=env)

@@ -263,18 +263,9 @@ def test_what_is_refused_takes_no_memory_and_says_nothing_past_python(tmp_path: 
             files.append(tmp_path / f"{name}{kind.suffix}")
             files[-1].write_bytes(kind.content())
     # Damage that libtiff itself would write about: a deflated strip that is none.
-    strip = tiff(
-        (256, 4, 64),
-        (257, 4, 64),
-        (258, 3, 8),
-        (259, 3, 8),
-        (262, 3, 1),
-        (273, 4, -1),
-        (277, 3, 1),
-        (278, 4, 64),
-        (279, 4, 40),
-        data=b"no deflated strip" * 3,
-    )
+    size = (256, 4, 64), (257, 4, 64), (258, 3, 8), (259, 3, 8), (262, 3, 1)
+    place = (273, 4, -1), (277, 3, 1), (278, 4, 64), (279, 4, 40)
+    strip = tiff(*size, *place, data=b"no deflated strip" * 3)
     files.append(tmp_path / "strip.tif")
     files[-1].write_bytes(strip)
     done = python("-W", "error", "-c", _CHILD, *files)

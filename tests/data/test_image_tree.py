@@ -35,14 +35,8 @@ def names_in(root: Path, *, follow_links: bool = False) -> list[str]:
 
 def test_any_layout_will_do_and_has_an_order(tmp_path: Path) -> None:
     root = put(tmp_path, "b/x/2.png", "b/x/10.png", "10.jpg", "9.JPG", "b/a.gif", "a/deep/er/1.png")
-    assert names_in(root) == [
-        "9.JPG",
-        "10.jpg",
-        "a/deep/er/1.png",
-        "b/a.gif",
-        "b/x/2.png",
-        "b/x/10.png",
-    ]
+    inner = ["a/deep/er/1.png", "b/a.gif", "b/x/2.png", "b/x/10.png"]
+    assert names_in(root) == ["9.JPG", "10.jpg", *inner]
     first = next(iter(open_stream(root)))
     assert first.path == first.image == f"{root}/9.JPG"
 

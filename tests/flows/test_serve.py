@@ -154,17 +154,9 @@ def test_any_bytes_in_any_wrapping_get_an_answer(client: Any, data: st.DataObjec
         good = encoded(np.zeros((8, 8), np.uint8), data.draw(st.sampled_from(["PNG", "JPEG"])))
         cut = data.draw(st.integers(0, len(good)))
         content = good[:cut] + content + good[cut + len(content) :]
-    kinds = [
-        "image/png",
-        "application/json",
-        "application/octet-stream",
-        "",
-        "multipart/form-data",
-        "multipart/form-data; boundary=x",
-        "text/plain",
-        "\xe4/;;",
-    ]
-    kind = data.draw(st.sampled_from(kinds))
+    kinds = ["image/png", "application/json", "application/octet-stream", "text/plain"]
+    odd = ["", "multipart/form-data", "multipart/form-data; boundary=x", "\xe4/;;"]
+    kind = data.draw(st.sampled_from([*kinds, *odd]))
     if data.draw(st.booleans()) and "boundary" in kind:
         head = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
         content = head + content + data.draw(st.sampled_from([b"\r\n--x--\r\n", b"\r\n--x", b""]))

@@ -8,8 +8,6 @@ import re
 import signal
 import socket
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +16,7 @@ import httpx
 import pytest
 
 from tests.browser import chromium, needs_chromium
+from tests.processes import python
 from tests.studio_browser import StudioProcess, shown, studio, until
 from tests.web.made_requests import TOKEN
 
@@ -46,15 +45,7 @@ print(json.dumps({"paths": paths, "passed": asyncio.run(passed(door, paths))}))
 def routes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """What the built application answers to, and the strangers that it answered."""
     folder = tmp_path_factory.mktemp("routes")
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", LIST_AND_TRY, str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parents[2],
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
+    done = python("-W", "error", "-c", LIST_AND_TRY, folder, cwd=Path(__file__).parents[2])
     found: dict[str, list[str]] = json.loads(done.stdout)
     return found
 

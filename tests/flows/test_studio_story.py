@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
-from sklearn.datasets import load_digits
-from sklearn.linear_model import LogisticRegression
 
 from tests.browser import needs_chromium
-from tests.importing.made_keras import image, layer, sequential, write_keras
+from tests.commands.test_import_model import digits_file, learnt  # noqa: F401  fixtures
 from tests.studio_browser import (
     StudioProcess,
     button,
@@ -59,27 +56,15 @@ def test_an_example_from_the_first_page_to_its_results(
     assert requests_elsewhere(browser, running.address) == []
 
 
-def network(folder: Path) -> Path:
-    """Return a network of Keras that tells digits apart, for pixels from 0 to 1."""
-    digits = load_digits()
-    pixels = np.rint(digits.images * (255 / 16)).reshape(-1, 64) / 255
-    model = LogisticRegression(C=10, max_iter=500).fit(pixels, digits.target)
-    config = sequential(
-        image(8, 8),
-        layer("Flatten", "flatten"),
-        layer("Dense", "scores", units=10, activation="softmax"),
-    )
-    learnt = [model.coef_.T.astype(np.float32), model.intercept_.astype(np.float32)]
-    return write_keras(folder / "мой digits.keras", config, {"scores": learnt})
-
-
 def test_from_a_file_of_keras_to_a_place_to_try_it(
-    running: StudioProcess, browser: webdriver.Chrome, tmp_path: Path
+    running: StudioProcess,
+    browser: webdriver.Chrome,
+    digits_file: Path,  # noqa: F811
 ) -> None:
     browser.get(f"{running.address}/import")
     until(browser, lambda: "Nothing in the file is run" in shown(browser))
     assert not button(browser, "Import").is_enabled()
-    file = network(tmp_path)
+    file = digits_file.rename(digits_file.with_name("мой digits.keras"))
     send(browser, file, to=".intake input[type=file]")
     until(browser, lambda: file.name in shown(browser), 60)
     button(browser, "Import").click()

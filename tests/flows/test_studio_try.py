@@ -20,16 +20,7 @@ from tests.browser import chromium, needs_chromium, resize
 from tests.made_runs import answers_right, write_run
 from tests.made_studio import fill_with_digits
 from tests.served import wait_for
-from tests.studio_browser import (
-    StudioProcess,
-    calm,
-    one,
-    press,
-    send,
-    shown,
-    studio,
-    until,
-)
+from tests.studio_browser import StudioProcess, calm, one, press, send, shown, studio, until
 from tests.studio_visit import FAKE
 
 pytestmark = needs_chromium

@@ -44,16 +44,11 @@ def _started(words: Sequence[str], cwd: Path, restarts: int = 0) -> Iterator[sub
     script.write_text(_UNDRAWN)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     options = ["--nproc-per-node", "2", "--max-restarts", str(restarts)]
+    command = [*torchrun, *options, str(script), *words]
+    env = os.environ | {"PYTHONPATH": str(_ROOT / "src"), "OMP_NUM_THREADS": "1"}
     with (
         (cwd / "said").open("w") as said,
-        subprocess.Popen(
-            [*torchrun, *options, str(script), *words],
-            cwd=cwd,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            env=os.environ | {"PYTHONPATH": str(_ROOT / "src"), "OMP_NUM_THREADS": "1"},
-        ) as process,
+        subprocess.Popen(command, cwd=cwd, text=True, stdout=-1, stderr=said, env=env) as process,
     ):
         try:
             yield process

@@ -2,8 +2,6 @@
 
 import json
 import pickle
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +26,7 @@ from tests.importing.made_keras import (
     write_keras,
 )
 from tests.onnx_files.made_files import model_file
+from tests.processes import python
 from tests.variants import a_few
 
 Maker = Callable[[Path], Path]
@@ -378,10 +377,7 @@ def cost_of(path: Path) -> tuple[str, int]:
         "    print(error.message)\n"
         "    print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True
-    )
-    reason, most = done.stdout.splitlines()
+    reason, most = python("-c", program, path).stdout.splitlines()
     return reason, int(most)
 
 

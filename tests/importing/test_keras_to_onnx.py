@@ -154,45 +154,6 @@ def test_dense_after_maps_sees_them_in_keras_order(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, images.reshape(2, 40) @ weights[0] + weights[1], atol=1e-5)
 
 
-def test_layers_that_join_and_constants(tmp_path: Path) -> None:
-    config = functional(
-        [
-            (image(4, 4, 2), []),
-            (layer("Conv2D", "a", filters=2, kernel_size=1, use_bias=False), ["input_layer"]),
-            (layer("Add", "sum"), ["a", "input_layer"]),
-            (layer("Concatenate", "both", axis=-1), ["sum", "a"]),
-            (layer("GlobalAveragePooling2D", "mean"), ["both"]),
-        ],
-        outputs=["mean"],
-    )
-    weight = drawn(1, 1, 2, 2)
-    converted = convert(write_keras(tmp_path / "n.keras", config, {"a": [weight]}))
-    images = drawn(3, 4, 4, 2, seed=1)
-    convolved = images @ weight[0, 0]
-    wanted = np.concatenate([convolved + images, convolved], axis=-1).mean(axis=(1, 2))
-    (found,) = computed(converted, images)
-    np.testing.assert_allclose(found, wanted, atol=1e-6)
-
-
-def test_a_network_in_the_place_of_a_layer_may_have_the_same_names(tmp_path: Path) -> None:
-    inner = sequential(image(4, 4, 1), layer("Dense", "dense", units=2), name="stem")
-    config = sequential(
-        image(4, 4, 1), inner, layer("Flatten", "flatten"), layer("Dense", "dense", units=3)
-    )
-    first, last = [drawn(1, 2), drawn(2)], [drawn(32, 3), drawn(3)]
-
-    def add_inner(file: Any) -> None:
-        for number, array in enumerate(first):
-            file[f"layers/sequential/layers/dense/vars/{number}"] = array
-
-    file = write_keras(tmp_path / "n.keras", config, {"dense": last}, changed=add_inner)
-    converted = convert(file)
-    images = drawn(2, 4, 4, 1, seed=2)
-    wanted = (images @ first[0] + first[1]).reshape(2, 32) @ last[0] + last[1]
-    np.testing.assert_allclose(computed(converted, images)[0], wanted, atol=1e-5)
-    assert [row.name for row in converted.layers] == ["stem/dense", "flatten", "dense"]
-
-
 def test_zeros_around_maps_that_are_all_negative_stay_the_largest(tmp_path: Path) -> None:
     config = sequential(
         image(4, 4, 1),

@@ -70,27 +70,17 @@ def write_lesson_network(
     after = 1 if reduces or pool.startswith("Global") else side // 2
     units = 6 * after * after
     weights["head.weight"] = random.normal(size=(CLASSES, units)) / units**0.5
-    shapes = {
-        "input": (1, SIDE, SIDE),
-        "conv1": (4, SIDE, SIDE),
-        "conv2": (6, side, side),
-        "norm": (6, side, side),
-        "pool": (6, after, after),
-        "dropout": (6, after, after),
-        "flatten": (units,),
-        "head": (CLASSES,),
-    }
-    kinds = {
-        "input": "Scale",
-        "conv1": "Conv 3×3 same",
-        "conv2": "Conv 3×3",
-        "norm": "BatchNorm",
-        "pool": pool,
-        "dropout": dropout,
-        "flatten": "Flatten",
-        "head": "Dense",
-    }
-    layers = tuple(made_layer(n, kinds[n], shape) for n, shape in shapes.items() if kinds[n])
+    rows: list[tuple[str, str, tuple[int, ...]]] = [
+        ("input", "Scale", (1, SIDE, SIDE)),
+        ("conv1", "Conv 3×3 same", (4, SIDE, SIDE)),
+        ("conv2", "Conv 3×3", (6, side, side)),
+        ("norm", "BatchNorm", (6, side, side)),
+        ("pool", pool, (6, after, after)),
+        ("dropout", dropout, (6, after, after)),
+        ("flatten", "Flatten", (units,)),
+        ("head", "Dense", (CLASSES,)),
+    ]
+    layers = tuple(made_layer(*row) for row in rows if row[1])
     nodes = [helper.make_node(kind, taken, [out], **more) for kind, taken, out, more in steps]
     held = [
         numpy_helper.from_array(value.astype(np.int64 if n == "pool.axes" else np.float32), n)

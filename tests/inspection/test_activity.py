@@ -1,6 +1,7 @@
 """Figures over many images: whatever the batches, and which units are dead or saturated."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -119,14 +120,6 @@ def test_figures_are_of_1000_training_images(classifier: opsin.Classifier, digit
     assert units.dead.any()
 
 
-def test_the_second_look_asks_for_no_image(classifier: opsin.Classifier) -> None:
-    asked = Asked(classifier)
-    first, second = look(classifier, asked), look(classifier, asked)
-    assert asked.times == 1
-    assert same(first, second)
-    assert same(first, look(classifier, None))
-
-
 @pytest.mark.parametrize("content", [b"", b"PK\3\4 no archive", None])
 def test_a_damaged_file_is_made_anew(classifier: opsin.Classifier, content: bytes | None) -> None:
     asked = Asked(classifier)
@@ -150,9 +143,7 @@ def test_where_nothing_can_be_written_the_figures_come_too(
 
 def test_images_of_another_source_leave_no_file(classifier: opsin.Classifier) -> None:
     known = known_images(classifier)
-    other = ReferenceSet(
-        known.images, known.labels, known.names, known.train, known.val, "elsewhere"
-    )
+    other = replace(known, source="elsewhere", own=False)
     assert look(classifier, lambda: other) is not None
     assert not file_of(classifier).exists()
     # Of the same name, too: what that says depends on where one is, and its split may be another.

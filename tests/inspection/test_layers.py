@@ -1,7 +1,6 @@
 """A layer's figures are NumPy's, and no unit is lost."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 from numpy.typing import NDArray
 
-import opsin
-from opsin.core.errors import ModelFileError
 from opsin.core.stored_json import plain_data
-from opsin.inspection.layers import layer_views, view_of
+from opsin.inspection.layers import view_of
 from tests.made_classifier import made_layer
 
 shapes = st.one_of(
@@ -48,11 +45,3 @@ def test_values_that_are_no_numbers_are_counted_and_left_out() -> None:
     nothing = view_of(made_layer("l", "Dense", (2,)), np.full(2, np.nan, np.float32))
     assert nothing.not_finite == 2
     json.dumps([plain_data(view), plain_data(nothing)], allow_nan=False)
-
-
-def test_an_unknown_layer_is_answered_with_the_names_there_are(nearest_mean: Path) -> None:
-    classifier = opsin.Classifier(nearest_mean)
-    with pytest.raises(ModelFileError) as caught:
-        layer_views(classifier, np.zeros((8, 8, 1), np.uint8), names=["Flaten"])
-    assert "'Flaten'" in caught.value.message
-    assert "flatten, head, input" in caught.value.message

@@ -10,8 +10,8 @@ import pytest
 import opsin
 from opsin.core.errors import ModelFileError
 from opsin.core.stored_json import plain_data
-from opsin.inspection.lessons.lesson_layers import explain_layer, lesson_layers
-from opsin.inspection.lessons.lesson_terms import SENTENCES, Term
+from opsin.inspection.lessons.lesson_layers import explain_layer
+from opsin.inspection.lessons.lesson_terms import Term
 from opsin.inspection.lessons.values import (
     ANSWERS,
     BatchNormalisationLesson,
@@ -35,25 +35,6 @@ def lesson_on(
     lesson = explain_layer(classifier, graph, drawn_image(), term, layer)
     assert isinstance(lesson, kind)
     return classifier, lesson
-
-
-def test_every_term_names_its_layers(tmp_path: Path) -> None:
-    path = write_lesson_network(tmp_path / "classifier.onnx")
-    lessons = lesson_layers(OnnxGraph(path.read_bytes()))
-    found = {term: [layer.name for layer in layers] for term, layers in lessons.items()}
-    assert list(found) == list(SENTENCES)
-    assert found == {
-        "convolution": ["conv1", "conv2"],
-        "pooling": ["pool"],
-        "batch-normalisation": ["norm"],
-        "dropout": ["dropout"],
-        "softmax": ["head"],
-    }
-
-
-def test_a_layer_of_another_kind_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="no layer with pooling 'conv1' among pool"):
-        lesson_on(tmp_path, "pooling", PoolingLesson, "conv1")
 
 
 def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a layer's units like best does not depend on how the images come."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from opsin.core.errors import ModelFileError, RecipeError, SourceError
-from opsin.data.lazy_images import ReferenceSet
 from opsin.inspection.units import UnitCounter, UnitRecord, unit_gallery
 from tests.inspection.made_network import made
 
@@ -121,6 +121,6 @@ def test_unknown_names_are_told_the_closest_first(tmp_path: Path) -> None:
         unit_gallery(classifier, network, known, "conv").unit(4)
     with pytest.raises(RecipeError, match="at least 1"):
         unit_gallery(classifier, network, known, "conv", limit=0)
-    none = ReferenceSet(known.images, known.labels, known.names, known.train[:0], known.val, "here")
-    with pytest.raises(SourceError, match="here has no"):
+    none = replace(known, train=known.train[:0])
+    with pytest.raises(SourceError, match="made has no"):
         unit_gallery(classifier, network, none, "conv")

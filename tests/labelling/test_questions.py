@@ -17,14 +17,8 @@ def ask(labelled: Ints, count: int) -> list[Asked]:
     learner, fitted = HeapLearner(POINTS), None
     if len(np.unique(TRUTH[labelled])) > 1:
         fitted = learner.fit(labelled, TRUTH[labelled], 3)
-    return next_rows(
-        learner,
-        fitted,
-        labelled=labelled,
-        open_rows=np.setdiff1d(np.arange(240), labelled),
-        random_rows=ORDER,
-        count=count,
-    )
+    rows = {"open_rows": np.setdiff1d(np.arange(240), labelled), "random_rows": ORDER}
+    return next_rows(learner, fitted, labelled=labelled, count=count, **rows)
 
 
 @given(labelled=st.integers(0, 240), count=st.integers(0, 60))

@@ -13,7 +13,7 @@ Array = NDArray[Any]
 
 
 class Graph:
-    def __init__(self, shape: Sequence[int]) -> None:
+    def __init__(self, shape: Sequence[int | str]) -> None:
         self._shape = tuple(shape)
         self._random = np.random.default_rng(0)
         self._nodes: list[NodeProto] = []
@@ -39,7 +39,8 @@ class Graph:
         content = model_file(
             nodes, self._weights, ("x", TensorProto.FLOAT, self._shape), {"y": None}
         )
-        values = np.random.default_rng(1).normal(size=self._shape).astype(np.float32)
+        sides = [side if isinstance(side, int) else 2 for side in self._shape]
+        values = np.random.default_rng(1).normal(size=sides).astype(np.float32)
         return content, values
 
     # Parts that several networks share

@@ -1,12 +1,8 @@
 """Defaults are resolved, and nonsense is refused with a line that helps."""
 
-from typing import Any
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opsin.core.errors import RecipeError
 from opsin.core.recipe import DataRecipe
 from opsin.models.resolve import resolve
 
@@ -24,21 +20,3 @@ def test_depth_decides_the_number_of_layers(model: str, depth: int) -> None:
     recipe = resolve(DATA, model=model, depth=depth)
     assert len(recipe.model.hidden) == recipe.model.depth == depth
     assert all(size > 0 for size in recipe.model.hidden)
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"model": "vgg"}, "mlp, cnn, resnet"),
-        ({"epochs": 0}, "epochs"),
-        ({"learning_rate": -1.0}, "learning_rate"),
-        ({"learning_rate": float("nan")}, "learning_rate"),
-        ({"optimizer": "lion"}, "optimizer"),
-        ({"batch_size": 1}, "batch_size"),
-        ({"dropout": 1.0}, "dropout"),
-        ({"epoch": 3}, "epoch"),
-    ],
-)  # fmt: skip
-def test_nonsense_is_refused_by_name(options: dict[str, Any], words: str) -> None:
-    with pytest.raises(RecipeError, match=words):
-        resolve(DATA, **options)

@@ -81,35 +81,16 @@ RESIZED = [
 def test_images_change_their_size_as_in_onnx_runtime(
     mode: str, scales: list[float], antialias: int, coordinates: str
 ) -> None:
-    graph = Graph((2, 3, 16, 20))
-    held = graph.constant(np.array(scales, np.float32))
-    graph.node(
-        "Resize",
-        "x",
-        "",
-        held,
-        mode=mode,
-        antialias=antialias,
-        nearest_mode="round_prefer_ceil",
-        coordinate_transformation_mode=coordinates,
-    )
+    options = {"coordinate_transformation_mode": coordinates, "nearest_mode": "round_prefer_ceil"}
+    held, shape = np.array(scales, np.float32), (2, 3, 16, 20)
+    graph = one("Resize", "x", ..., held, shape=shape, mode=mode, antialias=antialias, **options)
     compare(*graph.network())
 
 
 def test_attributes_that_matter_in_another_mode_are_passed_over() -> None:
     for mode, refused in (("linear", False), ("nearest", True)):
-        graph = Graph((2, 3, 8, 8))
-        held = graph.constant(np.array([1, 1, 2, 2], np.float32))
-        graph.node(
-            "Resize",
-            "x",
-            "",
-            held,
-            mode=mode,
-            nearest_mode="floor",
-            coordinate_transformation_mode="half_pixel",
-        )
-        content, values = graph.network()
+        held = np.array([1, 1, 2, 2], np.float32)
+        content, values = one("Resize", "x", ..., held, mode=mode, nearest_mode="floor").network()
         if refused:
             with pytest.raises(ModelFileError, match="Resize"):
                 by_torch(content, values)
@@ -190,31 +171,20 @@ SINGLE: dict[str, Graph] = {
 }  # fmt: skip
 
 
+FUNCTIONS = ["Abs", "Celu", "Elu", "Erf", "Exp", "Gelu", "HardSwish", "LeakyRelu", "Mish", "Neg",
+             "Relu", "Selu", "Sigmoid", "Softplus", "Tanh"]  # fmt: skip
+SINGLE |= {op: one(op, "x") for op in FUNCTIONS}
+for op in ("Log", "Sqrt"):  # of positive numbers
+    SINGLE[op] = one("Abs", "x")
+    SINGLE[op].node(op, "value0")
+for op in ("Greater", "GreaterOrEqual", "Less", "Equal"):
+    SINGLE[op] = one(op, "x", np.float32(0.2))
+    SINGLE[op].node("Where", "value0", "x", SINGLE[op].constant(np.float32(-1)))
+
+
 @pytest.mark.parametrize("name", SINGLE)
 def test_single_operators_answer_as_onnx_runtime_does(name: str) -> None:
     compare(*SINGLE[name].network())
-
-
-@pytest.mark.parametrize("op", ["Abs", "Celu", "Elu", "Erf", "Exp", "Gelu", "HardSwish",
-                                "LeakyRelu", "Mish", "Neg", "Relu", "Selu", "Sigmoid", "Softplus",
-                                "Tanh"])  # fmt: skip
-def test_functions_of_one_number_answer_as_onnx_runtime_does(op: str) -> None:
-    compare(*one(op, "x").network())
-
-
-@pytest.mark.parametrize("op", ["Log", "Sqrt"])
-def test_functions_of_positive_numbers_answer_as_onnx_runtime_does(op: str) -> None:
-    graph = Graph((2, 6, 8, 8))
-    graph.node(op, graph.node("Add", graph.node("Abs", "x"), graph.constant(np.float32(0.1))))
-    compare(*graph.network())
-
-
-@pytest.mark.parametrize("op", ["Greater", "GreaterOrEqual", "Less", "Equal"])
-def test_comparisons_choose_as_in_onnx_runtime(op: str) -> None:
-    graph = Graph((3, 5))
-    chosen = graph.node(op, "x", graph.constant(np.float32(0.2)))
-    graph.node("Where", chosen, graph.node("Neg", "x"), graph.constant(np.float32(-1)))
-    compare(*graph.network())
 
 
 def test_sizes_are_computed_as_in_onnx_runtime() -> None:

@@ -14,6 +14,7 @@ import opsin
 from opsin.core.metadata import Metadata, Preparation
 from opsin.core.recipe import DataRecipe
 from opsin.models.resolve import resolve
+from tests.made_classifier import metadata
 
 SHAPE = (28, 24, 3)
 
@@ -69,16 +70,10 @@ def trained(name: str, *, low: float = 0.2, **options: Any) -> tuple[Any, Metada
             module.running_var.uniform_(0.5, 2.0)
             nn.init.uniform_(module.weight, low, 1.0)
             nn.init.normal_(module.bias)
-    metadata = Metadata(
-        opsin=opsin.__version__,
-        model=name,
-        classes=("a", "b", "c", "d"),
-        preparation=Preparation(height=SHAPE[0], width=SHAPE[1], channels=3, resize="fit"),
-        layers=tuple(build_network.summarise(network, SHAPE)),
-        source="x",
-        fingerprint="f",
-    )
-    return network.eval(), metadata
+    like = Preparation(height=SHAPE[0], width=SHAPE[1], channels=3, resize="fit")
+    layers = tuple(build_network.summarise(network, SHAPE))
+    about = {"model": name, "preparation": like, "layers": layers}
+    return network.eval(), metadata(classes=4).model_copy(update=about)
 
 
 def made(name: str, *, negative: bool = False, **options: Any) -> bytes:

@@ -19,19 +19,14 @@ RECIPE = resolve(DataRecipe(sources=("digits",)), model="mlp")
 
 
 def report_of(names: list[str], split: str = "test") -> Report:
+    refused = {"count": 3, "images": 200, "share": 0.015, "low": 0.01, "high": 0.04}
     figures = figures_for(names).model_dump(mode="json", exclude_unset=True) | {
         "uncalibrated": {"log_loss": 2.0, "calibration_error": 0.2},
-        "refused": {
-            "count": 3,
-            "images": 200,
-            "share": 0.015,
-            "low": 0.01,
-            "high": 0.04,
-            "accuracy_of_others": 0.5,
-        },
+        "refused": refused | {"accuracy_of_others": 0.5},
         "without_leaks": {"images": 190, "accuracy": 0.1, "low": 0.05, "high": 0.2},
     }
     right, light = np.arange(200) % 3 > 0, np.arange(200, dtype=np.float64) % 7
+    epochs = {"best_epoch": 2, "epochs": 2, "asked": 3, "stopped": True, "device": "CPU"}
     return Report.model_validate(
         {
             "opsin": "1",
@@ -44,16 +39,7 @@ def report_of(names: list[str], split: str = "test") -> Report:
             "leaks": {"exact": 1, "near": 0},
             "looks": 3,
             "findings": [{"count": 3, "title": "Odd <b>", "opsin": "keeps them"}],
-            "training": {
-                "best_epoch": 2,
-                "epochs": 2,
-                "asked": 3,
-                "stopped": True,
-                "device": "CPU",
-                "parameters": 5,
-                "trainable": 4,
-                "multiply_adds": 9,
-            },
+            "training": epochs | {"parameters": 5, "trainable": 4, "multiply_adds": 9},
             "file": {"bytes": 1000, "parity_images": 512, "difference": 2e-6},
             "calibration": {"temperature": 0.8, "images": 50, "log_loss": [0.3, 0.2]},
             "reject": {"max_ood_score": 0.5, "rate": 0.02, "images": 50},

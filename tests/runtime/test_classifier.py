@@ -96,22 +96,12 @@ def test_each_of_a_list_is_answered(
     alone = classifier.predict(file)
     assert [answer.label for answer in answers] == [alone.label] * len(given)
     assert [answer.name for answer in answers[:3]] == [str(file), str(file), "image 2"]
+    assert answers[-1].notes == ("numbers from 0 to 1 taken as black to white",)
     assert classifier.predict(()) == []
     with pytest.raises(RecipeError, match="a list of 6"):
         classifier.predict(given, name="a")  # type: ignore[call-overload]
     with pytest.raises(ImageError, match="image 1 is of type list"):
         classifier.predict([image, [image]])
-
-
-def test_what_an_array_was_taken_for_is_a_note(classifier: Classifier, digits: Dataset) -> None:
-    image = digits.images[0]
-    plain, scaled = classifier.predict(image), classifier.predict(image / 255)
-    assert plain.notes == ()
-    assert scaled.notes == ("numbers from 0 to 1 taken as black to white",)
-    assert scaled.probabilities == plain.probabilities
-    assert classifier.predict(image.astype(int)).probabilities == plain.probabilities
-    with pytest.raises(ImageError, match="several images as a list"):
-        classifier.predict(digits.images[:3])
 
 
 def test_prepared_images_of_another_shape_are_told(classifier: Classifier, digits: Dataset) -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 
 from tests.made_classifier import write_refusing
 from tests.served import serving
-
-if TYPE_CHECKING:
-    from tests.server.made_server import Host
+from tests.server.made_server import Host, hosting
 
 
 @pytest.fixture(scope="session")
@@ -34,10 +32,13 @@ def address(
 
 
 @pytest.fixture(scope="session")
+def client(address: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=address, timeout=30) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
 def host(nearest_mean: Path) -> Iterator[Host]:
     """An engine in this process: 16 images wait at most, of 10,000 pixels each."""
-    # Without the extra [serve] it cannot be imported; the modules that use it are skipped then.
-    from tests.server.made_server import hosting
-
     with hosting({"digits": nearest_mean}, queue=16, max_pixels=10_000) as host:
         yield host

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import io
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -14,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from onnx import helper
-from PIL import Image
 
 from opsin.server import ServerSettings
 from opsin.server.engine import Engine
 from opsin.server.metrics import ServerMetrics
 from opsin.web.refusals import RequestError
 from tests.made_classifier import LAST, classifier, metadata
+from tests.served import encoded
 
 
 class Listener(ServerMetrics):
@@ -79,9 +78,7 @@ async def until(condition: Callable[[], bool], seconds: float = 20) -> float:
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    file = io.BytesIO()
-    Image.fromarray(pixels.squeeze()).save(file, "PNG")
-    return file.getvalue()
+    return encoded(pixels.squeeze())
 
 
 @functools.cache

@@ -8,14 +8,13 @@ import inspect
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,6 +36,7 @@ from opsin.server.engine import (
 from opsin.server.errors import BadAnswer, Expired, Overloaded, Stopping, TooLarge, WorkerDied
 from tests.inspection.made_network import write_network
 from tests.made_classifier import LAST, classifier, unsound_for_sevens
+from tests.processes import python
 from tests.server.made_engine import (
     Listener,
     computing,
@@ -351,20 +351,6 @@ async def test_stopping_answers_what_it_took(nearest_mean: Path, image_files: li
 
 
 @on_the_runner
-async def test_stopping_in_haste_says_so(nearest_mean: Path, image_files: list[bytes]) -> None:
-    engine = Engine({"m": nearest_mean}, ServerSettings(workers=1))
-    await engine.start()
-    (worker,) = engine._pool.workers
-    os.kill(pids(engine)[0], signal.SIGSTOP)
-    tasks = [asyncio.create_task(engine.predict("m", asked(image))) for image in image_files]
-    await until(lambda: computing(engine) > 0 and engine.waiting > 0)
-    await engine.stop(wait=False)
-    for answer in await asyncio.gather(*tasks, return_exceptions=True):
-        assert isinstance(answer, Stopping)
-    assert worker.process and worker.process.returncode is not None
-
-
-@on_the_runner
 async def test_it_does_not_start_with_a_broken_model(
     nearest_mean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -430,7 +416,7 @@ async def test_a_new_file_leaves_no_gap(nearest_mean: Path, network: Path, tmp_p
 
 def test_workers_end_with_their_server(nearest_mean: Path) -> None:
     script = (
-        "import asyncio, sys\n"
+        "import asyncio, os, sys\n"
         "from pathlib import Path\n"
         "from opsin.server.engine import Engine\n"
         "from opsin.server import ServerSettings\n"
@@ -438,26 +424,15 @@ def test_workers_end_with_their_server(nearest_mean: Path) -> None:
         "    engine = Engine({'m': Path(sys.argv[1])}, ServerSettings(workers=1))\n"
         "    await engine.start()\n"
         "    print(engine._pool.workers[0].process.pid, flush=True)\n"
-        "    await asyncio.sleep(60)\n"
+        "    os.kill(os.getpid(), 9)\n"
         "asyncio.run(main())\n"
     )
-    command = [sys.executable, "-c", script, str(nearest_mean)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        pid = int(server.stdout.readline())
-        server.kill()
+    worker = int(python("-c", script, nearest_mean, check=False).stdout)
     end = time.monotonic() + 10
-    while alive(pid):
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
-def alive(pid: int) -> bool:
-    """Tell whether a process runs; where nobody fetches its end, a zombie stays of it."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while psutil.Process(worker).status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < end
+            time.sleep(0.01)
 
 
 @on_the_runner

@@ -6,10 +6,7 @@ import base64
 import gzip
 import json
 import struct
-import subprocess
-import sys
 import tracemalloc
-from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,15 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-pytest.importorskip("fastapi")
-pytest.importorskip("httpx")
-import httpx
-
 import opsin
 from opsin.core.errors import OpsinError
 from opsin.core.metadata import Preparation
 from opsin.data.dataset import Dataset
 from opsin.server.kserve import Image, TensorError, read_request
+from tests.processes import python
 from tests.server.made_engine import png
 
 MOST = 20_000_000
@@ -177,12 +171,6 @@ def test_nearly_right_requests_are_no_crash(content: dict[str, Any], tail: bytes
     assert 1 <= len(images) <= 2
 
 
-@pytest.fixture(scope="module")
-def client(address: str) -> Iterator[Any]:
-    with httpx.Client(base_url=address, timeout=30) as opened:
-        yield opened
-
-
 def asking(images: Any, **further: Any) -> dict[str, Any]:
     tensor = {"name": "images", "datatype": "UINT8", "shape": list(images.shape)}
     return {"inputs": [tensor | {"data": images.ravel().tolist()}]} | further
@@ -288,15 +276,8 @@ def test_the_client_of_triton(
     np.save(tmp_path / "images.npy", images)
     (tmp_path / "three.png").write_bytes(png(digits.images[3]))
     where = address.removeprefix("http://").rstrip("/")
-    process = subprocess.run(
-        [sys.executable, "-c", _TRITON, where, tmp_path / "images.npy", tmp_path / "three.png"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr
-    found, ready, label, error = json.loads(process.stdout)
+    done = python("-c", _TRITON, where, tmp_path / "images.npy", tmp_path / "three.png")
+    found, ready, label, error = json.loads(done.stdout)
     for probabilities in found:
         expected = opsin.Classifier(refusing).probabilities(images)
         assert np.array_equal(np.array(probabilities, np.float32), expected)

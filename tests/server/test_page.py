@@ -5,16 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-pytest.importorskip("fastapi")
-pytest.importorskip("httpx")
 import httpx
+import pytest
 
 from opsin.core.errors import MissingExtraError, RecipeError
 from opsin.server import page
@@ -25,12 +21,6 @@ FILES = (
     "page/page.css", "page/page.js", "page/icon.svg", "page/docs.css", "page/docs.js",
     "page/swagger-ui-bundle.js", "page/swagger-ui.css",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def client(address: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=address, timeout=30) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
-from PIL import Image
 
 from opsin.core.errors import ImageError, ModelFileError
 from opsin.runtime import providers
 from opsin.runtime.classifier import Classifier
 from opsin.server.worker import load, prepare, size_of
+from tests.served import encoded
 from tests.server.made_engine import write_leaning
 
 
@@ -80,9 +79,7 @@ def test_only_the_cpu_is_asked_for_the_same_bits_in_any_batch(
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
 def test_the_size_in_a_header(kind: str) -> None:
-    file = io.BytesIO()
-    Image.new("RGB", (5, 7)).save(file, kind)
-    assert size_of(file.getvalue()) == (5, 7)
+    assert size_of(encoded(np.zeros((7, 5, 3), np.uint8), kind)) == (5, 7)
 
 
 @given(

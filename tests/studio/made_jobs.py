@@ -7,6 +7,7 @@ from collections.abc import Callable
 import httpx
 from fastapi import FastAPI
 
+from opsin.studio.datasets.uploads import SentFile, Uploads
 from opsin.studio.jobs.queue import Queue
 
 #: Answers as a verb does, when its file `go` is there.
@@ -51,6 +52,13 @@ def until(queue: Queue, true: Callable[[], bool], seconds: float = 20) -> None:
         assert time.monotonic() < end, queue.jobs()
         time.sleep(0.02)
         queue.tick()
+
+
+def put(uploads: Uploads, name: str, content: bytes, key: int, path: str = "") -> SentFile:
+    """Upload a file whole, and describe it as the browser does."""
+    text = f"{key:016x}"
+    uploads.append(text, 0, content)
+    return {"key": text, "name": name, "path": path, "size": len(content)}
 
 
 async def fetch(api: FastAPI, address: str) -> httpx.Response:

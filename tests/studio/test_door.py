@@ -19,7 +19,7 @@ from opsin.studio.door import Door, sign_in_page
 from opsin.studio.pages.people import _DAYS
 from opsin.studio.people import People
 from opsin.studio.settings import StudioSettings
-from tests.web.made_requests import BEARER, HOST, TOKEN, ask
+from tests.web.made_requests import BEARER, HOST, TOKEN, ask, scope_of
 
 SEEN: list[tuple[bytes, bytes]] = []
 
@@ -143,19 +143,13 @@ def test_a_guests_windows_close_when_their_access_ends(tmp_path: Path) -> None:
     async def visit() -> None:
         messages: asyncio.Queue[Message] = asyncio.Queue()
         messages.put_nowait({"type": "websocket.connect"})
-        scope = {
-            "type": "websocket",
-            "scheme": "ws",
-            "path": "/",
-            "query_string": b"",
-            "headers": [HOST, cookie],
-            "server": ("127.0.0.1", 8000),
-        }
 
         async def send(message: Message) -> None:
             sent.append(message["type"])
 
-        opened = asyncio.ensure_future(made.guarded(scope, messages.get, send))
+        opened = asyncio.ensure_future(
+            made.guarded(scope_of([HOST, cookie], kind="websocket"), messages.get, send)
+        )
         while not sent:
             await asyncio.sleep(0.01)
         await asyncio.to_thread(made.people.revoke, made.people.all()[0].id)

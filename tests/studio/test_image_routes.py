@@ -145,7 +145,7 @@ def client(site: Path) -> TestClient:
     return TestClient(api)
 
 
-def test_pages_and_what_they_load_are_served(tmp_path: Path) -> None:
+def test_pages_are_served_or_it_is_said_how_to_build_them(tmp_path: Path) -> None:
     (tmp_path / "assets").mkdir()
     (tmp_path / "index.html").write_text("first", encoding="utf-8")
     (tmp_path / "assets" / "a.css").write_text("p {}", encoding="utf-8")
@@ -153,6 +153,11 @@ def test_pages_and_what_they_load_are_served(tmp_path: Path) -> None:
         assert asked.get("/help").text == asked.get("/help/index.html").text == "first"
         assert asked.get("/help/assets/a.css").headers["content-type"].startswith("text/css")
         assert asked.get("/help/nothing.html").status_code == 404
+    with client(tmp_path / "none") as asked:
+        for path in ("/help", "/help/how-to/data.html"):
+            reply = asked.get(path)
+            assert reply.status_code == 404
+            assert "make site" in reply.text
 
 
 def test_nothing_beside_the_site_is_served(tmp_path: Path) -> None:
@@ -163,11 +168,3 @@ def test_nothing_beside_the_site_is_served(tmp_path: Path) -> None:
     with client(tmp_path / "site") as asked:
         for path in ("/help/../secret", "/help/%2e%2e/secret", "/help/link"):
             assert "secret" not in asked.get(path).text
-
-
-def test_without_the_site_it_is_said_how_to_build_it(tmp_path: Path) -> None:
-    with client(tmp_path) as asked:
-        for path in ("/help", "/help/how-to/data.html"):
-            reply = asked.get(path)
-            assert reply.status_code == 404
-            assert "make site" in reply.text

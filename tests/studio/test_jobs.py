@@ -316,6 +316,15 @@ def test_an_end_is_told_from_the_files(
     assert bool(now.cause) == (expected == "failed" or unasked or unkept)
 
 
+def test_a_fault_of_ours_is_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "log.txt").write_text("Traceback\n  File\nValueError: no /home/ann/x.npz\n")
+    job = Job(kind="train", title="x", state="running")
+    now = job.at_its_end(tmp_path, 1)
+    assert ("Error" in str(now.cause), now.details) == (False, "ValueError: no x.npz")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))
+    assert "disk is full" in str(job.at_its_end(tmp_path, 1).cause)
+
+
 def test_a_run_that_was_deleted_is_not_trained_anew(tmp_path: Path) -> None:
     queue = Queue(tmp_path / "home", runs=tmp_path / "runs")
     job = queue.add("train", "x", python(TRAINS, str(queue.runs)))

@@ -20,16 +20,12 @@ def settings(folder: Path, **given: Any) -> StudioSettings:
 def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     refused: list[tuple[dict[str, Any], str]] = [
-        ({"port": 65_536}, "65,536|65536"),
         ({"at_once": 0}, "got 0"),
         ({"roots": (tmp_path / "nowhere",)}, "nowhere"),
         ({"roots": (tmp_path / "file",)}, "no folder"),
         ({"runs": tmp_path / "file"}, "file is a file"),
         ({"home": tmp_path / "file"}, "file is a file"),
         ({"host": "0.0.0.0"}, "no token"),
-        ({"host": ""}, "empty"),
-        ({"token": "guess"}, "has 5"),
-        ({"allowed_hosts": ("https://example.org",)}, "https://example.org"),
     ]
     for given, told in refused:
         with pytest.raises(RecipeError, match=told):

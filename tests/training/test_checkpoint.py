@@ -6,25 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from opsin.core.artifacts.records import Epoch
 from opsin.core.errors import RunError, StorageError
 from opsin.training.checkpoint import Checkpoints, TrainingState
-
-
-def epoch(step: int) -> Epoch:
-    return Epoch(
-        epoch=1,
-        epochs=2,
-        step=step,
-        train_loss=1 / 3,
-        train_accuracy=0,
-        val_loss=1,
-        val_accuracy=0,
-        learning_rate=0.1,
-        seconds=1,
-        images_per_second=1,
-        best=True,
-    )
+from tests.made_epochs import made_epoch
 
 
 def tensors(seed: int) -> dict[str, torch.Tensor]:
@@ -39,9 +23,8 @@ def tensors(seed: int) -> dict[str, torch.Tensor]:
 
 def test_everything_comes_back_bit_for_bit(tmp_path: Path) -> None:
     kept = Checkpoints(tmp_path)
-    place = TrainingState(
-        step=7, epoch=2, seen=64, best=epoch(3), loss_sum=0.1 + 0.2, seconds=1 / 3
-    )
+    best = made_epoch(3, train_loss=1 / 3)
+    place = TrainingState(step=7, epoch=2, seen=64, best=best, loss_sum=0.1 + 0.2, seconds=1 / 3)
     kept.save(tensors(1), place)
     found, there = kept.load(7)
     assert there == place
@@ -55,7 +38,7 @@ def test_the_two_newest_and_the_best_are_kept(tmp_path: Path) -> None:
         kept.save(tensors(step), TrainingState(step=step, start=5))
     assert kept.steps() == [20, 10, 5]
     for step in (30, 40):
-        kept.save(tensors(step), TrainingState(step=step, start=5, best=epoch(10)))
+        kept.save(tensors(step), TrainingState(step=step, start=5, best=made_epoch(10)))
     assert kept.steps() == [40, 30, 10]
     assert len(list(tmp_path.iterdir())) == 6
 

@@ -25,6 +25,7 @@ from opsin.training.device import (
     fit_memory,
     isolated_rng,
 )
+from tests.processes import python
 
 CPU = torch.device("cpu")
 
@@ -118,8 +119,7 @@ def process(
     shape: tuple[int, int, int], *, leave: int = 0, fit: bool = False, **options: Any
 ) -> subprocess.CompletedProcess[str]:
     asked = {"shape": shape, "leave": leave, "fit": fit, "options": options}
-    command = [sys.executable, "-c", _PROCESS, json.dumps(asked)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return python("-c", _PROCESS, json.dumps(asked), check=False)
 
 
 def parts(shape: tuple[int, int, int], **options: Any) -> tuple[Recipe, list[Layer]]:

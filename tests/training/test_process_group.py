@@ -1,10 +1,11 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.processes import python
 
 pytestmark = pytest.mark.torch
 
@@ -89,23 +90,9 @@ except OpsinError as error:
 
 def torchrun(folder: Path, script: str, world: int) -> subprocess.CompletedProcess[str]:
     (folder / "steps.py").write_text(script)
-    return subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc-per-node",
-            str(world),
-            "steps.py",
-        ],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        check=False,
-        timeout=250,
-        env=os.environ | {"PYTHONPATH": str(_ROOT / "src"), "OMP_NUM_THREADS": "1"},
-    )
+    torchrun = "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"
+    environment = os.environ | {"PYTHONPATH": str(_ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    return python(*torchrun, world, "steps.py", cwd=folder, check=False, env=environment)
 
 
 @pytest.mark.parametrize("world", [2, pytest.param(3, marks=pytest.mark.slow)])

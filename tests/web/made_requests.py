@@ -38,17 +38,15 @@ async def first_message(app: Any, headers: Headers, **named: Any) -> dict[str, A
     return (await messages(app, headers, **named))[0]
 
 
-async def messages(
-    app: Any,
+def scope_of(
     headers: Headers,
     *,
     path: str = "/",
     method: str = "GET",
     kind: str = "http",
     query: bytes = b"",
-) -> list[dict[str, Any]]:
-    sent: list[dict[str, Any]] = []
-    scope = {
+) -> dict[str, Any]:
+    return {
         "type": kind,
         "asgi": {"version": "3.0"},
         "http_version": "1.1",
@@ -65,8 +63,13 @@ async def messages(
         "state": {},
     }
 
+
+async def messages(app: Any, headers: Headers, **named: Any) -> list[dict[str, Any]]:
+    sent: list[dict[str, Any]] = []
+    scope = scope_of(headers, **named)
+
     async def receive() -> dict[str, Any]:
-        if kind == "websocket":
+        if scope["type"] == "websocket":
             return {"type": "websocket.connect"}
         return {"type": "http.request", "body": b"", "more_body": False}
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from starlette.types import Message, Receive, Scope, Send
 
 from opsin.web.access import AccessMiddleware, Fields, SignIn
-from tests.web.made_requests import BEARER, HOST, TOKEN, ask, messages
+from tests.web.made_requests import BEARER, HOST, TOKEN, ask, messages, scope_of
 
 HTML = (b"accept", b"text/html,*/*;q=0.8")
 POLICY = {"content-security-policy": "default-src 'none'"}
@@ -176,10 +176,9 @@ def test_a_client_that_goes_before_its_reply_is_no_fault(gone: bool) -> None:
     async def send(message: Message) -> None:
         pass
 
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": [HOST]}
     guarded = AccessMiddleware(app, host="127.0.0.1", headers=POLICY)
     with contextlib.nullcontext() if gone else pytest.raises(RuntimeError):
-        asyncio.run(guarded(scope, receive, send))
+        asyncio.run(guarded(scope_of([HOST]), receive, send))
 
 
 def _page(wrong: bool, further: Fields) -> str:
@@ -334,17 +333,7 @@ def test_other_queries_sign_nobody_in(query: bytes) -> None:
 def test_the_way_on_never_leaves_the_host(path: str, fields: Fields) -> None:
     fields = [(name, value) for name, value in fields if name != "token"]
     query = urlencode([*fields, ("token", TOKEN)], errors="replace").encode()
-    reply = SignIn("c", _page).reply(
-        {
-            "type": "http",
-            "scheme": "http",
-            "method": "GET",
-            "path": path,
-            "headers": [],
-            "query_string": query,
-        },
-        TOKEN.encode(),
-    )
+    reply = SignIn("c", _page).reply(scope_of([], path=path, query=query), TOKEN.encode())
     assert reply is not None
     where = reply.headers["location"]
     assert re.fullmatch(r"/(?![/\\])[!-~]*", where)

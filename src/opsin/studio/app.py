@@ -89,8 +89,9 @@ def serve(
         studio.hold()
         door = Door(settings, studio.people, socket.getsockname()[1])
 
+        door.write_entrance()
+
         def started() -> None:
-            door.write_entrance()
             watcher.fact("Studio", f"{door.start}/")
             if announce:
                 announce(door.new_address())

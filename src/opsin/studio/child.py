@@ -15,13 +15,14 @@ OnProgress = Callable[[str, int, int], object]
 
 
 class Child:
-    """A process that answers one question after another; it starts with one where it is not."""
+    """A process that starts with a question, and ends after ``idle`` seconds without one."""
 
-    def __init__(self, module: str, *words: str, one_thread: bool = False) -> None:
+    def __init__(self, module: str, *words: str, idle: float, one_thread: bool = False) -> None:
         self._command = child_process.module_command(module, *words)
         self._environment = child_process.child_environment(one_thread=one_thread)
         self.process: asyncio.subprocess.Process | None = None
         self._killed = False  # the system says so a moment later
+        self._idle, self._timer = idle, asyncio.get_running_loop().call_later(idle, self.kill)
 
     @property
     def alive(self) -> bool:
@@ -32,6 +33,7 @@ class Child:
         self, question: child_process.Header, content: bytes, tell: OnProgress
     ) -> tuple[child_process.Header, bytes]:
         """Its answer; it must be ended if this fails."""
+        self._timer.cancel()
         if self.process is None or not self.alive:
             self._killed = False
             self.process = await asyncio.create_subprocess_exec(
@@ -49,6 +51,7 @@ class Child:
             await target.drain()
         while (frame := await child_process.receive_async(source)) is not None:
             if "progress" not in frame[0]:
+                self._timer = asyncio.get_running_loop().call_later(self._idle, self.kill)
                 return frame
             tell(*frame[0]["progress"])
         reason = child_process.exit_reason(await self.process.wait())

@@ -18,7 +18,12 @@ class TooMany(RequestError, status=429):  # noqa: N818
 
 
 class DiskFull(RequestError, status=507):  # noqa: N818
-    """The disk is full."""
+    """The disk is full, or its folder refuses the write."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The disk is full, or cannot be written", "Free some space, then try again."
+        )
 
 
 def new_api() -> FastAPI:
@@ -31,7 +36,7 @@ def new_api() -> FastAPI:
 async def _explain(_: Request, error: Exception) -> Response:
     assert isinstance(error, OpsinError)
     if isinstance(error, StorageError):
-        error = DiskFull("The disk is full, or refuses the write", "Free some space first.")
+        error = DiskFull()
     elif not isinstance(error, RequestError | ImageError):
         # Messages about damaged sources and runs contain local paths.
         error = NotThere("These photographs or files are gone or damaged", "Open their page.")

@@ -44,12 +44,9 @@ class Trash:
 
     def removed(self) -> list[Removed]:
         """The folders that can be restored, the last removed first."""
-        places: list[Path] = []
-        with contextlib.suppress(OSError):
-            places = list(self.path.iterdir())
         items = [
             Removed(match[1], match[2], match[2], int(match[1]) / 1e9, place)
-            for place in places
+            for place in self.path.glob("*-*")
             if (match := _WAITING.fullmatch(place.name))
         ]
         return sorted(items, key=lambda item: item.when, reverse=True)

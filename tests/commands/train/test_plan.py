@@ -85,15 +85,8 @@ def test_the_command_line_prints_one_object_and_makes_no_run(cli: Cli, tmp_path:
 def test_fine_tuning_is_planned_as_it_is_trained(tmp_path: Path) -> None:
     backbone = tmp_path / "small.onnx"
     backbone.write_bytes(network())
-    options: dict[str, Any] = {
-        "backbone": backbone,
-        "prepare": "-1..1",
-        "fine_tune": True,
-        "epochs": 1,
-        "head": "nearest-mean",
-        "budget": "10m",
-        "quiet": True,
-    }
+    options: dict[str, Any] = {"backbone": backbone, "prepare": "-1..1", "head": "nearest-mean"}
+    options |= {"fine_tune": True, "epochs": 1, "budget": "10m", "quiet": True}
     planned = plan("digits", **options)
     assert planned.seconds is not None and planned.seconds > 0
     run = opsin.train("digits", runs=tmp_path, **options)

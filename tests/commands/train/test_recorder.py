@@ -65,10 +65,7 @@ def test_a_full_disk_does_not_end_the_work_for_a_sign_of_life(directory: RunDire
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    epochs=st.integers(1, 6),
-    first=st.integers(1, 3),
-    keep=st.integers(0, 6),
-    killed=st.booleans(),
+    epochs=st.integers(1, 6), first=st.integers(1, 3), keep=st.integers(0, 6), killed=st.booleans()
 )
 def test_a_rewind_keeps_the_first_epochs(
     tmp_path_factory: pytest.TempPathFactory, epochs: int, first: int, keep: int, killed: bool

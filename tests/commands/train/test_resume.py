@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -102,14 +103,9 @@ def test_other_images_are_refused(tmp_path: Path, digits: Dataset) -> None:
     def some(count: int) -> Dataset:
         return from_arrays(np.asarray(digits.images[:count]), digits.labels[:count])
 
-    run = opsin.train(
-        some(600),
-        model="mlp",
-        epochs=3,
-        batch_size=16,
-        runs=tmp_path,
-        watcher=Notes(interrupt_at=3, training=True),
-    )
+    watcher = Notes(interrupt_at=3, training=True)
+    options: dict[str, Any] = {"model": "mlp", "epochs": 3, "batch_size": 16, "runs": tmp_path}
+    run = opsin.train(some(600), watcher=watcher, **options)
     with pytest.raises(RunError, match="have changed since"):
         opsin.resume(run, some(601), quiet=True)
     assert opsin.resume(run, some(600), quiet=True).directory.state()[0] == "done"
@@ -117,15 +113,8 @@ def test_other_images_are_refused(tmp_path: Path, digits: Dataset) -> None:
 
 @pytest.mark.drawn
 def test_a_loss_that_runs_away_leaves_a_file_and_says_so(train: Train) -> None:
-    run = train(
-        "digits",
-        model="mlp",
-        epochs=4,
-        optimizer="sgd",
-        learning_rate=100.0,
-        weight_decay=10.0,
-        schedule="constant",
-    )
+    steps = {"optimizer": "sgd", "learning_rate": 100.0, "weight_decay": 10.0}
+    run = train("digits", model="mlp", epochs=4, schedule="constant", **steps)
     assert "the loss became" in str(run.report.training.diverged)
     state, cause = run.directory.state()
     assert (state, cause) == ("stopped", run.report.training.diverged)

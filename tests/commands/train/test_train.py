@@ -56,19 +56,8 @@ def forest(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> opsin.R
 @pytest.mark.drawn
 def test_a_finished_run_is_whole(made: opsin.Run) -> None:
     directory, network = made.directory, isinstance(made.recipe, opsin.Recipe)
-    for file in (
-        "recipe",
-        "status",
-        "dataset",
-        "split",
-        "history",
-        "classifier",
-        "predictions",
-        "report",
-        "page",
-        "card",
-        "log",
-    ):
+    records = ("recipe", "status", "dataset", "split", "history", "report", "log")
+    for file in (*records, "classifier", "predictions", "page", "card"):
         assert getattr(directory, file).stat().st_size > 0, file
     figures = {"curves", "confusion", "answers", "mistakes", "calibration", "roc", "slices"}
     assert {path.stem for path in directory.figures.iterdir()} >= figures - {"curves"}

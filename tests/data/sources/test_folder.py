@@ -126,25 +126,11 @@ def test_a_class_may_be_called_test(tmp_path: Path) -> None:
 
 
 def test_images_may_lie_at_any_depth(tmp_path: Path) -> None:
-    put(
-        tmp_path,
-        "cat/2.png",
-        "cat/b/10/1.png",
-        "cat/b/9/1.png",
-        "cat/10.png",
-        "dog/deep/deeper/1.png",
-        "dog/__MACOSX/1.png",
-        "dog/.cache/1.png",
-    )
+    cats, dog = ["cat/2.png", "cat/10.png", "cat/b/9/1.png", "cat/b/10/1.png"], "dog/deep/er/1.png"
+    put(tmp_path, *reversed(cats), dog, "dog/__MACOSX/1.png", "dog/.cache/1.png")
     contents = open_folder(tmp_path)
     assert contents.classes == ("cat", "dog")
-    assert contents.names == [
-        "cat/2.png",
-        "cat/10.png",
-        "cat/b/9/1.png",
-        "cat/b/10/1.png",
-        "dog/deep/deeper/1.png",
-    ]
+    assert contents.names == [*cats, dog]
     assert contents.labels.tolist() == [0, 0, 0, 0, 1]
     assert contents.images[2] == str(tmp_path / "cat" / "b" / "9" / "1.png")
 

@@ -195,21 +195,13 @@ def batch(seed: int, count: int, coarse: int | None = None) -> bytes:
 
 def test_cifar10_comes_from_its_published_archive(web: Server, cache: Path, tmp_path: Path) -> None:
     contents_of = {f"data_batch_{n}.bin": batch(n, 20) for n in (3, 1, 5, 2, 4)}  # in any order
-    contents_of |= {
-        "batches.meta.txt": "\n".join([*TEN, "", ""]).encode(),
-        "readme.html": b"<html>",
-    }
-    contents_of["test_batch.bin"] = batch(9, 10)
-    files = {f"cifar-10-batches-bin/{name}": content for name, content in contents_of.items()}
-    content = pack(tmp_path / "c.tar.gz", files).read_bytes()
+    contents_of |= {"readme.html": b"<html>", "test_batch.bin": batch(9, 10)}
+    contents_of["batches.meta.txt"] = "\n".join([*TEN, "", ""]).encode()
+    inside = {f"cifar-10-batches-bin/{name}": content for name, content in contents_of.items()}
+    content = pack(tmp_path / "c.tar.gz", inside).read_bytes()
     web.files = {"cifar-10-binary.tar.gz": content}
-    published = Published(
-        {"cifar-10-binary.tar.gz": hashlib.sha256(content).hexdigest()},
-        web.url,
-        len(content),
-        mirrored=True,
-        packed=True,
-    )
+    files = {"cifar-10-binary.tar.gz": hashlib.sha256(content).hexdigest()}
+    published = Published(files, web.url, len(content), mirrored=True, packed=True)
     contents = named.open_published("cifar10", published, SILENT)
     assert contents.classes == tuple(TEN)
     assert contents.source_parts.tolist() == [TRAIN] * 100 + [TEST] * 10
@@ -222,27 +214,14 @@ def test_cifar10_comes_from_its_published_archive(web: Server, cache: Path, tmp_
 
 
 def test_nothing_in_opsin_unpickles() -> None:
-    unpicklers = {
-        "pickle",
-        "_pickle",
-        "cPickle",
-        "cloudpickle",
-        "dill",
-        "joblib",
-        "marshal",
-        "shelve",
-    }
+    unpicklers = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
     for path in Path(opsin.__file__).parent.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
         assert "Unpickler" not in text and "torch.load(" not in text, path
         for node in ast.walk(ast.parse(text)):
-            modules = (
-                [each.name for each in node.names]
-                if isinstance(node, ast.Import)
-                else [node.module or ""]
-                if isinstance(node, ast.ImportFrom)
-                else []
-            )
+            modules = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                modules = [node.module or ""]
             assert unpicklers.isdisjoint(name.split(".")[0] for name in modules), path
             if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
                 assert isinstance(node.value, ast.Constant) and node.value.value is False, path

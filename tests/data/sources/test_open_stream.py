@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 
 from opsin.core.errors import SourceError
-from opsin.core.recipe import DataRecipe
-from opsin.data import sources
 from opsin.data.sources import open_stream
 
 
@@ -45,8 +43,3 @@ def test_what_is_no_source_is_named(
     os.mkfifo("pipe")
     with pytest.raises(SourceError, match=f"(?i){words}"):
         open_stream(source)
-
-
-def test_a_name_that_no_disk_has_is_no_source() -> None:
-    with pytest.raises(SourceError, match="There is no"):
-        sources.find_all(DataRecipe.of("x" * 300))

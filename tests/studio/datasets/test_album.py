@@ -3,8 +3,6 @@
 import asyncio
 import io
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -18,23 +16,23 @@ from PIL import Image
 
 import opsin
 from opsin.core.artifacts.run_report import SuspectedLabel
-from opsin.core.errors import ImageError, SourceError, StorageError
+from opsin.core.errors import ImageError, SourceError
 from opsin.data.corrections import read_corrections
 from opsin.data.dataset import load_recipe
 from opsin.studio.context import Studio
 from opsin.studio.datasets.album import UNSORTED, Album
 from opsin.studio.datasets.catalogue import AuditResult, LibraryDataset
 from opsin.studio.datasets.photo_files import Done, settled_in
-from opsin.studio.datasets.uploads import SentFile
-from opsin.studio.errors import DiskFull, NotThere, new_api
+from opsin.studio.errors import NotThere, new_api
 from opsin.studio.image_routes import add_routes
 from opsin.studio.pages.photo_things import Thing, _of_names, things_to_look_at
 from opsin.studio.runs.albums import Albums
 from opsin.studio.runs.run_index import opaque
 from tests.conftest import shape_image, write_shapes
 from tests.made_runs import answers_right, write_run
+from tests.processes import python
 from tests.server.made_engine import png
-from tests.studio.made_jobs import fetch
+from tests.studio.made_jobs import fetch, put
 
 
 def made_here(studio: Studio, count: int = 4) -> LibraryDataset:
@@ -155,19 +153,13 @@ def test_classes_are_added_renamed_and_removed_without_losing_a_label(studio: St
     assert dict(zip(trained.classes, numbers.tolist(), strict=True)) == window.counts()
 
 
-def sent(studio: Studio, name: str, content: bytes, path: str = "") -> SentFile:
-    key = f"{abs(hash((name, path))) % 16**16:016x}"
-    studio.uploads.append(key, 0, content)
-    return {"key": key, "name": name, "path": path, "size": len(content)}
-
-
 def test_uploads_find_their_classes_and_loose_ones_wait_in_the_tray(studio: Studio) -> None:
     dataset = made_here(studio)
     window = Window(studio, dataset)
     files = [
-        sent(studio, "1.png", png(shape_image("disc", 71)), "new/star/1.png"),
-        sent(studio, "1.png", png(shape_image("disc", 72)), "new/disc/1.png"),
-        sent(studio, "loose.png", png(shape_image("disc", 73))),
+        put(studio.uploads, "1.png", png(shape_image("disc", 71)), 1, "new/star/1.png"),
+        put(studio.uploads, "1.png", png(shape_image("disc", 72)), 2, "new/disc/1.png"),
+        put(studio.uploads, "loose.png", png(shape_image("disc", 73)), 3),
     ]
     assert asyncio.run(window.albums.add(dataset.id, files)).text == "3 photographs added"
     assert window.counts() == {"disc": 5, "square": 4, "star": 1}
@@ -231,23 +223,11 @@ def test_a_removal_waits_for_an_upload(studio: Studio, monkeypatch: pytest.Monke
     monkeypatch.setattr(studio.uploads, "finish", slow)
     removing = threading.Thread(target=remove)
     removing.start()
-    files = [sent(studio, "1.png", png(shape_image("disc", 71)))]
+    files = [put(studio.uploads, "1.png", png(shape_image("disc", 71)), 1)]
     assert asyncio.run(window.albums.add(dataset.id, files, "disc")).text == "1 photograph added"
     removing.join()
     studio.sets.restore(*removed)
     assert window.counts() == {"disc": 5, "square": 4}
-
-
-def test_a_full_disk_is_told_with_no_path(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = made_here(studio)
-
-    def full(*_: object) -> None:
-        raise StorageError(f"{studio.sets.folder(dataset.id)}: no space", "Free some.")
-
-    monkeypatch.setattr("opsin.studio.datasets.photo_files.write_json", full)
-    with pytest.raises(DiskFull) as caught:
-        asyncio.run(studio.albums.settle(dataset.id, ("a", "b")))
-    assert "home" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["added", "2 photographs added"])
@@ -384,8 +364,7 @@ files.make("Removed all", files.to_trash(sorted((source / "disc").iterdir())))
 def test_photographs_whose_removal_was_killed_come_back(studio: Studio, after: int) -> None:
     dataset = made_here(studio)
     places = (studio.sets.folder(dataset.id), studio.sets.images_path(dataset.id), after)
-    killed = [sys.executable, "-c", _REMOVED_AND_KILLED, *map(str, places)]
-    assert subprocess.run(killed, check=False).returncode == 9
+    assert python("-c", _REMOVED_AND_KILLED, *places, check=False).returncode == 9
     window = Window(studio, dataset)
     assert window.counts() == {"disc": 4 - after, "square": 4}
     window.do(lambda albums, album: albums.move(album, album.of(1)[:1].tolist(), "disc"))

@@ -20,16 +20,6 @@ from tests.studio.made_jobs import until
 HOSTILE = '<img src=x onerror="window.HACKED=1">{{7*7}}'
 
 
-@pytest.fixture
-def queue(tmp_path: Path) -> Queue:
-    return Queue(tmp_path / "home")
-
-
-@pytest.fixture
-def sets(queue: Queue) -> Library:
-    return Library(queue.home, queue)
-
-
 def looked_at(sets: Library, id_: str) -> Job:
     """Look at a set, which whoever asks again meanwhile waits for, until that is over."""
     job = sets.look(id_)

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -13,15 +12,9 @@ from opsin.labelling.label_file import LabelFile
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.datasets.sorting import Sorting, labels_of, set_aside
 from opsin.studio.datasets.uploads import TRAY
-from opsin.studio.jobs.queue import Queue
 from tests.conftest import write_shapes
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def sets(tmp_path: Path) -> Library:
-    return Library(tmp_path / "home", Queue(tmp_path / "home"))
 
 
 @pytest.fixture

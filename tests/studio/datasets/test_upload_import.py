@@ -12,26 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opsin.core.errors import SourceError, StorageError
-from opsin.studio.datasets.uploads import TRAY, SentFile, Uploads
+from opsin.studio.datasets.uploads import TRAY, Uploads
 from tests.conftest import shape_image
 from tests.server.made_engine import png
+from tests.studio.made_jobs import put
 
 HOSTILE = '<img src=x onerror="window.HACKED=1">'
 
 
-@pytest.fixture
-def uploads(tmp_path: Path) -> Uploads:
-    return Uploads(tmp_path / "home", most_bytes=3_000_000, most_files=20)
-
-
 def image(seed: int) -> bytes:
     return png(shape_image("disc", seed))
-
-
-def put(uploads: Uploads, name: str, content: bytes, key: int, path: str = "") -> SentFile:
-    text = f"{key:016x}"
-    uploads.append(text, 0, content)
-    return {"key": text, "name": name, "path": path, "size": len(content)}
 
 
 def packed(names: dict[str, bytes]) -> bytes:

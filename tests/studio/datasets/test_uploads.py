@@ -16,15 +16,11 @@ from opsin.core.errors import SourceError
 from opsin.studio.datasets.uploads import PART_MOST, SentFile, Uploads, UploadTooLarge, add_routes
 from opsin.studio.errors import new_api
 from opsin.web.refusals import BadRequest
+from tests.studio.made_jobs import put
 
 pytestmark = pytest.mark.anyio
 
 KEY, BATCH = "0123456789abcdef", "00000000000000ba"
-
-
-@pytest.fixture
-def uploads(tmp_path: Path) -> Uploads:
-    return Uploads(tmp_path / "home", most_bytes=3_000_000, most_files=20)
 
 
 @pytest.fixture
@@ -153,11 +149,8 @@ def test_nobody_waits_for_a_slow_archive(
         assert go_on.wait(30)
         raise SourceError(f"{file} is none")
 
-    def sent(key: str, name: str) -> SentFile:
-        return SentFile(key=key, name=name, path="", size=uploads.append(key, 0, b"x"))
-
     monkeypatch.setattr("opsin.studio.datasets.uploads.unpack_archive", slow)
-    archive, image = sent(KEY, "a.zip"), sent(BATCH, "1.png")
+    archive, image = put(uploads, "a.zip", b"x", 1), put(uploads, "1.png", b"x", 2)
     with ThreadPoolExecutor(2) as windows:
         try:
             first = windows.submit(uploads.finish, [archive], tmp_path / "first")
@@ -220,12 +213,9 @@ def test_two_windows_that_add_to_one_set_lose_no_image(tmp_path: Path) -> None:
     (into / "cat").mkdir(parents=True)
 
     def send(window: int) -> None:
-        keys = [f"{window:08x}{number:08x}" for number in range(30)]
-        for number, key in enumerate(keys):
-            uploads.append(key, 0, f"{window} {number}".encode())
         files = [
-            SentFile(key=key, name="1.png", path="cat/1.png", size=uploads.offset(key))
-            for key in keys
+            put(uploads, "1.png", f"{at}".encode(), at, "cat/1.png")
+            for at in range(30 * window, 30 * (window + 1))
         ]
         uploads.finish(files, into)
 

@@ -22,7 +22,7 @@ from opsin.studio.jobs.queue import Queue
 from opsin.studio.pages import try_
 from opsin.studio.pages.try_ import AnsweredImage, newer_images, read_answers
 from opsin.studio.people import Person, acting
-from tests.studio.made_jobs import fetch
+from tests.studio.made_jobs import fetch, put
 
 HEADER = "image,answer,label,confidence,ood_score,rejected,notes,error\n"
 
@@ -105,8 +105,7 @@ def test_unclassified_photographs_are_gone(studio: Studio, monkeypatch: pytest.M
     tried = studio.settings.home / "tried"
 
     def sent(name: str) -> SentFile:
-        key = f"{len(name):016x}"
-        return SentFile(key=key, name=name, path=name, size=studio.uploads.append(key, 0, b"x"))
+        return put(studio.uploads, name, b"x", len(name), name)
 
     with pytest.raises(SourceError):
         classify([sent("bad.zip")])

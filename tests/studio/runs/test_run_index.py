@@ -154,27 +154,27 @@ def test_a_run_at_work_is_not_deleted(tmp_path: Path) -> None:
 
 
 def test_the_run_before_of_the_same_images_and_split_is_found(tmp_path: Path) -> None:
-    runs: list[opsin.Run] = []
     asked: list[dict[str, Any]] = [
         {},
         {"test_fraction": 0.3},
         {"classes": ["3", "8"]},
         {"size": 12},
     ]
-    for options in asked:
+    runs = []
+    for number, options in enumerate(asked):
         data = opsin.load("digits", **options)
-        runs.append(opsin.train(data, model="knn", runs=tmp_path, quiet=True))
+        runs.append(made_run(tmp_path, f"run {number}", data, answers_right(data, 0.6)))
     index = scanned(tmp_path)
     for run, options in zip(runs[1:], (*asked[1:3], {}), strict=True):
         found = index.last_of(DataRecipe.of("digits", **options))
         assert found is not None
-        assert found.path == run.path
+        assert found.path == run
     assert index.last_of(DataRecipe.of("digits", fold="1/3")) is None
     assert index.last_of(DataRecipe.of("others")) is None
-    runs[3].directory.split.unlink()
+    RunDirectory(runs[3]).split.unlink()
     found = index.last_of(DataRecipe.of("digits"))
     assert found is not None
-    assert found.path == runs[0].path
+    assert found.path == runs[0]
 
 
 def test_images_that_all_judge_are_not_parted_next_time(tmp_path: Path, digits: Dataset) -> None:

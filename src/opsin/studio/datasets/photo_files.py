@@ -194,10 +194,11 @@ class PhotoFiles:
     def add_class(self, name: str) -> Done:
         """Add an empty class."""
         folder = self.source / self._new_name(name)
+        text = f"Added the class {folder.name}"
+        when = self.make(text, [("", self._short(folder))])
         with storage_errors(folder):
             folder.mkdir(parents=True)
-        text = f"Added the class {folder.name}"
-        return Done(text, self.make(text, [("", self._short(folder))]))
+        return Done(text, when)
 
     def keep(self, class_: str, content: bytes, name: str) -> Path:
         """Add an image to a class, once; return its file."""

@@ -39,9 +39,9 @@ class _Sorter(Child):
 
     def __init__(self, *files: Path) -> None:
         # With more, its small matrices wait for whatever else the machine does.
-        super().__init__("opsin.labelling.label_worker", *map(str, files), one_thread=True)
+        words = map(str, files)
+        super().__init__("opsin.labelling.label_worker", *words, idle=_IDLE, one_thread=True)
         self.turn, self.waiting = asyncio.Lock(), list[OnProgress]()
-        self.timer: asyncio.TimerHandle | None = None
 
     def tell(self, what: str, done: int, total: int) -> None:
         for each in self.waiting:
@@ -69,15 +69,12 @@ class Sorting:
         sorter.waiting.append(on_progress)
         try:
             async with sorter.turn:
-                if sorter.timer is not None:
-                    sorter.timer.cancel()
                 question = {"do": do, "who": who, "asked": asked}
                 try:
                     answer, _ = await sorter.ask(question, b"", sorter.tell)
                 except BaseException:
                     sorter.kill()  # its next answer would be to this question
                     raise
-                sorter.timer = asyncio.get_running_loop().call_later(_IDLE, sorter.kill)
         finally:
             sorter.waiting.remove(on_progress)
         if "error" in answer:  # no page shows a path

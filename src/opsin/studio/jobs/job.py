@@ -7,6 +7,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from opsin.core.artifacts.run_report import TrainingFacts
 from opsin.core.child_process import child_environment
 from opsin.core.errors import RunError
 from opsin.core.storage import write_json
+from opsin.studio.errors import DiskFull
 from opsin.web.refusals import Error
 
 M = TypeVar("M", bound=BaseModel)
@@ -33,11 +35,14 @@ State = Literal["waiting", "running", "stopping", "done", "stopped", "failed"]
 _JOB, _OUTPUT, LOG, LOCK = "job.json", "out.json", "log.txt", "alive.lock"
 # Most characters of a log line in a cause; most bytes of a log to read.
 _LINE_MOST, _LOG_MOST = 300, 200_000
+# Free bytes of a disk that is full.
+_FULL: Final = 1 << 20
 # Exit status after Ctrl-C.
 _INTERRUPTED: Final = 130
 _FROM_OUTSIDE: Final = "It was stopped from outside the studio."
 _BROKEN_OFF: Final = "It was stopped before the classifier was tested."
 _KILLED: Final = "It was ended at once. What it did since its last saved state is lost."
+_FAULT: Final = "Opsin made a mistake. Try again. If it happens again, report the details."
 _DIED: Final = (
     "It was ended from outside, perhaps because memory ran out. Close other programs, then try "
     "again."
@@ -62,6 +67,7 @@ class Job(BaseModel, frozen=True):
     created: float = Field(default_factory=time.time)  # seconds since 1970, as all times here
     state: State = "waiting"
     cause: str | None = None  # of the state, in one line
+    details: str = ""  # the last line of its log, if it ended by a fault of ours
     run: str | None = None  # name of its run directory
     pid: int | None = None
     started: float | None = None
@@ -111,9 +117,15 @@ class Job(BaseModel, frozen=True):
         training = answer.training if answer and self.training else None
         asked = self.state == "stopping"
         state: State = "stopped"
-        cause = None if asked else _FROM_OUTSIDE
-        if answer is None:
-            state, cause = ("stopped", _KILLED) if asked else ("failed", _death(folder, status))
+        cause, details = None if asked else _FROM_OUTSIDE, ""
+        if answer is None and asked:
+            cause = _KILLED
+        elif answer is None:
+            state, cause = "failed", _DIED
+            if shutil.disk_usage(folder).free < _FULL:  # it could not say so itself
+                cause = str(DiskFull())
+            elif status is not None and status > 0:
+                cause, details = _FAULT, _last_line(folder)
         elif (error := answer.error) is not None:
             by_ctrl_c = status is None and error["message"] == "Interrupted"
             if status != _INTERRUPTED and not by_ctrl_c:
@@ -125,16 +137,13 @@ class Job(BaseModel, frozen=True):
         elif not training or not (training.stopped or status == _INTERRUPTED):
             state, cause = "done", None
         run = Path(answer.run).name if self.training and answer and answer.run else self.run
-        return self.model_copy(
-            update={"state": state, "cause": cause, "run": run, "ended": time.time()}
-        )
+        end = {"state": state, "cause": cause, "details": details, "run": run}
+        return self.model_copy(update=end | {"ended": time.time()})
 
 
-def _death(folder: Path, status: int | None) -> str:
-    if not status or status < 0:
-        return _DIED
+def _last_line(folder: Path) -> str:
     lines = [line.strip() for line in last_lines(folder / LOG, 20) if line.strip()]
-    return f"It ended before its work was done. {lines[-1][:_LINE_MOST] if lines else ''}".strip()
+    return re.sub(r"/\S*/", "", lines[-1])[:_LINE_MOST] if lines else ""
 
 
 def command(*words: str | os.PathLike[str]) -> tuple[str, ...]:

@@ -159,7 +159,7 @@ class Queue:
             if job.over:
                 self._check_room(job)
                 job = job.model_copy(update=dict.fromkeys(("cause", "pid", "started", "ended")))
-                self._put(job, state="waiting", signals=0, goes_on=True)
+                self._put(job, state="waiting", signals=0, goes_on=True, details="")
 
     def remove(self, id: str) -> None:  # noqa: A002
         """Remove a job, but not its run; a short running job is ended."""

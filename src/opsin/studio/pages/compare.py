@@ -39,7 +39,7 @@ async def compared(studio: Studio, ids: Sequence[str], names: Sequence[str]) -> 
             if re.search(rf"{re.escape(run)}(/| has no ).*\.(json|npz)\b", cause):
                 text = f"Files of {safe(name, 60)} are damaged or missing"
                 raise OpsinError(text, "Remove this classifier, and train again.")
-        raise OpsinError(kit.without_commands(_in_words(cause, named)).rstrip("."))
+        raise OpsinError(kit.explained(_in_words(cause, named)).rstrip("."))
     lines = [f"{_in_words(line, named).rstrip('.')}." for line in (*found.notes, *found.remarks)]
     return found.model_copy(update={"notes": tuple(lines), "remarks": []})
 

@@ -109,7 +109,7 @@ class _Import:
         asked = await JobAction.ask(studio.jobs, "import", title, self._words(model))
 
         def say(line: str) -> None:
-            status.say(kit.without_commands(line.removeprefix("opsin: ")))
+            status.say(kit.explained(line.removeprefix("opsin: ")))
 
         if not await asked.over(say, lambda: status.element.is_deleted):
             return
@@ -119,7 +119,7 @@ class _Import:
             # What its advice names is called otherwise here.
             hint = f"Choose the values under “{_EXPERT}”." if "--prepare" in text else ""
             hint += "Name the classes here." if "--classes" in text else ""
-            status.fail(f"{kit.without_commands(text)} {hint}")
+            status.fail(f"{text} {hint}")
             self._expert.set_value("--prepare" in text)
             return
         await WATCHER.run(studio.runs.scan)

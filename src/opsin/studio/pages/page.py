@@ -22,8 +22,9 @@ from opsin.core.errors import OpsinError
 from opsin.studio import pages
 from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere
-from opsin.studio.people import NotAllowed, Role, require
+from opsin.studio.people import Role, require
 from opsin.studio.ui import kit, layout
+from opsin.web.refusals import RequestError
 
 _LOG = logging.getLogger("opsin.studio")
 
@@ -87,10 +88,9 @@ def add_error_pages(studio: Studio) -> None:
 
     @app.exception_handler(OpsinError)
     async def refused(request: Request, error: OpsinError) -> Response:
-        if isinstance(error, NotThere):
-            return shown(request, "Not found", error, 404)
-        status = 403 if isinstance(error, NotAllowed) else 500
-        return shown(request, "Not possible now", error, status)
+        title = "Not found" if isinstance(error, NotThere) else "Not possible now"
+        status = error.status if isinstance(error, RequestError) else 500
+        return shown(request, title, error, status)
 
     @app.exception_handler(RequestValidationError)
     @app.exception_handler(404)

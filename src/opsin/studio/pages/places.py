@@ -28,12 +28,9 @@ def add_from(studio: Studio) -> None:
     """Build the page."""
 
     async def add(source: Callable[[], Path | str]) -> None:
-        status.say("Looking for its photographs …")
-        try:
+        with status.errors():
+            status.say("Looking for its photographs …")
             added = await asyncio.to_thread(lambda: studio.sets.add_source(str(source())))
-        except OpsinError as error:
-            status.fail(kit.without_commands(str(error)))
-        else:
             studio.changed.emit("sets")
             ui.navigate.to(address(added.id, "photos"))
 

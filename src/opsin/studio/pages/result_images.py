@@ -19,7 +19,7 @@ from opsin.core.errors import MovedError, OpsinError
 from opsin.studio.datasets.album import Album
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.datasets.photo_files import settled_in
-from opsin.studio.people import allows
+from opsin.studio.people import why_not
 from opsin.studio.runs.run_index import opaque
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery, ImageViewer
@@ -42,8 +42,7 @@ class ResultImages:
         self._studio, self.run, self.report, self._undo = studio, run, report, undo
         self.names = [entry.name for entry in report.judged.classes]
         #: Why labels cannot be corrected, if they cannot.
-        only = "Only labellers and owners can correct labels here."
-        self.fixed = "" if allows("labeller") else only
+        self.fixed = why_not("labeller") and "Only labellers and owners can correct labels here."
         #: The class of each image whose label differs from training; ``None`` is left out.
         self.now: dict[int, str | None] = {}
         #: Labels that may be wrong, and are not settled.

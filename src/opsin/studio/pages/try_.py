@@ -205,7 +205,7 @@ class _Try:
         if not await waited.over(tell, lambda: self._holder.is_deleted):
             return
         if waited.job.state != "done":
-            cause = kit.without_commands(waited.job.cause or "The work was stopped")
+            cause = waited.job.cause or "The work was stopped"
             raise OpsinError(cause.rstrip("."), "Start it again.")
         images, classes = await IMAGES.run(read_answers, jobs, self._job), tuple[str, ...]()
         if self._set and allows("labeller"):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import SourceError, StorageError
+from opsin.core.errors import SourceError
 from opsin.core.format import counted
 from opsin.core.storage import write_bytes
 from opsin.data.corrections import read_corrections
@@ -37,7 +37,7 @@ from opsin.studio.datasets.decoded_dataset import (
 from opsin.studio.datasets.folders import Folders
 from opsin.studio.datasets.photo_files import Done, PhotoFiles, no_class
 from opsin.studio.datasets.uploads import SentFile, Uploads
-from opsin.studio.errors import DiskFull, NotThere
+from opsin.studio.errors import NotThere
 from opsin.studio.people import NotAllowed, acting, require
 from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.threads import IMAGES, UPLOADS, ComputedOnce, Threads
@@ -370,12 +370,7 @@ class Albums:
         def locked() -> T:
             require("labeller")
             with self._sets.lock(set_id):
-                try:
-                    return work(self._own(set_id))
-                except StorageError:  # without the places of files
-                    raise DiskFull(
-                        "The disk is full, or cannot be written", "Free space."
-                    ) from None
+                return work(self._own(set_id))
 
         return await pool.run(locked)
 

@@ -66,19 +66,13 @@ class Answer(NamedTuple):
 
 
 class _Worker(Child):
-    def __init__(self, run: RunDirectory, stamp: FileStamp, memory: int) -> None:
+    def __init__(self, run: RunDirectory, stamp: FileStamp, memory: int, idle: float) -> None:
         words = str(run.path.absolute()), str(memory)
-        super().__init__("opsin.commands.inspect_worker", *words)
+        super().__init__("opsin.commands.inspect_worker", *words, idle=idle)
         self.run, self.stamp = run, stamp
-        self.timer: asyncio.TimerHandle | None = None  # until it ends, without work
 
     def fits(self, run: RunDirectory, stamp: FileStamp) -> bool:
         return self.alive and (self.run.path, self.stamp) == (run.path, stamp)
-
-    def kill(self) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
-        super().kill()
 
 
 class Workers:
@@ -166,9 +160,7 @@ class Workers:
         if worker is not None:
             self._idle.remove(worker)
         spare = self._idle.pop(0) if len(self._idle) + len(self._busy) >= self._most else None
-        worker = worker or _Worker(run, stamp, self._memory)
-        if worker.timer is not None:
-            worker.timer.cancel()
+        worker = worker or _Worker(run, stamp, self._memory, self._seconds)
         self._busy.add(worker)
         try:
             if spare is not None:
@@ -183,7 +175,6 @@ class Workers:
         finally:
             self._busy.remove(worker)
         self._idle.append(worker)
-        worker.timer = asyncio.get_running_loop().call_later(self._seconds, worker.kill)
         return answer
 
     def image(self, address: str, number: str) -> bytes | None:

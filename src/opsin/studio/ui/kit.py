@@ -13,9 +13,10 @@ from typing import Final, Literal
 
 from nicegui import Client, events, ui
 
-from opsin.core.errors import MovedError, OpsinError
+from opsin.core.errors import MovedError, OpsinError, StorageError
 from opsin.core.format import about
 from opsin.core.glossary import Term, find_term
+from opsin.studio.errors import DiskFull
 from opsin.studio.image_routes import HELP
 from opsin.studio.people import Role, why_not
 from opsin.studio.words import safe
@@ -212,21 +213,18 @@ async def finished(result: Awaitable[object] | object) -> None:
 def error_line(error: OpsinError | str) -> ui.element:
     """An error where it happened: what happened, then what to do."""
     with ui.element("p").classes("error").props('role="alert"') as line:
-        if isinstance(error, MovedError):
-            names = ", ".join(Path(path).name or path for path in error.gone)
-            error = f"The photographs of this classifier were moved: {names}. Move them back."
-        ui.label(safe(str(error), _MESSAGE_MOST))
+        ui.label(explained(error))
     return line
 
 
-def without_commands(text: str) -> str:
-    """An error of a job without its sentences about the command line.
-
-    Example:
-        >>> without_commands("There is too little space. Use --size 32, or opsin cache clear.")
-        'There is too little space.'
-    """
-    sentences = re.split(r"(?<=[.!?:]) +", text)
+def explained(error: OpsinError | str) -> str:
+    """An error in the user's world: without places on the disk and words of the command line."""
+    if isinstance(error, MovedError):
+        names = ", ".join(Path(path).name or path for path in error.gone)
+        return safe(f"The photographs of this classifier were moved: {names}. Move them back.")
+    if isinstance(error, StorageError):  # which names a path
+        error = DiskFull()
+    sentences = re.split(r"(?<=[.!?:]) +", str(error))
     kept = [item for item in sentences if not re.search(r"(^|\W)(--[a-z]|opsin [a-z])|:$", item)]
     return safe(" ".join(kept or sentences[:1]), _MESSAGE_MOST)
 
@@ -281,7 +279,7 @@ class UndoBar(StatusLine):
                 await finished(undo())
                 self.clear()
             except OpsinError as error:
-                label.set_text(safe(str(error), _MESSAGE_MOST))
+                label.set_text(explained(error))
 
         with ui.element("div").classes("undo-bar"):
             label = ui.label(safe(text))

@@ -70,7 +70,9 @@ def table(
             pagination={"rowsPerPage": 25 if is_long else 0} | first,
             selection="multiple" if selection else None,
         )
-        made.classes("table").props("flat dense wrap-cells" + " hide-pagination" * (not is_long))
+        made.classes("table").props(
+            "flat dense wrap-cells hide-selected-banner" + " hide-pagination" * (not is_long)
+        )
         made.props["aria-label"] = safe(label)
         made.props["visible-columns"] = [title for title in titles if title not in hidden]
         with tools:

@@ -31,7 +31,11 @@ if TYPE_CHECKING:
 
 # Marks of causes that a terminal would show, and what they mean to people of the studio.
 _CAUSES: Final = {
-    ("disk is full", "No space left"): "The disk is full. Free some space, then try again.",
+    (
+        "disk is full",
+        "No space left",
+        "no space left",
+    ): "The disk is full. Free some space, then try again.",
     ("opsin[train]", "needs PyTorch"): (
         "This needs PyTorch, which is not installed here. Choose Quick or Good instead."
     ),
@@ -67,6 +71,7 @@ class JobCard:
             self._bar.props("instant-feedback rounded")
             self._bar.props["aria-label"] = f"Progress of {name}"
             self._cause = ui.label()
+            self._details = kit.question("Details", lambda: kit.note(self.job.details))
             with ui.element("div").classes("line"):
                 self._buttons = ui.element("div").classes("line")
                 self._status = kit.StatusLine()
@@ -88,6 +93,7 @@ class JobCard:
         self._cause.set_text(cause_in_words(self._studio, job.cause or ""))
         self._cause.classes(replace="error" if job.state == "failed" else "note")
         self._cause.set_visibility(bool(job.cause))
+        self._details.set_visibility(bool(job.details))
         works = self._works()
         if list(works) != self._offered:
             self._offered = list(works)
@@ -132,7 +138,7 @@ def cause_in_words(studio: Studio, cause: str) -> str:
     for marks, words in _CAUSES.items():
         if any(mark in cause for mark in marks):
             return words
-    return kit.without_commands(re.sub(r"/\S*/", "", studio.sets.in_names(cause)))
+    return kit.explained(re.sub(r"/\S*/", "", studio.sets.in_names(cause)))
 
 
 def _when(job: Job) -> str:
