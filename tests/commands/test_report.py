@@ -207,7 +207,6 @@ def test_figures_and_a_page_that_find_no_room_leave_the_run_usable(
     assert run.row()["state"] == "done"
     assert not run.directory.page.exists()
     assert not list(run.path.rglob("*.unfinished"))
-    assert opsin.evaluate(run, "digits", classes=["3", "8"]).accuracy == run.accuracy
     full = cold_cli("report", run.path, "--quick", largest_file=40_000, status=1)
     assert "file too large. Free some space" in full.stderr
-    assert opsin.write_report(run.path, deep=False).is_file()
+    assert opsin.evaluate(run, "digits", classes=["3", "8"]).accuracy == run.accuracy

@@ -54,13 +54,9 @@ def test_a_file_as_it_is_written_changes_nothing(shapes: Path, tmp_path: Path) -
     for part in ("train", "val", "test"):
         assert np.array_equal(again.split.rows(part), data.split.rows(part))
     assert again.corrected is not None
-    assert again.corrected.model_dump(mode="json", exclude_unset=True) == {
-        "file": str(path),
-        "rows": 24,
-        "relabelled": 0,
-        "left_out": 0,
-        "by_name": 0,
-    }
+    none = dict.fromkeys(("relabelled", "left_out", "by_name"), 0)
+    counts = again.corrected.model_dump(mode="json", exclude_unset=True)
+    assert counts == {"file": str(path), "rows": 24, **none}
     assert data.corrected is None
 
 
