@@ -45,13 +45,8 @@ class StudioProcess:
         places = f"--runs={self.runs}", f"--home={self.home}", f"--port={port}"
         command = [*START, *places, *self._words]
         with (self.folder / "stderr").open("ab") as errors:
-            self.process = subprocess.Popen(
-                command,
-                cwd=self.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-            )
+            streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
+            self.process = subprocess.Popen(command, cwd=self.folder, stderr=errors, **streams)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, self.said()

@@ -60,13 +60,9 @@ def mlflow_serving(folder: Path) -> Iterator[MLflowServer]:
     command = [sys.executable, "-m", "mlflow", "server", *words]
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (folder / "log").open("wb") as log:
+        env = os.environ | quiet
         process = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=log,
-            cwd=folder,
-            env={**os.environ, **quiet},
-            start_new_session=True,
+            command, stdout=log, stderr=log, cwd=folder, env=env, start_new_session=True
         )
         try:
             server = MLflowServer(f"http://127.0.0.1:{port}", folder)

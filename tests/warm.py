@@ -55,14 +55,9 @@ class Warm:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command without input, as ``python -W error -m opsin`` does."""
         if sys.platform != "linux":
-            return subprocess.run(
-                [sys.executable, "-W", "error", "-m", "opsin", *words],
-                check=False,
-                cwd=cwd,
-                text=True,
-                capture_output=True,
-                timeout=timeout,
-            )
+            command = [sys.executable, "-W", "error", "-m", "opsin", *words]
+            options: dict[str, Any] = {"text": True, "capture_output": True}
+            return subprocess.run(command, check=False, cwd=cwd, timeout=timeout, **options)
         with self.start(words, cwd=cwd) as begun:
             return begun.wait(timeout)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import pytest
 
 import opsin
+from opsin.cli.bench import bench
 from opsin.core.errors import MissingExtraError, ModelFileError, RecipeError
-from tests.conftest import Cli, only_json
 
 
 @pytest.mark.torch
@@ -34,11 +35,14 @@ def test_training_and_answers_are_measured() -> None:
 
 
 def test_a_given_classifier_is_asked_without_pytorch(
-    cli: Cli, nearest_mean: Path, monkeypatch: pytest.MonkeyPatch
+    nearest_mean: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = cli("bench", "--classifier", nearest_mean, status=0)
-    assert "one at a time" in done.stdout and "onnxruntime" in done.stderr
-    content = only_json(cli("bench", "--classifier", nearest_mean, "--json"))
+    monkeypatch.setattr("opsin.commands.bench._ROUND", 0.02)
+    bench(classifier=nearest_mean)
+    shown = capsys.readouterr()
+    assert "one at a time" in shown.out and "onnxruntime" in shown.err
+    bench(classifier=nearest_mean, as_json=True)
+    content = json.loads(capsys.readouterr().out)
     assert {rate["work"] for rate in content["rates"]} == {"prediction"}
     assert content["machine"]["threads"] >= 1
     monkeypatch.setitem(sys.modules, "torch", None)

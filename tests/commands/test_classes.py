@@ -49,7 +49,7 @@ def test_labels_of_images_keep_their_meaning(tmp_path: Path) -> None:
     assert _counts("digits", table)["three"] == 183 + 2
     corrected = opsin.load("digits", labels=table).corrected
     assert corrected is not None
-    assert corrected.counts.relabelled == 2, "a new name is no correction of a label"
+    assert corrected.relabelled == 2, "a new name is no correction of a label"
     opsin.change_classes("digits", labels=table, call={"three": None})
     assert "three" not in _counts("digits", table)
     free = [Correction("", "", "3", class_="3", edit=9), Correction(two[0], "", "3", edit=9)]

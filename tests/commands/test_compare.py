@@ -46,13 +46,8 @@ def as_arrays(data: Dataset, order: NDArray[np.int64], **options: Any) -> Datase
     """Return the same training and test images in another order and under other names."""
     seen = np.concatenate([data.split.train, data.split.val])[order]
     test = data.split.test[::-1]
-    return opsin.from_arrays(
-        np.asarray(data.images[seen]),
-        data.labels[seen],
-        data.classes,
-        test=(np.asarray(data.images[test]), data.labels[test]),
-        **options,
-    )
+    learnt, tested = ((np.asarray(data.images[rows]), data.labels[rows]) for rows in (seen, test))
+    return opsin.from_arrays(*learnt, data.classes, test=tested, **options)
 
 
 def test_a_table_and_a_sentence(make: Make, digits: Dataset) -> None:
@@ -117,13 +112,9 @@ def test_copies_in_the_test_set_pair_one_to_one(tmp_path: Path, digits: Dataset)
 
     def run(name: str, order: NDArray[np.int64]) -> Path:
         images = np.asarray(digits.images[test])[rows][order]
-        data = opsin.from_arrays(
-            np.asarray(digits.images[seen]),
-            digits.labels[seen],
-            digits.classes,
-            test=(images, labels[order]),
-            near_duplicates="apart",
-        )
+        learnt = np.asarray(digits.images[seen]), digits.labels[seen], digits.classes
+        tested = images, labels[order]
+        data = opsin.from_arrays(*learnt, test=tested, near_duplicates="apart")
         # The answer is what the image shows, so copies get equal ones.
         right = np.full((len(order), 10), 0.01, np.float32)
         right[np.arange(len(order)), digits.labels[test][rows][order]] = 0.91

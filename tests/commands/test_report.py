@@ -117,7 +117,7 @@ def test_what_was_corrected_before_is_written_again(
     fix = tmp_path / "second.csv"
     opsin.write_report(run.path, deep=False, fix=fix)
     again = opsin.load(tmp_path / "digits", labels=fix)
-    assert again.corrected and len(again.corrected.rows) == 3
+    assert len(again.corrections) == 3
     assert again.fingerprint == corrected.fingerprint
 
 
@@ -207,7 +207,6 @@ def test_figures_and_a_page_that_find_no_room_leave_the_run_usable(
     assert run.row()["state"] == "done"
     assert not run.directory.page.exists()
     assert not list(run.path.rglob("*.unfinished"))
-    assert opsin.evaluate(run, "digits", classes=["3", "8"]).accuracy == run.accuracy
     full = cold_cli("report", run.path, "--quick", largest_file=40_000, status=1)
     assert "file too large. Free some space" in full.stderr
-    assert opsin.write_report(run.path, deep=False).is_file()
+    assert opsin.evaluate(run, "digits", classes=["3", "8"]).accuracy == run.accuracy

@@ -68,12 +68,8 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def slow_down(browser: webdriver.Chrome, bytes_a_second: int) -> None:
-    limits = {
-        "offline": False,
-        "latency": 0,
-        "downloadThroughput": -1,
-        "uploadThroughput": bytes_a_second,
-    }
+    limits = {"offline": False, "latency": 0, "downloadThroughput": -1}
+    limits |= {"uploadThroughput": bytes_a_second}
     browser.execute_cdp_cmd("Network.enable", {})
     browser.execute_cdp_cmd("Network.emulateNetworkConditions", limits)
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import signal
+from collections.abc import Iterator
 
 import pytest
 from selenium import webdriver
@@ -26,6 +27,7 @@ from tests.studio_browser import (
     requests_elsewhere,
     shown,
     sideways,
+    studio,
     until,
 )
 
@@ -55,14 +57,25 @@ def last_epoch(browser: webdriver.Chrome) -> int:
     return int(found[1].replace(",", "")) if found else 0
 
 
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioProcess]:
+    """A studio with one project, the digits."""
+    folder = tmp_path_factory.mktemp("studio")
+    Library(folder / "home", Queue(folder / "home")).add_source("digits", title="Digits")
+    with studio(folder) as process:
+        yield process
+
+
+@pytest.fixture
+def page(running: StudioProcess) -> str:
+    (project,) = (running.home / "sets").glob("[!.]*")
+    return f"{running.address}/projects/{project.name}/train"
+
+
 @pytest.mark.torch
 def test_a_training_is_set_followed_stopped_killed_and_continued(
-    running: StudioProcess, browser: webdriver.Chrome
+    running: StudioProcess, browser: webdriver.Chrome, page: str
 ) -> None:
-    project = Library(running.home, Queue(running.home)).add_source("digits", title="Digits")
-    running.kill()
-    running.restart()  # the library is read at the start
-    page = f"{running.address}/projects/{project.id}/train"
     browser.get(page)
     press(browser, "More")
     until(browser, lambda: "Good: " in shown(browser))
@@ -111,12 +124,9 @@ def test_a_training_is_set_followed_stopped_killed_and_continued(
 
 
 def test_a_network_that_is_not_here_says_what_it_takes(
-    running: StudioProcess, browser: webdriver.Chrome
+    running: StudioProcess, browser: webdriver.Chrome, page: str
 ) -> None:
-    project = Library(running.home, Queue(running.home)).add_source("digits")
-    running.kill()
-    running.restart()  # the library is read at the start
-    browser.get(f"{running.address}/projects/{project.id}/train")
+    browser.get(page)
     press(browser, "More")
     press(browser, "Advanced")
     choose(browser, "Model", "pretrained")

@@ -27,35 +27,28 @@ def after(*these: Any, shape: tuple[int, ...] = SHAPE) -> Any:
     return Sequential([Input(shape), *these, layers.Flatten(), layers.Dense(5, "softmax")])
 
 
+def behind(make: Build) -> Build:
+    return lambda: after(layers.Conv2D(4, 3), make())
+
+
 def windows(pad: str) -> dict[str, Build]:
     """Return everything with a window that moves, padded in one way."""
-
-    def convolution(size: int, step: int) -> Build:
-        return lambda: after(layers.Conv2D(4, size, strides=step, padding=pad, activation="relu"))
-
-    found = {
-        f"Conv2D {pad} {size} {step}": convolution(size, step)
+    convolution = partial(layers.Conv2D, 4, padding=pad)
+    depthwise = partial(layers.DepthwiseConv2D, 3, padding=pad)
+    separable = partial(layers.SeparableConv2D, 6, 3, padding=pad)
+    made: dict[str, Build] = {
+        f"Conv2D {pad} {size} {step}": partial(convolution, size, strides=step, activation="relu")
         for size, step in ((3, 1), (3, 2), (2, 2), (5, 3), (1, 2))
     }
-    return found | {
-        f"Conv2D {pad} with holes": lambda: after(
-            layers.Conv2D(4, 3, dilation_rate=2, padding=pad)
-        ),
-        f"DepthwiseConv2D {pad}": lambda: after(
-            layers.DepthwiseConv2D(3, depth_multiplier=2, padding=pad)
-        ),
-        f"DepthwiseConv2D {pad} 2": lambda: after(
-            layers.DepthwiseConv2D(3, strides=2, padding=pad, use_bias=False)
-        ),
-        f"SeparableConv2D {pad}": lambda: after(
-            layers.SeparableConv2D(6, 3, strides=2, depth_multiplier=2, padding=pad)
-        ),
-        f"MaxPooling2D {pad}": lambda: after(
-            layers.Conv2D(4, 3), layers.MaxPooling2D(3, strides=2, padding=pad)
-        ),
-        f"AveragePooling2D {pad}": lambda: after(
-            layers.Conv2D(4, 3), layers.AveragePooling2D(2, padding=pad)
-        ),
+    made |= {
+        f"Conv2D {pad} with holes": partial(convolution, 3, dilation_rate=2),
+        f"DepthwiseConv2D {pad}": partial(depthwise, depth_multiplier=2),
+        f"DepthwiseConv2D {pad} 2": partial(depthwise, strides=2, use_bias=False),
+        f"SeparableConv2D {pad}": partial(separable, strides=2, depth_multiplier=2),
+    }
+    return {name: lambda make=make: after(make()) for name, make in made.items()} | {
+        f"MaxPooling2D {pad}": behind(partial(layers.MaxPooling2D, 3, strides=2, padding=pad)),
+        f"AveragePooling2D {pad}": behind(partial(layers.AveragePooling2D, 2, padding=pad)),
     }
 
 
@@ -79,9 +72,6 @@ def activations() -> dict[str, Build]:
         "relu6",
         "log_softmax",
     )
-
-    def behind(make: Build) -> Build:
-        return lambda: after(layers.Conv2D(4, 3), make())
 
     found = {f"Activation {name}": behind(partial(layers.Activation, name)) for name in names}
     made: dict[str, Build] = {

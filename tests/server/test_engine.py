@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import os
 import shutil
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -48,32 +47,17 @@ from tests.server.made_engine import (
     write_leaning,
 )
 
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_network(tmp_path_factory.mktemp("network") / "made.onnx")
-
-
-@pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as runner:
-        yield runner
-
-
-def on_the_runner(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    def run(runner: asyncio.Runner, **arguments: Any) -> None:
-        runner.run(test(**arguments))  # type: ignore[arg-type]
-
-    (runner, _), found = inspect.signature(run).parameters.values(), inspect.signature(test)
-    run.__signature__ = found.replace(parameters=[runner, *found.parameters.values()])  # type: ignore[attr-defined]
-    return run
-
-
-@contextlib.contextmanager
-def shared(runner: asyncio.Runner, models: dict[str, Path], **options: Any) -> Iterator[Engine]:
-    life = running(models, **options)
-    yield runner.run(life.__aenter__())
-    runner.run(life.__aexit__(None, None, None))
 
 
 @pytest.fixture(scope="module")
@@ -82,18 +66,17 @@ def listener() -> Listener:
 
 
 @pytest.fixture(scope="module")
-def two_models(
-    runner: asyncio.Runner, nearest_mean: Path, network: Path, listener: Listener
-) -> Iterator[Engine]:
+async def two_models(
+    nearest_mean: Path, network: Path, listener: Listener
+) -> AsyncIterator[Engine]:
     models = {"means": nearest_mean, "made": network}
-    with shared(runner, models, workers=2, queue=5000, metrics=listener) as engine:
+    async with running(models, workers=2, queue=5000, metrics=listener) as engine:
         yield engine
 
 
 @pytest.fixture(scope="module")
-def small(runner: asyncio.Runner, nearest_mean: Path, listener: Listener) -> Iterator[Engine]:
-    models = {"m": nearest_mean}
-    with shared(runner, models, workers=1, queue=8, batch=4, metrics=listener) as engine:
+async def small(nearest_mean: Path, listener: Listener) -> AsyncIterator[Engine]:
+    async with running({"m": nearest_mean}, queue=8, batch=4, metrics=listener) as engine:
         yield engine
 
 
@@ -133,7 +116,6 @@ async def halted(engine: Engine) -> AsyncIterator[None]:
             os.kill(pid, signal.SIGCONT)
 
 
-@on_the_runner
 async def test_nobody_gets_the_answer_of_another(
     two_models: Engine, listener: Listener, image_files: list[bytes]
 ) -> None:
@@ -172,7 +154,6 @@ async def test_nobody_gets_the_answer_of_another(
     assert sum(batches) == sum(done)
 
 
-@on_the_runner
 async def test_neither_an_unreadable_image_nor_a_signal_touches_the_others(
     two_models: Engine, nearest_mean: Path, image_files: list[bytes]
 ) -> None:
@@ -211,7 +192,6 @@ async def test_neither_an_unreadable_image_nor_a_signal_touches_the_others(
     assert pids(two_models) == before
 
 
-@on_the_runner
 async def test_the_queue_is_bounded(
     small: Engine, listener: Listener, image_files: list[bytes]
 ) -> None:
@@ -230,7 +210,6 @@ async def test_the_queue_is_bounded(
     await asyncio.gather(*tasks[:3], more)
 
 
-@on_the_runner
 async def test_late_is_refused(small: Engine, listener: Listener, image_files: list[bytes]) -> None:
     with pytest.raises(Expired):
         await small.predict("m", asked(image_files[0]), deadline=0)
@@ -245,7 +224,6 @@ async def test_late_is_refused(small: Engine, listener: Listener, image_files: l
     assert [told[2] for told in listener.told if told[0] == "batch"] == [4, 4]
 
 
-@on_the_runner
 async def test_a_worker_that_is_killed_is_replaced(
     two_models: Engine, listener: Listener, image_files: list[bytes]
 ) -> None:
@@ -269,7 +247,6 @@ async def test_a_worker_that_is_killed_is_replaced(
     await until(lambda: len(pids(engine)) == 2)
 
 
-@on_the_runner
 async def test_an_image_of_a_batch_whose_process_died_is_computed_alone(
     small: Engine, listener: Listener, image_files: list[bytes]
 ) -> None:
@@ -287,7 +264,6 @@ async def test_an_image_of_a_batch_whose_process_died_is_computed_alone(
         assert [told[2] for told in listener.told if told[0] == "batch"] == batches
 
 
-@on_the_runner
 async def test_a_worker_that_is_stuck_is_replaced(
     nearest_mean: Path, image_files: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,7 +283,6 @@ async def test_a_worker_that_is_stuck_is_replaced(
                     done = await answered(engine, "m", asked(image_files[0]))
 
 
-@on_the_runner
 async def test_a_model_whose_answers_depend_on_the_batch_is_asked_singly(
     tmp_path: Path,
 ) -> None:
@@ -330,7 +305,6 @@ async def test_a_model_whose_answers_depend_on_the_batch_is_asked_singly(
             assert np.array_equal(before.probabilities, after.probabilities)
 
 
-@on_the_runner
 async def test_stopping_answers_what_it_took(nearest_mean: Path, image_files: list[bytes]) -> None:
     engine = Engine({"m": nearest_mean}, ServerSettings(workers=1))
     ready = [engine.ready]
@@ -350,7 +324,6 @@ async def test_stopping_answers_what_it_took(nearest_mean: Path, image_files: li
     assert worker.process and worker.process.returncode is not None
 
 
-@on_the_runner
 async def test_it_does_not_start_with_a_broken_model(
     nearest_mean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -364,7 +337,6 @@ async def test_it_does_not_start_with_a_broken_model(
         await missing.start()
 
 
-@on_the_runner
 async def test_a_new_file_leaves_no_gap(nearest_mean: Path, network: Path, tmp_path: Path) -> None:
     """Files are replaced under load; each request has all its answers from one of them."""
     file, other = tmp_path / "m" / "classifier.onnx", tmp_path / "other.onnx"
@@ -435,7 +407,6 @@ def test_workers_end_with_their_server(nearest_mean: Path) -> None:
             time.sleep(0.01)
 
 
-@on_the_runner
 async def test_a_stranger_s_file_takes_no_place(tmp_path: Path) -> None:
     """One that is unsound is not served; one that is unsound for some images costs these."""
     path, listener = tmp_path / "classifier.onnx", Listener()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import json
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -18,7 +17,8 @@ from opsin.core.errors import RecipeError
 from opsin.web import listening as connections
 from opsin.web.listening import ConnectionLimits, listening
 
-uvloop = pytest.importorskip("uvloop")
+pytest.importorskip("uvloop")
+pytestmark = pytest.mark.anyio
 
 Client = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Connect = Callable[[], Awaitable[Client]]
@@ -50,53 +50,49 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": content})
 
 
-def served(app: Any = echo, ws: Any = "none", **limits: int) -> Callable[[Any], Any]:
-    """Run a test against connections on a real socket, on the server's own kind of loop."""
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": True}  # the server's own kind of loop
 
-    async def work(test: Callable[..., Awaitable[None]], arguments: dict[str, Any]) -> None:
-        limit = ConnectionLimits(**limits)
-        # A connection without a request may stay longer than any test waits.
-        config = uvicorn.Config(
-            limit.around(app),
-            http=limit.protocol,  # type: ignore[arg-type]
-            ws=ws,
-            lifespan="off",
-            log_config=None,
-            timeout_keep_alive=120,
-        )
-        server = uvicorn.Server(config)
-        writers = []
-        with socket.socket() as held:
-            held.bind(("127.0.0.1", 0))
-            address = held.getsockname()
-            held.listen()
-            running = asyncio.create_task(server._serve([held]))
 
-            async def connect() -> Client:
-                reader, writer = await asyncio.open_connection(*address)
-                writers.append(writer)
-                return reader, writer
+@pytest.fixture
+async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
+    """Connections to a real socket, behind which an application is served."""
+    app, ws, limits = getattr(request, "param", (echo, "none", {}))
+    limit = ConnectionLimits(**limits)
+    # A connection without a request may stay longer than any test waits.
+    config = uvicorn.Config(
+        limit.around(app),
+        http=limit.protocol,  # type: ignore[arg-type]
+        ws=ws,
+        lifespan="off",
+        log_config=None,
+        timeout_keep_alive=120,
+    )
+    server, writers = uvicorn.Server(config), list[asyncio.StreamWriter]()
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        address = held.getsockname()
+        held.listen()
+        running = asyncio.create_task(server._serve([held]))
 
-            try:
-                await asyncio.wait_for(test(connect, **arguments), 60)
-            finally:
-                for writer in writers:
-                    writer.close()
-                async with asyncio.timeout(30):
-                    while limit.open:
-                        await asyncio.sleep(0.01)
-                server.should_exit = True
-                await asyncio.wait_for(running, 30)
+        async def opened() -> Client:
+            reader, writer = await asyncio.open_connection(*address)
+            writers.append(writer)
+            return reader, writer
 
-    def decorate(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-        def run(**arguments: Any) -> None:
-            uvloop.run(work(test, arguments))
+        yield opened
+        for writer in writers:
+            writer.close()
+        async with asyncio.timeout(30):
+            while limit.open:
+                await asyncio.sleep(0.01)
+        server.should_exit = True
+        await asyncio.wait_for(running, 30)
 
-        _, *others = inspect.signature(test).parameters.values()
-        run.__signature__ = inspect.Signature(others)  # type: ignore[attr-defined]
-        return run
 
-    return decorate
+def served(app: Any = echo, ws: Any = "none", **limits: int) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("connect", [(app, ws, limits)], indirect=True)
 
 
 async def ends(reader: asyncio.StreamReader) -> bytes:
@@ -105,7 +101,6 @@ async def ends(reader: asyncio.StreamReader) -> bytes:
     return b""
 
 
-@served()
 async def test_ordinary_requests_one_after_another(connect: Connect) -> None:
     reader, writer = await connect()
     for length in (0, 5, 200_000):
@@ -116,7 +111,6 @@ async def test_ordinary_requests_one_after_another(connect: Connect) -> None:
         await asyncio.sleep(0.4)  # longer than headers may take: between requests one may wait
 
 
-@served()
 async def test_requests_that_are_refused_before_their_bodies_have_come(connect: Connect) -> None:
     refuse = HEAD.replace(b"/", b"/refuse", 1) + b"Content-Length: %d\r\n\r\n"
     reader, writer = await connect()
@@ -129,7 +123,6 @@ async def test_requests_that_are_refused_before_their_bodies_have_come(connect: 
 
 
 @pytest.mark.parametrize("start", [b"", b"POST", HEAD, b"\r\n"])
-@served()
 async def test_headers_that_never_end(connect: Connect, start: bytes) -> None:
     reader, writer = await connect()
     writer.write(start)
@@ -138,7 +131,6 @@ async def test_headers_that_never_end(connect: Connect, start: bytes) -> None:
     assert asyncio.get_running_loop().time() - began > 0.2  # not before its time
 
 
-@served()
 async def test_headers_that_drip(connect: Connect) -> None:
     reader, writer = await connect()
 
@@ -153,7 +145,6 @@ async def test_headers_that_drip(connect: Connect) -> None:
     dripping.cancel()
 
 
-@served()
 async def test_line_breaks_between_requests_do_not_hold_a_connection(connect: Connect) -> None:
     reader, writer = await connect()
     writer.write(HEAD + b"Content-Length: 0\r\n\r\n")
@@ -165,7 +156,6 @@ async def test_line_breaks_between_requests_do_not_hold_a_connection(connect: Co
 @pytest.mark.parametrize(
     "headers", [b"X: " + b"y" * 200_000, b"".join(b"X%d: y\r\n" % n for n in range(20_000))]
 )
-@served()
 async def test_headers_that_are_too_long(
     connect: Connect, headers: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,7 +176,6 @@ async def test_headers_that_are_too_long(
         b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
 )
-@served()
 async def test_what_is_no_http(connect: Connect, request_: bytes) -> None:
     reader, writer = await connect()
     writer.write(request_)
@@ -195,7 +184,6 @@ async def test_what_is_no_http(connect: Connect, request_: bytes) -> None:
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["kind"] == "BadRequest"
 
 
-@served()
 async def test_another_protocol_is_not_spoken(connect: Connect) -> None:
     offer = HEAD + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n"
 
@@ -207,7 +195,6 @@ async def test_another_protocol_is_not_spoken(connect: Connect) -> None:
     assert b"asks for Upgrade" in await ends(reader)
 
 
-@served()
 async def test_a_refused_body_that_never_ends(connect: Connect) -> None:
     reader, writer = await connect()
     refused = HEAD.replace(b"/ ", b"/refuse ")
@@ -215,7 +202,6 @@ async def test_a_refused_body_that_never_ends(connect: Connect) -> None:
     assert (await ends(reader)).startswith(b"HTTP/1.1 200")
 
 
-@served()
 async def test_an_endless_refused_body(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "HEADER_SECONDS", 60)
     monkeypatch.setattr(connections, "_FORGOTTEN", 1_000_000)
@@ -231,7 +217,6 @@ async def test_an_endless_refused_body(connect: Connect, monkeypatch: pytest.Mon
     assert sent < 500_000_000
 
 
-@served()
 async def test_a_body_behind_a_refused_request_has_its_time(connect: Connect) -> None:
     reader, writer = await connect()
     refused = HEAD.replace(b"/ ", b"/refuse ") + b"Content-Length: 0\r\n\r\n"
@@ -245,7 +230,6 @@ async def ends_with(reader: asyncio.StreamReader, end: bytes) -> bytes:
     return await asyncio.wait_for(reader.readuntil(end), 30)
 
 
-@served()
 async def test_who_does_not_read_the_answer(connect: Connect) -> None:
     reader, writer = await connect()
     writer.write(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -61,6 +61,7 @@ _SHARED: Final = f"""
 Options:
     model (MODEL): A run directory, a classifier.onnx, or hf:owner/name[@revision] for one on the
         Hugging Face hub.
+    run (RUN): A run directory.
     data (SOURCE): Images with labels to do it with (default: those of its run).
     seed: Which images are drawn as examples, at random; another number draws others.
     tta: Average the answers to small variations of each image, if these helped on the validation

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from opsin.cli import options, recipe_flags
+from opsin.cli import options
 from opsin.cli.output import (
     DOCUMENT_BEGUN,
     console,
@@ -24,6 +24,7 @@ from opsin.cli.output import (
 )
 from opsin.core.errors import ImageError, OpsinError, RecipeError
 from opsin.core.format import clock, counted
+from opsin.core.recipe_options import split_pairs
 from opsin.core.stored_json import plain_data
 from opsin.report.terminal import bar, for_people, printable
 from opsin.runtime.prediction import CANNOT_TELL, Prediction
@@ -31,12 +32,12 @@ from opsin.runtime.prediction import CANNOT_TELL, Prediction
 if TYPE_CHECKING:
     from opsin.commands.predict.predict import Classified
     from opsin.commands.predict.stream import Answered
+    from opsin.data.sources import Reading
 
 # Beyond this many images, each is one line without bars.
 _FEW = 20
 
 
-@recipe_flags.takes("columns", "follow_links", "outside", after="as_is")
 def predict(
     model: Path,
     images: list[str],
@@ -50,12 +51,16 @@ def predict(
     tta: bool = False,
     plot: Path | None = None,
     as_is: bool = False,
+    columns: Annotated[
+        dict[str, str] | None, typer.Option(parser=options.parser_of(split_pairs))
+    ] = None,
+    follow_links: bool = False,
+    outside: bool = False,
     shard: str | None = None,
     on: str = "local",
     device: options.Device = "auto",
     quiet: bool = False,
     as_json: bool = False,
-    **fields: Any,
 ) -> None:
     """Predict the class of each image, with its probability.
 
@@ -79,9 +84,13 @@ def predict(
             the name.
         as_is: Never invert an image whose background is light where the training images' was dark,
             or the other way round.
+        columns (OURS=THEIRS): Name of a table's column of paths: path=file.
+        follow_links: Also follow links that lead out of a folder.
+        outside: Let a table name images anywhere, not only in its folder.
     """
     from opsin.commands.predict import stream  # noqa: PLC0415  merge and undo need no ONNX Runtime
 
+    reading: Reading = {"columns": columns, "follow_links": follow_links, "outside": outside}
     if plot is not None:
         stream.check_drawing(plot)
     if out is not None or sort_into is not None:
@@ -105,7 +114,7 @@ def predict(
                 on=on,
                 device=device,
                 watcher=for_people(quiet=quiet),
-                **fields,
+                **reading,
             )
         if as_json:
             print_json(done.model_dump(mode="json"))
@@ -119,7 +128,7 @@ def predict(
     if on != "local" or shard is not None:
         raise RecipeError("Answers of shards and clusters go into a file", "Give --out FILE.")
     watcher = for_people(quiet=quiet)
-    opened = stream.open_streams(images, watcher=watcher, **fields)
+    opened = stream.open_streams(images, watcher=watcher, **reading)
     classifier = stream.open_classifier(model, device=device, tta=tta, watcher=watcher)
     answers = stream.each_answer(
         classifier, opened, reject=reject, as_is=as_is, tta=tta, watcher=watcher

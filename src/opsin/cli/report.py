@@ -34,7 +34,6 @@ def report(
 
     Options:
         data (SOURCE): Where the run's images are now, if they were moved; they must be the same.
-        run (RUN): A run directory.
         fix (FILE): Write the suspected label errors as a table: correct its column label, and give
             it to opsin train --labels. Nothing is written where the classifier is too weak to tell.
         quick: Leave out what takes a minute: disturbed and strange images, and the map.

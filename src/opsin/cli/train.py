@@ -141,7 +141,6 @@ def resume(
 
     Options:
         data (SOURCE): Where the run's images are now, if they were moved; they must be the same.
-        run (RUN): A run directory.
         name: Name of the new run, where options make it one.
     """
     from opsin.commands.train.train import resume as workflow  # noqa: PLC0415  needs what trains

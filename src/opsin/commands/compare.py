@@ -138,7 +138,7 @@ class _RunAnswers:
                 "out_of_fold": kept.rows[:0],  # each is answered by a head that had not seen it
             }[part]
             #: Exact copies of these were learnt from, or chosen by.
-            self.learnt = {digests[row].tobytes() for row in learnt}
+            self.learnt = set(map(bytes, digests[learnt]))
             self.digests, self.labels = digests[kept.rows], kept.labels
             self.probabilities, self.groups = kept.probabilities, kept.groups
             images = read_images(directory)
@@ -175,7 +175,7 @@ class _RunAnswers:
 
     @property
     def keys(self) -> list[bytes]:
-        return [digest.tobytes() for digest in self.digests]
+        return list(map(bytes, self.digests))
 
 
 def _paired(runs: Sequence[Run]) -> _Paired:

@@ -18,14 +18,14 @@ from opsin.commands.test_set_usage import OwnImages, key_of, note_look
 from opsin.core.arguments import checked
 from opsin.core.arrays import Bools, Ints
 from opsin.core.artifacts import run_report
-from opsin.core.artifacts.records import LeftOut
+from opsin.core.artifacts.records import CorrectionCounts, LeftOut
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PartPredictions, PredictedPart, RunPredictions
 from opsin.core.events import SILENT, Watcher, watched
 from opsin.core.metadata import Metadata, Score
 from opsin.core.recipe import DataRecipe
 from opsin.data.cache import short_digest
-from opsin.data.corrections import Applied, Decoded
+from opsin.data.corrections import Decoded
 from opsin.data.dataset import Dataset, fingerprint_of, read_corrected, resolve_sources
 from opsin.data.fill_cache import rows_at_once
 from opsin.data.image_tree import left_out_in_words
@@ -165,7 +165,7 @@ def _measured(
     groups: Ints | None,
     *,
     before: Ints | None,  # the labels before the user's corrections
-    corrections: Applied | None,
+    corrections: CorrectionCounts | None,
 ) -> run_report.PartFigures:
     from opsin.evaluation.metrics import measure  # noqa: PLC0415  scipy takes a second to load
 
@@ -184,7 +184,7 @@ def _measured(
         )
     before = labels if before is None else before
     changed = int((labels != before).sum())
-    left_out = corrections.counts.left_out if corrections else 0
+    left_out = corrections.left_out if corrections else 0
     if changed or left_out:
         more["corrected"] = run_report.CorrectedLabels(
             labels=changed,

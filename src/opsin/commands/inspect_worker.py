@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from opsin.commands.inspect_model import Inspection, nearest_if_any
 from opsin.core.arrays import Floats, Pixels
-from opsin.core.child_process import Header, error_values, pack, receive, take_output
+from opsin.core.child_process import Header, error_values, receive, send, take_output
 from opsin.core.errors import ModelFileError, OpsinError, RecipeError
 from opsin.core.events import Watcher
 from opsin.core.metadata import Preparation, Resize
@@ -127,8 +127,7 @@ class _Worker(Watcher):
         return {"terms": terms, "lesson": lesson and _lesson(lesson, images)}
 
     def _say(self, header: Header, images: _Images | None = None) -> None:
-        self._target.write(b"".join(pack({"id": self._number, **header}, images or ())))
-        self._target.flush()
+        send(self._target, {"id": self._number, **header}, images or ())
 
     def answer(self, asked: Header, content: bytes) -> None:
         self._number = asked["id"] if isinstance(asked.get("id"), str) else None

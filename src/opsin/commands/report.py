@@ -121,8 +121,7 @@ def write_report(
             )
             for suspect in failures.suspects
         ]
-        earlier = images.corrected.rows if images.corrected else ()
-        write_corrections(fix, with_earlier(rows, earlier))
+        write_corrections(fix, with_earlier(rows, images.corrections))
     draw_run(directory, report, images, predictions, watcher, seed=seed)
     return directory.page
 

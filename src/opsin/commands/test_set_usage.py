@@ -33,7 +33,7 @@ def key_of(digests: NDArray[np.uint8], rows: Ints) -> str | None:
     """Return what tells a test set from others, by its images' content; ``None`` for none."""
     if not len(rows):
         return None
-    return hashlib.sha256(b"".join(sorted(digests[row].tobytes() for row in rows))).hexdigest()[:32]
+    return hashlib.sha256(b"".join(sorted(map(bytes, digests[rows])))).hexdigest()[:32]
 
 
 def count_looks(directory: RunDirectory, key: str | None) -> int:
@@ -82,7 +82,7 @@ def leaks_of(dataset: Dataset) -> Leaks:
 def looks_in_words(looks: int) -> str:
     """Say how often a test set was looked at."""
     return (
-        "looked at once" if looks <= 1 else f"looked at {looks:,} times by the runs of this folder"
+        f"looked at {looks:,} times by the runs of this folder" if looks > 1 else "looked at once"
     )
 
 
@@ -104,19 +104,14 @@ class OwnImages:
             return None
         split = run.load_arrays(run.split)
         digests = split["digests"]
-        train, val, test = (
-            frozenset(digests[row].tobytes() for row in split[part])
-            for part in ("train", "val", "test")
-        )
+        parts = (digests[split[part]] for part in ("train", "val", "test"))
+        train, val, test = (frozenset(map(bytes, part)) for part in parts)
         return cls(run, train, val, test - train - val, key_of(digests, split["test"]))
 
     def among(self, digests: NDArray[np.uint8]) -> tuple[Bools, Bools, Bools]:
         """Tell which images are training, validation and test ones, ``bool[N]`` each."""
-        short = [digest.tobytes() for digest in short_digest(digests)]
-        train, val, test = (
-            np.fromiter((digest in part for digest in short), bool, len(short))
-            for part in (self.train, self.val, self.test)
-        )
+        short, parts = [*map(bytes, short_digest(digests))], (self.train, self.val, self.test)
+        train, val, test = (np.array([key in part for key in short], bool) for part in parts)
         return train, val, test
 
     def groups(self, digests: NDArray[np.uint8]) -> Ints:
@@ -126,10 +121,10 @@ class OwnImages:
             of_run = self.run.load_arrays(self.run.split)["digests"]
             for _, kept in RunPredictions.read(self.run):
                 if kept.groups is not None:
-                    keys = (digest.tobytes() for digest in of_run[kept.rows])
+                    keys = map(bytes, of_run[kept.rows])
                     known.update(zip(keys, kept.groups.tolist(), strict=True))
-        short = [digest.tobytes() for digest in short_digest(digests)]
-        return np.array([known.get(key, -1 - row) for row, key in enumerate(short)], np.int64)
+        short = enumerate(map(bytes, short_digest(digests)))
+        return np.array([known.get(key, -1 - row) for row, key in short], np.int64)
 
 
 def noting_looks(

@@ -90,6 +90,12 @@ def pack(header: Header, parts: Sequence[bytes] = ()) -> list[bytes]:
     return [_LENGTHS.pack(len(head), sum(map(len, parts))) + head, *parts]
 
 
+def send(stream: BinaryIO, header: Header, parts: Sequence[bytes] = ()) -> None:
+    """Write a frame to a buffered pipe."""
+    stream.writelines(pack(header, parts))
+    stream.flush()
+
+
 class Unpacker:
     """Reassembles frames from pieces of any size."""
 

@@ -130,9 +130,7 @@ class _Child:
         answer = None
         try:
             with contextlib.suppress(OSError):
-                for part in child_process.pack(header, [body]):
-                    self.input.write(part)
-                self.input.flush()
+                child_process.send(self.input, header, [body])
                 answer = child_process.receive(self.output)
         finally:
             timer.cancel()
@@ -163,8 +161,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     task: Task = getattr(importlib.import_module(module), function)
     limit_process(int(memory))
-    target.write(b"".join(child_process.pack({"ready": True})))
-    target.flush()
+    child_process.send(target, {"ready": True})
     while (frame := child_process.receive(sys.stdin.buffer)) is not None:
         parts: Sequence[bytes] = ()
         try:
@@ -176,9 +173,7 @@ def main() -> None:
             reply = {"error": child_process.error_values(error)}
         except MemoryError:
             reply = {"error": ["MemoryError"]}
-        for part in child_process.pack(reply, parts):
-            target.write(part)
-        target.flush()
+        child_process.send(target, reply, parts)
 
 
 if __name__ == "__main__":

@@ -57,14 +57,6 @@ class Correction(NamedTuple):
         return f"line {self.line:,} ({self.name or self.digest or self.class_})"
 
 
-@dataclass(frozen=True)
-class Applied:
-    """The corrections applied, and how many labels they changed."""
-
-    rows: tuple[Correction, ...]
-    counts: CorrectionCounts
-
-
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Decoded:
     """Decoded images; `Dataset` describes the fields."""
@@ -84,7 +76,8 @@ class Decoded:
     rows: NDArray[np.int64]
     repeated: int = 0
     source_labels: NDArray[np.int64] | None = None
-    corrected: Applied | None = None
+    corrected: CorrectionCounts | None = None
+    corrections: tuple[Correction, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     bits: Bits | None = None
     depths: dict[int, int] = field(default_factory=dict)
@@ -219,11 +212,9 @@ def correct(
         by_name=sum(row.digest not in known for row in rows),
     )
     watcher.fact("Labels", f"{path}: {relabelled:,} relabelled, {left_out:,} left out")
-    applied = Applied(tuple(every), counts)
-    corrected = replace(
-        decoded, classes=classes, labels=labels, corrected=applied, source_labels=before
-    )
-    return corrected if keep.all() else take(corrected, np.flatnonzero(keep))
+    done = replace(decoded, classes=classes, labels=labels, source_labels=before)
+    done = replace(done, corrected=counts, corrections=tuple(every))
+    return done if keep.all() else take(done, np.flatnonzero(keep))
 
 
 def classes_now(

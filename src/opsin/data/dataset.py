@@ -57,6 +57,7 @@ class Dataset(Decoded):
         rows: The images' rows in the source, before corrections, ``int64[N]``.
         source_labels: The labels before corrections, ``int64[N]``, if there are any.
         corrected: Summary of the user's corrections of labels, if there are any.
+        corrections: The corrections themselves.
         left_out: What the source holds beside the images, by kind.
         bits: Bits assumed for values of more than a byte; ``None`` without such values.
         depths: Number of images by the bits that they use, if these are more than 8.
@@ -200,7 +201,7 @@ class Dataset(Decoded):
             counts=self.counts(),
             groups=len(set(self.groups) - {""}),
             problem=str(self.problem) if self.problem else None,
-            corrections=self.corrected.counts if self.corrected else None,
+            corrections=self.corrected,
             preparation=self.preparation,
             audit=audit,
             unreadable=[Unreadable(name=name, reason=reason) for name, reason in self.unreadable],

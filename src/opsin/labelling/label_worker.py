@@ -9,6 +9,7 @@ labels says who sorted what, how and when, and follows them.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import stat
 import sys
@@ -24,7 +25,7 @@ from sklearn.manifold import TSNE
 
 from opsin.backbones.backbone import Backbone, open_backbone
 from opsin.core.arrays import Floats, Ints
-from opsin.core.child_process import Header, error_values, pack, receive, take_output
+from opsin.core.child_process import Header, error_values, receive, send, take_output
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.events import Watcher
 from opsin.core.files import file_stamp
@@ -287,12 +288,7 @@ def _places(points: Floats) -> list[list[float]]:
 
 def answer_frames(worker: _LabelWorker, source: BinaryIO, target: BinaryIO) -> None:
     """Answer questions until there are no more, one frame each."""
-
-    def say(header: Header) -> None:
-        target.write(b"".join(pack(header)))
-        target.flush()
-
-    worker.say = say
+    say = worker.say = functools.partial(send, target)
     while (frame := receive(source)) is not None:
         try:
             say({"said": worker.answer(**frame[0])})

@@ -193,14 +193,9 @@ def test_what_a_strangers_killed_sorting_names_is_not_touched(
 ) -> None:
     folder = tmp_path / "sorted"
     found = (outside / "0.png").stat()
-    attack = move(
-        str(outside / "0.png"),
-        by=by,
-        identity=f"{found.st_dev} {found.st_ino}",
-        done=0,
-        mtime_ns=found.st_mtime_ns,
-    )
-    forge(folder, attack)
+    identity = f"{found.st_dev} {found.st_ino}"
+    more = {"by": by, "identity": identity, "done": 0, "mtime_ns": found.st_mtime_ns}
+    forge(folder, move(str(outside / "0.png"), **more))
     if made:
         (folder / "Bag").mkdir()
         os.link(outside / "0.png", folder / "Bag" / "0.png")

@@ -100,13 +100,8 @@ def test_classes_that_change_as_well_are_said_to_hinder_the_comparison(
     source, before = old
     table, watcher = tmp_path / "labels.csv", Notes()
     opsin.change_classes(source, labels=table, call={"eins": "one"})
-    run = opsin.train(
-        _write(tmp_path, digits, 3),
-        add_to=before,
-        labels=table,
-        watcher=watcher,
-        runs=tmp_path / "runs",
-    )
+    new, runs = _write(tmp_path, digits, 3), tmp_path / "runs"
+    run = opsin.train(new, add_to=before, labels=table, watcher=watcher, runs=runs)
     assert run.classifier().classes == ("drei", "one", "null", "zwei")
     assert run.report.added is None
     assert f"{before} is not told: The runs have different classes" in str(watcher.notes)

@@ -9,7 +9,8 @@ import pytest
 from opsin.core.errors import SourceError
 from opsin.data.split import TEST, TRAIN, VAL
 from tests.data.sources.conftest import labels_of, opened
-from tests.data.sources.test_parquet import LABELS, PIXELS, png
+from tests.data.sources.test_parquet import LABELS, PIXELS
+from tests.served import encoded
 
 NAMES = [f"{row}.png" for row in range(6)]
 
@@ -18,7 +19,7 @@ NAMES = [f"{row}.png" for row in range(6)]
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "images").mkdir()
     for name, pixels in zip(NAMES, PIXELS, strict=True):
-        (tmp_path / "images" / name).write_bytes(png(pixels))
+        (tmp_path / "images" / name).write_bytes(encoded(pixels))
     return tmp_path
 
 
@@ -75,7 +76,7 @@ def test_roboflow_s_folder_of_each_part(tmp_path: Path) -> None:
         content["images"] = [{"id": 10 + row, "file_name": NAMES[row]} for row in rows]
         (tmp_path / part / "_annotations.coco.json").write_text(json.dumps(content))
         for row in rows:
-            (tmp_path / part / f"{row}.png").write_bytes(png(PIXELS[row]))
+            (tmp_path / part / f"{row}.png").write_bytes(encoded(PIXELS[row]))
     contents = opened(tmp_path)
     assert labels_of(contents) == LABELS
     assert contents.source_parts.tolist() == [TRAIN] * 4 + [VAL, TEST]
@@ -96,7 +97,7 @@ def test_images_of_several_classes_or_none_are_passed_over_and_said(folder: Path
 def test_a_folder_of_classes_with_json_beside_stays_one(tmp_path: Path) -> None:
     for label, row in zip(LABELS, range(6), strict=True):
         (tmp_path / "in" / label).mkdir(parents=True, exist_ok=True)
-        (tmp_path / "in" / label / f"{row}.png").write_bytes(png(PIXELS[row]))
+        (tmp_path / "in" / label / f"{row}.png").write_bytes(encoded(PIXELS[row]))
     (tmp_path / "in" / "info.json").write_text('{"images": 3}')
     assert opened(tmp_path / "in").classes == ("cat", "dog")
     packed = shutil.make_archive(str(tmp_path / "a"), "zip", tmp_path / "in")

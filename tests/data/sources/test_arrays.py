@@ -23,13 +23,8 @@ LABELS = np.array([0, 1, 2, 0, 1, 2])
 
 
 def test_the_names_of_keras_will_do(tmp_path: Path) -> None:
-    np.savez(
-        tmp_path / "k.npz",
-        x_train=IMAGES,
-        y_train=LABELS[:, None],
-        x_test=IMAGES[:3],
-        y_test=LABELS[:3],
-    )
+    test: dict[str, Any] = {"x_test": IMAGES[:3], "y_test": LABELS[:3]}
+    np.savez(tmp_path / "k.npz", x_train=IMAGES, y_train=LABELS[:, None], **test)
     contents = open_npz(tmp_path / "k.npz")
     assert contents.source_parts.tolist() == [TRAIN] * 6 + [TEST] * 3
     assert isinstance(contents.images, np.ndarray)

@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 
 from tests.conftest import Cli, only_json
-from tests.data.sources.test_parquet import LABELS, PIXELS, png
+from tests.data.sources.test_parquet import LABELS, PIXELS
 from tests.hub_server import COMMIT, HubServer
+from tests.served import encoded
 
 
 def parquet(rows: range, **more: object) -> bytes:
     stream = io.BytesIO()
-    images = [png(PIXELS[row]) for row in rows]
+    images = [encoded(PIXELS[row]) for row in rows]
     labels = [LABELS[row] for row in rows]
     pd.DataFrame({"image": images, "label": labels, **more}).to_parquet(stream)
     return stream.getvalue()
@@ -80,7 +81,7 @@ def test_what_is_missing(address: str, said: str, published: HubServer, cold_cli
 @pytest.mark.slow
 def test_strangers_tables_name_no_files(hub: HubServer, cold_cli: Cli, tmp_path: Path) -> None:
     secret = tmp_path / "secret.png"
-    secret.write_bytes(png(PIXELS[0]))
+    secret.write_bytes(encoded(PIXELS[0]))
     stream = io.BytesIO()
     paths = [{"bytes": None, "path": str(secret)}] * 4
     pd.DataFrame({"image": paths, "label": ["a", "b"] * 2}).to_parquet(stream)

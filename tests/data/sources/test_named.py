@@ -195,21 +195,13 @@ def batch(seed: int, count: int, coarse: int | None = None) -> bytes:
 
 def test_cifar10_comes_from_its_published_archive(web: Server, cache: Path, tmp_path: Path) -> None:
     contents_of = {f"data_batch_{n}.bin": batch(n, 20) for n in (3, 1, 5, 2, 4)}  # in any order
-    contents_of |= {
-        "batches.meta.txt": "\n".join([*TEN, "", ""]).encode(),
-        "readme.html": b"<html>",
-    }
-    contents_of["test_batch.bin"] = batch(9, 10)
-    files = {f"cifar-10-batches-bin/{name}": content for name, content in contents_of.items()}
-    content = pack(tmp_path / "c.tar.gz", files).read_bytes()
+    contents_of |= {"readme.html": b"<html>", "test_batch.bin": batch(9, 10)}
+    contents_of["batches.meta.txt"] = "\n".join([*TEN, "", ""]).encode()
+    inside = {f"cifar-10-batches-bin/{name}": content for name, content in contents_of.items()}
+    content = pack(tmp_path / "c.tar.gz", inside).read_bytes()
     web.files = {"cifar-10-binary.tar.gz": content}
-    published = Published(
-        {"cifar-10-binary.tar.gz": hashlib.sha256(content).hexdigest()},
-        web.url,
-        len(content),
-        mirrored=True,
-        packed=True,
-    )
+    files = {"cifar-10-binary.tar.gz": hashlib.sha256(content).hexdigest()}
+    published = Published(files, web.url, len(content), mirrored=True, packed=True)
     contents = named.open_published("cifar10", published, SILENT)
     assert contents.classes == tuple(TEN)
     assert contents.source_parts.tolist() == [TRAIN] * 100 + [TEST] * 10

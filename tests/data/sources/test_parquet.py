@@ -1,7 +1,6 @@
 """Parquet files and data frames: images in any form, parts, limits."""
 
 import contextlib
-import io
 import os
 import shutil
 from collections.abc import Callable
@@ -14,7 +13,6 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 import opsin
 from opsin.core.errors import SourceError
@@ -26,26 +24,21 @@ from opsin.data.split import TEST, TRAIN, VAL
 from tests.conftest import Notes
 from tests.data.sources.conftest import opened
 from tests.processes import python
+from tests.served import encoded
 from tests.variants import a_few
 
 PIXELS = [np.full((6, 6, 3), 40 * n, np.uint8) for n in range(6)]
 LABELS = ["cat", "dog"] * 3
 
 
-def png(pixels: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
-    return stream.getvalue()
-
-
-IMAGES = [png(pixels) for pixels in PIXELS]
+IMAGES = [encoded(pixels) for pixels in PIXELS]
 FRAME = pd.DataFrame({"image": IMAGES, "label": LABELS})
 WHOLE = FRAME.to_parquet()
 
 
 @pytest.mark.parametrize(
     "cell",
-    [png, lambda pixels: {"bytes": png(pixels), "path": None}],
+    [encoded, lambda pixels: {"bytes": encoded(pixels), "path": None}],
     ids=["bytes", "bytes and path"],
 )
 def test_images_in_any_form(cell: Callable[[np.ndarray], object], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from opsin.core.metadata import Layer
 from opsin.data.dataset import Dataset
 from opsin.studio.pages.inside import _Shown, checked, rows_judged
 from opsin.studio.ui.graph import blocks_of
-from opsin.studio.ui.maps import in_percent
+from opsin.studio.ui.maps import confidence_of, in_percent
 from tests.made_runs import answers_right, write_run
 
 
@@ -56,5 +56,6 @@ def test_an_address_names_a_photograph_or_the_first(image: str, becomes: str) ->
         assert checked(_Shown(image, "a"), blocks, 0).image == ""
 
 
-def test_a_part_of_an_image_is_framed_in_percent() -> None:
+def test_maps_are_framed_in_percent_and_no_classifier_is_certain() -> None:
     assert in_percent((2, 0, 4, 8), (8, 16)) == (25.0, 0.0, 25.0, 50.0)
+    assert list(map(confidence_of, (0.9999, 0.962, 0.0001))) == [">99%", "96%", "<1%"]

@@ -204,12 +204,13 @@ def _proven(
         "stay what they are there"
     )
     # They are no corrections of the user's.
-    counts = done.corrected.counts
-    counts = counts.model_copy(update={"left_out": counts.left_out - len(copies)})
+    less = {"left_out": done.corrected.left_out - len(copies)}
     kind = f"image that {directory.path.name} knows"
     left_out = LeftOut(kind=kind, count=len(copies), examples=names[:5])
     return replace(
-        done, corrected=replace(done.corrected, counts=counts), left_out=(*done.left_out, left_out)
+        done,
+        corrected=done.corrected.model_copy(update=less),
+        left_out=(*done.left_out, left_out),
     )
 
 

@@ -50,7 +50,7 @@ def write_request(directory: RunDirectory, learner: Learner, audit: Audit) -> No
     directory.save_arrays(directory.split, digests=digests, source_digests=sources, **split)
     write_images(directory, dataset)
     if dataset.corrected:
-        write_corrections(directory.corrections, dataset.corrected.rows)
+        write_corrections(directory.corrections, dataset.corrections)
 
 
 def finish(
