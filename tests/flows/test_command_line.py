@@ -20,7 +20,8 @@ from PIL import Image
 
 import opsin
 from opsin.cli.verbs import VERBS
-from tests.conftest import Cli, cli_without, only_json, shape_image, without_drawing, write_shapes
+from tests.conftest import Cli, only_json, shape_image, without_drawing, write_shapes
+from tests.processes import python
 from tests.variants import a_few
 from tests.warm import Begun, Warm
 
@@ -210,8 +211,10 @@ def test_without_pytorch_training_says_what_to_install_and_the_rest_works(
     Image.fromarray(digits.images[0, :, :, 0]).save(tmp_path / "0.png")
 
     missing = "torch onnx safetensors matplotlib sklearn scipy fastapi uvicorn pyarrow"
-    run = functools.partial(cli_without, missing.split(), cwd=tmp_path)
-
+    # A name that is None in sys.modules cannot be imported, and is not found either.
+    code = f"import sys; sys.modules |= dict.fromkeys('{missing}'.split())\n"
+    code += "from opsin.cli import main; main()"
+    run = functools.partial(python, "-c", code, check=False, cwd=tmp_path)
     answer = run("predict", str(nearest_mean), "0.png")
     assert answer.returncode == 0, answer.stderr
     assert run("runs").returncode == 0

@@ -97,7 +97,7 @@ def _weights(run: Path) -> dict[str, bytes]:
 
 
 def _same(one: Path, other: Path) -> bool:
-    figures = ("train_loss", "val_loss", "val_accuracy", "norms")
+    figures = ("train_loss", "val_loss", "val_accuracy")
     histories = [
         [[getattr(epoch, figure) for figure in figures] for epoch in opsin.Run(run).history]
         for run in (one, other)
