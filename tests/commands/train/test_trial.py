@@ -133,9 +133,7 @@ def test_what_a_short_training_reaches_decides_once(
     marks: opsin.Dataset, monkeypatch: pytest.MonkeyPatch, accuracy: float
 ) -> None:
     backbone = open_backbone("efficientnet-lite0", offline=True)
-    photographs = opsin.from_arrays(
-        np.asarray(marks.images), marks.labels, size=(32, 32), channels=3
-    )
+    photographs = opsin.from_arrays(np.asarray(marks.images), marks.labels, size=32, channels=3)
     asked = []
 
     def trained(tried: opsin.Dataset, *_: object) -> float:
@@ -159,9 +157,7 @@ def test_a_budget_is_for_fine_tuning(photographs: Path) -> None:
     assert len(loaded.dataset.split.val) > 0  # which decides whether it is delivered
 
 
-def test_without_pytorch_a_budget_is_for_nothing(
-    photographs: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_budget_without_pytorch(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "can_train_networks", lambda: False)
     seen = Notes()
     options: dict[str, object] = {}
