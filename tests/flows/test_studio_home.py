@@ -1,7 +1,5 @@
 """Home: what is dropped becomes a project; projects are renamed, removed and restored."""
 
-from __future__ import annotations
-
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Several people in one studio: who may do what, in real browsers."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import time

@@ -14,6 +14,7 @@ pytest.importorskip("sklearn")
 
 from PIL import Image
 from selenium import webdriver
+from selenium.webdriver import ActionChains
 
 from opsin.labelling.label_file import FOLDERS, LabelFile
 from tests.accessibility import needs_axe, prefer, violations
@@ -80,6 +81,13 @@ def test_a_heap_becomes_a_classifier(
     assert len(classes) > 1
     visit.click("Questions", "//*[contains(@class, 'views')]")
     visit.until(lambda: "Enter" in shown(browser) and asked(browser))
+    first, scrolled = asked(browser), "scrollTo(0, 40); return scrollY"
+    resize(browser, 1280, 300)
+    top = browser.execute_script(scrolled)
+    ActionChains(browser).send_keys(" ").perform()  # skips, and does not scroll
+    visit.until(lambda: asked(browser) != first)
+    assert browser.execute_script("return scrollY") == top > 0
+    resize(browser, 1280)
     slowest = answer_questions(visit, kind, classes, 40)
     visit.until(lambda: "% right" in shown(browser) or "more random" in shown(browser))
     for scheme in ("light", "dark"):

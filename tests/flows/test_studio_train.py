@@ -1,7 +1,5 @@
 """Train: settings that are refused, a training that is followed, stopped, killed and continued."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

@@ -124,9 +124,8 @@ def test_a_disk_that_refuses_leaves_all_where_it_was(uploads: Uploads, tmp_path:
     files = [put(uploads, "1.png", image(n), n, f"{label}/1.png") for n, label in enumerate(labels)]
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "dog").write_bytes(b"a file where the folder would be")
-    with pytest.raises(StorageError) as caught:
+    with pytest.raises(StorageError):
         uploads.finish(files, tmp_path / "set")
-    assert str(tmp_path) not in str(caught.value)
     assert [uploads.offset(each["key"]) for each in files] == [each["size"] for each in files]
     assert len(uploads.finish(files, tmp_path / "other")) == 3
 

@@ -3,6 +3,7 @@
 import contextlib
 from types import SimpleNamespace as Namespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,17 +17,6 @@ from tests.conftest import write_shapes
 pytestmark = pytest.mark.anyio
 
 
-class Bar:
-    def __init__(self) -> None:
-        self.offered: list[tuple[str, Any]] = []
-
-    def offer(self, text: str, undo: Any) -> None:
-        self.offered.append((text, undo))
-
-    def clear(self) -> None:
-        pass
-
-
 @pytest.mark.parametrize("where", ["photos", "results"])
 async def test_a_bar_takes_back_its_own_change(
     studio: Studio, where: str, monkeypatch: pytest.MonkeyPatch
@@ -34,7 +24,7 @@ async def test_a_bar_takes_back_its_own_change(
     monkeypatch.setattr(studio, "changed", Namespace(emit=str))
     albums, made = studio.albums, studio.sets.new_empty(["disc", "square"])
     write_shapes(studio.sets.images_path(made.id), 3)
-    bar, said = Bar(), list[str]()
+    bar, said = Mock(), list[str]()
     page: Any = object.__new__(_Photos if where == "photos" else ResultImages)
     page._studio, page._id, page._topic = studio, made.id, ""
 
@@ -53,7 +43,7 @@ async def test_a_bar_takes_back_its_own_change(
 
     await change()
     await albums.add_class(made.id, "star")
-    [(text, undo)] = bar.offered
+    text, undo = bar.offer.call_args.args
     assert text == "1 photograph moved to square"
     with pytest.raises(SourceError, match="Something else was changed since"):
         await undo()

@@ -134,9 +134,9 @@ class Uploads:
                         raise OSError(errno.ENOSPC, "too little space is left on the disk")
                     with path.open("ab") as file:
                         file.write(content)
-            except StorageError as error:
+            except StorageError:
                 self.drop(key)  # a part of it would occupy the space
-                raise _without_path(error) from error
+                raise
             self._count(key, offset + len(content))
         return offset + len(content)
 
@@ -176,8 +176,6 @@ class Uploads:
                     )
             try:
                 moved = arrange(places, into, loose)
-            except StorageError as error:
-                raise _without_path(error) from error
             except SourceError:
                 for path, name in places.items():
                     if not (path.exists() and (_packed(name) or is_image_name(name))):
@@ -286,11 +284,6 @@ def size_of(folder: Path) -> int:
         for inner, _, names in os.walk(folder)
         for name in names
     )
-
-
-def _without_path(error: StorageError) -> StorageError:
-    reason = error.message.rpartition(": ")[2]
-    return StorageError(f"The upload cannot be kept: {reason}", error.advice)
 
 
 def arrange(files: Mapping[Path, str], into: Path, loose: str = "") -> list[Path]:
