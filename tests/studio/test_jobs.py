@@ -184,7 +184,7 @@ time.sleep(60)
     os.kill(pid, signal.SIGKILL)
     until(queue, lambda: queue.get(job.id).over)
     assert queue.get(job.id).state == "failed"
-    assert "perhaps because memory ran out" in str(queue.get(job.id).cause)
+    assert "perhaps because memory or disk space ran out" in str(queue.get(job.id).cause)
     until(queue, lambda: not is_locked(queue.folder(job) / LOCK))
 
 
@@ -322,7 +322,7 @@ def test_a_fault_of_ours_is_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyP
     now = job.at_its_end(tmp_path, 1)
     assert ("Error" in str(now.cause), now.details) == (False, "ValueError: no x.npz")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))
-    assert "disk is full" in str(job.at_its_end(tmp_path, 1).cause)
+    assert "disk is full" in str(job.at_its_end(tmp_path / "gone", 1).cause)
 
 
 def test_a_run_that_was_deleted_is_not_trained_anew(tmp_path: Path) -> None:

@@ -230,7 +230,7 @@ class _Inside:
             if error is None:
                 kit.note("Stopped. Choose a block to go on.")
             else:
-                kit.error_line(_WORDS.get(type(error)) or str(error))
+                kit.error_line(_WORDS.get(type(error)) or error)
         return None
 
     def _show_photograph(self, answer: Answer) -> None:
