@@ -154,9 +154,7 @@ def test_work_goes_on_when_the_studio_is_killed(tmp_path: Path) -> None:
     assert queue.get(first.id).state == queue.get(second.id).state == "done"
 
 
-def test_after_a_power_cut_what_ran_has_failed_and_what_waited_waits(
-    tmp_path: Path,
-) -> None:
+def test_after_a_power_cut_what_ran_has_failed_and_what_waited_waits(tmp_path: Path) -> None:
     before = Queue(tmp_path)
     ran, waits = (before.add("train", name, python(WAITS)) for name in "ab")
     # As the power cut left it: the number belongs to another process by now, the lock to nobody.
