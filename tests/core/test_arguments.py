@@ -11,7 +11,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import pytest
@@ -20,17 +20,15 @@ from PIL import Image
 import opsin
 from opsin.core.arguments import checked
 from opsin.core.errors import OpsinError, RecipeError
+from opsin.data.sources import Reading
+from opsin.server import ServerSettings
 
 pytestmark = pytest.mark.torch
 
 # Trainings and measurements: each call that is not refused is real work.
 _LONG = {"train", "train_folds", "train_repeats", "resume",
          "bench", "export_model", "write_report"}  # fmt: skip
-_KINDS = (
-    inspect.Parameter.POSITIONAL_ONLY,
-    inspect.Parameter.POSITIONAL_OR_KEYWORD,
-    inspect.Parameter.KEYWORD_ONLY,
-)
+_SEVERAL = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
 
 
 def functions() -> dict[str, Callable[..., Any]]:
@@ -126,7 +124,7 @@ class World:
             "Run": {"path": self.run},
             "from_arrays": {"images": np.zeros((12, 8, 8), np.uint8)},
             "classify": {"out": self.root / "answers.csv"},
-            "serve": {"settings": opsin_settings(self.port)},
+            "serve": {"settings": ServerSettings(port=self.port)},
             # An address of no machine (RFC 5737), which it finds out when all else is checked.
             "open_studio": {"host": "192.0.2.1", "token": "t" * 32, "home": self.root / "home"},
             "write_report": {"deep": False},
@@ -148,15 +146,9 @@ class World:
             for key, value in by_name.items()
             if key in asked
             and asked[key].default is inspect.Parameter.empty
-            and asked[key].kind in _KINDS
+            and asked[key].kind not in _SEVERAL
         }
         return {**found, **special.get(name, {})}
-
-
-def opsin_settings(port: int) -> Any:
-    from opsin.server import ServerSettings
-
-    return ServerSettings(port=port)
 
 
 @pytest.fixture(scope="module")
@@ -182,13 +174,8 @@ def test_nothing_but_our_own_errors_is_raised(
         arguments = world.base(name, parameter)
         first = []
         if asked.kind is asked.VAR_POSITIONAL:  # what comes before it can have no name then
-            before = inspect.signature(function).parameters.values()
-            first = [
-                arguments.pop(each.name)
-                for each in before
-                if each.kind is each.POSITIONAL_OR_KEYWORD
-            ]
-            first.append(value)
+            names = [*inspect.signature(function).parameters]
+            first = [*map(arguments.pop, names[: names.index(parameter)]), value]
         else:
             arguments[parameter] = value
         try:
@@ -211,6 +198,7 @@ def test_what_is_wrong_is_said_in_words() -> None:
         way: Literal["up", "down"] = "up",
         names: Sequence[str] = (),
         learning_rate: float | None = None,
+        **reading: Unpack[Reading],
     ) -> None: ...
 
     fit("a", np.int64(3), "b", way="down", names=np.array(["a"]), learning_rate=2)  # type: ignore[arg-type]
@@ -224,11 +212,11 @@ def test_what_is_wrong_is_said_in_words() -> None:
         (("a",), {"names": "abc"}, "names must be a list, each a text, not 'abc'"),
         (("a",), {"names": [1]}, r"not \[1\]"),
         (("a",), {"learning_rate": math.nan}, "learning_rate must be a number or None, not nan"),
+        (("a",), {"outside": 1}, "outside must be True or False, not 1"),
+        (("a",), {"nonsense": 1}, "reading must be any of columns, follow_links, outside, not"),
     ]
     for arguments, options, words in wrong:
         with pytest.raises(RecipeError, match=words):
             fit(*arguments, **options)
     with pytest.raises(TypeError, match=r"fit\(\) missing"):
         fit()  # type: ignore[call-arg]
-    with pytest.raises(TypeError, match="unexpected keyword"):
-        fit("a", nonsense=1)  # type: ignore[call-arg]

@@ -37,9 +37,8 @@ def test_from_nothing_to_a_figure(heap: Labelling) -> None:
     assert [question.guess for question in first] == [None] * 6
     assert (heap.progress().accuracy, heap.progress().sentences) == (None, [])
     answer(heap, 12)  # two at random
-    assert heap.progress().sentences == [
-        "How much is right is known after 18 more random photographs."
-    ]
+    (said,) = heap.progress().sentences
+    assert said == "How much is right is known after 18 more random photographs."
     answer(heap, 108)
     progress = heap.progress()
     assert progress.labelled == 120
@@ -52,6 +51,16 @@ def test_from_nothing_to_a_figure(heap: Labelling) -> None:
     assert all(0 <= (question.probability or -1) <= 1 for question in later)
     open_rows = np.concatenate([heap.thought_to_be(name) for name in NAMES])
     assert len(open_rows) == len(set(open_rows.tolist())) == 300 - 120 or len(open_rows) < 180
+
+
+def test_no_more_labels_are_promised_than_photographs_are_left(heap: Labelling) -> None:
+    order = heap.heap.random_rows
+    heap.label({str(row): NAMES[row % 5 % 3] for row in order[:60]})
+    assert len(heap.progress().sentences) == 2
+    heap.label({str(row): NAMES[row % 5 % 3] for row in order[60:]})
+    assert len(heap.progress().sentences) == 1
+    few = Labelling(heap_of(POINTS[:10]), heap.file)
+    assert (few.progress().labelled, few.progress().sentences) == (10, [])
 
 
 def test_a_group_is_named_at_once_and_taken_back(heap: Labelling) -> None:

@@ -40,8 +40,8 @@ class Labelled(BaseModel, frozen=True):
     taken: int = 0  #: Photographs that a table labelled
     undone: int = 0  #: Photographs whose last answer was taken back
     unreadable: Unreadable = ()  #: Name and reason of each file that was left out
-    out: Path | None = None  #: What was written, and how many photographs
-    written: int = 0
+    out: Path | None = None  #: What was written
+    written: int = 0  #: Photographs in it
 
 
 @checked

@@ -26,6 +26,7 @@ _Rule = tuple[Callable[[Any], bool], str]
 # Libraries overflow beyond this.
 _LARGEST: Final = 2**63
 _FLOATS: Final = float, np.floating
+_REST, _MORE = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
 
 
 def by_current_names(options: Any) -> Any:
@@ -45,6 +46,8 @@ def checked(target: _T) -> _T:
                 setattr(target, name, checked(value))
         return target
     function, signature = target, inspect.signature(target)
+    named = {p.kind: p.name for p in signature.parameters.values()}
+    rest, more = (named.get(k, "") for k in (_REST, _MORE))
 
     @functools.wraps(function)
     def call(*args: Any, **options: Any) -> Any:
@@ -53,10 +56,9 @@ def checked(target: _T) -> _T:
             arguments = signature.bind(*args, **options).arguments
         except TypeError:
             arguments = {}  # the call says what is wrong, in Python's words
-        for name, value in arguments.items():
-            several = signature.parameters[name].kind is inspect.Parameter.VAR_POSITIONAL
+        for name, value in (*arguments.items(), *arguments.get(more, {}).items()):
             fits, words = rules.get(name, _ANYTHING)
-            for item in value if several else (value,):
+            for item in value if name == rest else (value,):
                 if not fits(item):
                     raise RecipeError(f"{name} must be {words}, not {reprlib.repr(item)}")
         return function(*args, **options)
@@ -66,16 +68,21 @@ def checked(target: _T) -> _T:
 
 @functools.cache
 def _rules_of(function: Callable[..., Any]) -> dict[str, _Rule]:
-    """The rule of each annotated parameter, without that of ``**options``."""
+    """The rule of each annotated parameter, and of each option of ``**options: Unpack[…]``."""
+    parameters = inspect.signature(function).parameters.values()
     # The return annotation may exist for type checkers alone.
-    annotations = {
-        p.name: p.annotation
-        for p in inspect.signature(function).parameters.values()
-        if p.kind is not p.VAR_KEYWORD and p.annotation is not p.empty
-    }
+    annotations = {p.name: p.annotation for p in parameters if p.annotation is not p.empty}
     holder = types.SimpleNamespace(__annotations__=annotations)
-    hints = typing.get_type_hints(holder, function.__globals__)
-    return {name: _rule(hint) for name, hint in hints.items()}
+    rules, hints = dict[str, _Rule](), typing.get_type_hints(holder, function.__globals__)
+    for parameter in parameters:
+        name, hint = parameter.name, hints.get(parameter.name, object)
+        if parameter.kind is not _MORE:
+            rules[name] = _rule(hint)
+        elif typing.get_origin(hint) is typing.Unpack:
+            known = typing.get_type_hints(*typing.get_args(hint))
+            rules |= {option: _rule(one) for option, one in known.items()}
+            rules[name] = set(known).issuperset, f"any of {', '.join(known)}"
+    return rules
 
 
 def _rule(hint: Any) -> _Rule:

@@ -74,7 +74,7 @@ class Progress(Estimate, frozen=True):
             low, high = (round(100 * end) for end in self.interval)
             judged = f"judged on {self.judged} random photographs, each without its own label"
             words.append(f"About {100 * self.accuracy:.0f}% right ({low}–{high}%), {judged}.")
-        elif self.labelled:
+        elif self.labelled and self.judged + self.images - self.labelled >= FEWEST:
             missing = counted(FEWEST - self.judged, "more random photograph")
             words.append(f"How much is right is known after {missing}.")
         if self.more and self.gain and self.gain_interval:
@@ -164,6 +164,7 @@ class Labelling:
         self._grouped: dict[int | None, list[Group]] = {}  # by their number
 
     @classmethod
+    @checked
     def open(
         cls,
         source: str | os.PathLike[str],
@@ -187,9 +188,9 @@ class Labelling:
             who: Whose answers these are.
             overlap: The share of questions that is asked of everybody.
             watcher: Receives progress and notes.
-            **reading: How it is read: ``columns``, names of a table's columns, if not the usual
-                ones; ``follow_links``, to enter folders through these; ``outside``, to let a table
-                name images outside its folder.
+            **reading: How it is read: ``columns={"path": "file"}``, if a table calls its columns
+                otherwise; ``follow_links=True``, to enter folders through symbolic links;
+                ``outside=True``, to let a table name images outside its folder.
 
         Raises:
             SourceError: The source is missing or damaged, or holds no image that can be read.
@@ -399,6 +400,9 @@ class Labelling:
             right, self._spreads = judge(self._learner, known.rows, labels, judges, len(present))
             self._judged = known, estimate_of(right, len(labels))
         estimate = self._judged[1] if self._judged else Estimate(judged=int(judges.sum()))
+        if estimate.more and estimate.more > self._unanswered.sum():  # there are not so many left
+            nothing = dict.fromkeys(("more", "gain", "gain_interval"))
+            estimate = estimate.model_copy(update=nothing)
         counts = np.bincount(known.label_of[known.rows], minlength=len(known.classes)).tolist()
         said = self._overlap_of(self.file.by_person()) if self.overlap else {}
         return Progress(

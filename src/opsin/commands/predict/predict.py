@@ -103,9 +103,9 @@ def classify(
             ``ray://HOST:PORT``; the answers are the same.
         device: Where each machine computes: see `Classifier`; an open one stays where it is.
         watcher: Receives progress and notes.
-        **reading: How it is read: ``columns``, names of a table's columns, if not the usual ones;
-            ``follow_links``, to enter folders through these; ``outside``, to let a table name
-            images outside its folder.
+        **reading: How it is read: ``columns={"path": "file"}``, if a table calls its columns
+            otherwise; ``follow_links=True``, to enter folders through symbolic links;
+            ``outside=True``, to let a table name images outside its folder.
 
     Raises:
         OpsinError: `RecipeError` for options that cannot work, or others than the results were

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypedDict
 
-from opsin.core.arguments import checked
 from opsin.core.errors import SourceError
 from opsin.core.events import SILENT, Watcher
 from opsin.data.formats import SUFFIXES
@@ -110,7 +109,6 @@ class Reading(TypedDict, total=False):
     outside: bool  # let a table name images outside its folder
 
 
-@checked
 def open_stream(
     source: str | os.PathLike[str],
     *,

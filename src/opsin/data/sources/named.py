@@ -194,19 +194,19 @@ def _from_upstream(folder: Path, published: Published, watcher: Watcher) -> None
     before, limit = 0, 2 * published.size
     for name in published.files:
         url, done = published.url + name, 0
-        try:
-            with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310  Opsin's own
-                expected = int(answer.headers.get("Content-Length") or 0)
-                with (folder / name).open("wb") as file:
+        with (folder / name).open("wb") as file:
+            try:
+                with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310  our own
+                    expected = int(answer.headers.get("Content-Length") or 0)
                     while (chunk := answer.read(1 << 18)) and done <= limit:
                         with storage_errors(folder):
                             done += file.write(chunk)
                         watcher.advance(before + done)
-        except (OSError, http.client.HTTPException) as error:
-            if isinstance(error, urllib.error.HTTPError):
-                error.close()
-            reason = getattr(error, "reason", None) or str(error) or type(error).__name__
-            raise DownloadError(f"{url}: {reason}", "Check the network.") from error
+            except (OSError, http.client.HTTPException) as error:
+                if isinstance(error, urllib.error.HTTPError):
+                    error.close()
+                reason = getattr(error, "reason", None) or str(error) or type(error).__name__
+                raise DownloadError(f"{url}: {reason}", "Check the network.") from error
         if done > limit:
             raise DownloadError(f"{url} sends more than {limit:,} bytes", "Report this.")
         if expected and expected != done:
