@@ -1,5 +1,7 @@
 """Defaults are resolved, and nonsense is refused with a line that helps."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +31,7 @@ def test_depth_decides_the_number_of_layers(model: str, depth: int) -> None:
     [("epochs", 0), ("epoch", 3), ("learning_rate", float("nan")), ("optimizer", "lion"),
      ("batch_size", 1), ("dropout", 1.0)],
 )  # fmt: skip
-def test_nonsense_is_refused_by_name(option: str, value: object) -> None:
+def test_nonsense_is_refused_by_name(option: str, value: Any) -> None:
     with pytest.raises(RecipeError, match=option):
         resolve(DATA, **{option: value})
     with pytest.raises(RecipeError, match="mlp, cnn, resnet"):
