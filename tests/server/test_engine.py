@@ -322,6 +322,19 @@ async def test_stopping_answers_what_it_took(nearest_mean: Path, image_files: li
     assert worker.process and worker.process.returncode is not None
 
 
+async def test_in_haste_it_answers_that_it_stops(
+    nearest_mean: Path, image_files: list[bytes]
+) -> None:
+    engine = Engine({"m": nearest_mean}, ServerSettings(workers=1))
+    await engine.start()
+    os.kill(pids(engine)[0], signal.SIGSTOP)
+    tasks = [asyncio.create_task(engine.predict("m", asked(image))) for image in image_files]
+    await until(lambda: computing(engine) > 0 and engine.waiting > 0)
+    await engine.stop(wait=False)
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert {type(answer) for answer in answers} == {Stopping}
+
+
 async def test_it_does_not_start_with_a_broken_model(
     nearest_mean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

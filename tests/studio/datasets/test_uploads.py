@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import httpx
 import pytest
@@ -17,6 +18,7 @@ from opsin.studio.datasets.uploads import PART_MOST, SentFile, Uploads, UploadTo
 from opsin.studio.errors import new_api
 from opsin.web.refusals import BadRequest
 from tests.studio.made_jobs import put
+from tests.web.made_requests import scope_of
 
 pytestmark = pytest.mark.anyio
 
@@ -103,6 +105,14 @@ async def test_two_windows_send_the_same_file(client: httpx.AsyncClient, uploads
 
     await asyncio.gather(send(), send(), send())
     assert uploads.take(KEY) == content
+
+
+async def test_of_a_request_that_breaks_off_the_beginning_is_kept(uploads: Uploads) -> None:
+    add_routes(api := new_api(), uploads)
+    part = {"type": "http.request", "body": b"beginning", "more_body": True}
+    scope = scope_of([], path=f"/uploads/{KEY}", method="PUT", query=b"offset=0")
+    await api(scope, AsyncMock(side_effect=[part, {"type": "http.disconnect"}]), AsyncMock())
+    assert uploads.offset(KEY) == len(b"beginning")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs limits of processes")
