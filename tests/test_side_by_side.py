@@ -179,21 +179,10 @@ def test_keras(reader: Reader, tmp_path: Path) -> None:
     program.write_text("\n".join([*code, "print(repr(accuracy))"]), encoding="utf-8")
     (tmp_path / "datasets").mkdir()
     (tmp_path / "datasets" / "fashion-mnist").symlink_to(tmp_path / "fashion-mnist")
-    done = subprocess.run(
-        [KERAS, program],
-        check=False,
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=os.environ
-        | {
-            "KERAS_BACKEND": "torch",
-            "KERAS_HOME": str(tmp_path),
-            "MPLBACKEND": "agg",
-            "MPLCONFIGDIR": str(tmp_path),
-        },
-    )
-    assert done.returncode == 0, done.stderr
+    env = os.environ | dict.fromkeys(("KERAS_HOME", "MPLCONFIGDIR"), str(tmp_path))
+    env |= {"KERAS_BACKEND": "torch", "MPLBACKEND": "agg"}
+    command = [KERAS, program]
+    done = subprocess.run(command, check=True, stdout=-1, text=True, cwd=tmp_path, env=env)
     accuracy = float(done.stdout.splitlines()[-1])
     reader.shorter = {'"fashion-mnist"': '"./fashion-mnist"'}
     for _, ours in page:

@@ -4,6 +4,7 @@ import threading
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from opsin.backbones import features
 from opsin.backbones.backbone import Backbone, open_backbone
 from opsin.backbones.features import FeatureCache, compute
+from opsin.core.errors import StorageError
 from opsin.core.events import SILENT, Watcher
 from tests.conftest import Notes
 
@@ -103,6 +105,15 @@ def test_the_cpu_keeps_its_own_features(backbone: Backbone, images: Images, stan
     exact = compute(backbone, pixels, digests, ("whole",), watcher=counted)
     assert counted.totals == [20]
     np.testing.assert_allclose(exact, elsewhere, atol=1e-3)
+
+
+def test_a_full_disk_costs_the_cache_and_not_the_features(
+    backbone: Backbone, images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = Mock(side_effect=StorageError("The disk is full", "Free some space."))
+    monkeypatch.setattr(features, "atomic_file", full)
+    found = compute(backbone, images[0], images[1] ^ np.uint8(7), ("whole",), watcher=SILENT)
+    assert np.isfinite(found).all() and found.std() > 0 and full.called
 
 
 UNITS = 5

@@ -75,17 +75,8 @@ def from_the_command_line(recipe: Recipe, given: dict[str, Any], folder: Path) -
 def test_another_choice_takes_along_what_belonged_to_the_older_one(
     tmp_path: Path, choice: str
 ) -> None:
-    recipe = resolve(
-        DATA,
-        model="cnn",
-        epochs=7,
-        augment="photos",
-        optimizer="sgd",
-        learning_rate=0.3,
-        patience=2,
-        hidden=(8, 16),
-        zoom=0.4,
-    )
+    steps: dict[str, Any] = {"epochs": 7, "optimizer": "sgd", "learning_rate": 0.3, "patience": 2}
+    recipe = resolve(DATA, model="cnn", hidden=(8, 16), augment="photos", zoom=0.4, **steps)
     new, name, value = CHOICES[choice]
     options = from_the_command_line(recipe, {choice: new}, tmp_path)
     assert options[choice] == new and options["model"] == "cnn"

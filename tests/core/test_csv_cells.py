@@ -29,15 +29,7 @@ def test_what_was_written_is_read(rows: list[list[str]]) -> None:
 
 def test_answers_are_no_formulas_and_their_figures_are_numbers() -> None:
     form = RowFormat(Path("answers.csv"), top=1)
-    row: dict[str, Any] = {
-        "image": "=1.png",
-        "answer": "+1",
-        "label": "+1",
-        "confidence": 0.9,
-        "ood_score": -0.25,
-        "rejected": False,
-        "top": [],
-        "notes": ["-note"],
-        "error": "@error",
-    }
+    texts: dict[str, Any] = {"image": "=1.png", "answer": "+1", "label": "+1", "error": "@error"}
+    figures = {"confidence": 0.9, "ood_score": -0.25, "rejected": False}
+    row = {**texts, **figures, "top": [], "notes": ["-note"]}
     assert form.encode(json_line(row)) == b"'=1.png,'+1,'+1,0.9,-0.25,false,'-note,'@error\n"

@@ -20,6 +20,7 @@ from tests.processes import python
 from tests.studio_browser import StudioProcess, shown, studio, until
 from tests.web.made_requests import TOKEN
 
+ID = "0123456789abcdef"  # of any project
 # In a process of its own: NiceGUI keeps one application a process.
 LIST_AND_TRY = """
 import asyncio, json, sys
@@ -61,19 +62,9 @@ def guarded_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioP
 
 
 def test_no_stranger_passes_anywhere(routes: dict[str, list[str]]) -> None:
-    assert {
-        "/",
-        "/jobs",
-        "/settings",
-        "/add",
-        "/import",
-        "/compare",
-        "/projects/0123456789abcdef/",
-        "/covers/0123456789abcdef/0123456789abcdef",
-        "/uploads/0123456789abcdef",
-        "/images/0123456789abcdef/0123456789abcdef",
-        "/_nicegui_ws/anything",
-    } <= set(routes["paths"])
+    pages = {"/", "/jobs", "/settings", "/add", "/import", "/compare", f"/projects/{ID}/"}
+    others = {f"/covers/{ID}/{ID}", f"/images/{ID}/{ID}", f"/uploads/{ID}", "/_nicegui_ws/anything"}
+    assert pages | others <= set(routes["paths"])
     assert any(path.startswith("/_nicegui/") for path in routes["paths"])
     assert routes["passed"] == []
 
@@ -86,7 +77,7 @@ def test_who_signed_in_meets_no_fault(
         statuses = {path: client.get(path).status_code for path in routes["paths"]}
         statuses |= {f"PUT {path}": client.put(path).status_code for path in routes["paths"]}
     assert (statuses["/"], statuses["/jobs"], statuses["/add"]) == (200, 200, 200)
-    assert statuses["/projects/0123456789abcdef/"] == 404
+    assert statuses[f"/projects/{ID}/"] == 404
     odd = {path: status for path, status in statuses.items() if status in (401, 403, 421)}
     faults = {path: status for path, status in statuses.items() if status >= 500}
     assert (odd, faults) == ({}, {})

@@ -53,26 +53,9 @@ def windows(pad: str) -> dict[str, Build]:
 
 
 def activations() -> dict[str, Build]:
-    names = (
-        "relu",
-        "sigmoid",
-        "tanh",
-        "softmax",
-        "elu",
-        "selu",
-        "softplus",
-        "softsign",
-        "swish",
-        "gelu",
-        "hard_sigmoid",
-        "hard_silu",
-        "leaky_relu",
-        "exponential",
-        "mish",
-        "relu6",
-        "log_softmax",
-    )
-
+    bent = ["relu", "relu6", "leaky_relu", "hard_sigmoid", "hard_silu", "elu", "selu"]
+    smooth = ["sigmoid", "tanh", "softplus", "softsign", "swish", "gelu", "mish", "exponential"]
+    names = [*bent, *smooth, "softmax", "log_softmax"]
     found = {f"Activation {name}": behind(partial(layers.Activation, name)) for name in names}
     made: dict[str, Build] = {
         "ReLU up to 6": lambda: layers.ReLU(max_value=6.0),
@@ -205,19 +188,9 @@ def whole() -> dict[str, Build]:
             [Input((16, 16, 3)), layers.Conv2D(4, 3), layers.Flatten(), layers.Dense(4, "sigmoid")]
         ),
     }
-    sides = {
-        "ResNet50": 64,
-        "ResNet50V2": 64,
-        "MobileNetV2": 96,
-        "MobileNetV3Small": 64,
-        "EfficientNetB0": 64,
-        "EfficientNetV2B0": 64,
-        "ConvNeXtTiny": 64,
-        "DenseNet121": 64,
-        "VGG16": 32,
-        "Xception": 71,
-        "InceptionV3": 75,
-    }
+    small = "ResNet50 ResNet50V2 MobileNetV3Small EfficientNetB0 EfficientNetV2B0 ConvNeXtTiny"
+    sides = dict.fromkeys([*small.split(), "DenseNet121"], 64)
+    sides |= {"MobileNetV2": 96, "VGG16": 32, "Xception": 71, "InceptionV3": 75}
     for name, side in sides.items():
         build = getattr(applications, name)
         found[name] = partial(build, weights=None, input_shape=(side, side, 3), classes=7)

@@ -210,21 +210,9 @@ def earlier(kind: str, name: str, nodes: list[Any], **options: Any) -> dict[str,
 
 
 def test_a_graph_of_keras_2_counts_the_making_of_a_network_as_a_call(tmp_path: Path) -> None:
-    inner = {
-        "class_name": "Sequential",
-        "config": {
-            "name": "stem",
-            "layers": [
-                {
-                    "class_name": "InputLayer",
-                    "config": {"name": "in", "batch_input_shape": [None, 4, 4, 1]},
-                },
-                {"class_name": "Dense", "config": {"name": "inner", "units": 2}},
-            ],
-        },
-        "name": "stem",
-        "inbound_nodes": [[["image", 0, 0, {}]]],
-    }
+    given = {"batch_input_shape": [None, 4, 4, 1]}
+    first, dense = earlier("InputLayer", "in", [], **given), earlier("Dense", "inner", [], units=2)
+    inner = earlier("Sequential", "stem", [[["image", 0, 0, {}]]], layers=[first, dense])
     scaled = earlier(
         "TFOpLambda",
         "tf.math.multiply",
@@ -236,11 +224,12 @@ def test_a_graph_of_keras_2_counts_the_making_of_a_network_as_a_call(tmp_path: P
         "config": {
             "name": "model",
             "layers": [
-                earlier("InputLayer", "image", [], batch_input_shape=[None, 4, 4, 1]),
+                earlier("InputLayer", "image", [], **given),
                 inner,
                 scaled,
                 earlier("Add", "sum", [[["tf.math.multiply", 0, 0, {}], ["stem", 1, 0, {}]]]),
-                earlier("GlobalAveragePooling2D", "mean", [[["sum", 0, 0, {}]]]),
+                earlier("Concatenate", "both", [[["sum", 0, 0, {}], ["stem", 1, 0, {}]]], axis=-1),
+                earlier("GlobalAveragePooling2D", "mean", [[["both", 0, 0, {}]]]),
             ],
             "input_layers": [["image", 0, 0]],
             "output_layers": [["mean", 0, 0]],
@@ -257,5 +246,6 @@ def test_a_graph_of_keras_2_counts_the_making_of_a_network_as_a_call(tmp_path: P
 
     converted = convert(write_h5(tmp_path / "n.h5", config, {}, changed=add_inner))
     images = drawn(3, 4, 4, 1, seed=4)
-    wanted = 4 * (images @ weights[0] + weights[1]).mean(axis=(1, 2))
+    once = (images @ weights[0] + weights[1]).mean(axis=(1, 2))
+    wanted = np.concatenate([4 * once, once], axis=1)
     np.testing.assert_allclose(computed(converted, images)[0], wanted, atol=1e-5)

@@ -54,17 +54,9 @@ def write_network(path: Path, *, units: int = 4, side: int = SIDE, seed: int = 0
     images = ("images", TensorProto.UINT8, ["N", side, side, 1])
     ends = {"probabilities": ["N", 3], "embedding": ["N", 5]}
     model = onnx.load_model_from_string(model_file(nodes, weights, images, ends))
-    maps = (units, side, side)
-    shapes = {
-        "input": (1, side, side),
-        "conv": maps,
-        "relu": maps,
-        "conv2": maps,
-        "add": maps,
-        "flatten": (units * side * side,),
-        "dense": (5,),
-        "head": (3,),
-    }
+    inner = dict.fromkeys(("conv", "relu", "conv2", "add"), (units, side, side))
+    last = {"flatten": (units * side * side,), "dense": (5,), "head": (3,)}
+    shapes: dict[str, tuple[int, ...]] = {"input": (1, side, side), **inner, **last}
     layers = tuple(made_layer(name, name, shape) for name, shape in shapes.items())
     about = {"model": "made", "classes": CLASSES, "layers": layers}
     helper.set_model_props(model, metadata(side=side).model_copy(update=about).to_props())

@@ -132,9 +132,7 @@ def test_a_damaged_file_is_made_anew(classifier: opsin.Classifier, content: byte
     assert asked.times == 2
 
 
-def test_where_nothing_can_be_written_the_figures_come_too(
-    classifier: opsin.Classifier,
-) -> None:
+def test_where_nothing_can_be_written_the_figures_come_too(classifier: opsin.Classifier) -> None:
     file_of(classifier).parent.write_bytes(b"a file where the folder should be")
     asked = Asked(classifier)
     assert same(look(classifier, asked), look(classifier, asked))

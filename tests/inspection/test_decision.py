@@ -77,9 +77,7 @@ def test_a_network_with_maps_gets_four_maps_for_any_class(resnet: Path, target: 
 
 
 @pytest.mark.torch
-def test_what_takes_too_long_is_left_out_and_what_is_shown_is_checked(
-    resnet: Path,
-) -> None:
+def test_what_takes_too_long_is_left_out_and_what_is_shown_is_checked(resnet: Path) -> None:
     decision = explain_fully(*opened(resnet), noise(*SHAPE), seconds=0)
     (only,) = decision.maps
     assert only.method == "occlusion" and only.random_heat is not None

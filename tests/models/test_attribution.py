@@ -67,6 +67,26 @@ def test_integrated_gradients_of_a_linear_model_are_weight_times_difference(
     assert found.gap < 1e-4
 
 
+def test_integrated_gradients_add_up_for_a_network_with_a_bend(pixels: NDArray[np.uint8]) -> None:
+    from opsin.models.attribution import GAP, integrated_gradients
+
+    random, node = np.random.default_rng(2), helper.make_node
+    shapes = {"w1": (16, SIDE * SIDE), "w2": (2, 16)}
+    weights = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    weights["w1"] /= 100
+    nodes = [
+        node("Flatten", ["float"], ["flat"], axis=1),
+        node("Gemm", ["flat", "w1"], ["hidden"], transB=1),
+        node("Gelu", ["hidden"], ["active"]),
+        node("Gemm", ["active", "w2"], ["head"], transB=1),
+    ]
+    net, plain = network_of(weights, nodes), np.full_like(pixels, 128)
+    found = integrated_gradients(net, pixels, 0, baseline=plain[0, 0])
+    ends = net(torch.from_numpy(np.stack([plain, pixels]).astype(np.float32)))[:, 0].detach()
+    assert found.heat.sum() == pytest.approx(float(ends[1] - ends[0]), rel=GAP, abs=1e-3)
+    assert found.gap <= GAP
+
+
 def test_grad_cam_lights_up_where_the_class_s_map_does(pixels: NDArray[np.uint8]) -> None:
     from opsin.models.attribution import grad_cam
 

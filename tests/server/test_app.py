@@ -99,15 +99,8 @@ def test_the_description_is_whole(asks: Asks) -> None:
     assert references and set(references) <= set(schema["components"]["schemas"])
     assert len(references) == reply.text.count('"$ref"')
     described = {path for path in schema["paths"] if not path.startswith("/v2")}
-    assert described == {
-        "/predict",
-        "/explain",
-        "/v1/models",
-        "/v1/models/{model}",
-        "/v1/models/{model}:predict-image",
-        "/v1/models/{model}:explain-image",
-        "/metrics",
-    }
+    of_model = {"/v1/models/{model}" + end for end in ("", ":predict-image", ":explain-image")}
+    assert described == of_model | {"/predict", "/explain", "/v1/models", "/metrics"}
     assert "security" not in schema
     for path, operations in schema["paths"].items():
         for operation in operations.values():
@@ -131,15 +124,8 @@ def guarded(host: Host) -> Asks:
 
 def test_nothing_passes(guarded: Asks) -> None:
     paths = paths_of(guarded.app.routes, "digits")
-    assert {
-        "/predict",
-        "/v1/models/digits:predict-image",
-        "/v2/health/live",
-        "/metrics",
-        "/",
-        "/docs",
-        "/openapi.json",
-    } <= set(paths)
+    some = {"/predict", "/v1/models/digits:predict-image", "/v2/health/live", "/metrics"}
+    assert some | {"/", "/docs", "/openapi.json"} <= set(paths)
     assert not guarded.run(passed(guarded.app, [*paths, "/nowhere"]))
 
 

@@ -283,9 +283,7 @@ async def test_a_worker_that_is_stuck_is_replaced(
                     done = await answered(engine, "m", asked(image_files[0]))
 
 
-async def test_a_model_whose_answers_depend_on_the_batch_is_asked_singly(
-    tmp_path: Path,
-) -> None:
+async def test_a_model_whose_answers_depend_on_the_batch_is_asked_singly(tmp_path: Path) -> None:
     path = write_leaning(tmp_path / "leaning.onnx", 1e-3)
     pixels = noise(40, 4)
     alone = Classifier(path, threads=1)

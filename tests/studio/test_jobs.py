@@ -154,9 +154,7 @@ def test_work_goes_on_when_the_studio_is_killed(tmp_path: Path) -> None:
     assert queue.get(first.id).state == queue.get(second.id).state == "done"
 
 
-def test_after_a_power_cut_what_ran_has_failed_and_what_waited_waits(
-    tmp_path: Path,
-) -> None:
+def test_after_a_power_cut_what_ran_has_failed_and_what_waited_waits(tmp_path: Path) -> None:
     before = Queue(tmp_path)
     ran, waits = (before.add("train", name, python(WAITS)) for name in "ab")
     # As the power cut left it: the number belongs to another process by now, the lock to nobody.
@@ -184,7 +182,7 @@ time.sleep(60)
     os.kill(pid, signal.SIGKILL)
     until(queue, lambda: queue.get(job.id).over)
     assert queue.get(job.id).state == "failed"
-    assert "perhaps because memory ran out" in str(queue.get(job.id).cause)
+    assert "perhaps because memory or disk space ran out" in str(queue.get(job.id).cause)
     until(queue, lambda: not is_locked(queue.folder(job) / LOCK))
 
 
@@ -322,7 +320,7 @@ def test_a_fault_of_ours_is_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyP
     now = job.at_its_end(tmp_path, 1)
     assert ("Error" in str(now.cause), now.details) == (False, "ValueError: no x.npz")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))
-    assert "disk is full" in str(job.at_its_end(tmp_path, 1).cause)
+    assert "disk is full" in str(job.at_its_end(tmp_path / "gone", 1).cause)
 
 
 def test_a_run_that_was_deleted_is_not_trained_anew(tmp_path: Path) -> None:

@@ -20,9 +20,7 @@ ESTIMATES = st.one_of(st.none(), st.floats(0, 1e6), st.just(math.inf), st.just(m
 
 
 @given(st.lists(st.tuples(ESTIMATES, st.floats(0, 20)), max_size=60))
-def test_the_time_left_rises_by_a_fifth_at_most(
-    seen: list[tuple[float | None, float]],
-) -> None:
+def test_the_time_left_rises_by_a_fifth_at_most(seen: list[tuple[float | None, float]]) -> None:
     before = None
     for estimate, passed in seen:
         shown = time_left(before, estimate, passed)

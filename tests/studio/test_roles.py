@@ -1,16 +1,19 @@
 """What each role may change, where it is changed; limits on disk and queue."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
+from nicegui import ui
 
 from opsin.core.errors import OpsinError
 from opsin.studio.context import Studio
 from opsin.studio.errors import TooMany
 from opsin.studio.jobs.queue import Queue
+from opsin.studio.pages.page import all_pages
 from opsin.studio.people import NotAllowed, People, Role, acting
 from tests.conftest import write_shapes
 
@@ -103,6 +106,19 @@ def test_access_that_has_ended_changes_nothing_more(studio: Studio) -> None:
         with pytest.raises(NotAllowed, match="ended"):  # the next part of an upload
             studio.uploads.append(KEY, 3, b"def")
     assert studio.uploads.offset(KEY) == 3
+
+
+def test_pages_of_owners_open_for_nobody_else(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: dict[str, Callable[[], Awaitable[object]]] = {}
+    monkeypatch.setattr(ui, "page", lambda path, **_: partial(shown.__setitem__, path))
+    for page in all_pages():
+        page.register(studio)
+    with somebody(studio.people, "labeller"):
+        for path in ("/add", "/import", "/people", "/settings"):
+            with pytest.raises(NotAllowed):
+                asyncio.run(shown[path]())  # type: ignore[arg-type]
 
 
 def test_the_queue_has_room_for_everybody(tmp_path: Path) -> None:

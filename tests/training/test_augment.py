@@ -87,9 +87,7 @@ def test_each_image_is_a_move_or_a_mirror_of_itself(flip: bool, shift: int, seed
 
 
 @pytest.mark.parametrize("parts", [{}, {"zoom": 1e-9}])
-def test_those_to_be_mirrored_are_if_the_recipe_mirrors(
-    parts: dict[str, float],
-) -> None:
+def test_those_to_be_mirrored_are_if_the_recipe_mirrors(parts: dict[str, float]) -> None:
     images = batch(6)
     chosen = torch.tensor([True, False, False, True, True, False])
     for flip in (True, False):

@@ -64,9 +64,7 @@ def test_every_layer_can_be_fetched(name: str, images: NDArray[np.uint8], tmp_pa
         np.testing.assert_allclose(fetched[layer.name], own[layer.name], atol=1e-4, rtol=1e-4)
 
 
-def test_the_file_is_standard_and_has_what_the_head_sees(
-    images: NDArray[np.uint8],
-) -> None:
+def test_the_file_is_standard_and_has_what_the_head_sees(images: NDArray[np.uint8]) -> None:
     network, metadata = trained("resnet")
     content = torch_to_onnx.to_onnx(network, metadata)
     model = onnx.load_model_from_string(content)

@@ -92,7 +92,6 @@ def serve(
         studio = Studio(settings)
         studio.hold()
         door = Door(settings, studio.people, socket.getsockname()[1])
-
         door.write_entrance()
 
         def started() -> None:

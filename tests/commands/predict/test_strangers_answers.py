@@ -52,16 +52,9 @@ def outside(tmp_path: Path) -> Path:
 
 
 def move(source: object, target: object = "Bag/0.png", by: object = "move", **other: Any) -> Any:
-    return {
-        "image": "0.png",
-        "source": source,
-        "target": target,
-        "by": by,
-        "size": 7,
-        "mtime_ns": 1_000_000 * 10**9,
-        "identity": "0 0",
-        "done": 1,
-    } | other
+    places = {"image": "0.png", "source": source, "target": target, "by": by}
+    about = {"size": 7, "mtime_ns": 1_000_000 * 10**9, "identity": "0 0", "done": 1}
+    return places | about | other
 
 
 def forge(folder: Path, *moves: dict[str, Any], known: object = None, **about: Any) -> Path:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import numpy as np
@@ -16,7 +17,7 @@ from PIL import Image
 
 import opsin
 from opsin.core.artifacts.run_report import SuspectedLabel
-from opsin.core.errors import ImageError, SourceError
+from opsin.core.errors import ImageError, SourceError, StorageError
 from opsin.data.corrections import read_corrections
 from opsin.data.dataset import load_recipe
 from opsin.studio.context import Studio
@@ -228,6 +229,25 @@ def test_a_removal_waits_for_an_upload(studio: Studio, monkeypatch: pytest.Monke
     removing.join()
     studio.sets.restore(*removed)
     assert window.counts() == {"disc": 5, "square": 4}
+
+
+def test_photographs_that_a_full_disk_cannot_note_do_not_stay(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window, images = (
+        Window(studio, made_here(studio)),
+        [png(shape_image("disc", n)) for n in (8, 9)],
+    )
+    sent = [put(studio.uploads, "1.png", images[0], 1)]
+    full = Mock(side_effect=StorageError("Cannot write"))
+    monkeypatch.setattr("opsin.studio.datasets.photo_files.write_json", full)
+    for change in (
+        lambda: window.albums.add(window.id, sent, "disc"),
+        lambda: window.albums.keep(window.id, "disc", images[1], "2.png"),
+    ):
+        with pytest.raises(StorageError):
+            asyncio.run(change())
+    assert (full.call_count, window.counts()) == (2, {"disc": 4, "square": 4})
 
 
 @pytest.mark.parametrize("name", ["added", "2 photographs added"])

@@ -66,22 +66,11 @@ def test_runs_that_are_gone_are_said_to_be(looking: Studio) -> None:
 
 def test_a_winner_is_named_only_if_there_is_one() -> None:
     def said(better: str | None, **more: int) -> tuple[str, str]:
-        pair = {
-            "low": -0.01,
-            "high": 0.06,
-            "p": 0.2,
-            "better": better,
-            "images": 153,
-            "both_right": 140,
-            "only_first": 1,
-            "only_second": 5,
-            "both_wrong": 7,
-            "both_wrong_differently": 0,
-            "difference": 4 / 153,
-            "letters": ["A", "B"],
-            "sentence": "",
-            "disagreements": [],
-        } | more
+        figures = {"low": -0.01, "high": 0.06, "p": 0.2, "difference": 4 / 153, "better": better}
+        counts = {"images": 153, "both_right": 140, "only_first": 1, "only_second": 5}
+        counts |= {"both_wrong": 7, "both_wrong_differently": 0} | more
+        about = {"letters": ["A", "B"], "sentence": "", "disagreements": []}
+        pair = {**figures, **counts, **about}
         return verdict_on(ComparedPair.model_validate(pair), "Waste 3", "Waste 4")
 
     points = "Waste 4 compared with Waste 3: +2.6 points (−1.0 to +6.0)."

@@ -1,6 +1,7 @@
 """The table of runs: true, quick, and never thrown by what lies in a folder."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,21 +94,21 @@ def test_a_damaged_run_says_so_and_hides_nobody(tmp_path: Path, file: str, conte
     (write_run(tmp_path, "bad").path / file).write_text(content)
     index = scanned(tmp_path)
     rows = {row.folder: row for row in index.rows()}
-    assert rows["good"].state == "done"
-    assert rows["bad"].state == "damaged"
+    assert (rows["good"].state, rows["bad"].state) == ("done", "damaged")
     assert rows["bad"].cause
     assert str(tmp_path) not in rows["bad"].cause  # pages show no paths
     assert index.find("bad") == rows["bad"]
     assert index.find("other") is None
 
 
-def test_a_run_started_since_the_last_scan_is_found(tmp_path: Path) -> None:
+def test_a_run_of_any_name_started_since_the_last_scan_is_found(tmp_path: Path) -> None:
     index = scanned(tmp_path)
-    run = write_run(tmp_path, "started-elsewhere", "running")
+    run = write_run(tmp_path, os.fsdecode(b"<img src=x onerror=alert(1)> \xff"), "running")
     id_ = opaque(run.path.name)
     with run.hold():
         assert (index.row(id_).folder, index.row(id_).state) == (run.path.name, "running")
     assert index.get(id_).path == run.path
+    assert index.row(id_).name.encode("utf-8")
     # Its arrival is the scan's to tell, which windows wait for.
     assert index.scan()
     (tmp_path / "no-run").mkdir()

@@ -62,6 +62,8 @@ def test_a_deep_network_has_stages_by_what_they_give() -> None:
     numbered = [f"Block {number}" for number in range(1, 8)]
     assert [block.title for block in blocks] == ["Stem", *numbered, "Head"]
     assert [layer.name for layer in blocks[-1].layers] == ["top.conv", "head"]
+    many = [a_layer(f"node_{number}", "Conv 3×3", (number, 8, 8)) for number in range(1, 1001)]
+    assert len(blocks_of(many)) <= 12
 
 
 def test_layers_are_said_in_words() -> None:

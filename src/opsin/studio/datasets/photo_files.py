@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from pydantic import BaseModel, TypeAdapter
 
-from opsin.core.errors import SourceError
+from opsin.core.errors import SourceError, StorageError
 from opsin.core.format import counted
 from opsin.core.storage import storage_errors, write_bytes, write_json
 from opsin.data.formats import SUFFIXES
@@ -213,8 +213,8 @@ class PhotoFiles:
         self.added([path])
         return path
 
-    def added(self, files: Iterable[Path]) -> Done:
-        """Note new files, together with those just before, and say how many they are."""
+    def added(self, files: Sequence[Path]) -> Done:
+        """Note new files, together with those just before, or remove them; say how many."""
         before = [
             last
             for last in self.changes()[-1:]  # of a camera that records
@@ -222,7 +222,12 @@ class PhotoFiles:
         ]
         moves = [move for last in before for move in last.moves]
         moves += [("", self._short(file)) for file in files]
-        return Done(_added(moves), self.make(_added(moves), moves, instead=bool(before)))
+        try:
+            return Done(_added(moves), self.make(_added(moves), moves, instead=bool(before)))
+        except StorageError:  # nobody could take them back
+            for file in files:
+                file.unlink(missing_ok=True)
+            raise
 
     def sweep(self, kept: float = KEPT) -> None:
         """Delete for good what was removed so many seconds ago."""

@@ -44,8 +44,8 @@ _BROKEN_OFF: Final = "It was stopped before the classifier was tested."
 _KILLED: Final = "It was ended at once. What it did since its last saved state is lost."
 _FAULT: Final = "Opsin made a mistake. Try again. If it happens again, report the details."
 _DIED: Final = (
-    "It was ended from outside, perhaps because memory ran out. Close other programs, then try "
-    "again."
+    "It was ended from outside, perhaps because memory or disk space ran out. Close other "
+    "programs, or free some space, then try again."
 )
 
 
@@ -122,7 +122,7 @@ class Job(BaseModel, frozen=True):
             cause = _KILLED
         elif answer is None:
             state, cause = "failed", _DIED
-            if shutil.disk_usage(folder).free < _FULL:  # it could not say so itself
+            if shutil.disk_usage(folder.parent).free < _FULL:  # it could not say so itself
                 cause = str(DiskFull())
             elif status is not None and status > 0:
                 cause, details = _FAULT, _last_line(folder)

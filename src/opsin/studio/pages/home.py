@@ -146,7 +146,8 @@ class _Home:
             kit.note(_in_words(project))
             links = {"Photographs": "photos", "Train": "train"}
             if project.classifier() is not None:
-                links = {"Try": "try", "Improve": "photos"}
+                improve = {"Improve": "photos"} if allows("labeller") else {"Results": "results"}
+                links = {"Try": "try", **improve}
             with ui.element("div").classes("line project-links"):
                 for text, there in links.items():
                     ui.link(text, address(project, there)).props["aria-label"] = f"{text}: {name}"

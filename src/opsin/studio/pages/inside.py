@@ -227,10 +227,10 @@ class _Inside:
             return asked.result()
         area.clear()
         with area:
-            if error is None:
-                kit.note("Stopped. Choose a block to go on.")
+            if isinstance(error, OpsinError):
+                kit.error_line(_WORDS.get(type(error)) or error)
             else:
-                kit.error_line(_WORDS.get(type(error)) or str(error))
+                kit.note("Stopped. Choose a block to go on.")
         return None
 
     def _show_photograph(self, answer: Answer) -> None:

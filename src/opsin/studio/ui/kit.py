@@ -224,8 +224,8 @@ def explained(error: OpsinError | str) -> str:
         return safe(f"The photographs of this classifier were moved: {names}. Move them back.")
     if isinstance(error, StorageError):  # which names a path
         error = DiskFull()
-    sentences = re.split(r"(?<=[.!?:]) +", str(error))
-    kept = [item for item in sentences if not re.search(r"(^|\W)(--[a-z]|opsin [a-z])|:$", item)]
+    sentences = re.split(r"(?<=[.!?]) +", str(error))
+    kept = [item for item in sentences if not re.search(r"(^|\W)(--[a-z]|opsin [a-z])", item)]
     return safe(" ".join(kept or sentences[:1]), _MESSAGE_MOST)
 
 
