@@ -23,6 +23,9 @@ def test_a_source_given_twice_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
             opened("a", other)
         with pytest.raises(SourceError, match="are the same source"):
             opened("a", test=Path(other))
+    for sources, test in (([""], None), (["a", ""], None), (["a"], "")):
+        with pytest.raises(SourceError, match="is empty"):
+            opened(*sources, test=test)
 
 
 def test_an_image_in_two_sources_is_refused(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from opsin.data.sources.contents import LabelledImages, LocatedSource
     from opsin.data.sources.rows import SourceKind, SourceRequest
 
+# A shell's variable that is not set: never the folder one happens to be in.
+_EMPTY: Final = "The name of the source is empty", "Check it, or give . for this folder."
 _ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -57,7 +59,9 @@ def find_all(
     from opsin.data.sources.named import is_place  # noqa: PLC0415
     from opsin.data.sources.rows import SourceRequest  # noqa: PLC0415
 
-    written = [*recipe.sources, *([recipe.test] if recipe.test else [])]
+    written = [*recipe.sources, *([] if recipe.test is None else [recipe.test])]
+    if "" in written:
+        raise SourceError(*_EMPTY)
     for pair in itertools.combinations(written, 2):
         # Its images would count twice.
         one, other = (
@@ -82,7 +86,7 @@ def find_all(
         return join(written, [source.open() for source in located], test=recipe.test is not None)
 
     keys = [source.key for source in located]
-    key = repr([*keys[: len(recipe.sources)], keys[-1] if recipe.test else None])
+    key = repr([*keys[: len(recipe.sources)], None if recipe.test is None else keys[-1]])
     known = [source.left_out for source in located]
     return LocatedSource(key, read, None if None in known else add_up(filter(None, known)))
 
@@ -126,8 +130,8 @@ def open_stream(
         return stream_of_one(source, path)
     from opsin.data.sources.rows import SourceRequest  # noqa: PLC0415
 
-    if not source:  # a shell's variable that is not set, never the folder one happens to be in
-        raise SourceError("The name of the source is empty", "Check it, or give . for this folder.")
+    if not source:
+        raise SourceError(*_EMPTY)
     request = SourceRequest(source, columns, follow_links, outside, watcher=watcher)
     for kind in kinds():
         if kind.iter_unlabelled and kind.match(request):
