@@ -26,16 +26,7 @@ _MOST_REPEATS: Final = 15
 
 
 class TrainingBatches:
-    """Images and labels of one part of the split.
-
-    Args:
-        images: Images of the whole collection, ``uint8[N, H, W, C]``: in memory, or on
-            disk.
-        labels: Their labels, ``int64[N]``.
-        rows: Which of them are in this part, ``int64[M]``.
-        device: Where batches are wanted.
-        group: The processes that share each batch.
-    """
+    """Images and labels of the rows of one part, in batches that a group of processes shares."""
 
     def __init__(
         self,

@@ -57,12 +57,7 @@ class TrainingState(BaseModel):
 
 
 class Checkpoints:
-    """The checkpoints of one run: ``step-00000420.safetensors`` with a ``.json``.
-
-    Args:
-        folder: ``checkpoints/`` of the run.
-        tell: Is called with a sentence about each damaged checkpoint.
-    """
+    """The checkpoints of one run: ``step-00000420.safetensors`` with a ``.json``."""
 
     def __init__(self, folder: Path, tell: Callable[[str], None] = lambda _: None) -> None:
         self.folder = folder

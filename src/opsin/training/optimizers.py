@@ -30,13 +30,8 @@ class Muon(Optimizer):
     K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024, as in
     K. Jordan's cifar10-airbench: a filter bank counts as a matrix of one row a filter, and is
     scaled to one fixed norm before each step, which BatchNorm makes up for, so that the rate alone
-    says how far a step turns it. (PyTorch's own Muon takes matrices only.)
-
-    Args:
-        parameters: Weights of convolutions, ``float32[O, I, H, W]``.
-        rate: Length of a step, with filter banks of norm √O.
-        momentum: Nesterov's.
-        half: Make steps orthogonal in bfloat16, whose error is small beside that of the method.
+    says how far a step turns it. (PyTorch's own Muon takes matrices only.) With ``half``, steps are
+    made orthogonal in bfloat16, whose error is small beside that of the method.
     """
 
     def __init__(

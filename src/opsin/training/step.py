@@ -26,15 +26,7 @@ _NETWORK, _OPTIMIZER, _RANDOM, _MEAN = "network.", "optimizer.", "random.", "mea
 
 
 class TrainStep:
-    """Network, loss, optimiser and random states of a training.
-
-    Args:
-        network: Takes ``uint8[N, H, W, C]``, gives logits ``float32[N, K]``; it is moved.
-        recipe: How it is trained, its ``precision`` decided (``auto`` is float32 here).
-        device: Where.
-        weights: Weight of each class in the loss, ``float32[K]``; ``None`` for equal ones.
-        group: The processes that make each step together.
-    """
+    """Network (from ``uint8[N, H, W, C]`` to logits), loss, optimiser and random states."""
 
     def __init__(
         self,
