@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import itertools
 import math
+import os
 import shutil
 import time
 from collections import deque
@@ -238,7 +239,7 @@ class _OtherSets:
     """Whole sets of the same preparation, whose images need not be decoded again."""
 
     def __init__(self, preparation: Preparation) -> None:
-        self._sets = []
+        self._sets, self._shape = [], preparation.shape
         for mark in _folder_of("").glob(f"*/{_mark(preparation)}"):
             rows, images = (
                 mark.with_name(f"{n}-{preparation.bits}.npy") for n in ("rows", "images")
@@ -254,8 +255,11 @@ class _OtherSets:
         for file, rows, order, keys in self._sets:
             place = int(np.searchsorted(keys, key))
             if place < len(keys) and keys[place] == key and rows["done"][row := order[place]]:
-                with contextlib.suppress(OSError, ValueError, EOFError, IndexError):
-                    pixels = np.array(np.load(file, mmap_mode="r")[row])
+                # Not by np.load: Python 3.11 cannot parse a header in two threads at once.
+                with contextlib.suppress(OSError, ValueError), file.open("rb") as stream:
+                    size = math.prod(self._shape)
+                    stream.seek((int(row) - len(keys)) * size, os.SEEK_END)
+                    pixels = np.fromfile(stream, np.uint8, size).reshape(self._shape)
                     # The set may be damaged, or removed and being made again.
                     if not np.array_equal(cache.digest_rows(pixels[None])[0], rows["digest"][row]):
                         continue
