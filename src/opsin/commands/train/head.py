@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
@@ -178,10 +176,6 @@ class HeadLearner(Learner):
     def fit(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> float:
         """Fit, and improve on it where the recipe says so."""
         began, held_out = time.perf_counter(), None
-        # Imported meanwhile: NumPy and ONNX Runtime, which compute, leave Python free.
-        ahead = ThreadPoolExecutor(1)
-        ahead.map(importlib.import_module, ("opsin.evaluation.metrics", "opsin.commands.report"))
-        ahead.shutdown(wait=False)
         if isinstance(self.recipe.model, FromBackbone):
             chosen = self._fit_head(self.recipe.model, watcher, stop)
             self.fitted, held_out = chosen.final, chosen.held_out
