@@ -54,7 +54,7 @@ _EVEN_AS_TRAINED: Final = (
 )
 # Seconds that a training of heads takes beside features and heads, on two cores: imports, reading,
 # figures and page.
-_BESIDE_HEADS: Final = 4.5
+_BESIDE_HEADS: Final = 5.5
 
 
 def tell_start(watcher: Watcher, directory: RunDirectory, learner: Learner, audit: Audit) -> None:
