@@ -282,9 +282,9 @@ class _Work:
 
     def result(self, out: Path | StoreAddress, folder: Path | None, seconds: float) -> Classified:
         answers, kept = self.answers.counts()
-        kept_labels: dict[str, int] = {}
+        labels, kept_labels = self.labels, dict[str, int]()
         for number, count in kept.most_common():  # a class may be called "unreadable"
-            label = self.labels[number]
+            label = labels[number]
             kept_labels[label] = kept_labels.get(label, 0) + count
         images, classes = answers.total(), len(self.classifier.classes)
         refused, unreadable = answers[classes], answers[classes + 1]
