@@ -22,10 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 import opsin
-from opsin.core.artifacts.records import Epoch
-from opsin.core.events import Watcher
 from opsin.core.metadata import Metadata
-from opsin.data.dataset import Dataset
 from opsin.runtime import providers
 from tests import object_store
 from tests.backbones.small_networks import network
@@ -50,7 +47,7 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
 Train = Callable[..., opsin.Run]
 
 
-class Notes(Watcher):
+class Notes(opsin.Watcher):
     """Keeps what it is told, and can ask for a stop at a batch."""
 
     def __init__(
@@ -60,7 +57,7 @@ class Notes(Watcher):
         by: signal.Signals = signal.SIGINT,
         training: bool = False,
     ) -> None:
-        self.epochs: list[Epoch] = []
+        self.epochs: list[opsin.Epoch] = []
         self.notes: list[str] = []
         self.facts: dict[str, str] = {}
         self.begun: list[tuple[str, int, str]] = []
@@ -72,7 +69,7 @@ class Notes(Watcher):
     def totals(self) -> list[int]:
         return [total for _, total, _ in self.begun]
 
-    def epoch(self, epoch: Epoch) -> None:
+    def epoch(self, epoch: opsin.Epoch) -> None:
         self.epochs.append(epoch)
 
     def fact(self, name: str, text: str) -> None:
@@ -134,7 +131,7 @@ def write_shapes(root: Path, count: int = 12, kinds: tuple[str, ...] = ("disc", 
 
 def write_digits(
     root: Path,
-    digits: Dataset,
+    digits: opsin.Dataset,
     rows: Iterable[int],
     folder: Callable[[int], str] = lambda row: str(row % 3),
 ) -> Path:
@@ -177,12 +174,12 @@ def shapes(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def digits() -> Dataset:
+def digits() -> opsin.Dataset:
     return opsin.load("digits")
 
 
 @pytest.fixture(scope="session")
-def nearest_mean(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> Path:
+def nearest_mean(tmp_path_factory: pytest.TempPathFactory, digits: opsin.Dataset) -> Path:
     """A classifier.onnx that answers with the digit whose mean image is nearest; no PyTorch."""
     train = digits.split.train
     flat = digits.images[train].reshape(len(train), -1).astype(np.float64) / 255
@@ -322,7 +319,7 @@ def stopped(_stopped_once: Path, tmp_path: Path) -> opsin.Run:
 
 
 @pytest.fixture
-def plain_run(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> Path:
+def plain_run(tmp_path: Path, digits: opsin.Dataset, nearest_mean: Path) -> Path:
     """A run on the digits, whose classifier needs no PyTorch."""
     answers = answers_right(digits, 0.9)
     return write_run(tmp_path / "runs", "run", digits, answers, classifier=nearest_mean)

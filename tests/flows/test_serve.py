@@ -19,13 +19,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 
-from opsin.core.errors import RecipeError
-from opsin.data.dataset import Dataset
-from opsin.runtime.classifier import Classifier
+import opsin
 from opsin.server import ServerSettings, serve
 from tests.data.test_formats import chunk, png
 from tests.served import Server, ask_all, encoded, image, request, serving, wait_for
@@ -43,7 +40,7 @@ def test_concurrent_answers_are_those_of_their_images(
     contents = [image(number) for number in range(count)]
     requests = [request(server.port, content, path="/predict?all=true") for content in contents]
     replies = ask_all(server.port, requests, 64)
-    classifier = Classifier(nearest_mean, threads=1)
+    classifier = opsin.Classifier(nearest_mean, threads=1)
     answers = set()
     for content, reply in zip(contents, replies, strict=True):
         assert reply.status == 200, reply
@@ -209,7 +206,7 @@ def test_every_operation_keeps_to_its_description(server: Server) -> None:
 
 
 def test_a_request_under_way_is_answered(
-    nearest_mean: Path, digits: Dataset, tmp_path: Path
+    nearest_mean: Path, digits: opsin.Dataset, tmp_path: Path
 ) -> None:
     content = encoded(digits.images[0][:, :, 0])
     with serving(f"digits={nearest_mean}", "--workers", "1", folder=tmp_path) as server:
@@ -246,7 +243,7 @@ def test_ctrl_c_and_a_port_in_use(nearest_mean: Path, tmp_path: Path) -> None:
     with serving(nearest_mean, "--workers", "1", "--access-log", folder=tmp_path) as server:
         server.figure("opsin_images_waiting")
         assert server.said().splitlines()[-1].endswith('"GET /metrics HTTP/1.1" 200')
-        with pytest.raises(RecipeError) as caught:
+        with pytest.raises(opsin.RecipeError) as caught:
             serve({"second": nearest_mean}, ServerSettings(port=server.port, workers=1))
         assert f"Port {server.port} of 127.0.0.1 is in use" in str(caught.value)
         assert server.stop(signal.SIGINT) == 130

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import opsin
-from opsin.data.dataset import Dataset
 from opsin.data.network_pixels import NO_CONTRAST
 from opsin.server import ServerSettings
 from tests.server.made_engine import png
@@ -25,7 +24,7 @@ def asks(host: Host) -> Asks:
 
 
 @pytest.fixture(scope="module")
-def images(digits: Dataset) -> list[bytes]:
+def images(digits: opsin.Dataset) -> list[bytes]:
     return [png(digits.images[row][:, :, 0]) for row in digits.split.test[:12]]
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from opsin.core.artifacts.records import Epoch, LoggedEvaluation, RunNotes, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory, find_classifier

@@ -2,8 +2,7 @@
 
 import itertools
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from opsin.core.metadata import Layer
 from opsin.studio.ui.graph import blocks_of, shape_in_words, title_of
