@@ -22,7 +22,7 @@ from opsin.classical.backbone_head import (
 from opsin.classical.fit import FitProgress
 from opsin.evaluation.out_of_fold import folds_of
 from tests.backbones.small_networks import network
-from tests.variants import a_few
+from tests.conftest import a_few
 
 
 @pytest.fixture

@@ -17,9 +17,8 @@ from sklearn.linear_model import LogisticRegression
 
 import opsin
 from opsin.core.errors import RecipeError, RunError
-from tests.conftest import Train
+from tests.conftest import Train, a_few
 from tests.importing.made_keras import drawn, image, layer, sequential, write_h5, write_keras
-from tests.variants import a_few
 
 CLASSES = tuple("0123456789")
 Import = Callable[..., opsin.Run]

@@ -17,8 +17,7 @@ from opsin.commands.predict import answers_file
 from opsin.commands.test_set_usage import count_looks
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.errors import RecipeError, StorageError
-from tests.conftest import Train, write_digits
-from tests.variants import a_few
+from tests.conftest import Train, a_few, write_digits
 
 Make = Callable[..., Path]
 FORMS = [("predict", "csv"), ("predict", "jsonl"), ("predict", "parquet"), ("embed", "npz")]

@@ -9,7 +9,7 @@ import opsin
 from opsin.core.events import Pace, Watcher, WatcherGroup
 from opsin.core.format import seconds_of
 from tests.conftest import Notes
-from tests.made_epochs import made_epoch
+from tests.made_runs import made_epoch
 
 
 class Failing(Notes):

@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as arrays
 
 from opsin.core.stored_arrays import SPARE, StoredArrays
-from tests.limits import peak_of
+from tests.processes import peak_of
 
 KINDS = st.one_of(
     arrays.integer_dtypes(endianness="?"), arrays.unsigned_integer_dtypes(endianness="?"),

@@ -19,7 +19,7 @@ from opsin.data import image_tree
 from opsin.data.sources import open_stream
 from tests.conftest import Cli, Notes, only_json, write_shapes
 from tests.data.sources.conftest import put
-from tests.limits import peak_of
+from tests.processes import peak_of
 
 
 def names_in(root: Path, *, follow_links: bool = False) -> list[str]:

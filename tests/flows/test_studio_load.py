@@ -8,9 +8,8 @@ import pytest
 from selenium import webdriver
 
 import opsin
-from tests.browser import needs_chromium
+from tests.browser import needs_chromium, usable
 from tests.made_studio import furnish
-from tests.settled import usable
 from tests.studio_browser import StudioProcess, complaints, shown, studio, until
 
 pytestmark = [pytest.mark.torch, needs_chromium]

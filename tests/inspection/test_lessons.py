@@ -19,8 +19,8 @@ from opsin.inspection.lessons.values import (
 )
 from opsin.inspection.lessons.windows import ConvolutionLesson, Lesson, PoolingLesson
 from opsin.onnx_files.onnx_graph import OnnxGraph
+from tests.conftest import a_few
 from tests.inspection.lesson_network import MIX, TEMPERATURE, drawn_image, write_lesson_network
-from tests.variants import a_few
 
 _Lesson = TypeVar("_Lesson", bound=Lesson)
 

@@ -15,8 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 from opsin.onnx_files import quantize
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.quantize import fold, to_fp16, to_int8
+from tests.conftest import a_few
 from tests.onnx_files.made_files import computed, images, made, model_file, opened
-from tests.variants import a_few
 
 pytestmark = pytest.mark.torch
 

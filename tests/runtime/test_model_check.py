@@ -17,8 +17,8 @@ from onnx import TensorProto, helper
 import opsin
 from opsin.data.cache import cache_root
 from opsin.runtime.model_check import check_model, fault_of, write_classifier
+from tests.conftest import a_few
 from tests.made_classifier import LAST, classifier, metadata, unsound_for_sevens
-from tests.variants import a_few
 
 node = helper.make_node
 IDENTITY = LAST[1]

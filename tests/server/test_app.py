@@ -20,7 +20,7 @@ from opsin.server.app import Application
 from opsin.server.engine import Engine
 from opsin.web import refusals
 from opsin.web.refusals import RequestError, error_reply
-from tests.server.made_server import Asks, Host
+from tests.server.made_engine import Asks, Host
 from tests.web.made_requests import BEARER, HOST, TOKEN, first_message, passed, paths_of
 
 

@@ -12,8 +12,7 @@ import pytest
 import opsin
 from opsin.data.network_pixels import NO_CONTRAST
 from opsin.server import ServerSettings
-from tests.server.made_engine import png
-from tests.server.made_server import Asks, Host
+from tests.server.made_engine import Asks, Host, png
 
 PNG = {"content-type": "image/png"}
 

@@ -13,7 +13,7 @@ from opsin.commands.train.recorder import recorded
 from opsin.core.artifacts.records import Epoch, JudgedImages, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.events import Watcher
-from tests.made_epochs import made_epoch
+from tests.made_runs import made_epoch
 
 
 @pytest.fixture

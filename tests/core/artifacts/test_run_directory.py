@@ -15,7 +15,7 @@ from opsin.core.artifacts.run_directory import RunDirectory, find_classifier
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RunError
 from opsin.core.storage import write_json
-from tests.made_epochs import made_epoch
+from tests.made_runs import made_epoch
 
 
 def started(root: Path, name: str = "digits-mlp") -> RunDirectory:

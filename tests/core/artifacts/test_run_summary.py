@@ -24,7 +24,7 @@ from opsin.core.recipe import DataRecipe
 from opsin.data.run_images import recipe_of_run
 from opsin.models.resolve import resolve
 from opsin.studio.runs.run_index import RunIndex
-from tests.made_epochs import made_epoch
+from tests.made_runs import made_epoch
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("\ud800\x1b[2J")

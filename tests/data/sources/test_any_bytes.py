@@ -16,7 +16,7 @@ from opsin.core.errors import OpsinError
 from opsin.data.sources import open_stream
 from tests.data.sources.conftest import opened
 from tests.data.sources.test_arrays import idx
-from tests.limits import peak_of
+from tests.processes import peak_of
 
 #: What a reader may take beside what it returns; a file may cost 512 MB in all.
 LIMIT = 400 << 20

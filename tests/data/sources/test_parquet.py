@@ -19,11 +19,10 @@ from opsin.data.images import PackedImage, content_of
 from opsin.data.sources import open_stream
 from opsin.data.sources.contents import LabelledImages
 from opsin.data.split import TEST, TRAIN, VAL
-from tests.conftest import Notes
+from tests.conftest import Notes, a_few
 from tests.data.sources.conftest import opened
 from tests.processes import python
 from tests.served import encoded
-from tests.variants import a_few
 
 PIXELS = [np.full((6, 6, 3), 40 * n, np.uint8) for n in range(6)]
 LABELS = ["cat", "dog"] * 3
