@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from PIL import Image
 
 import opsin
@@ -30,6 +29,7 @@ from tests.hub_server import TOKEN, HubServer, serving
 from tests.made_classifier import made_layer
 from tests.made_runs import answers_right, write_run
 from tests.object_store import ObjectStore
+from tests.onnx_files.made_files import model_file
 from tests.processes import python
 from tests.warm import UNDRAWN, Warm
 
@@ -197,17 +197,6 @@ def nearest_mean(tmp_path_factory: pytest.TempPathFactory, digits: opsin.Dataset
         helper.make_node("Softmax", ["head"], ["probabilities"]),
         helper.make_node("Identity", ["flatten"], ["embedding"]),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "nearest-mean",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", 8, 8, 1])],
-        [
-            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 10]),
-            helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", 64]),
-        ],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
     kinds = {"input": (8, 8, 1), "flatten": (64,), "head": (10,)}
     metadata = Metadata(
         opsin=opsin.__version__,
@@ -218,9 +207,10 @@ def nearest_mean(tmp_path_factory: pytest.TempPathFactory, digits: opsin.Dataset
         source="digits",
         fingerprint=digits.fingerprint,
     )
-    helper.set_model_props(model, metadata.to_props())
+    images, ends = ("images", TensorProto.UINT8, ["N", 8, 8, 1]), {"probabilities": ["N", 10]}
+    content = model_file(nodes, weights, images, ends | {"embedding": ["N", 64]}, about=metadata)
     path = tmp_path_factory.mktemp("nearest-mean") / "classifier.onnx"
-    onnx.save_model(model, path)
+    path.write_bytes(content)
     return path
 
 

@@ -47,11 +47,3 @@ def test_a_given_classifier_is_asked_without_pytorch(
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(opsin.MissingExtraError):
         opsin.bench()
-
-
-def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "text.onnx").write_text("no model")
-    with pytest.raises(opsin.ModelFileError):
-        opsin.bench(classifier=tmp_path / "text.onnx")
-    with pytest.raises(opsin.RecipeError, match="mlp, cnn, resnet"):
-        opsin.bench(models=["vgg"])

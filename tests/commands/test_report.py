@@ -147,19 +147,6 @@ def test_a_classifier_by_chance_accuses_nobody_and_writes_nothing(
     assert failures.slices.weakest == []
 
 
-def test_suspects_come_with_what_to_expect_of_them(made: Made, digits: opsin.Dataset) -> None:
-    run = made(0.97)
-    opsin.write_report(run.path, deep=False)
-    failures = run.read(Report).failures
-    assert failures and failures.labels
-    assert failures.suspected > 0
-    assert failures.labels.too_weak == ""
-    expected = failures.labels.expected
-    assert expected
-    assert expected.flipped == round(0.05 * len(digits.split.val))
-    assert 0.5 <= expected.precision <= 1
-
-
 def test_a_classifier_by_chance_says_nothing_of_strangers(
     made: Made, digits: opsin.Dataset, nearest_mean: Path
 ) -> None:

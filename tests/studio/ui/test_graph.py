@@ -27,16 +27,6 @@ def test_every_layer_is_in_one_block_in_its_order(layers: list[Layer]) -> None:
     assert all(block.result in block.layers and block.title for block in blocks)
 
 
-CONVOLUTIONS = LAYERS.map(lambda layer: layer.model_copy(update={"kind": "Conv 3×3"}))
-
-
-@given(st.lists(CONVOLUTIONS, min_size=13, max_size=60))
-def test_so_it_is_in_stages(layers: list[Layer]) -> None:
-    blocks = blocks_of(layers)
-    assert list(itertools.chain(*(block.layers for block in blocks))) == layers
-    assert len(blocks) <= 13
-
-
 def test_a_small_network_has_a_block_for_each_convolution() -> None:
     kinds = {"input": "Normalise", "conv1": "Conv 3×3 same", "relu1": "ReLU", "norm": "BatchNorm"}
     kinds |= {"conv2": "Conv 3×3", "relu2": "ReLU", "pool": "MaxPool 2", "dropout": "Dropout 0.5"}
