@@ -17,7 +17,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.storage import write_json
 from opsin.data.dataset import Dataset
 from opsin.runtime.classifier import Classifier
-from opsin.studio.runs.run_index import opaque
+from opsin.studio.words import opaque
 from tests.browser import needs_chromium, resize
 from tests.inspection.lesson_network import write_lesson_network
 from tests.made_runs import answers_right, write_run

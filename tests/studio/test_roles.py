@@ -30,7 +30,7 @@ def somebody(people: People, role: Role) -> Iterator[str]:
 
 def changes_of(studio: Studio) -> dict[Callable[[], object], Role]:
     made = studio.sets.new_empty(["disc", "square"], title="Shapes")
-    write_shapes(studio.sets.images_path(made.id), 2)
+    write_shapes(studio.sets.get(made.id).place, 2)
     sets, jobs, albums = studio.sets, studio.jobs, studio.albums
     album = asyncio.run(albums.open(made.id))
     training = jobs.add("train", "a training", ["x"])

@@ -21,7 +21,8 @@ from opsin.core.errors import ImageError, OpsinError
 from opsin.core.glossary import SITE
 from opsin.data.image_tree import is_image_name, is_visible
 from opsin.data.images import content_of, open_apart
-from opsin.studio.datasets.decoded_dataset import DecodedDataset, png_of
+from opsin.data.pixel_values import encode_png
+from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.datasets.uploads import TRAY
 from opsin.studio.errors import NotThere
 from opsin.studio.projects import Project
@@ -137,7 +138,7 @@ def _scaled(content: bytes, side: int) -> _Picture:
 
 def _encoded(pixels: NDArray[np.uint8], quality: int) -> _Picture:
     if max(pixels.shape[:2]) <= _PIXELS:
-        return png_of(pixels), "image/png"
+        return encode_png(pixels, compress_level=1), "image/png"
     file = io.BytesIO()
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     image.save(file, "JPEG", quality=quality)

@@ -29,10 +29,10 @@ class Removed(NamedTuple):
 
 
 class Trash:
-    """The removed subfolders of a folder, in its ``.deleted``."""
+    """The removed subfolders of a folder, in one of its own."""
 
-    def __init__(self, root: Path) -> None:
-        self.path = root / ".deleted"
+    def __init__(self, root: Path, name: str = ".deleted") -> None:
+        self.path = root / name
 
     def put(self, folder: str, token: str = "") -> str:
         """Remove a folder; the token, of others that go with it or a new one, restores it."""
@@ -65,7 +65,9 @@ class Trash:
             removed.place.rename(path)
 
     def sweep(self, kept: float = KEPT) -> None:
-        """Delete folders removed at least ``kept`` seconds ago."""
+        """Delete folders removed at least ``kept`` seconds ago, none through a link."""
+        if self.path.is_symlink():
+            return
         for item in self.removed():
             if time.time() - item.when >= kept:
                 # Under a hidden name first, so that no partial folder is ever restored.

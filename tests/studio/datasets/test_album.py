@@ -28,7 +28,7 @@ from opsin.studio.errors import NotThere, new_api
 from opsin.studio.image_routes import add_routes
 from opsin.studio.pages.photo_things import Thing, _of_names, things_to_look_at
 from opsin.studio.runs.albums import Albums
-from opsin.studio.runs.run_index import opaque
+from opsin.studio.words import opaque
 from tests.conftest import shape_image, write_shapes
 from tests.made_runs import answers_right, write_run
 from tests.processes import python
@@ -38,7 +38,7 @@ from tests.studio.made_jobs import fetch, put
 
 def made_here(studio: Studio, count: int = 4) -> LibraryDataset:
     dataset = studio.sets.new_empty(["disc", "square"], title="Shapes")
-    write_shapes(studio.sets.images_path(dataset.id), count)
+    write_shapes(studio.sets.get(dataset.id).place, count)
     return dataset
 
 
@@ -76,7 +76,7 @@ class Window:
 def test_labels_move_and_files_stay_once_they_were_read(studio: Studio) -> None:
     dataset = made_here(studio)
     read(studio, dataset)
-    window, root = Window(studio, dataset), studio.sets.images_path(dataset.id)
+    window, root = Window(studio, dataset), studio.sets.get(dataset.id).place
     chosen = window.album().of(0)[:2].tolist()
     assert window.do(lambda albums, album: albums.move(album, chosen, "square")) == (
         "2 photographs moved to square"
@@ -105,7 +105,7 @@ def test_labels_move_and_files_stay_once_they_were_read(studio: Studio) -> None:
 
 def test_new_photographs_move_as_files_come_back_and_go_with_the_trash(studio: Studio) -> None:
     dataset = made_here(studio)
-    window, root = Window(studio, dataset), studio.sets.images_path(dataset.id)
+    window, root = Window(studio, dataset), studio.sets.get(dataset.id).place
     chosen = window.album().of(0)[:3].tolist()
     window.do(lambda albums, album: albums.move(album, chosen, "square"))
     assert len(list((root / "square").iterdir())) == 7  # those of equal names, too
@@ -244,16 +244,17 @@ def test_photographs_that_a_full_disk_cannot_note_do_not_stay(
     for change in (
         lambda: window.albums.add(window.id, sent, "disc"),
         lambda: window.albums.keep(window.id, "disc", images[1], "2.png"),
+        lambda: window.albums.add_class(window.id, "star"),
     ):
         with pytest.raises(StorageError):
             asyncio.run(change())
-    assert (full.call_count, window.counts()) == (2, {"disc": 4, "square": 4})
+    assert (full.call_count, window.counts()) == (3, {"disc": 4, "square": 4})
 
 
 @pytest.mark.parametrize("name", ["added", "2 photographs added"])
 def test_a_class_called_added_is_no_addition(studio: Studio, name: str) -> None:
     dataset = made_here(studio)
-    window, root = Window(studio, dataset), studio.sets.images_path(dataset.id)
+    window, root = Window(studio, dataset), studio.sets.get(dataset.id).place
     (root / name).mkdir()
     window.do(lambda albums, album: albums.move(album, [0], name))
     window.do(lambda albums, album: albums.change_class(album, name, f"sugar {name}"))
@@ -272,7 +273,7 @@ def test_an_earlier_classifier_keeps_its_photographs(tmp_path: Path, studio: Stu
     window = Window(studio, dataset)
     window.do(lambda albums, album: albums.add_class(album.dataset.id, "star"))
     window.do(lambda albums, album: albums.move(album, album.of(0)[:2].tolist(), "star"))
-    write_shapes(studio.sets.images_path(dataset.id), 2, ("cross",))
+    write_shapes(studio.sets.get(dataset.id).place, 2, ("cross",))
     read(studio, dataset)
     studio.albums._of_runs.forget(opaque("one"))
     after = asyncio.run(studio.albums.of_run(opaque("one")))
@@ -289,7 +290,7 @@ def get(studio: Studio, address: str) -> httpx.Response:
 
 def test_thumbnails_keep_the_aspect_and_originals_the_size(studio: Studio) -> None:
     dataset = made_here(studio)
-    root = studio.sets.images_path(dataset.id)
+    root = studio.sets.get(dataset.id).place
     Image.new("RGB", (1000, 400), (200, 30, 30)).save(root / "disc" / "wide.jpg")
     (root / "disc" / "broken.jpg").write_bytes(b"no image")
     album = asyncio.run(studio.albums.open(dataset.id))
@@ -310,7 +311,7 @@ def test_thumbnails_keep_the_aspect_and_originals_the_size(studio: Studio) -> No
 
 def test_a_settled_thing_is_gone_for_all(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = made_here(studio)
-    root = studio.sets.images_path(dataset.id)
+    root = studio.sets.get(dataset.id).place
     for name in ("square/same.png", "disc/again.png"):
         (root / name).write_bytes((root / "disc" / "0.png").read_bytes())
     data = opsin.load(dataset.sources[0])
@@ -352,7 +353,7 @@ def test_an_album_that_is_out_of_date_changes_nothing(studio: Studio, change: st
     read(studio, dataset)
     window = Window(studio, dataset)
     old = window.album()
-    Image.new("RGB", (40, 40)).save(studio.sets.images_path(dataset.id) / "disc" / "0.5.png")
+    Image.new("RGB", (40, 40)).save(studio.sets.get(dataset.id).place / "disc" / "0.5.png")
     read(studio, dataset)
     more = ["disc"] if change == "move" else []
     with pytest.raises(SourceError, match="have changed"):
@@ -383,7 +384,7 @@ files.make("Removed all", files.to_trash(sorted((source / "disc").iterdir())))
 @pytest.mark.parametrize("after", [0, 1, 3])
 def test_photographs_whose_removal_was_killed_come_back(studio: Studio, after: int) -> None:
     dataset = made_here(studio)
-    places = (studio.sets.folder(dataset.id), studio.sets.images_path(dataset.id), after)
+    places = (studio.sets.folder(dataset.id), studio.sets.get(dataset.id).place, after)
     assert python("-c", _REMOVED_AND_KILLED, *places, check=False).returncode == 9
     window = Window(studio, dataset)
     assert window.counts() == {"disc": 4 - after, "square": 4}
@@ -397,7 +398,7 @@ def test_photographs_whose_removal_was_killed_come_back(studio: Studio, after: i
 @pytest.mark.parametrize("place", ["/etc/hostname", "../../outside.png", "Shapes/link/1.png"])
 def test_undo_in_a_copied_home_stays_inside(tmp_path: Path, studio: Studio, place: str) -> None:
     dataset = made_here(studio)
-    root, outside = studio.sets.images_path(dataset.id), tmp_path / "outside"
+    root, outside = studio.sets.get(dataset.id).place, tmp_path / "outside"
     write_shapes(outside, 1)
     (root / "link").symlink_to(outside)
     (root.parent / ".not-sorted").mkdir()
@@ -417,7 +418,7 @@ def test_undo_in_a_copied_home_stays_inside(tmp_path: Path, studio: Studio, plac
 def test_a_refused_rename_has_moved_nothing(studio: Studio, name: str) -> None:
     dataset = made_here(studio)
     read(studio, dataset)
-    window, root = Window(studio, dataset), studio.sets.images_path(dataset.id)
+    window, root = Window(studio, dataset), studio.sets.get(dataset.id).place
     window.do(lambda albums, album: albums.add_class(album.dataset.id, "star"))
     window.do(lambda albums, album: albums.move(album, [0], "square"))
     before, steps = sorted(root.rglob("*")), window.counts()
@@ -442,7 +443,7 @@ def test_a_photograph_that_was_tried_joins_a_class_once(studio: Studio) -> None:
     assert keep("disc", png(shape_image("disc", 3)), "IMG 0042.PNG") != path
     assert keep("disc", content, "shot").suffix == ".png"
     assert window.counts() == {"disc": 7, "square": 4}
-    studio.sets.images_path(dataset.id).joinpath("star").symlink_to(path.parent)
+    studio.sets.get(dataset.id).place.joinpath("star").symlink_to(path.parent)
     for name in ("../disc", "fish", "", "DISC", "star"):
         with pytest.raises(SourceError, match="class"):
             keep(name, content, "x.png")
@@ -459,7 +460,7 @@ def test_a_photograph_that_was_tried_joins_a_class_once(studio: Studio) -> None:
 def test_corrections_of_photographs_that_are_gone_hinder_no_training(studio: Studio) -> None:
     dataset = made_here(studio)
     read(studio, dataset)
-    window, root = Window(studio, dataset), studio.sets.images_path(dataset.id)
+    window, root = Window(studio, dataset), studio.sets.get(dataset.id).place
     album = window.album()
     chosen = album.of(0)[:2].tolist()
     window.do(lambda albums, album: albums.move(album, chosen, "square"))
@@ -524,7 +525,7 @@ def test_a_class_that_others_changed_is_kept(studio: Studio, changed: str, new: 
     dataset = made_here(studio)
     if changed == "labels":
         read(studio, dataset)
-    window, root = Window(studio, dataset), studio.sets.images_path(dataset.id)
+    window, root = Window(studio, dataset), studio.sets.get(dataset.id).place
     old = window.album()
     window.do(lambda albums, album: albums.move(album, album.of(1)[:1].tolist(), "disc"))
     before = sorted(root.rglob("*"))

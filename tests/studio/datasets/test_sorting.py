@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 def project(sets: Library) -> str:
     """A project with a class of its own, and photographs without one."""
     made = sets.new_empty(["cross"], title="Heap")
-    place = sets.images_path(made.id)
+    place = sets.get(made.id).place
     write_shapes(place.parent, 6)
     (place.parent / TRAY).mkdir()
     for path in [*place.parent.glob("disc/*"), *place.parent.glob("square/*")]:

@@ -13,7 +13,7 @@ from opsin.studio.datasets.album import OUT, Album
 from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.decoded_dataset import NotDecoded, open_run, open_set
 from opsin.studio.errors import NotThere
-from opsin.studio.runs.run_index import opaque
+from opsin.studio.words import opaque
 from tests.conftest import write_shapes
 from tests.made_runs import answers_right, write_run
 

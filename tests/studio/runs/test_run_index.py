@@ -19,8 +19,9 @@ from opsin.core.errors import RunError, StorageError
 from opsin.core.recipe import DataRecipe
 from opsin.data.dataset import Dataset
 from opsin.studio.errors import NotThere
-from opsin.studio.runs.run_index import RunIndex, opaque
+from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.trash import Trash
+from opsin.studio.words import opaque
 from tests.made_runs import answers_right
 from tests.made_runs import write_run as made_run
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -18,6 +15,7 @@ from opsin.data.cache import digest_names
 from opsin.data.corrections import Decoded
 from opsin.data.dataset import fingerprint_of
 from opsin.data.fill_cache import cache_key, look_up
+from opsin.data.pixel_values import encode_png
 from opsin.data.run_images import pair_up, read_images, recipe_of_run
 from opsin.data.sources.contents import take
 from opsin.studio.datasets.catalogue import LibraryDataset
@@ -27,14 +25,6 @@ from opsin.studio.errors import NotThere
 
 class NotDecoded(NotThere):
     """Images not decoded yet; their dataset's page decodes them."""
-
-
-def png_of(pixels: NDArray[np.uint8]) -> bytes:
-    """An image ``uint8[H, W, C]`` as a PNG file."""
-    file = io.BytesIO()
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    image.save(file, "PNG", compress_level=1)
-    return file.getvalue()
 
 
 class DecodedDataset:
@@ -58,7 +48,7 @@ class DecodedDataset:
         """An image as a PNG file, at the training size."""
         if not 0 <= row < len(self):
             raise NotThere(f"There is no photograph {row} of {len(self):,}", "Go back a page.")
-        return png_of(self.decoded.images[row])
+        return encode_png(self.decoded.images[row], compress_level=1)
 
     def label(self, row: int) -> int:
         """An image's class in the source, or as the run was trained."""

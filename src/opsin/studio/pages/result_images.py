@@ -20,12 +20,11 @@ from opsin.studio.datasets.album import Album
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.datasets.photo_files import settled_in
 from opsin.studio.people import why_not
-from opsin.studio.runs.run_index import opaque
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery, ImageViewer
 from opsin.studio.ui.kit import UndoBar
 from opsin.studio.ui.maps import confidence_of
-from opsin.studio.words import safe
+from opsin.studio.words import opaque, safe
 
 if TYPE_CHECKING:
     from opsin.studio.context import Studio

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
@@ -77,7 +78,7 @@ class Albums:
         self, sets: Library, runs: RunIndex, places: ImagePlaces, uploads: Uploads
     ) -> None:
         self._sets, self._runs, self._places, self._uploads = sets, runs, places, uploads
-        self._files: dict[str, PhotoFiles] = {}
+        self._moved = Counter[str]()  # how often files of a dataset were moved here
         self._stamps: dict[str, object] = {}  # of listings
         self._contents = ComputedOnce[str, Contents](_LISTED)
         self._of_sets = ComputedOnce[str, Corrections](_OPEN)
@@ -89,7 +90,7 @@ class Albums:
     async def open(self, set_id: str, *, at_once: bool = False) -> Album:
         """The photographs of a dataset now; at once only files, and labels by their names."""
         dataset, table = self._sets.get(set_id), self._sets.corrections_path(set_id)
-        stamp = await IMAGES.run(lambda: (self._own(set_id).moves, stamp_of_folders(dataset.place)))
+        stamp = self._moved[set_id], await IMAGES.run(stamp_of_folders, dataset.place)
         if self._stamps.get(set_id) != stamp:  # files came or went, by whomever
             self._stamps[set_id] = stamp
             self._contents.forget(set_id)
@@ -314,15 +315,8 @@ class Albums:
 
     def _own(self, set_id: str) -> PhotoFiles:
         dataset = self._sets.get(set_id)  # it may have been removed in another window
-        if set_id not in self._files:
-            place = dataset.place if dataset.made_here else None
-            with self._sets.lock(set_id):
-                own = PhotoFiles(
-                    self._sets.folder(set_id), place, lambda: self._sets.get(set_id).title
-                )
-                own.sweep()
-                return self._files.setdefault(set_id, own)
-        return self._files[set_id]
+        place = dataset.place if dataset.made_here else None
+        return PhotoFiles(self._sets.folder(set_id), place, dataset.title)
 
     def _now(self, album: Album) -> Album:
         """An album of the same decoded images, with the files and labels now."""
@@ -370,7 +364,11 @@ class Albums:
         def locked() -> T:
             require("labeller")
             with self._sets.lock(set_id):
-                return work(self._own(set_id))
+                own = self._own(set_id)
+                try:
+                    return work(own)
+                finally:
+                    self._moved[set_id] += own.moved
 
         return await pool.run(locked)
 
