@@ -174,11 +174,7 @@ class Library:
 
     def removed(self) -> list[Removed]:
         """The datasets that can be restored, the last removed first."""
-        items = []
-        for item in self._trash.removed():
-            with contextlib.suppress(OSError, ValueError, RecursionError):
-                items.append(item._replace(name=LibraryDataset.read(item.place).title))
-        return items
+        return self._trash.removed(lambda place: LibraryDataset.read(place).title)
 
     def restore(self, token: str) -> LibraryDataset:
         """Restore a removed dataset with its corrections."""

@@ -185,13 +185,7 @@ class RunIndex:
 
     def deleted(self) -> list[Removed]:
         """Return the runs that can be restored, the last deleted first."""
-        items = []
-        for item in self._trash.removed():
-            name = ""
-            with contextlib.suppress(OpsinError, OSError):  # a damaged one has its folder's name
-                name = RunDirectory(item.place).read_notes().name
-            items.append(item._replace(name=name or item.folder))
-        return items
+        return self._trash.removed(lambda place: RunDirectory(place).read_notes().name)
 
     def restore(self, token: str) -> None:
         """Restore the runs of a token, under other names where newer ones took theirs."""
