@@ -127,7 +127,7 @@ class Workers:
 
         async def compute() -> Answer:
             content, named = (given.content, {"name": given.name}) if given else (b"", {})
-            question = {"id": key, "do": do, "with": options | named}
+            question = {"do": do, "with": options | named}
             async with self._free:
                 header, body = await self._asked(directory, stamp, question, content, on_progress)
             ends = [0, *itertools.accumulate(header["images"])]
