@@ -192,10 +192,8 @@ def test_the_process_says_answers_alone_and_ends_with_its_input_or_its_reader(ru
     done = subprocess.run(command, input=frames, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     said = [header for header, _ in Unpacker().feed(done.stdout)]
-    assert [sorted(header) for header in said if "progress" not in header] == [
-        ["images", "said"],
-        ["error"],
-    ]
+    kinds = [sorted(header) for header in said if "progress" not in header]
+    assert kinds == [["images", "said"], ["error"]]
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     with subprocess.Popen(command, **pipes, bufsize=0) as process:  # type: ignore[call-overload]
         process.stdin.write(frames)

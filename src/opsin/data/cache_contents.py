@@ -112,8 +112,5 @@ def _paths_of(part: Part) -> list[Path]:
 def size_of(path: Path) -> int:
     """The bytes of a file, or of a folder's files; links are not followed."""
     folders = os.walk(path) if path.is_dir() else [(path.parent, (), [path.name])]
-    return sum(
-        file_stamp(f"{folder}/{name}", follow_links=False).size
-        for folder, _, names in folders
-        for name in names
-    )
+    files = (f"{folder}/{name}" for folder, _, names in folders for name in names)
+    return sum(file_stamp(file, follow_links=False).size for file in files)

@@ -234,10 +234,8 @@ def test_a_removal_waits_for_an_upload(studio: Studio, monkeypatch: pytest.Monke
 def test_photographs_that_a_full_disk_cannot_note_do_not_stay(
     studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    window, images = (
-        Window(studio, made_here(studio)),
-        [png(shape_image("disc", n)) for n in (8, 9)],
-    )
+    window = Window(studio, made_here(studio))
+    images = [png(shape_image("disc", number)) for number in (8, 9)]
     sent = [put(studio.uploads, "1.png", images[0], 1)]
     full = Mock(side_effect=StorageError("Cannot write"))
     monkeypatch.setattr("opsin.studio.datasets.photo_files.write_json", full)

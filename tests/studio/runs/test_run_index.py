@@ -156,13 +156,8 @@ def test_a_run_at_work_is_not_deleted(tmp_path: Path) -> None:
 
 
 def test_the_run_before_of_the_same_images_and_split_is_found(tmp_path: Path) -> None:
-    asked: list[dict[str, Any]] = [
-        {},
-        {"test_fraction": 0.3},
-        {"classes": ["3", "8"]},
-        {"size": 12},
-    ]
-    runs = []
+    asked: list[dict[str, Any]]
+    asked, runs = [{}, {"test_fraction": 0.3}, {"classes": ["3", "8"]}, {"size": 12}], []
     for number, options in enumerate(asked):
         data = opsin.load("digits", **options)
         runs.append(made_run(tmp_path, f"run {number}", data, answers_right(data, 0.6)))
