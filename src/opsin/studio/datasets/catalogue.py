@@ -174,7 +174,8 @@ class Library:
 
     def removed(self) -> list[Removed]:
         """The datasets that can be restored, the last removed first."""
-        return self._trash.removed(lambda place: LibraryDataset.read(place).title)
+        items = self._trash.removed(lambda place: LibraryDataset.read(place).title)
+        return [item for item in items if (item.place / "set.json").is_file()]
 
     def restore(self, token: str) -> LibraryDataset:
         """Restore a removed dataset with its corrections."""
