@@ -57,7 +57,7 @@ def changes_of(studio: Studio) -> dict[Callable[[], object], Role]:
         lambda: asyncio.run(albums.move(album, [0], "square")),
         lambda: asyncio.run(albums.add_class(album.dataset.id, "ring")),
         lambda: asyncio.run(albums.change_class(album, "disc", "round")),
-        lambda: asyncio.run(albums.remove(album, [0])),
+        lambda: asyncio.run(albums.move(album, [0], "")),
         lambda: asyncio.run(albums.undo(made.id)),
         lambda: asyncio.run(albums.settle(made.id, ("a", "b"))),
     ]

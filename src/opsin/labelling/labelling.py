@@ -349,7 +349,7 @@ class Labelling:
         """The photographs most like one, the likest first: without a label, or of every one."""
         query = self.heap.points[[self.row_called(name)]]
         rows = np.unique(self.heap.first) if every else self._open()
-        return most_similar(self.heap.points, query, query[:0], count, among=rows).rows
+        return most_similar(self.heap.points, query, query[:0], count, among=rows)[0]
 
     def set_aside(self) -> Ints:
         """The photographs that are unclear, or of none of the classes."""

@@ -84,7 +84,7 @@ def test_labels_move_and_files_stay_once_they_were_read(studio: Studio) -> None:
     assert window.counts() == {"disc": 2, "square": 6}
     assert len(list((root / "disc").iterdir())) == 4
     last = [at for at in window.album().of(1).tolist() if at not in chosen][:1]
-    window.do(lambda albums, album: albums.remove(album, last))
+    window.do(lambda albums, album: albums.move(album, last, ""))
     assert window.counts() == {"disc": 2, "square": 5}
     table = read_corrections(studio.sets.corrections_path(dataset.id))
     assert sorted(row.label for row in table) == ["-", "square", "square"]
@@ -109,12 +109,12 @@ def test_new_photographs_move_as_files_come_back_and_go_with_the_trash(studio: S
     chosen = window.album().of(0)[:3].tolist()
     window.do(lambda albums, album: albums.move(album, chosen, "square"))
     assert len(list((root / "square").iterdir())) == 7  # those of equal names, too
-    window.do(lambda albums, album: albums.remove(album, album.of(0).tolist()))
+    window.do(lambda albums, album: albums.move(album, album.of(0).tolist(), ""))
     assert window.counts() == {"disc": 0, "square": 7}
     assert window.undo() == "1 photograph removed"
     window.undo()
     assert window.counts() == {"disc": 4, "square": 4}
-    window.do(lambda albums, album: albums.remove(album, [0, 1]))
+    window.do(lambda albums, album: albums.move(album, [0, 1], ""))
     studio.sweep()
     assert len(list(root.parent.rglob("*.png"))) == 8
     studio.sweep(0)
@@ -198,7 +198,7 @@ def test_a_project_that_another_window_removed(tmp_path: Path, studio: Studio) -
     album = window.album()
     studio.sets.remove(dataset.id)
     with pytest.raises(NotThere):
-        asyncio.run(window.albums.remove(album, [0]))
+        asyncio.run(window.albums.move(album, [0], ""))
     with pytest.raises(NotThere):
         asyncio.run(window.albums.settle(dataset.id, ("a", "b")))
     with pytest.raises(NotThere):
@@ -330,9 +330,9 @@ def test_a_settled_thing_is_gone_for_all(studio: Studio, monkeypatch: pytest.Mon
     # It is over, too, once only one of the labels is left; then they are copies.
     window = Window(studio, dataset)
     names = {window.album().name(at): at for at in range(10)}
-    window.do(lambda albums, album: albums.remove(album, [names["square/same.png"]]))
+    window.do(lambda albums, album: albums.move(album, [names["square/same.png"]], ""))
     assert [thing.kind for thing in things()] == ["exact-duplicates"]
-    window.do(lambda albums, album: albums.remove(album, [names["disc/again.png"]]))
+    window.do(lambda albums, album: albums.move(album, [names["disc/again.png"]], ""))
     assert things() == []
 
 

@@ -142,7 +142,7 @@ def test_a_run_at_another_size_goes_by_names(shapes: Path, tmp_path: Path, studi
     album, places = of(studio, "one")
     assert album.classes == ("disc", "square")  # the project's own
     row = data.names.index("disc/4.png")
-    asyncio.run(studio.albums.remove(album, [places[row]]))
+    asyncio.run(studio.albums.move(album, [places[row]], ""))
     album, places = of(studio, "one")
     assert [at for at in places if album.labels[at] == OUT] == [places[row]]
     assert "disc/4.png,-" in studio.sets.corrections_path(album.dataset.id).read_text()

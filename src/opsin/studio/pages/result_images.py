@@ -120,7 +120,7 @@ class ResultImages:
         if album is None or self._places[image] < 0:
             raise OpsinError("This label cannot be changed here", self.fixed)
         chosen = [int(self._places[image])]
-        done = await (albums.move(album, chosen, label) if label else albums.remove(album, chosen))
+        done = await albums.move(album, chosen, label or "")
         await self._tell(done.text, lambda: albums.undo(album.dataset.id, done.when))
 
     async def confirm(self, suspect: SuspectedLabel) -> None:

@@ -192,23 +192,28 @@ class Albums:
     # What is changed.
 
     async def move(self, album: Album, chosen: Sequence[int], class_: str) -> Done:
-        """Give photographs another class; return what was done, in words."""
-        if class_ not in album.classes:
+        """Give photographs another class, or remove them (``""``); classifiers keep theirs."""
+        if class_ and class_ not in album.classes:
             raise no_class(class_)
-        rows, new = _split(album, chosen)
-        known = album.opened is not None and class_ in album.opened.classes
-        if not (known or album.can_add):
-            raise _unread()
-        # If the class is new, no image of the source is in it: files go there.
-        files, label = (new, class_) if known else (list(chosen), None)
-        text = f"{counted(len(chosen), 'photograph')} moved to {class_}"
-        return await self._write(album, text, rows, label, files=files, folder=class_)
+        rows, files = _split(album, chosen)
+        known = not class_ or (album.opened is not None and class_ in album.opened.classes)
+        if not known:  # no photograph of the source is in it: files go there
+            if not album.can_add:
+                raise _unread()
+            files = list(chosen)
+        corrections = await self._corrections(album, rows)
+        paths, number = (
+            [album.contents.path(at) for at in files],
+            counted(len(chosen), "photograph"),
+        )
+        text = f"{number} moved to {class_}" if class_ else f"{number} removed"
 
-    async def remove(self, album: Album, chosen: Sequence[int]) -> Done:
-        """Remove photographs; earlier classifiers keep theirs."""
-        rows, new = _split(album, chosen)
-        text = f"{counted(len(chosen), 'photograph')} removed"
-        return await self._write(album, text, rows, "", files=new)
+        def work(own: PhotoFiles) -> Done:
+            moves = own.to_class(paths, class_) if class_ and paths else own.to_trash(paths)
+            labels = corrections.changes(rows, class_ if known else None) if corrections else ()
+            return Done(text, own.make(text, moves, labels, corrections))
+
+        return await self._change(album.dataset.id, work)
 
     async def forget_gone(self, set_id: str) -> Done:
         """Drop the corrections of photographs that are gone: training refuses them."""
@@ -331,30 +336,6 @@ class Albums:
         if album.opened is None or known.opened.key != album.opened.key:  # its rows are others now
             raise SourceError("The photographs have changed", _LOOK)
         return known
-
-    async def _write(
-        self,
-        album: Album,
-        text: str,
-        rows: Sequence[int],
-        class_: str | None = None,
-        *,
-        files: Sequence[int] = (),
-        folder: str = "",
-    ) -> Done:
-        """Relabel decoded rows as in `Corrections.changes`, and move files into a class's folder.
-
-        Without a folder, files are removed.
-        """
-        known = await self._corrections(album, rows)
-        paths = [album.contents.path(at) for at in files]
-
-        def work(own: PhotoFiles) -> Done:
-            moves = own.to_class(paths, folder) if folder and paths else own.to_trash(paths)
-            relabelled = known.changes(rows, class_) if known else ()
-            return Done(text, own.make(text, moves, relabelled, known))
-
-        return await self._change(album.dataset.id, work)
 
     async def _change(
         self, set_id: str, work: Callable[[PhotoFiles], T], pool: Threads = IMAGES
