@@ -275,9 +275,9 @@ def test_an_earlier_classifier_keeps_its_photographs(tmp_path: Path, studio: Stu
     read(studio, dataset)
     studio.albums._of_runs.forget(opaque("one"))
     after = asyncio.run(studio.albums.of_run(opaque("one")))
-    assert after.classes == before.classes == ["disc", "square"]
+    assert after.classes == before.classes == ("disc", "square")
     assert [after.digest(row) for row in range(24)] == [before.digest(row) for row in range(24)]
-    assert [after.label(row) for row in range(24)] == [before.label(row) for row in range(24)]
+    assert (after.decoded.labels == before.decoded.labels).all()
 
 
 def get(studio: Studio, address: str) -> httpx.Response:
@@ -345,17 +345,16 @@ def test_a_suspected_label_is_found_if_training_prepared_another_size(studio: St
     assert (album.name(thing.photos[0]), thing.kind) == ("disc/1.png", "suspect")
 
 
-@pytest.mark.parametrize("change", ["move", "remove"])
-def test_an_album_that_is_out_of_date_changes_nothing(studio: Studio, change: str) -> None:
+@pytest.mark.parametrize("class_", ["disc", ""])
+def test_an_album_that_is_out_of_date_changes_nothing(studio: Studio, class_: str) -> None:
     dataset = made_here(studio)
     read(studio, dataset)
     window = Window(studio, dataset)
     old = window.album()
     Image.new("RGB", (40, 40)).save(studio.sets.get(dataset.id).place / "disc" / "0.5.png")
     read(studio, dataset)
-    more = ["disc"] if change == "move" else []
     with pytest.raises(SourceError, match="have changed"):
-        asyncio.run(getattr(window.albums, change)(old, [5], *more))
+        asyncio.run(window.albums.move(old, [5], class_))
     assert window.counts() == {"disc": 5, "square": 4}
 
 

@@ -46,7 +46,7 @@ async def test_a_folder_that_has_changed_is_told(tmp_path: Path, studio: Studio)
     with pytest.raises(NotDecoded):
         await albums.corrections_of(set_id)
     opsin.load(folder)
-    assert (await albums.corrections_of(set_id)).opened.name(6 - 1) == "square/9.png"
+    assert (await albums.corrections_of(set_id)).opened.decoded.names[5] == "square/9.png"
 
 
 def trained(data: opsin.Dataset, tmp_path: Path, name: str = "one") -> RunDirectory:
@@ -74,15 +74,15 @@ def test_rows_of_a_run_stay_when_files_are_renamed(shapes: Path, tmp_path: Path)
     data = opsin.load(shapes, labels=table)
     directory = trained(data, tmp_path)
     before = open_run("one", directory)
-    shown = [(before.digest(row), before.label(row)) for row in range(len(data))]
+    shown = [(before.digest(row), before.decoded.labels[row]) for row in range(len(data))]
     for file in sorted(shapes.rglob("*.png")):
         file.rename(file.with_name(f"{99 - int(file.stem)}x.png"))
     opsin.load(shapes)
     after = open_run("one", directory)
-    assert shown == [(after.digest(row), after.label(row)) for row in range(len(data))]
+    assert shown == [(after.digest(row), after.decoded.labels[row]) for row in range(len(data))]
     here = open_set(set_of(shapes))
     assert [here.digest(row) for row in after.decoded.rows] == [digest for digest, _ in shown]
-    assert [after.name(row) for row in range(len(data))] != data.names
+    assert after.decoded.names != data.names
 
 
 def of(studio: Studio, name: str) -> tuple[Album, list[int]]:

@@ -183,7 +183,7 @@ class Corrections:
         change_lines(self._path, self._lines(labels, corrected) | gone, changes)
 
     def _key(self, row: int) -> tuple[str, str]:
-        return self.opened.digest(row), as_written(self.opened.name(row))
+        return self.opened.digest(row), as_written(self.opened.decoded.names[row])
 
     def _lines(self, labels: NDArray[np.int64], rows: NDArray[np.int64]) -> Lines:
         # If a class is named like the mark, an empty cell leaves images out instead.

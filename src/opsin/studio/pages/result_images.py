@@ -75,7 +75,7 @@ class ResultImages:
 
         def viewed(at: int) -> GalleryImage:
             image = int(rows[places[at]])
-            address, name = self._address(image, large=True), self.opened.name(image)
+            address, name = self._address(image, large=True), self.opened.decoded.names[image]
             return replace(self._small(places[at]), src=address, caption=name)
 
         viewer = ImageViewer(
@@ -111,7 +111,7 @@ class ResultImages:
         elif image in self.now:
             caption, mark, more = "left out", "left out", "Left out of the next training."
         lines = (f"Answer: {', '.join(best)}", f"Label: {safe(label, 60)}", more)
-        alt = f"{self.opened.name(image)}, labelled {label}, answer {', '.join(best)}"
+        alt = f"{self.opened.decoded.names[image]}, labelled {label}, answer {', '.join(best)}"
         return GalleryImage(self._address(image), alt, caption, mark, lines)  # type: ignore[arg-type]
 
     async def relabel(self, image: int, label: str | None) -> None:
@@ -144,10 +144,10 @@ class ResultImages:
 
     def picture(self, image: int, words: str = "") -> None:
         """One image of 160 pixels with a line below it, by default its name."""
-        words = words or self.opened.name(image).rpartition("/")[2]
+        words = words or self.opened.decoded.names[image].rpartition("/")[2]
         with ui.element("figure").style("width: 160px"):
             shown = ui.image(self._address(image)).props('fit="contain" no-transition')
-            shown.props["alt"] = safe(f"{self.opened.name(image)}, {words}")
+            shown.props["alt"] = safe(f"{self.opened.decoded.names[image]}, {words}")
             shown.style("width: 160px; height: 160px; border-radius: 8px; background: var(--panel)")
             with ui.element("figcaption").classes("note"):
                 ui.label(safe(words, 60))
