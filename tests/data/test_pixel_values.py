@@ -16,7 +16,7 @@ from opsin.core.errors import ImageError
 from opsin.core.metadata import Preparation
 from opsin.data import fill_cache
 from opsin.data.dataset import from_arrays, load
-from opsin.data.images import PreparedPixels, prepare, read_image
+from opsin.data.images import PreparedImage, prepare, read_image
 from opsin.data.pixel_values import image_from_array
 from tests.conftest import Notes
 from tests.data import test_formats
@@ -179,7 +179,7 @@ def test_a_killed_second_pass_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
     source = folder(tmp_path / "images", ".png", png, 4095)
     asked: list[object] = []
 
-    def stopped(*args: Any, **options: Any) -> PreparedPixels:
+    def stopped(*args: Any, **options: Any) -> PreparedImage:
         asked.append(args)
         if len(asked) == 30:
             raise KeyboardInterrupt
