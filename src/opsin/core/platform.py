@@ -185,8 +185,8 @@ def lower_priority(pid: int = 0) -> None:
     import psutil  # noqa: PLC0415  0.04 s
 
     with contextlib.suppress(psutil.Error, OSError):
-        lower = psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 5
-        psutil.Process(pid or None).nice(lower)
+        # Windows has classes in place of numbers.
+        psutil.Process(pid or None).nice(getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", 5))
 
 
 def limit_process(memory: int) -> None:
