@@ -25,10 +25,10 @@ from opsin.core.files import file_stamp
 from opsin.core.storage import atomic_file
 from opsin.core.stored_arrays import StoredArrays
 from opsin.data.cache import as_keys, cache_root, digest_rows
-from opsin.data.image_stream import Listed, ListedImage, Stream, held_bytes, read_ahead
+from opsin.data.image_engine import ImageSteps, answer_images
+from opsin.data.image_stream import Listed, ListedImage, Stream
 from opsin.data.images import read_image
 from opsin.data.lazy_images import THREADS
-from opsin.runtime.image_engine import ImageSteps, answer_images
 
 # Rows whose features are turned into points at once.
 _BLOCK: Final = 2_048
@@ -135,11 +135,9 @@ class _Reader:
     ) -> Iterator[tuple[int, NDArray[np.uint8] | ImageError]]:
         """Yield each photograph's digest, or why it cannot be read."""
         pixels = int(np.prod(self.preparation.shape))
-        steps = ImageSteps(
-            self._prepare, self._compute, lambda item: pixels + held_bytes(item), BATCH, THREADS
-        )
+        steps = ImageSteps(self._prepare, self._compute, pixels, BATCH, THREADS)
         new: list[tuple[NDArray[np.uint8], Floats]] = []
-        answers = answer_images(steps, read_ahead(images[row] for row in rows))
+        answers = answer_images(steps, (images[row] for row in rows))
         self._watcher.begin("Photographs", len(rows), "images")
         try:
             with closing(answers):
