@@ -147,7 +147,5 @@ async def _pictures(studio: Studio, first: str, pair: ComparedPair, names: Seque
     for kind, images in pair.by_who_is_right():
         title = " ".join(called.get(word, word) for word in kind.split())
         kit.heading(f"{title} ({count(len(images))})")
-        described = list(map(describe, images))
-        viewer = ImageViewer(described.__len__, described.__getitem__)
         height = 440 if len(images) > 12 else 0
-        ImageGallery(title, described, on_open=viewer.open, height=height)
+        ImageGallery(title, images, describe, on_open=ImageViewer, height=height)

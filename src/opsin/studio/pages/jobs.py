@@ -24,9 +24,7 @@ def jobs(studio: Studio) -> None:
     """Build the page of all jobs, kept up to date in every window."""
     cards: dict[tuple[str, int], JobCard] = {}
 
-    def show(topic: str = "jobs") -> None:
-        if topic not in ("jobs", "runs"):
-            return
+    def show() -> None:
         known = [job for job in studio.jobs.jobs() if not (job.over and job.kind in _PASSING)]
         ongoing = sum(not job.over for job in known)
         now = known[: ongoing + _SHOWN]
@@ -46,7 +44,7 @@ def jobs(studio: Studio) -> None:
     with page(studio, "Jobs"):
         content = ui.element("div").classes("stack")
         show()
-        studio.changed.subscribe(show)
+        studio.changed.follow(show, "jobs", "runs")
 
 
 PAGE = Page("/jobs", jobs, more="Jobs")

@@ -83,8 +83,8 @@ class _Column:
             (),
             self.image,
             on_choose=(lambda: page.choose(self)) if may else None,
-            on_open=lambda at: page.open(self, at),
-            on_key=(lambda key, at: page.press(self, key, at)) if may else None,
+            on_open=partial(page.enlarge, self),
+            on_key=partial(page.press, self) if may else None,
             draggable=may,
             captions=False,
             height=_HEIGHT,
@@ -108,13 +108,14 @@ class _Column:
             self.gallery.show(range(len(shown)))
         return len(shown)
 
-    def image(self, at: int, *, large: bool = False) -> GalleryImage:
+    def image(self, at: int) -> GalleryImage:
         album, photo = self._page.album, self.photos[at]
-        title, source = album.name(photo).rpartition("/")[2], album.address(photo, large=large)
+        title, large = album.name(photo).rpartition("/")[2], album.address(photo, large=True)
         said = self._page.aside.get(album.name(photo), "") if self.label == UNSORTED else ""
         words = f"{self.words}: {said}" if said else self.words
         mark: Mark = "left out" if said else ""
-        return GalleryImage(source, f"{title}, {words}", title, mark, lines=(words,))
+        alt = f"{title}, {words}"
+        return GalleryImage(album.address(photo), alt, title, mark, large, lines=(words,))
 
 
 class _Photos:
@@ -127,7 +128,6 @@ class _Photos:
         # What shows a column again, and the card around it.
         self._columns: dict[str, tuple[Callable[[], None], ui.element]] = {}
         self._active: _Column | None = None  # the column with the chosen photographs
-        self._viewer: ImageViewer | None = None
         self._things: list[Thing] = []
         self._searched, self._due = "", False
         self.likeness = dict[str, int]()  # each photograph's rank, the likest first
@@ -163,9 +163,9 @@ class _Photos:
             kit.icon_action("close", "Choose none", lambda: self.choose(None))
         for hidden in (self._search, self._as_before, self._forget, self._fold, self._bar):
             hidden.set_visibility(False)
-        self._large = ui.element("div")
         ui.keyboard(self._key, ignore=["input", "select", "textarea"])
-        studio.changed.subscribe(self._heard)
+        studio.changed.follow(self._refresh, "sets", f"set:{self._id}")
+        studio.changed.follow(self._check_over, "jobs")
 
     async def start(self) -> None:
         """Show the photographs at once, then with what is known of them."""
@@ -184,8 +184,8 @@ class _Photos:
                 while self._due and not self._place.is_deleted:
                     self._due = False
                     await self._show(await self._studio.albums.open(self._id))
-            except NotThere:  # another window removed the project
-                ui.navigate.reload()
+            except NotThere:
+                raise
             except OpsinError as error:
                 self._summary.set_text("")
                 self._status.fail(error)
@@ -216,8 +216,6 @@ class _Photos:
         few = len(album.of(UNSORTED)) < _SEVERAL
         offer_training(self._frame, self._id, album.why_not_trainable(), main=few)
         self._show_choice()
-        if self._viewer:
-            self._viewer.refresh()
         if album.contents is not self._checked:
             self._checked = album.contents  # files came or went
             background_tasks.create(self._check(), name=f"photographs {self._id}")
@@ -410,18 +408,16 @@ class _Photos:
         self._as_before.set_visibility(bool(self.likeness))
         self._show_columns()
 
-    def open(self, column: _Column, at: int) -> None:
-        may = allows("labeller")
-        self._large.clear()
-        with self._large:
-            self._viewer = ImageViewer(
-                lambda: len(column.photos),
-                partial(column.image, large=True),
-                self.album.classes if may else (),
-                (lambda at, class_: self._change(column, [at], class_ or "")) if may else None,
-                undo=self._undo if may else None,
-            )
-        self._viewer.open(at)
+    def enlarge(self, column: _Column, gallery: ImageGallery, at: int) -> None:
+        """Show a photograph large."""
+
+        def relabel(at: int, class_: str | None) -> Awaitable[None]:
+            return self._change(column, [at], class_ or "")
+
+        if allows("labeller"):
+            ImageViewer(gallery, at, self.album.classes, relabel, undo=self._undo)
+        else:
+            ImageViewer(gallery, at)
 
     async def press(self, column: _Column, key: str, at: int) -> None:
         """Give the chosen photographs, or this one, the class of a key."""
@@ -507,16 +503,16 @@ class _Photos:
             elif await self._studio.albums.read_again(self._id):
                 self._studio.changed.emit(f"set:{self._id}")  # all have the old rows
 
-    async def _heard(self, topic: str) -> None:
-        if topic in ("sets", f"set:{self._id}"):
-            await self._refresh()
-        elif topic == "jobs" and self._job is not None:
-            with contextlib.suppress(NotThere):
-                self._job = self._studio.jobs.get(self._job.id)
-                if not self._job.over:
-                    return
-            job, self._job = self._job, None
-            await self._check()
-            await self._refresh()  # with what the check has found
-            if job.state == "failed" and not (self._job or self.album.why_not_trainable()):
-                self._reading.fail(cause_in_words(self._studio, job.cause or ""))
+    async def _check_over(self) -> None:
+        """Show what the check has found, once it is over."""
+        if self._job is None:
+            return
+        with contextlib.suppress(NotThere):
+            self._job = self._studio.jobs.get(self._job.id)
+            if not self._job.over:
+                return
+        job, self._job = self._job, None
+        await self._check()
+        await self._refresh()
+        if job.state == "failed" and not (self._job or self.album.why_not_trainable()):
+            self._reading.fail(cause_in_words(self._studio, job.cause or ""))

@@ -76,7 +76,7 @@ class _Results:
         files = await asyncio.to_thread(files_of, directory)
         with self._frame.actions:
             self._tools(files)
-        studio.changed.subscribe(self._heard)
+        studio.changed.follow(self._refresh, "runs")
         with ui.element("div").classes("stack"):
             if row.note:
                 kit.note(row.note)
@@ -179,15 +179,13 @@ class _Results:
             kit.rename_in_place(heading, lambda: project.title_of(self._row), self._rename)
 
     async def _rename(self, name: str) -> None:
-        before = self._row.given_name
-        await asyncio.to_thread(self._studio.runs.rename, self._row.id, name)
-        self._studio.changed.emit("runs")
-        self._frame.undo.offer("The name was changed", lambda: self._rename(before))
+        rename, row = self._studio.runs.rename, self._row
+        await asyncio.to_thread(rename, row.id, name)
+        undo = partial(asyncio.to_thread, rename, row.id, row.given_name)
+        self._frame.undo.offer("The name was changed", undo, "runs")
 
-    def _heard(self, topic: str) -> None:
+    def _refresh(self) -> None:
         """Load the page anew when it was removed, or has ended."""
-        if topic != "runs":
-            return
         before, now = self._row, self._studio.runs.find(self._row.folder)
         if now is None:
             ui.navigate.to(layout.address(self._project, "results"))

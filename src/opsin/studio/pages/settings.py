@@ -29,13 +29,12 @@ async def settings(studio: Studio) -> None:
         kit.note(_KEPT + _REMOVED)
         status = kit.StatusLine()
 
-        async def show(topic: str = "sets") -> None:
-            if topic in {"sets", "runs"}:
-                sizes = await asyncio.to_thread(_sizes, studio)
-                if not facts.is_deleted:
-                    facts.clear()
-                    with facts:
-                        kit.facts((name, file_size(size)) for name, size in sizes.items())
+        async def show() -> None:
+            sizes = await asyncio.to_thread(_sizes, studio)
+            if not facts.is_deleted:
+                facts.clear()
+                with facts:
+                    kit.facts((name, file_size(size)) for name, size in sizes.items())
 
         async def free(work: Callable[[], object], change: str) -> None:
             with status.errors():
@@ -57,7 +56,7 @@ async def settings(studio: Studio) -> None:
             empty = partial(free, empty_cache, "deleted what was kept for speed")
             kit.action("Delete what is kept for speed", empty)
             kit.action("Delete permanently what was removed", delete, kind="danger")
-        studio.changed.subscribe(show)
+        studio.changed.follow(show, "sets", "runs")
         await show()
 
 

@@ -104,7 +104,7 @@ class _Sort:
                 self._view = _Grid(self, view, of)
             self._show_keys = kit.key_list([*self._view.keys, ("U", "undo")])
         ui.keyboard(self._key, ignore=["input", "select", "textarea"])
-        studio.changed.subscribe(self._heard)
+        studio.changed.follow(self._refresh, f"set:{self.id}")
         leave = partial(studio.sorting.leave, self.id, self._window)
         ui.context.client.on_delete(leave)  # a lost connection may come back
 
@@ -163,11 +163,16 @@ class _Sort:
         words = (await self.ask("state"))["words"]
         self._figure.say(words or "Name a few groups, or answer questions.")
 
-    def image(self, photo: Photo, *, large: bool = False, words: str = "") -> gallery.GalleryImage:
+    def image(self, photo: Photo, words: str = "") -> gallery.GalleryImage:
         """A photograph, with words about it."""
-        kind, title = "originals" if large else "thumbnails", photo[0].rpartition("/")[2]
-        source = f"/{kind}/{self.id}/{self.tokens.get(photo[0], '')}"
-        return gallery.GalleryImage(source, ", ".join(filter(None, [title, words])), words or title)
+        title, source = photo[0].rpartition("/")[2], f"{self.id}/{self.tokens.get(photo[0], '')}"
+        return gallery.GalleryImage(
+            f"/thumbnails/{source}",
+            ", ".join(filter(None, [title, words])),
+            words or title,
+            large=f"/originals/{source}",
+            title=title,
+        )
 
     async def give(self, photos: Sequence[Photo], answer: str, how: str) -> None:
         """Move photographs to a class, a new one too; or set them aside, where they are."""
@@ -246,13 +251,10 @@ class _Sort:
             else:
                 await (self.undo() if key == "u" else self._view.key(key))
 
-    async def _heard(self, topic: str) -> None:
-        if topic == f"set:{self.id}" and not self._body.is_deleted:
-            try:
-                await self._look()
-                await self._view.refresh()
-            except NotThere:  # another window removed the project
-                ui.navigate.reload()
+    async def _refresh(self) -> None:
+        if not self._body.is_deleted:
+            await self._look()
+            await self._view.refresh()
 
 
 def _unfocused(button: ui.button) -> ui.button:
@@ -314,7 +316,7 @@ class _Card:
                 "Photographs that are alike: a click takes one out",
                 (),
                 self._page.image,
-                on_open=self._take_out,
+                on_open=lambda _, at: self._take_out(at),
                 on_key=self._press,
                 captions=False,
                 side=88,
@@ -530,8 +532,8 @@ class _Questions:
         self._at = max(0, min(self._at, len(self._queue) - 1))
         shown = self._queue[self._at : self._at + 3]
         for element, one in zip((self._image, *self._next), shown, strict=False):
-            image = self.page.image(one["names"], large=True)
-            element.props.update({"src": kit.rooted(image.src)})
+            image = self.page.image(one["names"])
+            element.props.update({"src": kit.rooted(image.large)})
         self._place.set_visibility(bool(shown))
         nothing = "There is nothing to ask."
         if self._fetching.locked():
@@ -574,13 +576,12 @@ class _Grid:
         self._gallery = gallery.ImageGallery(
             "Photographs to name",
             (),
-            lambda photo: page.image(photo, words=self._words[photo[0]]),
+            lambda photo: page.image(photo, self._words[photo[0]]),
             on_choose=self._show_bar,
-            on_open=self._open,
+            on_open=self._enlarge,
             on_key=self._press,
             captions=kind == "doubts",
         )
-        self._large = ui.element("div")
 
     async def show(self) -> None:
         page, of = self._page, self._of
@@ -629,8 +630,8 @@ class _Grid:
     def _find_like(self) -> None:
         self._page.go("like", self._photos[self._gallery.chosen[0]][0])
 
-    async def _give(self, answer: str) -> None:
-        photos = [self._photos[at] for at in self._gallery.chosen]
+    async def _give(self, answer: str, photos: Sequence[Photo] = ()) -> None:
+        photos = photos or [self._photos[at] for at in self._gallery.chosen]
         self._put([photo for photo in self._photos if photo not in photos])
         await self._page.give(photos, answer, self._kind)
         if self._kind == "map":
@@ -646,18 +647,10 @@ class _Grid:
                 self._gallery.choose([at])
             await self._give(answer)
 
-    def _open(self, at: int) -> None:
-        async def give(at: int, class_: str | None) -> None:
-            self._gallery.choose([at])
-            await self._give(class_ or _ASIDE["x"])
+    def _enlarge(self, shown: gallery.ImageGallery, at: int) -> None:
+        def give(photo: Photo, class_: str | None) -> Awaitable[None]:
+            return self._give(class_ or _ASIDE["x"], [photo])
 
-        self._large.clear()
-        with self._large:
-            # The page's own key undoes.
-            gallery.ImageViewer(
-                lambda: len(self._photos),
-                lambda at: self._page.image(self._photos[at], large=True),
-                self._page.album.classes,
-                give,
-                remove="None of the classes",
-            ).open(at)
+        # The page's own key undoes.
+        classes, remove = self._page.album.classes, "None of the classes"
+        gallery.ImageViewer(shown, at, classes, give, remove=remove)

@@ -52,7 +52,7 @@ async def train(
         page.before = now.classifier(compare) if compare else None
         await page.read(source_run)
         page.build(frame)
-        studio.changed.subscribe(page.follow)
+        studio.changed.follow(page.follow, "jobs", "runs")
         if start and asked_here(ui.context.client.request.headers):
             await ui.context.client.connected()
             # In place of this address: a reload or the way back must not start another one.
@@ -163,12 +163,9 @@ class _TrainPage:
             for job in ongoing[1:]:
                 JobCard(self._studio, job)
 
-    async def follow(self, topic: str) -> None:
+    async def follow(self) -> None:
         """Go on with the training; at its end, lead to its results."""
-        if topic != "jobs" and not topic.startswith("run"):
-            return
-        if topic == "runs":
-            self._project = await asyncio.to_thread(self._studio.projects.get, self._project.id)
+        self._project = await asyncio.to_thread(self._studio.projects.get, self._project.id)
         jobs, job = self._jobs(), None
         if self.live is not None:
             before = self.live.card.job

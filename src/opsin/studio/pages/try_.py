@@ -186,7 +186,7 @@ class _Try:
                 await self._answers()
             elif self._key:
                 await self._one(self._key)
-            self._studio.changed.subscribe(self._offer)
+            self._studio.changed.follow(self._offer, f"set:{self._set}")
             await self._offer()
         except OpsinError as error:
             if not self._holder.is_deleted:
@@ -217,34 +217,27 @@ class _Try:
 
     def _groups(self, images: Sequence[AnsweredImage], classes: Sequence[str]) -> None:
 
-        def describe(at: int, size: str = "?small=1") -> GalleryImage:
+        def describe(at: int) -> GalleryImage:
             name, answer, label, confidence, _ = images[at]
             name, other = Path(name).name, f"{label}? " if answer == NONE_OF_THESE else ""
-            caption = f"{other}{confidence_of(confidence)} · {name}"
-            src = f"/answers/{self._job}/{at}.png{size}"
-            return GalleryImage(src, f"{name}, {_shown(answer)}", caption, lines=(_shown(answer),))
+            caption, shown = f"{other}{confidence_of(confidence)} · {name}", _shown(answer)
+            src = f"/answers/{self._job}/{at}.png"
+            alt = f"{name}, {shown}"
+            return GalleryImage(f"{src}?small=1", alt, caption, large=src, lines=(shown,))
 
         async def join(at: int, class_: str | None) -> None:
             kept = await IMAGES.run(read_answered, self._studio.jobs, self._job, at)
             await self._join(class_ or "", kept)
 
-        viewer = ImageViewer(
-            lambda: len(images),
-            lambda at: describe(at, ""),
-            classes,
-            join if classes else None,
-            remove="",
+        viewer = functools.partial(
+            ImageViewer, classes=classes, relabel=join if classes else None, remove=""
         )
 
         def show(answer: str, places: list[int]) -> None:
             kit.heading(f"{_shown(answer)} ({count(len(places))})")
             if answer:
-                ImageGallery(
-                    f"Photographs answered with {answer}",
-                    places,
-                    describe,
-                    on_open=lambda at: viewer.open(places[at]),
-                )
+                title = f"Photographs answered with {answer}"
+                ImageGallery(title, places, describe, on_open=viewer)
             for at in () if answer else places[:_NAMED]:
                 kit.note(f"{Path(images[at].name).name}: {images[at].error}")
 
@@ -319,20 +312,16 @@ class _Try:
             ui.menu_item("It is none of these…", lambda: ask(other, "other"))
 
     async def _join(self, class_: str, image: GivenImage) -> None:
-        albums, topic = self._studio.albums, f"set:{self._set}"
+        albums = self._studio.albums
         path = await albums.keep(self._set, class_, image.content, image.name)
+        undo = functools.partial(albums.take_out, self._set, path)
+        text = f"Added to your photographs of {safe(class_, 40)}."
+        self._frame.undo.offer(text, undo, f"set:{self._set}")
 
-        async def undo() -> None:
-            await albums.take_out(self._set, path)
-            self._studio.changed.emit(topic)
-
-        self._frame.undo.offer(f"Added to your photographs of {safe(class_, 40)}.", undo)
-        self._studio.changed.emit(topic)
-
-    async def _offer(self, changed: str = "") -> None:
+    async def _offer(self) -> None:
         """Offer to train again where photographs came since the newest classifier."""
         studio, place, newest = self._studio, self._frame.actions, self._project.classifier()
-        if not self._set or changed not in ("", f"set:{self._set}"):
+        if not self._set:
             return
         folder, since = studio.sets.images_path(self._set), (newest and newest.started) or 0.0
         number, total = await IMAGES.run(newer_images, folder, since)

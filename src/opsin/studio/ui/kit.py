@@ -5,13 +5,13 @@ from __future__ import annotations
 import inspect
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
-from nicegui import Client, events, ui
+from nicegui import Client, Event, events, ui
 
 from opsin.core.errors import MovedError, OpsinError, StorageError
 from opsin.core.format import about
@@ -238,8 +238,7 @@ class StatusLine:
 
     def clear(self) -> None:
         """Show nothing."""
-        if not self.element.is_deleted:  # the page may have been left meanwhile
-            self.element.clear()
+        self._show(lambda: None)
 
     def say(self, text: str) -> None:
         """Show a message in place of the last one."""
@@ -250,8 +249,8 @@ class StatusLine:
         self._show(partial(error_line, error))
 
     def _show(self, build: Callable[[], object]) -> None:
-        self.clear()
-        if not self.element.is_deleted:
+        if not self.element.is_deleted:  # the page may have been left meanwhile
+            self.element.clear()
             with self.element:
                 build()
 
@@ -268,16 +267,26 @@ class StatusLine:
 class UndoBar(StatusLine):
     """A bar that names the last change and takes it back in one click."""
 
-    def offer(self, text: str, undo: Handler) -> None:
-        """Offer to take back a change; it stays until another one, or *Close*."""
-        self._show(partial(self._bar, text, undo))
+    def __init__(self, changed: Event[str]) -> None:
+        super().__init__()
+        self._changed = changed
 
-    def _bar(self, text: str, undo: Handler) -> None:
+    def offer(self, text: str, undo: Handler, *topics: str) -> None:
+        """Offer to take back a change until another one, or *Close*; tell all windows of both."""
+        self._show(partial(self._bar, text, undo, topics))
+        self._tell(topics)
+
+    def _tell(self, topics: Sequence[str]) -> None:
+        for topic in topics:
+            self._changed.emit(topic)
+
+    def _bar(self, text: str, undo: Handler, topics: Sequence[str]) -> None:
         async def take_back() -> None:
             button.set_visibility(False)  # a second click would undo what is undone
             try:
                 await finished(undo())
                 self.clear()
+                self._tell(topics)
             except OpsinError as error:
                 label.set_text(explained(error))
 

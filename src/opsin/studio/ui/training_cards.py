@@ -163,6 +163,7 @@ class LiveTraining:
     def __init__(self, studio: Studio, job: Job) -> None:
         self._studio = studio
         self.card = JobCard(studio, job, linked=False)
+        self.card.element.classes("training")
         kit.note("You can leave this page: the training goes on, and its results wait here.")
         self._strip = ui.element("div").classes("stack")
         self._judged: dict[int, bool] | None = None
