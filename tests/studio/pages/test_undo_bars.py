@@ -43,7 +43,7 @@ async def test_a_bar_takes_back_its_own_change(
 
     await change()
     await albums.add_class(made.id, "star")
-    text, undo = bar.offer.call_args.args
+    text, undo, *_ = bar.offer.call_args.args
     assert text == "1 photograph moved to square"
     with pytest.raises(SourceError, match="Something else was changed since"):
         await undo()

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from nicegui import ui
 
@@ -17,14 +17,12 @@ from opsin.core.format import count
 from opsin.data.audit import Finding
 from opsin.data.cache import digest_names
 from opsin.data.run_images import pair_up
+from opsin.studio.context import Studio
 from opsin.studio.datasets.album import OUT, Album
 from opsin.studio.datasets.photo_files import Done, settled_in
 from opsin.studio.ui import kit
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery, class_select
 from opsin.studio.words import safe
-
-if TYPE_CHECKING:
-    from opsin.studio.context import Studio
 
 # Pictures of each thing.
 _PICTURES: Final = 6

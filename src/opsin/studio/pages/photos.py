@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from nicegui import background_tasks, events, ui
 
@@ -19,9 +19,11 @@ from opsin.studio.datasets.photo_files import Done
 from opsin.studio.datasets.sorting import labels_of, set_aside
 from opsin.studio.datasets.uploads import SentFile
 from opsin.studio.errors import NotThere
+from opsin.studio.jobs.job import Job
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.photo_things import Thing, show_thing, things_to_look_at
 from opsin.studio.people import allows, visitor
+from opsin.studio.projects import Project
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui import kit
 from opsin.studio.ui.gallery import (
@@ -38,10 +40,6 @@ from opsin.studio.ui.intake import Intake
 from opsin.studio.ui.layout import Frame, address, offer_training, page
 from opsin.studio.ui.training_cards import cause_in_words
 from opsin.studio.words import safe
-
-if TYPE_CHECKING:
-    from opsin.studio.jobs.job import Job
-    from opsin.studio.projects import Project
 
 # Columns, and things to look at, that are shown.
 _SHOWN: Final = 24
@@ -321,13 +319,11 @@ class _Photos:
             card.on("drop", partial(self._move, class_), js_handler=drop)
             with ui.element("div").classes("line no-wrap"):
                 key = ui.label().classes("key")
-                if self.album.can_add:
-                    self._name_field(class_)
-                else:
-                    with ui.element("h2").classes("col ellipsis"):
-                        ui.label(safe(class_, 80))
+                with ui.element("h2").classes("col"):
+                    title = ui.label(safe(class_, 80)).classes("ellipsis")
                 number = ui.label().classes("note")
                 if self.album.can_add:
+                    kit.rename_in_place(title, lambda: class_, partial(self._rename, class_))
                     self._class_menu(class_)
             if self.album.can_add:
                 Intake(
@@ -357,21 +353,6 @@ class _Photos:
             split = address(self._id, "sort", of=class_)
             ui.menu_item("Split …", partial(ui.navigate.to, split))
             ui.menu_item("Remove", partial(self._rename, class_))
-
-    def _name_field(self, class_: str) -> None:
-        field = ui.input(value=class_).props("borderless dense maxlength=120")
-        field.classes("col class-name")
-        field.props["aria-label"] = f"Name of the class {safe(class_, 60)}"
-
-        async def rename(event: events.GenericEventArguments) -> None:
-            await self._rename(class_, str(event.args or "").strip() or class_)
-            if not field.is_deleted:  # it was refused, or nothing was changed
-                field.set_value(class_)
-
-        # The value at that moment: what was typed last may still be on its way.
-        field.on("blur", rename, js_handler="(event) => emit(event.target.value)")
-        field.on("keydown.enter", js_handler="(event) => event.target.blur()")
-        field.on("keydown.escape", lambda: field.set_value(class_))
 
     def choose(self, column: _Column | None) -> None:
         """Photographs of a column were chosen: those of others are not any more."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from nicegui import events, ui
 
@@ -16,14 +16,12 @@ from opsin.studio.datasets.album import OUT, UNSORTED, Album
 from opsin.studio.errors import NotThere
 from opsin.studio.pages.page import Page
 from opsin.studio.people import require, visitor
+from opsin.studio.projects import Project
 from opsin.studio.ui import gallery, kit
 from opsin.studio.ui.charts import map_chart
 from opsin.studio.ui.kit import Waiting
 from opsin.studio.ui.layout import Frame, address, offer_training, page
 from opsin.studio.words import safe
-
-if TYPE_CHECKING:
-    from opsin.studio.projects import Project
 
 #: A photograph: the names of its file, and of its copies'.
 Photo = Sequence[str]
@@ -180,40 +178,38 @@ class _Sort:
         if not names:
             return
         ask = partial(self.ask, "label", names=names, how=how, who=visitor.get().name)
+        undo: Callable[[], Awaitable[object]] = partial(ask, answer="")
+        albums, is_aside = self._studio.albums, answer in _ASIDE.values()
         try:
             async with self._saving:
-                if answer in _ASIDE.values():
-                    if not self.waiting.issuperset(names):  # the folders are the truth
-                        raise SourceError(
-                            "A photograph of a class cannot be set aside",
-                            "Remove it on the page of the photographs.",
-                        )
+                are_waiting = self.waiting.issuperset(names)
+                if not is_aside:
+                    album = await albums.open(self.id, at_once=are_waiting and not self.splits)
+                    place = {name: at for at, name in enumerate(album.contents.names)}
+                    chosen = [place[name] for name in names if name in place]
+                    text, when = await albums.move(album, chosen, answer)
+                    undo = partial(albums.undo, self.id, when, earlier=True)
+                elif are_waiting:
                     await ask(answer=answer)
                     text = f"{counted(len(photos), 'photograph')}: {answer}"
-                    self._done.append((partial(ask, answer=""), photos))
-                else:
-                    text, when = await self._move(names, answer)
-                    undo = partial(self._studio.albums.undo, self.id, when, earlier=True)
-                    self._done.append((undo, photos))
+                else:  # the folders are the truth
+                    raise SourceError(
+                        "A photograph of a class cannot be set aside",
+                        "Remove it on the page of the photographs.",
+                    )
         except OpsinError as error:
             self._status.fail(error)
             await self._view.back(photos)
             return
+        self._done.append((undo, photos))
         # Who said it, before the change is heard of; the photographs have moved already.
-        said = None if answer in _ASIDE.values() else asyncio.ensure_future(ask(answer=answer))
+        said = None if is_aside else asyncio.ensure_future(ask(answer=answer))
         if self._here != "questions":  # which have a button for it, and more buttons below
             self._frame.undo.offer(text, self.undo)
         self._studio.changed.emit(f"set:{self.id}")
         with self._status.errors():
             if said is not None:
                 await said
-
-    async def _move(self, names: Sequence[str], class_: str) -> tuple[str, float]:
-        albums = self._studio.albums
-        at_once = not self.splits and self.waiting.issuperset(names)
-        album = await albums.open(self.id, at_once=at_once)
-        place = {name: at for at, name in enumerate(album.contents.names)}
-        return await albums.move(album, [place[name] for name in names if name in place], class_)
 
     async def add_class(self, name: str) -> bool:
         """Make a class if there is none of this name; return whether it is there now."""

@@ -229,8 +229,9 @@ class _Try:
             kept = await IMAGES.run(read_answered, self._studio.jobs, self._job, at)
             await self._join(class_ or "", kept)
 
+        places, relabel = range(len(images)), join if classes else None
         viewer = functools.partial(
-            ImageViewer, classes=classes, relabel=join if classes else None, remove=""
+            ImageViewer, every=places, classes=classes, relabel=relabel, remove=""
         )
 
         def show(answer: str, places: list[int]) -> None:
@@ -245,7 +246,6 @@ class _Try:
             kit.link_button("Try others", self._address(job=""))
             kit.link_button("Save as a table", f"/answers/{self._job}.csv", icon="table_view")
             kit.note("The least sure answers come first. Click a photograph to see it large.")
-        places = range(len(images))
         for answer, group in itertools.groupby(places, lambda at: images[at].answer):
             show(answer, list(group))
 

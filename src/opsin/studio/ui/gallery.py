@@ -79,7 +79,7 @@ class ImageGallery(Element, component="gallery.js"):
         height: int = 0,
     ) -> None:
         super().__init__()
-        self._image, self._on_choose = image, on_choose
+        self.image, self._on_choose = image, on_choose
         self.viewer: ImageViewer | None = None  # that is open
         self.props.update(
             {
@@ -105,18 +105,13 @@ class ImageGallery(Element, component="gallery.js"):
             )
 
     @property
-    def items(self) -> Sequence[Any]:
-        """What is shown."""
-        return self._items
-
-    @property
     def chosen(self) -> list[int]:
         """Positions of the chosen images."""
         return sorted(self._chosen)
 
     def choose(self, positions: Iterable[int]) -> None:
         """Choose images; ``on_choose`` is not called."""
-        self._chosen = {position for position in positions if 0 <= position < len(self._items)}
+        self._chosen = {position for position in positions if 0 <= position < len(self.items)}
         ranges: list[list[int]] = []  # ends excluded
         for position in self.chosen:
             if ranges and ranges[-1][1] == position:
@@ -128,19 +123,15 @@ class ImageGallery(Element, component="gallery.js"):
 
     def show(self, items: Sequence[Any]) -> None:
         """Show other images, or these as they are described now; what was chosen is not."""
-        self._items = items
+        self.items = items
         self.props.update({"count": len(items), "first": self._described(0, _FIRST)})
         self.props["version"] += 1
         self.choose(())
         if self.viewer:
             self.viewer.refresh()
 
-    def described(self, at: int) -> GalleryImage:
-        """The image at a position."""
-        return self._image(self._items[at])
-
     def _described(self, low: int, high: int) -> list[dict[str, str]]:
-        images = map(self._image, self._items[low : min(high, low + _MOST)])
+        images = map(self.image, self.items[low : min(high, low + _MOST)])
         return [
             {
                 "src": rooted(image.src),
@@ -158,7 +149,7 @@ class ImageGallery(Element, component="gallery.js"):
 
     async def _choose(self, event: events.GenericEventArguments) -> None:
         named = set(
-            range(max(0, int(event.args["low"])), min(int(event.args["high"]), len(self._items)))
+            range(max(0, int(event.args["low"])), min(int(event.args["high"]), len(self.items)))
         )
         before = self._chosen
         self.choose({"toggle": before ^ named, "add": before | named}.get(event.args["how"], named))
@@ -166,7 +157,7 @@ class ImageGallery(Element, component="gallery.js"):
             await finished(self._on_choose())
 
     def _position(self, value: Any) -> int:
-        return max(0, min(int(value), len(self._items) - 1))
+        return max(0, min(int(value), len(self.items) - 1))
 
 
 def class_of_key(key: str, classes: Sequence[str]) -> str | None:
@@ -202,6 +193,7 @@ class ImageViewer:
     """An image of a gallery, large, in a dialog; arrow keys move, Escape closes.
 
     Args:
+        every: Items that the arrow keys go through, of other galleries too (default: of this one).
         classes: Classes that images can be given, by button and key.
         relabel: Gives an item of the gallery a class, or removes it (``None``).
         remove: The button that removes it; none if empty.
@@ -215,10 +207,12 @@ class ImageViewer:
         classes: Sequence[str] = (),
         relabel: Callable[[Any, str | None], Awaitable[object] | object] | None = None,
         *,
+        every: Sequence[Any] = (),
         remove: str = "Remove",
         undo: Callable[[], Awaitable[object] | object] | None = None,
     ) -> None:
-        self._gallery, self._at, self._classes = gallery, at, classes
+        self._gallery, self._every, self._classes = gallery, every, classes
+        self._at = every.index(gallery.items[at]) if every else at
         self._relabel, self._undo, self._remove = relabel, undo, remove
         with ui.dialog(value=True).props("maximized") as self._dialog, ui.card().classes("viewer"):
             self._dialog.on("hide", self._leave).props["aria-label"] = "Photograph"
@@ -246,18 +240,22 @@ class ImageViewer:
         gallery.viewer = self
         self.refresh()
 
+    @property
+    def _items(self) -> Sequence[Any]:
+        return self._every or self._gallery.items
+
     def _leave(self) -> None:
         self._gallery.viewer = None
         self._dialog.delete()
 
     def refresh(self) -> None:
         """Show the image again, or the last one where there are fewer now."""
-        number = len(self._gallery.items)
+        number = len(self._items)
         if not number or self._dialog.is_deleted:
             self._dialog.close()
             return
         self._at = min(self._at, number - 1)
-        image = self._gallery.described(self._at)
+        image = self._gallery.image(self._items[self._at])
         source = rooted(image.large or image.src)
         self._image.props.update({"src": source, "alt": safe(image.alt)})
         self._title.set_text(safe(image.title or image.caption))
@@ -268,13 +266,13 @@ class ImageViewer:
                 ui.label(safe(line))
 
     def _move(self, by: int) -> None:
-        if 0 <= self._at + by < len(self._gallery.items):
+        if 0 <= self._at + by < len(self._items):
             self._at += by
             self.refresh()
 
     async def _give(self, class_: str | None) -> None:
         if relabel := self._relabel:
-            await self._do(lambda: relabel(self._gallery.items[self._at], class_))
+            await self._do(lambda: relabel(self._items[self._at], class_))
 
     async def _do(self, work: Callable[[], Awaitable[object] | object]) -> None:
         try:

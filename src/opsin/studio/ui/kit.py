@@ -150,9 +150,9 @@ def note(text: str) -> ui.label:
     return ui.label(safe(text, _MESSAGE_MOST)).classes("note prose")
 
 
-def facts(items: Iterable[tuple[str, str]]) -> None:
-    """Names with their values, in columns."""
-    with ui.element("dl").classes("facts"):
+def facts(items: Iterable[tuple[str, str]], style: str = "facts") -> None:
+    """Names with their values, in columns, or one below another (``"sums"``)."""
+    with ui.element("dl").classes(style):
         for name, value in items:
             with ui.element("div"):
                 with ui.element("dt"):
