@@ -25,17 +25,7 @@ from opsin.studio.pages.photo_things import Thing, show_thing, things_to_look_at
 from opsin.studio.people import allows, visitor
 from opsin.studio.projects import Project
 from opsin.studio.threads import IMAGES
-from opsin.studio.ui import kit
-from opsin.studio.ui.gallery import (
-    GALLERY_KEYS,
-    GalleryImage,
-    ImageGallery,
-    ImageViewer,
-    Mark,
-    class_of_key,
-    class_select,
-    key_of_class,
-)
+from opsin.studio.ui import gallery, kit
 from opsin.studio.ui.intake import Intake
 from opsin.studio.ui.layout import Frame, address, offer_training, page
 from opsin.studio.ui.training_cards import cause_in_words
@@ -76,7 +66,7 @@ class _Column:
         self._shown: Sequence[object] = ()
         self.words = class_ or _OTHERS[label][0].lower()
         may = allows("labeller")
-        self.gallery = ImageGallery(
+        self.gallery = gallery.ImageGallery(
             f"Photographs of {class_}" if class_ else f"Photographs {self.words}",
             (),
             self.image,
@@ -106,14 +96,14 @@ class _Column:
             self.gallery.show(range(len(shown)))
         return len(shown)
 
-    def image(self, at: int) -> GalleryImage:
+    def image(self, at: int) -> gallery.GalleryImage:
         album, photo = self._page.album, self.photos[at]
         title, large = album.name(photo).rpartition("/")[2], album.address(photo, large=True)
         said = self._page.aside.get(album.name(photo), "") if self.label == UNSORTED else ""
         words = f"{self.words}: {said}" if said else self.words
-        mark: Mark = "left out" if said else ""
+        mark: gallery.Mark = "left out" if said else ""
         alt = f"{title}, {words}"
-        return GalleryImage(album.address(photo), alt, title, mark, large, lines=(words,))
+        return gallery.GalleryImage(album.address(photo), alt, title, mark, large, lines=(words,))
 
 
 class _Photos:
@@ -152,7 +142,7 @@ class _Photos:
         self._place = ui.element("div").classes("class-columns")
         self._more = kit.note("")
         own = ("1, 2, …", "move to class"), ("Delete", "remove"), ("Ctrl-Z", "undo")
-        self._show_keys = kit.key_list([*GALLERY_KEYS, *own])
+        self._show_keys = kit.key_list([*gallery.GALLERY_KEYS, *own])
         with ui.element("div").classes("choice-bar") as self._bar:
             self._bar.props('role=toolbar aria-label="Chosen photographs"')
             self._chosen = ui.label().classes("text-weight-bold").props('role="status"')
@@ -301,7 +291,7 @@ class _Photos:
             many, classes = column.refresh(self._searched), self.album.classes
             number.set_text(count(many))
             more.set_visibility(many > _SEVERAL)
-            key.set_text(key_of_class(classes.index(class_)))
+            key.set_text(gallery.key_of_class(classes.index(class_)))
             key.set_visibility(bool(key.text))
 
         def show_all() -> None:
@@ -344,7 +334,7 @@ class _Photos:
             others = [name for name in self.album.classes if name != class_]
             with kit.dialog(f"Merge {safe(class_, 60)} into") as asked:
                 kit.note("Its photographs join the class that you choose. Undo takes that back.")
-                class_select(others, asked.submit, "Class")
+                gallery.class_select(others, asked.submit, "Class")
             if into := await asked:
                 await self._do(self._studio.albums.change_class(self.album, class_, into=str(into)))
 
@@ -367,7 +357,7 @@ class _Photos:
         self._chosen.set_text(f"{counted(number, 'photograph')} chosen")
         self._to.clear()
         with self._to:
-            class_select(self.album.classes if number else (), self._move)
+            gallery.class_select(self.album.classes if number else (), self._move)
             if number == 1 and self._active and self.album.can_add:
                 like = partial(self._find_like, self._active.photos[self._active.gallery.chosen[0]])
                 kit.action("Find like this", like, kind="quiet").props("dense")
@@ -389,20 +379,20 @@ class _Photos:
         self._as_before.set_visibility(bool(self.likeness))
         self._show_columns()
 
-    def enlarge(self, column: _Column, gallery: ImageGallery, at: int) -> None:
+    def enlarge(self, column: _Column, shown: gallery.ImageGallery, at: int) -> None:
         """Show a photograph large."""
 
         def relabel(at: int, class_: str | None) -> Awaitable[None]:
             return self._change(column, [at], class_ or "")
 
         if allows("labeller"):
-            ImageViewer(gallery, at, self.album.classes, relabel, undo=self._undo)
+            gallery.ImageViewer(shown, at, self.album.classes, relabel, undo=self._undo)
         else:
-            ImageViewer(gallery, at)
+            gallery.ImageViewer(shown, at)
 
     async def press(self, column: _Column, key: str, at: int) -> None:
         """Give the chosen photographs, or this one, the class of a key."""
-        class_ = "" if key == "Delete" else class_of_key(key, self.album.classes)
+        class_ = "" if key == "Delete" else gallery.class_of_key(key, self.album.classes)
         if key == "u":
             await self._undo()
         elif class_ is not None:

@@ -114,19 +114,16 @@ def rename_in_place(
         field = ui.input().props("dense maxlength=200").style("width: 240px; max-width: 100%")
     field.props("aria-label=Name").set_visibility(False)
     label.classes("in-place").props('role="button" tabindex="0" title="Rename"')
-
-    def show(is_edited: bool) -> None:
-        label.set_visibility(not is_edited)
-        field.set_visibility(is_edited)
+    label.bind_visibility_from(field, "visible", backward=lambda is_edited: not is_edited)
 
     def edit() -> None:
         field.set_value(name())
-        show(is_edited=True)
+        field.set_visibility(True)
         field.run_method("focus")
 
     async def keep(event: events.GenericEventArguments) -> None:
         text, key = event.args
-        show(is_edited=False)
+        field.set_visibility(False)
         if key:  # a click has the focus where it was
             label.run_method("focus")
         if key != "Escape" and (text := text.strip()) and text != name():
