@@ -53,8 +53,8 @@ def who(studio):
     note("page")
     ui.timer(0.2, lambda: note("timer"), once=True)
     ui.timer(0.2, lambda: later("later timer"), once=True)
-    studio.changed.subscribe(lambda topic: note("event"))
-    studio.changed.subscribe(lambda topic: later("later event"))
+    studio.changed.subscribe(lambda: note("event"), "jobs")
+    studio.changed.subscribe(lambda: later("later event"), "jobs")
 
 pages = app.all_pages
 app.all_pages = lambda: [*pages(), Page("/who", who)]

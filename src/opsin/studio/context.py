@@ -38,7 +38,7 @@ _LOG = logging.getLogger("opsin.studio")
 class Changes(Event[str]):
     """Reports what changed, by topics."""
 
-    def follow(self, show: Callable[[], object], *topics: str) -> None:
+    def subscribe(self, show: Callable[[], object], *topics: str) -> None:  # type: ignore[override]
         """Let a page show changes, as its visitor; it loads anew where what it shows is gone."""
         subscriber = visitor.get()
 
@@ -51,7 +51,7 @@ class Changes(Event[str]):
             except NotThere:  # another window removed it
                 ui.navigate.reload()
 
-        self.subscribe(lambda topic: heard() if topic in topics else None)
+        super().subscribe(lambda topic: heard() if topic in topics else None)
 
 
 class Studio:

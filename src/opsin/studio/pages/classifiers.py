@@ -70,7 +70,7 @@ async def show(studio: Studio) -> None:
         remove_button = kit.action("Remove", remove, kind="danger", needs="owner")
     shown.on_select(enable)
     enable()
-    studio.changed.follow(refresh, "runs")
+    studio.changed.subscribe(refresh, "runs")
 
 
 PAGE = Page("/classifiers", show, more="All classifiers")

@@ -68,7 +68,7 @@ class _Home:
             self._more = kit.action("Show all", self._show_all)
             self._more.set_visibility(False)
             self._removed = ui.element("div")
-        studio.changed.follow(self.show, "runs", "sets")
+        studio.changed.subscribe(self.show, "runs", "sets")
 
     def _welcome(self) -> None:
         """The way to a project of one's own."""

@@ -44,7 +44,7 @@ def jobs(studio: Studio) -> None:
     with page(studio, "Jobs"):
         content = ui.element("div").classes("stack")
         show()
-        studio.changed.follow(show, "jobs", "runs")
+        studio.changed.subscribe(show, "jobs", "runs")
 
 
 PAGE = Page("/jobs", jobs, more="Jobs")

@@ -152,8 +152,8 @@ class _Photos:
         for hidden in (self._search, self._as_before, self._forget, self._fold, self._bar):
             hidden.set_visibility(False)
         ui.keyboard(self._key, ignore=["input", "select", "textarea"])
-        studio.changed.follow(self._refresh, "sets", f"set:{self._id}")
-        studio.changed.follow(self._check_over, "jobs")
+        studio.changed.subscribe(self._refresh, "sets", f"set:{self._id}")
+        studio.changed.subscribe(self._check_over, "jobs")
 
     async def start(self) -> None:
         """Show the photographs at once, then with what is known of them."""

@@ -59,7 +59,7 @@ class ResultImages:
         except OpsinError as error:
             self.fixed = str(error)
         else:
-            self._studio.changed.follow(self._refresh, self._topic)
+            self._studio.changed.subscribe(self._refresh, self._topic)
 
     def _address(self, image: int, *, large: bool = False) -> str:
         if self._album is None or self._places[image] < 0:

@@ -70,7 +70,7 @@ class _Results:
         files = await asyncio.to_thread(files_of, directory)
         with self._frame.actions:
             self._tools(files)
-        studio.changed.follow(self._refresh, "runs")
+        studio.changed.subscribe(self._refresh, "runs")
         with ui.element("div").classes("stack"):
             if row.note:
                 kit.note(row.note)
@@ -307,11 +307,8 @@ class _Results:
             history = await asyncio.to_thread(images.run.lines, Epoch)
         if len(history) > 1:
             with ui.element("div").classes("columns"):
-                for title, fields in charts.CURVES.items():
-                    curves = {
-                        n: [getattr(epoch, f) for epoch in history] for n, f in fields.items()
-                    }
-                    charts.curves_chart(curves, title)
+                for quantity in charts.CURVES:
+                    charts.curves_chart(quantity, history)
 
         async def settings() -> None:
             recipe = await asyncio.to_thread(images.run.read, RecordedRecipe)

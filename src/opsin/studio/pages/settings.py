@@ -56,7 +56,7 @@ async def settings(studio: Studio) -> None:
             empty = partial(free, empty_cache, "deleted what was kept for speed")
             kit.action("Delete what is kept for speed", empty)
             kit.action("Delete permanently what was removed", delete, kind="danger")
-        studio.changed.follow(show, "sets", "runs")
+        studio.changed.subscribe(show, "sets", "runs")
         await show()
 
 

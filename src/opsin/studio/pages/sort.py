@@ -102,7 +102,7 @@ class _Sort:
                 self._view = _Grid(self, view, of)
             self._show_keys = kit.key_list([*self._view.keys, ("U", "undo")])
         ui.keyboard(self._key, ignore=["input", "select", "textarea"])
-        studio.changed.follow(self._refresh, f"set:{self.id}")
+        studio.changed.subscribe(self._refresh, f"set:{self.id}")
         leave = partial(studio.sorting.leave, self.id, self._window)
         ui.context.client.on_delete(leave)  # a lost connection may come back
 

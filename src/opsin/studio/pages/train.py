@@ -52,7 +52,7 @@ async def train(
         page.before = now.classifier(compare) if compare else None
         await page.read(source_run)
         page.build(frame)
-        studio.changed.follow(page.follow, "jobs", "runs")
+        studio.changed.subscribe(page.follow, "jobs", "runs")
         if start and asked_here(ui.context.client.request.headers):
             await ui.context.client.connected()
             # In place of this address: a reload or the way back must not start another one.

@@ -186,7 +186,7 @@ class _Try:
                 await self._answers()
             elif self._key:
                 await self._one(self._key)
-            self._studio.changed.follow(self._offer, f"set:{self._set}")
+            self._studio.changed.subscribe(self._offer, f"set:{self._set}")
             await self._offer()
         except OpsinError as error:
             if not self._holder.is_deleted:

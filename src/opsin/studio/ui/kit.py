@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -270,24 +270,25 @@ class UndoBar(StatusLine):
 
     def offer(self, text: str, undo: Handler, *topics: str) -> None:
         """Offer to take back a change until another one, or *Close*; tell all windows of both."""
-        self._show(partial(self._bar, text, undo, topics))
-        self._tell(topics)
 
-    def _tell(self, topics: Sequence[str]) -> None:
-        for topic in topics:
-            self._changed.emit(topic)
+        def tell() -> None:
+            for topic in topics:
+                self._changed.emit(topic)
 
-    def _bar(self, text: str, undo: Handler, topics: Sequence[str]) -> None:
         async def take_back() -> None:
             button.set_visibility(False)  # a second click would undo what is undone
             try:
                 await finished(undo())
                 self.clear()
-                self._tell(topics)
+                tell()
             except OpsinError as error:
                 label.set_text(explained(error))
 
-        with ui.element("div").classes("undo-bar"):
+        tell()
+        if self.element.is_deleted:
+            return
+        self.element.clear()
+        with self.element, ui.element("div").classes("undo-bar"):
             label = ui.label(safe(text))
             button = action("Undo", take_back, kind="quiet").props("dense")
             icon_action("close", "Close", self.clear)

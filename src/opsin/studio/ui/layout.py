@@ -108,7 +108,7 @@ def page(
             _working(studio)
             if (person := visitor.get()).id:
                 ui.label(f"{safe(person.name, 30)}, {person.role}").classes("note")
-                studio.changed.follow(ui.navigate.reload, f"person:{person.id}")  # of a new role
+                studio.changed.subscribe(ui.navigate.reload, f"person:{person.id}")  # of a new role
             # Beside the page, where there is room.
             kit.icon_action("help_outline", "Help with this page").on(
                 "click",
@@ -161,7 +161,7 @@ def _working(studio: Studio) -> None:
         link.set_visibility(number > 0)
 
     show()
-    studio.changed.follow(show, "jobs")
+    studio.changed.subscribe(show, "jobs")
 
 
 def _help(guide: str) -> Callable[[], object]:
