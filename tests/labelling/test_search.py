@@ -1,8 +1,7 @@
 """Every photograph is compared; the likest come first."""
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from opsin.labelling.search import most_similar
 from tests.labelling.conftest import clouds

@@ -8,11 +8,10 @@ from PIL import Image
 
 from opsin.core.artifacts.run_report import PartFigures
 from opsin.evaluation.metrics import measure
-from opsin.report.figures import dataset_figures as data_figures
-from opsin.report.figures import run_figures, style
+from opsin.report.figures import dataset_figures as data_figures, run_figures, style
 from opsin.report.figures.comparison_figures import Curve, draw_together
 from opsin.report.figures.run_figures import ShownAnswer
-from tests.made_epochs import made_epoch
+from tests.made_runs import made_epoch
 
 HOSTILE = ["<img src=x onerror=alert(1)>", "$x_{", "漢字", "مرحبا\u202eabc", "a" * 300, "\\frac{1}"]
 

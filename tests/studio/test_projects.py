@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from opsin.core.errors import RunError
-from opsin.data.dataset import Dataset
+import opsin
 from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere
 from opsin.studio.pages.verdicts import in_short
@@ -21,7 +20,7 @@ def started(folder: Path) -> Studio:
 
 
 @pytest.fixture
-def parts(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> Studio:
+def parts(tmp_path: Path, digits: opsin.Dataset, nearest_mean: Path) -> Studio:
     write_two_runs(tmp_path / "runs", digits, nearest_mean)
     return started(tmp_path)
 
@@ -94,10 +93,10 @@ def test_nothing_is_removed_while_it_trains(parts: Studio, monkeypatch: pytest.M
     with monkeypatch.context() as patch:
         running = type(row)(**vars(row) | {"state": "running"})
         patch.setattr(parts.runs, "_rows", rows | {row.id: running})
-        with pytest.raises(RunError, match="Stop the training first"):
+        with pytest.raises(opsin.RunError, match="Stop the training first"):
             parts.projects.remove(project.id)
     waiting = parts.jobs.add("train", "Digits 3", ["x"], project=project.id)
-    with pytest.raises(RunError, match="Stop the training first"):
+    with pytest.raises(opsin.RunError, match="Stop the training first"):
         parts.projects.remove(project.id)
     assert len(parts.projects.get(project.id).runs) == 2
     parts.jobs.stop(waiting.id)

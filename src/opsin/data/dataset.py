@@ -19,8 +19,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted, grey_or_colour
 from opsin.core.metadata import Preparation
 from opsin.core.recipe import DataRecipe
-from opsin.data import sources
-from opsin.data import split as cuts
+from opsin.data import sources, split as cuts
 from opsin.data.corrections import Decoded, correct
 from opsin.data.fill_cache import read_by_default, read_located
 from opsin.data.near_duplicates import NO_PAIRS, NearDuplicates, near_duplicates

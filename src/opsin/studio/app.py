@@ -17,8 +17,7 @@ os.environ.setdefault("NICEGUI_STORAGE_PATH", os.devnull)
 import uvicorn
 from fastapi import FastAPI
 from fastapi.middleware.gzip import GZipMiddleware
-from nicegui import app as nicegui_app
-from nicegui import ui
+from nicegui import app as nicegui_app, ui
 
 from opsin.core.events import Watcher
 from opsin.core.glossary import glossary

@@ -17,7 +17,6 @@ from PIL import Image
 
 import opsin
 from opsin.core.artifacts.run_report import SuspectedLabel
-from opsin.core.errors import ImageError, SourceError, StorageError
 from opsin.data.corrections import read_corrections
 from opsin.data.dataset import load_recipe
 from opsin.studio.context import Studio
@@ -129,7 +128,7 @@ def test_classes_are_added_renamed_and_removed_without_losing_a_label(studio: St
     moved = window.album().of(0)[:1].tolist()
     window.do(lambda albums, album: albums.move(album, moved, "square"))
     window.do(lambda albums, album: albums.add_class(album.dataset.id, "star"))
-    with pytest.raises(SourceError, match="already"):
+    with pytest.raises(opsin.SourceError, match="already"):
         window.do(lambda albums, album: albums.add_class(album.dataset.id, "Star"))
     # A class that no photograph of the source has is reached by the file itself.
     window.do(lambda albums, album: albums.move(album, album.of(1)[:2].tolist(), "star"))
@@ -181,13 +180,13 @@ def test_uploads_find_their_classes_and_loose_ones_wait_in_the_tray(studio: Stud
 def test_a_source_of_somebody_else_keeps_its_files(studio: Studio, shapes: Path) -> None:
     dataset = studio.sets.add_source(str(shapes))
     window = Window(studio, dataset)
-    with pytest.raises(SourceError, match="still being read"):
+    with pytest.raises(opsin.SourceError, match="still being read"):
         window.do(lambda albums, album: albums.move(album, [0], "square"))
     read(studio, dataset)
     assert not window.album().can_add
     window.do(lambda albums, album: albums.move(album, [0], "square"))
     assert window.counts() == {"disc": 11, "square": 13}
-    with pytest.raises(SourceError, match="never changed"):
+    with pytest.raises(opsin.SourceError, match="never changed"):
         window.do(lambda albums, album: albums.add_class(album.dataset.id, "star"))
     assert len(list(shapes.rglob("*.png"))) == 24
 
@@ -239,13 +238,13 @@ def test_photographs_that_a_full_disk_cannot_note_do_not_stay(
         [png(shape_image("disc", n)) for n in (8, 9)],
     )
     sent = [put(studio.uploads, "1.png", images[0], 1)]
-    full = Mock(side_effect=StorageError("Cannot write"))
+    full = Mock(side_effect=opsin.StorageError("Cannot write"))
     monkeypatch.setattr("opsin.studio.datasets.photo_files.write_json", full)
     for change in (
         lambda: window.albums.add(window.id, sent, "disc"),
         lambda: window.albums.keep(window.id, "disc", images[1], "2.png"),
     ):
-        with pytest.raises(StorageError):
+        with pytest.raises(opsin.StorageError):
             asyncio.run(change())
     assert (full.call_count, window.counts()) == (2, {"disc": 4, "square": 4})
 
@@ -355,7 +354,7 @@ def test_an_album_that_is_out_of_date_changes_nothing(studio: Studio, change: st
     Image.new("RGB", (40, 40)).save(studio.sets.images_path(dataset.id) / "disc" / "0.5.png")
     read(studio, dataset)
     more = ["disc"] if change == "move" else []
-    with pytest.raises(SourceError, match="have changed"):
+    with pytest.raises(opsin.SourceError, match="have changed"):
         asyncio.run(getattr(window.albums, change)(old, [5], *more))
     assert window.counts() == {"disc": 5, "square": 4}
 
@@ -408,7 +407,7 @@ def test_undo_in_a_copied_home_stays_inside(tmp_path: Path, studio: Studio, plac
     for moves in ([("Shapes/disc/back.png", place)], [(place, "Shapes/disc/0.png")]):
         changes = [{"text": "Moved", "when": time.time(), "moves": moves}]
         (studio.sets.folder(dataset.id) / "changes.json").write_text(json.dumps(changes))
-        with pytest.raises(SourceError, match="leads out"):
+        with pytest.raises(opsin.SourceError, match="leads out"):
             window.undo()
     assert sorted(tmp_path.rglob("*.png")) == before
 
@@ -421,7 +420,7 @@ def test_a_refused_rename_has_moved_nothing(studio: Studio, name: str) -> None:
     window.do(lambda albums, album: albums.add_class(album.dataset.id, "star"))
     window.do(lambda albums, album: albums.move(album, [0], "square"))
     before, steps = sorted(root.rglob("*")), window.counts()
-    with pytest.raises(SourceError, match="class"):
+    with pytest.raises(opsin.SourceError, match="class"):
         window.do(lambda albums, album: albums.change_class(album, "square", name))
     assert (sorted(root.rglob("*")), window.counts()) == (before, steps)
     assert window.undo() == "1 photograph moved to square"
@@ -437,17 +436,17 @@ def test_a_photograph_that_was_tried_joins_a_class_once(studio: Studio) -> None:
     path = keep("disc", content, "../IMG 0042.PNG")
     assert path.name.startswith("IMG 0042-")
     assert (path.suffix, path.parent.name, path.read_bytes()) == (".png", "disc", content)
-    with pytest.raises(SourceError, match="already"):
+    with pytest.raises(opsin.SourceError, match="already"):
         keep("disc", content, "IMG 0042.PNG")
     assert keep("disc", png(shape_image("disc", 3)), "IMG 0042.PNG") != path
     assert keep("disc", content, "shot").suffix == ".png"
     assert window.counts() == {"disc": 7, "square": 4}
     studio.sets.images_path(dataset.id).joinpath("star").symlink_to(path.parent)
     for name in ("../disc", "fish", "", "DISC", "star"):
-        with pytest.raises(SourceError, match="class"):
+        with pytest.raises(opsin.SourceError, match="class"):
             keep(name, content, "x.png")
     for wrong in (b"", b"no image", b"\x89PNG\r\n\x1a\n", b"GIF89a" + bytes(9)):
-        with pytest.raises(ImageError):
+        with pytest.raises(opsin.ImageError):
             keep("disc", wrong, "x.png")
     asyncio.run(window.albums.take_out(dataset.id, path))
     assert window.counts() == {"disc": 6, "square": 4}
@@ -482,7 +481,7 @@ def test_corrections_of_absent_files_stay(studio: Studio, shapes: Path, tmp_path
     read(studio, dataset)
     assert (len(read_corrections(table)), window.album().gone) == (2, 1)
     labels = dataset.recipe().model_copy(update={"labels": str(table)})
-    with pytest.raises(SourceError, match="are not here"):  # so they can be forgotten
+    with pytest.raises(opsin.SourceError, match="are not here"):  # so they can be forgotten
         load_recipe(labels)
     forgot = "Forgot 1 correction of photographs that are gone"
     assert window.do(lambda albums, album: albums.forget_gone(dataset.id)) == forgot
@@ -499,11 +498,11 @@ def test_only_the_change_that_was_meant_is_undone(studio: Studio) -> None:
     other = window.done(lambda albums, album: albums.add_class(album.dataset.id, "star"))
     nothing = window.done(lambda albums, album: albums.move(album, [], "square"))
     for done in (mine, nothing):
-        with pytest.raises(SourceError, match="Something else was changed since"):
+        with pytest.raises(opsin.SourceError, match="Something else was changed since"):
             window.undo(done.when)
     assert window.undo(other.when) == "Added the class star"
     assert window.undo(mine.when) == "1 photograph moved to square"
-    with pytest.raises(SourceError, match="Something else"):
+    with pytest.raises(opsin.SourceError, match="Something else"):
         window.undo(mine.when)
     assert window.counts() == {"disc": 4, "square": 4}
     mine = window.done(lambda albums, album: albums.move(album, [0], "square"))
@@ -528,7 +527,7 @@ def test_a_class_that_others_changed_is_kept(studio: Studio, changed: str, new: 
     old = window.album()
     window.do(lambda albums, album: albums.move(album, album.of(1)[:1].tolist(), "disc"))
     before = sorted(root.rglob("*"))
-    with pytest.raises(SourceError, match="The photographs are others by now"):
+    with pytest.raises(opsin.SourceError, match="The photographs are others by now"):
         asyncio.run(window.albums.change_class(old, "square", new))
     assert (sorted(root.rglob("*")), window.counts()) == (before, {"disc": 5, "square": 3})
     window.do(lambda albums, album: albums.change_class(album, "square", new))

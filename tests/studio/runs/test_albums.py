@@ -7,7 +7,6 @@ import pytest
 
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import SourceError
 from opsin.studio.context import Studio
 from opsin.studio.datasets.album import OUT, Album
 from opsin.studio.datasets.catalogue import LibraryDataset
@@ -152,7 +151,7 @@ def test_a_run_of_two_sources_or_lost_images(shapes: Path, tmp_path: Path, studi
     more = write_shapes(tmp_path / "more", 4)
     trained(opsin.load(shapes, more), tmp_path, "two")
     trained(opsin.load(more), tmp_path, "gone")
-    with pytest.raises(SourceError, match="several places"):
+    with pytest.raises(opsin.SourceError, match="several places"):
         of(studio, "two")
     (more / "disc" / "0.png").unlink()
     with pytest.raises(NotDecoded):

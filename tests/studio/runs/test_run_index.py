@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from filelock import FileLock
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -21,8 +20,7 @@ from opsin.data.dataset import Dataset
 from opsin.studio.errors import NotThere
 from opsin.studio.runs.run_index import RunIndex, opaque
 from opsin.studio.trash import Trash
-from tests.made_runs import answers_right
-from tests.made_runs import write_run as made_run
+from tests.made_runs import answers_right, write_run as made_run
 
 FIGURES = {"accuracy": 0.92, "low": 0.91, "high": 0.93}
 REPORT = {"split": "test", "figures": {"test": FIGURES}, "seconds": {"train": 12.5}}
