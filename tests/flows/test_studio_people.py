@@ -57,7 +57,7 @@ def who(studio):
     studio.changed.subscribe(lambda: later("later event"), "jobs")
 
 pages = app.all_pages
-app.all_pages = lambda: [*pages(), Page("/who", who)]
+app.all_pages = lambda: [*pages(), Page("/who")(who)]
 folder = Path(sys.argv[1])
 settings = StudioSettings(
     runs=folder / "runs", home=folder / "home", roots=(folder,), port=0, share=True

@@ -22,6 +22,7 @@ from opsin.studio.ui.tables import TableRow, plain, table
 _STATES: Final = {"running": "is being trained", "done": "ready", "failed": "broke off"}
 
 
+@Page("/classifiers", more="All classifiers")
 async def show(studio: Studio) -> None:
     """Build it."""
     rows = await asyncio.to_thread(_rows, studio)
@@ -71,9 +72,6 @@ async def show(studio: Studio) -> None:
     shown.on_select(enable)
     enable()
     studio.changed.subscribe(refresh, "runs")
-
-
-PAGE = Page("/classifiers", show, more="All classifiers")
 
 
 def _chosen(shown: ui.table) -> list[str]:

@@ -70,6 +70,7 @@ def verdict_on(pair: ComparedPair, first: str, other: str) -> tuple[str, str]:
     return f"{winner} is right more often: {better} better, {worse} worse", points
 
 
+@Page("/compare")
 async def show(studio: Studio, runs: str = "") -> None:
     """Build it."""
     ids = list(dict.fromkeys(filter(None, runs.split(","))))
@@ -107,9 +108,6 @@ async def show(studio: Studio, runs: str = "") -> None:
                 kit.note(line)
             _figures(found, names)
             await _pictures(studio, ids[0], pair, names)
-
-
-PAGE = Page("/compare", show)
 
 
 def _figures(comparison: Comparison, names: Sequence[str]) -> None:

@@ -42,6 +42,7 @@ _REMOVED_MOST: Final = 50
 _STARTING: Final = threading.Lock()
 
 
+@Page("/")
 async def home(studio: Studio) -> None:
     """Build the page."""
     with page(studio, "Your projects") as frame:
@@ -50,9 +51,6 @@ async def home(studio: Studio) -> None:
         await ui.context.client.connected()
         await studio.first_scan()
     await content.show()
-
-
-PAGE = Page("/", home)
 
 
 class _Home:

@@ -80,6 +80,7 @@ def checked(shown: _Shown, blocks: Sequence[Block], judged: int) -> _Shown:
     return _Shown(image, layer, unit)
 
 
+@Page("/projects/{project}/inside")
 async def inside(
     studio: Studio,
     *,
@@ -112,9 +113,6 @@ async def inside(
         content = _Inside(studio, now, row.id, rows, shown)
         content.unfolded |= {_WHY} if view == "why" else set()
         ui.timer(0, content.start, once=True)
-
-
-PAGE = Page("/projects/{project}/inside", inside)
 
 
 class _Inside:

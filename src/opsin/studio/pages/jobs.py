@@ -20,6 +20,7 @@ _PASSING: Final = ("look", "plan", "compare")
 _SECTIONS: Final = ("Running", "Waiting", "Finished")
 
 
+@Page("/jobs", more="Jobs")
 def jobs(studio: Studio) -> None:
     """Build the page of all jobs, kept up to date in every window."""
     cards: dict[tuple[str, int], JobCard] = {}
@@ -45,6 +46,3 @@ def jobs(studio: Studio) -> None:
         content = ui.element("div").classes("stack")
         show()
         studio.changed.subscribe(show, "jobs", "runs")
-
-
-PAGE = Page("/jobs", jobs, more="Jobs")

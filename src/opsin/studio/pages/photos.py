@@ -43,18 +43,15 @@ _OTHERS: Final = {
 }
 
 
+@Page("/projects/{project}/photos")
 async def photos(studio: Studio, project: str, camera: str = "") -> None:
     """Build the page; with ``camera``, the first class begins with it."""
-    known, content = studio.projects.get(project), None
+    known = studio.projects.get(project)
     with page(studio, known.name, project=known, here="photos") as frame:
         known = await studio.with_dataset(project)
         content = _Photos(studio, known, frame, camera=bool(camera))
-    if content is not None:  # else an error is shown in its place
         await ui.context.client.connected()
         await content.start()
-
-
-PAGE = Page("/projects/{project}/photos", photos)
 
 
 class _Column:

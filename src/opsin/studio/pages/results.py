@@ -36,6 +36,7 @@ _PAIRS: Final = 12
 _SUSPECTS: Final = 12
 
 
+@Page("/projects/{project}/results")
 async def show(studio: Studio, project: str, run: str = "") -> None:
     """Build it for the asked classifier, or the newest one."""
     of = await asyncio.to_thread(studio.projects.get, project)
@@ -52,9 +53,6 @@ async def show(studio: Studio, project: str, run: str = "") -> None:
             kit.empty(words, "Train", layout.address(of, "train"))
         else:
             await _Results(studio, of, row, frame).build()
-
-
-PAGE = Page("/projects/{project}/results", show)
 
 
 class _Results:

@@ -22,6 +22,7 @@ _KEPT = "What is kept for speed is made or downloaded again when it is needed. "
 _REMOVED = "What was removed can be restored on the first page for seven days."
 
 
+@Page("/settings", more="Settings", needs="owner")
 async def settings(studio: Studio) -> None:
     """Build the page, which is measured anew after each change."""
     with page(studio, "Settings"), ui.element("div").classes("stack"):
@@ -58,9 +59,6 @@ async def settings(studio: Studio) -> None:
             kit.action("Delete permanently what was removed", delete, kind="danger")
         studio.changed.subscribe(show, "sets", "runs")
         await show()
-
-
-PAGE = Page("/settings", settings, more="Settings", needs="owner")
 
 
 def _sizes(studio: Studio) -> dict[str, int]:

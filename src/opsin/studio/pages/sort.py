@@ -58,6 +58,7 @@ _GRIDS: Final = {
 }
 
 
+@Page("/projects/{project}/sort")
 async def sort(studio: Studio, project: str, view: str = "groups", of: str = "") -> None:
     """Build the page with one of its views; ``of`` is the class or photograph that it is about.
 
@@ -74,9 +75,6 @@ async def sort(studio: Studio, project: str, view: str = "groups", of: str = "")
         content = _Sort(studio, known, frame, view, of)
         await ui.context.client.connected()
         await content.start()
-
-
-PAGE = Page("/projects/{project}/sort", sort)
 
 
 class _Sort:

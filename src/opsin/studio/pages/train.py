@@ -37,6 +37,7 @@ _QUIET: Final = 0.8
 _PARTS: Final = {"train": "to learn from", "val": "to choose by", "test": "to test with"}
 
 
+@Page("/projects/{project}/train")
 async def train(
     studio: Studio,
     project: str,
@@ -62,9 +63,6 @@ async def train(
             )
             if page.live is None and not page.wrong:
                 await page.start()
-
-
-PAGE = Page("/projects/{project}/train", train)
 
 
 def asked_here(headers: Mapping[str, str]) -> bool:

@@ -48,25 +48,21 @@ from opsin.studio.words import safe
 _BARS, _NAMED = 10, 50
 
 
+@Page("/projects/{project}/try")
 async def try_(
     studio: Studio, project: str, *, run: str = "", image: str = "", job: str = ""
 ) -> None:
     """Build the page: of an image, or of a job that classifies many."""
-    now, body = await IMAGES.run(studio.projects.get, project), None
+    now = await IMAGES.run(studio.projects.get, project)
     with layout.page(studio, "Try", project=now, here="try", guide="how-to/predict.html") as frame:
         chosen = now.classifier(run)
         if chosen is None:
             words = "Show it photographs here, or hold things before a camera, once it is trained."
             kit.empty(words, "Train", layout.address(now, "train"))
             return
-        query = {"run": chosen.id, "image": image, "job": job}
-        body = _Try(studio, now, chosen, query, frame)
-    if body is not None:  # else an error is shown in its place
+        content = _Try(studio, now, chosen, {"run": chosen.id, "image": image, "job": job}, frame)
         await ui.context.client.connected()
-        await body.fill()
-
-
-PAGE = Page("/projects/{project}/try", try_)
+        await content.fill()
 
 
 class AnsweredImage(NamedTuple):
