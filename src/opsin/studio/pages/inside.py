@@ -208,8 +208,8 @@ class _Inside:
         with area:
             waiting = kit.Waiting(text, asked.cancel)
         waiting.element.move(area, target_index=0)
-        await asyncio.wait([asked])
-        waiting.delete()
+        with waiting:
+            await asyncio.wait([asked])
         error = None if asked.cancelled() else asked.exception()
         if area.is_deleted or wanted != self._shown:
             return None

@@ -112,10 +112,9 @@ class _Sort:
         )
         await self._look()
         with self._status.errors():
-            await self._view.show()
-            self._busy.delete()
+            with self._busy:
+                await self._view.show()
             await self.judge()
-        self._busy.delete()
 
     async def ask(self, do: str, *, who: str = "", **asked: object) -> Any:
         tell, who = self._busy.tell, who or self._window

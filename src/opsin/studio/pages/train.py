@@ -91,6 +91,7 @@ class _TrainPage:
         try:
             self._project = await self._studio.with_dataset(self._project.id)
             album = await self._studio.albums.open(self._project.id, at_once=True)
+            self.wrong = album.why_not_trainable()
             numbers = [number for number in album.counts.values() if number]
             if not source_run:
                 await asyncio.to_thread(self._read_new_classes, album.counts)
@@ -109,10 +110,6 @@ class _TrainPage:
         if numbers:
             classes = counted(len(numbers), "class", "classes")
             self._images = f"{counted(sum(numbers), 'photograph')} in {classes}"
-            if len(numbers) < 2:
-                self.wrong = "Photographs of two classes or more are needed."
-            elif min(numbers) < 2:
-                self.wrong = "Each class needs two photographs or more."
         heads = (row.images or 0 for row in project.runs if row.model == BACKBONE)
         levels = levels_for(sum(numbers), studio.jobs.jobs(), known=max(heads, default=0))
         self.wrong = self.wrong or levels["Good"].off

@@ -266,11 +266,8 @@ class _Try:
                 kit.question("Where does it look?", lambda: self._where(key, answer.label))
 
     async def _where(self, key: str, label: str) -> None:
-        waiting = kit.Waiting("Hiding one part after another")
-        try:
+        with kit.Waiting("Hiding one part after another"):
             heat = await self._studio.tried.where(self._run.id, key)
-        finally:
-            waiting.delete()
         why = {"run": self._run.id, "image": key, "view": "why"}
         ui.link(
             "Other heat maps, with their checks", layout.address(self._project, "inside", **why)

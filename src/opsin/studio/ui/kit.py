@@ -6,7 +6,7 @@ import inspect
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal
@@ -294,7 +294,7 @@ class UndoBar(StatusLine):
             icon_action("close", "Close", self.clear)
 
 
-class Waiting:
+class Waiting(AbstractContextManager["Waiting"]):
     """Work that takes a while: how far, how long still; ``on_stop`` gives it a button."""
 
     def __init__(self, text: str, on_stop: Handler | None = None) -> None:
@@ -319,8 +319,7 @@ class Waiting:
         self._bar.set_value(min(1.0, done / total) if total else 0.0)
         self._label.set_text(safe(what[:1].upper() + what[1:] + left))
 
-    def delete(self) -> None:
-        """Take it away."""
+    def __exit__(self, *_: object) -> None:
         if not self.element.is_deleted:
             self.element.delete()
 
