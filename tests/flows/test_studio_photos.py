@@ -41,7 +41,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[StudioPr
     folder = tmp_path_factory.mktemp("studio")
     sets = Library(folder / "home", Queue(folder / "home"))
     made = sets.new_empty(["disc", "square"], title=HOSTILE)
-    root = write_shapes(sets.images_path(made.id), 6)
+    root = write_shapes(sets.get(made.id).place, 6)
     (root / "disc" / "again.png").write_bytes((root / "disc" / "0.png").read_bytes())
     with studio(folder) as process:
         yield process, f"{process.address}/projects/{made.id}/photos"
@@ -126,7 +126,7 @@ def test_a_class_is_split_on_the_page_that_groups_photographs(
 ) -> None:
     sets = Library(tmp_path / "home", Queue(tmp_path / "home"))
     made = sets.new_empty(["disc", "shape"], title="Shapes")
-    root = write_shapes(sets.images_path(made.id), 6)
+    root = write_shapes(sets.get(made.id).place, 6)
     for path in (root / "square").iterdir():
         path.rename(root / "shape" / path.name)
     (root / "square").rmdir()

@@ -401,11 +401,9 @@ class _Photos:
 
     async def _change(self, column: _Column, places: Sequence[int], class_: str) -> None:
         """Give photographs of a column a class, or remove them (no class)."""
-        albums, chosen = self._studio.albums, [column.photos[at] for at in places]
-        if chosen and class_ and class_ != column.class_:
-            await self._do(albums.move(self.album, chosen, class_))
-        elif chosen and not class_ and column.label != OUT:
-            await self._do(albums.remove(self.album, chosen))
+        chosen = [column.photos[at] for at in places]
+        if chosen and (class_ != column.class_ if class_ else column.label != OUT):
+            await self._do(self._studio.albums.move(self.album, chosen, class_))
 
     async def _take(self, class_: str, files: Sequence[SentFile]) -> None:
         """Take files in, together with those that come meanwhile."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -19,12 +19,11 @@ from opsin.studio.datasets.album import Album
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.datasets.photo_files import settled_in
 from opsin.studio.people import why_not
-from opsin.studio.runs.run_index import opaque
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery, ImageViewer
 from opsin.studio.ui.kit import UndoBar
 from opsin.studio.ui.maps import confidence_of
-from opsin.studio.words import safe
+from opsin.studio.words import opaque, safe
 
 
 class ResultImages:
@@ -68,15 +67,15 @@ class ResultImages:
 
     def gallery(self, title: str, places: Sequence[int]) -> None:
         """Show answers; a click opens one large, with keys for its class."""
-        viewer = (
-            ImageViewer
-            if self.fixed
-            else partial(
-                ImageViewer,
-                classes=self.opened.classes,
-                relabel=lambda place, label: self.relabel(int(self.answers.rows[place]), label),
-                remove="Leave out",
-            )
+
+        def relabel(place: int, label: str | None) -> Awaitable[None]:
+            return self.relabel(int(self.answers.rows[place]), label)
+
+        viewer = partial(
+            ImageViewer,
+            classes=() if self.fixed else self.opened.classes,
+            relabel=None if self.fixed else relabel,
+            remove="Leave out",
         )
         height = 440 if len(places) > 18 else 0
         gallery = ImageGallery(title, places, self._image, on_open=viewer, height=height)
@@ -104,7 +103,7 @@ class ResultImages:
         elif image in self.now:
             caption, mark, more = "left out", "left out", "Left out of the next training."
         lines = (f"Answer: {', '.join(best)}", f"Label: {safe(label, 60)}", more)
-        name, large = self.opened.name(image), self._address(image, large=True)
+        name, large = self.opened.decoded.names[image], self._address(image, large=True)
         alt = f"{name}, labelled {label}, answer {', '.join(best)}"
         return GalleryImage(self._address(image), alt, caption, mark, large, name, lines)  # type: ignore[arg-type]
 
@@ -114,7 +113,7 @@ class ResultImages:
         if album is None or self._places[image] < 0:
             raise OpsinError("This label cannot be changed here", self.fixed)
         chosen = [int(self._places[image])]
-        done = await (albums.move(album, chosen, label) if label else albums.remove(album, chosen))
+        done = await albums.move(album, chosen, label or "")
         await self._read()
         undo = partial(albums.undo, album.dataset.id, done.when)
         self._undo.offer(done.text, undo, self._topic)
@@ -129,10 +128,10 @@ class ResultImages:
 
     def picture(self, image: int, words: str = "") -> None:
         """One image of 160 pixels with a line below it, by default its name."""
-        words = words or self.opened.name(image).rpartition("/")[2]
+        words = words or self.opened.decoded.names[image].rpartition("/")[2]
         with ui.element("figure").style("width: 160px"):
             shown = ui.image(self._address(image)).props('fit="contain" no-transition')
-            shown.props["alt"] = safe(f"{self.opened.name(image)}, {words}")
+            shown.props["alt"] = safe(f"{self.opened.decoded.names[image]}, {words}")
             shown.style("width: 160px; height: 160px; border-radius: 8px; background: var(--panel)")
             with ui.element("figcaption").classes("note"):
                 ui.label(safe(words, 60))
