@@ -214,7 +214,7 @@ class _Photos:
     @ui.refreshable_method
     def _list_things(self) -> None:
         for thing in self._things[:_SHOWN]:
-            show_thing(self._studio, self.album, thing, self._do)
+            show_thing(self._studio.albums, self.album, thing, self._do, self._frame.undo)
         if len(self._things) > _SHOWN:
             kit.note("The others follow as these are settled.")
 
@@ -429,26 +429,23 @@ class _Photos:
 
     async def _undo(self, *, only: float | None = None) -> None:
         """Take back the last change, whosever, or only if it is that of a time."""
-        self._frame.undo.clear()
-        await self._do(self._studio.albums.undo(self._id, only), undone=True)
 
-    async def _do(
-        self,
-        work: Awaitable[Done],
-        undo: Callable[[], Awaitable[object]] | None = None,
-        *,
-        undone: bool = False,
-    ) -> None:
+        async def undo() -> Done:
+            text, _ = await self._studio.albums.undo(self._id, only)
+            return Done(f"Undone: {text}" if text else "There is nothing to undo.")
+
+        self._frame.undo.clear()
+        await self._do(undo())
+
+    async def _do(self, work: Awaitable[Done]) -> None:
         """Change something, offer to take it back, and tell all windows, this one too."""
         with self._status.errors():
             try:
                 text, when = await work
             finally:  # what was refused may have been asked of what is not there any more
                 self._studio.changed.emit(f"set:{self._id}")
-            if undone:
-                self._status.say(f"Undone: {safe(text)}" if text else "There is nothing to undo.")
-            elif text and (undo or when):
-                self._frame.undo.offer(text, undo or partial(self._undo, only=when))
+            if text and when:
+                self._frame.undo.offer(text, partial(self._undo, only=when))
             elif text:
                 self._status.say(safe(text))
 
