@@ -19,7 +19,7 @@ FILES = sorted(path for path in (SOURCE / "opsin").rglob("*.py") if SITE not in 
 # between rooms, one row rises by as much as another falls.
 MOST_LINES = {
     "backbones": 1793,
-    "benchmarks and scripts": 8523,
+    "benchmarks and scripts": 8526,
     "classical": 1406,
     "cli": 2775,
     "commands": 11175,
@@ -39,8 +39,8 @@ MOST_LINES = {
     "server": 3008,
     "stores": 412,
     "studio": 4955,
-    "studio/pages, studio/ui": 6383,
-    "tests": 43505,
+    "studio/pages, studio/ui": 6392,
+    "tests": 43513,
     "trackers": 473,
     "training": 2163,
     "web": 838,

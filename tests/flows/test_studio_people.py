@@ -56,8 +56,7 @@ def who(studio):
     studio.changed.subscribe(lambda: note("event"), "jobs")
     studio.changed.subscribe(lambda: later("later event"), "jobs")
 
-pages = app.all_pages
-app.all_pages = lambda: [*pages(), Page("/who")(who)]
+app.try_.who = Page("/who")(who)
 folder = Path(sys.argv[1])
 settings = StudioSettings(
     runs=folder / "runs", home=folder / "home", roots=(folder,), port=0, share=True
