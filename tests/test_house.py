@@ -38,7 +38,7 @@ MOST_LINES = {
     "runtime": 1525,
     "server": 3008,
     "stores": 412,
-    "studio": 4933,
+    "studio": 4927,
     "studio/pages, studio/ui": 6545,
     "tests": 43505,
     "trackers": 473,

@@ -78,6 +78,7 @@ class Decoded:
     source_labels: NDArray[np.int64] | None = None
     corrected: CorrectionCounts | None = None
     corrections: tuple[Correction, ...] = ()
+    unmatched: tuple[Correction, ...] = ()  # of images that are not here
     left_out: tuple[LeftOut, ...] = ()
     bits: Bits | None = None
     depths: dict[int, int] = field(default_factory=dict)
@@ -169,7 +170,7 @@ def correct(
             f"no digest in {path} is that of an image here (was it written at another --size?): "
             "images are known by their names"
         )
-    matches = _images_of(rows, decoded, trust_names=not by_digest)
+    matches = _images_of(rows, decoded)
     unknown = [row for row, images in zip(rows, matches, strict=True) if images is None]
     if unknown and not missing_ok:
         raise SourceError(
@@ -213,7 +214,7 @@ def correct(
     )
     watcher.fact("Labels", f"{path}: {relabelled:,} relabelled, {left_out:,} left out")
     done = replace(decoded, classes=classes, labels=labels, source_labels=before)
-    done = replace(done, corrected=counts, corrections=tuple(every))
+    done = replace(done, corrected=counts, corrections=tuple(every), unmatched=tuple(unknown))
     return done if keep.all() else take(done, np.flatnonzero(keep))
 
 
@@ -239,14 +240,13 @@ def classes_now(
     return now
 
 
-def _images_of(
-    rows: Sequence[Correction], decoded: Decoded, *, trust_names: bool
-) -> list[list[int] | None]:
+def _images_of(rows: Sequence[Correction], decoded: Decoded) -> list[list[int] | None]:
     digests, names = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
     for image, digest in enumerate(digest_names(decoded.digests)):
         digests[digest].append(image)
         names[nfc(as_written(decoded.names[image]))].append(image)
     unreadable = {nfc(as_written(name)) for name, _ in decoded.unreadable}
+    trust_names = not any(row.digest in digests for row in rows)
 
     def match(row: Correction) -> list[int] | None:
         same, named = digests.get(row.digest, []), names.get(nfc(row.name), [])
