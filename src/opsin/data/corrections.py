@@ -78,7 +78,6 @@ class Decoded:
     source_labels: NDArray[np.int64] | None = None
     corrected: CorrectionCounts | None = None
     corrections: tuple[Correction, ...] = ()
-    unmatched: tuple[Correction, ...] = ()  # of images that are not here
     left_out: tuple[LeftOut, ...] = ()
     bits: Bits | None = None
     depths: dict[int, int] = field(default_factory=dict)
@@ -214,7 +213,7 @@ def correct(
     )
     watcher.fact("Labels", f"{path}: {relabelled:,} relabelled, {left_out:,} left out")
     done = replace(decoded, classes=classes, labels=labels, source_labels=before)
-    done = replace(done, corrected=counts, corrections=tuple(every), unmatched=tuple(unknown))
+    done = replace(done, corrected=counts, corrections=tuple(every))
     return done if keep.all() else take(done, np.flatnonzero(keep))
 
 
@@ -238,6 +237,13 @@ def classes_now(
             now |= dict.fromkeys(here, None if out else row.label)
             now.setdefault(old, now[here[0]])  # rows about images may say it
     return now
+
+
+def unmatched(rows: Sequence[Correction], decoded: Decoded) -> list[Correction]:
+    """Return the rows about images that are not here."""
+    rows = [row for row in rows if not row.class_]
+    matches = zip(rows, _images_of(rows, decoded), strict=True)
+    return [row for row, images in matches if images is None]
 
 
 def _images_of(rows: Sequence[Correction], decoded: Decoded) -> list[list[int] | None]:

@@ -23,6 +23,7 @@ from opsin.data.corrections import (
     as_written,
     correct,
     read_corrections,
+    unmatched,
     write_corrections,
 )
 from opsin.data.image_tree import is_image_name, is_visible, natural
@@ -198,10 +199,11 @@ class Corrections:
             whole, gone = self.opened.decoded, dict[tuple[str, str], str]()
             labels = whole.labels.copy()
             if self._path.is_file():
-                corrected = correct(whole, self._path, missing_ok=True)
+                rows = read_corrections(self._path)
+                corrected = correct(whole, self._path, rows, missing_ok=True)
                 labels[:] = OUT
                 labels[corrected.rows] = corrected.labels
-                gone = {(row.digest, row.name): row.label for row in corrected.unmatched}
+                gone = {(row.digest, row.name): row.label for row in unmatched(rows, whole)}
             self._read = stamp, labels, gone
         return self._read[1:]
 
