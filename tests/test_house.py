@@ -19,7 +19,7 @@ FILES = sorted(path for path in (SOURCE / "opsin").rglob("*.py") if SITE not in 
 # between rooms, one row rises by as much as another falls.
 MOST_LINES = {
     "backbones": 1793,
-    "benchmarks and scripts": 8523,
+    "benchmarks and scripts": 8526,
     "classical": 1406,
     "cli": 2775,
     "commands": 11171,
@@ -38,9 +38,9 @@ MOST_LINES = {
     "runtime": 1525,
     "server": 3008,
     "stores": 412,
-    "studio": 4927,
-    "studio/pages, studio/ui": 6545,
-    "tests": 43505,
+    "studio": 4929,
+    "studio/pages, studio/ui": 6549,
+    "tests": 43513,
     "trackers": 473,
     "training": 2163,
     "web": 838,

@@ -92,7 +92,11 @@ def test_photographs_are_sorted_corrected_and_all_of_it_is_undone(
     ActionChains(browser).send_keys(Keys.ESCAPE).perform()
     until(browser, lambda: not browser.find_elements(By.CSS_SELECTOR, ".q-dialog .viewer"))
 
-    # A zip brings a class and a loose photograph, which a key sorts.
+    # A zip brings a class and a loose photograph, which a key sorts. No button is made anew by
+    # that: a click on it would be lost.
+    browser.execute_script("document.querySelector('.gallery-tick').click()")
+    until(browser, lambda: button(browser, "Find like this").is_displayed())
+    buttons = [button(browser, words) for words in ("Find like this", "Train")]
     packed = tmp_path / "more.zip"
     write_shapes(tmp_path / "more", 2, ("cross",))
     with zipfile.ZipFile(packed, "w") as archive:
@@ -103,6 +107,7 @@ def test_photographs_are_sorted_corrected_and_all_of_it_is_undone(
     new = HOSTILE[:20]
     until(browser, lambda: len(counts(browser)) == 3)
     until(browser, lambda: "Not sorted yet 1" in shown(browser))
+    assert all(each.is_enabled() for each in buttons)  # stale ones raise
     tray = one(browser, '.gallery-track[aria-label="Photographs not sorted yet"]')
     browser.execute_script("arguments[0].scrollIntoView()", tray)
     until(browser, lambda: tray.find_elements(By.CSS_SELECTOR, "[role=option]"))
