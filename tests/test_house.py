@@ -18,20 +18,20 @@ FILES = sorted(path for path in (SOURCE / "opsin").rglob("*.py") if SITE not in 
 # Most lines of each room, docstrings and blank lines included. A row only falls; where lines move
 # between rooms, one row rises by as much as another falls.
 MOST_LINES = {
-    "backbones": 1793,
+    "backbones": 1778,
     "benchmarks and scripts": 8526,
     "classical": 1406,
     "cli": 2775,
     "commands": 11171,
     "core": 4364,
     "data": 7298,
-    "evaluation": 1981,
+    "evaluation": 1974,
     "hub": 396,
     "importing": 2760,
-    "inspection": 2687,
+    "inspection": 2641,
     "labelling": 1826,
-    "models": 1313,
-    "onnx_files": 1623,
+    "models": 1304,
+    "onnx_files": 1597,
     "opsin": 506,
     "other text in src": 3701,
     "report": 3452,
@@ -42,7 +42,7 @@ MOST_LINES = {
     "studio/pages, studio/ui": 6392,
     "tests": 43503,
     "trackers": 473,
-    "training": 2163,
+    "training": 2154,
     "web": 838,
 }
 
