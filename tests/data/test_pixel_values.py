@@ -14,7 +14,7 @@ from PIL import Image
 import opsin
 from opsin.core.metadata import Preparation
 from opsin.data import fill_cache
-from opsin.data.images import PreparedPixels, prepare, read_image
+from opsin.data.images import PreparedImage, prepare, read_image
 from opsin.data.pixel_values import image_from_array
 from tests.conftest import Notes
 from tests.data import test_formats
@@ -177,7 +177,7 @@ def test_a_killed_second_pass_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
     source = folder(tmp_path / "images", ".png", png, 4095)
     asked: list[object] = []
 
-    def stopped(*args: Any, **options: Any) -> PreparedPixels:
+    def stopped(*args: Any, **options: Any) -> PreparedImage:
         asked.append(args)
         if len(asked) == 30:
             raise KeyboardInterrupt

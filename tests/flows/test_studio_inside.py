@@ -16,7 +16,7 @@ from selenium.webdriver.common.keys import Keys
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.storage import write_json
-from opsin.studio.runs.run_index import opaque
+from opsin.studio.words import opaque
 from tests.browser import needs_chromium, resize
 from tests.inspection.lesson_network import write_lesson_network
 from tests.made_runs import answers_right, write_run

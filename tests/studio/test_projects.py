@@ -68,7 +68,7 @@ def test_a_project_is_removed_and_restored_with_its_classifiers(parts: Studio) -
 
 def test_what_was_deleted_for_good_is_gone(parts: Studio) -> None:
     made = parts.sets.new_empty(["cat", "dog"])
-    images = parts.sets.images_path(made.id)
+    images = parts.sets.get(made.id).place
     kept = parts.sets.new_empty(["ant", "bee"])
     waiting = parts.sets.new_place("An upload on its way")
     waiting.mkdir(parents=True)
@@ -79,7 +79,7 @@ def test_what_was_deleted_for_good_is_gone(parts: Studio) -> None:
     token = parts.projects.remove(made.id)
     parts.sweep(0)
     assert not images.exists()
-    assert parts.sets.images_path(kept.id).is_dir()
+    assert parts.sets.get(kept.id).place.is_dir()
     assert waiting.is_dir()
     assert parts.projects.removed() == []
     with pytest.raises(NotThere):

@@ -390,7 +390,6 @@ def from_arrays(
     contents = arrays.from_arrays(
         images, labels, classes, source=name, test=test, note=watcher.note
     )
-    contents.check()
     if len(groups):
         if len(groups) != len(contents) or not all(isinstance(group, str) for group in groups):
             raise SourceError(

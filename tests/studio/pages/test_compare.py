@@ -10,7 +10,7 @@ from opsin.report.side_by_side import ComparedPair, Comparison
 from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere
 from opsin.studio.pages.compare import _in_words, compared, verdict_on
-from opsin.studio.runs.run_index import opaque
+from opsin.studio.words import opaque
 from tests.made_runs import answers_right, write_run
 
 A, B, OTHER = map(opaque, ("good", "better", "other"))
