@@ -95,8 +95,8 @@ def decision_sections(
         image=png_address(small(pixels, _SIDE)),
     )
     grey = png_address(small(_grey(pixels), _SIDE))
-    drawn: dict[str, Any] = {"grey": grey, "coloured": _coloured, "charts": _charts}
-    sections = [part("decision", _title(decision), part="maps", methods=METHODS, **drawn)]
+    maps = functools.partial(part, part="maps", methods=METHODS, grey=grey)
+    sections = [maps("decision", _title(decision), coloured=_coloured, charts=_charts)]
     if decision.maps:  # otherwise no part was looked for either
         without = None if changed is None else png_address(small(changed.pixels, _SIDE))
         title = counterfactual_words(decision)
