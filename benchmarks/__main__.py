@@ -24,7 +24,8 @@ class Benchmark:
         peers: Who is measured beside us, if anybody.
         duration: What the whole takes on two cores, about.
         smoke: Arguments of a run of seconds, which shows that the script works; its figures say
-            nothing. RUN stands for a small `resnet` of the digits, FOLDER for a folder of them.
+            nothing. RUN stands for a small `resnet` of the digits, FOLDER for a folder of them,
+            WASTE for photographs of three kinds.
     """
 
     peers: str
@@ -71,7 +72,7 @@ BENCHMARKS: Final = {
     "serving": Benchmark(
         "FastAPI with PyTorch, LitServe", "20 min", "RUN --repeats 1 --seconds 0.5 --settings 1"
     ),
-    "studio": Benchmark("", "10 min", "RUN --runs 3 --repeats 1"),
+    "studio": Benchmark("", "10 min", "WASTE --only folders"),
     "training": Benchmark(
         "Keras on three backends, PyTorch", "1 h", "--work mlp-epoch --source digits --repeats 1"
     ),

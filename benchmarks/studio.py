@@ -13,6 +13,7 @@ are named by what most of them are, then 40 questions are answered by keys.
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import shutil
 import tempfile
@@ -212,13 +213,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("photographs", type=Path, help="TrashNet: a folder for each class")
     parser.add_argument("--only", nargs="+", choices=tuple(AIMS), default=tuple(AIMS))
+    parser.add_argument("--out", type=Path, help="JSON file for all figures")
     options = parser.parse_args()
+    found = dict[str, Figures]()
     with tempfile.TemporaryDirectory() as name:
         photos, others = divide(options.photographs, Path(name))
         for path in options.only:
             given = pile(options.photographs, Path(name), others) if path == "heap" else photos
-            figures = walk(path, Path(name) / path, given, others)
-            print(f"{path:<10}{figures}, aim: {AIMS[path]} actions", flush=True)
+            found[path] = walk(path, Path(name) / path, given, others)
+            print(f"{path:<10}{found[path]}, aim: {AIMS[path]} actions", flush=True)
+    if options.out:
+        options.out.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

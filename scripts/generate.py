@@ -32,8 +32,7 @@ from opsin.core.artifacts.records import (
     TrackedRun,
 )
 from opsin.core.artifacts.run_report import Report
-from opsin.core.glossary import Term
-from opsin.core.glossary import glossary as all_terms
+from opsin.core.glossary import Term, glossary as all_terms
 from opsin.core.recipe import (
     RESET_BY,
     DataRecipe,

@@ -2,10 +2,11 @@
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from selenium import webdriver
@@ -110,3 +111,58 @@ def check_page(browser: webdriver.Chrome, page: Path, width: int) -> int:
     )
     assert faults == [], page.name
     return len(texts)
+
+
+AXE = Path(__file__).parents[1] / ".venv-node" / "node_modules" / "axe-core" / "axe.min.js"
+needs_axe = pytest.mark.skipif(not AXE.is_file(), reason="needs axe-core: make node")
+
+_RUN = """
+const done = arguments[arguments.length - 1];
+axe.run(document, {resultTypes: ["violations"]}).then(found => done(found.violations.map(
+  rule => `${rule.id}: ${rule.help}: ` + rule.nodes.map(node => node.html.slice(0, 160)).join(" | ")
+)));
+"""
+
+
+def prefer(browser: webdriver.Chrome, scheme: str) -> None:
+    wanted = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", wanted)
+
+
+def violations(browser: webdriver.Chrome) -> list[str]:
+    """Return each rule that the page breaks, with the elements that break it."""
+    browser.execute_script(AXE.read_text(encoding="utf-8"))
+    found: list[str] = browser.execute_async_script(_RUN)
+    return found
+
+
+# Words, and the images and drawings that are in the window.
+_STATE: Final = """
+const shown = [...document.images].filter(each => {
+  const box = each.getBoundingClientRect();
+  return box.bottom > 0 && box.top < innerHeight && box.width > 0;
+});
+return document.readyState + '|' + document.body.innerText.length + '|' + shown.length + '|' +
+  shown.filter(each => each.complete).length + '|' +
+  document.querySelectorAll('canvas, svg').length;
+"""
+
+
+def usable(
+    browser: webdriver.Chrome,
+    address: str,
+    *,
+    quiet: float = 0.5,
+    most: float = 20.0,
+    every: float = 0.1,
+) -> float:
+    """Open an address, and wait until the page stands still."""
+    began = time.perf_counter()
+    browser.get(address)
+    last, state = time.perf_counter(), ""
+    while (now := time.perf_counter()) - last < quiet and now - began < most:
+        seen = str(browser.execute_script(_STATE))
+        if seen != state:
+            last, state = time.perf_counter(), seen
+        time.sleep(every)
+    return last - began

@@ -13,19 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from PIL import Image
 
 import opsin
-from opsin.core.artifacts.records import Epoch
-from opsin.core.events import Watcher
 from opsin.core.metadata import Metadata
-from opsin.data.dataset import Dataset
 from opsin.runtime import providers
 from tests import object_store
 from tests.backbones.small_networks import network
@@ -33,6 +29,7 @@ from tests.hub_server import TOKEN, HubServer, serving
 from tests.made_classifier import made_layer
 from tests.made_runs import answers_right, write_run
 from tests.object_store import ObjectStore
+from tests.onnx_files.made_files import model_file
 from tests.processes import python
 from tests.warm import UNDRAWN, Warm
 
@@ -50,7 +47,7 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
 Train = Callable[..., opsin.Run]
 
 
-class Notes(Watcher):
+class Notes(opsin.Watcher):
     """Keeps what it is told, and can ask for a stop at a batch."""
 
     def __init__(
@@ -60,7 +57,7 @@ class Notes(Watcher):
         by: signal.Signals = signal.SIGINT,
         training: bool = False,
     ) -> None:
-        self.epochs: list[Epoch] = []
+        self.epochs: list[opsin.Epoch] = []
         self.notes: list[str] = []
         self.facts: dict[str, str] = {}
         self.begun: list[tuple[str, int, str]] = []
@@ -72,7 +69,7 @@ class Notes(Watcher):
     def totals(self) -> list[int]:
         return [total for _, total, _ in self.begun]
 
-    def epoch(self, epoch: Epoch) -> None:
+    def epoch(self, epoch: opsin.Epoch) -> None:
         self.epochs.append(epoch)
 
     def fact(self, name: str, text: str) -> None:
@@ -134,7 +131,7 @@ def write_shapes(root: Path, count: int = 12, kinds: tuple[str, ...] = ("disc", 
 
 def write_digits(
     root: Path,
-    digits: Dataset,
+    digits: opsin.Dataset,
     rows: Iterable[int],
     folder: Callable[[int], str] = lambda row: str(row % 3),
 ) -> Path:
@@ -177,12 +174,12 @@ def shapes(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def digits() -> Dataset:
+def digits() -> opsin.Dataset:
     return opsin.load("digits")
 
 
 @pytest.fixture(scope="session")
-def nearest_mean(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> Path:
+def nearest_mean(tmp_path_factory: pytest.TempPathFactory, digits: opsin.Dataset) -> Path:
     """A classifier.onnx that answers with the digit whose mean image is nearest; no PyTorch."""
     train = digits.split.train
     flat = digits.images[train].reshape(len(train), -1).astype(np.float64) / 255
@@ -200,17 +197,6 @@ def nearest_mean(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> P
         helper.make_node("Softmax", ["head"], ["probabilities"]),
         helper.make_node("Identity", ["flatten"], ["embedding"]),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "nearest-mean",
-        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", 8, 8, 1])],
-        [
-            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 10]),
-            helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", 64]),
-        ],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
     kinds = {"input": (8, 8, 1), "flatten": (64,), "head": (10,)}
     metadata = Metadata(
         opsin=opsin.__version__,
@@ -221,9 +207,10 @@ def nearest_mean(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> P
         source="digits",
         fingerprint=digits.fingerprint,
     )
-    helper.set_model_props(model, metadata.to_props())
+    images, ends = ("images", TensorProto.UINT8, ["N", 8, 8, 1]), {"probabilities": ["N", 10]}
+    content = model_file(nodes, weights, images, ends | {"embedding": ["N", 64]}, about=metadata)
     path = tmp_path_factory.mktemp("nearest-mean") / "classifier.onnx"
-    onnx.save_model(model, path)
+    path.write_bytes(content)
     return path
 
 
@@ -322,7 +309,7 @@ def stopped(_stopped_once: Path, tmp_path: Path) -> opsin.Run:
 
 
 @pytest.fixture
-def plain_run(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> Path:
+def plain_run(tmp_path: Path, digits: opsin.Dataset, nearest_mean: Path) -> Path:
     """A run on the digits, whose classifier needs no PyTorch."""
     answers = answers_right(digits, 0.9)
     return write_run(tmp_path / "runs", "run", digits, answers, classifier=nearest_mean)
@@ -377,3 +364,19 @@ def only_json(process: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     content = json.loads(lines[0])
     assert isinstance(content, dict)
     return content
+
+
+def a_few(cases: Iterable[Any], count: int) -> list[Any]:
+    """Mark all but ``count`` cases, which lie evenly among them, as slow.
+
+    A case is a value, or a tuple of the values of several parameters.
+    """
+    every = list(cases)
+    step = max(1, len(every) // count)
+    kept = set(range(0, len(every), step)[:count])
+    return [case if number in kept else _slow(case) for number, case in enumerate(every)]
+
+
+def _slow(case: Any) -> Any:
+    values = case if isinstance(case, tuple) else (case,)
+    return pytest.param(*values, marks=pytest.mark.slow)

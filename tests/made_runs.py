@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from opsin.core.artifacts.records import Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.storage import write_json
 from opsin.data.cache import short_digest
@@ -16,7 +17,6 @@ from opsin.data.dataset import Dataset
 from opsin.data.run_images import write_images
 from opsin.evaluation.metrics import measure
 from opsin.models.resolve import resolve
-from tests.made_epochs import made_epoch
 
 PARTS = ("train", "val", "test")
 
@@ -108,3 +108,10 @@ def copies(root: Path, run: Path, count: int) -> list[Path]:
             directory.write_notes(name=f"Trial {number}", note="With another rate")
         made.append(directory.path)
     return made
+
+
+def made_epoch(epoch: int, **changes: Any) -> Epoch:
+    figures = {"train_loss": 1.0, "train_accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.5}
+    speed = {"learning_rate": 0.1, "seconds": 1.0, "images_per_second": 10.0}
+    usual = {"epoch": epoch, "epochs": 9, "step": epoch, "best": True}
+    return Epoch.model_validate({**usual, **figures, **speed, **changes})

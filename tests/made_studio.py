@@ -13,7 +13,8 @@ from opsin.runtime.classifier import Classifier
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.projects import id_of_run
-from opsin.studio.runs.run_index import RunIndex, opaque
+from opsin.studio.runs.run_index import RunIndex
+from opsin.studio.words import opaque
 from tests.made_runs import answers_right, copies, write_run
 
 
@@ -61,7 +62,7 @@ def fill_with_digits(sets: Library, project: str, digits: Dataset, count: int) -
     for number in range(count):
         name = digits.classes[digits.labels[number]]
         image = Image.fromarray(digits.images[number][..., 0])
-        image.save(sets.images_path(project) / name / f"{number}.png")
+        image.save(sets.get(project).place / name / f"{number}.png")
 
 
 def write_two_runs(runs: Path, digits: Dataset, classifier: Path) -> None:

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 
@@ -13,3 +15,13 @@ def python(*words: object, check: bool = True, **options: Any) -> subprocess.Com
     )
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
+
+
+def peak_of(work: Callable[[], object]) -> int:
+    """Return the bytes that Python and NumPy held at most at one time while they did something."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

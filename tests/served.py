@@ -12,8 +12,9 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+import httpx
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -106,72 +107,23 @@ def request(port: int, body: bytes, *, path: str = "/predict", kind: str = "imag
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-class Reply:
-    def __init__(self, head: bytes = b"", body: bytes = b"") -> None:
-        """Read an answer; its status is 0 where the connection ended without one."""
-        self.status = int(head[9:12]) if head else 0
-        self.headers = {
-            name.decode().lower(): value.strip().decode()
-            for name, _, value in (line.partition(b":") for line in head.split(b"\r\n")[1:])
-        }
-        self.body = body
+def ask_all(
+    url: str, contents: Sequence[bytes], connections: int = 64, *, path: str = "/predict"
+) -> list[httpx.Response]:
+    """Send images at once; the status is 0 where a connection ended without an answer."""
 
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    def __repr__(self) -> str:
-        return f"{self.status} {self.body[:300]!r}"
-
-
-async def answer(reader: asyncio.StreamReader) -> Reply:
-    try:
-        head = (await reader.readuntil(b"\r\n\r\n"))[:-4]
-        length = int(Reply(head).headers["content-length"])
-        return Reply(head, await reader.readexactly(length))
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return Reply()
-
-
-class Client:
-    def __init__(self, port: int) -> None:
-        self.port = port
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
-
-    async def ask(self, request: bytes) -> Reply:
+    async def one(client: httpx.AsyncClient, content: bytes) -> httpx.Response:
         try:
-            if self._streams is None:
-                self._streams = await asyncio.open_connection("127.0.0.1", self.port)
-            reader, writer = self._streams
-            writer.write(request)
-            await writer.drain()
-        except OSError:
-            self.close()
-            return Reply()
-        reply = await answer(reader)
-        if not reply.status or reply.headers.get("connection") == "close":
-            self.close()
-        return reply
+            return await client.post(path, content=content)
+        except httpx.TransportError:
+            return httpx.Response(0)
 
-    def close(self) -> None:
-        if self._streams is not None:
-            self._streams[1].transport.abort()
-        self._streams = None
+    async def together() -> list[httpx.Response]:
+        limits = httpx.Limits(max_connections=connections)
+        async with httpx.AsyncClient(base_url=url, limits=limits, timeout=120) as client:
+            return await asyncio.gather(*(one(client, content) for content in contents))
 
-
-def ask_all(port: int, requests: Sequence[bytes], connections: int = 64) -> list[Reply]:
-    replies: list[Reply] = [Reply()] * len(requests)
-
-    async def one(start: int) -> None:
-        client = Client(port)
-        for place in range(start, len(requests), connections):
-            replies[place] = await client.ask(requests[place])
-        client.close()
-
-    async def together() -> None:
-        await asyncio.gather(*(one(number) for number in range(min(connections, len(requests)))))
-
-    asyncio.run(together())
-    return replies
+    return asyncio.run(together())
 
 
 def wait_for(what: Callable[[], object], seconds: float = 60) -> None:

@@ -1,11 +1,15 @@
-"""The documentation is true: generated parts are current, and every command in it runs."""
+"""The documentation is true and whole: generated parts are current, and nothing is left out."""
 
 import re
 import sys
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import opsin
 from opsin.classical.classical_recipe import TRAIN_OPTIONS
 from opsin.cli.options import MOST_USED
 from opsin.cli.verbs import VERBS
@@ -13,11 +17,14 @@ from opsin.core.recipe import DataRecipe, ModelRecipe, TrainingRecipe
 from tests.warm import Warm
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
-COMMANDS = {verb: ROOT / "docs" / "reference" / "commands" / f"{verb}.md" for verb in VERBS}
+DOCS = ROOT / "docs"
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")])
+COMMANDS = {verb: DOCS / "reference" / "commands" / f"{verb}.md" for verb in VERBS}
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import generate  # noqa: E402  the script that writes pages
+import pictures  # noqa: E402  the script that makes pictures
+import python_pages  # noqa: E402  another that writes pages
 
 
 @pytest.mark.parametrize("page", generate.PAGES, ids=lambda page: page.name)
@@ -36,7 +43,7 @@ def test_generated_pages_are_current(
 
 
 def test_every_field_of_the_recipe_is_an_option_and_documented() -> None:
-    page = (ROOT / "docs" / "reference" / "recipe.md").read_text(encoding="utf-8")
+    page = (DOCS / "reference" / "recipe.md").read_text(encoding="utf-8")
     help_page = "\n".join(page.read_text(encoding="utf-8") for page in COMMANDS.values())
     for part in (DataRecipe, ModelRecipe, TrainingRecipe):
         for name, field in part.model_fields.items():
@@ -61,3 +68,33 @@ def test_the_help_of_train_shows_ten_options_first() -> None:
     assert {option.group for option in TRAIN_OPTIONS.values()} < set(headings)
     first = help_of_train.split(f"{MOST_USED}:\n")[1].split("\n\n")[0]
     assert len(re.findall(r"^  --", first, re.MULTILINE)) == 10
+
+
+def named_in(navigation: Any) -> Iterator[str]:
+    if isinstance(navigation, str):
+        yield navigation
+    else:
+        for each in navigation.values() if isinstance(navigation, dict) else navigation:
+            yield from named_in(each)
+
+
+def test_every_page_is_in_the_navigation_once() -> None:
+    settings = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))
+    named = list(named_in(settings["project"]["nav"]))
+    assert sorted(named) == sorted(page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
+    assert len(named) >= 60
+
+
+def test_every_how_to_page_and_every_public_name_is_in_its_list() -> None:
+    described = [name for _, _, names in python_pages.GROUPS.values() for name in names]
+    assert sorted([*described, *python_pages.ELSEWHERE]) == opsin.__all__
+    index = (DOCS / "how-to" / "index.md").read_text(encoding="utf-8")
+    pages = {page.name for page in (DOCS / "how-to").glob("*.md")} - {"index.md"}
+    assert pages == set(re.findall(r"\]\(([\w-]+\.md)\)", index))
+
+
+def test_every_picture_is_made_by_a_command_and_shown() -> None:
+    files = {file.name for file in (DOCS / "images").iterdir()}
+    assert files == pictures.MADE.keys()
+    shown = "".join(page.read_text("utf-8") for page in PAGES)
+    assert {name for name in files if f"images/{name}" not in shown} == set()

@@ -17,7 +17,6 @@ import pytest
 import opsin
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
-from opsin.data.dataset import load
 from opsin.evaluation.metric_table import METRICS, summary_of
 from opsin.evaluation.metrics import measure
 from opsin.report.templates import environment
@@ -57,7 +56,7 @@ def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_a_source_kind_is_one_module(scans: Path) -> None:
     assert "a .scan file" in sources.kinds_in_words()
-    dataset = load(str(scans))
+    dataset = opsin.load(str(scans))
     assert (len(dataset), dataset.classes) == (60, ("0", "1", "2"))
     images = list(sources.open_stream(scans))
     assert len(images) == 60
@@ -66,7 +65,7 @@ def test_a_source_kind_is_one_module(scans: Path) -> None:
     assert np.asarray(written).shape == (60, 8, 8, 1)
     with zipfile.ZipFile(scans.with_suffix(".zip"), "w") as archive:
         archive.write(scans, "wrapped/digits.scan")
-    assert load(scans.with_suffix(".zip")).fingerprint == dataset.fingerprint
+    assert opsin.load(scans.with_suffix(".zip")).fingerprint == dataset.fingerprint
 
 
 # In a process of its own: NiceGUI keeps one application a process.

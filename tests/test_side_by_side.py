@@ -14,10 +14,9 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import onnx
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from PIL import Image, ImageOps
 from sklearn.datasets import load_digits
 
@@ -25,6 +24,7 @@ import opsin
 from tests.conftest import write_shapes
 from tests.documented import commands_in, fenced, run_command
 from tests.importing.made_keras import drawn, image, layer, sequential, write_h5
+from tests.onnx_files.made_files import model_file
 from tests.warm import Warm
 
 ROOT = Path(__file__).parents[1]
@@ -118,15 +118,8 @@ def write_channels_first(path: Path) -> None:
         helper.make_node("Flatten", ["pooled"], ["flat"]),
         helper.make_node("MatMul", ["flat", "weight"], ["logits"]),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "learner",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 24, 24])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 2])],
-        [numpy_helper.from_array(drawn(3, 2), "weight")],
-    )
-    opsets = [helper.make_opsetid("", 20)]
-    onnx.save_model(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+    taken, weights = ("x", TensorProto.FLOAT, ["N", 3, 24, 24]), {"weight": drawn(3, 2)}
+    path.write_bytes(model_file(nodes, weights, taken, {"logits": ["N", 2]}))
 
 
 def write_teachable(folder: Path) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -20,11 +20,19 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.shadowroot import ShadowRoot
 
 from opsin.core.glossary import SITE
-from tests.accessibility import needs_axe, prefer, violations
-from tests.browser import chromium, console, needs_chromium, requests_of, resize
+from tests.browser import (
+    chromium,
+    console,
+    needs_axe,
+    needs_chromium,
+    prefer,
+    requests_of,
+    resize,
+    violations,
+)
+from tests.conftest import a_few
 from tests.http_servers import listening
 from tests.studio_browser import sideways, until
-from tests.variants import a_few
 
 pytestmark = pytest.mark.skipif(not SITE.is_dir(), reason="the site is not built: make site")
 

@@ -18,7 +18,7 @@ from opsin.core.storage import write_json
 from opsin.models.resolve import resolve
 from tests.commands.predict.test_strangers_answers import seal
 from tests.conftest import Cli, Notes, only_json
-from tests.made_epochs import made_epoch
+from tests.made_runs import made_epoch
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202ekcab"
 COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]")

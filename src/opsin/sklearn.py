@@ -309,7 +309,6 @@ def _dataset(
             )
         else:
             contents = arrays.from_arrays(images, codes, tuple(map(str, classes)), source="X")
-        contents.check()
         dataset = load_recipe(recipe, located=contents.located())
     if dataset.unreadable:
         name, reason = dataset.unreadable[0]

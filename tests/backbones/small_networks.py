@@ -6,6 +6,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from tests.onnx_files.made_files import model_file
+
 SIDE = 32
 UNITS = 16
 
@@ -30,14 +32,15 @@ def network(  # noqa: C901, PLR0915  one form an option
     random = np.random.default_rng(1)
     kind = np.float16 if half else np.float32
     nodes: list[onnx.NodeProto] = []
-    weights: list[TensorProto] = []
+    weights: dict[str, Any] = {}
 
     def weight(name: str, value: Any, dtype: Any = kind) -> str:
-        array = numpy_helper.from_array(np.asarray(value, dtype), name)
+        array = np.asarray(value, dtype)
         if constants:
-            nodes.append(helper.make_node("Constant", [], [name], value=array))
+            held = numpy_helper.from_array(array, name)
+            nodes.append(helper.make_node("Constant", [], [name], value=held))
         else:
-            weights.append(array)
+            weights[name] = array
         return name
 
     def node(op: str, inputs: list[str], output: str, **attributes: Any) -> str:
@@ -91,12 +94,5 @@ def network(  # noqa: C901, PLR0915  one form an option
     sides = [side, side]
     shape_of = [batch, *sides, 3] if channels_last else [batch, 3, *sides]
     tensor = TensorProto.FLOAT16 if half is True else TensorProto.FLOAT
-    graph = helper.make_graph(
-        [*nodes, *late],
-        "small",
-        [helper.make_tensor_value_info("pixels", tensor, shape_of)],
-        [helper.make_tensor_value_info(value, tensor, None)],
-        weights,
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
-    return bytes(model.SerializeToString())
+    images = ("pixels", tensor, shape_of)
+    return model_file([*nodes, *late], weights, images, {value: None}, kind=tensor, opset=opset)

@@ -20,10 +20,9 @@ from opsin.core.errors import ModelFileError, OpsinError, RecipeError
 from opsin.core.metadata import Layer
 from opsin.hub.hub_name import HubName, snapshot_of
 from opsin.importing.foreign_network import read_foreign
-from tests.conftest import Notes
+from tests.conftest import Notes, a_few
 from tests.models.published_networks import Graph
 from tests.onnx_files.made_files import computed
-from tests.variants import a_few
 
 from .small_networks import SIDE, UNITS, network
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from benchmarks.__main__ import BENCHMARKS
 from PIL import Image
@@ -49,6 +50,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(root)
 
 
+@pytest.fixture(scope="module")
+def waste(tmp_path_factory: pytest.TempPathFactory) -> str:
+    root, random = tmp_path_factory.mktemp("waste"), np.random.default_rng(0)
+    for row in range(240):
+        name = ("cardboard", "glass", "metal")[row % 3]
+        (root / name).mkdir(exist_ok=True)
+        pixels = random.integers(0, 160, (64, 64, 3), np.uint8)
+        pixels[..., row % 3] = 255
+        Image.fromarray(pixels).save(root / name / f"{row}.jpg")
+    return str(root)
+
+
 @pytest.mark.torch
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=_MARKS.get(name, pytest.mark.slow)) for name in BENCHMARKS]
@@ -59,7 +72,7 @@ def test_runs(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None
     if name == "cluster" and not _installed("ray"):
         pytest.skip("Ray is not installed")
     out = tmp_path / "figures.json"
-    made = {"RUN": "resnet", "FOLDER": "folder"}
+    made = {"RUN": "resnet", "FOLDER": "folder", "WASTE": "waste"}
     words = []
     for word in BENCHMARKS[name].smoke.split():
         first, slash, rest = word.partition("/")

@@ -20,10 +20,9 @@ from opsin.classical.backbone_head import (
     simplest,
 )
 from opsin.classical.fit import FitProgress
-from opsin.core.errors import ModelFileError
 from opsin.evaluation.out_of_fold import folds_of
 from tests.backbones.small_networks import network
-from tests.variants import a_few
+from tests.conftest import a_few
 
 
 @pytest.fixture
@@ -69,7 +68,7 @@ def test_few_groups_of_many_images(films: int, backbone: Path, tmp_path: Path) -
 def test_features_that_are_not_finite_are_refused(backbone: Path, tmp_path: Path) -> None:
     pixels = tmp_path / "pixels.json"
     pixels.write_text(json.dumps({"image_mean": [0] * 3, "image_std": [1e-38] * 3}))
-    with pytest.raises(ModelFileError, match="small gives numbers for some images"):
+    with pytest.raises(opsin.ModelFileError, match="small gives numbers for some images"):
         trained(coloured((20, 20)), backbone, tmp_path / "runs", prepare=str(pixels))
 
 

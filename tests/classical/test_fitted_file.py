@@ -13,7 +13,6 @@ import opsin
 from opsin.classical.classical_recipe import PIXEL_MODELS, Knn
 from opsin.classical.fit import FitProgress, Fitted, Pooling, fit
 from opsin.classical.fitted_file import Written, check_parity
-from opsin.core.errors import ParityError
 from opsin.core.metadata import Preparation
 from opsin.onnx_files.postprocessing import TREES
 from tests.made_classifier import metadata
@@ -101,12 +100,12 @@ def test_a_file_of_another_model_or_other_pixels_does_not_pass() -> None:
     model = fitted("logistic", 3)
     content = content_of(model)
     model.estimator.intercept_[0] += 2
-    with pytest.raises(ParityError, match="differ by up to"):
+    with pytest.raises(opsin.ParityError, match="differ by up to"):
         check_parity(opened(content), model, noisy_images(60, 3)[0])
     model = fitted("svm", 3)
     content = content_of(model)
     model.projection.mean_ += 0.01  # the file was written before
-    with pytest.raises(ParityError, match="what they are computed from"):
+    with pytest.raises(opsin.ParityError, match="what they are computed from"):
         check_parity(opened(content), model, noisy_images(60, 3)[0])
 
 

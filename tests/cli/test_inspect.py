@@ -8,16 +8,15 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+import opsin
 from opsin.cli.inspect import show_insight
-from opsin.commands.inspect_model import Insight
 from opsin.inspection.layers import view_of
 from opsin.inspection.units import unit_gallery
-from opsin.runtime.prediction import Prediction
 from tests.inspection.made_network import made
 from tests.made_classifier import made_layer
 
 
-def shown(found: Insight) -> str:
+def shown(found: opsin.Insight) -> str:
     stream = io.StringIO()
     show_insight(Console(file=stream, width=200), found)
     return stream.getvalue()
@@ -25,11 +24,11 @@ def shown(found: Insight) -> str:
 
 def test_kinds_and_names_of_layers_are_no_markup(tmp_path: Path) -> None:
     layer = made_layer("[/b]", "[/i]", (2,))
-    found = Insight(
+    found = opsin.Insight(
         tmp_path,
-        answer=Prediction("boot.png", "a", 1.0, {"a": 1.0}),
+        answer=opsin.Prediction("boot.png", "a", 1.0, {"a": 1.0}),
         views=[view_of(layer, np.array([1, 2], np.float32))],
     )
     assert "[/b]" in shown(found) and "[/i]" in shown(found)
     gallery = unit_gallery(*made(tmp_path), "dense")
-    assert "Unit of [/b]" in shown(Insight(tmp_path, galleries={"[/b]": gallery}))
+    assert "Unit of [/b]" in shown(opsin.Insight(tmp_path, galleries={"[/b]": gallery}))

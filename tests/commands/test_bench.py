@@ -10,7 +10,6 @@ import pytest
 
 import opsin
 from opsin.cli.bench import bench
-from opsin.core.errors import MissingExtraError, ModelFileError, RecipeError
 
 
 @pytest.mark.torch
@@ -46,13 +45,5 @@ def test_a_given_classifier_is_asked_without_pytorch(
     assert {rate["work"] for rate in content["rates"]} == {"prediction"}
     assert content["machine"]["threads"] >= 1
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingExtraError):
+    with pytest.raises(opsin.MissingExtraError):
         opsin.bench()
-
-
-def test_what_cannot_be_measured_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "text.onnx").write_text("no model")
-    with pytest.raises(ModelFileError):
-        opsin.bench(classifier=tmp_path / "text.onnx")
-    with pytest.raises(RecipeError, match="mlp, cnn, resnet"):
-        opsin.bench(models=["vgg"])

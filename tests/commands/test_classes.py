@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 import opsin
-from opsin.core.errors import RecipeError, SourceError
 from opsin.data.corrections import Correction, read_corrections, write_corrections
 from opsin.data.run_images import load_run_images
 from tests.conftest import Cli, Notes, only_json, write_shapes
@@ -33,7 +32,7 @@ def test_changes_follow_one_another_and_are_taken_back(tmp_path: Path) -> None:
     assert opsin.undo_classes(table) == 2
     assert set(_counts("digits", table)) >= {"round", "πέντε"}
     assert [opsin.undo_classes(table), opsin.undo_classes(table)] == [3, 2]
-    with pytest.raises(RecipeError, match="no change of classes"):
+    with pytest.raises(opsin.RecipeError, match="no change of classes"):
         opsin.undo_classes(table)
 
 
@@ -67,9 +66,9 @@ def test_training_takes_them_and_a_run_can_be_changed(tmp_path: Path) -> None:
     other = tmp_path / "other.csv"
     done = opsin.change_classes(run, labels=other, call={"ODD": "uneven"})
     assert done.classes == ("0", "uneven", "2", "4", "6", "8")
-    with pytest.raises(RecipeError, match="record of what a run learnt from"):
+    with pytest.raises(opsin.RecipeError, match="record of what a run learnt from"):
         opsin.change_classes(run, labels=run.directory.corrections, call={"odd": "x"})
-    with pytest.raises(RecipeError, match="record of what a run learnt from"):
+    with pytest.raises(opsin.RecipeError, match="record of what a run learnt from"):
         opsin.undo_classes(run.directory.corrections)
 
 
@@ -88,7 +87,7 @@ def test_training_takes_them_and_a_run_can_be_changed(tmp_path: Path) -> None:
 def test_what_is_refused_changes_nothing(
     call: dict[str, str | None], words: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(RecipeError, match=words):
+    with pytest.raises(opsin.RecipeError, match=words):
         opsin.change_classes("digits", labels=tmp_path / "labels.csv", call=call)
     assert not list(tmp_path.iterdir())
 
@@ -101,7 +100,7 @@ def test_a_damaged_table_is_said(tmp_path: Path) -> None:
         ("digest,name,label,class,edit\n,,x,1,one\n", "has the edit 'one'"),
     ):
         table.write_text(text, encoding="utf-8")
-        with pytest.raises(SourceError, match=words):
+        with pytest.raises(opsin.SourceError, match=words):
             opsin.look_at("digits", labels=table)
         assert table.read_text(encoding="utf-8") == text
 
@@ -143,7 +142,7 @@ def test_an_added_class_without_images_is_not_split(tmp_path: Path) -> None:
     write_shapes(tmp_path / "photos")
     row = Correction("", "", "star", class_="star", edit=1)
     table = write_corrections(tmp_path / "labels.csv", [row])
-    with pytest.raises(RecipeError, match="star has 0 images"):
+    with pytest.raises(opsin.RecipeError, match="star has 0 images"):
         opsin.change_classes(tmp_path / "photos", labels=table, split="star")
 
 

@@ -12,19 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import opsin
-from opsin.commands.compare import sentence
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import RunPredictions
 from opsin.core.errors import RecipeError, RunError
 from opsin.data.cache import short_digest
 from opsin.data.dataset import Dataset
 from opsin.data.split import Split
-from opsin.evaluation.comparison import PairedTest
 from tests.conftest import Cli, Notes, only_json, write_shapes
 from tests.made_runs import answers_right, write_run
 
@@ -339,27 +335,6 @@ def test_the_command_prints_a_table_a_sentence_and_where_the_page_is(
     content = only_json(done)
     assert (done.stderr, content["pairs"][0]["better"], content["files"]) == ("", "A", [])
     assert set(tmp_path.rglob("*")) == before
-
-
-COUNTS = ("both_right", "only_first", "only_second", "both_wrong", "both_wrong_differently")
-
-
-@given(
-    st.builds(
-        PairedTest,
-        **dict.fromkeys(COUNTS, st.just(0)),
-        images=st.integers(1, 100_000),
-        difference=st.floats(-1, 1),
-        low=st.floats(-1, 1),
-        high=st.floats(-1, 1),
-        p=st.floats(0, 1),
-        better=st.sampled_from(["first", "second", None]),
-    )
-)
-def test_a_sentence_says_better_only_where_it_was_decided(test: PairedTest) -> None:
-    said = sentence(test, ("A", "B"), "test")
-    assert ("better" in said) == (test.better is not None)
-    assert "-0.0 " not in said
 
 
 @pytest.fixture

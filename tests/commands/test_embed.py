@@ -20,7 +20,6 @@ import opsin
 from opsin.backbones.backbone import open_backbone
 from opsin.backbones.feature_graph import usual_preparation
 from opsin.backbones.features import Extractor, compute
-from opsin.core.errors import RecipeError, SourceError
 from opsin.core.events import SILENT
 from opsin.core.stored_arrays import read_arrays
 from opsin.data.cache import digest_rows
@@ -85,7 +84,7 @@ def test_images_without_labels(shapes: Path, backbone: Path, tmp_path: Path) -> 
     listed = arrays_of(opsin.embed(files, backbone=backbone, out=tmp_path / "d.npz").out)
     np.testing.assert_array_equal(listed["features"], found["features"])
     (tmp_path / "torn.png").write_bytes(b"no image")
-    with pytest.raises(SourceError, match=r"torn\.png"):
+    with pytest.raises(opsin.SourceError, match=r"torn\.png"):
         opsin.embed(tmp_path / "torn.png", backbone=backbone, out=tmp_path / "e.npz")
     assert not (tmp_path / "e.npz").exists()
     named = opsin.embed("digits", backbone=backbone, classes=["3", "8"], out=tmp_path / "e.npz")
@@ -101,7 +100,7 @@ def test_values_are_joined_in_the_order_given(shapes: Path, backbone: Path, tmp_
     assert json.loads(str(arrays_of(done.out)["about"]))["units"] == [16, 8]
     joined = arrays_of(done.out)["features"]
     np.testing.assert_array_equal(joined[:, :16], arrays_of(first.out)["features"])
-    with pytest.raises(RecipeError, match="relu9"):
+    with pytest.raises(opsin.RecipeError, match="relu9"):
         opsin.embed(shapes, backbone=backbone, at=["relu9"], out=tmp_path / "c.npz")
 
 
@@ -136,11 +135,11 @@ def test_a_stopped_command_resumes(
     assert "10 images are done and kept" in watch.notes[-1]
     assert not out.exists()
     if change == "another network":
-        with pytest.raises(RecipeError, match="backbone is another one"):
+        with pytest.raises(opsin.RecipeError, match="backbone is another one"):
             opsin.embed(shapes, backbone=backbone, out=out, at=["relu1"])
     if change == "renamed":
         (shapes / "disc" / "0.png").rename(shapes / "disc" / "00.png")
-        with pytest.raises(RecipeError, match="the list of images was") as caught:
+        with pytest.raises(opsin.RecipeError, match="the list of images was") as caught:
             opsin.embed(shapes, backbone=backbone, out=out)
         assert f"To begin anew, remove {tmp_path / '.b.npz.sqlite'}" in caught.value.advice
         return
@@ -169,7 +168,7 @@ def test_the_command_writes_beside_the_user_and_overwrites_nothing(
             "embed", shapes, "--from", backbone, *words, "--out", f"{len(words)}.npz", status=0
         )
         assert "24 images · 16 numbers each" in done.stdout
-    with pytest.raises(RecipeError, match="does not end in"):
+    with pytest.raises(opsin.RecipeError, match="does not end in"):
         opsin.embed(shapes, backbone=backbone, out=tmp_path / "a.csv")
 
 

@@ -20,8 +20,7 @@ from opsin.evaluation.intervals import wilson
 from opsin.report.terminal import images_in_words
 from opsin.studio.runs.run_index import read_row
 from tests.commands.export import shipped
-from tests.conftest import Cli, Notes, Train, without_drawing, write_digits, write_shapes
-from tests.variants import a_few
+from tests.conftest import Cli, Notes, Train, a_few, without_drawing, write_digits, write_shapes
 
 
 def by_class(digits: Dataset) -> Callable[[int], str]:

@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 import opsin
-from opsin.core.errors import RecipeError, SourceError
 from tests.commands.test_label import NETWORK, heap  # noqa: F401  a fixture
 from tests.conftest import Cli, only_json
 from tests.labelling.conftest import pictures  # noqa: F401  a fixture
@@ -53,9 +52,9 @@ def test_it_is_drawn_and_printed_as_json(cli: Cli, heap: Path, tmp_path: Path) -
 
 
 def test_what_cannot_be_looked_for_is_said(heap: Path) -> None:  # noqa: F811
-    with pytest.raises(SourceError, match="no photograph of"):
+    with pytest.raises(opsin.SourceError, match="no photograph of"):
         find(heap, "nowhere.png")
-    with pytest.raises(RecipeError, match="nothing to look for"):
+    with pytest.raises(opsin.RecipeError, match="nothing to look for"):
         find(heap)
-    with pytest.raises(SourceError, match="nothing to draw"):
+    with pytest.raises(opsin.SourceError, match="nothing to draw"):
         find(heap / "dots-0.png", heap / "dots-0.png", out=heap.parent / "none.png")

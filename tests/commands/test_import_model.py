@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 import opsin
 from opsin.core.errors import RecipeError, RunError
-from tests.conftest import Train
+from tests.conftest import Train, a_few
 from tests.importing.made_keras import drawn, image, layer, sequential, write_h5, write_keras
-from tests.variants import a_few
+from tests.onnx_files.made_files import model_file
 
 CLASSES = tuple("0123456789")
 Import = Callable[..., opsin.Run]
@@ -60,17 +60,8 @@ def foreign_onnx(
         *last,
     ]
     held = {"flat": np.array([-1, 64], np.int64), "weight": weight, "bias": bias}
-    graph = helper.make_graph(
-        nodes,
-        "other",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(shape))],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(value, name) for name, value in held.items()],
-    )
-    model = helper.make_model(
-        graph, producer_name="maker", opset_imports=[helper.make_opsetid("", 17)]
-    )
-    path.write_bytes(model.SerializeToString())
+    taken = ("x", TensorProto.FLOAT, shape)
+    path.write_bytes(model_file(nodes, held, taken, {"y": None}, opset=17, maker="maker"))
     return path
 
 
@@ -190,25 +181,17 @@ def test_pixels_are_asked_for_and_never_guessed(
 
 
 def test_a_network_of_16_bits(tmp_path: Path, imported: Import) -> None:
-    weights = [
-        numpy_helper.from_array(drawn(16, 3).astype(np.float16), "weight"),
-        numpy_helper.from_array(np.array([-1, 16], np.int64), "shape"),
-    ]
+    half, weight = TensorProto.FLOAT16, drawn(16, 3).astype(np.float16)
     nodes = [
         helper.make_node("Reshape", ["x", "shape"], ["rows"]),
         helper.make_node("MatMul", ["rows", "weight"], ["y"]),
     ]
-    half = TensorProto.FLOAT16
-    ends = [
-        helper.make_tensor_value_info("x", half, ["N", 1, 4, 4]),
-        helper.make_tensor_value_info("y", half, ["N", 3]),
-    ]
-    graph = helper.make_graph(nodes, "half", ends[:1], ends[1:], weights)
-    file = tmp_path / "half.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]), file)
+    held = {"weight": weight, "shape": np.array([-1, 16], np.int64)}
+    file, taken = tmp_path / "half.onnx", ("x", half, ["N", 1, 4, 4])
+    file.write_bytes(model_file(nodes, held, taken, {"y": ["N", 3]}, kind=half))
     run = imported(file, classes=["a", "b", "c"])
     found = run.classifier().predict(np.full((4, 4), 255, np.uint8)).probabilities
-    logits = drawn(16, 3).astype(np.float16).astype(np.float64).sum(axis=0)
+    logits = weight.astype(np.float64).sum(axis=0)
     shares = np.exp(logits) / np.exp(logits).sum()
     np.testing.assert_allclose([found[name] for name in "abc"], shares, atol=1e-2)
 

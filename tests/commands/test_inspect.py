@@ -11,10 +11,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 import opsin
-from opsin.commands.inspect_model import Inspection
 from opsin.commands.known_images import known_images
-from opsin.core.errors import ImageError, ModelFileError, SourceError
-from opsin.data.dataset import Dataset
 from opsin.data.lazy_images import ReferenceSet
 from opsin.runtime.model_check import write_classifier
 
@@ -25,13 +22,13 @@ def test_all_layers_are_known_before_the_first_is_looked_at(
     def never(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(Inspection, "units", never)
-    with pytest.raises(ModelFileError, match="no layer 'conv9' among"):
+    monkeypatch.setattr(opsin.Inspection, "units", never)
+    with pytest.raises(opsin.ModelFileError, match="no layer 'conv9' among"):
         opsin.inspect(nearest_mean, layers=["flatten", "conv9"], data="digits")
 
 
 def test_an_image_does_not_take_the_page_of_the_network(
-    nearest_mean: Path, tmp_path: Path, digits: Dataset
+    nearest_mean: Path, tmp_path: Path, digits: opsin.Dataset
 ) -> None:
     file = tmp_path / "network.png"
     Image.fromarray(np.asarray(digits.images[0])[:, :, 0]).save(file)
@@ -47,12 +44,14 @@ def test_a_network_that_ran_away_is_refused_in_a_line(nearest_mean: Path, tmp_pa
     weight.CopyFrom(numpy_helper.from_array(value, "weight"))
     file = tmp_path / "classifier.onnx"
     onnx.save_model(model, file)
-    with pytest.raises(ModelFileError, match=r"not all between 0 and 1.* Its training diverged"):
-        Inspection(file)
+    with pytest.raises(
+        opsin.ModelFileError, match=r"not all between 0 and 1.* Its training diverged"
+    ):
+        opsin.Inspection(file)
     # One that this account trained is opened, to be looked into.
     write_classifier(file, model.SerializeToString())
-    with pytest.raises(ModelFileError, match=r"weight in .* no finite numbers"):
-        Inspection(file).weights()
+    with pytest.raises(opsin.ModelFileError, match=r"weight in .* no finite numbers"):
+        opsin.Inspection(file).weights()
 
 
 def known() -> ReferenceSet:
@@ -84,9 +83,9 @@ def test_a_file_without_a_run_asks_for_images_of_its_classes(
     nearest_mean: Path, shapes: Path
 ) -> None:
     classifier = opsin.Classifier(nearest_mean)
-    with pytest.raises(SourceError, match="--data SOURCE"):
+    with pytest.raises(opsin.SourceError, match="--data SOURCE"):
         known_images(classifier)
-    with pytest.raises(SourceError, match="also has disc, square"):
+    with pytest.raises(opsin.SourceError, match="also has disc, square"):
         known_images(classifier, [shapes])
     given = known_images(classifier, ["digits"])
     assert len(given.images) == 1797
@@ -94,7 +93,7 @@ def test_a_file_without_a_run_asks_for_images_of_its_classes(
 
 
 def test_a_name_that_nobody_knows(nearest_mean: Path) -> None:
-    look = Inspection(nearest_mean, data="digits")
+    look = opsin.Inspection(nearest_mean, data="digits")
     assert look.actual(look.predict("test/3")) is not None
-    with pytest.raises(ImageError, match="by part and number"):
+    with pytest.raises(opsin.ImageError, match="by part and number"):
         look.predict("tset/3")

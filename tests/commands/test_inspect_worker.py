@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from PIL import Image
 
 from opsin.commands.inspect_model import Inspection
-from opsin.commands.inspect_worker import answer_frames, on_photograph
+from opsin.commands.inspect_worker import InspectWorker, on_photograph
 from opsin.core.child_process import Unpacker, error_from, module_command, pack
 from opsin.core.errors import OpsinError
 from opsin.core.metadata import Resize
@@ -45,7 +44,7 @@ def deep(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> Path:
 def ask(run: Path, *questions: Any, content: bytes = b"") -> list[Frame]:
     asked = b"".join(part for question in questions for part in pack(question, [content]))
     out = io.BytesIO()
-    answer_frames(run, io.BytesIO(asked), out)
+    InspectWorker(run, out).answer_frames(io.BytesIO(asked))
     return list(Unpacker().feed(out.getvalue()))
 
 
@@ -56,7 +55,7 @@ def answers(run: Path, *questions: Any, content: bytes = b"") -> list[Frame]:
 
 
 def question(do: str, **with_: object) -> dict[str, object]:
-    return {"id": "a1", "do": do, "with": with_}
+    return {"do": do, "with": with_}
 
 
 def images_of(frame: Frame) -> list[Image.Image]:
@@ -164,14 +163,13 @@ def test_what_cannot_be_answered_is_refused(
     run: Path, asked: dict[str, object], message: str
 ) -> None:
     ((header, body),) = answers(run, asked)
-    assert header["id"] == "a1"
     assert message in error_from(header["error"]).message
     assert body == b""
 
 
 @given(
     st.dictionaries(
-        st.sampled_from(["id", "do", "with"]) | st.text(),
+        st.sampled_from(["do", "with"]) | st.text(),
         st.recursive(
             st.none() | st.integers() | st.text(max_size=5),
             lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -193,10 +191,8 @@ def test_the_process_says_answers_alone_and_ends_with_its_input_or_its_reader(ru
     done = subprocess.run(command, input=frames, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     said = [header for header, _ in Unpacker().feed(done.stdout)]
-    assert [sorted(header) for header in said if "progress" not in header] == [
-        ["id", "images", "said"],
-        ["error", "id"],
-    ]
+    kinds = [sorted(header) for header in said if "progress" not in header]
+    assert kinds == [["images", "said"], ["error"]]
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     with subprocess.Popen(command, **pipes, bufsize=0) as process:  # type: ignore[call-overload]
         process.stdin.write(frames)

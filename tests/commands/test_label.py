@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 import opsin
-from opsin.core.errors import RecipeError, SourceError, StorageError
 from tests.conftest import Cli, only_json
 from tests.labelling.conftest import KINDS, pictures  # noqa: F401  a fixture
 
@@ -81,7 +80,7 @@ def test_a_photograph_vanishes_or_changes_while_it_is_asked(heap: Path, tmp_path
     assert {path.name for path in (tmp_path / "out").glob("*/*.png")} >= {"lines-7.png"}
     assert not list((tmp_path / "out").glob("*/plain-2.png"))
     assert [question.image for question in done.next] == ["plain-2.png"]  # another photograph
-    with pytest.raises(SourceError, match="no photograph 'lines-"):
+    with pytest.raises(opsin.SourceError, match="no photograph 'lines-"):
         opsin.label(heap, labels=tmp_path / "1.csv", backbone=NETWORK)
 
 
@@ -103,18 +102,18 @@ def test_two_people_agree(cli: Cli, heap: Path, tmp_path: Path) -> None:
 
 def test_bad_answers_change_nothing(heap: Path, tmp_path: Path) -> None:
     for content, error, words in [
-        ("path,label\ngone.png,dots\n", SourceError, "no photograph 'gone.png'"),
-        ("image,class\ndots-0.png,dots\n", RecipeError, "no columns path and label"),
+        ("path,label\ngone.png,dots\n", opsin.SourceError, "no photograph 'gone.png'"),
+        ("image,class\ndots-0.png,dots\n", opsin.RecipeError, "no columns path and label"),
     ]:
         (tmp_path / "bad.csv").write_text(content)
         with pytest.raises(error, match=words):
             opsin.label(heap, labels=tmp_path / "bad.csv", backbone=NETWORK)
-    with pytest.raises(RecipeError, match="belong together"):
+    with pytest.raises(opsin.RecipeError, match="belong together"):
         opsin.label(heap, write="csv", backbone=NETWORK)
-    with pytest.raises(RecipeError, match="there already"):
+    with pytest.raises(opsin.RecipeError, match="there already"):
         opsin.label(heap, write="folders", out=tmp_path, backbone=NETWORK)
     (tmp_path / "labels.csv").write_text("mine")
-    with pytest.raises(StorageError):
+    with pytest.raises(opsin.StorageError):
         opsin.label(heap, write="csv", out=tmp_path / "labels.csv", backbone=NETWORK)
     assert (tmp_path / "labels.csv").read_text() == "mine"
     assert opsin.label(heap, backbone=NETWORK).progress.labelled == 0

@@ -8,18 +8,18 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import opsin
 from opsin.commands.predict import answers_file
 from opsin.commands.test_set_usage import count_looks
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.errors import RecipeError, StorageError
-from tests.conftest import Train, write_digits
-from tests.variants import a_few
+from tests.backbones.small_networks import network
+from tests.conftest import Train, a_few, write_digits
 
 Make = Callable[..., Path]
 FORMS = [("predict", "csv"), ("predict", "jsonl"), ("predict", "parquet"), ("embed", "npz")]
@@ -34,19 +34,23 @@ def images(tmp_path_factory: pytest.TempPathFactory, digits: opsin.Dataset) -> P
     return folder
 
 
-@pytest.fixture
-def make(nearest_mean: Path, images: Path, backbone: Path) -> Make:
+@pytest.fixture(scope="module")
+def make(nearest_mean: Path, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Make:
+    backbone = tmp_path_factory.mktemp("backbone") / "small.onnx"
+    backbone.write_bytes(network())
+
     def made(verb: str, out: Path, shard: str | None = None, source: Path = images) -> Path:
         if "parquet" in out.name:
             pytest.importorskip("pyarrow")
         if verb == "predict":
             return Path(opsin.classify(nearest_mean, source, out=out, shard=shard).out)
-        return Path(opsin.embed(source, backbone=backbone, out=out, shard=shard).out)
+        options: dict[str, Any] = {"backbone": backbone, "prepare": "0..1", "shard": shard}
+        return Path(opsin.embed(source, out=out, **options).out)
 
     return made
 
 
-@pytest.mark.parametrize(("verb", "form"), a_few(FORMS, 3))
+@pytest.mark.parametrize(("verb", "form"), a_few(FORMS, 2))
 @given(data=st.data(), count=st.integers(1, 13))
 @settings(max_examples=4)
 def test_shards_made_in_any_order_are_the_file_of_one_command(
@@ -75,11 +79,19 @@ def test_shards_made_in_any_order_are_the_file_of_one_command(
     assert left == {file.name for file in files}
 
 
-@pytest.fixture(params=["csv", "npz"])
-def shards(request: pytest.FixtureRequest, tmp_path: Path, make: Make) -> list[Path]:
-    out = tmp_path / "shards" / f"out.{request.param}"
+@pytest.fixture(scope="module", params=["csv", "npz"])
+def made_once(
+    request: pytest.FixtureRequest, make: Make, tmp_path_factory: pytest.TempPathFactory
+) -> list[Path]:
+    out = tmp_path_factory.mktemp("shards") / f"out.{request.param}"
     verb = "predict" if request.param == "csv" else "embed"
     return [make(verb, out, f"{number}/3") for number in (1, 2, 3)]
+
+
+@pytest.fixture
+def shards(made_once: list[Path], tmp_path: Path) -> list[Path]:
+    folder = shutil.copytree(made_once[0].parent, tmp_path / "shards")
+    return [folder / shard.name for shard in made_once]
 
 
 def whole(shard: Path) -> Path:

@@ -13,7 +13,6 @@ from PIL import Image
 
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import MovedError, RecipeError, RunError, SourceError
 from opsin.data.run_images import is_moved, load_run_images, recipe_of_run
 from tests.commands.export import shipped
 from tests.conftest import Notes, Train, write_shapes
@@ -32,7 +31,7 @@ def test_the_same_images_elsewhere_are_the_runs_own(tmp_path: Path, shapes: Path
     assert run.dataset.read_bytes() == kept  # not remembered while the original is there
     moved = shapes.rename(tmp_path / "moved")
     assert is_moved(run)
-    with pytest.raises(MovedError, match="--data NEW") as error:
+    with pytest.raises(opsin.MovedError, match="--data NEW") as error:
         load_run_images(run)
     assert error.value.gone == (str(shapes),)
     found = load_run_images(run, moved)
@@ -47,11 +46,11 @@ def test_other_images_are_refused_with_what_differs(tmp_path: Path, shapes: Path
     moved = shapes.rename(tmp_path / "moved")
     for number in range(3):
         (moved / "disc" / f"{number}.png").unlink()
-    with pytest.raises(SourceError, match="of 24 images 3 are missing"):
+    with pytest.raises(opsin.SourceError, match="of 24 images 3 are missing"):
         load_run_images(run, moved)
     for number in range(2):
         Image.new("RGB", (24, 24), (number, 9, 9)).save(moved / "disc" / f"{number}.png")
-    with pytest.raises(SourceError, match="3 are missing, and 2 others are there"):
+    with pytest.raises(opsin.SourceError, match="3 are missing, and 2 others are there"):
         load_run_images(run, moved)
     assert is_moved(run)
 
@@ -59,7 +58,7 @@ def test_other_images_are_refused_with_what_differs(tmp_path: Path, shapes: Path
 def test_other_classes_are_refused(tmp_path: Path, shapes: Path) -> None:
     run = run_on(tmp_path, shapes)
     (shapes / "disc" / "0.png").rename(shapes / "square" / "was-a-disc.png")
-    with pytest.raises(SourceError, match="images are the same, but classes"):
+    with pytest.raises(opsin.SourceError, match="images are the same, but classes"):
         load_run_images(run, shapes.rename(tmp_path / "moved"))
 
 
@@ -68,12 +67,12 @@ def test_each_source_has_its_place_in_order(tmp_path: Path) -> None:
     test = write_shapes(tmp_path / "t", 4)
     run = run_on(tmp_path, *places, test=str(test))
     moved = [place.rename(tmp_path / f"new-{place.name}") for place in (*places, test)]
-    with pytest.raises(MovedError) as error:
+    with pytest.raises(opsin.MovedError) as error:
         load_run_images(run)
     assert error.value.gone == tuple(map(str, (*places, test)))
-    with pytest.raises(RecipeError, match=r"has 3 sources, not 1"):
+    with pytest.raises(opsin.RecipeError, match=r"has 3 sources, not 1"):
         load_run_images(run, moved[0])
-    with pytest.raises(MovedError) as error:
+    with pytest.raises(opsin.MovedError) as error:
         load_run_images(run, moved[:2])
     assert error.value.gone == (str(test),)
     assert recipe_of_run(run, moved).test == str(moved[2])
@@ -89,12 +88,12 @@ def test_a_damaged_recipe_is_a_damaged_run(tmp_path: Path, shapes: Path) -> None
     recipes: list[dict[str, Any]] = [{}, {"data": []}, {"data": {"size": "x"}}]
     for content in recipes:
         run.recipe.write_text(json.dumps(content))
-        with pytest.raises(RunError):
+        with pytest.raises(opsin.RunError):
             load_run_images(run)
     locations: list[Any] = [3, None, [4], {"sources": 3}, {"test": []}]
     for location in locations:
         run.dataset.write_text(json.dumps({"location": location}))
-        with pytest.raises(RunError):
+        with pytest.raises(opsin.RunError):
             load_run_images(run)
 
 

@@ -16,8 +16,6 @@ import pytest
 
 import opsin
 from opsin.commands.repeats import summarise
-from opsin.core.artifacts.records import Epoch
-from opsin.core.errors import RecipeError, StorageError
 from opsin.core.storage import write_json
 from opsin.data.cache import short_digest
 from opsin.data.corrections import read_corrections
@@ -32,7 +30,7 @@ class AtRun(Notes):
         super().__init__()
         self.number, self.do = f"{number} of ", do
 
-    def epoch(self, epoch: Epoch) -> None:
+    def epoch(self, epoch: opsin.Epoch) -> None:
         if (self.facts.get("Repeat") or self.facts["Fold"]).startswith(self.number):
             self.number = "done"
             self.do()
@@ -155,7 +153,7 @@ def test_an_error_is_raised_after_what_is_done_was_told(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     watcher = AtRun(2, lambda: monkeypatch.setattr(os, "fsync", full))
-    with pytest.raises(StorageError, match="no space left on device"):
+    with pytest.raises(opsin.StorageError, match="no space left on device"):
         opsin.train_repeats(
             digits, repeats=3, model="mlp", epochs=1, runs=tmp_path, watcher=watcher
         )
@@ -180,7 +178,7 @@ def test_impossible_series_leave_nothing(
     tmp_path: Path, options: dict[str, object], match: str
 ) -> None:
     verb = opsin.train_folds if "folds" in options else opsin.train_repeats
-    with pytest.raises(RecipeError, match=match):
+    with pytest.raises(opsin.RecipeError, match=match):
         verb("digits", model="mlp", epochs=1, runs=tmp_path / "runs", quiet=True, **options)  # type: ignore[arg-type]
     assert not (tmp_path / "runs").exists()
 

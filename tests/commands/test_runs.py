@@ -13,7 +13,7 @@ from opsin.commands.runs import History
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RecipeError, RunError
 from opsin.core.storage import write_json
-from tests.made_epochs import made_epoch
+from tests.made_runs import made_epoch
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from PIL import Image
 
 import opsin
 from opsin.core.arguments import checked
-from opsin.core.errors import OpsinError, RecipeError
 from opsin.data.sources import Reading
 from opsin.server import ServerSettings
 
@@ -182,7 +181,7 @@ def test_nothing_but_our_own_errors_is_raised(
             done = function(*first, **arguments)
             if isinstance(done, Iterator):
                 list(done)
-        except OpsinError as error:
+        except opsin.OpsinError as error:
             assert str(error).strip()
         except Exception as error:  # noqa: BLE001  whatever it is, it is to be shown
             failures.append(f"{value!r:.60}: {type(error).__name__}: {error}")
@@ -216,7 +215,7 @@ def test_what_is_wrong_is_said_in_words() -> None:
         (("a",), {"nonsense": 1}, "reading must be any of columns, follow_links, outside, not"),
     ]
     for arguments, options, words in wrong:
-        with pytest.raises(RecipeError, match=words):
+        with pytest.raises(opsin.RecipeError, match=words):
             fit(*arguments, **options)
     with pytest.raises(TypeError, match=r"fit\(\) missing"):
         fit()  # type: ignore[call-arg]

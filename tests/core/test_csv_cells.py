@@ -5,8 +5,7 @@ import io
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from opsin.commands.predict.rows import RowFormat, json_line
 from opsin.core.csv_cells import read_row, write_rows

@@ -3,19 +3,17 @@
 import inspect
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from opsin.core.artifacts.records import Epoch
-from opsin.core.errors import RecipeError
+import opsin
 from opsin.core.events import Pace, Watcher, WatcherGroup
 from opsin.core.format import seconds_of
 from tests.conftest import Notes
-from tests.made_epochs import made_epoch
+from tests.made_runs import made_epoch
 
 
 class Failing(Notes):
-    def epoch(self, epoch: Epoch) -> None:
+    def epoch(self, epoch: opsin.Epoch) -> None:
         super().epoch(epoch)
         raise ConnectionError("no server")
 
@@ -76,5 +74,5 @@ def test_times_are_read(hours: int, minutes: int, seconds: int) -> None:
      float("nan"), float("inf"), -1.0],
 )  # fmt: skip
 def test_what_is_no_time_is_refused(text: str | float) -> None:
-    with pytest.raises(RecipeError, match="10m, 90s"):
+    with pytest.raises(opsin.RecipeError, match="10m, 90s"):
         seconds_of(text)

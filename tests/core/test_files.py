@@ -5,8 +5,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from opsin.core.files import NamesInUse, free_name, legal_name, open_regular
 

@@ -1,8 +1,7 @@
 """What travels in the file comes back as it was."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from opsin.core.errors import ModelFileError
 from opsin.core.metadata import FORMAT, Background, LayerOp, Metadata, Preparation, Score

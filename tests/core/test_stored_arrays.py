@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as arrays
 
 from opsin.core.stored_arrays import SPARE, StoredArrays
-from tests.limits import peak_of
+from tests.processes import peak_of
 
 KINDS = st.one_of(
     arrays.integer_dtypes(endianness="?"), arrays.unsigned_integer_dtypes(endianness="?"),

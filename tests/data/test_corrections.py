@@ -6,13 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import opsin
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import SourceError
 from opsin.data.cache import short_digest
 from opsin.data.corrections import Correction, read_corrections, write_corrections
 from opsin.data.run_images import load_run_images
@@ -112,7 +110,7 @@ def test_an_image_is_known_at_another_size_or_name(shapes: Path, tmp_path: Path)
     shutil.copy(shapes / "square" / "0.png", shapes / "disc" / "3.png")
     both = [row._replace(label="square"), next(r for r in rows if r.name == "disc/4.png")]
     path = write_corrections(path, both)
-    with pytest.raises(SourceError, match=r"1 of the 2 images.*line 2 \(disc/3.png\)"):
+    with pytest.raises(opsin.SourceError, match=r"1 of the 2 images.*line 2 \(disc/3.png\)"):
         opsin.load(shapes, labels=path)
 
 
@@ -148,7 +146,7 @@ def test_copies_are_told_by_name_and_else_all_meant(shapes: Path, tmp_path: Path
 )  # fmt: skip
 def test_what_is_wrong_is_said(shapes: Path, tmp_path: Path, text: str, said: str) -> None:
     path = table(tmp_path, text)
-    with pytest.raises(SourceError, match=said) as caught:
+    with pytest.raises(opsin.SourceError, match=said) as caught:
         opsin.load(shapes, labels=path)
     assert str(path) in str(caught.value)
 
@@ -187,5 +185,5 @@ def test_a_run_keeps_its_corrections(shapes: Path, tmp_path: Path) -> None:
     moved = RunDirectory(run.path.rename(tmp_path / "runs" / "moved"))
     assert len(load_run_images(moved)) == 23
     (shapes / "disc" / "3.png").unlink()
-    with pytest.raises(SourceError, match="1 are missing"):
+    with pytest.raises(opsin.SourceError, match="1 are missing"):
         load_run_images(moved)

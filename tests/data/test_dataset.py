@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 import opsin
-from opsin.core.errors import RecipeError, SourceError
 from opsin.data import fill_cache as module
 from opsin.data.dataset import Dataset, cut_into_folds, load, thin_parts
 from opsin.data.run_images import load_run_images
@@ -63,7 +61,7 @@ def test_unreadable_files_are_named_skipped_and_counted(shapes: Path) -> None:
     assert np.array_equal(data.images[12], shape_image("square", 6000))
     for number in range(5):
         (shapes / "disc" / f"broken{number}.png").write_bytes(b"no image")
-    with pytest.raises(SourceError, match=r"6 of 30 files.*at most 10%.*--max-unreadable"):
+    with pytest.raises(opsin.SourceError, match=r"6 of 30 files.*at most 10%.*--max-unreadable"):
         load(shapes)
     assert len(load(shapes, max_unreadable=0.5).unreadable) == 6
 
@@ -76,7 +74,7 @@ def test_file_names_that_are_no_unicode_are_read(shapes: Path) -> None:
     assert odd in names
     assert load(shapes).names == names
     (shapes / "disc").rename(shapes / os.fsdecode(b"d\xe9"))
-    with pytest.raises(SourceError, match="cannot be printed"):
+    with pytest.raises(opsin.SourceError, match="cannot be printed"):
         load(shapes)
 
 
@@ -130,10 +128,10 @@ def test_the_parts_of_a_run_are_taken_up(tmp_path: Path, options: dict[str, Any]
 
 def test_parts_of_a_run_of_other_images_are_refused(tmp_path: Path) -> None:
     run = opsin.train("digits", model="knn", runs=tmp_path, quiet=True)
-    with pytest.raises(RecipeError, match="on none of these images"):
+    with pytest.raises(opsin.RecipeError, match="on none of these images"):
         load(write_noise(tmp_path / "photos", 80), parts_of=run.path)
     data = load("digits", parts_of=run.path)
-    with pytest.raises(RecipeError, match="says itself which images are for training"):
+    with pytest.raises(opsin.RecipeError, match="says itself which images are for training"):
         cut_into_folds(data, 5)
 
 
@@ -241,11 +239,11 @@ def test_near_duplicates_are_parted_as_was_asked(choice: str) -> None:
 def test_a_source_that_names_its_parts_is_refused(tmp_path: Path) -> None:
     made = collection(60, 2, 0, 0, 0)
     test = (made["images"][:20] // 2, made["labels"][:20])
-    with pytest.raises(RecipeError, match="which images are for the test"):
+    with pytest.raises(opsin.RecipeError, match="which images are for the test"):
         cut_into_folds(opsin.from_arrays(made["images"], made["labels"], test=test), 3)
     for part in ("train", "val"):
         write_shapes(tmp_path / part, count=9 if part == "train" else 3)
-    with pytest.raises(RecipeError, match="which images are for training"):
+    with pytest.raises(opsin.RecipeError, match="which images are for training"):
         cut_into_folds(opsin.load(tmp_path), 3)
 
 
@@ -261,7 +259,7 @@ def groups_of(sizes: list[int], classes: int = 3, **options: Any) -> opsin.Datas
 def test_too_many_folds_for_large_groups_are_refused() -> None:
     data = groups_of([30] * 5)
     assert min(len(data.split.val), len(data.split.test)) >= 30
-    with pytest.raises(RecipeError, match="without any to test"):
+    with pytest.raises(opsin.RecipeError, match="without any to test"):
         cut_into_folds(data, 6)
     assert sum(len(part.split.test) for part in cut_into_folds(data, 5)) == len(data)
 

@@ -20,7 +20,7 @@ from opsin.core.events import Watcher
 from opsin.core.recipe import DataRecipe
 from opsin.data import cache, fill_cache
 from opsin.data.dataset import load, read_corrected
-from opsin.data.fill_cache import _ROW, _Chunk, _Store
+from opsin.data.fill_cache import _ROW, _Store
 from opsin.data.images import prepare
 from tests.conftest import Notes, shape_image, write_shapes
 
@@ -197,7 +197,7 @@ def test_rows_are_marked_after_their_pixels(
     images = np.arange(8, dtype=np.uint8).reshape(2, 2, 2, 1)
     known = np.zeros(2, _ROW)
     known["done"] = True, False
-    one.put(_Chunk(2, images, known, {3: "no image"}))
+    one.put(range(2, 4), images, known)
     synced: list[Path] = []
 
     def noting(file: Path) -> None:

@@ -15,20 +15,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
 import opsin
-from opsin.core.errors import ImageError
 from opsin.core.metadata import Preparation
 from opsin.data import images
-from opsin.data.dataset import Dataset
 from opsin.data.formats import FORMATS, exif_orientation, orientation_of, plain
 from opsin.data.images import open_image
 from opsin.data.network_pixels import to_pixels
-from opsin.runtime.classifier import Classifier
 from tests.conftest import Cli, shape_image, write_shapes
 from tests.processes import python
 
@@ -203,7 +199,7 @@ if "AVIF" in FORMATS:
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> opsin.Dataset:
     root = write_shapes(tmp_path_factory.mktemp("kinds"))
     for number, kind in enumerate(KINDS.values()):
         (root / "disc" / f"{1000 + number}{kind.suffix}").write_bytes(kind.content())
@@ -212,15 +208,15 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_dataset_and_a_classifier_read_or_refuse_each_kind_alike(
-    kind: str, loaded: Dataset, nearest_mean: Path
+    kind: str, loaded: opsin.Dataset, nearest_mean: Path
 ) -> None:
-    expected, classifier = KINDS[kind].expected, Classifier(nearest_mean)
+    expected, classifier = KINDS[kind].expected, opsin.Classifier(nearest_mean)
     name = f"disc/{1000 + list(KINDS).index(kind)}{KINDS[kind].suffix}"
     file = Path(loaded.recipe.sources[0]) / name
     if isinstance(expected, str):
         assert re.search(expected, dict(loaded.unreadable)[name])
         for source in (file, file.read_bytes()):
-            with pytest.raises(ImageError, match=expected):
+            with pytest.raises(opsin.ImageError, match=expected):
                 classifier.predict(source)
         return
     assert open_image(file).mode == expected[0].mode
@@ -277,7 +273,7 @@ def test_a_file_beyond_the_limit_is_unread(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(images, "MAX_BYTES", 3_000_000)
     with (tmp_path / "long.png").open("wb") as file:
         file.truncate(1 << 40)  # a hole: no disk is that patient
-    with pytest.raises(ImageError, match=r"long\.png: larger than 3 MB"):
+    with pytest.raises(opsin.ImageError, match=r"long\.png: larger than 3 MB"):
         open_image(tmp_path / "long.png")
 
 
@@ -286,7 +282,7 @@ def test_damaged_heic_is_refused(brand: bytes, tmp_path: Path) -> None:
     photo = tmp_path / "IMG_0042.heic"
     photo.write_bytes(b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0" + bytes(64))
     for ask in (images.open_image, images.read_header):
-        with pytest.raises(ImageError, match=r"IMG_0042\.heic: "):
+        with pytest.raises(opsin.ImageError, match=r"IMG_0042\.heic: "):
             ask(photo)
 
 
@@ -397,6 +393,6 @@ def test_damaged_files_are_read_the_same_in_either_process(damage: list[tuple[in
     for kept, read in ((here, images.prepare), (apart, partial(images.prepare_here, match=False))):
         try:
             kept.append(read(bytes(content), LIKE, "x").pixels.tobytes())
-        except ImageError:
+        except opsin.ImageError:
             kept.append(b"refused")
     assert apart in (here, [b"refused"])

@@ -13,8 +13,7 @@ import pytest
 from PIL import Image
 
 from opsin.core.metadata import Background, Preparation
-from tests.data.test_formats import chunk, tiff
-from tests.data.test_formats import png as png_of_rows
+from tests.data.test_formats import chunk, png as png_of_rows, tiff
 from tests.processes import python
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs RLIMIT_AS")

@@ -11,18 +11,15 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
+import opsin
 from opsin.core.artifacts.records import LeftOut
-from opsin.core.errors import SourceError
 from opsin.data import image_tree
-from opsin.data.audit import audit
-from opsin.data.dataset import look_at
 from opsin.data.sources import open_stream
 from tests.conftest import Cli, Notes, only_json, write_shapes
 from tests.data.sources.conftest import put
-from tests.limits import peak_of
+from tests.processes import peak_of
 
 
 def names_in(root: Path, *, follow_links: bool = False) -> list[str]:
@@ -62,7 +59,7 @@ def test_every_image_comes_exactly_once(places: set[tuple[str, ...]]) -> None:
             if not any(name.startswith(".") for name in relative):
                 wanted.add("/".join(relative))
         if not wanted:
-            with pytest.raises(SourceError, match=r"has no images|is empty"):
+            with pytest.raises(opsin.SourceError, match=r"has no images|is empty"):
                 names_in(root)
             return
         found = names_in(root)
@@ -172,25 +169,25 @@ def expected(*, folders: bool) -> dict[str, int]:
 def test_a_folder_says_what_it_leaves_out_as_it_is_now(mixed: Path) -> None:
     for name in ("empty", ".git"):
         (mixed / name).mkdir()
-    data = look_at(mixed)
+    data = opsin.look_at(mixed)
     assert counts(data.left_out) == expected(folders=True)
     left_out = data.describe().left_out
     assert ("empty folder", 1, ["empty"]) in [
         (each.kind, each.count, each.examples) for each in left_out
     ]
-    (finding,) = [each for each in audit(data).findings if each.kind == "left-out"]
+    (finding,) = [each for each in opsin.audit(data).findings if each.kind == "left-out"]
     assert finding.count == sum(expected(folders=True).values())
     assert "1 video (disc/film.mp4)" in finding.elsewhere
-    before = counts(look_at(mixed).left_out)
+    before = counts(opsin.look_at(mixed).left_out)
     (mixed / "square" / "new.txt").touch()
-    assert counts(look_at(mixed).left_out) == before | {"text file": 2}
+    assert counts(opsin.look_at(mixed).left_out) == before | {"text file": 2}
 
 
 @pytest.mark.parametrize("form", ["zip", "gztar"])
 def test_an_archive_says_the_same(mixed: Path, tmp_path: Path, form: str) -> None:
     packed = shutil.make_archive(str(tmp_path / "a"), form, mixed)
     for _ in range(2):  # unpacked, and from the cache
-        assert counts(look_at(packed).left_out) == expected(folders=False)
+        assert counts(opsin.look_at(packed).left_out) == expected(folders=False)
 
 
 @pytest.mark.parametrize("words", [("data", "--no-draw"), ("train", "--model", "logistic")])

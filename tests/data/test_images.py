@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
@@ -18,9 +17,9 @@ from opsin.core.metadata import Preparation
 from opsin.data import images
 from opsin.data.images import open_apart, open_here, open_image, prepare, read_header, read_image
 from opsin.data.network_pixels import to_pixels
+from tests.conftest import a_few
 from tests.data.test_formats import encoded, gradient, oriented
 from tests.processes import python
-from tests.variants import a_few
 
 # Pillow's buffer for writing optimised JPEG files is sometimes too small for them.
 ImageFile.MAXBLOCK = 1 << 20

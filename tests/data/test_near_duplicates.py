@@ -14,9 +14,8 @@ from opsin.core.events import SILENT, Watcher
 from opsin.data import near_duplicates
 from opsin.data.cache import digest_rows
 from opsin.data.near_duplicates import find_near_duplicates
-from tests.conftest import Notes
+from tests.conftest import Notes, a_few
 from tests.data.test_formats import encoded
-from tests.variants import a_few
 
 Photo = Image.Image
 

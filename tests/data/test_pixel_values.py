@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import opsin
-from opsin.core.errors import ImageError
 from opsin.core.metadata import Preparation
 from opsin.data import fill_cache
-from opsin.data.dataset import from_arrays, load
-from opsin.data.images import PreparedPixels, prepare, read_image
+from opsin.data.images import PreparedImage, prepare, read_image
 from opsin.data.pixel_values import image_from_array
 from tests.conftest import Notes
 from tests.data import test_formats
@@ -101,7 +99,7 @@ def test_white_is_what_the_brightest_image_needs(
     tmp_path: Path, ending: str, write: Callable[[Deep], bytes], channels: int, bits: int
 ) -> None:
     source = folder(tmp_path / "images", ending, write, (1 << bits) - 1, channels=channels)
-    data = load(source)
+    data = opsin.load(source)
     assert data.recipe.bits == data.preparation.bits == bits
     for row, name in enumerate(data.names):
         own = int(name[-6:-4])
@@ -113,16 +111,16 @@ def test_white_is_what_the_brightest_image_needs(
 
 def test_bits_have_pixels_of_their_own_and_bytes_stay(tmp_path: Path) -> None:
     source = folder(tmp_path / "images", ".png", png, 4095)
-    most = [int(load(source, bits=bits).ranges.max()) for bits in (None, 16, 12, 14, None)]
+    most = [int(opsin.load(source, bits=bits).ranges.max()) for bits in (None, 16, 12, 14, None)]
     assert most == [255, 15, 255, 63, 255]
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(source / "dim" / "99.png")
-    data = load(source)
+    data = opsin.load(source)
     assert data.recipe.bits == 12
     assert data.images[data.names.index("dim/99.png")].max() == 63
 
 
 def test_the_white_that_files_state_is_used_where_no_image_is_that_bright(tmp_path: Path) -> None:
-    data = load(folder(tmp_path / "images", ".pgm", lambda pixels: pnm(pixels, 4095), 900))
+    data = opsin.load(folder(tmp_path / "images", ".pgm", lambda pixels: pnm(pixels, 4095), 900))
     assert data.recipe.bits == 12
     assert int(data.ranges.max()) == 900 >> 4
 
@@ -139,15 +137,15 @@ def test_arrays_follow_the_same_rule(tmp_path: Path) -> None:
     pixels = np.stack([levels(4095 if row == 7 else 2000, 1, row) for row in range(20)])
     labels = np.arange(20) % 2
     np.savez(tmp_path / "deep.npz", images=pixels, labels=labels)
-    data = from_arrays(pixels, labels)
-    for each in (data, load(tmp_path / "deep.npz")):
+    data = opsin.from_arrays(pixels, labels)
+    for each in (data, opsin.load(tmp_path / "deep.npz")):
         assert each.recipe.bits == 12
         assert np.array_equal(each.images, exact(pixels, 12))
     assert np.array_equal(read_image(pixels[3], data.preparation), data.images[3])
-    larger = load(tmp_path / "deep.npz", size=4)
+    larger = opsin.load(tmp_path / "deep.npz", size=4)
     assert larger.recipe.bits == 12
     assert int(larger.ranges.max()) > 100
-    assert from_arrays((pixels >> 4), labels).recipe.bits is None
+    assert opsin.from_arrays((pixels >> 4), labels).recipe.bits is None
 
 
 def test_a_brighter_image_is_clipped_and_that_is_said() -> None:
@@ -163,7 +161,7 @@ def test_a_brighter_image_is_clipped_and_that_is_said() -> None:
 
 def test_the_classifier_carries_its_white(tmp_path: Path) -> None:
     source = folder(tmp_path / "images", ".png", png, 4095)
-    data = load(source)
+    data = opsin.load(source)
     classifier = opsin.train(data, model="logistic", runs=tmp_path / "run").classifier()
     assert classifier.metadata.preparation.bits == 12
     answers = classifier.predict([source / name for name in data.names])
@@ -179,7 +177,7 @@ def test_a_killed_second_pass_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
     source = folder(tmp_path / "images", ".png", png, 4095)
     asked: list[object] = []
 
-    def stopped(*args: Any, **options: Any) -> PreparedPixels:
+    def stopped(*args: Any, **options: Any) -> PreparedImage:
         asked.append(args)
         if len(asked) == 30:
             raise KeyboardInterrupt
@@ -189,8 +187,8 @@ def test_a_killed_second_pass_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(fill_cache, "THREADS", 1)
     monkeypatch.setattr(fill_cache, "prepare", stopped)
     with pytest.raises(KeyboardInterrupt):
-        load(source)
-    data = load(source)
+        opsin.load(source)
+    data = opsin.load(source)
     assert len(asked) <= 2 * 24 + 24
     assert data.recipe.bits == 12
     assert int(data.ranges.max()) == 255
@@ -240,7 +238,7 @@ def test_what_numbers_were_taken_for_is_said() -> None:
     ],
 )
 def test_what_can_mean_several_things_is_refused(array: NDArray[Any], words: str) -> None:
-    with pytest.raises(ImageError, match=words):
+    with pytest.raises(opsin.ImageError, match=words):
         read(array)
 
 
@@ -254,5 +252,5 @@ def test_what_can_mean_several_things_is_refused(array: NDArray[Any], words: str
     ],
 )  # fmt: skip
 def test_nothing_else_is_raised(array: NDArray[Any]) -> None:
-    with pytest.raises(ImageError):
+    with pytest.raises(opsin.ImageError):
         read(array)

@@ -9,17 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import opsin
 from opsin.commands.known_images import known_images
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import RunError, StorageError
-from opsin.data.dataset import Dataset, from_arrays, load
 from opsin.data.run_images import pair_up, read_images, rows_of_run, write_images
 from opsin.data.split import Split, make_split
-from opsin.runtime.classifier import Classifier
 from tests.made_runs import answers_right, write_run
 
 
@@ -37,21 +33,21 @@ def another_rule(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_stopped_run_keeps_its_parts(stopped: opsin.Run, request: pytest.FixtureRequest) -> None:
     kept = stopped.directory.load_arrays(stopped.directory.split)
     request.getfixturevalue("another_rule")
-    assert not np.array_equal(load("digits").split.test, kept["test"])
+    assert not np.array_equal(opsin.load("digits").split.test, kept["test"])
     again = opsin.resume(stopped, quiet=True)
     answers = again.directory.load_arrays(again.directory.predictions)
     assert np.array_equal(answers["test_rows"], kept["test"])
-    known = known_images(Classifier(again.path))
+    known = known_images(opsin.Classifier(again.path))
     assert np.array_equal(known.train, kept["train"])
     assert np.array_equal(known.test, kept["test"])
 
 
-def doubles() -> Dataset:
+def doubles() -> opsin.Dataset:
     """Twenty images of two classes, each there twice; one of each class under both labels."""
     pixels = np.arange(20, dtype=np.uint8)[:, None, None].repeat(8, 1).repeat(8, 2)
     labels = np.tile(np.arange(20) % 2, 2)
     labels[20], labels[21] = 1, 0
-    return from_arrays(np.tile(pixels, (2, 1, 1)), labels, ["cat", "dog"])
+    return opsin.from_arrays(np.tile(pixels, (2, 1, 1)), labels, ["cat", "dog"])
 
 
 def test_copies_are_matched_one_to_one_by_their_class_and_others_not(tmp_path: Path) -> None:
@@ -92,7 +88,7 @@ def test_the_table_of_images(tmp_path: Path, shapes: Path, monkeypatch: pytest.M
     odd = [b'"a, b".png', b"caf\xe9.png", b"two\nlines\r.png", "円.png".encode()]
     for number, name in enumerate(odd):
         (shapes / "disc" / f"{number}.png").rename(shapes / "disc" / os.fsdecode(name))
-    data, run = load(shapes), RunDirectory(tmp_path / "run")
+    data, run = opsin.load(shapes), RunDirectory(tmp_path / "run")
     write_images(run, data)
     content = run.images.read_bytes()
     assert content.startswith(b"name,label,part,digest\r\n")
@@ -106,16 +102,16 @@ def test_the_table_of_images(tmp_path: Path, shapes: Path, monkeypatch: pytest.M
         b'name,label,part,digest\r\n"',
     ):
         run.images.write_bytes(damaged)
-        with pytest.raises(RunError, match=r"pictures\.csv is damaged"):
+        with pytest.raises(opsin.RunError, match=r"pictures\.csv is damaged"):
             read_images(run)
     run.images.unlink()
-    with pytest.raises(RunError, match=r"has no pictures\.csv"):
+    with pytest.raises(opsin.RunError, match=r"has no pictures\.csv"):
         read_images(run)
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageError, match="no space left"):
+    with pytest.raises(opsin.StorageError, match="no space left"):
         write_images(run, data)
     assert not list(run.path.iterdir())

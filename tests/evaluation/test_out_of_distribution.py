@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from opsin.core.artifacts.run_report import StrangeKind
 from opsin.evaluation.out_of_distribution import (

@@ -4,8 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from opsin.evaluation.intervals import widened, wilson
 from opsin.evaluation.out_of_fold import MANY, folds_of, joined_folds, out_of_fold

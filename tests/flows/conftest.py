@@ -46,13 +46,24 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StudioProcess]
         yield process
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    from tests.browser import chromium, resize
+@pytest.fixture(scope="session")
+def one_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    from tests.browser import chromium
 
     with chromium(tmp_path_factory.mktemp("profile")) as opened:
-        resize(opened, 1200)
         yield opened
+
+
+@pytest.fixture(scope="module")
+def browser(one_browser: webdriver.Chrome) -> webdriver.Chrome:
+    """A browser that shows nothing yet, and has complained of nothing."""
+    from tests.browser import console, resize
+
+    one_browser.get("about:blank")
+    for kind in ("browser", "performance"):
+        console(one_browser, kind)
+    resize(one_browser, 1200)
+    return one_browser
 
 
 @pytest.fixture(scope="session")

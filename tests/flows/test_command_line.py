@@ -20,9 +20,8 @@ from PIL import Image
 
 import opsin
 from opsin.cli.verbs import VERBS
-from tests.conftest import Cli, only_json, shape_image, without_drawing, write_shapes
+from tests.conftest import Cli, a_few, only_json, shape_image, without_drawing, write_shapes
 from tests.processes import python
-from tests.variants import a_few
 from tests.warm import Begun, Warm
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="sends signals to a fork")

@@ -12,10 +12,9 @@ from PIL import Image
 import opsin
 from opsin.core.errors import RecipeError, SourceError
 from opsin.data.dataset import Dataset
-from tests.conftest import Cli, only_json
+from tests.conftest import Cli, a_few, only_json
 from tests.inspection.lesson_network import TEMPERATURE, write_lesson_network
 from tests.made_runs import answers_right, write_run
-from tests.variants import a_few
 
 torch_only = pytest.mark.torch
 

@@ -16,9 +16,8 @@ import pytest
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.data.run_images import load_run_images
-from tests.conftest import Cli, only_json, write_digits
+from tests.conftest import Cli, a_few, only_json, write_digits
 from tests.object_store import BUCKET, KEY_ID, SECRET, SESSION, Fault, ObjectStore
-from tests.variants import a_few
 
 PHOTOS = f"s3://{BUCKET}/photos"
 

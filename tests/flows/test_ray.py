@@ -121,16 +121,16 @@ def test_an_image_that_ends_its_process_costs_one_answer(
     program.write_text(
         textwrap.dedent("""
         import os
+        from opsin.data.image_engine import ImageSteps
         from opsin.data.image_stream import ListedImage
         from opsin.runtime.cluster import Cluster
-        from opsin.runtime.image_engine import ImageSteps
 
         def answer(item):
             if item.name == "13":
                 os._exit(1)
             return int(item.name)
 
-        steps = ImageSteps(prepare=answer, compute=list, cost=lambda _: 1, batch=1)
+        steps = ImageSteps(prepare=answer, compute=list, pixels=1, batch=1)
 
         images = (ListedImage(str(number), b"") for number in range(40))
         with Cluster("ray") as cluster:

@@ -16,8 +16,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests.browser import check_page, needs_chromium, resize
+from tests.conftest import a_few
 from tests.studio_browser import until
-from tests.variants import a_few
 
 pytestmark = [pytest.mark.torch, needs_chromium]
 

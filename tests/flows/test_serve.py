@@ -19,13 +19,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 
-from opsin.core.errors import RecipeError
-from opsin.data.dataset import Dataset
-from opsin.runtime.classifier import Classifier
+import opsin
 from opsin.server import ServerSettings, serve
 from tests.data.test_formats import chunk, png
 from tests.served import Server, ask_all, encoded, image, request, serving, wait_for
@@ -41,12 +38,11 @@ def test_concurrent_answers_are_those_of_their_images(
     count: int, server: Server, nearest_mean: Path
 ) -> None:
     contents = [image(number) for number in range(count)]
-    requests = [request(server.port, content, path="/predict?all=true") for content in contents]
-    replies = ask_all(server.port, requests, 64)
-    classifier = Classifier(nearest_mean, threads=1)
+    replies = ask_all(server.url, contents, path="/predict?all=true")
+    classifier = opsin.Classifier(nearest_mean, threads=1)
     answers = set()
     for content, reply in zip(contents, replies, strict=True):
-        assert reply.status == 200, reply
+        assert reply.status_code == 200, reply.text
         [entry] = reply.json()["predictions"]
         assert entry["probabilities"] == classifier.predict(content).probabilities
         answers.add(tuple(entry["probabilities"].values()))
@@ -56,21 +52,21 @@ def test_concurrent_answers_are_those_of_their_images(
 
 def test_slow_connections_do_not_keep_others_from_their_answers(server: Server) -> None:
     whole = request(server.port, image(1))
-    requests = [request(server.port, image(number)) for number in range(100)]
+    contents = [image(number) for number in range(100)]
 
     async def trickle() -> list[int]:
         streams = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(SLOW)]
         for number, (_, writer) in enumerate(streams):
             # Half of them hang in their headers, half in their image.
             writer.write(whole[: 10 if number % 2 else -10])
-        replies = await asyncio.to_thread(ask_all, server.port, requests, 8)
+        replies = await asyncio.to_thread(ask_all, server.url, contents, 8)
         for number, (_, writer) in enumerate(streams):
             writer.write(whole[10 if number % 2 else -10 :])
         # Slow is no offence: in the end they are answered, too.
         heads = [await reader.readuntil(b"\r\n") for reader, _ in streams]
         for _, writer in streams:
             writer.close()
-        return [reply.status for reply in replies] + [int(head[9:12]) for head in heads]
+        return [reply.status_code for reply in replies] + [int(head[9:12]) for head in heads]
 
     assert asyncio.run(trickle()) == [200] * (100 + SLOW)
 
@@ -99,7 +95,7 @@ def test_who_goes_away_frees_the_place(server: Server, path: str) -> None:
         # Long before the deadline, which is 30 s.
         wait_for(lambda: server.figure("opsin_images_waiting") == 0, 10)
         wait_for(lambda: server.figure(name) == gone + 80, 10)
-    assert ask_all(server.port, [whole])[0].status == 200
+    assert ask_all(server.url, [image(1)])[0].status_code == 200
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +205,7 @@ def test_every_operation_keeps_to_its_description(server: Server) -> None:
 
 
 def test_a_request_under_way_is_answered(
-    nearest_mean: Path, digits: Dataset, tmp_path: Path
+    nearest_mean: Path, digits: opsin.Dataset, tmp_path: Path
 ) -> None:
     content = encoded(digits.images[0][:, :, 0])
     with serving(f"digits={nearest_mean}", "--workers", "1", folder=tmp_path) as server:
@@ -246,7 +242,7 @@ def test_ctrl_c_and_a_port_in_use(nearest_mean: Path, tmp_path: Path) -> None:
     with serving(nearest_mean, "--workers", "1", "--access-log", folder=tmp_path) as server:
         server.figure("opsin_images_waiting")
         assert server.said().splitlines()[-1].endswith('"GET /metrics HTTP/1.1" 200')
-        with pytest.raises(RecipeError) as caught:
+        with pytest.raises(opsin.RecipeError) as caught:
             serve({"second": nearest_mean}, ServerSettings(port=server.port, workers=1))
         assert f"Port {server.port} of 127.0.0.1 is in use" in str(caught.value)
         assert server.stop(signal.SIGINT) == 130
@@ -263,8 +259,8 @@ def test_a_second_ctrl_c_does_not_wait_for_answers(nearest_mean: Path, tmp_path:
         with half, server.halted():
             # More than its worker is given at once: the others wait.
             with ThreadPoolExecutor(1) as pool:
-                replies = pool.submit(ask_all, server.port, [request(server.port, image(1))] * 64)
+                replies = pool.submit(ask_all, server.url, [image(1)] * 64)
                 wait_for(lambda: server.figure("opsin_images_waiting") > 0)
                 assert server.stop(signal.SIGINT, signal.SIGINT) == 130
-            assert {each.status for each in replies.result()} <= {0, 503}
+            assert {each.status_code for each in replies.result()} <= {0, 503}
         assert "Traceback" not in server.said()

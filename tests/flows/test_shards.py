@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 import opsin
-from tests.conftest import Cli, only_json, write_digits
+from tests.conftest import Cli, a_few, only_json, write_digits
 from tests.documented import fenced
-from tests.variants import a_few
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "how-to" / "many-machines.md").read_text(encoding="utf-8")

@@ -15,10 +15,8 @@ from opsin.data.dataset import Dataset
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.job import command
 from opsin.studio.jobs.queue import Queue
-from tests.accessibility import needs_axe, prefer, violations
-from tests.browser import needs_chromium
+from tests.browser import needs_axe, needs_chromium, prefer, usable, violations
 from tests.made_studio import addresses, write_two_runs
-from tests.settled import usable
 from tests.studio_browser import StudioProcess, studio, until
 
 pytestmark = [needs_chromium, needs_axe]

@@ -168,3 +168,11 @@ def test_a_browser_enters_by_a_page_of_its_owner(running: StudioProcess, tmp_pat
         browser.get(page.as_uri())
         until(browser, lambda: browser.current_url == running.address + "/")
         until(browser, lambda: "Drop photographs" in shown(browser))
+
+
+def test_where_nothing_can_be_written_it_says_so_and_shows_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "home" / "sign-in.unfinished").mkdir(parents=True)  # in the way of its page
+    with studio(tmp_path) as running, httpx.Client(base_url=running.address, timeout=30) as client:
+        assert "what is there can be looked at" in running.said()
+        assert "Sign in" not in running.said()
+        assert client.get("/settings", headers={"cookie": running.cookie}).status_code == 200

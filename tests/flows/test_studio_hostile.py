@@ -18,10 +18,9 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.job import Job, write_job
 from opsin.studio.jobs.queue import Queue
-from tests.browser import needs_chromium, resize
+from tests.browser import needs_chromium, resize, usable
 from tests.hostile import FILES, NAMES, write_images
 from tests.made_studio import addresses
-from tests.settled import usable
 from tests.studio_browser import StudioProcess, complaints, send, shown, sideways, studio, until
 from tests.warm import Warm
 

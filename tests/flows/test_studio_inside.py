@@ -13,11 +13,10 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.storage import write_json
-from opsin.data.dataset import Dataset
-from opsin.runtime.classifier import Classifier
-from opsin.studio.runs.run_index import opaque
+from opsin.studio.words import opaque
 from tests.browser import needs_chromium, resize
 from tests.inspection.lesson_network import write_lesson_network
 from tests.made_runs import answers_right, write_run
@@ -34,7 +33,7 @@ def page(running: StudioProcess, run: str) -> str:
 
 @pytest.fixture(scope="module")
 def running(
-    tmp_path_factory: pytest.TempPathFactory, digits: Dataset, nearest_mean: Path
+    tmp_path_factory: pytest.TempPathFactory, digits: opsin.Dataset, nearest_mean: Path
 ) -> Iterator[StudioProcess]:
     """A studio with two runs on the digits; the last has a layer of every lesson."""
     folder = tmp_path_factory.mktemp("studio")
@@ -44,7 +43,7 @@ def running(
         answers = answers_right(digits, right)
         path = write_run(folder / "runs", name, digits, answers, classifier=classifier)
         report = json.loads((path / "report.json").read_text(encoding="utf-8"))
-        layers = Classifier(path, threads=1).metadata.layers
+        layers = opsin.Classifier(path, threads=1).metadata.layers
         report["layers"] = [layer.model_dump(mode="json") for layer in layers]
         write_json(RunDirectory(path).report, report)
     for number in range(3):

@@ -8,10 +8,8 @@ import pytest
 from selenium import webdriver
 
 import opsin
-from opsin.core.errors import SourceError
-from tests.browser import needs_chromium
+from tests.browser import needs_chromium, usable
 from tests.made_studio import furnish
-from tests.settled import usable
 from tests.studio_browser import StudioProcess, complaints, shown, studio, until
 
 pytestmark = [pytest.mark.torch, needs_chromium]
@@ -29,7 +27,7 @@ def full(
     folder = tmp_path_factory.mktemp("load")
     try:
         addresses = furnish(folder, run.path, "fashion-mnist", RUNS)
-    except SourceError as error:
+    except opsin.SourceError as error:
         pytest.skip(f"needs Fashion-MNIST: {error}")
     with studio(folder) as running:
         yield running, addresses

@@ -41,7 +41,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[StudioPr
     folder = tmp_path_factory.mktemp("studio")
     sets = Library(folder / "home", Queue(folder / "home"))
     made = sets.new_empty(["disc", "square"], title=HOSTILE)
-    root = write_shapes(sets.images_path(made.id), 6)
+    root = write_shapes(sets.get(made.id).place, 6)
     (root / "disc" / "again.png").write_bytes((root / "disc" / "0.png").read_bytes())
     with studio(folder) as process:
         yield process, f"{process.address}/projects/{made.id}/photos"
@@ -92,7 +92,11 @@ def test_photographs_are_sorted_corrected_and_all_of_it_is_undone(
     ActionChains(browser).send_keys(Keys.ESCAPE).perform()
     until(browser, lambda: not browser.find_elements(By.CSS_SELECTOR, ".q-dialog .viewer"))
 
-    # A zip brings a class and a loose photograph, which a key sorts.
+    # A zip brings a class and a loose photograph, which a key sorts. No button is made anew by
+    # that: a click on it would be lost.
+    browser.execute_script("document.querySelector('.gallery-tick').click()")
+    until(browser, lambda: button(browser, "Find like this").is_displayed())
+    buttons = [button(browser, words) for words in ("Find like this", "Train")]
     packed = tmp_path / "more.zip"
     write_shapes(tmp_path / "more", 2, ("cross",))
     with zipfile.ZipFile(packed, "w") as archive:
@@ -103,6 +107,7 @@ def test_photographs_are_sorted_corrected_and_all_of_it_is_undone(
     new = HOSTILE[:20]
     until(browser, lambda: len(counts(browser)) == 3)
     until(browser, lambda: "Not sorted yet 1" in shown(browser))
+    assert all(each.is_enabled() for each in buttons)  # stale ones raise
     tray = one(browser, '.gallery-track[aria-label="Photographs not sorted yet"]')
     browser.execute_script("arguments[0].scrollIntoView()", tray)
     until(browser, lambda: tray.find_elements(By.CSS_SELECTOR, "[role=option]"))
@@ -126,7 +131,7 @@ def test_a_class_is_split_on_the_page_that_groups_photographs(
 ) -> None:
     sets = Library(tmp_path / "home", Queue(tmp_path / "home"))
     made = sets.new_empty(["disc", "shape"], title="Shapes")
-    root = write_shapes(sets.images_path(made.id), 6)
+    root = write_shapes(sets.get(made.id).place, 6)
     for path in (root / "square").iterdir():
         path.rename(root / "shape" / path.name)
     (root / "square").rmdir()

@@ -22,7 +22,7 @@ from opsin.data.cache import digest_names
 from opsin.data.dataset import Dataset
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.runs.run_index import opaque
+from opsin.studio.words import opaque
 from tests.browser import needs_chromium
 from tests.made_studio import write_two_runs
 from tests.studio_browser import (

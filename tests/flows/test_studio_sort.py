@@ -17,8 +17,7 @@ from selenium import webdriver
 from selenium.webdriver import ActionChains
 
 from opsin.labelling.label_file import FOLDERS, LabelFile
-from tests.accessibility import needs_axe, prefer, violations
-from tests.browser import needs_chromium, resize
+from tests.browser import needs_axe, needs_chromium, prefer, resize, violations
 from tests.studio_browser import StudioProcess, complaints, requests_elsewhere, shown, sideways
 from tests.studio_visit import ACTIVE, Visit, answer_questions, asked, name_groups
 

@@ -15,7 +15,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from opsin.data.dataset import Dataset, load
 from opsin.studio.datasets.catalogue import Library
 from opsin.studio.jobs.queue import Queue
-from opsin.studio.runs.run_index import opaque
+from opsin.studio.words import opaque
 from tests.browser import chromium, needs_chromium, resize
 from tests.made_runs import answers_right, write_run
 from tests.made_studio import fill_with_digits

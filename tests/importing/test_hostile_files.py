@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 
 from opsin.core.errors import ModelFileError
 from opsin.importing.foreign_network import read_foreign
+from tests.conftest import a_few
 from tests.importing.made_keras import (
     drawn,
     functional,
@@ -27,7 +28,6 @@ from tests.importing.made_keras import (
 )
 from tests.onnx_files.made_files import model_file
 from tests.processes import python
-from tests.variants import a_few
 
 Maker = Callable[[Path], Path]
 MARK = "ran"

@@ -18,6 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
 from opsin.importing.skops_to_onnx import convert_estimator
+from tests.conftest import a_few
 from tests.importing.made_skops import (
     Members,
     Node,
@@ -29,7 +30,6 @@ from tests.importing.made_skops import (
     write_skops,
 )
 from tests.importing.test_hostile_files import cost_of, refusal_of
-from tests.variants import a_few
 
 Change = Callable[[Node, Members], object]
 ROWS = np.random.default_rng(0).random((64, 16))

@@ -20,7 +20,6 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
 
 import opsin
-from opsin.core.errors import ModelFileError
 from opsin.importing.answers import Converted
 from opsin.importing.skops_to_onnx import convert_estimator
 from tests.importing.made_skops import Members, Node, attributes, plain, write_skops
@@ -163,7 +162,7 @@ def test_answers_as_earlier_versions_gave_them_are_refused(
 
     estimator = fitted(LogisticRegression(max_iter=5), *classes)
     path = write_skops(tmp_path / "model.skops", estimator, changed=earlier)
-    with pytest.raises(ModelFileError, match=f"{option}={way}"):
+    with pytest.raises(opsin.ModelFileError, match=f"{option}={way}"):
         convert_estimator(path)
 
 
@@ -181,6 +180,6 @@ def test_what_is_not_known_is_named(estimator: Any, reason: str, tmp_path: Path)
     images, labels = digits()
     rows = images[:64].reshape(64, -1) / 255
     path = write_skops(tmp_path / "model.skops", estimator.fit(rows, labels[:64]))
-    with pytest.raises(ModelFileError, match=reason) as refusal:
+    with pytest.raises(opsin.ModelFileError, match=reason) as refusal:
         convert_estimator(path)
     assert "ONNX" not in str(refusal.value)  # as which it would be refused again

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
@@ -53,14 +52,13 @@ def write_network(path: Path, *, units: int = 4, side: int = SIDE, seed: int = 0
     nodes = [helper.make_node(kind, given, [out], **more) for kind, given, out, more in steps]
     images = ("images", TensorProto.UINT8, ["N", side, side, 1])
     ends = {"probabilities": ["N", 3], "embedding": ["N", 5]}
-    model = onnx.load_model_from_string(model_file(nodes, weights, images, ends))
     inner = dict.fromkeys(("conv", "relu", "conv2", "add"), (units, side, side))
     last = {"flatten": (units * side * side,), "dense": (5,), "head": (3,)}
     shapes: dict[str, tuple[int, ...]] = {"input": (1, side, side), **inner, **last}
     layers = tuple(made_layer(name, name, shape) for name, shape in shapes.items())
-    about = {"model": "made", "classes": CLASSES, "layers": layers}
-    helper.set_model_props(model, metadata(side=side).model_copy(update=about).to_props())
-    onnx.save_model(model, path)
+    own = {"model": "made", "classes": CLASSES, "layers": layers}
+    about = metadata(side=side).model_copy(update=own)
+    path.write_bytes(model_file(nodes, weights, images, ends, about=about))
     return path
 
 

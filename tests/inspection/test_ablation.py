@@ -6,13 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from numpy.typing import NDArray
 
-from opsin.core.errors import ModelFileError, SourceError
+import opsin
 from opsin.inspection.ablation import SwitchedOff, ablate
-from opsin.runtime.classifier import Classifier
 from tests.inspection.made_network import made
 
 
@@ -66,7 +64,7 @@ def test_it_equals_a_file_without_the_units_weights(tmp_path: Path, layer: str) 
         (tmp_path / "without").mkdir(exist_ok=True)
         file = tmp_path / "without" / "classifier.onnx"
         file.write_bytes(content)
-        after = Classifier(file).probabilities(images).argmax(axis=1) == labels
+        after = opsin.Classifier(file).probabilities(images).argmax(axis=1) == labels
         for place, name in enumerate(classifier.classes):
             of = labels == place
             assert effect.lost_by_class[name] == (of & before & ~after).sum()
@@ -82,11 +80,11 @@ def test_it_equals_a_file_without_the_units_weights(tmp_path: Path, layer: str) 
 
 def test_wrong_names_and_numbers(tmp_path: Path) -> None:
     classifier, network, known = made(tmp_path)
-    with pytest.raises(ModelFileError, match="no layer 'dens' among dense, "):
+    with pytest.raises(opsin.ModelFileError, match="no layer 'dens' among dense, "):
         ablate(classifier, network, known, "dens")
     for units in ([4], [-1, 0], []):
-        with pytest.raises(ModelFileError, match="units are 0 to 3"):
+        with pytest.raises(opsin.ModelFileError, match="units are 0 to 3"):
             ablate(classifier, network, known, "conv", units=units)
     none = replace(known, val=known.val[:0])
-    with pytest.raises(SourceError, match="made has no"):
+    with pytest.raises(opsin.SourceError, match="made has no"):
         ablate(classifier, network, none, "conv")

@@ -25,9 +25,9 @@ from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.report.inside.decision_sections import decision_sections
 from opsin.runtime.classifier import Classifier
 from tests.classical.test_fitted_file import content_of, fitted
+from tests.conftest import a_few
 from tests.made_classifier import made_layer
 from tests.onnx_files.made_files import SHAPE, made
-from tests.variants import a_few
 
 #: As `Inspection.explain` asks.
 explain_fully = functools.partial(explain, gradient_maps=gradient_maps, seconds=math.inf)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import opsin
-from opsin.core.errors import ModelFileError
 from opsin.core.stored_json import plain_data
 from opsin.inspection.lessons.lesson_layers import explain_layer
 from opsin.inspection.lessons.lesson_terms import Term
@@ -20,8 +19,8 @@ from opsin.inspection.lessons.values import (
 )
 from opsin.inspection.lessons.windows import ConvolutionLesson, Lesson, PoolingLesson
 from opsin.onnx_files.onnx_graph import OnnxGraph
+from tests.conftest import a_few
 from tests.inspection.lesson_network import MIX, TEMPERATURE, drawn_image, write_lesson_network
-from tests.variants import a_few
 
 _Lesson = TypeVar("_Lesson", bound=Lesson)
 
@@ -42,7 +41,7 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     network = OnnxGraph(path.read_bytes())
     weight = network.weights["conv1.weight"]
     broken = OnnxGraph(network.with_weights({"conv1.weight": np.full_like(weight, 3e38)}))
-    with pytest.raises(ModelFileError, match=r"conv1.* no finite numbers"):
+    with pytest.raises(opsin.ModelFileError, match=r"conv1.* no finite numbers"):
         explain_layer(opsin.Classifier(path), broken, drawn_image(), "convolution")
 
 

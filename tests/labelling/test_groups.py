@@ -1,8 +1,7 @@
 """Like photographs lie in one group, the purest first."""
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from opsin.labelling.groups import groups_of, usual_number
 from tests.labelling.conftest import clouds

@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import opsin
 from opsin.backbones.backbone import Backbone, open_backbone
-from opsin.core.errors import SourceError
-from opsin.core.events import Watcher
 from opsin.data.sources import open_stream
 from opsin.labelling.heap import Heap, read_heap
 
 
-class Counted(Watcher):
+class Counted(opsin.Watcher):
     read = 0
 
     def begin(self, what: str, total: int, unit: str) -> None:
@@ -75,7 +74,7 @@ def test_a_heap_without_photographs_says_so(folder: Path, network: Backbone) -> 
     for file in folder.rglob("*.png"):
         if file.name != "broken.png":
             file.unlink()
-    with pytest.raises(SourceError, match="can be read"):
+    with pytest.raises(opsin.SourceError, match="can be read"):
         read(folder, network)
 
 

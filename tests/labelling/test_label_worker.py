@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from opsin.core.child_process import pack, receive
-from opsin.labelling import label_worker
 from opsin.labelling.label_file import FOLDERS, LabelFile
+from opsin.labelling.label_worker import LabelWorker
 from opsin.labelling.labelling import Labelling
 
 
@@ -28,14 +28,14 @@ class Project:
         shutil.copytree(pictures, self.tray)
         self.root.mkdir()
         places = self.root, self.tray, folder / "corrections.csv", self.labels
-        self.worker = label_worker._LabelWorker(*places)
+        self.worker = LabelWorker(io.BytesIO(), *places)
 
     def ask(self, do: str, **asked: Any) -> Any:
         """What is answered, as over pipes."""
         who = asked.pop("who", "a")
         question = io.BytesIO(b"".join(pack({"do": do, "who": who, "asked": asked})))
-        answers = io.BytesIO()
-        label_worker.answer_frames(self.worker, question, answers)
+        answers = self.worker.target = io.BytesIO()
+        self.worker.answer_frames(question)
         answers.seek(0)
         *_, (last, _) = iter(lambda: receive(answers), None)
         return last.get("said", last.get("error"))

@@ -1,8 +1,7 @@
 """Few labels and the heap itself tell classes apart."""
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from opsin.labelling.learner import HeapLearner, margins, nearest
 from tests.labelling.conftest import clouds

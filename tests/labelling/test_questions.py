@@ -1,8 +1,7 @@
 """What is asked teaches: typical photographs first, then doubtful ones, always some at random."""
 
 import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from opsin.core.arrays import Ints
 from opsin.labelling.learner import HeapLearner, margins

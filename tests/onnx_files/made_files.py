@@ -25,17 +25,19 @@ def model_file(
     taken: tuple[str, int, Sequence[Any]],
     outputs: Mapping[str, Sequence[Any] | None],
     *,
+    kind: int = TensorProto.FLOAT,
     opset: int = 20,
+    maker: str = "",
+    about: Metadata | None = None,
 ) -> bytes:
-    """A file of operators; `taken`: name, type and shape of its input."""
-    ends = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-        for name, shape in outputs.items()
-    ]
+    """A file of operators; `taken`: name, type and shape of its input, `kind`: of its outputs."""
+    ends = [helper.make_tensor_value_info(name, kind, shape) for name, shape in outputs.items()]
     held = [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()]
     first = helper.make_tensor_value_info(*taken)
     graph = helper.make_graph(nodes, "made", [first], ends, held)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+    opsets = [helper.make_opsetid("", opset)]
+    model = helper.make_model(graph, producer_name=maker, opset_imports=opsets, ir_version=9)
+    helper.set_model_props(model, about.to_props() if about else {})
     return bytes(model.SerializeToString())
 
 

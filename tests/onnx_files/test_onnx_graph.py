@@ -6,13 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, reject, settings
-from hypothesis import strategies as st
+from hypothesis import given, reject, settings, strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 import opsin
-from opsin.core.errors import ModelFileError
 from opsin.onnx_files.onnx_graph import OnnxGraph, ReceptiveField, receptive_fields
 from tests.inspection.made_network import SIDE, made
 from tests.onnx_files.made_files import SHAPE, computed, model_file, trained
@@ -115,7 +113,7 @@ def test_parents_are_layers_not_the_operators_between(tmp_path: Path) -> None:
     assert network.parents("add") == ("relu", "conv2")
     assert network.parents("head") == ("dense",)
     assert network.layer("add").shape == (4, SIDE, SIDE)
-    with pytest.raises(ModelFileError, match="conv9"):
+    with pytest.raises(opsin.ModelFileError, match="conv9"):
         network.layer("conv9")
 
 

@@ -8,16 +8,15 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from hypothesis import given, reject, settings
-from hypothesis import strategies as st
+from hypothesis import given, reject, settings, strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from opsin.onnx_files import quantize
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.quantize import fold, to_fp16, to_int8
+from tests.conftest import a_few
 from tests.onnx_files.made_files import computed, images, made, model_file, opened
-from tests.variants import a_few
 
 pytestmark = pytest.mark.torch
 

@@ -4,15 +4,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.colors import same_color
+from numpy.typing import NDArray
 from PIL import Image
 
-from opsin.core.artifacts.run_report import PartFigures
+from opsin.core.artifacts.run_report import MapFigures, PartFigures, Slices
+from opsin.evaluation.embedding_map import map_embedding
 from opsin.evaluation.metrics import measure
-from opsin.report.figures import dataset_figures as data_figures
-from opsin.report.figures import run_figures, style
+from opsin.evaluation.robustness import robustness
+from opsin.evaluation.slices import slice_accuracy
+from opsin.report.figures import (
+    dataset_figures as data_figures,
+    failure_figures,
+    run_figures,
+    style,
+)
 from opsin.report.figures.comparison_figures import Curve, draw_together
 from opsin.report.figures.run_figures import ShownAnswer
-from tests.made_epochs import made_epoch
+from tests.made_runs import made_epoch
 
 HOSTILE = ["<img src=x onerror=alert(1)>", "$x_{", "漢字", "مرحبا\u202eabc", "a" * 300, "\\frac{1}"]
 
@@ -37,6 +46,11 @@ def figures_for(names: list[str], count: int = 200) -> PartFigures:
     random = np.random.default_rng(1)
     shares = random.dirichlet(np.ones(len(names)), count).astype(np.float32)
     return measure(shares, random.integers(0, len(names), count), names)
+
+
+def by_brightness(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    share = pixels.mean(axis=(1, 2, 3)) / 255
+    return np.stack([share, 1 - share], axis=1).astype(np.float32)
 
 
 HISTORY = [
@@ -70,6 +84,12 @@ def test_every_figure_is_drawn(names: list[str], tmp_path: Path) -> None:
             "grid": data_figures.draw_grid(list(images[:25]), names[:2] * 12 + names[:1], "25"),
             "means": data_figures.draw_means(means, names),
             "sizes": data_figures.draw_class_sizes(counts),
+            "slices": failure_figures.draw_slices(sliced(names)),
+            "map": failure_figures.draw_map(mapped(names)),
+            "together": draw_together([Curve(name, "logistic", HISTORY) for name in names[:2]]),
+            "disturbed": failure_figures.draw_robustness(
+                robustness(by_brightness, images, labels % 2, np.arange(60))
+            ),
         }
         if figures.curves.classes[0].roc:  # of a hundred classes there are none
             drawn["areas"] = run_figures.draw_curves_of_classes(figures)
@@ -101,31 +121,33 @@ def test_the_same_figure_gives_the_same_file(tmp_path: Path) -> None:
     assert files[2] == files[3]
 
 
-LETTERS = "ABCDEFGHIJ"
+def mapped(names: list[str], mistakes: int = 5) -> MapFigures:
+    """A map of 60 images, the first of them mistakes."""
+    labels = np.arange(60) % len(names)
+    noise = np.random.default_rng(0).normal(size=(60, 100)).astype(np.float32)
+    answered = np.where(np.arange(60) < mistakes, (labels + 1) % len(names), labels)
+    return map_embedding(
+        9 * np.eye(100, dtype=np.float32)[labels] + noise, labels, answered, [""] * 60, names
+    )
 
 
-def curve(place: int, epochs: int, value: float = 0.8) -> Curve:
-    events = [
-        made_epoch(n, val_accuracy=value - 0.3 / n, val_loss=1 / n) for n in range(1, epochs + 1)
-    ]
-    return Curve(LETTERS[place], "logistic", events)
+def sliced(places: list[str]) -> Slices:
+    """Slices of 1,000 images, of which the dark ones are recognised less often."""
+    random = np.random.default_rng(0)
+    light = random.uniform(0, 255, 1000)
+    right = random.random(1000) < np.where(light < 51, 0.6, 0.95)
+    columns = {"place": [places[row % len(places)] for row in range(1000)]}
+    return slice_accuracy(right, {"brightness": light}, columns, labels=np.arange(1000) % 3)
 
 
-@pytest.mark.parametrize("count", [2, 10])
-def test_every_curve_is_named_at_its_end_and_no_name_covers_another(
-    count: int, tmp_path: Path
-) -> None:
+def test_what_is_weak_or_wrong_is_red() -> None:
     with style.styled():
-        figure = draw_together([curve(place, 1 + 3 * place) for place in range(count)])
-        png = style.save(figure, tmp_path / "a.png")
-        svg = style.save(figure, tmp_path / "a.svg").read_text(encoding="utf-8")
-    assert np.asarray(Image.open(png).convert("L")).std() > 1
-    for axes in figure.axes:
-        assert len(axes.lines) == count == len(axes.texts)
-        places = sorted(text.get_position()[1] for text in axes.texts)
-        assert min(np.diff(places)) > 0.05
-        assert -0.1 <= places[0] <= places[-1] <= 1.001
-        styles = {(line.get_color(), line.get_linestyle()) for line in axes.lines}
-        assert len(styles) == count
-    assert all(f">{LETTERS[place]} logi" in svg for place in range(count))
-    assert f"Lowest validation loss: {LETTERS[count - 1]}," in svg
+        slices, places = failure_figures.draw_slices(sliced([f"place {k}" for k in range(20)])).axes
+        (embedded,) = failure_figures.draw_map(mapped(["a", "b"])).axes
+    dots = [line for line in slices.lines if line.get_marker() == "o"]
+    assert [same_color(dot.get_color(), style.WRONG) for dot in dots] == [True, *[False] * 4]
+    # Of twenty places the twelve worst.
+    assert sum(line.get_marker() == "o" for line in places.lines) == 12
+    rings = embedded.collections[-1]
+    assert len(np.asarray(rings.get_offsets())) == 5
+    assert same_color(np.asarray(rings.get_edgecolor())[0], style.WRONG)

@@ -4,35 +4,10 @@ import io
 
 from rich.console import Console
 
-from opsin.core.artifacts.records import Epoch
 from opsin.core.artifacts.run_report import ClassFigures, PartFigures
-from opsin.report.terminal import LogFile, Terminal, class_table, confusions, layer_table
+from opsin.report.terminal import Terminal, class_table, confusions, layer_table
 from tests.made_classifier import made_layer
 from tests.processes import python
-
-EPOCH = Epoch(
-    epoch=1, epochs=3, step=9, train_loss=0.6125, train_accuracy=0.776, val_loss=0.43,
-    val_accuracy=0.843, learning_rate=2.1e-3, seconds=72.0, images_per_second=900, best=True,
-)  # fmt: skip
-
-
-def test_a_log_has_plain_lines_in_columns() -> None:
-    stream = io.StringIO()
-    log = LogFile(stream)
-    log.fact("Data", "x" * 300)
-    log.note("[red] is no colour here")
-    log.begin("1/3", 10, "images")
-    log.advance(5, loss=0.5, left=3.0)
-    log.end()
-    log.epoch(EPOCH)
-    lines = stream.getvalue().splitlines()
-    assert lines[0].split() == ["Data", "x" * 300]
-    assert lines[1].strip() == "[red] is no colour here"
-    shown = " ".join(lines[-1].split())
-    assert shown == "1/3 0.613 0.7760 0.430 0.8430 2.1e-03 1:12 best"
-    heading = lines[-2]
-    assert lines[-1].index("0.7760") + 6 == heading.index("acc") + 3
-    assert "\x1b" not in stream.getvalue()
 
 
 def test_a_terminal_shows_a_bar_with_time_left() -> None:

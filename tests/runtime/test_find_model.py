@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import opsin
-from opsin.core.errors import ModelFileError, RecipeError, RunError
 from opsin.hub.hub_name import HubName
 from opsin.runtime.model_check import find_model
 from tests.backbones.small_networks import network
@@ -57,15 +56,15 @@ def test_what_exists_is_a_path(
 
 
 def test_only_the_prefix_asks_the_hub(published: HubServer) -> None:
-    with pytest.raises(RunError):
+    with pytest.raises(opsin.RunError):
         opsin.Classifier("someone/digits")
     for text in ("hf:digits", "hf:", "hf:a/b/c", "hf:../x", "hf:a/..", "hf:small", "hf:a/b@x y"):
-        with pytest.raises(RecipeError, match="hf:owner/name@revision"):
+        with pytest.raises(opsin.RecipeError, match="hf:owner/name@revision"):
             opsin.Classifier(text)
     assert not published.asked
 
 
 def test_another_programs_network_is_to_be_imported(hub: HubServer) -> None:
     hub.publish("someone/digits", {"onnx/model.onnx": network()})
-    with pytest.raises(ModelFileError, match=r"lacks Opsin's description.*opsin import FILE"):
+    with pytest.raises(opsin.ModelFileError, match=r"lacks Opsin's description.*opsin import FILE"):
         opsin.Classifier(NAME)

@@ -11,16 +11,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from onnx import TensorProto, helper
 
-from opsin.core.errors import ModelFileError
+import opsin
 from opsin.data.cache import cache_root
-from opsin.runtime.classifier import Classifier
 from opsin.runtime.model_check import check_model, fault_of, write_classifier
+from tests.conftest import a_few
 from tests.made_classifier import LAST, classifier, metadata, unsound_for_sevens
-from tests.variants import a_few
 
 node = helper.make_node
 IDENTITY = LAST[1]
@@ -173,7 +171,7 @@ CRAFTED: dict[str, tuple[bytes, str]] = {
 def test_a_crafted_file_is_refused(name: str) -> None:
     content, reason = CRAFTED[name]
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # of other tests' processes
-    with pytest.raises(ModelFileError, match=reason) as caught:
+    with pytest.raises(opsin.ModelFileError, match=reason) as caught:
         check_model(content, "theirs.onnx")
     assert "theirs.onnx" in str(caught.value)
     assert len(str(caught.value)) < 800
@@ -206,7 +204,7 @@ def test_what_another_account_may_have_noted_counts_for_nothing(damage: str) -> 
         note.symlink_to(note.with_suffix(".moved"))
     else:
         note.write_text({"text": "{", "value": '{"most": -1}'}[damage], encoding="utf-8")
-    with pytest.raises(ModelFileError, match="between 0 and 1"):
+    with pytest.raises(opsin.ModelFileError, match="between 0 and 1"):
         check_model(content, "own.onnx")
     note.unlink(missing_ok=True)
 
@@ -214,9 +212,9 @@ def test_what_another_account_may_have_noted_counts_for_nothing(damage: str) -> 
 def test_no_answer_where_some_image_has_none(tmp_path: Path) -> None:
     path = tmp_path / "theirs.onnx"
     path.write_bytes(unsound_for_sevens())
-    opened = Classifier(path)
+    opened = opsin.Classifier(path)
     assert opened.predict(np.full((8, 8), 8, np.uint8)).confidence > 0
-    with pytest.raises(ModelFileError, match=r"theirs\.onnx answers with infinity or NaN"):
+    with pytest.raises(opsin.ModelFileError, match=r"theirs\.onnx answers with infinity or NaN"):
         opened.predict(np.full((8, 8), 7, np.uint8))
 
 
@@ -224,11 +222,11 @@ def test_layers_of_texts_are_refused(tmp_path: Path) -> None:
     cast = node("Cast", ["head"], ["words"], to=TensorProto.STRING)
     path = tmp_path / "theirs.onnx"
     path.write_bytes(classifier(cast, *LAST, about=metadata(layers=["words", "gone"])))
-    opened = Classifier(path)
+    opened = opsin.Classifier(path)
     images = np.zeros((1, 8, 8, 1), np.uint8)
-    with pytest.raises(ModelFileError, match="its words are object"):
+    with pytest.raises(opsin.ModelFileError, match="its words are object"):
         opened.layers(images, ["words"])
-    with pytest.raises(ModelFileError, match="no readable ONNX"):
+    with pytest.raises(opsin.ModelFileError, match="no readable ONNX"):
         opened.layers(images, ["gone"])
 
 
@@ -236,8 +234,8 @@ def test_more_images_than_were_tried_are_computed_part_by_part(tmp_path: Path) -
     path = tmp_path / "own.onnx"
     path.write_bytes(classifier())
     images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
-    whole = Classifier(path)
-    parts = Classifier.of_content(path, whole.content, most=3)
+    whole = opsin.Classifier(path)
+    parts = opsin.Classifier.of_content(path, whole.content, most=3)
     np.testing.assert_allclose(parts.probabilities(images), whole.probabilities(images), atol=1e-6)
     assert parts.answers(images, embedding=True).embedding is not None
 
@@ -262,7 +260,7 @@ def test_damaged_files_are_refused_or_sound(place: int, byte: int, cut: bool) ->
         del content[place:]
     try:
         check_model(bytes(content), "damaged.onnx")
-    except ModelFileError as error:
+    except opsin.ModelFileError as error:
         assert "damaged.onnx" in str(error)
 
 

@@ -4,8 +4,7 @@ import contextlib
 
 import onnx
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from onnx import helper
 
 from opsin.core.errors import ModelFileError

@@ -10,7 +10,7 @@ import pytest
 
 from tests.made_classifier import write_refusing
 from tests.served import serving
-from tests.server.made_server import Host, hosting
+from tests.server.made_engine import Host, hosting
 
 
 @pytest.fixture(scope="session")

@@ -13,14 +13,13 @@ from fastapi.routing import APIRoute
 from starlette.routing import Route
 
 import opsin
-from opsin.core import errors as core
-from opsin.core.errors import ImageError, ModelFileError, OpsinError, RecipeError
+from opsin.core.errors import ModelFileError, RecipeError
 from opsin.server import ServerSettings, errors
 from opsin.server.app import Application
 from opsin.server.engine import Engine
 from opsin.web import refusals
-from opsin.web.refusals import RequestError, error_reply
-from tests.server.made_server import Asks, Host
+from opsin.web.refusals import RequestError
+from tests.server.made_engine import Asks, Host
 from tests.web.made_requests import BEARER, HOST, TOKEN, first_message, passed, paths_of
 
 
@@ -203,27 +202,6 @@ def test_each_has_its_status() -> None:
         504: {"Expired"},
         503: {"TooManyConnections", "Overloaded", "WorkerDied", "Stopping"},
     }
-
-
-KINDS = [
-    kind
-    for kind in vars(core).values()
-    if isinstance(kind, type) and issubclass(kind, OpsinError) and kind is not ImageError
-]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_other_errors_say_nothing(kind: type[OpsinError]) -> None:
-    if kind is core.MissingExtraError:
-        error: OpsinError = core.MissingExtraError("secret", "secret")
-    elif kind is core.MovedError:
-        error = core.MovedError("/home/secret", ["/home/secret/images"])
-    else:
-        error = kind("/home/secret/classifier.onnx is none", "See /home/secret.")
-    reply = error_reply(error)
-    assert reply.status_code == 500
-    assert b"secret" not in reply.body
-    assert b'"kind":"InternalError"' in reply.body
 
 
 @pytest.mark.parametrize(

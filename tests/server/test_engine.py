@@ -15,8 +15,7 @@ from typing import Any, cast
 import numpy as np
 import psutil
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 

@@ -13,13 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import opsin
-from opsin.core.errors import OpsinError
 from opsin.core.metadata import Preparation
-from opsin.data.dataset import Dataset
 from opsin.server.kserve import Image, TensorError, read_request
 from tests.processes import python
 from tests.server.made_engine import png
@@ -166,7 +163,7 @@ _TENSOR = st.fixed_dictionaries({
 def test_nearly_right_requests_are_no_crash(content: dict[str, Any], tail: bytes | None) -> None:
     try:
         images = read(content, tail)
-    except OpsinError:
+    except opsin.OpsinError:
         return
     assert 1 <= len(images) <= 2
 
@@ -208,7 +205,7 @@ def error_of(reply: Any, status: int) -> str:
     return str(content["error"])
 
 
-def test_errors_have_the_shape_of_the_protocol(client: Any, digits: Dataset) -> None:
+def test_errors_have_the_shape_of_the_protocol(client: Any, digits: opsin.Dataset) -> None:
     right = asking(digits.images[:1])
     post = client.post
     error_of(post("v2/models/no/infer", json=right), 404)
@@ -269,7 +266,7 @@ with triton.InferenceServerClient(where) as client:
 
 @pytest.mark.skipif(find_spec("tritonclient") is None, reason="needs tritonclient[http]")
 def test_the_client_of_triton(
-    address: str, refusing: Path, digits: Dataset, tmp_path: Path
+    address: str, refusing: Path, digits: opsin.Dataset, tmp_path: Path
 ) -> None:
     # What is nearly black looks like no digit.
     images = np.concatenate([digits.images[:3], digits.images[:3] // 8])

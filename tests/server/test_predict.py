@@ -10,11 +10,9 @@ import numpy as np
 import pytest
 
 import opsin
-from opsin.data.dataset import Dataset
 from opsin.data.network_pixels import NO_CONTRAST
 from opsin.server import ServerSettings
-from tests.server.made_engine import png
-from tests.server.made_server import Asks, Host
+from tests.server.made_engine import Asks, Host, png
 
 PNG = {"content-type": "image/png"}
 
@@ -25,7 +23,7 @@ def asks(host: Host) -> Asks:
 
 
 @pytest.fixture(scope="module")
-def images(digits: Dataset) -> list[bytes]:
+def images(digits: opsin.Dataset) -> list[bytes]:
     return [png(digits.images[row][:, :, 0]) for row in digits.split.test[:12]]
 
 

@@ -9,7 +9,6 @@ import pytest
 
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import MovedError, RunError, SourceError
 from opsin.studio.context import Studio
 from opsin.studio.runs.albums import ImagePlaces
 from opsin.studio.settings import StudioSettings
@@ -24,7 +23,7 @@ def studio(folder: Path) -> Studio:
 def test_a_home_has_one_studio(tmp_path: Path) -> None:
     first, second = studio(tmp_path), studio(tmp_path)
     first.hold()
-    with pytest.raises(RunError, match="Another studio works"):
+    with pytest.raises(opsin.RunError, match="Another studio works"):
         second.hold()
     asyncio.run(first.stop())
     second.hold()
@@ -49,13 +48,13 @@ def test_a_run_names_no_place_where_the_studio_may_not_look(tmp_path: Path) -> N
     inside = write_shapes(mine / "shapes")
     places.check(run_on(inside, "inside"))
     outside = run_on(write_shapes(private), "outside")
-    with pytest.raises(SourceError, match="may not look"):
+    with pytest.raises(opsin.SourceError, match="may not look"):
         places.check(outside)
     (mine / "link").symlink_to(private)
-    with pytest.raises(SourceError, match="may not look"):
+    with pytest.raises(opsin.SourceError, match="may not look"):
         places.check(run_on(mine / "link", "through a link"))
     there.sets.add_source(str(private))  # its owner did that
     places.check(outside)
     shutil.rmtree(inside)
-    with pytest.raises(MovedError):
+    with pytest.raises(opsin.MovedError):
         places.check(RunDirectory(mine / "runs" / "inside"))

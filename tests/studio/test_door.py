@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from opsin.core.platform import is_our_connection

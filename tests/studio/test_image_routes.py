@@ -16,7 +16,7 @@ import opsin
 from opsin.studio.context import Studio
 from opsin.studio.errors import new_api
 from opsin.studio.image_routes import add_help, add_routes
-from opsin.studio.runs.run_index import opaque
+from opsin.studio.words import opaque
 from tests.made_runs import answers_right, write_run
 from tests.studio.made_jobs import fetch
 
@@ -117,7 +117,7 @@ def test_covers_show_three_classes(tmp_path: Path, digits: opsin.Dataset, studio
         ]
 
     made = studio.sets.new_empty(["a", "b"])
-    root = studio.sets.images_path(made.id)
+    root = studio.sets.get(made.id).place
     assert pictures(made.id) == []
     tray = root.parent / ".not-sorted"
     tray.mkdir()

@@ -5,8 +5,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from opsin.core.artifacts.records import RunStatus
 from opsin.studio.jobs.job import Job

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from opsin.core.errors import RunError
-from opsin.data.dataset import Dataset
+import opsin
 from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere
 from opsin.studio.pages.verdicts import in_short
@@ -21,7 +20,7 @@ def started(folder: Path) -> Studio:
 
 
 @pytest.fixture
-def parts(tmp_path: Path, digits: Dataset, nearest_mean: Path) -> Studio:
+def parts(tmp_path: Path, digits: opsin.Dataset, nearest_mean: Path) -> Studio:
     write_two_runs(tmp_path / "runs", digits, nearest_mean)
     return started(tmp_path)
 
@@ -69,7 +68,7 @@ def test_a_project_is_removed_and_restored_with_its_classifiers(parts: Studio) -
 
 def test_what_was_deleted_for_good_is_gone(parts: Studio) -> None:
     made = parts.sets.new_empty(["cat", "dog"])
-    images = parts.sets.images_path(made.id)
+    images = parts.sets.get(made.id).place
     kept = parts.sets.new_empty(["ant", "bee"])
     waiting = parts.sets.new_place("An upload on its way")
     waiting.mkdir(parents=True)
@@ -80,7 +79,7 @@ def test_what_was_deleted_for_good_is_gone(parts: Studio) -> None:
     token = parts.projects.remove(made.id)
     parts.sweep(0)
     assert not images.exists()
-    assert parts.sets.images_path(kept.id).is_dir()
+    assert parts.sets.get(kept.id).place.is_dir()
     assert waiting.is_dir()
     assert parts.projects.removed() == []
     with pytest.raises(NotThere):
@@ -94,10 +93,10 @@ def test_nothing_is_removed_while_it_trains(parts: Studio, monkeypatch: pytest.M
     with monkeypatch.context() as patch:
         running = type(row)(**vars(row) | {"state": "running"})
         patch.setattr(parts.runs, "_rows", rows | {row.id: running})
-        with pytest.raises(RunError, match="Stop the training first"):
+        with pytest.raises(opsin.RunError, match="Stop the training first"):
             parts.projects.remove(project.id)
     waiting = parts.jobs.add("train", "Digits 3", ["x"], project=project.id)
-    with pytest.raises(RunError, match="Stop the training first"):
+    with pytest.raises(opsin.RunError, match="Stop the training first"):
         parts.projects.remove(project.id)
     assert len(parts.projects.get(project.id).runs) == 2
     parts.jobs.stop(waiting.id)

@@ -30,7 +30,7 @@ def somebody(people: People, role: Role) -> Iterator[str]:
 
 def changes_of(studio: Studio) -> dict[Callable[[], object], Role]:
     made = studio.sets.new_empty(["disc", "square"], title="Shapes")
-    write_shapes(studio.sets.images_path(made.id), 2)
+    write_shapes(studio.sets.get(made.id).place, 2)
     sets, jobs, albums = studio.sets, studio.jobs, studio.albums
     album = asyncio.run(albums.open(made.id))
     training = jobs.add("train", "a training", ["x"])
@@ -57,7 +57,7 @@ def changes_of(studio: Studio) -> dict[Callable[[], object], Role]:
         lambda: asyncio.run(albums.move(album, [0], "square")),
         lambda: asyncio.run(albums.add_class(album.dataset.id, "ring")),
         lambda: asyncio.run(albums.change_class(album, "disc", "round")),
-        lambda: asyncio.run(albums.remove(album, [0])),
+        lambda: asyncio.run(albums.move(album, [0], "")),
         lambda: asyncio.run(albums.undo(made.id)),
         lambda: asyncio.run(albums.settle(made.id, ("a", "b"))),
     ]

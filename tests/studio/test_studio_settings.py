@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 import opsin
-from opsin.core.errors import RecipeError
 from opsin.studio.settings import StudioSettings
 from tests.web.made_requests import TOKEN
 
@@ -28,7 +27,7 @@ def test_what_cannot_work_is_refused(tmp_path: Path) -> None:
         ({"host": "0.0.0.0"}, "no token"),
     ]
     for given, told in refused:
-        with pytest.raises(RecipeError, match=told):
+        with pytest.raises(opsin.RecipeError, match=told):
             settings(tmp_path, **given)
     assert TOKEN not in repr(settings(tmp_path, host="0.0.0.0", token=TOKEN))
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 import opsin
-from opsin.core.errors import MissingExtraError, RecipeError
 
 NAMES = ["mlflow", "tensorboard", "wandb"]
 
@@ -23,8 +22,8 @@ def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.usefixtures("nothing_installed")
 def test_missing_packages_come_first(verb: Callable[..., Any], name: str, tmp_path: Path) -> None:
-    with pytest.raises(MissingExtraError, match=rf"pip install 'opsin\[{name}\]'"):
+    with pytest.raises(opsin.MissingExtraError, match=rf"pip install 'opsin\[{name}\]'"):
         verb("there is no such source", track=name, runs=tmp_path)
-    with pytest.raises(RecipeError, match="neptune is no tracker"):
+    with pytest.raises(opsin.RecipeError, match="neptune is no tracker"):
         verb("there is no such source", track=["neptune"], runs=tmp_path)
     assert not list(tmp_path.iterdir())

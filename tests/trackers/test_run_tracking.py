@@ -13,8 +13,6 @@ import psutil
 import pytest
 
 import opsin
-from opsin.core.artifacts.records import Epoch
-from opsin.core.events import Watcher
 from opsin.trackers import tracking
 from tests.conftest import Notes
 from tests.tracker_stores import tensorboard_events
@@ -41,7 +39,7 @@ def silent_server() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-def train(told: Watcher, track: str, **options: Any) -> opsin.Run:
+def train(told: opsin.Watcher, track: str, **options: Any) -> opsin.Run:
     before = set(psutil.Process().children())
     made = opsin.train(
         "digits", model="logistic", classes=["0", "1"], track=track, watcher=told, **options
@@ -104,8 +102,8 @@ def test_a_missing_token_costs_a_line() -> None:
 def test_a_tracker_that_is_killed_costs_a_line_and_the_others_go_on() -> None:
     killed: list[str] = []
 
-    class Killing(Watcher):
-        def epoch(self, epoch: Epoch) -> None:
+    class Killing(opsin.Watcher):
+        def epoch(self, epoch: opsin.Epoch) -> None:
             for child in psutil.Process().children():
                 if "mlflow" in child.cmdline():
                     killed.append(child.environ()["MLFLOW_DISABLE_TELEMETRY"])

@@ -13,8 +13,7 @@ from opsin.data.dataset import Dataset
 from opsin.trackers import Tracker
 from opsin.trackers.tensorboard import TensorBoardTracker
 from opsin.trackers.tracking import follow, without_secrets
-from tests.made_epochs import made_epoch
-from tests.made_runs import answers_right, write_run
+from tests.made_runs import answers_right, made_epoch, write_run
 from tests.tracker_stores import tensorboard_events
 
 

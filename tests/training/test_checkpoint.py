@@ -8,7 +8,7 @@ import torch
 
 from opsin.core.errors import RunError, StorageError
 from opsin.training.checkpoint import Checkpoints, TrainingState
-from tests.made_epochs import made_epoch
+from tests.made_runs import made_epoch
 
 
 def tensors(seed: int) -> dict[str, torch.Tensor]:

@@ -13,20 +13,18 @@ from numpy.typing import NDArray
 from torch import nn
 
 import opsin
-from opsin.core.errors import ModelFileError, ParityError, RecipeError
 from opsin.core.metadata import Metadata
 from opsin.models import build_network
 from opsin.models.onnx_network import TorchNetwork
 from opsin.models.torch_layers import Normalise
-from opsin.runtime.classifier import Classifier
 from opsin.training import torch_to_onnx
 from tests.onnx_files.made_files import SHAPE, trained
 
 pytestmark = pytest.mark.torch
 
 
-def opened(content: bytes) -> Classifier:
-    return Classifier.of_content(Path("classifier.onnx"), content, most=None)
+def opened(content: bytes) -> opsin.Classifier:
+    return opsin.Classifier.of_content(Path("classifier.onnx"), content, most=None)
 
 
 @pytest.fixture
@@ -85,12 +83,12 @@ def test_a_file_of_another_network_does_not_pass(images: NDArray[np.uint8]) -> N
     content = torch_to_onnx.to_onnx(network, metadata)
     with torch.no_grad():
         network.get_submodule("head").get_parameter("bias")[0] += 3.0
-    with pytest.raises(ParityError, match="differ by up to"):
+    with pytest.raises(opsin.ParityError, match="differ by up to"):
         torch_to_onnx.check_parity(opened(content), network, images)
     with torch.no_grad():
         network.get_submodule("head").get_parameter("bias")[0] = float("nan")
     content = torch_to_onnx.to_onnx(network, metadata)
-    with pytest.raises(ModelFileError, match="not all between 0 and 1"):
+    with pytest.raises(opsin.ModelFileError, match="not all between 0 and 1"):
         torch_to_onnx.check_parity(opened(content), network, images)
 
 
@@ -142,7 +140,7 @@ def test_common_layers_are_written_and_read_back(layer: nn.Module, images: NDArr
 
 def test_a_layer_that_no_file_can_hold_is_refused_before_the_training() -> None:
     network, _ = a_network_of(nn.Softshrink())
-    with pytest.raises(RecipeError, match="layer0 is Softshrink"):
+    with pytest.raises(opsin.RecipeError, match="layer0 is Softshrink"):
         torch_to_onnx.check_exportable(network)
     for name in ("mlp", "cnn", "resnet"):
         torch_to_onnx.check_exportable(trained(name)[0])

@@ -24,8 +24,7 @@ from opsin.training.batches import TrainingBatches
 from opsin.training.checkpoint import Checkpoints
 from opsin.training.step import TrainStep
 from opsin.training.trainer import Outcome, fit
-from tests.conftest import Notes
-from tests.variants import a_few
+from tests.conftest import Notes, a_few
 
 CPU = torch.device("cpu")
 #: At a rate of 2 or more the loss rises.

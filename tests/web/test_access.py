@@ -10,8 +10,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from starlette.types import Message, Receive, Scope, Send
 
 from opsin.web.access import AccessMiddleware, Fields, SignIn

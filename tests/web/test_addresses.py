@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from opsin.core.errors import RecipeError, StorageError
 from opsin.web.addresses import AddressSettings, check_token, is_loopback, token_from_file, url_of

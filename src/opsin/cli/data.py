@@ -12,8 +12,7 @@ from opsin.commands.decoding import decode
 from opsin.commands.test_set_usage import leaks_of
 from opsin.core.format import counted, file_size, repeats
 from opsin.core.recipe import DATA_OPTIONS
-from opsin.data.audit import Audit
-from opsin.data.audit import audit as find_trouble
+from opsin.data.audit import Audit, audit as find_trouble
 from opsin.data.cache_contents import PARTS, empty_cache, list_cache
 from opsin.data.dataset import Dataset, look_at
 from opsin.data.image_tree import left_out_in_words

@@ -13,8 +13,7 @@ from opsin.cli.output import print_json, stop_is_reported
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher, WatcherGroup
 from opsin.report.terminal import for_people
-from opsin.server import ServerSettings
-from opsin.server import serve as run_server
+from opsin.server import ServerSettings, serve as run_server
 
 
 def serve(

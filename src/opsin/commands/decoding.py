@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator
 from typing import Any
 
 from opsin.core.arguments import checked
-from opsin.core.errors import ImageError
 from opsin.core.events import SILENT, Watcher
-from opsin.core.metadata import Preparation
 from opsin.data.dataset import resolve_sources
-from opsin.data.fill_cache import ReadImage, read_located, read_pixels
-from opsin.data.image_stream import ListedImage, held_bytes
+from opsin.data.fill_cache import read_located
 from opsin.data.sources import find_all
 from opsin.data.sources.named import is_place
 from opsin.runtime.cluster import Cluster, is_elsewhere
-from opsin.runtime.image_engine import ImageSteps
 
 
 @checked
@@ -53,17 +48,4 @@ def decode(*sources: object, on: str = "local", watcher: Watcher = SILENT, **opt
     paths = [os.path.expanduser(name) for name in recipe.sources if is_place(name)]  # noqa: PTH111
     folders = [os.path.abspath(path) for path in paths if os.path.isdir(path)]  # noqa: PTH100, PTH112
     with Cluster(on, folders=folders) as cluster:
-
-        def remote(
-            preparation: Preparation, images: Iterator[ListedImage]
-        ) -> Generator[tuple[ListedImage, ReadImage | ImageError]]:
-            size = preparation.height * preparation.width * preparation.channels
-            steps = ImageSteps[ListedImage, ReadImage, ReadImage](
-                prepare=lambda item: read_pixels(item, preparation),
-                compute=lambda batch: batch,
-                cost=lambda item: size + held_bytes(item),
-                batch=1,
-            )
-            return cluster.answers(steps, images)
-
-        read_located(located, recipe, watcher, for_training=False, remote=remote)
+        read_located(located, recipe, watcher, for_training=False, answer_all=cluster.answers)

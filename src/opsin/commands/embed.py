@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -34,13 +35,13 @@ from opsin.data import sources
 from opsin.data.cache import digest_rows
 from opsin.data.dataset import Dataset, resolve_sources
 from opsin.data.formats import SUFFIXES
-from opsin.data.image_stream import ListedImage, Shard, ShardInputs, Stream, held_bytes, read_ahead
+from opsin.data.image_engine import ImageSteps, answer_images
+from opsin.data.image_stream import ListedImage, Shard, ShardInputs, Stream
 from opsin.data.images import read_image
 from opsin.data.lazy_images import THREADS
 from opsin.data.sources import Reading
 from opsin.data.sources.contents import LabelledImages
 from opsin.runtime.cluster import Cluster, is_elsewhere
-from opsin.runtime.image_engine import ImageSteps, answer_images
 from opsin.runtime.providers import choose
 from opsin.stores.bucket import StoreAddress
 
@@ -262,15 +263,8 @@ class _Embedder:
         # Another process opens the network itself.
         return _Embedder, (self.network, self.device)
 
-    def steps(self) -> ImageSteps[ListedImage, NDArray[np.uint8], _Features]:
-        pixels = int(np.prod(self._shape))
-        return ImageSteps(
-            prepare=self.prepare,
-            compute=self.compute,
-            cost=lambda item: pixels + held_bytes(item),
-            batch=BATCH,
-            together=THREADS,
-        )
+    def steps(self) -> ImageSteps[NDArray[np.uint8], _Features]:
+        return ImageSteps(self.prepare, self.compute, math.prod(self._shape), BATCH, THREADS)
 
     def prepare(self, item: ListedImage) -> NDArray[np.uint8]:
         if item.problem:
@@ -305,7 +299,7 @@ def _fill(
                 cluster = stack.enter_context(Cluster(on, stream.sample()))
                 pairs = cluster.answers(steps, images)
             else:
-                here = answer_images(steps, read_ahead(images))
+                here = answer_images(steps, images)
                 pairs = here
             stack.enter_context(closing(pairs))
             for item, answer in pairs:

@@ -106,14 +106,14 @@ def find(
     avoided, other = _points_of(unlike, heap, network, of_class, watcher)
     rows = np.unique(heap.first)
     open_rows = rows[~np.isin(as_keys(heap.digests[rows]), as_keys(np.concatenate([one, other])))]
-    found = most_similar(heap.points, wanted, avoided, count, among=open_rows)
+    best, similarities = most_similar(heap.points, wanted, avoided, count, among=open_rows)
     if target is not None:
         name = os.path.basename(os.fspath(like[0])) or os.fspath(like[0])  # noqa: PTH119
-        _draw(heap, network, found.rows[:_DRAWN].tolist(), target, name)
+        _draw(heap, network, best[:_DRAWN].tolist(), target, name)
     return Found(
         found=tuple(
             FoundImage(image=heap.names[row], similarity=round(float(value), 4))
-            for row, value in zip(found.rows, found.similarities, strict=True)
+            for row, value in zip(best, similarities, strict=True)
         ),
         images=len(rows),
         unreadable=tuple(heap.unreadable),

@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Sequence
 from functools import cached_property
 from typing import BinaryIO, Final, Literal
 
@@ -22,9 +23,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from opsin.commands.inspect_model import Inspection, nearest_if_any
 from opsin.core.arrays import Floats, Pixels
-from opsin.core.child_process import Header, error_values, receive, send, take_output
-from opsin.core.errors import ModelFileError, OpsinError, RecipeError
-from opsin.core.events import Watcher
+from opsin.core.child_process import Answering, Header, take_output
+from opsin.core.errors import ModelFileError, RecipeError
 from opsin.core.metadata import Preparation, Resize
 from opsin.core.platform import limit_process
 from opsin.core.stored_json import plain_data
@@ -48,8 +48,6 @@ _UNITS, _TOP = 48, 5
 _LARGE, _SIDE, _BEST_SIDE = 1024, 512, 192
 # Seconds after which a heat map gets no finer.
 _FINE: Final = 6.0
-# Seconds between two frames about the progress of the same work.
-_EVERY: Final = 0.2
 
 
 class _Options(BaseModel):
@@ -67,7 +65,6 @@ class _Options(BaseModel):
 class _Question(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    id: str
     do: Literal["predict", "where", "layers", "maps", "unit", "lesson", "explain"]
     options: _Options = Field(_Options(), alias="with")
 
@@ -85,14 +82,11 @@ class _Images(list[bytes]):
         return self.embedded(png_address(small(pixels, side)))
 
 
-class _Worker(Watcher):
-    """One classifier, opened at the first question; reports progress a few times a second."""
+class InspectWorker(Answering):
+    """One classifier, opened at the first question."""
 
-    def __init__(self, model: str | os.PathLike[str], target: BinaryIO, memory: int) -> None:
-        self._model, self._target, self._memory = model, target, memory
-        self._number: str | None = None
-        self._sent = 0.0
-        self._what, self._total = "", 0
+    def __init__(self, model: str | os.PathLike[str], target: BinaryIO, memory: int = 0) -> None:
+        self._model, self.target, self._memory = model, target, memory
         # The units of the layer that was asked about last.
         self._gallery: tuple[tuple[str, int | None], UnitGallery] | None = None
 
@@ -126,39 +120,14 @@ class _Worker(Watcher):
         lesson = None if term is None else look.lesson(term, answer, asked.layer)
         return {"terms": terms, "lesson": lesson and _lesson(lesson, images)}
 
-    def _say(self, header: Header, images: _Images | None = None) -> None:
-        send(self._target, {"id": self._number, **header}, images or ())
-
-    def answer(self, asked: Header, content: bytes) -> None:
-        self._number = asked["id"] if isinstance(asked.get("id"), str) else None
-        images, error = _Images(), None
+    def answer(self, asked: Header, content: bytes) -> tuple[object, Sequence[bytes]]:
+        """What a question is answered, and the images that it names by number."""
         try:
             question = _Question.model_validate(asked)
-            said = self._answer(question.do, question.options, content, images)
-            self._say({"said": said, "images": list(map(len, images))}, images)
-        except OpsinError as failure:
-            error = failure
         except ValidationError:
-            error = RecipeError(f"{json.dumps(asked)[:160]} is no question")
-        except MemoryError:
-            error = OpsinError("There was too little memory", "Close other programs and ask again.")
-        except OSError as failure:
-            error = OpsinError(failure.strerror or str(failure))
-        if error is not None:
-            self._say({"error": error_values(error)})
-
-    def doing(self, what: str) -> None:
-        if what != self._what:
-            self.begin(what, 0, "")
-
-    def begin(self, what: str, total: int, unit: str) -> None:  # noqa: ARG002  of the hook
-        self._what, self._total, self._sent = what, total, 0.0
-        self.advance(0)
-
-    def advance(self, done: int, **figures: float) -> None:  # noqa: ARG002  of the hook
-        if time.monotonic() - self._sent >= _EVERY:
-            self._sent = time.monotonic()
-            self._say({"progress": [self._what, done, self._total]})
+            raise RecipeError(f"{json.dumps(asked)[:160]} is no question") from None
+        images = _Images()
+        return self._answer(question.do, question.options, content, images), images
 
 
 def _predicted(look: Inspection, asked: _Options, content: bytes) -> Prediction:
@@ -320,15 +289,6 @@ def _lesson(lesson: Lesson, images: _Images) -> Header:
     }
 
 
-def answer_frames(
-    model: str | os.PathLike[str], source: BinaryIO, target: BinaryIO, memory: int = 0
-) -> None:
-    """Answer questions until there are no more, one frame each."""
-    worker = _Worker(model, target, memory)
-    while (frame := receive(source)) is not None:
-        worker.answer(*frame)
-
-
 if __name__ == "__main__":
     output, memory = take_output(or_end=True), int((*sys.argv, "0")[2])
-    answer_frames(sys.argv[1], sys.stdin.buffer, output, memory)
+    InspectWorker(sys.argv[1], output, memory).answer_frames(sys.stdin.buffer)

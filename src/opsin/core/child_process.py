@@ -14,12 +14,14 @@ import signal
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar
 
 import opsin.core.errors
 from opsin.core.errors import OpsinError
+from opsin.core.events import Watcher
 
 if TYPE_CHECKING:
     import asyncio
@@ -94,6 +96,56 @@ def send(stream: BinaryIO, header: Header, parts: Sequence[bytes] = ()) -> None:
     """Write a frame to a buffered pipe."""
     stream.writelines(pack(header, parts))
     stream.flush()
+
+
+# Seconds between two frames about the progress of the same work.
+_EVERY: Final = 0.2
+
+
+class Answering(Watcher):
+    """What a child process is for: it answers one frame after another, and says how far it is."""
+
+    target: BinaryIO
+    _what, _total, _sent = "", 0, 0.0
+
+    def answer(self, asked: Header, content: bytes) -> tuple[object, Sequence[bytes]]:
+        """What is said to a question, and the images that go with it."""
+        raise NotImplementedError
+
+    def rest(self, asked: Header) -> None:
+        """What may be done once a question is answered."""
+
+    def answer_frames(self, source: BinaryIO) -> None:
+        """Answer questions until there are no more, one frame each."""
+        while (frame := receive(source)) is not None:
+            images: Sequence[bytes] = ()
+            try:
+                said, images = self.answer(*frame)
+                reply = {"said": said, "images": list(map(len, images))}
+            except OpsinError as error:
+                reply = {"error": error_values(error)}
+            except (OSError, MemoryError) as error:
+                reason = getattr(error, "strerror", "") or str(error) or "too little memory"
+                failed = OpsinError(f"This did not work: {reason}", "Try again.")
+                reply = {"error": error_values(failed)}
+            send(self.target, reply, images)
+            self.rest(frame[0])
+
+    def doing(self, what: str) -> None:
+        """Tell what is done."""
+        if what != self._what:
+            self.begin(what, 0, "")
+
+    def begin(self, what: str, total: int, unit: str) -> None:  # noqa: ARG002  of the hook
+        """Tell what begins."""
+        self._what, self._total, self._sent = what, total, 0.0
+        self.advance(0)
+
+    def advance(self, done: int, **figures: float) -> None:  # noqa: ARG002  of the hook
+        """Tell how far it is, a few times a second."""
+        if time.monotonic() - self._sent >= _EVERY:
+            self._sent = time.monotonic()
+            send(self.target, {"progress": [self._what, done, self._total]})
 
 
 class Unpacker:

@@ -182,14 +182,11 @@ def limit_computing(seconds: float) -> None:
 
 def lower_priority(pid: int = 0) -> None:
     """Lower the priority of a process, or of this one."""
-    if sys.platform == "win32":
-        import psutil  # noqa: PLC0415  0.04 s
+    import psutil  # noqa: PLC0415  0.04 s
 
-        with contextlib.suppress(psutil.Error, OSError):
-            psutil.Process(pid or None).nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
-        return
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PROCESS, pid, 5)
+    with contextlib.suppress(psutil.Error, OSError):
+        # Windows has classes in place of numbers.
+        psutil.Process(pid or None).nice(getattr(psutil, "BELOW_NORMAL_PRIORITY_CLASS", 5))
 
 
 def limit_process(memory: int) -> None:

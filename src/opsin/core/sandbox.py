@@ -68,19 +68,14 @@ class Sandbox:
 
     def close(self) -> None:
         """End the idle processes; a later call starts new ones."""
-        for _ in range(_end_all(self._idle)):
-            self._idle.put(None)
+        _end_all(self._idle)
 
 
-def _end_all(idle: queue.LifoQueue[_Child | None]) -> int:
-    """End the idle processes, and return the number of places."""
-    places = 0
-    with contextlib.suppress(queue.Empty):
-        while True:
-            if (child := idle.get_nowait()) is not None:
-                child.kill()
-            places += 1
-    return places
+def _end_all(idle: queue.LifoQueue[_Child | None]) -> None:
+    with idle.mutex:
+        children, idle.queue[:] = list(idle.queue), [None] * len(idle.queue)
+    for child in filter(None, children):
+        child.kill()
 
 
 class _Child:

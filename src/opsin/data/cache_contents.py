@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 
 from opsin.core.arguments import checked
 from opsin.core.errors import RecipeError
+from opsin.core.files import file_stamp
 from opsin.data.cache import cache_root
 from opsin.data.sources.named import NAMES
 from opsin.data.spelling import check_choices
@@ -61,7 +62,7 @@ def list_cache() -> CacheContents:
         >>> contents.bytes == sum(contents.sizes.values())
         True
     """
-    sizes: dict[str, int] = {part: sum(map(_size_of, _paths_of(part))) for part in PARTS}
+    sizes: dict[str, int] = {part: sum(map(size_of, _paths_of(part))) for part in PARTS}
     return CacheContents(folder=cache_root(), bytes=sum(sizes.values()), sizes=sizes)
 
 
@@ -84,7 +85,7 @@ def empty_cache(*parts: str) -> CacheContents:
     removed: dict[str, int] = dict.fromkeys(PARTS, 0)
     for part in PARTS:
         for path in _paths_of(part) if part in (parts or PARTS) else ():
-            size = _size_of(path)
+            size = size_of(path)
             with contextlib.suppress(filelock.Timeout, OSError), contextlib.ExitStack() as stack:
                 lock = path.with_name(f"{path.name}.lock")
                 if lock.exists():
@@ -108,10 +109,8 @@ def _paths_of(part: Part) -> list[Path]:
     ]
 
 
-def _size_of(path: Path) -> int:
-    size = 0
-    for folder, _, names in os.walk(path) if path.is_dir() else [(path.parent, (), [path])]:
-        for name in names:
-            with contextlib.suppress(OSError):
-                size += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118
-    return size
+def size_of(path: Path) -> int:
+    """The bytes of a file, or of a folder's files; links are not followed."""
+    folders = os.walk(path) if path.is_dir() else [(path.parent, (), [path.name])]
+    files = (f"{folder}/{name}" for folder, _, names in folders for name in names)
+    return sum(file_stamp(file, follow_links=False).size for file in files)

@@ -19,8 +19,7 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted, grey_or_colour
 from opsin.core.metadata import Preparation
 from opsin.core.recipe import DataRecipe
-from opsin.data import sources
-from opsin.data import split as cuts
+from opsin.data import sources, split as cuts
 from opsin.data.corrections import Decoded, correct
 from opsin.data.fill_cache import read_by_default, read_located
 from opsin.data.near_duplicates import NO_PAIRS, NearDuplicates, near_duplicates
@@ -391,7 +390,6 @@ def from_arrays(
     contents = arrays.from_arrays(
         images, labels, classes, source=name, test=test, note=watcher.note
     )
-    contents.check()
     if len(groups):
         if len(groups) != len(contents) or not all(isinstance(group, str) for group in groups):
             raise SourceError(

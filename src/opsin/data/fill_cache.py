@@ -8,19 +8,18 @@ again where the work was interrupted.
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
+import functools
 import hashlib
 import itertools
 import math
 import os
 import shutil
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 import filelock
 import numpy as np
@@ -35,8 +34,9 @@ from opsin.core.recipe import DataRecipe
 from opsin.core.storage import exclusive, storage_errors
 from opsin.data import cache, formats
 from opsin.data.corrections import Decoded
-from opsin.data.image_stream import ListedImage, read_ahead
-from opsin.data.images import PreparedPixels, content_of, prepare, read_header
+from opsin.data.image_engine import ImageSteps, answer_images
+from opsin.data.image_stream import ListedImage
+from opsin.data.images import PreparedImage, content_of, prepare, read_header
 from opsin.data.lazy_images import THREADS
 from opsin.data.pixel_values import bits_needed, brighter_than, to_bytes
 from opsin.data.sources.contents import LabelledImages, LocatedSource, read_facts, take, write_facts
@@ -46,9 +46,8 @@ from opsin.data.split import TEST
 DEFAULT_SIZE = 64
 # Images looked at for the size; smaller ones than the latter are enlarged.
 _PROBES, _SMALLEST = 200, 4
-# Images per chunk, their bytes at most, and bytes of chunks in flight: memory use does not depend
-# on the number of images.
-_ROWS, _CHUNK, _WAITING = 32, 1 << 20, 32 << 20
+# Images per chunk, and their bytes at most: memory use does not depend on the number of images.
+_ROWS, _CHUNK = 32, 1 << 20
 # Seconds between saves: the most work that a killed process loses.
 _SAVED_EVERY: Final = 2.0
 _ROW: Final = np.dtype(
@@ -57,10 +56,12 @@ _ROW: Final = np.dtype(
 )  # fmt: skip
 
 #: A prepared image, with the SHA-256 of the original.
-ReadImage = tuple[PreparedPixels, NDArray[np.uint8]]
-_Answers = Iterable[tuple[ListedImage, ReadImage | ImageError]]
-#: Prepares images on other machines, in their order, or says why one cannot be read.
-RemoteReader = Callable[[Preparation, Iterator[ListedImage]], _Answers]
+ReadImage = tuple[PreparedImage, NDArray[np.uint8]]
+#: Reads images, here or on other machines, in their order, or says why one cannot be read.
+AnswerAll = Callable[
+    [ImageSteps[ReadImage, ReadImage], Iterable[ListedImage]],
+    Generator[tuple[ListedImage, ReadImage | ImageError]],
+]
 
 
 def cache_key(found_key: str, recipe: DataRecipe) -> str:
@@ -120,7 +121,7 @@ def read_located(
     watcher: Watcher,
     *,
     for_training: bool,
-    remote: RemoteReader | None = None,
+    answer_all: AnswerAll = answer_images,
 ) -> Decoded:
     """Decode a source's images, or take them from the cache, without splitting them."""
     key = cache_key(source.key, recipe)
@@ -131,7 +132,7 @@ def read_located(
             contents.check()
         elif not len(contents):
             raise SourceError(f"{recipe.source} holds no images of these classes")
-        decoded = _decode(contents, recipe, key, watcher, remote)
+        decoded = _decode(contents, recipe, key, watcher, answer_all)
     bad, total = len(decoded.unreadable), len(decoded.labels) + len(decoded.unreadable)
     first = ": ".join(decoded.unreadable[0]) if bad else ""
     if bad == total:
@@ -179,16 +180,10 @@ def _decode(
     recipe: DataRecipe,
     key: str,
     watcher: Watcher,
-    remote: RemoteReader | None,
+    answer_all: AnswerAll,
 ) -> Decoded:
     preparation, folder = choose_preparation(contents, recipe), _folder_of(key, recipe.bits)
     waiting = "another Opsin is reading the same images; waiting for it to finish"
-
-    def filled(preparation: Preparation) -> _Store:
-        store = _Store(folder, len(contents), preparation.shape, preparation.bits or 16)
-        _fill(store, contents, preparation, watcher, remote)
-        return store
-
     for lock in folder.parent.glob("*.lock"):  # unfinished sets go after a week
         old = lock.with_suffix("")
         with contextlib.suppress(OSError, filelock.Timeout):
@@ -206,11 +201,12 @@ def _decode(
         if decoded is None:
             if (folder / cache.ABOUT).exists():  # damaged since it was made
                 shutil.rmtree(folder)
-            store = filled(preparation)
+            store = _fill(folder, contents, preparation, watcher, answer_all)
             deepest = int(store.rows["depth"].max())
             bits = bits_needed((1 << deepest) - 1)
             if recipe.bits is None and deepest and store.bits != bits:
-                first, store = store.bits, filled(preparation.model_copy(update={"bits": bits}))
+                first, preparation = store.bits, preparation.model_copy(update={"bits": bits})
+                store = _fill(folder, contents, preparation, watcher, answer_all)
                 for file in folder.glob(f"*-{first}.*"):
                     file.unlink()
             depths, counts = np.unique(store.rows["depth"], return_counts=True)
@@ -223,7 +219,7 @@ def _decode(
                 depths={str(d): int(n) for d, n in zip(depths, counts, strict=True) if d},
                 unreadable=[(str(contents.names[row]), why) for row, why in reasons],
             )
-            (folder / _mark(preparation.model_copy(update={"bits": store.bits}))).touch()
+            (folder / _mark(preparation)).touch()
             decoded = look_up(key, recipe)
     if decoded is None:
         problem = f"The cache at {cache.cache_root()} does not keep what is written there"
@@ -249,7 +245,7 @@ class _OtherSets:
                 order = np.argsort(keys := cache.as_keys(known["source_digest"]))
                 self._sets.append((images, known, order, keys[order]))
 
-    def find(self, digest: NDArray[np.uint8]) -> PreparedPixels | None:
+    def find(self, digest: NDArray[np.uint8]) -> PreparedImage | None:
         """Return an image by the SHA-256 of its file."""
         (key,) = cache.as_keys(digest[None])
         for file, rows, order, keys in self._sets:
@@ -263,18 +259,9 @@ class _OtherSets:
                     # The set may be damaged, or removed and being made again.
                     if not np.array_equal(cache.digest_rows(pixels[None])[0], rows["digest"][row]):
                         continue
-                    height, width = map(int, rows["size"][row])
-                    return PreparedPixels(pixels, height, width, depth=int(rows["depth"][row]))
+                    facts = (*rows["size"][row], rows["depth"][row])
+                    return PreparedImage("", pixels, (), *map(int, facts))
         return None
-
-
-class _Chunk(NamedTuple):
-    """Consecutive decoded images: first row, pixels, facts, and why some cannot be read."""
-
-    start: int
-    images: NDArray[np.uint8]
-    rows: NDArray[np.void]
-    reasons: dict[int, str]
 
 
 class _Store:
@@ -284,11 +271,15 @@ class _Store:
         self.count, self.shape, self.bits = count, shape, bits
         #: Why images cannot be read, by their rows.
         self.reasons: dict[int, str] = {}
-        self._unsaved: list[_Chunk] = []
+        self._unsaved: list[tuple[slice, NDArray[np.void]]] = []
         files = {name: folder / f"{name}-{bits}.npy" for name in ("rows", "images")}
         arrays = {"rows": (_ROW, (count,)), "images": (np.dtype(np.uint8), (count, *shape))}
         self._images = files["images"]
-        if not all(_holds(file, *arrays[name]) for name, file in files.items()):
+        fits = False
+        with contextlib.suppress(OSError, ValueError, EOFError):  # "r+" would fill up a cut file
+            there = {name: np.load(file, mmap_mode="r") for name, file in files.items()}
+            fits = all((there[name].dtype, there[name].shape) == arrays[name] for name in arrays)
+        if not fits:
             folder.mkdir(parents=True, exist_ok=True)
             try:
                 for name, file in files.items():
@@ -309,30 +300,23 @@ class _Store:
             for start in range(int(run[0]), int(run[-1]) + 1, step)
         ]
 
-    def put(self, chunk: _Chunk) -> None:
-        """Add a chunk; it counts as done after the next `save`."""
+    def put(self, rows: range, images: NDArray[np.uint8], known: NDArray[np.void]) -> None:
+        """Add decoded images; those that are done count as such after the next `save`."""
+        flat, places = images.reshape(len(images), -1), slice(rows.start, rows.stop)
+        known["range"] = np.stack([flat.min(axis=1), flat.max(axis=1)], axis=1)
+        known["digest"] = cache.digest_rows(images)
         # A map of its own: one for all would count as memory of this process.
-        images = np.load(self._images, mmap_mode="r+")
-        images[chunk.start : chunk.start + len(chunk.images)] = chunk.images
-        self._unsaved.append(chunk)
+        np.load(self._images, mmap_mode="r+")[places] = images
+        self._unsaved.append((places, known))
 
     def save(self) -> None:
         """Write all pixels to the disk, and only then mark their rows as done."""
         if self._unsaved:
             sync(self._images)
-            for chunk in self._unsaved:
-                self.rows[chunk.start : chunk.start + len(chunk.rows)] = chunk.rows
-                self.reasons |= chunk.reasons
+            for places, known in self._unsaved:
+                self.rows[places] = known
             self.rows.flush()
             self._unsaved.clear()
-
-
-def _holds(file: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
-    try:
-        array = np.load(file, mmap_mode="r", allow_pickle=False)  # "r+" would fill up a cut file
-    except (OSError, ValueError, EOFError):
-        return False
-    return bool(array.dtype == dtype and array.shape == shape)
 
 
 def rows_at_once(shape: Sequence[int]) -> int:
@@ -341,32 +325,40 @@ def rows_at_once(shape: Sequence[int]) -> int:
 
 
 def _fill(
-    store: _Store,
+    folder: Path,
     contents: LabelledImages,
     preparation: Preparation,
     watcher: Watcher,
-    remote: RemoteReader | None,
-) -> None:
+    answer_all: AnswerAll,
+) -> _Store:
     """Decode the missing rows; finished ones are saved whatever happens."""
-    pending = store.pending(rows_at_once(store.shape))
+    store = _Store(folder, len(contents), preparation.shape, preparation.bits or 16)
+    step, images = rows_at_once(store.shape), contents.images
+    pending = store.pending(step)
     left = sum(map(len, pending))
     if left < store.count:
         before = f"{store.count - left:,} of {store.count:,} images were read before"
         watcher.note(f"{before}; going on from there")
-    images = contents.images
-    if remote is not None and not isinstance(images, np.ndarray):
-        listed = (ListedImage.at(row, contents.names, images) for rows in pending for row in rows)
-        answers = iter(remote(preparation, listed))
-        chunks = (_chunk_of(rows, store.shape, answers) for rows in pending)
-    else:
-        chunks = _decoded_here(contents, pending, preparation, store.shape)
     # Arrays of the right size take no time.
-    ready = isinstance(images, np.ndarray) and images.shape[1:] == store.shape
-    shown, saved = SILENT if ready else watcher, time.monotonic()
+    ready = images if isinstance(images, np.ndarray) and images.shape[1:] == store.shape else None
+    others = _OtherSets(preparation) if answer_all is answer_images else None
+    read = functools.partial(read_pixels, preparation=preparation, others=others)
+    steps = ImageSteps[ReadImage, ReadImage](read, list, math.prod(store.shape), step, THREADS)
+    listed = (ListedImage.at(row, contents.names, images) for rows in pending for row in rows)
+    shown, saved = watcher if ready is None else SILENT, time.monotonic()
     try:
-        with contextlib.closing(chunks):
-            for chunk in watched(shown, "Read", left, chunks, size=lambda chunk: len(chunk.rows)):
-                store.put(chunk)
+        with contextlib.closing(answer_all(steps, listed)) as answers:
+            for rows in watched(shown, "Read", left, pending, size=len):
+                if ready is None:
+                    _put_answers(store, rows, itertools.islice(answers, len(rows)))
+                else:
+                    same, known = ready[rows.start : rows.stop], np.zeros(len(rows), _ROW)
+                    known["done"], known["size"] = True, store.shape[:2]
+                    known["source_digest"] = cache.digest_rows(same)
+                    if same.dtype != np.uint8:
+                        known["depth"] = [bits_needed(int(m)) for m in same.max(axis=(1, 2, 3))]
+                    pixels, _ = to_bytes(same, contents.source, bits=preparation.bits)
+                    store.put(rows, pixels, known)
                 if time.monotonic() - saved > _SAVED_EVERY:
                     store.save()
                     saved = time.monotonic()
@@ -379,70 +371,21 @@ def _fill(
         raise
     finally:
         store.save()
+    return store
 
 
-def _decoded_here(
-    contents: LabelledImages,
-    pending: Sequence[range],
-    preparation: Preparation,
-    shape: tuple[int, int, int],
-) -> Generator[_Chunk]:
-    """Decode images in threads; unusual files are opened in sandboxed processes."""
-    images, others = contents.images, _OtherSets(preparation)
-
-    def answer(item: ListedImage) -> tuple[ListedImage, ReadImage | ImageError]:
-        try:
-            return item, read_pixels(item, preparation, others)
-        except ImageError as error:
-            return item, error
-
-    def decode(rows: range) -> _Chunk:
-        if isinstance(images, np.ndarray) and images.shape[1:] == shape:
-            same, known = images[rows.start : rows.stop], np.zeros(len(rows), _ROW)
-            known["done"], known["size"] = True, shape[:2]
-            if same.dtype != np.uint8:
-                known["depth"] = [bits_needed(int(most)) for most in same.max(axis=(1, 2, 3))]
-            known["source_digest"] = cache.digest_rows(same)
-            pixels, _ = to_bytes(same, contents.source, bits=preparation.bits)
-            return _with_facts(_Chunk(rows.start, pixels, known, {}))
-        listed = (ListedImage.at(row, contents.names, images) for row in rows)
-        with contextlib.closing(read_ahead(listed)) as ahead:
-            return _chunk_of(rows, shape, map(answer, ahead))
-
-    pool = concurrent.futures.ThreadPoolExecutor(THREADS)
-    following = iter(pending)
-    most = max(2 * THREADS, _WAITING // (rows_at_once(shape) * math.prod(shape)))
-    try:
-        queue = deque(pool.submit(decode, rows) for rows in itertools.islice(following, most))
-        while queue:
-            yield queue.popleft().result()
-            queue.extend(pool.submit(decode, rows) for rows in itertools.islice(following, 1))
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _chunk_of(
-    rows: range,
-    shape: tuple[int, int, int],
-    answers: Iterator[tuple[ListedImage, ReadImage | ImageError]],
-) -> _Chunk:
-    images, known = np.zeros((len(rows), *shape), np.uint8), np.zeros(len(rows), _ROW)
-    reasons: dict[int, str] = {}
-    for index, (item, answer) in enumerate(itertools.islice(answers, len(rows))):
+def _put_answers(
+    store: _Store, rows: range, answers: Iterable[tuple[ListedImage, ReadImage | ImageError]]
+) -> None:
+    images, known = np.zeros((len(rows), *store.shape), np.uint8), np.zeros(len(rows), _ROW)
+    for index, (item, answer) in enumerate(answers):
         if isinstance(answer, ImageError):
-            reasons[rows[index]] = answer.message.removeprefix(f"{item.name}: ")
+            store.reasons[rows[index]] = answer.message.removeprefix(f"{item.name}: ")
             continue
         ready, known["source_digest"][index] = answer
         images[index], known["depth"][index] = ready.pixels, ready.depth
         known["size"][index], known["done"][index] = (ready.height, ready.width), True
-    return _with_facts(_Chunk(rows.start, images, known, reasons))
-
-
-def _with_facts(chunk: _Chunk) -> _Chunk:
-    flat = chunk.images.reshape(len(chunk.images), -1)
-    chunk.rows["range"] = np.stack([flat.min(axis=1), flat.max(axis=1)], axis=1)
-    chunk.rows["digest"] = cache.digest_rows(chunk.images)
-    return chunk
+    store.put(rows, images, known)
 
 
 def read_pixels(

@@ -1,4 +1,4 @@
-"""Streams of images that are listed and not yet decoded, their shards, and their prefetching."""
+"""Streams of images that are listed and not yet decoded, and their shards."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import hashlib
 import itertools
 import os
 import re
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
@@ -19,12 +17,10 @@ from numpy.typing import NDArray
 from opsin.core.errors import ImageError, RecipeError, SourceError
 from opsin.data.cache import NameSet
 from opsin.data.images import PackedImage, content_of
-from opsin.stores.bucket import CONNECTIONS, StoredObject, is_stored
+from opsin.stores.bucket import StoredObject, is_stored
 
 _WRITTEN: Final = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
 _NAMED: Final = re.compile(r"(?P<stem>.+)-(?P<number>\d{5,6})-of-(?P<count>\d{5,6})", re.DOTALL)
-# Images and bytes in flight at most, and bytes assumed for an unknown size.
-_AHEAD, _WAITING, _USUAL = 4 * CONNECTIONS, 32 << 20, 1 << 20
 
 #: A file, an object of a store, a file's bytes, or an array.
 Listed = str | StoredObject | PackedImage | bytes | NDArray[np.uint8]
@@ -63,13 +59,6 @@ class ListedImage:
     def absolute(self) -> Self:
         """Return it with an absolute path, for a process in another folder."""
         return replace(self, image=os.path.abspath(self.path)) if self.path else self  # noqa: PTH100
-
-
-def held_bytes(item: ListedImage) -> int:
-    """Return the number of bytes that a listed image holds in memory."""
-    if isinstance(item.image, np.ndarray):
-        return item.image.nbytes
-    return len(item.image) if isinstance(item.image, bytes) else 0
 
 
 @dataclass(frozen=True, order=True)
@@ -219,31 +208,3 @@ def cut_stream(stream: Stream, shard: Shard, again: Stream) -> Stream:
 
     count = len(inputs.rows)
     return replace(stream, each=each, count=lambda: count, inputs=inputs)
-
-
-def read_ahead(images: Iterable[ListedImage]) -> Generator[ListedImage]:
-    """Yield images in order; those in a store with their contents, or a problem."""
-    waiting: deque[tuple[ListedImage, int, Future[ListedImage] | None]] = deque()
-    held, pool = 0, None
-
-    def first() -> ListedImage:
-        image, _, future = waiting.popleft()
-        return image if future is None else future.result()
-
-    try:
-        for image in images:
-            future, cost = None, 0
-            if isinstance(image.image, StoredObject) and image.problem is None:
-                pool = pool or ThreadPoolExecutor(CONNECTIONS, "opsin-store")
-                future = pool.submit(image.with_content)
-                cost = image.image.size if image.image.size >= 0 else _USUAL
-            waiting.append((image, cost, future))
-            held += cost
-            while waiting and (waiting[0][2] is None or len(waiting) > _AHEAD or held > _WAITING):
-                held -= waiting[0][1]
-                yield first()
-        while waiting:
-            yield first()
-    finally:
-        if pool is not None:
-            pool.shutdown(wait=False, cancel_futures=True)

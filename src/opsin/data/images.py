@@ -8,8 +8,8 @@ import io
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from opsin.core.platform import cores
 from opsin.core.sandbox import Sandbox
 from opsin.data import formats, network_pixels
 from opsin.data.formats import MAX_BYTES, MAX_PIXELS, PlainFile, plain
-from opsin.data.network_pixels import Upright, lies_on_other_side
+from opsin.data.network_pixels import NO_CONTRAST, Upright, has_no_contrast, lies_on_other_side
 from opsin.data.pixel_values import bits_needed, image_from_array, load_bytes
 from opsin.stores.bucket import StoredObject
 
@@ -69,14 +69,21 @@ class _DamagedError(Exception):
     """A JPEG that looked plain and failed; Pillow decides whether it is readable."""
 
 
-class PreparedPixels(NamedTuple):
-    """A prepared image."""
+@dataclass(frozen=True)
+class PreparedImage:
+    """An image as the network takes it, with height, width and bits of its file."""
 
-    pixels: NDArray[np.uint8]
-    height: int
-    width: int
-    notes: tuple[str, ...] = ()
+    name: str
+    pixels: NDArray[np.uint8] = field(repr=False, compare=False)  # uint8[H, W, C]
+    changes: tuple[str, ...] = ()
+    height: int = 0
+    width: int = 0
     depth: int = 0
+
+    @functools.cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What was done to it; first of all, if so, that it has no contrast."""
+        return (NO_CONTRAST, *self.changes) if has_no_contrast(self.pixels) else self.changes
 
 
 def open_image(
@@ -131,8 +138,9 @@ def decode_apart(header: Header, content: bytes) -> tuple[Header, Sequence[bytes
     name = header["name"]
     if header["do"] == "prepare":
         preparation = Preparation.model_validate(header["preparation"])
-        pixels, *rest = prepare_here(content, preparation, name, match=header["match"])
-        return {"rest": rest}, [pixels.tobytes()]
+        made = prepare_here(content, preparation, name, match=header["match"])
+        rest = made.changes, made.height, made.width, made.depth
+        return {"rest": rest}, [made.pixels.tobytes()]
     if header["do"] == "read_header":
         return {"seen": read_header_here(content, name)}, []
     with explained(name):
@@ -158,7 +166,7 @@ def read_image(
 
 def prepare(
     image: ImageLike, preparation: Preparation, name: str | None = None, *, match: bool = True
-) -> PreparedPixels:
+) -> PreparedImage:
     """Make the network's pixels of an image, here or in the sandbox."""
     name = name or _name_of(image)
     if is_decoded(image):
@@ -171,10 +179,10 @@ def prepare(
     stated_as = preparation.model_dump(mode="json")
     header = {"do": "prepare", "name": name, "match": match, "preparation": stated_as}
     answer, pixels = _ask(header, content)
-    height, width, notes, depth = answer["rest"]
+    changes, *rest = answer["rest"]
     # A copy, because the caller may write into it.
     copy = np.frombuffer(pixels, np.uint8).reshape(preparation.shape).copy()
-    return PreparedPixels(copy, height, width, tuple(notes), depth)
+    return PreparedImage(name, copy, tuple(changes), *rest)
 
 
 def prepare_here(
@@ -184,12 +192,12 @@ def prepare_here(
     *,
     match: bool,
     stated: PlainFile | None = None,
-) -> PreparedPixels:
+) -> PreparedImage:
     """Run `prepare` in this process."""
     with open_here(image, preparation, name, stated) as upright:
         notes = (upright.note,) if upright.note else ()
         pixels, background = network_pixels.to_pixels(upright, preparation), preparation.background
-        ready = PreparedPixels(pixels, upright.height, upright.width, notes, upright.depth)
+        ready = PreparedImage(name, pixels, notes, upright.height, upright.width, upright.depth)
         if not (match and background and lies_on_other_side(upright.image, background)):
             return ready
         # The subject is cut out, at full resolution.
@@ -199,7 +207,7 @@ def prepare_here(
             matched = network_pixels.match_background(complete.image, preparation)
     if matched is None:
         return ready
-    return ready._replace(pixels=matched[0], notes=(*notes, matched[1]))
+    return replace(ready, pixels=matched[0], changes=(*notes, matched[1]))
 
 
 def read_header(image: ImageLike, name: str | None = None) -> tuple[int, int, bool]:

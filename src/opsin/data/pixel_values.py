@@ -97,11 +97,11 @@ def png_address(pixels: Pixels) -> str:
     return f"data:image/png;base64,{content}"
 
 
-def encode_png(pixels: Pixels, *, optimize: bool = False) -> bytes:
-    """Return ``uint8[H, W, 1]`` or ``uint8[H, W, 3]`` as a PNG file."""
+def encode_png(pixels: Pixels, **options: Any) -> bytes:
+    """Return ``uint8[H, W, 1]`` or ``uint8[H, W, 3]`` as a PNG file, with options of Pillow."""
     image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
     stream = io.BytesIO()
-    image.save(stream, "PNG", optimize=optimize)
+    image.save(stream, "PNG", **options)
     return stream.getvalue()
 
 

@@ -36,8 +36,7 @@ from opsin.evaluation.intervals import (
 from opsin.evaluation.metric_table import METRICS, Scored
 
 try:
-    from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
-    from sklearn.metrics import roc_curve as roc_points
+    import sklearn.metrics
 except ImportError as error:
     raise MissingExtraError("evaluation", "evaluate") from error
 
@@ -257,13 +256,13 @@ def _curves_of(name: str, scores: Floats, positive: Bools, *, drawn: bool) -> Cl
         return ClassCurves(name=name, auroc=None, average_precision=None)
     areas = ClassCurves(
         name=name,
-        auroc=float(roc_auc_score(positive, scores)),
-        average_precision=float(average_precision_score(positive, scores)),
+        auroc=float(sklearn.metrics.roc_auc_score(positive, scores)),
+        average_precision=float(sklearn.metrics.average_precision_score(positive, scores)),
     )
     if not drawn:
         return areas
-    false, true, _ = roc_points(positive, scores)
-    precision, recall, _ = precision_recall_curve(positive, scores)
+    false, true, _ = sklearn.metrics.roc_curve(positive, scores)
+    precision, recall, _ = sklearn.metrics.precision_recall_curve(positive, scores)
     precision_recall = _thinned(recall[::-1], precision[::-1])
     drawn_points = {"roc": _thinned(false, true), "precision_recall": precision_recall}
     return areas.model_copy(update=drawn_points)

@@ -48,7 +48,10 @@ def groups_of(points: Floats, rows: Ints, number: int) -> list[Group]:
     centres = np.asarray(means.cluster_centers_, np.float32)
     nearness = points[rows] @ centres.T
     of = np.argmax(nearness - (centres**2).sum(axis=1) / 2, axis=1)
-    same = _share_of_same(points[some], of_some)
+    near = min(_NEIGHBOURS, len(some) - 1)
+    same = np.ones(len(some), np.float32)  # shares of nearest neighbours in the same group
+    if near:
+        same = (of_some[nearest(points[some], near)[0]] == of_some[:, None]).mean(axis=1)
     found = []
     for label in np.unique(of):
         inside = np.flatnonzero(of == label)
@@ -57,11 +60,3 @@ def groups_of(points: Floats, rows: Ints, number: int) -> list[Group]:
         unity = float(compared.mean()) if len(compared) else 0.0
         found.append(Group(members, unity))
     return sorted(found, key=lambda group: (-round(group.unity, 2), -len(group.rows)))
-
-
-def _share_of_same(points: Floats, of: Ints) -> Floats:
-    """The share of each image's nearest neighbours that have its own number, ``float32[N]``."""
-    near = min(_NEIGHBOURS, len(points) - 1)
-    if not near:
-        return np.ones(len(points), np.float32)
-    return np.asarray((of[nearest(points, near)[0]] == of[:, None]).mean(axis=1), np.float32)

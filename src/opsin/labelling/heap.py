@@ -25,10 +25,10 @@ from opsin.core.files import file_stamp
 from opsin.core.storage import atomic_file
 from opsin.core.stored_arrays import StoredArrays
 from opsin.data.cache import as_keys, cache_root, digest_rows
-from opsin.data.image_stream import Listed, ListedImage, Stream, held_bytes, read_ahead
+from opsin.data.image_engine import ImageSteps, answer_images
+from opsin.data.image_stream import Listed, ListedImage, Stream
 from opsin.data.images import read_image
 from opsin.data.lazy_images import THREADS
-from opsin.runtime.image_engine import ImageSteps, answer_images
 
 # Rows whose features are turned into points at once.
 _BLOCK: Final = 2_048
@@ -74,8 +74,8 @@ class Heap:
         return np.asarray(rows[sorted(range(len(rows)), key=keys.__getitem__)], np.int64)
 
 
-# Time of change and size of a photograph's file, and the digest of its pixels, when last read.
-_Known = tuple[tuple[int, int], NDArray[np.uint8]]
+# A photograph's name, and its file's time of change and size.
+_File = tuple[str, int, int]
 
 
 def read_heap(
@@ -90,16 +90,12 @@ def read_heap(
     With another heap's ``projection`` their points are compared with that heap's, and nothing but
     features is kept. Stopped, it keeps what is computed.
     """
-    reader = _Reader(network, watcher)
+    reader, images = _Reader(network, watcher), list(stream)
     kept = None if projection else _Kept(f"{stream.source}\0{reader.cache.folder.name}")
-    known, images = kept.photographs() if kept else {}, list(stream)
-    stamps = [_stamp(image) for image in images]
-    digests: list[NDArray[np.uint8] | None] = [None] * len(images)
-    for row, (image, stamp) in enumerate(zip(images, stamps, strict=True)):
-        if stamp is not None and image.name in known and known[image.name][0] == stamp:
-            digests[row] = known[image.name][1]
+    files, known = list(map(_file_of, images)), kept.photographs() if kept else {}
+    digests = {row: known[file] for row, file in enumerate(files) if file in known}
     unreadable: list[tuple[str, str]] = []
-    rows = [row for row, digest in enumerate(digests) if digest is None]
+    rows = [row for row in range(len(images)) if row not in digests]
     try:
         for row, answer in reader.read(images, rows):
             if isinstance(answer, ImageError):
@@ -111,31 +107,19 @@ def read_heap(
                 digests[row] = answer
     finally:
         if kept and rows:
-            kept.keep_photographs(
-                {
-                    image.name: (stamp, digest)
-                    for image, stamp, digest in zip(images, stamps, digests, strict=True)
-                    if stamp is not None and digest is not None
-                }
-            )
-    taken = [row for row, digest in enumerate(digests) if digest is not None]
-    if not taken:
+            kept.keep_photographs({file: digests[row] for row in digests if (file := files[row])})
+    if not digests:
         why = f"None of {len(images):,} images can be read" if images else ""
         raise SourceError(why or f"{stream.source} holds no images")
-    found = np.stack([digest for digest in digests if digest is not None])
+    taken = sorted(digests)
+    found = np.stack([digests[row] for row in taken])
     points = kept.points(found) if kept else None
     if points is None:
         points = _points(network, found, reader.preparation.shape, projection, watcher)
         if kept:
             points = kept.keep_points(found, *points)
-    return Heap(
-        stream.source,
-        [images[row].name for row in taken],
-        [images[row].image for row in taken],
-        found,
-        *points,
-        unreadable,
-    )
+    names, listed = zip(*((images[row].name, images[row].image) for row in taken), strict=True)
+    return Heap(stream.source, names, listed, found, *points, unreadable)
 
 
 class _Reader:
@@ -151,11 +135,9 @@ class _Reader:
     ) -> Iterator[tuple[int, NDArray[np.uint8] | ImageError]]:
         """Yield each photograph's digest, or why it cannot be read."""
         pixels = int(np.prod(self.preparation.shape))
-        steps = ImageSteps(
-            self._prepare, self._compute, lambda item: pixels + held_bytes(item), BATCH, THREADS
-        )
+        steps = ImageSteps(self._prepare, self._compute, pixels, BATCH, THREADS)
         new: list[tuple[NDArray[np.uint8], Floats]] = []
-        answers = answer_images(steps, read_ahead(images[row] for row in rows))
+        answers = answer_images(steps, (images[row] for row in rows))
         self._watcher.begin("Photographs", len(rows), "images")
         try:
             with closing(answers):
@@ -215,12 +197,12 @@ def _points(
     return points, projection
 
 
-def _stamp(image: ListedImage) -> tuple[int, int] | None:
-    """Time of change and size of a photograph's file; ``None`` if it is no file of its own."""
+def _file_of(image: ListedImage) -> _File | None:
+    """A photograph's file as it is now; ``None`` if it is no file of its own."""
     if image.path is None or image.problem is not None:
         return None
     stamp = file_stamp(image.path)
-    return stamp.mtime_ns, stamp.size
+    return image.name, stamp.mtime_ns, stamp.size
 
 
 class _Kept:
@@ -236,27 +218,27 @@ class _Kept:
         self._folder = cache_root() / "heaps" / name
         self._points = self._folder / "points.npy"
 
-    def photographs(self) -> dict[str, _Known]:
-        """The files of the last reading, by name."""
+    def photographs(self) -> dict[_File | None, NDArray[np.uint8]]:
+        """The digest of each file of the last reading."""
         with contextlib.suppress(Exception), self._opened("photographs") as arrays:
             names = arrays.read("names").tobytes().decode("utf-8", "surrogatepass").split("\0")
             stamps, digests = arrays.read("stamps").tolist(), arrays.read("digests")
             if digests.dtype == np.uint8 and digests.shape == (len(names), 32):
+                found = zip(names, stamps, digests, strict=True)
                 return {
-                    name: ((int(when), int(size)), digest)
-                    for name, (when, size), digest in zip(names, stamps, digests, strict=True)
+                    (name, int(when), int(size)): digest for name, (when, size), digest in found
                 }
         return {}
 
-    def keep_photographs(self, known: dict[str, _Known]) -> None:
+    def keep_photographs(self, known: dict[_File, NDArray[np.uint8]]) -> None:
         """Keep them; where the disk is full, all are read again next time."""
         if known:
-            text = "\0".join(known).encode("utf-8", "surrogatepass")
+            text = "\0".join(name for name, *_ in known).encode("utf-8", "surrogatepass")
             self._write(
                 "photographs",
                 names=np.frombuffer(text, np.uint8),
-                stamps=np.array([stamp for stamp, _ in known.values()], np.int64),
-                digests=np.stack([digest for _, digest in known.values()]),
+                stamps=np.array([stamp for _, *stamp in known], np.int64),
+                digests=np.stack([*known.values()]),
             )
 
     def points(self, digests: NDArray[np.uint8]) -> tuple[Floats, Projection] | None:

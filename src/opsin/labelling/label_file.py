@@ -47,15 +47,8 @@ class Label(NamedTuple):
     who: str
     how: str  # group, question, random, grid, file …, or `FOLDERS`
     at: float  # seconds since 1970
-
-
-class _Row(NamedTuple):
-    """A row of the file."""
-
-    id: int
-    step: int
-    undoes: int | None
-    label: Label
+    step: int  # what was said at once has one number
+    undoes: int | None  # the step that this takes back
 
 
 class LabelFile:
@@ -73,7 +66,7 @@ class LabelFile:
                     if not os.path.lexists(path):  # or it would replace what another has begun
                         write_database(path, _TABLES, _APPLICATION, about)
             self._db = open_database(path, _TABLES, _APPLICATION, shared=True, damaged=_damaged)
-        self._read, self._labels = 0, dict[bytes, Label]()  # rows, and what they said last
+        self._read, self._last = 0, dict[bytes, Label]()  # rows, and what they said last
         for name in classes:
             self.add_class(name)
 
@@ -124,26 +117,26 @@ class LabelFile:
 
     def now(self) -> dict[bytes, Label]:
         """What holds about each photograph, by its digest."""
-        for row in self._rows(after=self._read):
-            self._read, self._labels[row.label.image] = row.id, row.label
-        return {image: label for image, label in self._labels.items() if label.answer != "open"}
+        for row, label in self._labels(after=self._read):
+            self._read, self._last[label.image] = row, label
+        return {image: label for image, label in self._last.items() if label.answer != "open"}
 
     def by_person(self) -> dict[str, dict[bytes, Label]]:
         """What each person has said first about each photograph, and has not taken back."""
         said = dict[str, dict[bytes, Label]]()
-        for row in self._standing():
-            said.setdefault(row.label.who, {}).setdefault(row.label.image, row.label)
+        for label in self._standing():
+            said.setdefault(label.who, {}).setdefault(label.image, label)
         return said
 
     def undo(self, who: str = "") -> int:
         """Take back the last step of a person; return how many photographs it was about."""
         with self._changing():
-            rows = self._standing()
-            last = max((row.step for row in rows if row.label.who == who), default=None)
-            taken = {row.label.image: row.label for row in rows if row.step == last}
+            standing = self._standing()
+            last = max((label.step for label in standing if label.who == who), default=None)
+            stood = {label.image: label for label in standing}
+            taken = {label.image: label for label in standing if label.step == last}
             # Somebody else may have answered since.
-            others = {row.label.image: row.label for row in rows if row.step != last}
-            stood = {row.label.image: row.step for row in rows}
+            others = {label.image: label for label in standing if label.step != last}
             back = {
                 image: others.get(image, was._replace(answer="open", label=None, how="undo"))
                 for image, was in taken.items()
@@ -154,7 +147,7 @@ class LabelFile:
                 ]
                 hows = {image: now.how for image, now in back.items()}
                 self.put(said, who=who, how=hows, undoes=last)
-        return sum(stood[image] == last for image in taken)
+        return sum(stood[image].step == last for image in taken)
 
     def ask(self, images: Iterable[bytes], who: str) -> list[bytes]:
         """Reserve photographs for a person; return those that nobody else was asked about."""
@@ -183,34 +176,33 @@ class LabelFile:
         """Close the file."""
         self._db.close()
 
-    def _standing(self) -> list[_Row]:
+    def _standing(self) -> list[Label]:
         """What was said and not taken back, in order."""
-        rows = list(self._rows())
-        undone = {row.undoes for row in rows}
-        return [row for row in rows if row.undoes is None and row.step not in undone]
+        labels = [label for _, label in self._labels()]
+        undone = {label.undoes for label in labels}
+        return [label for label in labels if label.undoes is None and label.step not in undone]
 
-    def _rows(self, after: int = 0) -> Iterator[_Row]:
-        """The rows after one of them, in order."""
+    def _labels(self, after: int = 0) -> Iterator[tuple[int, Label]]:
+        """The rows after one of them, in order, with their numbers."""
         query = (
-            "SELECT id, step, undoes, image, name, answer, class, who, how, at FROM labels "
+            "SELECT id, image, name, answer, class, who, how, at, step, undoes FROM labels "
             "WHERE id > ? ORDER BY id"
         )
         with self._errors():
-            for row, step, undoes, image, name, answer, label, who, how, at in self._db.execute(
+            for row, image, name, answer, label, who, how, *rest in self._db.execute(
                 query, (after,)
             ):
+                at, step, undoes = rest
                 sound = isinstance(image, bytes) and len(image) == 32 and isinstance(name, bytes)
-                sound &= answer in get_args(Answer) and (answer == "label") == isinstance(
-                    label, str
-                )
+                is_label = answer == "label"
+                sound &= answer in get_args(Answer) and is_label == isinstance(label, str)
                 if not (sound and isinstance(step, int) and isinstance(at, float)):
                     raise _damaged(self.path)
                 try:
                     text = name.decode("utf-8", "surrogatepass")
                 except UnicodeDecodeError as error:
                     raise _damaged(self.path) from error
-                said = Label(image, text, answer, label, str(who), str(how), at)
-                yield _Row(row, step, undoes, said)
+                yield row, Label(image, text, answer, label, str(who), str(how), at, step, undoes)
 
     @contextmanager
     def _changing(self) -> Iterator[sqlite3.Connection]:

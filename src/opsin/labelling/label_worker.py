@@ -9,13 +9,11 @@ labels says who sorted what, how and when, and follows them.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import stat
 import sys
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, cast
 
@@ -25,9 +23,8 @@ from sklearn.manifold import TSNE
 
 from opsin.backbones.backbone import Backbone, open_backbone
 from opsin.core.arrays import Floats, Ints
-from opsin.core.child_process import Header, error_values, receive, send, take_output
+from opsin.core.child_process import Answering, Header, take_output
 from opsin.core.errors import OpsinError, SourceError
-from opsin.core.events import Watcher
 from opsin.core.files import file_stamp
 from opsin.core.format import counted
 from opsin.data.corrections import LEFT_OUT, read_corrections
@@ -44,8 +41,6 @@ _GROUPS, _LIKE, _MAPPED = 24, 300, 1_500
 _CORRECTING: Final = ("doubts", "map")
 # Photographs that may be gone before what is known is read again.
 _MISSED: Final = 20
-# Seconds between two frames about the progress of the same work.
-_EVERY: Final = 0.2
 
 
 class _File(NamedTuple):
@@ -56,10 +51,13 @@ class _File(NamedTuple):
     class_: str  # "" in the tray
 
 
-class _LabelWorker(Watcher):
+class LabelWorker(Answering):
     """One project's photographs, read at the first question; what it answers is plain JSON."""
 
-    def __init__(self, folder: Path, tray: Path, corrections: Path, labels: Path) -> None:
+    def __init__(
+        self, target: BinaryIO, folder: Path, tray: Path, corrections: Path, labels: Path
+    ) -> None:
+        self.target = target
         self._folder, self._tray, self._corrections = folder, tray, corrections
         self._labels, self._file = labels, cast("LabelFile", None)  # opened at the first question
         self._network: Backbone | None = None
@@ -71,21 +69,19 @@ class _LabelWorker(Watcher):
         self._spelt: dict[str, str] = {}  # each class of the labels as its folder is written
         self._stamps: object = None
         self._map: tuple[object, list[list[float]]] = None, []
-        self._what, self._total, self._sent = "", 0, 0.0
-        self.say: Callable[[Header], object] = bool  # where progress goes
 
-    def answer(self, do: str, who: str, asked: Header) -> object:
-        """What somebody's question is answered."""
+    def answer(self, asked: Header, content: bytes) -> tuple[object, Sequence[bytes]]:  # noqa: ARG002
+        """What somebody's question is answered; no images."""
         self._file = self._file or LabelFile(self._labels)
-        if do == "leave":
-            return self._file.release(who)  # type: ignore[func-returns-value]
+        if asked["do"] == "leave":
+            return self._file.release(asked["who"]), ()  # type: ignore[func-returns-value]
         labelling = self._look()
-        labelling.who = who
-        return getattr(self, f"_do_{do}")(labelling, **asked)
+        labelling.who = asked["who"]
+        return getattr(self, f"_do_{asked['do']}")(labelling, **asked["asked"]), ()
 
-    def learn(self) -> None:
-        """Fit to the latest labels, and choose the questions after those that were asked."""
-        if self._labelling is not None:
+    def rest(self, asked: Header) -> None:
+        """While somebody looks at the first questions, fit to the latest labels and choose more."""
+        if asked["do"] == "next" and self._labelling is not None:
             # The next question meets it; an answer would be taken for that one's.
             with contextlib.suppress(OpsinError, OSError, MemoryError):
                 self._labelling.learn()
@@ -265,17 +261,6 @@ class _LabelWorker(Watcher):
             self._file.put(several, how=how)
         labelling.reload()
 
-    # What is told meanwhile.
-
-    def begin(self, what: str, total: int, unit: str) -> None:  # noqa: ARG002  of the hook
-        self._what, self._total, self._sent = what, total, 0.0
-        self.advance(0)
-
-    def advance(self, done: int, **figures: float) -> None:  # noqa: ARG002  of the hook
-        if time.monotonic() - self._sent >= _EVERY:
-            self._sent = time.monotonic()
-            self.say({"progress": [self._what, done, self._total]})
-
 
 def _places(points: Floats) -> list[list[float]]:
     """Points in two dimensions, by t-SNE."""
@@ -286,21 +271,6 @@ def _places(points: Floats) -> list[list[float]]:
     return np.round(near.fit_transform(some), 3).tolist()  # type: ignore[no-any-return]
 
 
-def answer_frames(worker: _LabelWorker, source: BinaryIO, target: BinaryIO) -> None:
-    """Answer questions until there are no more, one frame each."""
-    say = worker.say = functools.partial(send, target)
-    while (frame := receive(source)) is not None:
-        try:
-            say({"said": worker.answer(**frame[0])})
-            if frame[0]["do"] == "next":  # while somebody looks at the first of them
-                worker.learn()
-        except OpsinError as error:
-            say({"error": error_values(error)})
-        except (OSError, MemoryError) as error:
-            failed = OpsinError(f"The photographs cannot be read: {error}", "Try again.")
-            say({"error": error_values(failed)})
-
-
 if __name__ == "__main__":
-    output = take_output(or_end=True)
-    answer_frames(_LabelWorker(*map(Path, sys.argv[1:])), sys.stdin.buffer, output)
+    worker = LabelWorker(take_output(or_end=True), *map(Path, sys.argv[1:]))
+    worker.answer_frames(sys.stdin.buffer)

@@ -108,10 +108,10 @@ class _Known:
         return np.flatnonzero(self.label_of >= 0)
 
     @cached_property
-    def present(self) -> tuple[Ints, Ints]:
+    def present(self) -> tuple[list[str], Ints]:
         """The classes that have labels, and each label among them."""
         present, labels = np.unique(self.label_of[self.rows], return_inverse=True)
-        return present, labels.ravel().astype(np.int64)
+        return [self.classes[label] for label in present], labels.ravel().astype(np.int64)
 
     def is_news_to(self, earlier: _Known) -> bool:
         """Whether more than a tenth of the labels has changed."""
@@ -252,13 +252,10 @@ class Labelling:
         free = set(self.file.ask((self._image(one.row) for one in chosen), self.who))
         asked = [one for one in chosen if self._image(one.row) in free]
         guesses = self._guesses(np.array([one.row for one in asked], np.int64))
+        for at, one in enumerate(asked):  # these would agree with the guess, not with each other
+            guesses[at] = (None, None) if self._is_shared(self._image(one.row)) else guesses[at]
         return [
-            # In the overlap, people would agree with the guess, not with each other.
-            Question(image=self.heap.names[one.row], why=one.why)
-            if self._is_shared(self._image(one.row))
-            else Question(
-                image=self.heap.names[one.row], guess=name, probability=share, why=one.why
-            )
+            Question(image=self.heap.names[one.row], guess=name, probability=share, why=one.why)
             for one, (name, share) in zip(asked, guesses, strict=True)
         ]
 
@@ -267,7 +264,8 @@ class Labelling:
 
         This takes longer than an answer: do it while somebody looks at a photograph.
         """
-        if self._is_stale or len(self._waiting) < _AHEAD // 2:
+        before = self._taught
+        if self._learnt is not before or len(self._waiting) < _AHEAD // 2:
             self._choose(_AHEAD)
 
     def _choose(self, count: int) -> None:
@@ -275,7 +273,7 @@ class Labelling:
         rows = self._now.rows
         self._ahead = next_rows(
             self._learner,
-            self._fitted,
+            self._learnt.fitted,
             labelled=rows,
             open_rows=self._open(),
             random_rows=self.heap.random_rows,
@@ -322,11 +320,11 @@ class Labelling:
         return self._guesses(np.array([self.row_called(name) for name in names], np.int64))
 
     def _guesses(self, rows: Ints) -> list[tuple[str | None, float | None]]:
-        fitted = self._fitted
-        if self._taught is None or fitted is None or not len(rows):
+        known, _, fitted = self._learnt
+        if fitted is None or not len(rows):
             return [(None, None)] * len(rows)
-        known, answers = self._taught.known, fitted.of(rows)
-        names = [known.classes[known.present[0][label]] for label in answers.argmax(axis=1)]
+        answers = fitted.of(rows)
+        names = [known.present[0][label] for label in answers.argmax(axis=1)]
         return list(zip(names, answers.max(axis=1).tolist(), strict=True))
 
     def groups(self, number: int | None = None) -> list[Group]:
@@ -351,7 +349,7 @@ class Labelling:
         """The photographs most like one, the likest first: without a label, or of every one."""
         query = self.heap.points[[self.row_called(name)]]
         rows = np.unique(self.heap.first) if every else self._open()
-        return most_similar(self.heap.points, query, query[:0], count, among=rows).rows
+        return most_similar(self.heap.points, query, query[:0], count, among=rows)[0]
 
     def set_aside(self) -> Ints:
         """The photographs that are unclear, or of none of the classes."""
@@ -359,11 +357,11 @@ class Labelling:
 
     def thought_to_be(self, label: str) -> Ints:
         """The photographs without a label that are probably of a class, the least sure first."""
-        rows, fitted = self._open(), self._fitted
-        if self._taught is None or fitted is None or label not in self._taught.known.classes:
+        rows, (known, _, fitted) = self._open(), self._learnt
+        if fitted is None or label not in known.present[0]:
             return np.zeros(0, np.int64)
-        known, answers = self._taught.known, fitted.of(rows)
-        here = known.present[0][answers.argmax(axis=1)] == known.classes.index(label)
+        answers = fitted.of(rows)
+        here = answers.argmax(axis=1) == known.present[0].index(label)
         return np.asarray(rows[here][np.argsort(answers[here].max(axis=1))], np.int64)
 
     def doubts(self, most: int = 12) -> list[Doubt]:
@@ -381,9 +379,8 @@ class Labelling:
             for at, answer in zip(part, answers, strict=True):
                 label, best = labels[at], int(answer.argmax())
                 if best != label:
-                    names = known.classes[present[label]], known.classes[present[best]]
                     margin = float(answer[best] - answer[label])
-                    found.append(Doubt(int(known.rows[at]), *names, margin))
+                    found.append(Doubt(int(known.rows[at]), present[label], present[best], margin))
         return sorted(found, key=lambda doubt: -doubt.margin)[:most]
 
     def progress(self) -> Progress:
@@ -393,7 +390,7 @@ class Labelling:
         """
         known = self._now
         present, labels = known.present
-        judges = self._judges(known) if len(present) > 1 else np.zeros(len(labels), bool)
+        judges = self._judges if len(present) > 1 else np.zeros(len(labels), bool)
         if judges.sum() < FEWEST:
             self._judged, self._spreads = None, False
         elif self._judged is None or known.is_news_to(self._judged[0]):
@@ -413,15 +410,13 @@ class Labelling:
             **dict(estimate),
         )
 
-    def _judges(self, known: _Known) -> Bools:
+    @property
+    def _judges(self) -> Bools:
         """Which labelled photographs are of the random share: the first in the random order."""
-        answered = np.zeros(len(self.heap), bool)
-        answered[known.rows] = True
-        answered[known.others] = True
         order = self.heap.random_rows
-        order = order[~np.isin(order, known.by_hand)]  # nobody drew these at random
-        first = int(np.argmin(answered[order])) if not answered[order].all() else len(order)
-        return np.isin(known.rows, order[:first])
+        order = order[~np.isin(order, self._now.by_hand)]  # nobody drew these at random
+        drawn = order[~np.logical_or.accumulate(self._unanswered[order])]
+        return np.isin(self._now.rows, drawn)
 
     # What follows.
 
@@ -465,21 +460,15 @@ class Labelling:
         return self._known
 
     @property
-    def _is_stale(self) -> bool:
-        """Whether the labels would teach something else by now."""
-        old = self._taught
-        return old is None or old.spread != self._spreads or self._now.is_news_to(old.known)
-
-    @property
-    def _fitted(self) -> FittedLearner | None:
-        """What the labels teach; ``None`` without two classes."""
-        if self._taught is None or self._is_stale:
-            known, fitted = self._now, None
-            present, labels = known.present
+    def _learnt(self) -> _Taught:
+        """What the labels teach, fitted again where more than a tenth of them has changed."""
+        now, old, fitted = self._now, self._taught, None
+        if old is None or old.spread != self._spreads or now.is_news_to(old.known):
+            present, labels = now.present
             if len(present) > 1:
-                fitted = self._learner.fit(known.rows, labels, len(present), spread=self._spreads)
-            self._taught = _Taught(known, self._spreads, fitted)
-        return self._taught.fitted
+                fitted = self._learner.fit(now.rows, labels, len(present), spread=self._spreads)
+            old = self._taught = _Taught(now, self._spreads, fitted)
+        return old
 
     @property
     def _unanswered(self) -> Bools:

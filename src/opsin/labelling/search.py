@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
@@ -15,17 +15,10 @@ _AVOIDED: Final = 0.35
 _AVERAGED, _BLOCK = 20_000, 1_024
 
 
-class Found(NamedTuple):
-    """The photographs most like a query, the likest first."""
-
-    rows: Ints
-    similarities: Floats  # cosines
-
-
 def most_similar(
     points: Floats, like: Floats, unlike: Floats, count: int, *, among: Ints | None = None
-) -> Found:
-    """Find the photographs most like some, and unlike others.
+) -> tuple[Ints, Floats]:
+    """Find the photographs most like some, and unlike others: rows and cosines, likest first.
 
     Similarity is the cosine to the mean of what to look for minus a part of the mean of what to
     avoid (J. Rocchio, "Relevance feedback in information retrieval", 1971), beyond what all
@@ -46,4 +39,4 @@ def most_similar(
         cosines[start : start + _BLOCK] = (part @ wanted - centre @ wanted) / beyond
     rows = np.arange(len(points)) if among is None else among
     best = rows[np.argsort(-cosines[rows], kind="stable")[:count]]
-    return Found(best, cosines[best])
+    return best, cosines[best]

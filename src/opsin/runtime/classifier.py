@@ -18,13 +18,13 @@ from opsin.core.arguments import checked
 from opsin.core.errors import ImageError, ModelFileError, RecipeError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.metadata import Metadata, Views
-from opsin.data.images import ImageLike, prepare
+from opsin.data.images import ImageLike, PreparedImage, prepare
 from opsin.data.lazy_images import Images
 from opsin.data.pixel_values import to_bytes
 from opsin.hub.hub_name import PREFIX, HubName
 from opsin.runtime import model_check
 from opsin.runtime.onnx_scan import printable
-from opsin.runtime.prediction import Answers, Prediction, PreparedImage
+from opsin.runtime.prediction import Answers, Prediction
 from opsin.runtime.providers import CPU, Session, choose
 
 # Sets of layers whose sessions stay open: each holds the network's weights once more.
@@ -260,8 +260,7 @@ class Classifier:
 
         Arguments and errors are those of `predict`.
         """
-        ready = prepare(image, self.metadata.preparation, name, match=not as_is)
-        return PreparedImage(name, ready.pixels, ready.notes)
+        return prepare(image, self.metadata.preparation, name, match=not as_is)
 
     def probabilities(self, images: Images) -> NDArray[np.float32]:
         """Return the probability of each class, ``float32[N, K]``.

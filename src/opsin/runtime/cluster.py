@@ -22,8 +22,8 @@ from urllib.parse import urlsplit
 
 from opsin._version import __version__
 from opsin.core.errors import ImageError, MissingExtraError, OpsinError, RecipeError, RunError
-from opsin.data.image_stream import ListedImage, read_ahead
-from opsin.runtime.image_engine import ImageSteps, in_blocks, in_order
+from opsin.data.image_engine import ImageSteps, in_order, read_ahead
+from opsin.data.image_stream import ListedImage
 from opsin.stores.bucket import StoredObject, open_bucket
 
 _T = TypeVar("_T")
@@ -98,10 +98,10 @@ class Cluster(Executor):
         return future
 
     def answers(
-        self, steps: ImageSteps[ListedImage, Any, _Answer], images: Iterable[ListedImage]
+        self, steps: ImageSteps[Any, _Answer], images: Iterable[ListedImage]
     ) -> Generator[tuple[ListedImage, _Answer | ImageError]]:
         """Yield each image with its answer, or the reason why there is none, in their order."""
-        blocks = in_blocks((image.absolute() for image in images), steps.cost, _BLOCK, _BYTES)
+        blocks = steps.in_blocks((image.absolute() for image in images), _BLOCK, _BYTES)
         pairs: Generator[tuple[ListedImage, _Answer | ImageError | _Unseen]] = in_order(
             self, functools.partial(_answer_block, steps), blocks, lambda: _AHEAD * self.slots
         )
@@ -202,7 +202,7 @@ class _Unseen(NamedTuple):
     error: ImageError
 
 
-def _answer_block(steps: ImageSteps[Any, Any, Any], items: list[Any]) -> list[Any]:
+def _answer_block(steps: ImageSteps[Any, Any], items: list[Any]) -> list[Any]:
     return [
         _Unseen(platform.node(), answer)
         if isinstance(answer, ImageError) and item.path and not os.path.lexists(item.path)

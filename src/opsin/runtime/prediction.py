@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from opsin.core.arguments import checked
 from opsin.core.metadata import Reject
-from opsin.data.network_pixels import NO_CONTRAST, has_no_contrast
+from opsin.data.network_pixels import NO_CONTRAST
 from opsin.data.pixel_values import png_address
 
 #: The answer to an image that is like none of the training images, and how it is put.
@@ -101,19 +101,6 @@ class Prediction:
                 "style='image-rendering:pixelated;float:left;margin-right:1em'>"
             )
         return f"<p><b>{html.escape(self.name)}</b></p>{seen}<table>{rows}</table>{notes}"
-
-
-@dataclass(frozen=True)
-class PreparedImage:
-    """A prepared image, with its name and notes: first of all, if so, that it has no contrast."""
-
-    name: str
-    pixels: NDArray[np.uint8] = field(repr=False, compare=False)  # uint8[H, W, C]
-    notes: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if NO_CONTRAST not in self.notes and has_no_contrast(self.pixels):
-            object.__setattr__(self, "notes", (NO_CONTRAST, *self.notes))
 
 
 @dataclass(frozen=True)

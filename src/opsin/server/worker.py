@@ -28,11 +28,11 @@ from opsin.core.child_process import Header, error_values, pack, receive
 from opsin.core.errors import ImageError, ModelFileError, OpsinError
 from opsin.core.events import Watcher
 from opsin.core.platform import lower_priority, prefer_as_oom_victim
-from opsin.data.images import read_header
+from opsin.data.images import PreparedImage, read_header
 from opsin.data.network_pixels import has_no_contrast
 from opsin.inspection.occlusion import fill_of, occlusion_map, training_mean
 from opsin.runtime.classifier import Classifier
-from opsin.runtime.prediction import Answers, PreparedImage
+from opsin.runtime.prediction import Answers
 from opsin.runtime.providers import CPU
 
 _LOG: Final = logging.getLogger(__name__)

@@ -17,9 +17,9 @@ os.environ.setdefault("NICEGUI_STORAGE_PATH", os.devnull)
 import uvicorn
 from fastapi import FastAPI
 from fastapi.middleware.gzip import GZipMiddleware
-from nicegui import app as nicegui_app
-from nicegui import ui
+from nicegui import app as nicegui_app, ui
 
+from opsin.core.errors import StorageError
 from opsin.core.events import Watcher
 from opsin.core.glossary import glossary
 from opsin.core.platform import allow_open_files
@@ -27,7 +27,7 @@ from opsin.studio import image_routes
 from opsin.studio.context import Studio
 from opsin.studio.datasets import uploads
 from opsin.studio.door import Door
-from opsin.studio.errors import new_api
+from opsin.studio.errors import DiskFull, new_api
 from opsin.studio.pages import try_
 from opsin.studio.pages.page import add_error_pages, all_pages
 from opsin.studio.runs import workers
@@ -92,19 +92,25 @@ def serve(
         studio = Studio(settings)
         studio.hold()
         door = Door(settings, studio.people, socket.getsockname()[1])
-        door.write_entrance()
+        try:
+            door.write_entrance()
+        except StorageError:
+            if not (announce or sys.stderr.isatty()):
+                raise  # nobody would be told how to sign in
+            watcher.note(f"{DiskFull()} Until then, what is there can be looked at.")
 
         def started() -> None:
             watcher.fact("Studio", f"{door.start}/")
             if announce:
                 announce(door.new_address())
             if not sys.stderr.isatty():
-                watcher.fact("Sign in", f"open {settings.entrance}")
+                if settings.entrance.exists():
+                    watcher.fact("Sign in", f"open {settings.entrance}")
             elif not announce:  # on a terminal only, never in a log
                 link = door.new_address()
                 sys.stderr.write(f"Link      {link}  (signs in another browser here, once)\n")
             watcher.fact("Runs", str(settings.runs))
-            if open_browser:
+            if open_browser and settings.entrance.exists():
                 webbrowser.open(settings.entrance.as_uri())
 
         def stopping() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 from opsin.core import child_process
 from opsin.core.errors import OpsinError
@@ -15,10 +17,15 @@ OnProgress = Callable[[str, int, int], object]
 
 
 class Child:
-    """A process that starts with a question, and ends after ``idle`` seconds without one."""
+    """A process that starts with a question, and ends after ``idle`` seconds without one.
 
-    def __init__(self, module: str, *words: str, idle: float, one_thread: bool = False) -> None:
-        self._command = child_process.module_command(module, *words)
+    Its errors do not name the folder ``place``, which no page shows.
+    """
+
+    def __init__(
+        self, module: str, *words: str, place: Path, idle: float, one_thread: bool = False
+    ) -> None:
+        self._command, self._place = child_process.module_command(module, *words), place
         self._environment = child_process.child_environment(one_thread=one_thread)
         self.process: asyncio.subprocess.Process | None = None
         self._killed = False  # the system says so a moment later
@@ -32,8 +39,23 @@ class Child:
     async def ask(
         self, question: child_process.Header, content: bytes, tell: OnProgress
     ) -> tuple[child_process.Header, bytes]:
-        """Its answer; it must be ended if this fails."""
+        """Its answer, or the error that it names; it is ended if none comes."""
         self._timer.cancel()
+        try:
+            answer, body = await self._answer(question, content, tell)
+        except BaseException:
+            self.kill()  # its next answer would be to this question
+            raise
+        self._timer = asyncio.get_running_loop().call_later(self._idle, self.kill)
+        if "error" in answer:
+            error = child_process.error_from(answer["error"])
+            inside = error.replace(f"{self._place}{os.sep}", "")
+            raise inside.replace(str(self._place), self._place.name)
+        return answer, body
+
+    async def _answer(
+        self, question: child_process.Header, content: bytes, tell: OnProgress
+    ) -> tuple[child_process.Header, bytes]:
         if self.process is None or not self.alive:
             self._killed = False
             self.process = await asyncio.create_subprocess_exec(
@@ -51,7 +73,6 @@ class Child:
             await target.drain()
         while (frame := await child_process.receive_async(source)) is not None:
             if "progress" not in frame[0]:
-                self._timer = asyncio.get_running_loop().call_later(self._idle, self.kill)
                 return frame
             tell(*frame[0]["progress"])
         reason = child_process.exit_reason(await self.process.wait())

@@ -21,7 +21,8 @@ from opsin.core.errors import ImageError, OpsinError
 from opsin.core.glossary import SITE
 from opsin.data.image_tree import is_image_name, is_visible
 from opsin.data.images import content_of, open_apart
-from opsin.studio.datasets.decoded_dataset import DecodedDataset, png_of
+from opsin.data.pixel_values import encode_png
+from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.datasets.uploads import TRAY
 from opsin.studio.errors import NotThere
 from opsin.studio.projects import Project
@@ -52,6 +53,7 @@ _ALONE: Final = {
 # An image's URL contains its version, so its content never changes.
 _FOREVER: Final = {"cache-control": "private, max-age=31536000, immutable"}
 _NOW: Final = {"cache-control": "no-store"}
+_A_MINUTE: Final = {"cache-control": "private, max-age=60"}
 _UNREADABLE: Final = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 160 160"><path d="M0 0H160V160H0Z" '
     'fill="#8883"/><path d="M60 60L100 100M100 60L60 100" stroke="#888" stroke-width="6"/></svg>'
@@ -59,28 +61,22 @@ _UNREADABLE: Final = (
 # Files of a run that are shown; others are downloaded.
 _KINDS: Final = {".html": "text/html", ".md": "text/plain"}
 
-_Picture = tuple[bytes, str]  # content and media type
-
 
 def add_routes(api: FastAPI, studio: Studio) -> None:
     """Serve images of datasets and runs, and files of runs."""
 
-    async def photograph(set_id: str, token: str, side: int) -> _Picture:
-        content = await studio.albums.original(set_id, token)
-        return await IMAGES.run(_scaled, content, side)
-
     @api.get("/thumbnails/{set_id}/{token}")
     async def thumbnail(set_id: str, token: str) -> Response:
         try:
-            content, kind = await photograph(set_id, token, _SMALL)
+            content = await studio.albums.original(set_id, token)
+            return await IMAGES.run(_scaled, content, _SMALL, _FOREVER)
         except ImageError:
             return Response(_UNREADABLE, headers=_NOW, media_type="image/svg+xml")
-        return Response(content, headers=_FOREVER, media_type=kind)
 
     @api.get("/originals/{set_id}/{token}")
     async def original(set_id: str, token: str) -> Response:
-        content, kind = await photograph(set_id, token, _LARGE)
-        return Response(content, headers=_FOREVER, media_type=kind)
+        content = await studio.albums.original(set_id, token)
+        return await IMAGES.run(_scaled, content, _LARGE, _FOREVER)
 
     @api.get("/images/{set_id}/{row}")
     async def of_set(set_id: str, row: str, v: str = "") -> Response:
@@ -94,11 +90,9 @@ def add_routes(api: FastAPI, studio: Studio) -> None:
     async def cover(project_id: str, number: str) -> Response:
         project = studio.projects.get(project_id)
         try:
-            content, kind = await _cover(studio, project, int(number))
+            return await _cover(studio, project, int(number))
         except (OpsinError, OSError, IndexError, ValueError):
             return Response(status_code=204)
-        headers = {"cache-control": "private, max-age=60"}
-        return Response(content, headers=headers, media_type=kind)
 
     @api.get("/files/{run_id}/{name}")
     async def of_run_files(run_id: str, name: str) -> Response:
@@ -129,19 +123,20 @@ def files_of(directory: RunDirectory) -> Mapping[str, Path]:
     return {file.name: file for file in files if file.is_file() and not file.is_symlink()}
 
 
-def _scaled(content: bytes, side: int) -> _Picture:
+def _scaled(content: bytes, side: int, headers: Mapping[str, str]) -> Response:
     """An image in its original aspect, no side longer than ``side``; opened in the sandbox."""
     pixels, _ = open_apart(content, "The photograph", side=side)
-    return _encoded(pixels, 80 if side < _LARGE else 92)
+    return _encoded(pixels, 80 if side < _LARGE else 92, headers)
 
 
-def _encoded(pixels: NDArray[np.uint8], quality: int) -> _Picture:
+def _encoded(pixels: NDArray[np.uint8], quality: int, headers: Mapping[str, str]) -> Response:
     if max(pixels.shape[:2]) <= _PIXELS:
-        return png_of(pixels), "image/png"
+        content = encode_png(pixels, compress_level=1)
+        return Response(content, headers=headers, media_type="image/png")
     file = io.BytesIO()
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     image.save(file, "JPEG", quality=quality)
-    return file.getvalue(), "image/jpeg"
+    return Response(file.getvalue(), headers=headers, media_type="image/jpeg")
 
 
 async def _decoded(opened: DecodedDataset, row: str, version: str) -> Response:
@@ -170,16 +165,15 @@ def _cover_files(project: Project) -> list[str]:
     return [path for turn in itertools.zip_longest(*found) for path in turn if path][:COVERS]
 
 
-async def _cover(studio: Studio, project: Project, number: int) -> _Picture:
+async def _cover(studio: Studio, project: Project, number: int) -> Response:
     """A picture of a project: of its files, or of a class if its images were decoded before."""
     at = range(COVERS)[number]
     if files := await IMAGES.run(_cover_files, project):
-        return await IMAGES.run(
-            lambda: _scaled(content_of(Path(files[at]), "the photograph"), _SMALL)
-        )
+        content = await IMAGES.run(content_of, Path(files[at]), "the photograph")
+        return await IMAGES.run(_scaled, content, _SMALL, _A_MINUTE)
     if project.dataset is not None:
         opened = (await studio.albums.corrections_of(project.dataset.id)).opened
     else:
         opened = await studio.albums.of_run(project.runs[0].id)
     rows = np.unique(opened.decoded.labels, return_index=True)[1]
-    return _encoded(np.asarray(opened.decoded.images[rows[at]]), 80)
+    return _encoded(np.asarray(opened.decoded.images[rows[at]]), 80, _A_MINUTE)

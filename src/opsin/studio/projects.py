@@ -124,11 +124,11 @@ class Projects:
     def restore(self, token: str) -> None:
         """Restore what was removed together, as far as it is still there, or `NotThere`."""
         require("owner")
-        sets = token in {item.token for item in self._sets.removed()}
-        if sets:
-            self._sets.restore(token)
-        if not sets or token in {item.token for item in self._runs.deleted()}:
+        runs = token in {item.token for item in self._runs.deleted()}
+        if runs:
             self._runs.restore(token)
+        if not runs or token in {item.token for item in self._sets.removed()}:
+            self._sets.restore(token)
 
 
 def id_of_run(row: RunRow) -> str:

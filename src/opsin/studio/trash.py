@@ -6,9 +6,11 @@ import contextlib
 import re
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from opsin.core.errors import OpsinError
 from opsin.core.storage import storage_errors
 from opsin.studio.errors import NotThere
 
@@ -29,10 +31,10 @@ class Removed(NamedTuple):
 
 
 class Trash:
-    """The removed subfolders of a folder, in its ``.deleted``."""
+    """The removed subfolders of a folder, in one of its own."""
 
-    def __init__(self, root: Path) -> None:
-        self.path = root / ".deleted"
+    def __init__(self, root: Path, name: str = ".deleted") -> None:
+        self.path = root / name
 
     def put(self, folder: str, token: str = "") -> str:
         """Remove a folder; the token, of others that go with it or a new one, restores it."""
@@ -42,13 +44,16 @@ class Trash:
             path.rename(self.path / f"{token}-{folder}")
         return token
 
-    def removed(self) -> list[Removed]:
-        """The folders that can be restored, the last removed first."""
-        items = [
-            Removed(match[1], match[2], match[2], int(match[1]) / 1e9, place)
-            for place in self.path.glob("*-*")
-            if (match := _WAITING.fullmatch(place.name))
-        ]
+    def removed(self, title_of: Callable[[Path], str] = lambda _: "") -> list[Removed]:
+        """The folders that can be restored, the last removed first; without a title, by name."""
+        items = []
+        for place in self.path.glob("*-*"):
+            if match := _WAITING.fullmatch(place.name):
+                token, folder = match.groups()
+                item = Removed(token, folder, folder, int(token) / 1e9, place)
+                with contextlib.suppress(OpsinError, OSError, ValueError, RecursionError):
+                    item = item._replace(name=title_of(place) or folder)
+                items.append(item)
         return sorted(items, key=lambda item: item.when, reverse=True)
 
     def get(self, token: str) -> list[Removed]:
@@ -65,7 +70,9 @@ class Trash:
             removed.place.rename(path)
 
     def sweep(self, kept: float = KEPT) -> None:
-        """Delete folders removed at least ``kept`` seconds ago."""
+        """Delete folders removed at least ``kept`` seconds ago, none through a link."""
+        if self.path.is_symlink():
+            return
         for item in self.removed():
             if time.time() - item.when >= kept:
                 # Under a hidden name first, so that no partial folder is ever restored.

@@ -1,7 +1,9 @@
-"""Names and sentences for display."""
+"""Names and sentences for display, and names for addresses."""
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import unicodedata
 
@@ -24,6 +26,11 @@ def _kept(character: str) -> str:
     # Cf: invisible marks, also of direction; joiners form letters of some scripts.
     hidden = unicodedata.category(character) in {"Cc", "Cf", "Cs"}
     return "" if hidden and character not in "\u200c\u200d" else character
+
+
+def opaque(text: str) -> str:
+    """A name's id for URLs, the same after every start."""
+    return hashlib.blake2s(os.fsencode(text), digest_size=8).hexdigest()
 
 
 def of_photographs(text: str) -> str:

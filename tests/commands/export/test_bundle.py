@@ -16,16 +16,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from PIL import Image
 
 import opsin
 from opsin.commands.export.clients import predict
 from opsin.commands.export.smaller import To
-from opsin.core.errors import ModelFileError, RecipeError
 from opsin.core.metadata import Preparation
-from opsin.data.dataset import Dataset
 from opsin.data.images import read_image
 from tests.commands.export import shipped
 from tests.conftest import without_drawing, write_shapes
@@ -34,7 +31,7 @@ from tests.made_runs import answers_right, write_run
 
 @pytest.fixture(scope="module")
 def bundle(
-    tmp_path_factory: pytest.TempPathFactory, digits: Dataset, nearest_mean: Path
+    tmp_path_factory: pytest.TempPathFactory, digits: opsin.Dataset, nearest_mean: Path
 ) -> zipfile.ZipFile:
     root = tmp_path_factory.mktemp("bundle")
     path = write_run(root, "run", digits, answers_right(digits, 0.9), classifier=nearest_mean)
@@ -52,7 +49,7 @@ def test_checksums_cover_every_file(bundle: zipfile.ZipFile) -> None:
 
 
 def test_samples_are_validation_images_and_rightly_recognised(
-    bundle: zipfile.ZipFile, digits: Dataset, nearest_mean: Path
+    bundle: zipfile.ZipFile, digits: opsin.Dataset, nearest_mean: Path
 ) -> None:
     expected = json.loads(bundle.read("expected.json"))
     classifier = opsin.Classifier(nearest_mean)
@@ -70,7 +67,7 @@ def test_another_zip_is_not_overwritten(nearest_mean: Path, tmp_path: Path) -> N
     other = tmp_path / "photos.zip"
     with zipfile.ZipFile(other, "w") as photos:
         photos.writestr("boot.txt", "a boot")
-    with pytest.raises(RecipeError, match=r"photos\.zip is no earlier export"):
+    with pytest.raises(opsin.RecipeError, match=r"photos\.zip is no earlier export"):
         shipped(nearest_mean, "bundle", out=other, data=["digits"])
     made = shipped(nearest_mean, "bundle", out=tmp_path / "new.zip", data=["digits"])
     assert shipped(nearest_mean, "bundle", out=made.path, data=["digits"]).samples == 10
@@ -135,7 +132,7 @@ def forest(tmp_path_factory: pytest.TempPathFactory) -> opsin.Run:
 
 @pytest.mark.parametrize("to", ["int8", "fp16"])
 def test_thresholds_are_not_rounded(to: To, forest: opsin.Run) -> None:
-    with pytest.raises(ModelFileError, match=r"\(forest\).*--to bundle"):
+    with pytest.raises(opsin.ModelFileError, match=r"\(forest\).*--to bundle"):
         shipped(forest, to)
     assert not list(Path(forest.path).glob("*-*.onnx"))
 

@@ -8,9 +8,6 @@ from typing import Any
 import pytest
 
 import opsin
-from opsin.commands.export.bundle import HubExport
-from opsin.commands.export.export import export_model
-from opsin.core.errors import RecipeError, RunError
 from opsin.evaluation.metric_table import known_metrics
 from opsin.report.card import Publication, model_card
 from tests.conftest import without_drawing, write_shapes
@@ -18,9 +15,9 @@ from tests.conftest import without_drawing, write_shapes
 TO = "hf:someone/shapes"
 
 
-def exported(run: Path | opsin.Run, to: str = TO, **options: Any) -> HubExport:
-    found = export_model(run, to, **options)
-    assert isinstance(found, HubExport)
+def exported(run: Path | opsin.Run, to: str = TO, **options: Any) -> opsin.HubExport:
+    found = opsin.export_model(run, to, **options)
+    assert isinstance(found, opsin.HubExport)
     return found
 
 
@@ -79,7 +76,7 @@ def test_a_card_that_was_changed_is_not_overwritten(plain_run: Path) -> None:
     exported(plain_run)
     card = exported(plain_run, licence="mit").path / "README.md"  # ours may be written anew
     card.write_text(changed := card.read_text() + "\nBy Ann.\n")
-    with pytest.raises(RecipeError, match=r"changed by hand.*Remove it"):
+    with pytest.raises(opsin.RecipeError, match=r"changed by hand.*Remove it"):
         exported(plain_run)
     assert card.read_text() == changed
     card.unlink()
@@ -98,7 +95,7 @@ def test_what_is_something_else_stays(plain_run: Path, tmp_path: Path, kind: str
     if kind == "link":
         out.symlink_to(folder)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(RecipeError, match="is no earlier export"):
+    with pytest.raises(opsin.RecipeError, match="is no earlier export"):
         exported(plain_run, out=out)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -116,16 +113,16 @@ def test_what_is_something_else_stays(plain_run: Path, tmp_path: Path, kind: str
 def test_options_that_do_not_go_together(
     plain_run: Path, to: str, options: dict[str, Any], said: str
 ) -> None:
-    with pytest.raises(RecipeError, match=said):
-        export_model(plain_run, to, **options)
+    with pytest.raises(opsin.RecipeError, match=said):
+        opsin.export_model(plain_run, to, **options)
     assert not list(plain_run.glob("hub-*"))
 
 
 def test_a_file_without_its_run_has_no_figures_for_a_card(
     plain_run: Path, nearest_mean: Path
 ) -> None:
-    with pytest.raises(RunError, match=r"no finished run.*Give the run directory"):
+    with pytest.raises(opsin.RunError, match=r"no finished run.*Give the run directory"):
         exported(nearest_mean)
     (plain_run / "classifier-int8.onnx").write_bytes(nearest_mean.read_bytes())
-    with pytest.raises(RunError, match="Give the run directory"):
+    with pytest.raises(opsin.RunError, match="Give the run directory"):
         exported(plain_run / "classifier-int8.onnx")

@@ -14,7 +14,6 @@ from opsin.commands.export import smaller
 from opsin.commands.export.smaller import To
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import ModelFileError, ParityError, RecipeError
 from tests.commands.export import shipped
 from tests.conftest import Train, write_shapes
 
@@ -69,7 +68,7 @@ def test_a_file_that_falls_too_far_is_not_written(
     own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(smaller, "MOST_LOST", -1.0)
-    with pytest.raises(ParityError, match=r"instead of 0\.\d{4}.*Nothing was written"):
+    with pytest.raises(opsin.ParityError, match=r"instead of 0\.\d{4}.*Nothing was written"):
         shipped(own, "int8")
     assert not (own / "classifier-int8.onnx").exists()
     assert RunDirectory(own).looks.is_file()  # looked all the same
@@ -81,22 +80,22 @@ def test_nothing_else_is_ever_overwritten(own: Path, tmp_path: Path) -> None:
     notes = tmp_path / "notes.txt"
     notes.write_text("mine")
     for other in (notes, own / "classifier.onnx", own):
-        with pytest.raises(RecipeError, match="no earlier export"):
+        with pytest.raises(opsin.RecipeError, match="no earlier export"):
             shipped(own, "fp16", out=other)
     assert notes.read_text() == "mine"
     exported = shipped(own, "fp16", out=tmp_path / "new" / "half.onnx")
     first = exported.path.read_bytes()
     again = shipped(own, "fp16", out=exported.path)
     assert again.path.read_bytes() == first
-    with pytest.raises(RecipeError, match="no earlier export"):
+    with pytest.raises(opsin.RecipeError, match="no earlier export"):
         shipped(own, "int8", out=exported.path)
 
 
 def test_what_cannot_become_smaller_is_refused(own: Path) -> None:
     half = shipped(own, "fp16").path
-    with pytest.raises(ModelFileError, match="in float16 already"):
+    with pytest.raises(opsin.ModelFileError, match="in float16 already"):
         shipped(half, "int8")
-    with pytest.raises(RecipeError, match="not 'int4'"):
+    with pytest.raises(opsin.RecipeError, match="not 'int4'"):
         shipped(own, "int4")
 
 

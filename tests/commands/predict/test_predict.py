@@ -18,16 +18,10 @@ import numpy as np
 import pytest
 
 import opsin
-from opsin.commands.predict.predict import Classified, classify
-from opsin.commands.predict.stream import predict_each
-from opsin.commands.predict.undo import undo
-from opsin.core.errors import ImageError, RecipeError, SourceError
-from opsin.runtime.classifier import Classifier
-from opsin.runtime.prediction import Prediction
 from tests.conftest import Notes, write_digits
 from tests.made_classifier import write_refusing
 
-Answer = Callable[..., Classified]
+Answer = Callable[..., opsin.Classified]
 
 
 @pytest.fixture
@@ -39,7 +33,7 @@ def images(tmp_path: Path, digits: opsin.Dataset) -> Path:
 
 @pytest.fixture
 def answer(nearest_mean: Path, images: Path) -> Answer:
-    return functools.partial(classify, nearest_mean, images)
+    return functools.partial(opsin.classify, nearest_mean, images)
 
 
 def rows(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -53,7 +47,7 @@ def test_each_image_is_a_row_and_answered_once(
     done = answer(out=out, top=3, watcher=watch)
     found = {row["image"]: row for row in rows(out)}
     assert len(found) == 21
-    classifier = Classifier(nearest_mean, threads=1)
+    classifier = opsin.Classifier(nearest_mean, threads=1)
     for number in range(20):
         wanted = classifier.predict(images / f"{number}.png")
         row = found[f"{number}.png"]
@@ -102,7 +96,7 @@ def test_only_sure_answers_are_kept(tmp_path: Path, answer: Answer) -> None:
     assert (done.images, done.left_out) == (21, 21 - len(wanted))
     again = answer(out=some, min_confidence=least)
     assert (again.resumed, again.left_out) == (21, done.left_out)
-    with pytest.raises(RecipeError, match=f"min_confidence was {least} and is 0.0") as caught:
+    with pytest.raises(opsin.RecipeError, match=f"min_confidence was {least} and is 0.0") as caught:
         answer(out=some)
     assert "top" not in caught.value.message
 
@@ -111,12 +105,12 @@ def test_strange_images_are_refused_or_not(
     tmp_path: Path, nearest_mean: Path, images: Path
 ) -> None:
     model = write_refusing(tmp_path / "refuses.onnx", nearest_mean, most=0.6)
-    done = classify(model, images, out=tmp_path / "r.jsonl")
+    done = opsin.classify(model, images, out=tmp_path / "r.jsonl")
     strange = [row for row in rows(tmp_path / "r.jsonl") if row["rejected"]]
     assert 0 < len(strange) == done.refused == done.answers["none of these"] < 20
     assert {row["answer"] for row in strange} == {"none of these"}
     assert all(row["ood_score"] > 0.6 for row in strange)
-    anyway = classify(model, images, out=tmp_path / "a.jsonl", reject=False)
+    anyway = opsin.classify(model, images, out=tmp_path / "a.jsonl", reject=False)
     assert (anyway.refused, anyway.answered) == (0, 20)
 
 
@@ -141,7 +135,7 @@ def test_images_are_sorted_and_taken_back(
     write_digits(images, digits, range(30, 31), lambda _: "")
     assert answer(sort_into=folder, sort_by=by).placed == 1
     (images / "30.png").unlink(missing_ok=True)
-    back = undo(folder)
+    back = opsin.undo(folder)
     if by == "move":
         (images / "30.png").unlink()
         assert back.moved_back == 21
@@ -162,10 +156,10 @@ def test_sorted_images_are_not_found_again(
     assert f"20 images lie in {folder}, where sorted ones go; passed over" in watch.notes
     other = tmp_path / "other"
     names.write_text("path\n" + "".join(f"{path}\n" for path in sorted(images.glob("*.png"))))
-    assert classify(nearest_mean, names, sort_into=other, outside=True).placed == 20
+    assert opsin.classify(nearest_mean, names, sort_into=other, outside=True).placed == 20
     with names.open("a") as table:
         table.write("".join(f"{path}\n" for path in other.glob("*/*.png")))
-    assert classify(nearest_mean, names, sort_into=other, outside=True).images == 21
+    assert opsin.classify(nearest_mean, names, sort_into=other, outside=True).images == 21
 
 
 def test_names_that_are_no_unicode_go_all_the_way(
@@ -177,14 +171,14 @@ def test_names_that_are_no_unicode_go_all_the_way(
     answer(out=out, sort_into=tmp_path / "sorted")
     assert os.fsencode(name) in out.read_bytes()
     assert len(list((tmp_path / "sorted").rglob(name))) == 1
-    assert undo(tmp_path / "sorted").removed == 21
+    assert opsin.undo(tmp_path / "sorted").removed == 21
 
 
 def test_what_cannot_work_is_refused_before_anything_is_written(
     tmp_path: Path, nearest_mean: Path, images: Path, answer: Answer
 ) -> None:
     def refused(told: str, **options: Any) -> None:
-        with pytest.raises(RecipeError, match=told):
+        with pytest.raises(opsin.RecipeError, match=told):
             answer(**options)
 
     out = tmp_path / "below" / "r.jsonl"
@@ -199,11 +193,11 @@ def test_what_cannot_work_is_refused_before_anything_is_written(
     with zipfile.ZipFile(images / "a.zip", "w") as file:
         file.write(images / "1.png")
     for source in (images / "a.zip", [images / "1.png", images / "a.zip"]):
-        with pytest.raises(RecipeError, match="is one file"):
-            classify(nearest_mean, source, sort_into=tmp_path / "sorted")
+        with pytest.raises(opsin.RecipeError, match="is one file"):
+            opsin.classify(nearest_mean, source, sort_into=tmp_path / "sorted")
     (images / "a.zip").unlink()
-    with pytest.raises(SourceError):
-        classify(nearest_mean, tmp_path / "nowhere", out=out)
+    with pytest.raises(opsin.SourceError):
+        opsin.classify(nearest_mean, tmp_path / "nowhere", out=out)
     assert {path.name for path in tmp_path.iterdir()} == {"images"}
     assert len(list(images.iterdir())) == 21
 
@@ -214,14 +208,14 @@ def test_other_models_and_sources_do_not_mix(
     out = tmp_path / "r.jsonl"
     answer(out=out)
     other = write_refusing(tmp_path / "other.onnx", nearest_mean)
-    with pytest.raises(RecipeError, match=r"the classifier was .* and is"):
-        classify(other, images, out=out)
+    with pytest.raises(opsin.RecipeError, match=r"the classifier was .* and is"):
+        opsin.classify(other, images, out=out)
     moved = images.rename(tmp_path / "moved")
-    with pytest.raises(RecipeError, match=r"the source was .*images and is .*moved"):
-        classify(nearest_mean, moved, out=out)
+    with pytest.raises(opsin.RecipeError, match=r"the source was .*images and is .*moved"):
+        opsin.classify(nearest_mean, moved, out=out)
     copied = shutil.copy(nearest_mean, tmp_path / "copied.onnx")
     moved.rename(images)
-    assert classify(copied, images, out=out).resumed == 21  # the same file by another name
+    assert opsin.classify(copied, images, out=out).resumed == 21  # the same file by another name
 
 
 @pytest.mark.parametrize("limit", [2_000, 25_000, 33_000])
@@ -247,12 +241,12 @@ def test_a_full_disk_is_told_and_gone_on_from(
 
 
 def test_answers_one_by_one_need_no_file(tmp_path: Path, nearest_mean: Path, images: Path) -> None:
-    answers = list(predict_each(nearest_mean, images))
-    assert sum(isinstance(answer, Prediction) for answer in answers) == 20
-    assert sum(isinstance(answer, ImageError) for answer in answers) == 1
+    answers = list(opsin.predict_each(nearest_mean, images))
+    assert sum(isinstance(answer, opsin.Prediction) for answer in answers) == 20
+    assert sum(isinstance(answer, opsin.ImageError) for answer in answers) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["images"]
     (tmp_path / "twice.csv").write_text("path\n" + 2 * "images/1.png\nimages/2.png\n")
-    done = classify(nearest_mean, tmp_path / "twice.csv", out=tmp_path / "r.csv")
+    done = opsin.classify(nearest_mean, tmp_path / "twice.csv", out=tmp_path / "r.csv")
     assert done.images == 2  # a table may name an image twice; it is one row
-    with pytest.raises(SourceError, match="no source"):
-        classify(nearest_mean, [], out=tmp_path / "n.jsonl")
+    with pytest.raises(opsin.SourceError, match="no source"):
+        opsin.classify(nearest_mean, [], out=tmp_path / "n.jsonl")

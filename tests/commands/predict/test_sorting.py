@@ -16,12 +16,11 @@ from typing import Any
 
 import pytest
 
+import opsin
 from opsin.commands.predict.answers_file import Answer, AnswersFile
 from opsin.commands.predict.rows import RowFormat
 from opsin.commands.predict.sorting import SORTED, By, Placement, Sorter, copy_file, move_file
-from opsin.commands.predict.undo import undo
 from opsin.core import database
-from opsin.core.errors import RecipeError, StorageError
 from opsin.core.files import ConfinedDir
 from opsin.data.image_stream import ListedImage
 from tests.commands.predict.conftest import write_source
@@ -137,7 +136,7 @@ def on_a_full_disk(job: Callable[[], object], limit: int = 6 * 4096) -> None:
         database._connect = checkpointed
         try:
             job()
-        except StorageError as error:
+        except opsin.StorageError as error:
             return int("or a quota is reached" not in str(error))
         return 1
 
@@ -202,8 +201,8 @@ def test_what_a_full_disk_left_is_gone_on_from_and_taken_back(
     if go_on:
         work(source, folder, by)
         check_sorted(source, folder, before, by)
-        on_a_full_disk(lambda: undo(folder), limit=4000)
-    assert undo(folder).left == ()
+        on_a_full_disk(lambda: opsin.undo(folder), limit=4000)
+    assert opsin.undo(folder).left == ()
     assert (contents(source), folder.exists()) == (before, False)
 
 
@@ -219,7 +218,7 @@ def test_a_copy_whose_original_went_after_a_kill_is_kept(tmp_path: Path) -> None
     (source / "0" / "0.png").unlink()
     work(source, folder, "copy")
     assert set(contents(folder)) == {"image 0", "image 1"}
-    done = undo(folder)
+    done = opsin.undo(folder)
     assert (done.removed, contents(folder)) == (1, {"image 0": ["Bag/0.png"]})
 
 
@@ -231,7 +230,7 @@ def test_nothing_is_overwritten(source: Path, folder: Path) -> None:
     found = contents(folder)
     assert found["mine"] == ["Bag/0.png"]
     assert found["image 0"] == ["Bag/0-2.png"]
-    done = undo(folder)
+    done = opsin.undo(folder)
     assert (done.removed, done.left) == (5, ())
     assert contents(folder) == {"mine": ["Bag/0.png"]}
 
@@ -250,16 +249,16 @@ def test_additions_are_placed_and_the_rest_is_left(source: Path, folder: Path) -
 
 def test_a_folder_of_another_command_is_refused(tmp_path: Path, source: Path, folder: Path) -> None:
     work(source, folder, "copy")
-    with pytest.raises(RecipeError, match="top was None and is 5"):
+    with pytest.raises(opsin.RecipeError, match="top was None and is 5"):
         work(source, folder, "copy", top=5)
     (folder / "results.jsonl").unlink()  # the moves are kept, so it is written again
     assert work(source, folder, "copy")[0].placed == 0
     (folder / SORTED).rename(tmp_path / SORTED)
-    with pytest.raises(RecipeError, match="sorted nothing into"):
-        undo(folder)
+    with pytest.raises(opsin.RecipeError, match="sorted nothing into"):
+        opsin.undo(folder)
     (folder / SORTED).write_text("no database")
-    with pytest.raises(RecipeError, match="it is unknown which images are done"):
-        undo(folder)
+    with pytest.raises(opsin.RecipeError, match="it is unknown which images are done"):
+        opsin.undo(folder)
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])
@@ -268,7 +267,7 @@ def test_what_has_the_place_of_a_folder_is_refused_before_the_work(
 ) -> None:
     folder.mkdir()
     (folder / "Bag").write_text("mine") if kind == "file" else (folder / "Bag").symlink_to(tmp_path)
-    with pytest.raises(RecipeError, match="Bag is a link or a file"):
+    with pytest.raises(opsin.RecipeError, match="Bag is a link or a file"):
         work(source, folder, "copy")
     assert not contents(folder)
     (folder / "Bag").unlink()
@@ -299,7 +298,7 @@ def test_across_file_systems(tmp_path: Path) -> None:
         check_sorted(source, folder, before, "move")
         times = {path.read_text(): path.stat().st_mtime for path in folder.rglob("*.png")}
         assert times["image 3"] == 1_000_003
-        assert undo(folder).moved_back == 5
+        assert opsin.undo(folder).moved_back == 5
         assert contents(source) == before
     finally:
         shutil.rmtree(away, ignore_errors=True)

@@ -15,10 +15,10 @@ import pytest
 
 from opsin.commands.predict.stream import check_drawing, classify_stream
 from opsin.core.errors import ImageError, RecipeError, SourceError, StorageError
+from opsin.data import image_engine
 from opsin.data.dataset import Dataset
 from opsin.data.image_stream import ListedImage
 from opsin.data.sources import open_stream
-from opsin.runtime import image_engine
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Prediction
 from tests.conftest import write_digits

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import opsin
 from opsin.commands.predict.sorting import SORTED, By
-from opsin.commands.predict.undo import undo
-from opsin.core.errors import RecipeError
 from tests.commands.predict.conftest import write_source
 from tests.commands.predict.test_sorting import WAYS, contents, killed_at, work
 
@@ -24,9 +23,9 @@ def test_killed_at_any_step_all_is_taken_back(tmp_path: Path, by: By) -> None:
         source, folder = write_source(root / "source", 3), root / "sorted"
         before = contents(source)
         work(source, folder, by)
-        killed = killed_at(step, lambda: undo(folder))  # noqa: B023
+        killed = killed_at(step, lambda: opsin.undo(folder))  # noqa: B023
         if killed and (folder / SORTED).exists():
-            assert undo(folder).left_count == 0
+            assert opsin.undo(folder).left_count == 0
         assert contents(source) == before
         leftover = [path.name for path in folder.glob("*")] if folder.exists() else []
         assert set(leftover) <= {".sorted.sqlite.lock"}  # killed after the last image
@@ -42,7 +41,7 @@ def test_what_was_half_sorted_can_be_taken_back(tmp_path: Path, by: By) -> None:
         before = contents(source)
         killed_at(step, lambda: work(source, folder, by))  # noqa: B023
         if (folder / SORTED).exists():
-            assert undo(folder).left == ()
+            assert opsin.undo(folder).left == ()
         assert contents(source) == before
         assert not folder.exists() or not contents(folder)
 
@@ -51,24 +50,24 @@ def test_what_changed_since_is_left_and_listed(source: Path, folder: Path) -> No
     work(source, folder, "copy")
     (folder / "Bag" / "0.png").write_text("worked on since")
     (source / "1" / "0.png").unlink()  # the copy of image 1 is the only one now
-    done = undo(folder)
+    done = opsin.undo(folder)
     assert done.removed == 3
     assert sorted(reason for _, reason in done.left) == sorted(
         ["was changed since", f"{source / '1' / '0.png'} is gone, so this may be the only one"]
     )
     assert set(contents(folder)) == {"worked on since", "image 1"}
     assert (folder / "results.jsonl").exists()
-    with pytest.raises(RecipeError, match="were taken back"):
+    with pytest.raises(opsin.RecipeError, match="were taken back"):
         work(source, folder, "copy")
-    again = undo(folder)
+    again = opsin.undo(folder)
     assert (again.removed, again.left_count) == (0, 2)
     (source / "1" / "0.png").write_text("image 1")
     (folder / "Bag" / "0.png").unlink()
     (source / "1" / "0.png").unlink()
     (source / "1" / "0.png").write_text("another")
-    assert "is another image now" in undo(folder).left[0][1]
+    assert "is another image now" in opsin.undo(folder).left[0][1]
     (source / "1" / "0.png").write_text("image 1")
-    done = undo(folder)
+    done = opsin.undo(folder)
     assert (done.removed, done.left_count, folder.exists()) == (1, 0, False)
 
 
@@ -81,7 +80,7 @@ def test_moves_never_come_back_over_something_new(source: Path, folder: Path) ->
     edited.unlink()
     edited.write_text("image 1, saved by an editor")
     (source / "1").rmdir()
-    done = undo(folder)
+    done = opsin.undo(folder)
     assert (done.moved_back, done.left_count) == (3, 2)
     assert contents(source)["new"] == ["0/0.png"]
     assert contents(source)["image 1, saved by an editor"] == ["1/0.png"]
@@ -95,7 +94,7 @@ def test_a_link_left_at_the_old_place_is_no_image(source: Path, folder: Path, by
     old, [new] = source / "0" / "0.png", contents(folder)["image 0"]
     old.unlink(missing_ok=True)
     old.symlink_to(folder / new)
-    done = undo(folder)
+    done = opsin.undo(folder)
     assert [target for target, _ in done.left] == [new]
     assert contents(folder) == {"image 0": [new]}
     assert old.read_text() == "image 0"
@@ -108,5 +107,5 @@ def test_a_move_across_file_systems_may_have_been_half_done(source: Path, folder
     for number in (0, 3):
         [name] = contents(folder)[f"image {number}"]
         shutil.copy2(folder / name, source / before[f"image {number}"][0])
-    assert (undo(folder).moved_back, contents(source)) == (5, before)
+    assert (opsin.undo(folder).moved_back, contents(source)) == (5, before)
     assert not folder.exists()

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from opsin.commands.train.network import choose
 from opsin.core.recipe import DataRecipe, Recipe
@@ -30,19 +29,6 @@ def resolved(shape: tuple[int, int, int], counts: list[int], **options: Any) -> 
     chosen = choose(shape=shape, counts=counts, **options)
     data = DataRecipe.of("images", size=shape[:2])
     return resolve(data, model=chosen.model, mirrored=True, **chosen.options)
-
-
-@given(shape=SHAPES, counts=COUNTS, mirrored=st.booleans(), device=DEVICES)
-def test_every_choice_is_a_recipe_and_says_why(
-    shape: tuple[int, int, int], counts: list[int], mirrored: bool, device: str
-) -> None:
-    recipe = resolved(shape, counts, mirrored=mirrored, device=device)
-    chosen = choose(shape=shape, counts=counts, mirrored=mirrored, device=device)
-    hidden = ",".join(map(str, recipe.model.hidden))
-    assert chosen.reason.startswith(f"{recipe.model.name} {hidden}, {recipe.training.epochs} epoch")
-    assert f"{sum(counts):,} images of {shape[0]}×{shape[1]}" in chosen.reason
-    assert f"{len(counts)} classes" in chosen.reason
-    assert "\n" not in chosen.reason
 
 
 @given(shape=SHAPES, counts=COUNTS, device=DEVICES)

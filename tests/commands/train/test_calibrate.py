@@ -14,12 +14,9 @@ from PIL import Image
 
 import opsin
 from opsin.commands.train.calibrate import assumed_mix, try_views
-from opsin.core.errors import RecipeError
 from opsin.core.events import SILENT
 from opsin.core.metadata import Views
-from opsin.data.dataset import Dataset
 from opsin.evaluation.out_of_distribution import strange_images
-from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import CANNOT_TELL, NONE_OF_THESE, Answers
 from tests.conftest import Cli, Train, only_json, write_shapes
 
@@ -93,7 +90,7 @@ def test_without_a_threshold_no_door_speaks_of_similarity(
 
 
 @pytest.fixture(scope="module")
-def overlapping() -> Dataset:
+def overlapping() -> opsin.Dataset:
     return opsin.from_arrays(*tones(3000, 0.05, seed=0), ("ok", "bad"))
 
 
@@ -126,7 +123,7 @@ def test_the_mix_that_is_stated_is_applied(
     options: dict[str, Any],
     asked: str,
     rare: float,
-    overlapping: Dataset,
+    overlapping: opsin.Dataset,
     train: Train,
     backbone: Path,
 ) -> None:
@@ -146,7 +143,7 @@ def test_the_mix_that_is_stated_is_applied(
 
 
 def test_an_even_mix_is_one_step_of_bayes_from_that_of_the_training_images(
-    overlapping: Dataset, train: Train
+    overlapping: opsin.Dataset, train: Train
 ) -> None:
     plain, even = (
         train(overlapping, model="logistic", class_mix=mix).classifier()
@@ -167,9 +164,9 @@ def test_an_even_mix_is_one_step_of_bayes_from_that_of_the_training_images(
 def test_a_file_that_says_something_else_is_refused(content: str, tmp_path: Path) -> None:
     digits, shares = opsin.load("digits", classes=("0", "1", "7")), tmp_path / "mix.json"
     shares.write_text(content)
-    with pytest.raises(RecipeError, match=r"shares? above 0"):
+    with pytest.raises(opsin.RecipeError, match=r"shares? above 0"):
         assumed_mix(str(shares), digits)
-    with pytest.raises(RecipeError, match="no JSON of"):
+    with pytest.raises(opsin.RecipeError, match="no JSON of"):
         assumed_mix("evn", digits)
 
 
@@ -185,12 +182,12 @@ def test_validation_images_of_another_mix_do_not_move_the_temperature(train: Tra
     assert calibration.temperature == pytest.approx(1, abs=0.2)
 
 
-def answered(classifier: Classifier, dataset: Dataset) -> Answers:
+def answered(classifier: opsin.Classifier, dataset: opsin.Dataset) -> Answers:
     return Answers(classifier.probabilities(dataset.images[dataset.split.val]), None)
 
 
-def test_views_that_put_more_wrong_are_not_used(nearest_mean: Path, digits: Dataset) -> None:
-    classifier = Classifier(nearest_mean)
+def test_views_that_put_more_wrong_are_not_used(nearest_mean: Path, digits: opsin.Dataset) -> None:
+    classifier = opsin.Classifier(nearest_mean)
     alone = answered(classifier, digits)
     found = try_views(classifier, alone, digits, Views(flip=True, shift=1), SILENT)
     assert (found.images, found.helped) == (len(digits.split.val), False)
@@ -202,9 +199,9 @@ def test_views_that_put_more_wrong_are_not_used(nearest_mean: Path, digits: Data
 
 
 def test_views_that_put_more_right_beyond_chance_are_used(
-    nearest_mean: Path, digits: Dataset
+    nearest_mean: Path, digits: opsin.Dataset
 ) -> None:
-    classifier = Classifier(nearest_mean)
+    classifier = opsin.Classifier(nearest_mean)
     # As if each image alone were told by a coin: anything is better.
     unsure = Answers(np.roll(answered(classifier, digits).probabilities, 1, axis=1), None)
     found = try_views(classifier, unsure, digits, Views(flip=True, shift=0), SILENT)
@@ -214,8 +211,10 @@ def test_views_that_put_more_right_beyond_chance_are_used(
 
 
 @pytest.mark.parametrize("shift", [0, 2])
-def test_what_was_not_varied_is_not_tried(nearest_mean: Path, digits: Dataset, shift: int) -> None:
-    classifier = Classifier(nearest_mean)
+def test_what_was_not_varied_is_not_tried(
+    nearest_mean: Path, digits: opsin.Dataset, shift: int
+) -> None:
+    classifier = opsin.Classifier(nearest_mean)
     validation = answered(classifier, digits)
     found = try_views(classifier, validation, digits, Views(flip=False, shift=shift), SILENT)
     assert (found.images, found.helped) == (0, False)

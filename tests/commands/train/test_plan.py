@@ -11,11 +11,8 @@ import pytest
 from PIL import Image
 
 import opsin
-from opsin.commands.train.train import plan
 from opsin.commands.train.words import plan_in_words
-from opsin.core.errors import RecipeError
 from opsin.core.recipe import TrainingRecipe
-from opsin.data.dataset import Dataset
 from opsin.report.training_plan import Plan
 from tests.backbones.small_networks import network
 from tests.conftest import Cli, only_json
@@ -23,12 +20,12 @@ from tests.conftest import Cli, only_json
 
 @pytest.mark.torch
 def test_the_training_does_what_was_planned(
-    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    digits: opsin.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
-    planned = plan(digits, model="mlp", epochs=2, hidden=(16,), quiet=True)
+    planned = opsin.plan(digits, model="mlp", epochs=2, hidden=(16,), quiet=True)
     assert not list(here.iterdir())
     run = opsin.train(digits, model="mlp", epochs=2, hidden=(16,), runs=tmp_path, quiet=True)
     assert planned.recipe == run.recipe
@@ -43,15 +40,15 @@ def test_the_training_does_what_was_planned(
 
 
 @pytest.mark.torch
-def test_what_the_training_would_refuse_is_refused(digits: Dataset) -> None:
-    with pytest.raises(RecipeError, match="learning_rate"):
-        plan(digits, model="mlp", learning_rate=-1.0, quiet=True)
-    with pytest.raises(RecipeError, match="loaded already"):
-        plan(digits, model="mlp", size=16, quiet=True)
+def test_what_the_training_would_refuse_is_refused(digits: opsin.Dataset) -> None:
+    with pytest.raises(opsin.RecipeError, match="learning_rate"):
+        opsin.plan(digits, model="mlp", learning_rate=-1.0, quiet=True)
+    with pytest.raises(opsin.RecipeError, match="loaded already"):
+        opsin.plan(digits, model="mlp", size=16, quiet=True)
 
 
-def test_a_model_without_layers_has_neither_layers_nor_rate(digits: Dataset) -> None:
-    planned = plan(digits, model="forest", trees=7, images=1_000, quiet=True)
+def test_a_model_without_layers_has_neither_layers_nor_rate(digits: opsin.Dataset) -> None:
+    planned = opsin.plan(digits, model="forest", trees=7, images=1_000, quiet=True)
     found = json.loads(json.dumps(planned.model_dump(mode="json")))
     assert Plan.model_validate(found) == planned  # as the studio reads it
     assert found["recipe"]["model"]["trees"] == 7
@@ -68,7 +65,7 @@ def test_what_cannot_be_read_is_counted(tmp_path: Path) -> None:
             pixels = np.random.default_rng(number).integers(0, 256, (9, 9), np.uint8)
             Image.fromarray(pixels + (label == "b")).save(tmp_path / label / f"{number}.png")
     (tmp_path / "a" / "broken.png").write_bytes(b"no image")
-    planned = plan(str(tmp_path), model="forest", quiet=True)
+    planned = opsin.plan(str(tmp_path), model="forest", quiet=True)
     (note,) = (note for note in planned.notes if "unreadable" in note)
     assert note.startswith("1 unreadable file left out, such as") and "broken.png" in note
 
@@ -87,11 +84,11 @@ def test_fine_tuning_is_planned_as_it_is_trained(tmp_path: Path) -> None:
     backbone.write_bytes(network())
     options: dict[str, Any] = {"backbone": backbone, "prepare": "-1..1", "head": "nearest-mean"}
     options |= {"fine_tune": True, "epochs": 1, "budget": "10m", "quiet": True}
-    planned = plan("digits", **options)
+    planned = opsin.plan("digits", **options)
     assert planned.seconds is not None and planned.seconds > 0
     run = opsin.train("digits", runs=tmp_path, **options)
     assert planned.recipe.training == run.recipe.training
     assert isinstance(planned.recipe.training, TrainingRecipe)
     assert planned.recipe.training.augment == "symbols"  # mirrored digits are no digits
-    with pytest.raises(RecipeError, match="10 parsecs"):
-        plan("digits", **{**options, "budget": "10 parsecs"})
+    with pytest.raises(opsin.RecipeError, match="10 parsecs"):
+        opsin.plan("digits", **{**options, "budget": "10 parsecs"})

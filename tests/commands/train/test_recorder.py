@@ -6,15 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from opsin.commands.train import recorder as module
 from opsin.commands.train.recorder import recorded
 from opsin.core.artifacts.records import Epoch, JudgedImages, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.events import Watcher
-from tests.made_epochs import made_epoch
+from tests.made_runs import made_epoch
 
 
 @pytest.fixture

@@ -11,8 +11,6 @@ import pytest
 
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import RecipeError, RunError
-from opsin.data.dataset import Dataset, from_arrays
 from tests.conftest import Notes, Train, without_drawing
 
 pytestmark = pytest.mark.torch
@@ -53,11 +51,11 @@ def test_with_changes_it_is_a_new_run_that_names_its_parent(train: Train) -> Non
     assert longer.recipe.parent == first.path.name == longer.report.parent
     assert [epoch.epoch for epoch in longer.history] == [3, 4]
     assert {p: p.read_bytes() for p in first.path.rglob("*") if p.is_file()} == kept
-    with pytest.raises(RecipeError, match="2 epochs are trained already"):
+    with pytest.raises(opsin.RecipeError, match="2 epochs are trained already"):
         opsin.resume(first, epochs=2, quiet=True)
-    with pytest.raises(RunError, match="--epochs"):
+    with pytest.raises(opsin.RunError, match="--epochs"):
         opsin.resume(first, quiet=True)
-    with pytest.raises(RecipeError, match="hidden cannot be changed"):
+    with pytest.raises(opsin.RecipeError, match="hidden cannot be changed"):
         opsin.resume(first, hidden=(3,), quiet=True)
 
 
@@ -80,7 +78,7 @@ def test_killed_before_anything_but_the_recipe_was_written_or_still_in_use(
     directory = RunDirectory(bare)
     with directory.hold():
         directory.set_status("running")
-        with pytest.raises(RunError, match="still being trained"):
+        with pytest.raises(opsin.RunError, match="still being trained"):
             opsin.resume(bare, quiet=True)
     directory.status.unlink()
     assert opsin.resume(bare, quiet=True).accuracy > 0.5
@@ -94,19 +92,19 @@ def test_less_memory_than_it_was_begun_with_is_refused(
         "opsin.training.device.estimate", lambda recipe, *_, **__: recipe.training.micro_batch or 16
     )
     monkeypatch.setattr("opsin.training.device.available", lambda _: 12)
-    with pytest.raises(RecipeError, match="needs about"):
+    with pytest.raises(opsin.RecipeError, match="needs about"):
         opsin.resume(stopped, quiet=True)
     assert stopped.directory.recipe.read_bytes() == before
 
 
-def test_other_images_are_refused(tmp_path: Path, digits: Dataset) -> None:
-    def some(count: int) -> Dataset:
-        return from_arrays(np.asarray(digits.images[:count]), digits.labels[:count])
+def test_other_images_are_refused(tmp_path: Path, digits: opsin.Dataset) -> None:
+    def some(count: int) -> opsin.Dataset:
+        return opsin.from_arrays(np.asarray(digits.images[:count]), digits.labels[:count])
 
     watcher = Notes(interrupt_at=3, training=True)
     options: dict[str, Any] = {"model": "mlp", "epochs": 3, "batch_size": 16, "runs": tmp_path}
     run = opsin.train(some(600), watcher=watcher, **options)
-    with pytest.raises(RunError, match="have changed since"):
+    with pytest.raises(opsin.RunError, match="have changed since"):
         opsin.resume(run, some(601), quiet=True)
     assert opsin.resume(run, some(600), quiet=True).directory.state()[0] == "done"
 
@@ -127,7 +125,7 @@ def test_where_every_checkpoint_is_damaged_it_does_not_begin_again_in_silence(
 ) -> None:
     for file in stopped.directory.checkpoints.glob("*.safetensors"):
         file.write_bytes(b"rotten")
-    with pytest.raises(RunError, match="no whole checkpoint left"):
+    with pytest.raises(opsin.RunError, match="no whole checkpoint left"):
         opsin.resume(stopped, quiet=True)
 
 
@@ -147,15 +145,15 @@ def test_a_child_that_dies_at_once_has_what_it_took_over(tmp_path: Path) -> None
     # Before even that was written, it does not begin with fresh weights in silence.
     shutil.rmtree(cut.directory.checkpoints)
     cut.directory.set_status("failed")
-    with pytest.raises(RunError, match="before it had taken over"):
+    with pytest.raises(opsin.RunError, match="before it had taken over"):
         opsin.resume(cut, quiet=True)
 
 
 @pytest.mark.drawn
-def test_what_was_decided_stays_with_the_run(tmp_path: Path, digits: Dataset) -> None:
+def test_what_was_decided_stays_with_the_run(tmp_path: Path, digits: opsin.Dataset) -> None:
     labels = digits.labels[:700]
     rows = np.concatenate([np.flatnonzero(labels != 3), np.flatnonzero(labels == 3)[:6]])
-    data = from_arrays(np.asarray(digits.images[:700])[rows], labels[rows])
+    data = opsin.from_arrays(np.asarray(digits.images[:700])[rows], labels[rows])
     with without_drawing():
         run = opsin.train(
             data, epochs=3, hidden=(4,), runs=tmp_path, watcher=Notes(interrupt_at=3, training=True)
@@ -175,5 +173,5 @@ def test_without_its_checkpoints_it_begins_again(stopped: opsin.Run) -> None:
     assert any("begins again" in note for note in notes.notes)
     assert [epoch.epoch for epoch in again.history] == [1, 2, 3]
     shutil.rmtree(stopped.directory.checkpoints)
-    with pytest.raises(RunError, match="has no checkpoint"):
+    with pytest.raises(opsin.RunError, match="has no checkpoint"):
         opsin.resume(stopped, epochs=9, quiet=True)

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from opsin.core.artifacts.records import Epoch, LoggedEvaluation, RunNotes, RunStatus
 from opsin.core.artifacts.run_directory import RunDirectory, find_classifier
 from opsin.core.artifacts.run_report import Report
 from opsin.core.errors import RunError
 from opsin.core.storage import write_json
-from tests.made_epochs import made_epoch
+from tests.made_runs import made_epoch
 
 
 def started(root: Path, name: str = "digits-mlp") -> RunDirectory:

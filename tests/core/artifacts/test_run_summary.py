@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import opsin
 from opsin.cli.runs import runs
@@ -21,12 +20,11 @@ from opsin.commands.test_set_usage import count_looks
 from opsin.core.artifacts.records import DatasetRecord, Epoch
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import summarise
-from opsin.core.errors import OpsinError, RunError
 from opsin.core.recipe import DataRecipe
 from opsin.data.run_images import recipe_of_run
 from opsin.models.resolve import resolve
 from opsin.studio.runs.run_index import RunIndex
-from tests.made_epochs import made_epoch
+from tests.made_runs import made_epoch
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("\ud800\x1b[2J")
@@ -118,7 +116,7 @@ def check_readers(run: RunDirectory) -> None:
         lambda: run.load_arrays(run.split),
         lambda: run.load_arrays(run.predictions),
     ):
-        with contextlib.suppress(OpsinError):
+        with contextlib.suppress(opsin.OpsinError):
             read()
 
 
@@ -206,11 +204,11 @@ def test_any_arrays(tmp_path_factory: pytest.TempPathFactory, split: Any, kept: 
     run.save_arrays(run.split, **split)
     run.save_arrays(run.predictions, **kept)
     check_readers(run)
-    with contextlib.suppress(OpsinError):
+    with contextlib.suppress(opsin.OpsinError):
         arrays = run.load_arrays(run.split)
         for part in SPLIT[1:]:
             arrays["digests"][arrays[part]].tobytes()
-    with contextlib.suppress(OpsinError):
+    with contextlib.suppress(opsin.OpsinError):
         arrays = run.load_arrays(run.predictions)
         for part in ("val", "test"):
             rows, labels = arrays[f"{part}_rows"], arrays[f"{part}_labels"]
@@ -230,5 +228,5 @@ def test_a_split_that_leads_outside_is_damaged(tmp_path: Path, name: str, value:
     run.save_arrays(run.split, **sound)
     assert run.load_arrays(run.split)["train"].tolist() == [0, 1, 2]
     run.save_arrays(run.split, **(sound | {name: np.array(value)}))
-    with pytest.raises(RunError, match=r"split\.npz is damaged"):
+    with pytest.raises(opsin.RunError, match=r"split\.npz is damaged"):
         run.load_arrays(run.split)

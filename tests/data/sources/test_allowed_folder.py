@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import opsin
-from opsin.core.errors import SourceError
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
 from opsin.data.sources import open_stream
@@ -55,9 +54,9 @@ def test_a_table_names_none_outside(tmp_path: Path, private: Path, way: str) -> 
     folder = tmp_path / "downloaded"
     folder.mkdir()
     written = downloaded(folder, [WAYS[way](folder, private)])
-    with pytest.raises(SourceError, match=r"Line 26 .*table's folder.*--outside"):
+    with pytest.raises(opsin.SourceError, match=r"Line 26 .*table's folder.*--outside"):
         opsin.load(str(written))
-    with pytest.raises(SourceError, match="Line 26"):
+    with pytest.raises(opsin.SourceError, match="Line 26"):
         list(open_stream(written))
     assert len(opsin.load(str(written), outside=True)) == 25
     assert len(list(open_stream(written, outside=True))) == 25
@@ -71,7 +70,7 @@ def test_links_out_of_a_tables_folder_are_followed_where_that_is_asked_for(
     assert len(opsin.load(str(table), follow_links=True)) == 25
     assert len(list(open_stream(table, follow_links=True))) == 25
     table = downloaded(tmp_path / "downloaded", ["../private/disc/0.png"])
-    with pytest.raises(SourceError, match="Line 26"):
+    with pytest.raises(opsin.SourceError, match="Line 26"):
         opsin.load(str(table), follow_links=True)
 
 
@@ -112,7 +111,7 @@ def test_a_source_that_is_a_pipe_keeps_nobody_waiting(tmp_path: Path, name: str)
     (folder / "train-labels-idx1-ubyte").write_bytes(b"")
     found = sources.find_all(DataRecipe.of(str(folder)))
     if "idx" in name:
-        with pytest.raises(SourceError, match="regular file"):
+        with pytest.raises(opsin.SourceError, match="regular file"):
             found.open()
     else:
         assert len(found.open()) == 24
@@ -125,13 +124,13 @@ def test_what_a_training_was_allowed_its_run_is(tmp_path: Path, private: Path) -
     train = functools.partial(
         opsin.train, table, model="mlp", hidden=(8,), epochs=1, runs=tmp_path / "runs", quiet=True
     )
-    with pytest.raises(SourceError, match="--outside"):
+    with pytest.raises(opsin.SourceError, match="--outside"):
         train()
     run = train(outside=True)
     assert opsin.resume(run, epochs=2, quiet=True).recipe.data.outside
-    with pytest.raises(SourceError, match="--outside"):
+    with pytest.raises(opsin.SourceError, match="--outside"):
         opsin.evaluate(run, table)
     assert opsin.evaluate(run, table, outside=True).images > 0
-    with pytest.raises(SourceError, match="--outside"):
+    with pytest.raises(opsin.SourceError, match="--outside"):
         list(opsin.predict_each(run.path, table))
     assert len(list(opsin.predict_each(run.path, table, outside=True))) == 25

@@ -9,15 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as arrays
 
 from opsin.core.errors import OpsinError
 from opsin.data.sources import open_stream
 from tests.data.sources.conftest import opened
 from tests.data.sources.test_arrays import idx
-from tests.limits import peak_of
+from tests.processes import peak_of
 
 #: What a reader may take beside what it returns; a file may cost 512 MB in all.
 LIMIT = 400 << 20

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import opsin
-from opsin.core.errors import SourceError
 from opsin.data.sources.contents import titles_of
 from tests.conftest import write_shapes
 from tests.data.sources.conftest import opened
@@ -16,28 +15,28 @@ def test_a_source_given_twice_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     write_shapes(tmp_path / "a")
     (tmp_path / "link").symlink_to("a")
-    with pytest.raises(SourceError, match="digits and digits are the same source"):
+    with pytest.raises(opsin.SourceError, match="digits and digits are the same source"):
         opsin.load("digits", "digits")
     for other in ("a", "a/", "./a", "link", "a/disc/..", tmp_path / "a"):
-        with pytest.raises(SourceError, match="are the same source"):
+        with pytest.raises(opsin.SourceError, match="are the same source"):
             opened("a", other)
-        with pytest.raises(SourceError, match="are the same source"):
+        with pytest.raises(opsin.SourceError, match="are the same source"):
             opened("a", test=Path(other))
     for sources, test in (([""], None), (["a", ""], None), (["a"], "")):
-        with pytest.raises(SourceError, match="is empty"):
+        with pytest.raises(opsin.SourceError, match="is empty"):
             opened(*sources, test=test)
 
 
 def test_an_image_in_two_sources_is_refused(tmp_path: Path) -> None:
     write_shapes(tmp_path / "a")
     write_shapes(tmp_path / "a" / "disc")
-    with pytest.raises(SourceError, match=r"disc/0\.png is in"):
+    with pytest.raises(opsin.SourceError, match=r"disc/0\.png is in"):
         opened(tmp_path / "a", tmp_path / "a" / "disc")
     for name in ("one", "three"):
         (tmp_path / "a" / f"{name}.csv").write_text(
             f"path,label\ndisc/0.png,disc\ndisc/../square/{len(name)}.png,square\n"
         )
-    with pytest.raises(SourceError, match=r" is in .*Leave one"):
+    with pytest.raises(opsin.SourceError, match=r" is in .*Leave one"):
         opened(tmp_path / "a" / "one.csv", tmp_path / "a" / "three.csv")
 
 

@@ -15,7 +15,6 @@ import pytest
 from numpy.typing import NDArray
 
 import opsin
-from opsin.core.errors import DownloadError
 from opsin.core.events import SILENT
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
@@ -105,7 +104,7 @@ def test_a_server_that_misbehaves_leaves_nothing_behind(
     if manner == "changed":
         images = np.ones((4, 3, 3), np.uint8)
         server.files["train-images-idx3-ubyte.gz"] = gzip.compress(idx(images))
-    with pytest.raises(DownloadError, match=words):
+    with pytest.raises(opsin.DownloadError, match=words):
         locate(published)
     kept = cache / "sources"
     assert [path.name for path in kept.iterdir()] == ["tiny.lock"]

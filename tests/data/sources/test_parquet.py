@@ -15,17 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 
 import opsin
-from opsin.core.errors import SourceError
-from opsin.data.dataset import Dataset
 from opsin.data.images import PackedImage, content_of
 from opsin.data.sources import open_stream
 from opsin.data.sources.contents import LabelledImages
 from opsin.data.split import TEST, TRAIN, VAL
-from tests.conftest import Notes
+from tests.conftest import Notes, a_few
 from tests.data.sources.conftest import opened
 from tests.processes import python
 from tests.served import encoded
-from tests.variants import a_few
 
 PIXELS = [np.full((6, 6, 3), 40 * n, np.uint8) for n in range(6)]
 LABELS = ["cat", "dog"] * 3
@@ -61,18 +58,18 @@ def test_paths_lie_beside_the_table(tmp_path: Path) -> None:
     assert contents.names == names
     outside = pd.DataFrame({"path": ["../secret.png"], "label": ["a"]})
     outside.to_parquet(tmp_path / "b.parquet")
-    with pytest.raises(SourceError, match="leads out of the table's folder"):
+    with pytest.raises(opsin.SourceError, match="leads out of the table's folder"):
         opened(tmp_path / "b.parquet")
 
 
 def test_columns_are_known_named_or_asked_for(tmp_path: Path) -> None:
     frame = pd.DataFrame({"photo": IMAGES, "species": LABELS, "who": list("aabbcc")})
     frame.to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(SourceError, match=r"photo, species, who\. .* path=file"):
+    with pytest.raises(opsin.SourceError, match=r"photo, species, who\. .* path=file"):
         opened(tmp_path / "a.parquet")
     columns = {"path": "photo", "label": "species", "group": "who"}
     assert opened(tmp_path / "a.parquet", columns=columns).groups == list("aabbcc")
-    with pytest.raises(SourceError, match="no column nowhere"):
+    with pytest.raises(opsin.SourceError, match="no column nowhere"):
         opened(tmp_path / "a.parquet", columns={**columns, "split": "nowhere"})
 
 
@@ -161,7 +158,7 @@ def bomb(path: Path, rows: int) -> None:
 )  # fmt: skip
 def test_broken_files(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(content)
-    with pytest.raises(SourceError):
+    with pytest.raises(opsin.SourceError):
         opened(tmp_path / "a.parquet")
 
 
@@ -170,7 +167,7 @@ def test_a_class_out_of_range(tmp_path: Path) -> None:
     table = pa.table({"image": IMAGES, "label": [0, 1, 0, 1, 7, 0]})
     table = table.replace_schema_metadata({b"huggingface": about})
     pq.write_table(table, tmp_path / "a.parquet")
-    with pytest.raises(SourceError):
+    with pytest.raises(opsin.SourceError):
         opened(tmp_path / "a.parquet")
 
 
@@ -179,7 +176,7 @@ def test_a_class_out_of_range(tmp_path: Path) -> None:
 def test_bombs(rows: int, tmp_path: Path) -> None:
     bomb(tmp_path / "a.parquet", rows)
     assert (tmp_path / "a.parquet").stat().st_size < 1_000_000
-    with pytest.raises(SourceError):
+    with pytest.raises(opsin.SourceError):
         opened(tmp_path / "a.parquet")
 
 
@@ -190,7 +187,7 @@ def test_damage_anywhere_is_explained_or_harmless(place: int, tmp_path: Path) ->
     at = len(content) * place // 64
     content[at : at + 8] = b"\xff" * 8
     path.write_bytes(content)
-    with contextlib.suppress(SourceError):
+    with contextlib.suppress(opsin.SourceError):
         assert len(opened(path)) <= 6
 
 
@@ -221,7 +218,7 @@ def test_in_an_archive(tmp_path: Path) -> None:
     assert sorted(opened(tmp_path / "packed").names)[0] == "cat/0.png"
 
 
-def loaded(*given: object, **options: Any) -> Dataset:
+def loaded(*given: object, **options: Any) -> opsin.Dataset:
     return opsin.load(*given, near_duplicates="apart", **options)
 
 

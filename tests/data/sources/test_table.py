@@ -8,14 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from hypothesis import assume, given, strategies as st
 
 import opsin
-from opsin.core.errors import SourceError
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
-from opsin.data.dataset import load
 from opsin.data.sources import open_stream
 from opsin.data.sources.contents import LabelledImages
 from opsin.data.sources.rows import AllowedFolder, SourceRequest
@@ -106,7 +103,7 @@ def test_columns_have_other_names(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, content: bytes, words: str) -> None:
-    with pytest.raises(SourceError, match=words):
+    with pytest.raises(opsin.SourceError, match=words):
         open_table(table(tmp_path, content))
 
 
@@ -129,7 +126,7 @@ def test_what_is_wrong_with_json_is_said(tmp_path: Path, line: str, words: str |
     if words is None:
         assert open_table(path).names == ["a.png", "7"]
         return
-    with pytest.raises(SourceError, match=words):
+    with pytest.raises(opsin.SourceError, match=words):
         open_table(path)
 
 
@@ -137,7 +134,7 @@ def test_what_is_wrong_with_json_is_said(tmp_path: Path, line: str, words: str |
 def test_a_table_of_a_stranger_stays_inside(tmp_path: Path, name: str) -> None:
     put(tmp_path, "a.png", "in/a.png")
     path = table(tmp_path / "in", f"path,label\na.png,cat\n{name},dog\n")
-    with pytest.raises(SourceError, match=r"Line 3 .* leads out of the table"):
+    with pytest.raises(opsin.SourceError, match=r"Line 3 .* leads out of the table"):
         open_table(path, inside=AllowedFolder(tmp_path / "in"))
 
 
@@ -145,7 +142,7 @@ def test_a_path_that_does_not_exist_is_unreadable(tmp_path: Path) -> None:
     write_shapes(tmp_path, count=12)
     rows = [f"{kind}/{row}.png,{kind}" for row in range(12) for kind in ("disc", "square")]
     path = table(tmp_path, "\n".join(["path,label", "", 'none.png,"disc"', *rows]))
-    assert load(path).unreadable == [("none.png", "no such file or directory")]
+    assert opsin.load(path).unreadable == [("none.png", "no such file or directory")]
 
 
 TEXT = st.text(
@@ -195,10 +192,10 @@ def test_the_key_knows_table_images_and_columns(tmp_path: Path) -> None:
 
 def test_a_header_that_breaks_with_one_separator_is_read_with_another(tmp_path: Path) -> None:
     text = b'path;"label" ;"a"b,c\n' + b"a.png;cat;x\nb.png;dog;y\n"
-    with pytest.raises(SourceError, match=r"Line 1 of .* is broken"):
+    with pytest.raises(opsin.SourceError, match=r"Line 1 of .* is broken"):
         open_table(table(tmp_path, text))
     for text in (b'"path"x,label\n', b"path,\rlabel\n", b'"'):
-        with pytest.raises(SourceError):
+        with pytest.raises(opsin.SourceError):
             open_table(table(tmp_path, text))
 
 
@@ -227,7 +224,7 @@ def test_rows_before_a_damage_are_answered(tmp_path: Path) -> None:
     assert open_stream(tmp_path / "b.csv").count() is None
     images = iter(open_stream(tmp_path / "a.csv"))
     assert next(images).name == "1.png"
-    with pytest.raises(SourceError, match=r"Line 3 of .*a\.csv has no path"):
+    with pytest.raises(opsin.SourceError, match=r"Line 3 of .*a\.csv has no path"):
         next(images)
 
 

@@ -131,7 +131,7 @@ def test_a_copied_home_makes_no_other_folder_ours(
     tmp_path: Path, queue: Queue, sets: Library, source: str
 ) -> None:
     made = sets.new_empty(["cat", "dog"])
-    place = sets.images_path(made.id)
+    place = sets.get(made.id).place
     outside = tmp_path / "outside"
     outside.mkdir()
     (place.parent / "link").symlink_to(outside)

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from opsin.core.errors import SourceError, StorageError
-from opsin.core.recipe import DataRecipe
 from opsin.data.cache import digest_rows
 from opsin.data.corrections import Decoded, correct
 from opsin.studio.datasets import album, photo_files
@@ -44,7 +42,7 @@ def opened(
         unreadable=[],
         rows=np.arange(count),
     )
-    return DecodedDataset("a" * 16, decoded, "", DataRecipe.of("digits"))
+    return DecodedDataset("a" * 16, decoded, "")
 
 
 class Window:

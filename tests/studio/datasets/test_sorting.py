@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 def project(sets: Library) -> str:
     """A project with a class of its own, and photographs without one."""
     made = sets.new_empty(["cross"], title="Heap")
-    place = sets.images_path(made.id)
+    place = sets.get(made.id).place
     write_shapes(place.parent, 6)
     (place.parent / TRAY).mkdir()
     for path in [*place.parent.glob("disc/*"), *place.parent.glob("square/*")]:
@@ -52,9 +52,8 @@ async def test_all_windows_ask_one_process(sets: Library, project: str, sorting:
     (asked,) = (one for one in both if one)
     name = asked[0]["names"][0]
     assert name.startswith(f"../{TRAY}/")
-    state, aside = (
-        asyncio.create_task(sorting.ask(project, do, "me")) for do in ("state", "aside")
-    )
+    asked_by_me = (sorting.ask(project, do, "me") for do in ("state", "aside"))
+    state, aside = map(asyncio.create_task, asked_by_me)
     await asyncio.sleep(0)
     aside.cancel()  # who stops waiting ends nobody else's question
     assert (await state)["images"] == 12

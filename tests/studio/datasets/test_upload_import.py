@@ -8,8 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from opsin.core.errors import SourceError, StorageError
 from opsin.studio.datasets.uploads import TRAY, Uploads

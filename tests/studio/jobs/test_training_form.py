@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from opsin.classical.classical_recipe import PIXEL_MODELS, TRAIN_OPTIONS, resolve_classical
 from opsin.core.artifacts.run_report import RecordedRecipe

@@ -5,24 +5,23 @@ from pathlib import Path
 
 import pytest
 
-from opsin.core.errors import OpsinError
-from opsin.data.dataset import Dataset, load
+import opsin
 from opsin.report.side_by_side import ComparedPair, Comparison
 from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere
 from opsin.studio.pages.compare import _in_words, compared, verdict_on
-from opsin.studio.runs.run_index import opaque
+from opsin.studio.words import opaque
 from tests.made_runs import answers_right, write_run
 
 A, B, OTHER = map(opaque, ("good", "better", "other"))
 
 
 @pytest.fixture
-def looking(studio: Studio, digits: Dataset, shapes: Path) -> Studio:
+def looking(studio: Studio, digits: opsin.Dataset, shapes: Path) -> Studio:
     runs = studio.settings.runs
     write_run(runs, "good", digits, answers_right(digits, 0.7))
     write_run(runs, "better", digits, answers_right(digits, 0.95, seed=1))
-    others = load(shapes)
+    others = opsin.load(shapes)
     write_run(runs, "other", others, answers_right(others, 0.9))
     studio.runs.scan()
     return studio
@@ -45,7 +44,7 @@ def test_a_winner_is_found_on_the_same_images(looking: Studio) -> None:
 
 
 def test_other_images_are_refused_in_one_line_of_names(looking: Studio) -> None:
-    with pytest.raises(OpsinError, match="only better knows disc, square") as refused:
+    with pytest.raises(opsin.OpsinError, match="only better knows disc, square") as refused:
         asyncio.run(ask(looking, A, OTHER))
     for absent in (str(looking.settings.runs), "\n", "--"):
         assert absent not in str(refused.value)
@@ -55,7 +54,7 @@ def test_other_images_are_refused_in_one_line_of_names(looking: Studio) -> None:
 def test_damaged_files_are_said_without_paths(looking: Studio, file: str, content: str) -> None:
     damaged = looking.settings.runs / "better" / file
     damaged.write_text(content) if content else damaged.unlink()
-    with pytest.raises(OpsinError, match="Files of Waste 4 are damaged or missing"):
+    with pytest.raises(opsin.OpsinError, match="Files of Waste 4 are damaged or missing"):
         asyncio.run(ask(looking, A, B, names=("Waste 3", "Waste 4")))
 
 

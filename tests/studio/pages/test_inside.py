@@ -7,9 +7,7 @@ import pytest
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import RunPredictions
-from opsin.core.errors import MovedError, OpsinError
 from opsin.core.metadata import Layer
-from opsin.data.dataset import Dataset
 from opsin.studio.pages.inside import _Shown, checked, rows_judged
 from opsin.studio.ui.graph import blocks_of
 from opsin.studio.ui.maps import confidence_of, in_percent
@@ -17,7 +15,7 @@ from tests.made_runs import answers_right, write_run
 
 
 def test_the_images_that_judged_are_there_mistakes_first(
-    tmp_path: Path, shapes: Path, digits: Dataset, nearest_mean: Path
+    tmp_path: Path, shapes: Path, digits: opsin.Dataset, nearest_mean: Path
 ) -> None:
     right = answers_right(digits, 0.9)
     run = RunDirectory(write_run(tmp_path, "means", digits, right, classifier=nearest_mean))
@@ -27,12 +25,12 @@ def test_the_images_that_judged_are_there_mistakes_first(
     wrong = judged.rows[~judged.right]
     assert len(wrong) and {*rows[: len(wrong)]} == {*wrong}
     run.predictions.unlink()
-    with pytest.raises(OpsinError):
+    with pytest.raises(opsin.OpsinError):
         rows_judged(run)
     data = opsin.load(shapes)
     run = RunDirectory(write_run(tmp_path / "runs", "one", data, answers_right(data, 0.8)))
     shapes.rename(tmp_path / "elsewhere")
-    with pytest.raises(MovedError) as moved:
+    with pytest.raises(opsin.MovedError) as moved:
         rows_judged(run)
     assert moved.value.gone == (str(shapes),)
 

@@ -9,9 +9,7 @@ import pytest
 
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import StorageError
 from opsin.data.corrections import write_corrections
-from opsin.data.dataset import Dataset
 from opsin.studio.context import Studio
 from opsin.studio.pages.train import _TrainPage, asked_here
 from opsin.studio.ui.training_cards import cause_in_words
@@ -47,7 +45,7 @@ def test_a_training_is_named_after_its_project(studio: Studio, project: str) -> 
 
 
 def test_a_training_keeps_its_number_when_another_is_tried_again_or_removed(
-    studio: Studio, project: str, digits: Dataset
+    studio: Studio, project: str, digits: opsin.Dataset
 ) -> None:
     """Each run has the number of its job, and a new one a number that none had."""
     page = opened(studio, project)
@@ -151,7 +149,7 @@ def test_what_cannot_be_trained_says_what_to_do(
         assert words in cause_in_words(studio, cause)
         assert "--" not in cause_in_words(studio, cause)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 0))
-    with pytest.raises(StorageError, match="disk is full"):
+    with pytest.raises(opsin.StorageError, match="disk is full"):
         page._add()
     for folder in sorted((tmp_path / "mine").iterdir())[1:]:
         shutil.rmtree(folder)

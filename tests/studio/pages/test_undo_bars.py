@@ -23,7 +23,7 @@ async def test_a_bar_takes_back_its_own_change(
 ) -> None:
     monkeypatch.setattr(studio, "changed", Namespace(emit=str))
     albums, made = studio.albums, studio.sets.new_empty(["disc", "square"])
-    write_shapes(studio.sets.images_path(made.id), 3)
+    write_shapes(studio.sets.get(made.id).place, 3)
     bar, said = Mock(), list[str]()
     page: Any = object.__new__(_Photos if where == "photos" else ResultImages)
     page._studio, page._id, page._topic = studio, made.id, ""

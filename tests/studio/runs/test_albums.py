@@ -7,13 +7,12 @@ import pytest
 
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.errors import SourceError
 from opsin.studio.context import Studio
 from opsin.studio.datasets.album import OUT, Album
 from opsin.studio.datasets.catalogue import LibraryDataset
 from opsin.studio.datasets.decoded_dataset import NotDecoded, open_run, open_set
 from opsin.studio.errors import NotThere
-from opsin.studio.runs.run_index import opaque
+from opsin.studio.words import opaque
 from tests.conftest import write_shapes
 from tests.made_runs import answers_right, write_run
 
@@ -46,7 +45,7 @@ async def test_a_folder_that_has_changed_is_told(tmp_path: Path, studio: Studio)
     with pytest.raises(NotDecoded):
         await albums.corrections_of(set_id)
     opsin.load(folder)
-    assert (await albums.corrections_of(set_id)).opened.name(6 - 1) == "square/9.png"
+    assert (await albums.corrections_of(set_id)).opened.decoded.names[5] == "square/9.png"
 
 
 def trained(data: opsin.Dataset, tmp_path: Path, name: str = "one") -> RunDirectory:
@@ -74,15 +73,15 @@ def test_rows_of_a_run_stay_when_files_are_renamed(shapes: Path, tmp_path: Path)
     data = opsin.load(shapes, labels=table)
     directory = trained(data, tmp_path)
     before = open_run("one", directory)
-    shown = [(before.digest(row), before.label(row)) for row in range(len(data))]
+    shown = [(before.digest(row), before.decoded.labels[row]) for row in range(len(data))]
     for file in sorted(shapes.rglob("*.png")):
         file.rename(file.with_name(f"{99 - int(file.stem)}x.png"))
     opsin.load(shapes)
     after = open_run("one", directory)
-    assert shown == [(after.digest(row), after.label(row)) for row in range(len(data))]
+    assert shown == [(after.digest(row), after.decoded.labels[row]) for row in range(len(data))]
     here = open_set(set_of(shapes))
     assert [here.digest(row) for row in after.decoded.rows] == [digest for digest, _ in shown]
-    assert [after.name(row) for row in range(len(data))] != data.names
+    assert after.decoded.names != data.names
 
 
 def of(studio: Studio, name: str) -> tuple[Album, list[int]]:
@@ -142,7 +141,7 @@ def test_a_run_at_another_size_goes_by_names(shapes: Path, tmp_path: Path, studi
     album, places = of(studio, "one")
     assert album.classes == ("disc", "square")  # the project's own
     row = data.names.index("disc/4.png")
-    asyncio.run(studio.albums.remove(album, [places[row]]))
+    asyncio.run(studio.albums.move(album, [places[row]], ""))
     album, places = of(studio, "one")
     assert [at for at in places if album.labels[at] == OUT] == [places[row]]
     assert "disc/4.png,-" in studio.sets.corrections_path(album.dataset.id).read_text()
@@ -152,7 +151,7 @@ def test_a_run_of_two_sources_or_lost_images(shapes: Path, tmp_path: Path, studi
     more = write_shapes(tmp_path / "more", 4)
     trained(opsin.load(shapes, more), tmp_path, "two")
     trained(opsin.load(more), tmp_path, "gone")
-    with pytest.raises(SourceError, match="several places"):
+    with pytest.raises(opsin.SourceError, match="several places"):
         of(studio, "two")
     (more / "disc" / "0.png").unlink()
     with pytest.raises(NotDecoded):

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from filelock import FileLock
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -19,10 +18,10 @@ from opsin.core.errors import RunError, StorageError
 from opsin.core.recipe import DataRecipe
 from opsin.data.dataset import Dataset
 from opsin.studio.errors import NotThere
-from opsin.studio.runs.run_index import RunIndex, opaque
+from opsin.studio.runs.run_index import RunIndex
 from opsin.studio.trash import Trash
-from tests.made_runs import answers_right
-from tests.made_runs import write_run as made_run
+from opsin.studio.words import opaque
+from tests.made_runs import answers_right, write_run as made_run
 
 FIGURES = {"accuracy": 0.92, "low": 0.91, "high": 0.93}
 REPORT = {"split": "test", "figures": {"test": FIGURES}, "seconds": {"train": 12.5}}
@@ -155,13 +154,8 @@ def test_a_run_at_work_is_not_deleted(tmp_path: Path) -> None:
 
 
 def test_the_run_before_of_the_same_images_and_split_is_found(tmp_path: Path) -> None:
-    asked: list[dict[str, Any]] = [
-        {},
-        {"test_fraction": 0.3},
-        {"classes": ["3", "8"]},
-        {"size": 12},
-    ]
-    runs = []
+    asked: list[dict[str, Any]]
+    asked, runs = [{}, {"test_fraction": 0.3}, {"classes": ["3", "8"]}, {"size": 12}], []
     for number, options in enumerate(asked):
         data = opsin.load("digits", **options)
         runs.append(made_run(tmp_path, f"run {number}", data, answers_right(data, 0.6)))

@@ -10,13 +10,13 @@ from PIL import Image
 
 from opsin.core.errors import ImageError
 from opsin.data.dataset import Dataset
+from opsin.data.pixel_values import encode_png
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Prediction
 from opsin.studio.context import Studio
-from opsin.studio.datasets.decoded_dataset import png_of
 from opsin.studio.errors import TooMany, new_api
 from opsin.studio.runs import workers
-from opsin.studio.runs.run_index import opaque
+from opsin.studio.words import opaque
 from tests.hostile import bomb
 from tests.studio.made_jobs import fetch
 
@@ -29,14 +29,14 @@ def test_a_bomb_costs_one_answer(looking: Studio, digits: Dataset) -> None:
     key = looking.tried.put(bomb(), "bomb.png")
     with pytest.raises(ImageError, match=r"bomb\.png"):
         asyncio.run(workers.png_for_pages(looking.tried.get(key)))
-    good = looking.tried.get(looking.tried.put(png_of(digits.images[5]), "good.png"))
+    good = looking.tried.get(looking.tried.put(encode_png(digits.images[5]), "good.png"))
     assert bytes(asyncio.run(workers.png_for_pages(good)).body).startswith(b"\x89PNG")
 
 
 def test_routes_lead_to_images_by_key_and_nowhere_else(looking: Studio, digits: Dataset) -> None:
     api = new_api()
     workers.add_routes(api, looking.inside, looking.tried)
-    key = looking.tried.put(png_of(digits.images[5]), "<b>")
+    key = looking.tried.put(encode_png(digits.images[5]), "<b>")
     bad = looking.tried.put(b"no image", "bad.png")
     answer = asyncio.run(fetch(api, f"/kept/{key}.png"))
     assert answer.headers["content-type"] == "image/png"
@@ -60,7 +60,7 @@ def test_an_image_keeps_its_key(looking: Studio) -> None:
 async def test_a_camera_frame_is_answered_and_not_kept(looking: Studio, digits: Dataset) -> None:
     api = new_api()
     workers.add_routes(api, looking.inside, looking.tried)
-    frame, plain = png_of(digits.images[5]), png_of(np.full((8, 8, 1), 7, np.uint8))
+    frame, plain = encode_png(digits.images[5]), encode_png(np.full((8, 8, 1), 7, np.uint8))
     transport = httpx.ASGITransport(api)
     async with httpx.AsyncClient(transport=transport, base_url="http://studio") as client:
         reply = (await client.post(f"/live/{RUN}", content=frame)).json()

@@ -11,13 +11,13 @@ import pytest
 from opsin.core.errors import ModelFileError, OpsinError
 from opsin.core.platform import process_exists
 from opsin.data.dataset import Dataset
+from opsin.data.pixel_values import encode_png
 from opsin.studio.context import Studio
-from opsin.studio.datasets.decoded_dataset import png_of
 from opsin.studio.errors import NotThere, new_api
 from opsin.studio.runs import workers
 from opsin.studio.runs.albums import ImagePlaces
-from opsin.studio.runs.run_index import opaque
 from opsin.studio.runs.workers import Workers, add_routes
+from opsin.studio.words import opaque
 from tests.made_classifier import unsound_for_sevens
 from tests.made_runs import answers_right, write_run
 from tests.studio.made_jobs import fetch
@@ -70,7 +70,7 @@ async def test_one_process_answers_and_is_asked_nothing_twice(looking: Studio) -
 async def test_a_strangers_heat_map_is_made_within_limits(looking: Studio, digits: Dataset) -> None:
     api = new_api()
     add_routes(api, looking.inside, looking.tried)
-    key = looking.tried.put(png_of(digits.images[5]), "5.png")
+    key = looking.tried.put(encode_png(digits.images[5]), "5.png")
     assert looking.tried.workers._memory
     heat = await looking.tried.where(RUN, key)
     reply = await fetch(api, heat.src(heat.values["image"]))
@@ -97,7 +97,7 @@ async def test_a_worker_that_died_is_started_again(looking: Studio) -> None:
 
 async def test_an_unsound_answer_is_refused_and_no_other(looking: Studio, digits: Dataset) -> None:
     looking.runs.get(RUN).classifier.write_bytes(unsound_for_sevens())
-    eights, sevens = (png_of(np.full((8, 8, 1), value, np.uint8)) for value in (8, 7))
+    eights, sevens = (encode_png(np.full((8, 8, 1), value, np.uint8)) for value in (8, 7))
     tried = looking.tried
     answer = await tried.answer(RUN, tried.put(eights, "eights"))
     with pytest.raises(ModelFileError):

@@ -2,8 +2,7 @@
 
 import itertools
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from opsin.core.metadata import Layer
 from opsin.studio.ui.graph import blocks_of, shape_in_words, title_of
@@ -26,16 +25,6 @@ def test_every_layer_is_in_one_block_in_its_order(layers: list[Layer]) -> None:
     blocks = blocks_of(layers)
     assert list(itertools.chain(*(block.layers for block in blocks))) == layers
     assert all(block.result in block.layers and block.title for block in blocks)
-
-
-CONVOLUTIONS = LAYERS.map(lambda layer: layer.model_copy(update={"kind": "Conv 3×3"}))
-
-
-@given(st.lists(CONVOLUTIONS, min_size=13, max_size=60))
-def test_so_it_is_in_stages(layers: list[Layer]) -> None:
-    blocks = blocks_of(layers)
-    assert list(itertools.chain(*(block.layers for block in blocks))) == layers
-    assert len(blocks) <= 13
 
 
 def test_a_small_network_has_a_block_for_each_convolution() -> None:

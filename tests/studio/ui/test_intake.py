@@ -3,8 +3,7 @@
 from unittest.mock import Mock
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from opsin.core.errors import SourceError
 from opsin.studio.ui import intake

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -18,12 +19,12 @@ from opsin.core.events import SILENT, Watcher
 from opsin.core.format import counted
 from opsin.core.storage import check_writable
 from opsin.data import image_stream
-from opsin.data.images import ImageLike, open_image
+from opsin.data.image_engine import ImageSteps, answer_images
+from opsin.data.images import ImageLike, PreparedImage, open_image
 from opsin.data.lazy_images import THREADS
 from opsin.data.sources import Reading, open_stream
 from opsin.runtime.classifier import Classifier
-from opsin.runtime.image_engine import ImageSteps, answer_images
-from opsin.runtime.prediction import Prediction, PreparedImage
+from opsin.runtime.prediction import Prediction
 from opsin.runtime.providers import CPU
 
 if TYPE_CHECKING:
@@ -144,8 +145,6 @@ def classify_stream(
 
     On a cluster the machines share the work, and answers come without pixels.
     """
-    preparation = classifier.metadata.preparation
-    pixels = preparation.height * preparation.width * preparation.channels
     is_here = cluster is None
 
     def prepare(item: image_stream.ListedImage) -> PreparedImage:
@@ -159,16 +158,16 @@ def classify_stream(
 
     # Batches that are computed at the same time take the memory of one together.
     together = max(1, THREADS // (classifier.threads or THREADS)) if classifier.device == CPU else 1
-    steps: ImageSteps[image_stream.ListedImage, PreparedImage, Prediction] = ImageSteps(
+    steps: ImageSteps[PreparedImage, Prediction] = ImageSteps(
         prepare=prepare,
         compute=compute,
-        cost=lambda item: pixels + image_stream.held_bytes(item),
+        pixels=math.prod(classifier.metadata.preparation.shape),
         batch=max(8, classifier.batch_size // together),
         together=together,
     )
     if cluster is not None:
         return cluster.answers(steps, stream)
-    return answer_images(steps, image_stream.read_ahead(stream))
+    return answer_images(steps, stream)
 
 
 def each_answer(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import os
 import stat
@@ -36,6 +35,7 @@ from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.datasets.uploads import TRAY
 from opsin.studio.errors import NotThere
 from opsin.studio.people import allows
+from opsin.studio.words import opaque
 
 #: The labels of photographs that are left out, and of those without a class, in the tray.
 OUT: Final = -1
@@ -60,11 +60,8 @@ class Contents:
     @cached_property
     def tokens(self) -> list[str]:
         """Each photograph's name in addresses; it differs for another content of the same name."""
-        texts = (
-            f"{name}\0{time}\0{size}".encode("utf-8", "surrogateescape")
-            for name, (time, size) in zip(self.names, self.stamps, strict=True)
-        )
-        return [hashlib.blake2s(text, digest_size=8).hexdigest() for text in texts]
+        stamped = zip(self.names, self.stamps, strict=True)
+        return [opaque(f"{name}\0{time}\0{size}") for name, (time, size) in stamped]
 
     @cached_property
     def _places(self) -> dict[str, int]:
@@ -186,7 +183,7 @@ class Corrections:
         change_lines(self._path, self._lines(labels, corrected) | gone, changes)
 
     def _key(self, row: int) -> tuple[str, str]:
-        return self.opened.digest(row), as_written(self.opened.name(row))
+        return self.opened.digest(row), as_written(self.opened.decoded.names[row])
 
     def _lines(self, labels: NDArray[np.int64], rows: NDArray[np.int64]) -> Lines:
         # If a class is named like the mark, an empty cell leaves images out instead.

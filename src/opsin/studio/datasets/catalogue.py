@@ -38,6 +38,7 @@ from opsin.studio.jobs.job import Job, command
 from opsin.studio.jobs.queue import Queue
 from opsin.studio.people import record, require
 from opsin.studio.trash import KEPT, Removed, Trash
+from opsin.studio.words import opaque
 
 _TITLE_MOST: Final = 200
 
@@ -113,10 +114,6 @@ class Library:
         """The path of a dataset's corrections, which may not exist."""
         return self.folder(set_id) / "corrections.csv"
 
-    def images_path(self, set_id: str) -> Path:
-        """The folder of the images of a dataset that was made here."""
-        return self.get(set_id).place
-
     def lock(self, set_id: str) -> threading.RLock:
         """What is held during changes of a dataset's files, and while it is removed."""
         return self._locks.setdefault(set_id, threading.RLock())
@@ -177,11 +174,8 @@ class Library:
 
     def removed(self) -> list[Removed]:
         """The datasets that can be restored, the last removed first."""
-        items = []
-        for item in self._trash.removed():
-            with contextlib.suppress(OSError, ValueError, RecursionError):
-                items.append(item._replace(name=LibraryDataset.read(item.place).title))
-        return items
+        items = self._trash.removed(lambda place: LibraryDataset.read(place).title)
+        return [item for item in items if (item.place / "set.json").is_file()]
 
     def restore(self, token: str) -> LibraryDataset:
         """Restore a removed dataset with its corrections."""
@@ -280,5 +274,4 @@ class Library:
 
 def id_of_sources(sources: Sequence[str]) -> str:
     """The id of these sources, which is the same for the same sources."""
-    text = json.dumps([list(sources), {}])
-    return hashlib.blake2s(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+    return opaque(json.dumps([list(sources), {}]))

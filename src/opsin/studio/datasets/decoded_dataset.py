@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
 
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.recipe import DataRecipe
 from opsin.data.cache import digest_names
 from opsin.data.corrections import Decoded
 from opsin.data.dataset import fingerprint_of
 from opsin.data.fill_cache import cache_key, look_up
+from opsin.data.pixel_values import encode_png
 from opsin.data.run_images import pair_up, read_images, recipe_of_run
 from opsin.data.sources.contents import take
 from opsin.studio.datasets.catalogue import LibraryDataset
@@ -29,27 +27,27 @@ class NotDecoded(NotThere):
     """Images not decoded yet; their dataset's page decodes them."""
 
 
-def png_of(pixels: NDArray[np.uint8]) -> bytes:
-    """An image ``uint8[H, W, C]`` as a PNG file."""
-    file = io.BytesIO()
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    image.save(file, "PNG", compress_level=1)
-    return file.getvalue()
-
-
+@dataclass(frozen=True, eq=False)
 class DecodedDataset:
     """The decoded images of a dataset or a run, by their rows."""
 
-    def __init__(self, id_: str, decoded: Decoded, key: str, recipe: DataRecipe) -> None:
-        self.id, self.decoded, self.key, self.recipe = id_, decoded, key, recipe
-        #: Whether a run kept a part of the images for validation.
-        self.has_val = False
-        #: Names of the classes, in the order of their labels.
-        self.classes = list(decoded.classes)
-        self.route = "images"
-        content = hashlib.blake2s(repr(decoded.images.shape).encode(), digest_size=6)
-        content.update(np.ascontiguousarray(decoded.digests).data)
-        self.version = content.hexdigest()
+    id: str
+    decoded: Decoded
+    key: str
+    route: str = "images"
+    has_val: bool = False  # whether a run kept a part of the images for validation
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of their labels."""
+        return self.decoded.classes
+
+    @cached_property
+    def version(self) -> str:
+        """It differs for other images."""
+        content = hashlib.blake2s(repr(self.decoded.images.shape).encode(), digest_size=6)
+        content.update(np.ascontiguousarray(self.decoded.digests).data)
+        return content.hexdigest()
 
     def __len__(self) -> int:
         return len(self.decoded.labels)
@@ -58,15 +56,7 @@ class DecodedDataset:
         """An image as a PNG file, at the training size."""
         if not 0 <= row < len(self):
             raise NotThere(f"There is no photograph {row} of {len(self):,}", "Go back a page.")
-        return png_of(self.decoded.images[row])
-
-    def label(self, row: int) -> int:
-        """An image's class in the source, or as the run was trained."""
-        return int(self.decoded.labels[row])
-
-    def name(self, row: int) -> str:
-        """An image's name: its path below the source, or ``train/123``."""
-        return self.decoded.names[row]
+        return encode_png(self.decoded.images[row], compress_level=1)
 
     def digest(self, row: int) -> str:
         """An image's key in a table of corrections: 32 hexadecimal digits."""
@@ -84,11 +74,11 @@ def key_of_images(dataset: LibraryDataset) -> str:
 
 def open_set(dataset: LibraryDataset) -> DecodedDataset:
     """Open the decoded images of a dataset, without its corrections."""
-    key, recipe = key_of_images(dataset), dataset.recipe()
-    decoded = look_up(key, recipe)
+    key = key_of_images(dataset)
+    decoded = look_up(key, dataset.recipe())
     if decoded is None:
         raise _unread(dataset.title)
-    return DecodedDataset(dataset.id, decoded, key, recipe)
+    return DecodedDataset(dataset.id, decoded, key)
 
 
 def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
@@ -122,10 +112,8 @@ def open_run(run_id: str, directory: RunDirectory) -> DecodedDataset:
             f"The photographs of {recipe.source} have changed since the training",
             "Put them back, or train again.",
         )
-    opened = DecodedDataset(run_id, kept, key, read)
-    opened.route = "run-images"
-    opened.has_val = len(directory.load_arrays(directory.split).get("val", ())) > 0
-    return opened
+    has_val = len(directory.load_arrays(directory.split).get("val", ())) > 0
+    return DecodedDataset(run_id, kept, key, "run-images", has_val)
 
 
 def _unread(title: str) -> NotDecoded:

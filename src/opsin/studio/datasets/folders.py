@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from hashlib import blake2s
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -12,6 +11,7 @@ from opsin.data.image_tree import is_within, kind_of_entry, natural, readable
 from opsin.data.sources import archive, table
 from opsin.studio.errors import NotThere
 from opsin.studio.people import require
+from opsin.studio.words import opaque
 
 # Entries that are shown.
 _LISTED: Final = 300
@@ -89,7 +89,5 @@ class Folders:
         return any(is_within(real, root) for root in self._roots)
 
     def _entry(self, path: str) -> FolderEntry:
-        # Sixteen digits of a hash: the same after a restart, and revealing nothing.
-        identity = blake2s(os.fsencode(path), digest_size=8).hexdigest()
-        self._known[identity] = path
-        return FolderEntry(identity, Path(path).name or path)
+        self._known[opaque(path)] = path
+        return FolderEntry(opaque(path), Path(path).name or path)

@@ -6,9 +6,8 @@ import contextlib
 import hashlib
 import json
 import secrets
-import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -22,7 +21,7 @@ from opsin.data.images import open_apart
 from opsin.studio import people
 from opsin.studio.datasets.album import Corrections, LabelChange, change_lines, read_lines
 from opsin.studio.datasets.uploads import class_name, file_name
-from opsin.studio.trash import KEPT
+from opsin.studio.trash import KEPT, Trash
 
 #: The folder, beside a dataset's own, of what was removed; its folders are named by the time.
 REMOVED: Final = ".removed"
@@ -74,11 +73,11 @@ class PhotoFiles:
     The dataset's lock (`Library.lock`) is held meanwhile.
     """
 
-    def __init__(self, record: Path, source: Path | None, title: Callable[[], str] = str) -> None:
+    def __init__(self, record: Path, source: Path | None, title: str = "") -> None:
         self._file, self._table = record / "changes.json", record / "corrections.csv"
         self._record, self._source, self._title = record, source, title  # no source: not made here
-        #: The number of times that files were moved here.
-        self.moves = 0
+        #: Whether files were moved.
+        self.moved = False
 
     @property
     def source(self) -> Path:
@@ -129,8 +128,8 @@ class PhotoFiles:
             _rename([(target, file) for file, target in reversed(free) if target.exists()])
             self._write(earlier)
             raise
-        self.moves += bool(noted)
-        people.record(f"{text} in {self._title()}")
+        self.moved |= bool(noted)
+        people.record(f"{text} in {self._title}")
         return change.when
 
     def undo(self, only: float | None = None, *, earlier: bool = False) -> str:
@@ -161,8 +160,8 @@ class PhotoFiles:
             ]  # others were changed by hand
             change_lines(self._table, lines, back)
         self._write(changes)
-        self.moves += bool(last.moves)
-        people.record(f"Undid: {last.text} in {self._title()}")
+        self.moved |= bool(last.moves)
+        people.record(f"Undid: {last.text} in {self._title}")
         return last.text
 
     def settle(self, key: tuple[str, str], is_settled: bool = True) -> None:
@@ -194,11 +193,9 @@ class PhotoFiles:
     def add_class(self, name: str) -> Done:
         """Add an empty class."""
         folder = self.source / self._new_name(name)
-        text = f"Added the class {folder.name}"
-        when = self.make(text, [("", self._short(folder))])
         with storage_errors(folder):
             folder.mkdir(parents=True)
-        return Done(text, when)
+        return self._note_new([folder], f"Added the class {folder.name}")
 
     def keep(self, class_: str, content: bytes, name: str) -> Path:
         """Add an image to a class, once; return its file."""
@@ -221,21 +218,25 @@ class PhotoFiles:
             if last.text == _added(last.moves) and time.time() - last.when < _TOGETHER
         ]
         moves = [move for last in before for move in last.moves]
-        moves += [("", self._short(file)) for file in files]
+        together = _added([*moves, *files])
+        return self._note_new(files, together, moves, instead=bool(before))
+
+    def _note_new(
+        self, paths: Sequence[Path], text: str, earlier: Moves = (), *, instead: bool = False
+    ) -> Done:
+        """Note what is there now, or remove it: nobody could take it back."""
+        moves = [*earlier, *(("", self._short(path)) for path in paths)]
         try:
-            return Done(_added(moves), self.make(_added(moves), moves, instead=bool(before)))
-        except StorageError:  # nobody could take them back
-            for file in files:
-                file.unlink(missing_ok=True)
+            return Done(text, self.make(text, moves, instead=instead))
+        except StorageError:
+            for path in paths:
+                path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
             raise
 
     def sweep(self, kept: float = KEPT) -> None:
         """Delete for good what was removed so many seconds ago."""
-        folder = self._source.parent / REMOVED if self._source else None
-        for entry in list(folder.glob("*-*")) if folder and not folder.is_symlink() else ():
-            removed = entry.name.partition("-")[0]
-            if removed.isdecimal() and time.time() - int(removed) / 1e9 > kept:
-                shutil.rmtree(entry, ignore_errors=True)
+        if self._source is not None:
+            Trash(self._source.parent, REMOVED).sweep(kept)
         changes = self.changes()
         recent = [change for change in changes if time.time() - change.when <= kept]
         if len(recent) < len(changes):
@@ -284,8 +285,8 @@ class PhotoFiles:
         return [(file, target) for target, file in places.items()]
 
 
-def _added(moves: Moves) -> str:
-    return f"{counted(len(moves), 'photograph')} added"
+def _added(photographs: Sized) -> str:
+    return f"{counted(len(photographs), 'photograph')} added"
 
 
 def _rename(pairs: Sequence[tuple[Path, Path]]) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from pathlib import Path
 from typing import Any, Final
 
-from opsin.core.child_process import error_from
 from opsin.core.errors import OpsinError
 from opsin.labelling.label_file import LabelFile
 from opsin.studio.child import Child, OnProgress
@@ -37,10 +35,10 @@ def set_aside(labels: Path) -> dict[str, str]:
 class _Sorter(Child):
     """The process of one project, which answers one question at a time."""
 
-    def __init__(self, *files: Path) -> None:
-        # With more, its small matrices wait for whatever else the machine does.
-        words = map(str, files)
-        super().__init__("opsin.labelling.label_worker", *words, idle=_IDLE, one_thread=True)
+    def __init__(self, place: Path, *files: Path) -> None:
+        module, words = "opsin.labelling.label_worker", map(str, files)
+        # With more threads, its small matrices wait for whatever else the machine does.
+        super().__init__(module, *words, place=place, idle=_IDLE, one_thread=True)
         self.turn, self.waiting = asyncio.Lock(), list[OnProgress]()
 
     def tell(self, what: str, done: int, total: int) -> None:
@@ -65,20 +63,14 @@ class Sorting:
         **asked: object,
     ) -> Any:
         """The answer to somebody's question; all who wait hear how far the work is."""
-        sorter, place = self._sorter(set_id), f"{self._sets.folder(set_id)}{os.sep}"
+        sorter = self._sorter(set_id)
         sorter.waiting.append(on_progress)
         try:
             async with sorter.turn:
                 question = {"do": do, "who": who, "asked": asked}
-                try:
-                    answer, _ = await sorter.ask(question, b"", sorter.tell)
-                except BaseException:
-                    sorter.kill()  # its next answer would be to this question
-                    raise
+                answer, _ = await sorter.ask(question, b"", sorter.tell)
         finally:
             sorter.waiting.remove(on_progress)
-        if "error" in answer:  # no page shows a path
-            raise error_from([part.replace(place, "") for part in answer["error"]])
         return answer["said"]
 
     async def leave(self, set_id: str, who: str) -> None:
@@ -91,7 +83,8 @@ class Sorting:
         dataset, sorter = self._sets.get(set_id), self._sorters.pop(set_id, None)
         if sorter is None:
             tray, corrections = dataset.place.parent / TRAY, self._sets.corrections_path(set_id)
-            sorter = _Sorter(dataset.place, tray, corrections, labels_of(self._sets, set_id))
+            files = dataset.place, tray, corrections, labels_of(self._sets, set_id)
+            sorter = _Sorter(self._sets.folder(set_id), *files)
         self._sorters[set_id] = sorter
         for other in [*self._sorters][:-_MOST]:
             if not self._sorters[other].waiting:

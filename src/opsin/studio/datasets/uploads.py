@@ -16,7 +16,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypedDict
 
@@ -28,6 +28,7 @@ from opsin.core.files import file_stamp, legal_name
 from opsin.core.format import file_size
 from opsin.core.platform import NOT_IN_NAMES, sync_all
 from opsin.core.storage import storage_errors
+from opsin.data.cache_contents import size_of
 from opsin.data.formats import NAMED
 from opsin.data.image_tree import ImageTree, is_image_name, is_visible
 from opsin.data.images import content_of
@@ -87,15 +88,12 @@ class Uploads:
     ) -> None:
         self._home, self._folder = home, home / "uploads"
         self._most_bytes, self._most_files, self._most_disk = most_bytes, most_files, most_disk
-        # Bytes of the files that are here and of all of them, and of all else that the studio
-        # keeps, as measured then; keys of files that become a source.
-        self._sizes = dict[str, int]()
-        self._bytes = self._others = 0
-        self._measured = -_MEASURED_EVERY
+        # Bytes of the files that are here, of all of them, and of all else that the studio keeps,
+        # as measured then; keys of files that become a source.
+        self._sizes = {file.name: file_stamp(file).size for file in self._folder.glob("*")}
+        self._bytes, self._others, self._measured = sum(self._sizes.values()), 0, -_MEASURED_EVERY
         self._finishing = set[str]()
-        self._guard = threading.Lock()  # of these
-        # A file has one writer at a time.
-        self._writing = [threading.RLock() for _ in range(64)]
+        self._guard = threading.RLock()  # of these, and of the files
 
     def offset(self, key: str) -> int:
         """The bytes of a file that have arrived; 0 for an unknown one."""
@@ -105,12 +103,14 @@ class Uploads:
         """Refuse bytes that begin elsewhere, or have no room, before they are sent."""
         if offset != self.offset(key):
             raise WrongOffset(f"Byte {self.offset(key):,} is next, not {offset:,}")
-        self._measure()
         if self._bytes + more > self._most_bytes:
             raise UploadTooLarge(
                 f"All uploads together may have {file_size(self._most_bytes)}",
                 "Put the photographs into a folder of this machine instead.",
             )
+        if self._most_disk and time.monotonic() - self._measured > _MEASURED_EVERY:
+            self._measured = time.monotonic()
+            self._others = size_of(self._home) - self._bytes
         if self._most_disk and self._others + self._bytes + more > self._most_disk:
             raise UploadTooLarge(
                 f"The studio may keep {file_size(self._most_disk)} and has no room for this",
@@ -125,7 +125,7 @@ class Uploads:
         """Append bytes to a file, and return its size."""
         require("viewer")  # whose access may have ended meanwhile
         path = self._path(key)
-        with self._writer(key):
+        with self._guard:
             self.check(key, offset, len(content))
             try:
                 with storage_errors(self._folder):
@@ -137,7 +137,8 @@ class Uploads:
             except StorageError:
                 self.drop(key)  # a part of it would occupy the space
                 raise
-            self._count(key, offset + len(content))
+            self._sizes[key] = offset + len(content)
+            self._bytes += len(content)
         return offset + len(content)
 
     def path(self, key: str) -> Path:
@@ -157,9 +158,9 @@ class Uploads:
     def drop(self, key: str) -> None:
         """Remove a file."""
         path = self._path(key)
-        with self._writer(key):
+        with self._guard:
             path.unlink(missing_ok=True)
-            self._count(key)
+            self._bytes -= self._sizes.pop(key, 0)
 
     def finish(
         self, files: Sequence[SentFile], into: Path, *, loose: str = "", needs: Role = "labeller"
@@ -167,7 +168,12 @@ class Uploads:
         """Turn uploads into a source, all or none: see `arrange`; for who has a role."""
         require(needs)
         places = {self._path(file["key"]): file["path"] or file["name"] for file in files}
-        with self._claimed({path.name for path in places}):
+        keys = {path.name for path in places}
+        with self._guard:  # the others go on meanwhile
+            if self._finishing & keys:
+                raise SourceError("Another window finishes this upload", "Wait for it.")
+            self._finishing |= keys
+        try:
             for file in files:
                 if self.offset(file["key"]) != file["size"]:
                     raise SourceError(
@@ -182,52 +188,23 @@ class Uploads:
                         self.drop(path.name)  # nobody can use it, or it was a bad archive
                 raise
             with self._guard:  # as long as it is not measured
-                self._others += sum(self._sizes.get(path.name, 0) for path in places)
-            for path in places:
-                self.drop(path.name)  # others than images are still here
-        return moved
-
-    @contextlib.contextmanager
-    def _claimed(self, keys: set[str]) -> Iterator[None]:
-        """Refuse uploads that another window finishes; the others go on meanwhile."""
-        with self._guard:
-            if self._finishing & keys:
-                raise SourceError("Another window finishes this upload", "Wait for it.")
-            self._finishing |= keys
-        try:
-            yield
+                self._others += sum(self._sizes.get(key, 0) for key in keys)
+            for key in keys:
+                self.drop(key)  # others than images are still here
         finally:
             with self._guard:
                 self._finishing -= keys
+        return moved
 
     def sweep(self) -> None:
         """Remove uploads idle for a day."""
-        for file in self._folder.glob("*"):
-            if time.time() - file_stamp(file).mtime_ns / 1e9 > _STALE:
-                file.unlink(missing_ok=True)
+        for key in [*self._sizes]:
+            path = self._folder / key
+            if time.time() - file_stamp(path).mtime_ns / 1e9 > _STALE:
+                with self._guard:
+                    path.unlink(missing_ok=True)
+                    self._bytes -= self._sizes.pop(key, 0)
         self._measured = -_MEASURED_EVERY
-
-    def _measure(self) -> None:
-        """Measure all that is here and that the studio keeps, at times."""
-        with self._guard:
-            if time.monotonic() - self._measured <= _MEASURED_EVERY:
-                return
-            self._measured = time.monotonic()
-            self._sizes = {file.name: file_stamp(file).size for file in self._folder.glob("*")}
-            self._bytes = sum(self._sizes.values())
-        if self._most_disk:
-            kept = size_of(self._home)
-            with self._guard:
-                self._others = kept - self._bytes
-
-    def _count(self, key: str, size: int | None = None) -> None:
-        with self._guard:
-            self._bytes += (size or 0) - self._sizes.pop(key, 0)
-            if size is not None:
-                self._sizes[key] = size
-
-    def _writer(self, key: str) -> threading.RLock:
-        return self._writing[int(key, 16) % len(self._writing)]
 
     def _path(self, key: str) -> Path:
         if not isinstance(key, str) or not _KEY.fullmatch(key):
@@ -275,15 +252,6 @@ async def _receive(uploads: Uploads, key: str, offset: int, request: Request) ->
     if waiting or not offset:  # also for an empty file
         offset = await UPLOADS.run(uploads.append, key, offset, bytes(waiting))
     return offset
-
-
-def size_of(folder: Path) -> int:
-    """The bytes of a folder's files."""
-    return sum(
-        file_stamp(f"{inner}/{name}", follow_links=False).size
-        for inner, _, names in os.walk(folder)
-        for name in names
-    )
 
 
 def arrange(files: Mapping[Path, str], into: Path, loose: str = "") -> list[Path]:

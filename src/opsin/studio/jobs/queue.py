@@ -56,12 +56,12 @@ class Queue:
         self._guard = threading.RLock()
         self._processes = JobProcesses()
         self._jobs: dict[str, Job] = {}
-        self._touched: set[str] = set()  # ids of changed jobs
         for file in sorted(self._folder.glob("*/job.json")):
             if job := read_job(file.parent):
                 self._jobs[job.id] = job
             else:
                 _LOGGER.warning("The file of the job %s is damaged", file.parent)
+        self._told = self._jobs  # as of the last tick
 
     def jobs(self) -> list[Job]:
         """All jobs: running, then waiting, in order, then the last ended."""
@@ -173,14 +173,12 @@ class Queue:
             self._processes.status(self.folder(job))
             shutil.rmtree(self.folder(job), ignore_errors=True)
             self._jobs = {key: other for key, other in self._jobs.items() if key != job.id}
-            self._touched.add(job.id)
 
-    def tick(self) -> set[str]:
-        """Update running jobs and start the next; return the ids of changed ones."""
+    def tick(self) -> bool:
+        """Update running jobs and start the next; return whether any runs or has changed."""
         with self._guard:
             for job in self.jobs():
                 if job.active:
-                    self._touched.add(job.id)
                     self._look(job)
                 elif job.over and not job.training and time.time() - (job.ended or 0) > _KEPT:
                     self.remove(job.id)
@@ -190,8 +188,9 @@ class Queue:
                 if job.pending and free[job.training] > 0:
                     free[job.training] -= 1
                     self._start(job)
-            touched, self._touched = self._touched, set()
-        return touched
+            changed = self._jobs is not self._told or any(job.active for job in self._jobs.values())
+            self._told = self._jobs
+        return changed
 
     def _look(self, job: Job) -> None:
         alive = self._processes.alive(self.folder(job), job.pid)
@@ -238,7 +237,6 @@ class Queue:
         with contextlib.suppress(*((StorageError,) if full else ())):
             write_job(self.folder(job), job)
         self._jobs = {**self._jobs, job.id: job}
-        self._touched.add(job.id)
 
 
 class JobAction:

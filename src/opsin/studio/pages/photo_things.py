@@ -144,7 +144,7 @@ def show_thing(
                 if thing.suggested:
                     button(f"It is {safe(thing.suggested, 30)}", partial(move, thing.suggested))
                 for text, photos in remove:
-                    button(text, lambda some=photos: do(studio.albums.remove(album, some)))
+                    button(text, lambda some=photos: do(studio.albums.move(album, some, "")))
                 button(fine, partial(decide, True))
                 if thing.suggested:
                     class_select(album.classes, move, "Another class")

@@ -144,7 +144,7 @@ class _Photos:
             self._forget = kit.action(
                 "", lambda: self._do(studio.albums.forget_gone(self._id)), needs="labeller"
             )
-            self._as_before = kit.action("In the usual order", self._find_like, kind="quiet")
+            self._as_before = kit.action("In the usual order", self._order, kind="quiet")
             self._search = ui.input(
                 placeholder="Find a class or photograph", on_change=self._show_columns
             )
@@ -158,7 +158,8 @@ class _Photos:
         with ui.element("div").classes("choice-bar") as self._bar:
             self._bar.props('role=toolbar aria-label="Chosen photographs"')
             self._chosen = ui.label().classes("text-weight-bold").props('role="status"')
-            self._to = ui.element("div")
+            self._to, self._to_classes = ui.element("div"), tuple[str, ...]()
+            self._like = kit.action("Find like this", self._find_like, kind="quiet").props("dense")
             kit.action("Remove", partial(self._move, ""), icon="delete_outline").props("dense")
             kit.icon_action("close", "Choose none", lambda: self.choose(None))
         for hidden in (self._search, self._as_before, self._forget, self._fold, self._bar):
@@ -386,28 +387,32 @@ class _Photos:
         number = len(self._active.gallery.chosen) if self._active else 0
         self._bar.set_visibility(bool(number))
         self._chosen.set_text(f"{counted(number, 'photograph')} chosen")
-        self._to.clear()
-        with self._to:
-            class_select(self.album.classes if number else (), self._move)
-            if number == 1 and self._active and self.album.can_add:
-                like = partial(self._find_like, self._active.photos[self._active.gallery.chosen[0]])
-                kit.action("Find like this", like, kind="quiet").props("dense")
+        self._like.set_visibility(number == 1 and self.album.can_add)
+        classes = self.album.classes if number else ()
+        if classes != self._to_classes:  # a refresh leaves a field alone that is being used
+            self._to_classes = classes
+            self._to.clear()
+            with self._to:
+                class_select(classes, self._move)
 
-    async def _find_like(self, at: int | None = None) -> None:
-        """Show the photographs most like one first, in each column; of none, all as they were."""
-        names, self.likeness = self.album.contents.names, {}
+    async def _find_like(self) -> None:
+        """Show the photographs most like the chosen one first, in each column."""
+        if self._active is None or not self._active.gallery.chosen:
+            return
+        name = self.album.contents.names[self._active.photos[self._active.gallery.chosen[0]]]
         with self._reading.errors():
-            if at is not None:
-                self._reading.say("Looking for photographs like it …")
-                found = await self._studio.sorting.ask(
-                    self._id, "like", visitor.get().id, name=names[at], every=True
-                )
-                likest = [name for one in found for name in one["names"]]
-                self.likeness = {name: rank for rank, name in enumerate(likest)}
-                self._reading.say("The photographs most like it come first.")
-            else:
-                self._reading.clear()
-        self._as_before.set_visibility(bool(self.likeness))
+            self._reading.say("Looking for photographs like it …")
+            found = await self._studio.sorting.ask(
+                self._id, "like", visitor.get().id, name=name, every=True
+            )
+            self._order([name for one in found for name in one["names"]])
+            self._reading.say("The photographs most like it come first.")
+
+    def _order(self, likest: Sequence[str] = ()) -> None:
+        """Show the likest photographs first in each column; without any, all as they were."""
+        self._reading.clear()
+        self.likeness = {name: rank for rank, name in enumerate(likest)}
+        self._as_before.set_visibility(bool(likest))
         self._show_columns()
 
     def open(self, column: _Column, at: int) -> None:
@@ -437,11 +442,9 @@ class _Photos:
 
     async def _change(self, column: _Column, places: Sequence[int], class_: str) -> None:
         """Give photographs of a column a class, or remove them (no class)."""
-        albums, chosen = self._studio.albums, [column.photos[at] for at in places]
-        if chosen and class_ and class_ != column.class_:
-            await self._do(albums.move(self.album, chosen, class_))
-        elif chosen and not class_ and column.label != OUT:
-            await self._do(albums.remove(self.album, chosen))
+        chosen = [column.photos[at] for at in places]
+        if chosen and (class_ != column.class_ if class_ else column.label != OUT):
+            await self._do(self._studio.albums.move(self.album, chosen, class_))
 
     async def _take(self, class_: str, files: Sequence[SentFile]) -> None:
         """Take files in, together with those that come meanwhile."""

@@ -20,12 +20,11 @@ from opsin.studio.datasets.album import Album
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.datasets.photo_files import settled_in
 from opsin.studio.people import why_not
-from opsin.studio.runs.run_index import opaque
 from opsin.studio.threads import IMAGES
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery, ImageViewer
 from opsin.studio.ui.kit import UndoBar
 from opsin.studio.ui.maps import confidence_of
-from opsin.studio.words import safe
+from opsin.studio.words import opaque, safe
 
 if TYPE_CHECKING:
     from opsin.studio.context import Studio
@@ -76,7 +75,7 @@ class ResultImages:
 
         def viewed(at: int) -> GalleryImage:
             image = int(rows[places[at]])
-            address, name = self._address(image, large=True), self.opened.name(image)
+            address, name = self._address(image, large=True), self.opened.decoded.names[image]
             return replace(self._small(places[at]), src=address, caption=name)
 
         viewer = ImageViewer(
@@ -112,7 +111,7 @@ class ResultImages:
         elif image in self.now:
             caption, mark, more = "left out", "left out", "Left out of the next training."
         lines = (f"Answer: {', '.join(best)}", f"Label: {safe(label, 60)}", more)
-        alt = f"{self.opened.name(image)}, labelled {label}, answer {', '.join(best)}"
+        alt = f"{self.opened.decoded.names[image]}, labelled {label}, answer {', '.join(best)}"
         return GalleryImage(self._address(image), alt, caption, mark, lines)  # type: ignore[arg-type]
 
     async def relabel(self, image: int, label: str | None) -> None:
@@ -121,7 +120,7 @@ class ResultImages:
         if album is None or self._places[image] < 0:
             raise OpsinError("This label cannot be changed here", self.fixed)
         chosen = [int(self._places[image])]
-        done = await (albums.move(album, chosen, label) if label else albums.remove(album, chosen))
+        done = await albums.move(album, chosen, label or "")
         await self._tell(done.text, lambda: albums.undo(album.dataset.id, done.when))
 
     async def confirm(self, suspect: SuspectedLabel) -> None:
@@ -145,10 +144,10 @@ class ResultImages:
 
     def picture(self, image: int, words: str = "") -> None:
         """One image of 160 pixels with a line below it, by default its name."""
-        words = words or self.opened.name(image).rpartition("/")[2]
+        words = words or self.opened.decoded.names[image].rpartition("/")[2]
         with ui.element("figure").style("width: 160px"):
             shown = ui.image(self._address(image)).props('fit="contain" no-transition')
-            shown.props["alt"] = safe(f"{self.opened.name(image)}, {words}")
+            shown.props["alt"] = safe(f"{self.opened.decoded.names[image]}, {words}")
             shown.style("width: 160px; height: 160px; border-radius: 8px; background: var(--panel)")
             with ui.element("figcaption").classes("note"):
                 ui.label(safe(words, 60))

@@ -10,9 +10,8 @@ from functools import partial
 from nicegui import ui
 
 from opsin.core.format import file_size
-from opsin.data.cache_contents import empty_cache, list_cache
+from opsin.data.cache_contents import empty_cache, list_cache, size_of
 from opsin.studio.context import Studio
-from opsin.studio.datasets.uploads import size_of
 from opsin.studio.pages.page import Page
 from opsin.studio.people import record, require
 from opsin.studio.ui import kit

@@ -334,7 +334,7 @@ class _Try:
         studio, place, newest = self._studio, self._frame.actions, self._project.classifier()
         if not self._set or changed not in ("", f"set:{self._set}"):
             return
-        folder, since = studio.sets.images_path(self._set), (newest and newest.started) or 0.0
+        folder, since = studio.sets.get(self._set).place, (newest and newest.started) or 0.0
         number, total = await IMAGES.run(newer_images, folder, since)
         if place.is_deleted:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
@@ -77,7 +78,7 @@ class Albums:
         self, sets: Library, runs: RunIndex, places: ImagePlaces, uploads: Uploads
     ) -> None:
         self._sets, self._runs, self._places, self._uploads = sets, runs, places, uploads
-        self._files: dict[str, PhotoFiles] = {}
+        self._moved = Counter[str]()  # how often files of a dataset were moved here
         self._stamps: dict[str, object] = {}  # of listings
         self._contents = ComputedOnce[str, Contents](_LISTED)
         self._of_sets = ComputedOnce[str, Corrections](_OPEN)
@@ -89,7 +90,7 @@ class Albums:
     async def open(self, set_id: str, *, at_once: bool = False) -> Album:
         """The photographs of a dataset now; at once only files, and labels by their names."""
         dataset, table = self._sets.get(set_id), self._sets.corrections_path(set_id)
-        stamp = await IMAGES.run(lambda: (self._own(set_id).moves, stamp_of_folders(dataset.place)))
+        stamp = self._moved[set_id], await IMAGES.run(stamp_of_folders, dataset.place)
         if self._stamps.get(set_id) != stamp:  # files came or went, by whomever
             self._stamps[set_id] = stamp
             self._contents.forget(set_id)
@@ -191,23 +192,28 @@ class Albums:
     # What is changed.
 
     async def move(self, album: Album, chosen: Sequence[int], class_: str) -> Done:
-        """Give photographs another class; return what was done, in words."""
-        if class_ not in album.classes:
+        """Give photographs another class, or remove them (``""``); classifiers keep theirs."""
+        if class_ and class_ not in album.classes:
             raise no_class(class_)
-        rows, new = _split(album, chosen)
-        known = album.opened is not None and class_ in album.opened.classes
-        if not (known or album.can_add):
-            raise _unread()
-        # If the class is new, no image of the source is in it: files go there.
-        files, label = (new, class_) if known else (list(chosen), None)
-        text = f"{counted(len(chosen), 'photograph')} moved to {class_}"
-        return await self._write(album, text, rows, label, files=files, folder=class_)
+        rows, files = _split(album, chosen)
+        known = not class_ or (album.opened is not None and class_ in album.opened.classes)
+        if not known:  # no photograph of the source is in it: files go there
+            if not album.can_add:
+                raise _unread()
+            files = list(chosen)
+        corrections = await self._corrections(album, rows)
+        paths, number = (
+            [album.contents.path(at) for at in files],
+            counted(len(chosen), "photograph"),
+        )
+        text = f"{number} moved to {class_}" if class_ else f"{number} removed"
 
-    async def remove(self, album: Album, chosen: Sequence[int]) -> Done:
-        """Remove photographs; earlier classifiers keep theirs."""
-        rows, new = _split(album, chosen)
-        text = f"{counted(len(chosen), 'photograph')} removed"
-        return await self._write(album, text, rows, "", files=new)
+        def work(own: PhotoFiles) -> Done:
+            moves = own.to_class(paths, class_) if class_ and paths else own.to_trash(paths)
+            labels = corrections.changes(rows, class_ if known else None) if corrections else ()
+            return Done(text, own.make(text, moves, labels, corrections))
+
+        return await self._change(album.dataset.id, work)
 
     async def forget_gone(self, set_id: str) -> Done:
         """Drop the corrections of photographs that are gone: training refuses them."""
@@ -314,15 +320,8 @@ class Albums:
 
     def _own(self, set_id: str) -> PhotoFiles:
         dataset = self._sets.get(set_id)  # it may have been removed in another window
-        if set_id not in self._files:
-            place = dataset.place if dataset.made_here else None
-            with self._sets.lock(set_id):
-                own = PhotoFiles(
-                    self._sets.folder(set_id), place, lambda: self._sets.get(set_id).title
-                )
-                own.sweep()
-                return self._files.setdefault(set_id, own)
-        return self._files[set_id]
+        place = dataset.place if dataset.made_here else None
+        return PhotoFiles(self._sets.folder(set_id), place, dataset.title)
 
     def _now(self, album: Album) -> Album:
         """An album of the same decoded images, with the files and labels now."""
@@ -338,30 +337,6 @@ class Albums:
             raise SourceError("The photographs have changed", _LOOK)
         return known
 
-    async def _write(
-        self,
-        album: Album,
-        text: str,
-        rows: Sequence[int],
-        class_: str | None = None,
-        *,
-        files: Sequence[int] = (),
-        folder: str = "",
-    ) -> Done:
-        """Relabel decoded rows as in `Corrections.changes`, and move files into a class's folder.
-
-        Without a folder, files are removed.
-        """
-        known = await self._corrections(album, rows)
-        paths = [album.contents.path(at) for at in files]
-
-        def work(own: PhotoFiles) -> Done:
-            moves = own.to_class(paths, folder) if folder and paths else own.to_trash(paths)
-            relabelled = known.changes(rows, class_) if known else ()
-            return Done(text, own.make(text, moves, relabelled, known))
-
-        return await self._change(album.dataset.id, work)
-
     async def _change(
         self, set_id: str, work: Callable[[PhotoFiles], T], pool: Threads = IMAGES
     ) -> T:
@@ -370,7 +345,11 @@ class Albums:
         def locked() -> T:
             require("labeller")
             with self._sets.lock(set_id):
-                return work(self._own(set_id))
+                own = self._own(set_id)
+                try:
+                    return work(own)
+                finally:
+                    self._moved[set_id] += own.moved
 
         return await pool.run(locked)
 

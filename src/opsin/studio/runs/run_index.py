@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import threading
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from opsin.core.recipe_options import options_of
 from opsin.studio.errors import NotThere
 from opsin.studio.people import record, require
 from opsin.studio.trash import KEPT, Removed, Trash
+from opsin.studio.words import opaque
 
 #: Options for splitting images.
 SPLIT_OPTIONS: Final = tuple(
@@ -30,11 +30,6 @@ _FILES: Final = ("recipe.json", "status.json", "history.jsonl", "report.json", "
 # Models fitted in one go: they cannot be resumed.
 _IN_ONE_GO: Final = frozenset((*get_args(ClassicalName), IMPORTED))
 Stamp = tuple[FileStamp, ...]
-
-
-def opaque(text: str | os.PathLike[str]) -> str:
-    """Return a name's id for URLs, the same after every start."""
-    return hashlib.blake2s(os.fsencode(text), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,13 +185,7 @@ class RunIndex:
 
     def deleted(self) -> list[Removed]:
         """Return the runs that can be restored, the last deleted first."""
-        items = []
-        for item in self._trash.removed():
-            name = ""
-            with contextlib.suppress(OpsinError, OSError):  # a damaged one has its folder's name
-                name = RunDirectory(item.place).read_notes().name
-            items.append(item._replace(name=name or item.folder))
-        return items
+        return self._trash.removed(lambda place: RunDirectory(place).read_notes().name)
 
     def restore(self, token: str) -> None:
         """Restore the runs of a token, under other names where newer ones took theirs."""

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import hashlib
 import itertools
-import os
 import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
@@ -20,9 +19,9 @@ from opsin.core.errors import ImageError, MovedError, OpsinError
 from opsin.core.files import FileStamp, file_stamp
 from opsin.core.format import file_size
 from opsin.data.images import open_apart
+from opsin.data.pixel_values import encode_png
 from opsin.runtime.prediction import Prediction
 from opsin.studio.child import Child, OnProgress
-from opsin.studio.datasets.decoded_dataset import png_of
 from opsin.studio.errors import NotThere, TooMany
 from opsin.studio.people import visitor
 from opsin.studio.runs.albums import ImagePlaces
@@ -67,8 +66,9 @@ class Answer(NamedTuple):
 
 class _Worker(Child):
     def __init__(self, run: RunDirectory, stamp: FileStamp, memory: int, idle: float) -> None:
-        words = str(run.path.absolute()), str(memory)
-        super().__init__("opsin.commands.inspect_worker", *words, idle=idle)
+        place = run.path.absolute()
+        words = str(place), str(memory)
+        super().__init__("opsin.commands.inspect_worker", *words, place=place, idle=idle)
         self.run, self.stamp = run, stamp
 
     def fits(self, run: RunDirectory, stamp: FileStamp) -> bool:
@@ -127,13 +127,9 @@ class Workers:
 
         async def compute() -> Answer:
             content, named = (given.content, {"name": given.name}) if given else (b"", {})
-            question = {"id": key, "do": do, "with": options | named}
+            question = {"do": do, "with": options | named}
             async with self._free:
                 header, body = await self._asked(directory, stamp, question, content, on_progress)
-            if "error" in header:  # no page shows a path
-                error = child_process.error_from(header["error"])
-                path = str(directory.path.absolute())
-                raise error.replace(f"{path}{os.sep}", "").replace(path, directory.path.name)
             ends = [0, *itertools.accumulate(header["images"])]
             images = [body[start:end] for start, end in itertools.pairwise(ends)]
             return Answer(f"/inside/{run_id}/{key}", header["said"], images)
@@ -166,16 +162,15 @@ class Workers:
             if spare is not None:
                 await spare.end()
             async with asyncio.timeout(_SHORT.get(question["do"])):
-                answer = await worker.ask(question, content, tell)
-        except BaseException as error:
-            await worker.end()
-            if not isinstance(error, TimeoutError):
-                raise
+                return await worker.ask(question, content, tell)
+        except TimeoutError:
             raise OpsinError("This takes too long", "Try another photograph.") from None
         finally:
+            if worker.alive:
+                self._idle.append(worker)
+            else:
+                await worker.end()
             self._busy.remove(worker)
-        self._idle.append(worker)
-        return answer
 
     def image(self, address: str, number: str) -> bytes | None:
         """Return an image of an answer that has an address."""
@@ -246,7 +241,7 @@ async def png_for_pages(image: GivenImage, *, small: bool = False) -> Response:
     """An image as a PNG file, upright and scaled; it is opened in a sandbox."""
     side = _SMALL if small else _SIDE
     pixels, _ = await IMAGES.run(open_apart, image.content, image.name, side=side)
-    content = await IMAGES.run(png_of, pixels)
+    content = await IMAGES.run(encode_png, pixels, compress_level=1)
     return Response(content, media_type="image/png", headers=_NEVER_REUSED)
 
 

@@ -66,6 +66,7 @@ class Frame:
     heading: ui.label
     actions: ui.element  # beside the heading, for the page's primary button
     undo: UndoBar
+    training: tuple[str, bool] | None = None  # what *Train* beside the heading says
 
     def retitle(self, text: str) -> None:
         """Give the page another title."""
@@ -150,6 +151,9 @@ def page(
 
 def offer_training(frame: Frame, project_id: str, why_not: str, *, main: bool = True) -> None:
     """Put *Train* beside the heading, or why it cannot be; ``main`` if it is the next step."""
+    if frame.training == (why_not, main):
+        return  # a button that is being clicked stays
+    frame.training = why_not, main
     kind: Kind = "primary" if main else "plain"
     frame.actions.clear()
     with frame.actions:

@@ -196,7 +196,7 @@ class LiveTraining:
                 self._text = kit.note("Each photograph turns blue or red as soon as it is judged.")
                 self._gallery = ImageGallery("Photographs, judged unseen", captions=False, side=64)
         spread = np.linspace(0, len(opened) - 1, min(_STRIP_MOST, len(opened))).round().astype(int)
-        rows = [(row, opened.classes[opened.label(row)]) for row in spread.tolist()]
+        rows = [(row, opened.classes[opened.decoded.labels[row]]) for row in spread.tolist()]
         self._gallery.show(
             [GalleryImage(opened.address(i), it, mark=_MARKS[judged.get(i)]) for i, it in rows]
         )

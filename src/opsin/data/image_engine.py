@@ -1,4 +1,4 @@
-"""The prediction engine: listing, decoding and computing in parallel."""
+"""The engine of all work over images: fetching, decoding and computing in parallel, in order."""
 
 from __future__ import annotations
 
@@ -11,35 +11,57 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecu
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
+import numpy as np
+
 from opsin.core.errors import ImageError
+from opsin.data.image_stream import ListedImage
 from opsin.data.lazy_images import THREADS
+from opsin.stores.bucket import CONNECTIONS, StoredObject
 
 # Blocks of images on their way for each that is computed, and bytes of images in all of them.
 _BATCHES: Final = 3
 _WAITING: Final = 64 << 20
 _UNLIMITED: Final = contextlib.nullcontext()
+# Images and bytes of a store in flight at most, and bytes assumed for an unknown size.
+_AHEAD, _FETCHED, _USUAL = 4 * CONNECTIONS, 32 << 20, 1 << 20
 
-_Item = TypeVar("_Item")
 _Prepared = TypeVar("_Prepared")
 _Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True)
-class ImageSteps(Generic[_Item, _Prepared, _Answer]):
+class ImageSteps(Generic[_Prepared, _Answer]):
     """The steps for each image; several threads call each function."""
 
     #: Decodes an image; raises `ImageError` where it cannot be read.
-    prepare: Callable[[_Item], _Prepared]
+    prepare: Callable[[ListedImage], _Prepared]
     #: Answers a batch, in its order.
     compute: Callable[[list[_Prepared]], Sequence[_Answer]]
-    #: Bytes that an image takes while it is on its way.
-    cost: Callable[[_Item], int]
+    pixels: int  # bytes of a prepared image
     batch: int  # images computed at once, at most
     together: int = 1  # batches computed at the same time
 
+    def in_blocks(
+        self, images: Iterable[ListedImage], most: int, weight: int
+    ) -> Iterator[list[ListedImage]]:
+        """Yield images in blocks of at most so many, and of about so many bytes."""
+        block, held = list[ListedImage](), 0
+        for item in images:
+            block.append(item)
+            held += self.pixels
+            if isinstance(item.image, np.ndarray):
+                held += item.image.nbytes
+            elif isinstance(item.image, bytes):
+                held += len(item.image)
+            if len(block) >= most or held >= weight:
+                yield block
+                block, held = [], 0
+        if block:
+            yield block
+
     def answer(
         self,
-        items: Iterable[_Item],
+        items: Iterable[ListedImage],
         computing: contextlib.AbstractContextManager[Any] = _UNLIMITED,
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> list[_Answer | ImageError]:
@@ -69,23 +91,23 @@ class ImageSteps(Generic[_Item, _Prepared, _Answer]):
 
 
 def answer_images(
-    steps: ImageSteps[_Item, _Prepared, _Answer], images: Iterable[_Item]
-) -> Generator[tuple[_Item, _Answer | ImageError]]:
+    steps: ImageSteps[_Prepared, _Answer], images: Iterable[ListedImage]
+) -> Generator[tuple[ListedImage, _Answer | ImageError]]:
     """Yield each image with its answer, or the reason why there is none, in their order."""
     computing, stopped = threading.Semaphore(steps.together), threading.Event()
     errors: list[Exception] = []
 
-    def answer(items: list[_Item]) -> list[_Answer | ImageError]:
+    def answer(items: list[ListedImage]) -> list[_Answer | ImageError]:
         return steps.answer(items, computing, stopped.is_set)
 
-    def listed() -> Iterator[_Item]:
+    def listed() -> Iterator[ListedImage]:
         try:
             yield from images
         except Exception as error:  # noqa: BLE001  it is raised behind the last answer
             errors.append(error)
 
     most = max(_BATCHES * steps.together, THREADS + 1)
-    blocks = in_blocks(listed(), steps.cost, steps.batch, _WAITING // (most + 2))
+    blocks = steps.in_blocks(read_ahead(listed()), steps.batch, _WAITING // (most + 2))
     pool = ThreadPoolExecutor(THREADS, "opsin-images")
     try:
         yield from in_order(pool, answer, blocks, lambda: most)
@@ -96,31 +118,16 @@ def answer_images(
         pool.shutdown(cancel_futures=True)
 
 
-def in_blocks(
-    images: Iterable[_Item], cost: Callable[[_Item], int], most: int, weight: int
-) -> Iterator[list[_Item]]:
-    """Yield images in blocks of at most so many, and of about so many bytes."""
-    block, held = list[_Item](), 0
-    for image in images:
-        block.append(image)
-        held += cost(image)
-        if len(block) >= most or held >= weight:
-            yield block
-            block, held = [], 0
-    if block:
-        yield block
-
-
 def in_order(
     executor: Executor,
-    answer: Callable[[list[_Item]], Sequence[_Answer | ImageError]],
-    blocks: Iterable[list[_Item]],
+    answer: Callable[[list[ListedImage]], Sequence[_Answer | ImageError]],
+    blocks: Iterable[list[ListedImage]],
     most: Callable[[], int],
-) -> Generator[tuple[_Item, _Answer | ImageError]]:
+) -> Generator[tuple[ListedImage, _Answer | ImageError]]:
     """Yield answers in the order of the images, with so many blocks on their way."""
-    waiting: deque[tuple[list[_Item], Future[Sequence[_Answer | ImageError]]]] = deque()
+    waiting: deque[tuple[list[ListedImage], Future[Sequence[_Answer | ImageError]]]] = deque()
 
-    def first() -> Iterator[tuple[_Item, _Answer | ImageError]]:
+    def first() -> Iterator[tuple[ListedImage, _Answer | ImageError]]:
         items, future = waiting.popleft()
         while not future.done():  # on Windows only a wait that ends sees Ctrl-C
             concurrent.futures.wait([future], 1.0)
@@ -144,3 +151,31 @@ def in_order(
     finally:
         for _, future in waiting:
             future.cancel()
+
+
+def read_ahead(images: Iterable[ListedImage]) -> Generator[ListedImage]:
+    """Yield images in order; those in a store with their contents, or a problem."""
+    waiting: deque[tuple[ListedImage, int, Future[ListedImage] | None]] = deque()
+    held, pool = 0, None
+
+    def first() -> ListedImage:
+        image, _, future = waiting.popleft()
+        return image if future is None else future.result()
+
+    try:
+        for image in images:
+            future, cost = None, 0
+            if isinstance(image.image, StoredObject) and image.problem is None:
+                pool = pool or ThreadPoolExecutor(CONNECTIONS, "opsin-store")
+                future = pool.submit(image.with_content)
+                cost = image.image.size if image.image.size >= 0 else _USUAL
+            waiting.append((image, cost, future))
+            held += cost
+            while waiting and (waiting[0][2] is None or len(waiting) > _AHEAD or held > _FETCHED):
+                held -= waiting[0][1]
+                yield first()
+        while waiting:
+            yield first()
+    finally:
+        if pool is not None:
+            pool.shutdown(wait=False, cancel_futures=True)
