@@ -15,7 +15,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
 from tests.browser import resize
-from tests.studio_browser import StudioProcess, shown, until
+from tests.studio_browser import StudioProcess, press, shown, until
 
 #: Flags of a browser with a fake camera, which it may use.
 FAKE: Final = ("use-fake-device-for-media-stream", "use-fake-ui-for-media-stream")
@@ -96,7 +96,7 @@ class Visit:
 
 def column(name: str) -> str:
     """Where a class is on the photographs' page."""
-    return f"//section[.//input[contains(@aria-label, '{name}')]]"
+    return f"//section[contains(@aria-label, '{name}')]"
 
 
 def name_classes(visit: Visit, classes: Sequence[str]) -> None:
@@ -104,7 +104,8 @@ def name_classes(visit: Visit, classes: Sequence[str]) -> None:
     visit.open()
     visit.click("Use the camera")
     for number, name in enumerate(classes[:2], start=1):
-        visit.write(name, f"//input[@aria-label='Name of the class Class {number}']")
+        press(visit.browser, f"Class {number}")
+        visit.write(name, f"{column(f'Class {number}')}//input[@aria-label='Name']")
     visit.click("Add class")
     visit.write(classes[2], "//div[@role='dialog']//input")
 

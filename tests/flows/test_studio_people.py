@@ -53,11 +53,10 @@ def who(studio):
     note("page")
     ui.timer(0.2, lambda: note("timer"), once=True)
     ui.timer(0.2, lambda: later("later timer"), once=True)
-    studio.changed.subscribe(lambda topic: note("event"))
-    studio.changed.subscribe(lambda topic: later("later event"))
+    studio.changed.subscribe(lambda: note("event"), "jobs")
+    studio.changed.subscribe(lambda: later("later event"), "jobs")
 
-pages = app.all_pages
-app.all_pages = lambda: [*pages(), Page("/who", who)]
+app.try_.who = Page("/who")(who)
 folder = Path(sys.argv[1])
 settings = StudioSettings(
     runs=folder / "runs", home=folder / "home", roots=(folder,), port=0, share=True

@@ -127,6 +127,8 @@ def test_a_cell_of_the_matrix_shows_its_photographs(browser: webdriver.Chrome, p
     several(browser, IMAGE)
     press(browser, "Where does it fail?")
     until(browser, lambda: "→" in shown(browser))
+    press(browser, "What does it look at?")  # the third one is right: the mistakes come before it
+    assert "image=0" not in str(several(browser, "a[href*=why]", 3)[2].get_attribute("href"))
     pair = browser.find_element(By.XPATH, "//button[contains(., '→')]")
     actual, _, predicted, number = pair.text.split()
     pair.click()

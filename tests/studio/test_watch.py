@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from nicegui import Event
 
 import opsin
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def told(studio: Studio) -> list[str]:
     news: list[str] = []
-    studio.changed.subscribe(news.append)
+    Event.subscribe(studio.changed, news.append)
     return news
 
 

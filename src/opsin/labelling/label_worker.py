@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, cast
 
 import numpy as np
-from sklearn.decomposition import PCA
-from sklearn.manifold import TSNE
 
 from opsin.backbones.backbone import Backbone, open_backbone
 from opsin.core.arrays import Floats, Ints
@@ -264,6 +262,10 @@ class LabelWorker(Answering):
 
 def _places(points: Floats) -> list[list[float]]:
     """Points in two dimensions, by t-SNE."""
+    # What few ask for is not loaded at the start.
+    from sklearn.decomposition import PCA  # noqa: PLC0415
+    from sklearn.manifold import TSNE  # noqa: PLC0415
+
     if len(points) < 4:
         return [[float(at), 0.0] for at in range(len(points))]
     some = PCA(min(30, *points.shape)).fit_transform(points)

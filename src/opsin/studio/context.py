@@ -7,10 +7,10 @@ import inspect
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from filelock import FileLock, Timeout
-from nicegui import Event
+from nicegui import Event, ui
 
 from opsin.core.errors import RunError
 from opsin.core.storage import storage_errors
@@ -18,6 +18,7 @@ from opsin.studio.datasets.catalogue import Library
 from opsin.studio.datasets.folders import Folders
 from opsin.studio.datasets.sorting import Sorting
 from opsin.studio.datasets.uploads import Uploads
+from opsin.studio.errors import NotThere
 from opsin.studio.jobs.queue import Queue, sweep_outputs
 from opsin.studio.people import People, Role, acting, visitor
 from opsin.studio.progress import ProgressOfAll
@@ -35,22 +36,22 @@ _LOG = logging.getLogger("opsin.studio")
 
 
 class Changes(Event[str]):
-    """Reports changes; a handler runs as the visitor who subscribed, not as who emitted."""
+    """Reports what changed, by topics."""
 
-    def subscribe(self, callback: Callable[[str], object], **options: bool | None) -> None:  # type: ignore[override]
-        """Subscribe, usually in a page."""
+    def subscribe(self, show: Callable[[], object], *topics: str) -> None:  # type: ignore[override]
+        """Let a page show changes, as its visitor; it loads anew where what it shows is gone."""
         subscriber = visitor.get()
 
-        async def later(result: Awaitable[object]) -> None:
-            with acting(subscriber):  # in a task of its own
-                await result
+        async def heard() -> None:
+            try:
+                with acting(subscriber):  # not as who emitted
+                    shown = show()
+                    if inspect.isawaitable(shown):
+                        await shown
+            except NotThere:  # another window removed it
+                ui.navigate.reload()
 
-        def call(topic: str) -> object:
-            with acting(subscriber):
-                result = callback(topic)
-            return later(result) if inspect.isawaitable(result) else result
-
-        super().subscribe(call, **options)
+        super().subscribe(lambda topic: heard() if topic in topics else None)
 
 
 class Studio:

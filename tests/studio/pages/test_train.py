@@ -153,7 +153,7 @@ def test_what_cannot_be_trained_says_what_to_do(
         page._add()
     for folder in sorted((tmp_path / "mine").iterdir())[1:]:
         shutil.rmtree(folder)
-    assert "two classes or more" in opened(studio, project).wrong
+    assert "at least two classes" in opened(studio, project).wrong
     shutil.rmtree(tmp_path / "mine")
     moved = opened(studio, project)
     assert str(tmp_path) not in str(moved._fault)

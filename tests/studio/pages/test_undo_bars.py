@@ -3,7 +3,7 @@
 import contextlib
 from types import SimpleNamespace as Namespace
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import numpy as np
 import pytest
@@ -28,9 +28,6 @@ async def test_a_bar_takes_back_its_own_change(
     page: Any = object.__new__(_Photos if where == "photos" else ResultImages)
     page._studio, page._id, page._topic = studio, made.id, ""
 
-    async def read() -> None:
-        pass
-
     async def change() -> None:
         page._album = album = await albums.open(made.id)
         if where == "photos":
@@ -38,12 +35,12 @@ async def test_a_bar_takes_back_its_own_change(
             page._status = Namespace(errors=contextlib.nullcontext, say=said.append)
             await page._do(albums.move(album, [0], "square"))
         else:
-            page._undo, page._places, page._read = bar, np.arange(6), read
+            page._undo, page._places, page._read = bar, np.arange(6), AsyncMock()
             await page.relabel(0, "square")
 
     await change()
     await albums.add_class(made.id, "star")
-    text, undo = bar.offer.call_args.args
+    text, undo, *_ = bar.offer.call_args.args
     assert text == "1 photograph moved to square"
     with pytest.raises(SourceError, match="Something else was changed since"):
         await undo()

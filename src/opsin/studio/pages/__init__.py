@@ -1,1 +1,1 @@
-"""The studio's pages, one module each; its `PAGE` names the address and what builds the page."""
+"""The studio's pages, one module each."""

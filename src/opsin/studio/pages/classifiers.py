@@ -22,6 +22,7 @@ from opsin.studio.ui.tables import TableRow, plain, table
 _STATES: Final = {"running": "is being trained", "done": "ready", "failed": "broke off"}
 
 
+@Page("/classifiers", more="All classifiers")
 async def show(studio: Studio) -> None:
     """Build it."""
     rows = await asyncio.to_thread(_rows, studio)
@@ -47,24 +48,19 @@ async def show(studio: Studio) -> None:
                 number += 1
             except OpsinError as error:
                 fault = error
-        studio.changed.emit("runs")
         if token:
-            frame.undo.offer(f"{counted(number, 'classifier')} removed", partial(back, token))
+            back = partial(asyncio.to_thread, studio.runs.restore, token)
+            frame.undo.offer(f"{counted(number, 'classifier')} removed", back, "runs")
         if fault:
             raise fault
 
-    async def back(token: str) -> None:
-        await asyncio.to_thread(studio.runs.restore, token)
-        studio.changed.emit("runs")
-
-    async def heard(topic: str) -> None:
-        if topic == "runs":
-            rows = await asyncio.to_thread(_rows, studio)
-            if not shown.is_deleted:
-                shown.update_rows(plain(rows), clear_selection=False)
-                ids = {row["id"] for row in rows}
-                shown.selected = [row for row in shown.selected if row["id"] in ids]
-                enable()
+    async def refresh() -> None:
+        rows = await asyncio.to_thread(_rows, studio)
+        if not shown.is_deleted:
+            shown.update_rows(plain(rows), clear_selection=False)
+            ids = {row["id"] for row in rows}
+            shown.selected = [row for row in shown.selected if row["id"] in ids]
+            enable()
 
     with frame.actions:
         compare = kit.action(
@@ -75,10 +71,7 @@ async def show(studio: Studio) -> None:
         remove_button = kit.action("Remove", remove, kind="danger", needs="owner")
     shown.on_select(enable)
     enable()
-    studio.changed.subscribe(heard)
-
-
-PAGE = Page("/classifiers", show, more="All classifiers")
+    studio.changed.subscribe(refresh, "runs")
 
 
 def _chosen(shown: ui.table) -> list[str]:

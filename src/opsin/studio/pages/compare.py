@@ -70,6 +70,7 @@ def verdict_on(pair: ComparedPair, first: str, other: str) -> tuple[str, str]:
     return f"{winner} is right more often: {better} better, {worse} worse", points
 
 
+@Page("/compare")
 async def show(studio: Studio, runs: str = "") -> None:
     """Build it."""
     ids = list(dict.fromkeys(filter(None, runs.split(","))))
@@ -109,9 +110,6 @@ async def show(studio: Studio, runs: str = "") -> None:
             await _pictures(studio, ids[0], pair, names)
 
 
-PAGE = Page("/compare", show)
-
-
 def _figures(comparison: Comparison, names: Sequence[str]) -> None:
     cells = []
     for run, name in zip(comparison.runs, names, strict=True):
@@ -147,7 +145,5 @@ async def _pictures(studio: Studio, first: str, pair: ComparedPair, names: Seque
     for kind, images in pair.by_who_is_right():
         title = " ".join(called.get(word, word) for word in kind.split())
         kit.heading(f"{title} ({count(len(images))})")
-        described = list(map(describe, images))
-        viewer = ImageViewer(described.__len__, described.__getitem__)
         height = 440 if len(images) > 12 else 0
-        ImageGallery(title, described, on_open=viewer.open, height=height)
+        ImageGallery(title, images, describe, on_open=ImageViewer, height=height)

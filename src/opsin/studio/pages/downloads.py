@@ -68,19 +68,11 @@ def download_menu(studio: Studio, row: RunRow, title: str, files: Collection[str
                 ui.item_label(name)
                 ui.item_label(what).props("caption")
 
-    def one_file() -> None:
-        _dialog("One file", text, "In Python", _PYTHON, file)
-
-    def container() -> None:
-        _dialog("Container", two, "Build and run", _CONTAINER, file, docker)
-
-    def card() -> None:
-        ui.download.from_url(f"{folder}/README.md", "README.md")
-
-    def report() -> None:
-        ui.navigate.to(f"{folder}/report.html", new_tab=True)
-
     zipped = partial(_zip, studio, row, title)
+    one_file = partial(_dialog, "One file", text, "In Python", _PYTHON, file)
+    container = partial(_dialog, "Container", two, "Build and run", _CONTAINER, file, docker)
+    card = partial(ui.download.from_url, f"{folder}/README.md", "README.md")
+    report = partial(ui.navigate.to, f"{folder}/report.html", new_tab=True)
     with kit.action("Download", lambda: None, icon="download"), ui.menu():
         form("One file", "classifier.onnx: for Python, and for whatever reads ONNX", one_file)
         form("Zip with ready code", "Python, JavaScript, REST, and sample photographs", zipped)

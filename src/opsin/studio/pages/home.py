@@ -42,6 +42,7 @@ _REMOVED_MOST: Final = 50
 _STARTING: Final = threading.Lock()
 
 
+@Page("/")
 async def home(studio: Studio) -> None:
     """Build the page."""
     with page(studio, "Your projects") as frame:
@@ -50,9 +51,6 @@ async def home(studio: Studio) -> None:
         await ui.context.client.connected()
         await studio.first_scan()
     await content.show()
-
-
-PAGE = Page("/", home)
 
 
 class _Home:
@@ -68,7 +66,7 @@ class _Home:
             self._more = kit.action("Show all", self._show_all)
             self._more.set_visibility(False)
             self._removed = ui.element("div")
-        studio.changed.subscribe(self._heard)
+        studio.changed.subscribe(self.show, "runs", "sets")
 
     def _welcome(self) -> None:
         """The way to a project of one's own."""
@@ -138,8 +136,9 @@ class _Home:
                 title = ui.label(name).classes("project-name ellipsis")
                 if allows("owner"):
                     if project.dataset is not None:
-                        rename = partial(self._rename, project, undo=project.name)
-                        kit.rename_in_place(title, lambda: project.name, rename)
+                        kit.rename_in_place(
+                            title, lambda: project.name, partial(self._rename, project)
+                        )
                     ui.space()
                     with kit.icon_action("more_horiz", f"More about {name}"), ui.menu():
                         ui.menu_item("Remove", partial(self._remove, project))
@@ -151,10 +150,6 @@ class _Home:
             with ui.element("div").classes("line project-links"):
                 for text, there in links.items():
                     ui.link(text, address(project, there)).props["aria-label"] = f"{text}: {name}"
-
-    async def _heard(self, topic: str) -> None:
-        if topic in {"runs", "sets"}:
-            await self.show()
 
     async def _show_all(self) -> None:
         self._most = len(self._studio.projects.all())
@@ -212,19 +207,18 @@ class _Home:
         names = ["My photographs", *(f"My photographs {n}" for n in range(2, len(taken) + 2))]
         return next(name for name in names if name not in taken)
 
-    async def _rename(self, project: Project, name: str, undo: str = "") -> None:
-        await asyncio.to_thread(self._studio.sets.rename, project.id, name)
-        self._studio.changed.emit("sets")
-        if undo:
-            self._frame.undo.offer(
-                f"Renamed to {safe(name, 40)}", partial(self._rename, project, undo)
-            )
+    async def _rename(self, project: Project, name: str) -> None:
+        rename = self._studio.sets.rename
+        await asyncio.to_thread(rename, project.id, name)
+        undo = partial(asyncio.to_thread, rename, project.id, project.name)
+        self._frame.undo.offer(f"Renamed to {safe(name, 40)}", undo, "sets")
 
     async def _remove(self, project: Project) -> None:
         with self._status.errors():
-            token = await asyncio.to_thread(self._studio.projects.remove, project.id)
-            self._frame.undo.offer(f"Removed {project.name}", partial(self._restore, token))
-            self._tell()
+            projects = self._studio.projects
+            token = await asyncio.to_thread(projects.remove, project.id)
+            undo = partial(asyncio.to_thread, projects.restore, token)
+            self._frame.undo.offer(f"Removed {project.name}", undo, "runs", "sets")
 
     def _list_removed(self, items: Sequence[Removed]) -> None:
         kit.note("You can restore what you removed for seven days.")
@@ -238,10 +232,6 @@ class _Home:
 
     async def _restore(self, token: str) -> None:
         await asyncio.to_thread(self._studio.projects.restore, token)
-        self._tell()
-
-    def _tell(self) -> None:
-        """Tell all windows that a project came or went, with its classifiers."""
         self._studio.changed.emit("runs")
         self._studio.changed.emit("sets")
 

@@ -39,6 +39,7 @@ STEPS: Final = (
 _PICTURES: Final = Path(__file__).with_suffix(".svg").read_text(encoding="utf-8")
 
 
+@Page("/how-it-works", more="How it works")
 def how_it_works(studio: Studio) -> None:
     """Build the page."""
     with page(studio, "How it works") as frame:
@@ -54,6 +55,3 @@ def how_it_works(studio: Studio) -> None:
                     kit.heading(title)
                     kit.note(text)
         ui.link("The whole guide", f"{HELP}/how-to/studio.html", new_tab=True)
-
-
-PAGE = Page("/how-it-works", how_it_works, more="How it works")

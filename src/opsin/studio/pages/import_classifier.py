@@ -34,13 +34,11 @@ _PIXELS: Final = {"": "As its files say"} | {
 }
 
 
+@Page("/import", more="Import a classifier", needs="owner")
 def import_classifier(studio: Studio) -> None:
     """Build the page."""
     with page(studio, "Import a classifier", guide="how-to/import.html"):
         _Import(studio)
-
-
-PAGE = Page("/import", import_classifier, more="Import a classifier", needs="owner")
 
 
 class _Import:

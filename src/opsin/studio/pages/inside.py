@@ -80,6 +80,7 @@ def checked(shown: _Shown, blocks: Sequence[Block], judged: int) -> _Shown:
     return _Shown(image, layer, unit)
 
 
+@Page("/projects/{project}/inside")
 async def inside(
     studio: Studio,
     *,
@@ -109,30 +110,19 @@ async def inside(
         with frame.actions:
             classifier_select(now, row, now.classifiers, "inside")
         shown = _Shown(image, layer, unit if _PLACE.fullmatch(unit) else "")
-        body = _Inside(
-            studio, now, row.id, rows, shown, unfolded={_WHY} if view == "why" else set()
-        )
-        ui.timer(0, body.start, once=True)
-
-
-PAGE = Page("/projects/{project}/inside", inside)
+        content = _Inside(studio, now, row.id, rows, shown)
+        content.unfolded |= {_WHY} if view == "why" else set()
+        ui.timer(0, content.start, once=True)
 
 
 class _Inside:
     """The page below its heading: a photograph, the network, and what a layer makes of it."""
 
     def __init__(
-        self,
-        studio: Studio,
-        project: Project,
-        run: str,
-        rows: Sequence[int],
-        shown: _Shown,
-        *,
-        unfolded: set[str],
+        self, studio: Studio, project: Project, run: str, rows: Sequence[int], shown: _Shown
     ) -> None:
         self._studio, self._project, self._run, self._rows = studio, project, run, rows
-        self._shown, self._unfolded = shown, unfolded
+        self._shown, self.unfolded = shown, set[str]()  # the questions that stay open
         self._blocks: list[Block] = []
         self._seconds = 1.0  # that an image takes
         with ui.element("div").classes("inside"):
@@ -218,8 +208,8 @@ class _Inside:
         with area:
             waiting = kit.Waiting(text, asked.cancel)
         waiting.element.move(area, target_index=0)
-        await asyncio.wait([asked])
-        waiting.delete()
+        with waiting:
+            await asyncio.wait([asked])
         error = None if asked.cancelled() else asked.exception()
         if area.is_deleted or wanted != self._shown:
             return None
@@ -256,12 +246,8 @@ class _Inside:
 
     async def _show_layer(self, answer: Answer) -> None:
         values, layers = answer.values, [one for block in self._blocks for one in block.layers]
-        layer, block = next(
-            (layer, block)
-            for block in self._blocks
-            for layer in block.layers
-            if layer.name == self._shown.layer
-        )
+        layer = next(layer for layer in layers if layer.name == self._shown.layer)
+        block = next(block for block in self._blocks if layer in block.layers)
         with ui.element("div").classes("line"):
             kit.heading(block.title)
             if title_of(layer) != block.title:
@@ -292,9 +278,9 @@ class _Inside:
             fold = kit.question(
                 title,
                 lambda: build(ui.element("div").classes("stack")),
-                is_open=title in self._unfolded,
+                is_open=title in self.unfolded,
             )
-            change = {True: self._unfolded.add, False: self._unfolded.discard}
+            change = {True: self.unfolded.add, False: self.unfolded.discard}
             fold.on_value_change(lambda event: change[event.value](title))
 
         ask(

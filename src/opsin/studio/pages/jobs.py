@@ -20,13 +20,12 @@ _PASSING: Final = ("look", "plan", "compare")
 _SECTIONS: Final = ("Running", "Waiting", "Finished")
 
 
+@Page("/jobs", more="Jobs")
 def jobs(studio: Studio) -> None:
     """Build the page of all jobs, kept up to date in every window."""
     cards: dict[tuple[str, int], JobCard] = {}
 
-    def show(topic: str = "jobs") -> None:
-        if topic not in ("jobs", "runs"):
-            return
+    def show() -> None:
         known = [job for job in studio.jobs.jobs() if not (job.over and job.kind in _PASSING)]
         ongoing = sum(not job.over for job in known)
         now = known[: ongoing + _SHOWN]
@@ -46,7 +45,4 @@ def jobs(studio: Studio) -> None:
     with page(studio, "Jobs"):
         content = ui.element("div").classes("stack")
         show()
-        studio.changed.subscribe(show)
-
-
-PAGE = Page("/jobs", jobs, more="Jobs")
+        studio.changed.subscribe(show, "jobs", "runs")

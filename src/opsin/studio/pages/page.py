@@ -8,8 +8,8 @@ import inspect
 import logging
 import pkgutil
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Any
 
 from fastapi import Request, Response
 from fastapi.exception_handlers import http_exception_handler
@@ -31,12 +31,16 @@ _LOG = logging.getLogger("opsin.studio")
 
 @dataclass(frozen=True)
 class Page:
-    """A page, as its module's ``PAGE`` describes it; `all_pages` finds it there."""
+    """A page: decorates what builds it from the studio and, by name, the address's parameters."""
 
     path: str  # with parameters in braces, such as ``/runs/{run_id}``
-    build: Callable[..., Awaitable[Any] | Any]  # from the studio and, by name, the parameters
     more: str = ""  # its word in the menu *More*; with ``{project}`` in the path, of projects
     needs: Role = "viewer"  # who may open it
+    build: Callable[..., Awaitable[Any] | Any] = print
+
+    def __call__(self, build: Callable[..., Awaitable[Any] | Any]) -> Page:
+        """The page that a function builds."""
+        return replace(self, build=build)
 
     def register(self, studio: Studio) -> None:
         """Answer to its address in the application."""
@@ -57,21 +61,19 @@ class Page:
 
 
 def all_pages() -> list[Page]:
-    """Return the pages that the modules of `opsin.studio.pages` describe."""
+    """Return the pages of the modules of `opsin.studio.pages`."""
     names = (module.name for module in pkgutil.iter_modules(pages.__path__))
     modules = [importlib.import_module(f"{pages.__name__}.{name}") for name in names]
     found = {item for module in modules for item in vars(module).values() if isinstance(item, Page)}
     return sorted(found, key=lambda page: page.path)
 
 
+@Page("/projects/{project}/")
 def _project(studio: Studio, project: str) -> RedirectResponse:
     """Lead to the results of a project, or to its photographs as long as it has none."""
     known = studio.projects.get(project)
     page = "results" if known.classifiers else "photos"
     return RedirectResponse(layout.address(known, page), 303)
-
-
-PAGE: Final = Page("/projects/{project}/", _project)
 
 
 def add_error_pages(studio: Studio) -> None:

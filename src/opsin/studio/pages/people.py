@@ -25,6 +25,7 @@ _ROLES: dict[Role, str] = {
 _DAYS = {1: "1 day", 7: "7 days", 30: "30 days", 365: "A year"}
 
 
+@Page("/people", more="People", needs="owner")
 def people(studio: Studio) -> None:
     """Build the page."""
     with layout.page(studio, "People", guide="how-to/share-the-studio.html") as frame:
@@ -34,9 +35,6 @@ def people(studio: Studio) -> None:
             kit.empty(
                 "This studio is not shared. To invite others, start it for sharing: Help says how."
             )
-
-
-PAGE = Page("/people", people, more="People", needs="owner")
 
 
 class _People:

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from nicegui import ui
 
@@ -17,14 +17,14 @@ from opsin.core.format import count
 from opsin.data.audit import Finding
 from opsin.data.cache import digest_names
 from opsin.data.run_images import pair_up
+from opsin.studio.context import Studio
 from opsin.studio.datasets.album import OUT, Album
 from opsin.studio.datasets.photo_files import Done, settled_in
+from opsin.studio.runs.albums import Albums
 from opsin.studio.ui import kit
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery, class_select
+from opsin.studio.ui.kit import UndoBar
 from opsin.studio.words import safe
-
-if TYPE_CHECKING:
-    from opsin.studio.context import Studio
 
 # Pictures of each thing.
 _PICTURES: Final = 6
@@ -109,24 +109,22 @@ def _of_audit(album: Album, findings: Sequence[Finding]) -> Iterator[Thing]:
 
 
 def show_thing(
-    studio: Studio, album: Album, thing: Thing, do: Callable[..., Awaitable[None]]
+    albums: Albums,
+    album: Album,
+    thing: Thing,
+    do: Callable[[Awaitable[Done]], object],
+    undo: UndoBar,
 ) -> None:
-    """Show something with its photographs, and what can be decided.
-
-    ``do`` is the page's way to change something, with an undo of its own for what is no change of
-    an album.
-    """
+    """Show something with its photographs, and what can be decided; ``do`` changes the album."""
     remove, fine = _decisions(album, thing)
 
-    async def move(class_: str) -> None:
-        await do(studio.albums.move(album, thing.photos, class_))
+    def move(class_: str, photos: Sequence[int] = thing.photos) -> object:
+        return do(albums.move(album, photos, class_))
 
-    async def decide(is_settled: bool) -> None:
-        async def change() -> Done:
-            await studio.albums.settle(album.dataset.id, thing.key, is_settled)
-            return Done(fine if is_settled else "")
-
-        await do(change(), undo=partial(decide, False))
+    async def settle() -> None:
+        change = partial(albums.settle, album.dataset.id, thing.key)
+        await change()
+        undo.offer(fine, partial(change, False), f"set:{album.dataset.id}")
 
     def button(text: str, work: kit.Handler) -> None:
         kit.action(text, work, needs="labeller").props("dense")
@@ -144,8 +142,8 @@ def show_thing(
                 if thing.suggested:
                     button(f"It is {safe(thing.suggested, 30)}", partial(move, thing.suggested))
                 for text, photos in remove:
-                    button(text, lambda some=photos: do(studio.albums.move(album, some, "")))
-                button(fine, partial(decide, True))
+                    button(text, partial(move, "", photos))
+                button(fine, settle)
                 if thing.suggested:
                     class_select(album.classes, move, "Another class")
 

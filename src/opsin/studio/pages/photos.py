@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from nicegui import background_tasks, events, ui
 
@@ -19,29 +19,17 @@ from opsin.studio.datasets.photo_files import Done
 from opsin.studio.datasets.sorting import labels_of, set_aside
 from opsin.studio.datasets.uploads import SentFile
 from opsin.studio.errors import NotThere
+from opsin.studio.jobs.job import Job
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.photo_things import Thing, show_thing, things_to_look_at
 from opsin.studio.people import allows, visitor
+from opsin.studio.projects import Project
 from opsin.studio.threads import IMAGES
-from opsin.studio.ui import kit
-from opsin.studio.ui.gallery import (
-    GALLERY_KEYS,
-    GalleryImage,
-    ImageGallery,
-    ImageViewer,
-    Mark,
-    class_of_key,
-    class_select,
-    key_of_class,
-)
+from opsin.studio.ui import gallery, kit
 from opsin.studio.ui.intake import Intake
 from opsin.studio.ui.layout import Frame, address, offer_training, page
 from opsin.studio.ui.training_cards import cause_in_words
 from opsin.studio.words import safe
-
-if TYPE_CHECKING:
-    from opsin.studio.jobs.job import Job
-    from opsin.studio.projects import Project
 
 # Columns, and things to look at, that are shown.
 _SHOWN: Final = 24
@@ -55,18 +43,15 @@ _OTHERS: Final = {
 }
 
 
+@Page("/projects/{project}/photos")
 async def photos(studio: Studio, project: str, camera: str = "") -> None:
     """Build the page; with ``camera``, the first class begins with it."""
-    known, content = studio.projects.get(project), None
+    known = studio.projects.get(project)
     with page(studio, known.name, project=known, here="photos") as frame:
         known = await studio.with_dataset(project)
         content = _Photos(studio, known, frame, camera=bool(camera))
-    if content is not None:  # else an error is shown in its place
         await ui.context.client.connected()
         await content.start()
-
-
-PAGE = Page("/projects/{project}/photos", photos)
 
 
 class _Column:
@@ -78,13 +63,13 @@ class _Column:
         self._shown: Sequence[object] = ()
         self.words = class_ or _OTHERS[label][0].lower()
         may = allows("labeller")
-        self.gallery = ImageGallery(
+        self.gallery = gallery.ImageGallery(
             f"Photographs of {class_}" if class_ else f"Photographs {self.words}",
             (),
             self.image,
             on_choose=(lambda: page.choose(self)) if may else None,
-            on_open=lambda at: page.open(self, at),
-            on_key=(lambda key, at: page.press(self, key, at)) if may else None,
+            on_open=partial(page.enlarge, self),
+            on_key=partial(page.press, self) if may else None,
             draggable=may,
             captions=False,
             height=_HEIGHT,
@@ -108,13 +93,14 @@ class _Column:
             self.gallery.show(range(len(shown)))
         return len(shown)
 
-    def image(self, at: int, *, large: bool = False) -> GalleryImage:
+    def image(self, at: int) -> gallery.GalleryImage:
         album, photo = self._page.album, self.photos[at]
-        title, source = album.name(photo).rpartition("/")[2], album.address(photo, large=large)
+        title, large = album.name(photo).rpartition("/")[2], album.address(photo, large=True)
         said = self._page.aside.get(album.name(photo), "") if self.label == UNSORTED else ""
         words = f"{self.words}: {said}" if said else self.words
-        mark: Mark = "left out" if said else ""
-        return GalleryImage(source, f"{title}, {words}", title, mark, lines=(words,))
+        mark: gallery.Mark = "left out" if said else ""
+        alt = f"{title}, {words}"
+        return gallery.GalleryImage(album.address(photo), alt, title, mark, large, lines=(words,))
 
 
 class _Photos:
@@ -127,7 +113,6 @@ class _Photos:
         # What shows a column again, and the card around it.
         self._columns: dict[str, tuple[Callable[[], None], ui.element]] = {}
         self._active: _Column | None = None  # the column with the chosen photographs
-        self._viewer: ImageViewer | None = None
         self._things: list[Thing] = []
         self._searched, self._due = "", False
         self.likeness = dict[str, int]()  # each photograph's rank, the likest first
@@ -154,7 +139,7 @@ class _Photos:
         self._place = ui.element("div").classes("class-columns")
         self._more = kit.note("")
         own = ("1, 2, …", "move to class"), ("Delete", "remove"), ("Ctrl-Z", "undo")
-        self._show_keys = kit.key_list([*GALLERY_KEYS, *own])
+        self._show_keys = kit.key_list([*gallery.GALLERY_KEYS, *own])
         with ui.element("div").classes("choice-bar") as self._bar:
             self._bar.props('role=toolbar aria-label="Chosen photographs"')
             self._chosen = ui.label().classes("text-weight-bold").props('role="status"')
@@ -164,9 +149,9 @@ class _Photos:
             kit.icon_action("close", "Choose none", lambda: self.choose(None))
         for hidden in (self._search, self._as_before, self._forget, self._fold, self._bar):
             hidden.set_visibility(False)
-        self._large = ui.element("div")
         ui.keyboard(self._key, ignore=["input", "select", "textarea"])
-        studio.changed.subscribe(self._heard)
+        studio.changed.subscribe(self._refresh, "sets", f"set:{self._id}")
+        studio.changed.subscribe(self._check_over, "jobs")
 
     async def start(self) -> None:
         """Show the photographs at once, then with what is known of them."""
@@ -185,8 +170,8 @@ class _Photos:
                 while self._due and not self._place.is_deleted:
                     self._due = False
                     await self._show(await self._studio.albums.open(self._id))
-            except NotThere:  # another window removed the project
-                ui.navigate.reload()
+            except NotThere:
+                raise
             except OpsinError as error:
                 self._summary.set_text("")
                 self._status.fail(error)
@@ -217,8 +202,6 @@ class _Photos:
         few = len(album.of(UNSORTED)) < _SEVERAL
         offer_training(self._frame, self._id, album.why_not_trainable(), main=few)
         self._show_choice()
-        if self._viewer:
-            self._viewer.refresh()
         if album.contents is not self._checked:
             self._checked = album.contents  # files came or went
             background_tasks.create(self._check(), name=f"photographs {self._id}")
@@ -232,7 +215,7 @@ class _Photos:
     @ui.refreshable_method
     def _list_things(self) -> None:
         for thing in self._things[:_SHOWN]:
-            show_thing(self._studio, self.album, thing, self._do)
+            show_thing(self._studio.albums, self.album, thing, self._do, self._frame.undo)
         if len(self._things) > _SHOWN:
             kit.note("The others follow as these are settled.")
 
@@ -306,7 +289,7 @@ class _Photos:
             many, classes = column.refresh(self._searched), self.album.classes
             number.set_text(count(many))
             more.set_visibility(many > _SEVERAL)
-            key.set_text(key_of_class(classes.index(class_)))
+            key.set_text(gallery.key_of_class(classes.index(class_)))
             key.set_visibility(bool(key.text))
 
         def show_all() -> None:
@@ -324,13 +307,11 @@ class _Photos:
             card.on("drop", partial(self._move, class_), js_handler=drop)
             with ui.element("div").classes("line no-wrap"):
                 key = ui.label().classes("key")
-                if self.album.can_add:
-                    self._name_field(class_)
-                else:
-                    with ui.element("h2").classes("col ellipsis"):
-                        ui.label(safe(class_, 80))
+                with ui.element("h2").classes("col"):
+                    title = ui.label(safe(class_, 80)).classes("ellipsis")
                 number = ui.label().classes("note")
                 if self.album.can_add:
+                    kit.rename_in_place(title, lambda: class_, partial(self._rename, class_))
                     self._class_menu(class_)
             if self.album.can_add:
                 Intake(
@@ -351,7 +332,7 @@ class _Photos:
             others = [name for name in self.album.classes if name != class_]
             with kit.dialog(f"Merge {safe(class_, 60)} into") as asked:
                 kit.note("Its photographs join the class that you choose. Undo takes that back.")
-                class_select(others, asked.submit, "Class")
+                gallery.class_select(others, asked.submit, "Class")
             if into := await asked:
                 await self._do(self._studio.albums.change_class(self.album, class_, into=str(into)))
 
@@ -360,21 +341,6 @@ class _Photos:
             split = address(self._id, "sort", of=class_)
             ui.menu_item("Split …", partial(ui.navigate.to, split))
             ui.menu_item("Remove", partial(self._rename, class_))
-
-    def _name_field(self, class_: str) -> None:
-        field = ui.input(value=class_).props("borderless dense maxlength=120")
-        field.classes("col class-name")
-        field.props["aria-label"] = f"Name of the class {safe(class_, 60)}"
-
-        async def rename(event: events.GenericEventArguments) -> None:
-            await self._rename(class_, str(event.args or "").strip() or class_)
-            if not field.is_deleted:  # it was refused, or nothing was changed
-                field.set_value(class_)
-
-        # The value at that moment: what was typed last may still be on its way.
-        field.on("blur", rename, js_handler="(event) => emit(event.target.value)")
-        field.on("keydown.enter", js_handler="(event) => event.target.blur()")
-        field.on("keydown.escape", lambda: field.set_value(class_))
 
     def choose(self, column: _Column | None) -> None:
         """Photographs of a column were chosen: those of others are not any more."""
@@ -393,7 +359,7 @@ class _Photos:
             self._to_classes = classes
             self._to.clear()
             with self._to:
-                class_select(classes, self._move)
+                gallery.class_select(classes, self._move)
 
     async def _find_like(self) -> None:
         """Show the photographs most like the chosen one first, in each column."""
@@ -415,22 +381,20 @@ class _Photos:
         self._as_before.set_visibility(bool(likest))
         self._show_columns()
 
-    def open(self, column: _Column, at: int) -> None:
-        may = allows("labeller")
-        self._large.clear()
-        with self._large:
-            self._viewer = ImageViewer(
-                lambda: len(column.photos),
-                partial(column.image, large=True),
-                self.album.classes if may else (),
-                (lambda at, class_: self._change(column, [at], class_ or "")) if may else None,
-                undo=self._undo if may else None,
-            )
-        self._viewer.open(at)
+    def enlarge(self, column: _Column, shown: gallery.ImageGallery, at: int) -> None:
+        """Show a photograph large."""
+
+        def relabel(at: int, class_: str | None) -> Awaitable[None]:
+            return self._change(column, [at], class_ or "")
+
+        if allows("labeller"):
+            gallery.ImageViewer(shown, at, self.album.classes, relabel, undo=self._undo)
+        else:
+            gallery.ImageViewer(shown, at)
 
     async def press(self, column: _Column, key: str, at: int) -> None:
         """Give the chosen photographs, or this one, the class of a key."""
-        class_ = "" if key == "Delete" else class_of_key(key, self.album.classes)
+        class_ = "" if key == "Delete" else gallery.class_of_key(key, self.album.classes)
         if key == "u":
             await self._undo()
         elif class_ is not None:
@@ -470,26 +434,23 @@ class _Photos:
 
     async def _undo(self, *, only: float | None = None) -> None:
         """Take back the last change, whosever, or only if it is that of a time."""
-        self._frame.undo.clear()
-        await self._do(self._studio.albums.undo(self._id, only), undone=True)
 
-    async def _do(
-        self,
-        work: Awaitable[Done],
-        undo: Callable[[], Awaitable[object]] | None = None,
-        *,
-        undone: bool = False,
-    ) -> None:
+        async def undo() -> Done:
+            text, _ = await self._studio.albums.undo(self._id, only)
+            return Done(f"Undone: {text}" if text else "There is nothing to undo.")
+
+        self._frame.undo.clear()
+        await self._do(undo())
+
+    async def _do(self, work: Awaitable[Done]) -> None:
         """Change something, offer to take it back, and tell all windows, this one too."""
         with self._status.errors():
             try:
                 text, when = await work
             finally:  # what was refused may have been asked of what is not there any more
                 self._studio.changed.emit(f"set:{self._id}")
-            if undone:
-                self._status.say(f"Undone: {safe(text)}" if text else "There is nothing to undo.")
-            elif text and (undo or when):
-                self._frame.undo.offer(text, undo or partial(self._undo, only=when))
+            if text and when:
+                self._frame.undo.offer(text, partial(self._undo, only=when))
             elif text:
                 self._status.say(safe(text))
 
@@ -510,16 +471,16 @@ class _Photos:
             elif await self._studio.albums.read_again(self._id):
                 self._studio.changed.emit(f"set:{self._id}")  # all have the old rows
 
-    async def _heard(self, topic: str) -> None:
-        if topic in ("sets", f"set:{self._id}"):
-            await self._refresh()
-        elif topic == "jobs" and self._job is not None:
-            with contextlib.suppress(NotThere):
-                self._job = self._studio.jobs.get(self._job.id)
-                if not self._job.over:
-                    return
-            job, self._job = self._job, None
-            await self._check()
-            await self._refresh()  # with what the check has found
-            if job.state == "failed" and not (self._job or self.album.why_not_trainable()):
-                self._reading.fail(cause_in_words(self._studio, job.cause or ""))
+    async def _check_over(self) -> None:
+        """Show what the check has found, once it is over."""
+        if self._job is None:
+            return
+        with contextlib.suppress(NotThere):
+            self._job = self._studio.jobs.get(self._job.id)
+            if not self._job.over:
+                return
+        job, self._job = self._job, None
+        await self._check()
+        await self._refresh()
+        if job.state == "failed" and not (self._job or self.album.why_not_trainable()):
+            self._reading.fail(cause_in_words(self._studio, job.cause or ""))

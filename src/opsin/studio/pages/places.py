@@ -24,6 +24,7 @@ from opsin.studio.words import safe
 _Add = Callable[[Callable[[], Path | str]], Awaitable[None]]
 
 
+@Page("/add", more="Add from", needs="owner")
 def add_from(studio: Studio) -> None:
     """Build the page."""
 
@@ -61,9 +62,6 @@ def add_from(studio: Studio) -> None:
             field = ui.input("Name", autocomplete=list(NAMES)).props("maxlength=200")
             kit.action("Add it", lambda: add(name))
         ui.timer(0, lambda: _show_folder(studio.folders, folders, add), once=True)
-
-
-PAGE = Page("/add", add_from, more="Add from", needs="owner")
 
 
 async def _show_folder(folders: Folders, place: ui.element, add: _Add, id_: str = "") -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 from nicegui import ui
@@ -16,6 +14,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_predictions import PartPredictions, RunPredictions
 from opsin.core.artifacts.run_report import Report, SuspectedLabel
 from opsin.core.errors import MovedError, OpsinError
+from opsin.studio.context import Studio
 from opsin.studio.datasets.album import Album
 from opsin.studio.datasets.decoded_dataset import DecodedDataset
 from opsin.studio.datasets.photo_files import settled_in
@@ -25,9 +24,6 @@ from opsin.studio.ui.gallery import GalleryImage, ImageGallery, ImageViewer
 from opsin.studio.ui.kit import UndoBar
 from opsin.studio.ui.maps import confidence_of
 from opsin.studio.words import opaque, safe
-
-if TYPE_CHECKING:
-    from opsin.studio.context import Studio
 
 
 class ResultImages:
@@ -62,7 +58,7 @@ class ResultImages:
         except OpsinError as error:
             self.fixed = str(error)
         else:
-            self._studio.changed.subscribe(self._heard)
+            self._studio.changed.subscribe(self._refresh, self._topic)
 
     def _address(self, image: int, *, large: bool = False) -> str:
         if self._album is None or self._places[image] < 0:
@@ -71,22 +67,18 @@ class ResultImages:
 
     def gallery(self, title: str, places: Sequence[int]) -> None:
         """Show answers; a click opens one large, with keys for its class."""
-        rows, fixed = self.answers.rows, self.fixed
 
-        def viewed(at: int) -> GalleryImage:
-            image = int(rows[places[at]])
-            address, name = self._address(image, large=True), self.opened.decoded.names[image]
-            return replace(self._small(places[at]), src=address, caption=name)
+        def relabel(place: int, label: str | None) -> Awaitable[None]:
+            return self.relabel(int(self.answers.rows[place]), label)
 
-        viewer = ImageViewer(
-            lambda: len(places),
-            viewed,
-            () if fixed else self.opened.classes,
-            None if fixed else lambda at, label: self.relabel(int(rows[places[at]]), label),
+        viewer = partial(
+            ImageViewer,
+            classes=() if self.fixed else self.opened.classes,
+            relabel=None if self.fixed else relabel,
             remove="Leave out",
         )
         height = 440 if len(places) > 18 else 0
-        gallery = ImageGallery(title, places, self._small, on_open=viewer.open, height=height)
+        gallery = ImageGallery(title, places, self._image, on_open=viewer, height=height)
 
         def refresh() -> None:
             if not gallery.is_deleted:
@@ -94,7 +86,7 @@ class ResultImages:
 
         self.listeners.append(refresh)
 
-    def _small(self, place: int) -> GalleryImage:
+    def _image(self, place: int) -> GalleryImage:
         image, answers = int(self.answers.rows[place]), self.answers
         label, answer = (self.names[int(of[place])] for of in (answers.labels, answers.answers))
         probabilities = answers.probabilities[place]
@@ -111,8 +103,9 @@ class ResultImages:
         elif image in self.now:
             caption, mark, more = "left out", "left out", "Left out of the next training."
         lines = (f"Answer: {', '.join(best)}", f"Label: {safe(label, 60)}", more)
-        alt = f"{self.opened.decoded.names[image]}, labelled {label}, answer {', '.join(best)}"
-        return GalleryImage(self._address(image), alt, caption, mark, lines)  # type: ignore[arg-type]
+        name, large = self.opened.decoded.names[image], self._address(image, large=True)
+        alt = f"{name}, labelled {label}, answer {', '.join(best)}"
+        return GalleryImage(self._address(image), alt, caption, mark, large, name, lines)  # type: ignore[arg-type]
 
     async def relabel(self, image: int, label: str | None) -> None:
         """Give an image another class, or leave it out (``None``); undo is offered."""
@@ -121,26 +114,17 @@ class ResultImages:
             raise OpsinError("This label cannot be changed here", self.fixed)
         chosen = [int(self._places[image])]
         done = await albums.move(album, chosen, label or "")
-        await self._tell(done.text, lambda: albums.undo(album.dataset.id, done.when))
+        await self._read()
+        undo = partial(albums.undo, album.dataset.id, done.when)
+        self._undo.offer(done.text, undo, self._topic)
 
     async def confirm(self, suspect: SuspectedLabel) -> None:
         """Note that a suspected label is right; undo is offered."""
         settle = partial(self._studio.albums.settle, self._set, (suspect.digest, suspect.label))
         await settle()
         words = f"{safe(suspect.name.rpartition('/')[2], 40)} stays {safe(suspect.label, 40)}"
-        await self._tell(words, partial(settle, False))
-
-    async def _tell(self, words: str, undo: Callable[[], Awaitable[object]] | None = None) -> None:
-        """Read what shows next, tell all windows, and offer to take back what was done."""
         await self._read()
-        self._studio.changed.emit(self._topic)
-        if undo:
-
-            async def back() -> None:
-                await undo()
-                await self._tell("")
-
-            self._undo.offer(words, back)
+        self._undo.offer(words, partial(settle, False), self._topic)
 
     def picture(self, image: int, words: str = "") -> None:
         """One image of 160 pixels with a line below it, by default its name."""
@@ -152,12 +136,11 @@ class ResultImages:
             with ui.element("figcaption").classes("note"):
                 ui.label(safe(words, 60))
 
-    async def _heard(self, topic: str) -> None:
-        if topic == self._topic:
-            with contextlib.suppress(OpsinError):  # new photographs are still being read
-                await self._read()
-            for listener in self.listeners:
-                listener()
+    async def _refresh(self) -> None:
+        with contextlib.suppress(OpsinError):  # new photographs are still being read
+            await self._read()
+        for listener in self.listeners:
+            listener()
 
     async def _read(self) -> None:
         """Read what the labels are now, and which suspected ones are not settled."""

@@ -20,16 +20,10 @@ from opsin.studio.context import Studio
 from opsin.studio.errors import NotThere
 from opsin.studio.image_routes import files_of
 from opsin.studio.jobs.training_form import CHOICES, LABELS, values_of
+from opsin.studio.pages import verdicts
 from opsin.studio.pages.downloads import download_menu
 from opsin.studio.pages.page import Page
 from opsin.studio.pages.result_images import ResultImages
-from opsin.studio.pages.verdicts import (
-    classifier_select,
-    in_short,
-    judged_by,
-    limits,
-    weakest,
-)
 from opsin.studio.people import allows
 from opsin.studio.projects import Project
 from opsin.studio.runs.run_index import RunRow
@@ -42,6 +36,7 @@ _PAIRS: Final = 12
 _SUSPECTS: Final = 12
 
 
+@Page("/projects/{project}/results")
 async def show(studio: Studio, project: str, run: str = "") -> None:
     """Build it for the asked classifier, or the newest one."""
     of = await asyncio.to_thread(studio.projects.get, project)
@@ -60,9 +55,6 @@ async def show(studio: Studio, project: str, run: str = "") -> None:
             await _Results(studio, of, row, frame).build()
 
 
-PAGE = Page("/projects/{project}/results", show)
-
-
 class _Results:
     """The page for one window: first what takes no time, then the photographs."""
 
@@ -76,7 +68,7 @@ class _Results:
         files = await asyncio.to_thread(files_of, directory)
         with self._frame.actions:
             self._tools(files)
-        studio.changed.subscribe(self._heard)
+        studio.changed.subscribe(self._refresh, "runs")
         with ui.element("div").classes("stack"):
             if row.note:
                 kit.note(row.note)
@@ -87,11 +79,11 @@ class _Results:
             else:
                 report = await asyncio.to_thread(directory.read, Report)
                 images = ResultImages(studio, directory, report, self._frame.undo)
-                ui.label(in_short(report.judged)).classes("headline")
-                _prose(judged_by(report))
+                ui.label(verdicts.in_short(report.judged)).classes("headline")
+                _prose(verdicts.judged_by(report))
                 if report.added is not None:
                     _prose(safe(report.added.words("photographs"), 600))
-                for line in limits(report):
+                for line in verdicts.limits(report):
                     ui.label(safe(line, 600)).classes("warning prose")
                 with ui.element("div").classes("stack") as place:
                     ui.skeleton(height="200px")
@@ -134,7 +126,7 @@ class _Results:
         with ui.element("div").props('role="status"'):
             self._corrected(images)
         images.listeners.append(self._corrected.refresh)
-        worst, answers = weakest(images.report.judged), images.answers
+        worst, answers = verdicts.weakest(images.report.judged), images.answers
         if worst is None:
             kit.note("Every answer is right, so there are no mistakes to show.")
             return
@@ -167,7 +159,7 @@ class _Results:
         project, row = self._project, self._row
         title = project.title_of(row)
         if len(project.runs) > 1:
-            classifier_select(project, row, project.runs, "results")
+            verdicts.classifier_select(project, row, project.runs, "results")
         if row.has_classifier:
             there = layout.address(project, "try", run=row.id)
             kit.link_button("Try it", there, kind="primary", icon="photo_camera")
@@ -179,15 +171,13 @@ class _Results:
             kit.rename_in_place(heading, lambda: project.title_of(self._row), self._rename)
 
     async def _rename(self, name: str) -> None:
-        before = self._row.given_name
-        await asyncio.to_thread(self._studio.runs.rename, self._row.id, name)
-        self._studio.changed.emit("runs")
-        self._frame.undo.offer("The name was changed", lambda: self._rename(before))
+        rename, row = self._studio.runs.rename, self._row
+        await asyncio.to_thread(rename, row.id, name)
+        undo = partial(asyncio.to_thread, rename, row.id, row.given_name)
+        self._frame.undo.offer("The name was changed", undo, "runs")
 
-    def _heard(self, topic: str) -> None:
+    def _refresh(self) -> None:
         """Load the page anew when it was removed, or has ended."""
-        if topic != "runs":
-            return
         before, now = self._row, self._studio.runs.find(self._row.folder)
         if now is None:
             ui.navigate.to(layout.address(self._project, "results"))
@@ -280,17 +270,14 @@ class _Results:
 
     def _looks(self, images: ResultImages) -> None:
         kit.note("Heat maps show what decided, and whether you can trust them.")
-        right = images.answers.right
+        answers, here = images.answers, partial(layout.address, self._project, "inside", view="why")
+        wrong, right = answers.surest(~answers.right), answers.surest(answers.right)
         with ui.element("div").classes("columns"):
-            for place in [*images.answers.surest(~right)[:2], *images.answers.surest(right)[:1]]:
-                why = {
-                    "run": self._row.id,
-                    "image": f"{images.report.split}/{place}",
-                    "view": "why",
-                }
+            # Their numbers there, where the mistakes come first.
+            for at, place in [*enumerate(wrong[:2]), *enumerate(right[:1], len(wrong))]:
                 with ui.element("div").classes("stack"):
-                    images.picture(int(images.answers.rows[place]))
-                    there = layout.address(self._project, "inside", **why)
+                    images.picture(int(answers.rows[place]))
+                    there = here(run=self._row.id, image=str(at))
                     kit.link_button("Why this answer?", there, icon="blur_on")
 
     async def _trained(self, images: ResultImages) -> None:
@@ -318,11 +305,8 @@ class _Results:
             history = await asyncio.to_thread(images.run.lines, Epoch)
         if len(history) > 1:
             with ui.element("div").classes("columns"):
-                for title, fields in charts.CURVES.items():
-                    curves = {
-                        n: [getattr(epoch, f) for epoch in history] for n, f in fields.items()
-                    }
-                    charts.curves_chart(curves, title)
+                for quantity in charts.CURVES:
+                    charts.curves_chart(quantity, history)
 
         async def settings() -> None:
             recipe = await asyncio.to_thread(images.run.read, RecordedRecipe)

@@ -21,6 +21,7 @@ _KEPT = "What is kept for speed is made or downloaded again when it is needed. "
 _REMOVED = "What was removed can be restored on the first page for seven days."
 
 
+@Page("/settings", more="Settings", needs="owner")
 async def settings(studio: Studio) -> None:
     """Build the page, which is measured anew after each change."""
     with page(studio, "Settings"), ui.element("div").classes("stack"):
@@ -28,13 +29,12 @@ async def settings(studio: Studio) -> None:
         kit.note(_KEPT + _REMOVED)
         status = kit.StatusLine()
 
-        async def show(topic: str = "sets") -> None:
-            if topic in {"sets", "runs"}:
-                sizes = await asyncio.to_thread(_sizes, studio)
-                if not facts.is_deleted:
-                    facts.clear()
-                    with facts:
-                        kit.facts((name, file_size(size)) for name, size in sizes.items())
+        async def show() -> None:
+            sizes = await asyncio.to_thread(_sizes, studio)
+            if not facts.is_deleted:
+                facts.clear()
+                with facts:
+                    kit.facts((name, file_size(size)) for name, size in sizes.items())
 
         async def free(work: Callable[[], object], change: str) -> None:
             with status.errors():
@@ -56,11 +56,8 @@ async def settings(studio: Studio) -> None:
             empty = partial(free, empty_cache, "deleted what was kept for speed")
             kit.action("Delete what is kept for speed", empty)
             kit.action("Delete permanently what was removed", delete, kind="danger")
-        studio.changed.subscribe(show)
+        studio.changed.subscribe(show, "sets", "runs")
         await show()
-
-
-PAGE = Page("/settings", settings, more="Settings", needs="owner")
 
 
 def _sizes(studio: Studio) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from nicegui import events, ui
 
@@ -16,14 +16,12 @@ from opsin.studio.datasets.album import OUT, UNSORTED, Album
 from opsin.studio.errors import NotThere
 from opsin.studio.pages.page import Page
 from opsin.studio.people import require, visitor
+from opsin.studio.projects import Project
 from opsin.studio.ui import gallery, kit
 from opsin.studio.ui.charts import map_chart
 from opsin.studio.ui.kit import Waiting
 from opsin.studio.ui.layout import Frame, address, offer_training, page
 from opsin.studio.words import safe
-
-if TYPE_CHECKING:
-    from opsin.studio.projects import Project
 
 #: A photograph: the names of its file, and of its copies'.
 Photo = Sequence[str]
@@ -60,6 +58,7 @@ _GRIDS: Final = {
 }
 
 
+@Page("/projects/{project}/sort")
 async def sort(studio: Studio, project: str, view: str = "groups", of: str = "") -> None:
     """Build the page with one of its views; ``of`` is the class or photograph that it is about.
 
@@ -76,9 +75,6 @@ async def sort(studio: Studio, project: str, view: str = "groups", of: str = "")
         content = _Sort(studio, known, frame, view, of)
         await ui.context.client.connected()
         await content.start()
-
-
-PAGE = Page("/projects/{project}/sort", sort)
 
 
 class _Sort:
@@ -104,7 +100,7 @@ class _Sort:
                 self._view = _Grid(self, view, of)
             self._show_keys = kit.key_list([*self._view.keys, ("U", "undo")])
         ui.keyboard(self._key, ignore=["input", "select", "textarea"])
-        studio.changed.subscribe(self._heard)
+        studio.changed.subscribe(self._refresh, f"set:{self.id}")
         leave = partial(studio.sorting.leave, self.id, self._window)
         ui.context.client.on_delete(leave)  # a lost connection may come back
 
@@ -116,10 +112,9 @@ class _Sort:
         )
         await self._look()
         with self._status.errors():
-            await self._view.show()
-            self._busy.delete()
+            with self._busy:
+                await self._view.show()
             await self.judge()
-        self._busy.delete()
 
     async def ask(self, do: str, *, who: str = "", **asked: object) -> Any:
         tell, who = self._busy.tell, who or self._window
@@ -163,11 +158,16 @@ class _Sort:
         words = (await self.ask("state"))["words"]
         self._figure.say(words or "Name a few groups, or answer questions.")
 
-    def image(self, photo: Photo, *, large: bool = False, words: str = "") -> gallery.GalleryImage:
+    def image(self, photo: Photo, words: str = "") -> gallery.GalleryImage:
         """A photograph, with words about it."""
-        kind, title = "originals" if large else "thumbnails", photo[0].rpartition("/")[2]
-        source = f"/{kind}/{self.id}/{self.tokens.get(photo[0], '')}"
-        return gallery.GalleryImage(source, ", ".join(filter(None, [title, words])), words or title)
+        title, source = photo[0].rpartition("/")[2], f"{self.id}/{self.tokens.get(photo[0], '')}"
+        return gallery.GalleryImage(
+            f"/thumbnails/{source}",
+            ", ".join(filter(None, [title, words])),
+            words or title,
+            large=f"/originals/{source}",
+            title=title,
+        )
 
     async def give(self, photos: Sequence[Photo], answer: str, how: str) -> None:
         """Move photographs to a class, a new one too; or set them aside, where they are."""
@@ -175,40 +175,38 @@ class _Sort:
         if not names:
             return
         ask = partial(self.ask, "label", names=names, how=how, who=visitor.get().name)
+        undo: Callable[[], Awaitable[object]] = partial(ask, answer="")
+        albums, is_aside = self._studio.albums, answer in _ASIDE.values()
         try:
             async with self._saving:
-                if answer in _ASIDE.values():
-                    if not self.waiting.issuperset(names):  # the folders are the truth
-                        raise SourceError(
-                            "A photograph of a class cannot be set aside",
-                            "Remove it on the page of the photographs.",
-                        )
+                are_waiting = self.waiting.issuperset(names)
+                if not is_aside:
+                    album = await albums.open(self.id, at_once=are_waiting and not self.splits)
+                    place = {name: at for at, name in enumerate(album.contents.names)}
+                    chosen = [place[name] for name in names if name in place]
+                    text, when = await albums.move(album, chosen, answer)
+                    undo = partial(albums.undo, self.id, when, earlier=True)
+                elif are_waiting:
                     await ask(answer=answer)
                     text = f"{counted(len(photos), 'photograph')}: {answer}"
-                    self._done.append((partial(ask, answer=""), photos))
-                else:
-                    text, when = await self._move(names, answer)
-                    undo = partial(self._studio.albums.undo, self.id, when, earlier=True)
-                    self._done.append((undo, photos))
+                else:  # the folders are the truth
+                    raise SourceError(
+                        "A photograph of a class cannot be set aside",
+                        "Remove it on the page of the photographs.",
+                    )
         except OpsinError as error:
             self._status.fail(error)
             await self._view.back(photos)
             return
+        self._done.append((undo, photos))
         # Who said it, before the change is heard of; the photographs have moved already.
-        said = None if answer in _ASIDE.values() else asyncio.ensure_future(ask(answer=answer))
+        said = None if is_aside else asyncio.ensure_future(ask(answer=answer))
         if self._here != "questions":  # which have a button for it, and more buttons below
             self._frame.undo.offer(text, self.undo)
         self._studio.changed.emit(f"set:{self.id}")
         with self._status.errors():
             if said is not None:
                 await said
-
-    async def _move(self, names: Sequence[str], class_: str) -> tuple[str, float]:
-        albums = self._studio.albums
-        at_once = not self.splits and self.waiting.issuperset(names)
-        album = await albums.open(self.id, at_once=at_once)
-        place = {name: at for at, name in enumerate(album.contents.names)}
-        return await albums.move(album, [place[name] for name in names if name in place], class_)
 
     async def add_class(self, name: str) -> bool:
         """Make a class if there is none of this name; return whether it is there now."""
@@ -246,13 +244,10 @@ class _Sort:
             else:
                 await (self.undo() if key == "u" else self._view.key(key))
 
-    async def _heard(self, topic: str) -> None:
-        if topic == f"set:{self.id}" and not self._body.is_deleted:
-            try:
-                await self._look()
-                await self._view.refresh()
-            except NotThere:  # another window removed the project
-                ui.navigate.reload()
+    async def _refresh(self) -> None:
+        if not self._body.is_deleted:
+            await self._look()
+            await self._view.refresh()
 
 
 def _unfocused(button: ui.button) -> ui.button:
@@ -314,7 +309,7 @@ class _Card:
                 "Photographs that are alike: a click takes one out",
                 (),
                 self._page.image,
-                on_open=self._take_out,
+                on_open=lambda _, at: self._take_out(at),
                 on_key=self._press,
                 captions=False,
                 side=88,
@@ -530,8 +525,8 @@ class _Questions:
         self._at = max(0, min(self._at, len(self._queue) - 1))
         shown = self._queue[self._at : self._at + 3]
         for element, one in zip((self._image, *self._next), shown, strict=False):
-            image = self.page.image(one["names"], large=True)
-            element.props.update({"src": kit.rooted(image.src)})
+            image = self.page.image(one["names"])
+            element.props.update({"src": kit.rooted(image.large)})
         self._place.set_visibility(bool(shown))
         nothing = "There is nothing to ask."
         if self._fetching.locked():
@@ -574,13 +569,12 @@ class _Grid:
         self._gallery = gallery.ImageGallery(
             "Photographs to name",
             (),
-            lambda photo: page.image(photo, words=self._words[photo[0]]),
+            lambda photo: page.image(photo, self._words[photo[0]]),
             on_choose=self._show_bar,
-            on_open=self._open,
+            on_open=self._enlarge,
             on_key=self._press,
             captions=kind == "doubts",
         )
-        self._large = ui.element("div")
 
     async def show(self) -> None:
         page, of = self._page, self._of
@@ -629,8 +623,8 @@ class _Grid:
     def _find_like(self) -> None:
         self._page.go("like", self._photos[self._gallery.chosen[0]][0])
 
-    async def _give(self, answer: str) -> None:
-        photos = [self._photos[at] for at in self._gallery.chosen]
+    async def _give(self, answer: str, photos: Sequence[Photo] = ()) -> None:
+        photos = photos or [self._photos[at] for at in self._gallery.chosen]
         self._put([photo for photo in self._photos if photo not in photos])
         await self._page.give(photos, answer, self._kind)
         if self._kind == "map":
@@ -646,18 +640,10 @@ class _Grid:
                 self._gallery.choose([at])
             await self._give(answer)
 
-    def _open(self, at: int) -> None:
-        async def give(at: int, class_: str | None) -> None:
-            self._gallery.choose([at])
-            await self._give(class_ or _ASIDE["x"])
+    def _enlarge(self, shown: gallery.ImageGallery, at: int) -> None:
+        def give(photo: Photo, class_: str | None) -> Awaitable[None]:
+            return self._give(class_ or _ASIDE["x"], [photo])
 
-        self._large.clear()
-        with self._large:
-            # The page's own key undoes.
-            gallery.ImageViewer(
-                lambda: len(self._photos),
-                lambda at: self._page.image(self._photos[at], large=True),
-                self._page.album.classes,
-                give,
-                remove="None of the classes",
-            ).open(at)
+        # The page's own key undoes.
+        classes, remove = self._page.album.classes, "None of the classes"
+        gallery.ImageViewer(shown, at, classes, give, remove=remove)

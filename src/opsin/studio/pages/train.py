@@ -37,6 +37,7 @@ _QUIET: Final = 0.8
 _PARTS: Final = {"train": "to learn from", "val": "to choose by", "test": "to test with"}
 
 
+@Page("/projects/{project}/train")
 async def train(
     studio: Studio,
     project: str,
@@ -52,7 +53,7 @@ async def train(
         page.before = now.classifier(compare) if compare else None
         await page.read(source_run)
         page.build(frame)
-        studio.changed.subscribe(page.follow)
+        studio.changed.subscribe(page.follow, "jobs", "runs")
         if start and asked_here(ui.context.client.request.headers):
             await ui.context.client.connected()
             # In place of this address: a reload or the way back must not start another one.
@@ -62,9 +63,6 @@ async def train(
             )
             if page.live is None and not page.wrong:
                 await page.start()
-
-
-PAGE = Page("/projects/{project}/train", train)
 
 
 def asked_here(headers: Mapping[str, str]) -> bool:
@@ -93,6 +91,7 @@ class _TrainPage:
         try:
             self._project = await self._studio.with_dataset(self._project.id)
             album = await self._studio.albums.open(self._project.id, at_once=True)
+            self.wrong = album.why_not_trainable()
             numbers = [number for number in album.counts.values() if number]
             if not source_run:
                 await asyncio.to_thread(self._read_new_classes, album.counts)
@@ -111,10 +110,6 @@ class _TrainPage:
         if numbers:
             classes = counted(len(numbers), "class", "classes")
             self._images = f"{counted(sum(numbers), 'photograph')} in {classes}"
-            if len(numbers) < 2:
-                self.wrong = "Photographs of two classes or more are needed."
-            elif min(numbers) < 2:
-                self.wrong = "Each class needs two photographs or more."
         heads = (row.images or 0 for row in project.runs if row.model == BACKBONE)
         levels = levels_for(sum(numbers), studio.jobs.jobs(), known=max(heads, default=0))
         self.wrong = self.wrong or levels["Good"].off
@@ -163,12 +158,9 @@ class _TrainPage:
             for job in ongoing[1:]:
                 JobCard(self._studio, job)
 
-    async def follow(self, topic: str) -> None:
+    async def follow(self) -> None:
         """Go on with the training; at its end, lead to its results."""
-        if topic != "jobs" and not topic.startswith("run"):
-            return
-        if topic == "runs":
-            self._project = await asyncio.to_thread(self._studio.projects.get, self._project.id)
+        self._project = await asyncio.to_thread(self._studio.projects.get, self._project.id)
         jobs, job = self._jobs(), None
         if self.live is not None:
             before = self.live.card.job

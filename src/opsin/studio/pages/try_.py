@@ -48,25 +48,21 @@ from opsin.studio.words import safe
 _BARS, _NAMED = 10, 50
 
 
+@Page("/projects/{project}/try")
 async def try_(
     studio: Studio, project: str, *, run: str = "", image: str = "", job: str = ""
 ) -> None:
     """Build the page: of an image, or of a job that classifies many."""
-    now, body = await IMAGES.run(studio.projects.get, project), None
+    now = await IMAGES.run(studio.projects.get, project)
     with layout.page(studio, "Try", project=now, here="try", guide="how-to/predict.html") as frame:
         chosen = now.classifier(run)
         if chosen is None:
             words = "Show it photographs here, or hold things before a camera, once it is trained."
             kit.empty(words, "Train", layout.address(now, "train"))
             return
-        query = {"run": chosen.id, "image": image, "job": job}
-        body = _Try(studio, now, chosen, query, frame)
-    if body is not None:  # else an error is shown in its place
+        content = _Try(studio, now, chosen, {"run": chosen.id, "image": image, "job": job}, frame)
         await ui.context.client.connected()
-        await body.fill()
-
-
-PAGE = Page("/projects/{project}/try", try_)
+        await content.fill()
 
 
 class AnsweredImage(NamedTuple):
@@ -186,7 +182,7 @@ class _Try:
                 await self._answers()
             elif self._key:
                 await self._one(self._key)
-            self._studio.changed.subscribe(self._offer)
+            self._studio.changed.subscribe(self._offer, f"set:{self._set}")
             await self._offer()
         except OpsinError as error:
             if not self._holder.is_deleted:
@@ -217,34 +213,28 @@ class _Try:
 
     def _groups(self, images: Sequence[AnsweredImage], classes: Sequence[str]) -> None:
 
-        def describe(at: int, size: str = "?small=1") -> GalleryImage:
+        def describe(at: int) -> GalleryImage:
             name, answer, label, confidence, _ = images[at]
             name, other = Path(name).name, f"{label}? " if answer == NONE_OF_THESE else ""
-            caption = f"{other}{confidence_of(confidence)} · {name}"
-            src = f"/answers/{self._job}/{at}.png{size}"
-            return GalleryImage(src, f"{name}, {_shown(answer)}", caption, lines=(_shown(answer),))
+            caption, shown = f"{other}{confidence_of(confidence)} · {name}", _shown(answer)
+            src = f"/answers/{self._job}/{at}.png"
+            alt = f"{name}, {shown}"
+            return GalleryImage(f"{src}?small=1", alt, caption, large=src, lines=(shown,))
 
         async def join(at: int, class_: str | None) -> None:
             kept = await IMAGES.run(read_answered, self._studio.jobs, self._job, at)
             await self._join(class_ or "", kept)
 
-        viewer = ImageViewer(
-            lambda: len(images),
-            lambda at: describe(at, ""),
-            classes,
-            join if classes else None,
-            remove="",
+        places, relabel = range(len(images)), join if classes else None
+        viewer = functools.partial(
+            ImageViewer, every=places, classes=classes, relabel=relabel, remove=""
         )
 
         def show(answer: str, places: list[int]) -> None:
             kit.heading(f"{_shown(answer)} ({count(len(places))})")
             if answer:
-                ImageGallery(
-                    f"Photographs answered with {answer}",
-                    places,
-                    describe,
-                    on_open=lambda at: viewer.open(places[at]),
-                )
+                title = f"Photographs answered with {answer}"
+                ImageGallery(title, places, describe, on_open=viewer)
             for at in () if answer else places[:_NAMED]:
                 kit.note(f"{Path(images[at].name).name}: {images[at].error}")
 
@@ -252,7 +242,6 @@ class _Try:
             kit.link_button("Try others", self._address(job=""))
             kit.link_button("Save as a table", f"/answers/{self._job}.csv", icon="table_view")
             kit.note("The least sure answers come first. Click a photograph to see it large.")
-        places = range(len(images))
         for answer, group in itertools.groupby(places, lambda at: images[at].answer):
             show(answer, list(group))
 
@@ -277,11 +266,8 @@ class _Try:
                 kit.question("Where does it look?", lambda: self._where(key, answer.label))
 
     async def _where(self, key: str, label: str) -> None:
-        waiting = kit.Waiting("Hiding one part after another")
-        try:
+        with kit.Waiting("Hiding one part after another"):
             heat = await self._studio.tried.where(self._run.id, key)
-        finally:
-            waiting.delete()
         why = {"run": self._run.id, "image": key, "view": "why"}
         ui.link(
             "Other heat maps, with their checks", layout.address(self._project, "inside", **why)
@@ -319,20 +305,16 @@ class _Try:
             ui.menu_item("It is none of these…", lambda: ask(other, "other"))
 
     async def _join(self, class_: str, image: GivenImage) -> None:
-        albums, topic = self._studio.albums, f"set:{self._set}"
+        albums = self._studio.albums
         path = await albums.keep(self._set, class_, image.content, image.name)
+        undo = functools.partial(albums.take_out, self._set, path)
+        text = f"Added to your photographs of {safe(class_, 40)}."
+        self._frame.undo.offer(text, undo, f"set:{self._set}")
 
-        async def undo() -> None:
-            await albums.take_out(self._set, path)
-            self._studio.changed.emit(topic)
-
-        self._frame.undo.offer(f"Added to your photographs of {safe(class_, 40)}.", undo)
-        self._studio.changed.emit(topic)
-
-    async def _offer(self, changed: str = "") -> None:
+    async def _offer(self) -> None:
         """Offer to train again where photographs came since the newest classifier."""
         studio, place, newest = self._studio, self._frame.actions, self._project.classifier()
-        if not self._set or changed not in ("", f"set:{self._set}"):
+        if not self._set:
             return
         folder, since = studio.sets.get(self._set).place, (newest and newest.started) or 0.0
         number, total = await IMAGES.run(newer_images, folder, since)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import zip_longest
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
 from nicegui import events, ui
 
+from opsin.core.artifacts.records import Epoch
 from opsin.core.artifacts.run_report import Bin
 from opsin.studio.ui.kit import icon_action
 from opsin.studio.ui.tables import file_name, save_csv
@@ -16,8 +16,6 @@ from opsin.studio.words import safe
 
 #: What ECharts draws, in its own words.
 Options = dict[str, Any]
-#: The values of a chart, under their headings, at the time of asking.
-Values = Callable[[], Iterable[Sequence[object]]]
 #: The charts by epochs: the curves of each, and their fields in an epoch's record.
 CURVES: Final = {
     "Loss": {"Training": "train_loss", "Validation": "val_loss"},
@@ -46,19 +44,22 @@ _USUAL: Final[Options] = {
 def _chart(
     options: Options,
     label: str,
-    values: Values,
+    values: Iterable[Sequence[object]],
     *,
     height: int = 320,
     on_click: Callable[[events.EChartPointClickEventArguments], object] | None = None,
 ) -> ui.echart:
-    """A chart that saves as PNG and its values as CSV; the label is for those who cannot see it."""
+    """A chart that saves as PNG, and the values, under their headings, as CSV.
+
+    The label is for those who cannot see it.
+    """
     with ui.element("figure").classes("chart"):
         drawn = ui.echart(_USUAL | options, on_point_click=on_click, renderer="svg")
         drawn.style(f"height: {height}px").props('role="img"')
         drawn.props["aria-label"] = safe(label)
         with ui.element("div").classes("chart-tools"):
             icon_action("image", "Save as PNG", lambda: _save_png(drawn, label))
-            icon_action("table_view", "Save as CSV", lambda: save_csv(label, values()))
+            icon_action("table_view", "Save as CSV", lambda: save_csv(label, values))
     return drawn
 
 
@@ -106,7 +107,7 @@ def confusion_chart(
     rows = [[name, *row] for name, row in zip(names, confusion, strict=True)]
     height = min(900, 120 + max(22, 52 - len(names)) * len(names))
     rows.insert(0, ["Class", *names])
-    return _chart(options, "Confusion matrix", lambda: rows, height=height, on_click=clicked)
+    return _chart(options, "Confusion matrix", rows, height=height, on_click=clicked)
 
 
 def reliability_chart(bins: Sequence[Bin]) -> ui.echart:
@@ -133,11 +134,13 @@ def reliability_chart(bins: Sequence[Bin]) -> ui.echart:
         ends = f"{entry.low:.2f} to {entry.high:.2f}"
         rows.append((ends, round(entry.confidence, 4), round(entry.accuracy, 4), entry.count))
     label = "Confidence and share of right answers; larger points stand for more answers"
-    return _chart(options, label, lambda: rows)
+    return _chart(options, label, rows)
 
 
-def curves_chart(curves: Mapping[str, Sequence[float | None]], quantity: str) -> ui.echart:
+def curves_chart(quantity: str, epochs: Sequence[Epoch]) -> ui.echart:
     """Curves by epoch, the first being 1, each with its name at its end."""
+    fields = CURVES[quantity].items()
+    curves = {name: [getattr(epoch, field) for epoch in epochs] for name, field in fields}
     series = [
         {
             "type": "line",
@@ -159,9 +162,9 @@ def curves_chart(curves: Mapping[str, Sequence[float | None]], quantity: str) ->
         "dataZoom": [{"type": "inside", "xAxisIndex": 0}],
         "series": series,
     }
-    epochs = enumerate(zip_longest(*curves.values()), 1)
-    rows = [("Epoch", *curves), *((i, *row) for i, row in epochs)]
-    return _chart(options, f"{quantity} by epoch", lambda: rows)
+    rows: list[Sequence[object]] = [("Epoch", *curves)]
+    rows += [(i, *row) for i, row in enumerate(zip(*curves.values(), strict=True), 1)]
+    return _chart(options, f"{quantity} by epoch", rows)
 
 
 def map_chart(
@@ -201,7 +204,7 @@ def map_chart(
         return on_choose([own[at] for own, several in found for at in several if at < len(own)])
 
     rows = [("Class", "x", "y"), *((class_, x, y) for x, y, class_ in points)]
-    drawn = _chart(options, "Map of the photographs: like ones are close", lambda: rows, height=480)
+    drawn = _chart(options, "Map of the photographs: like ones are close", rows, height=480)
     drawn.on(
         "chart:brushselected",
         chosen,

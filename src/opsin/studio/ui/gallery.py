@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from nicegui import binding, events, ui
+from nicegui import events, ui
 from nicegui.element import Element
 
 from opsin.core.errors import OpsinError
@@ -37,12 +37,15 @@ _BUTTONS: Final = 12
 
 @dataclass(frozen=True)
 class GalleryImage:
-    """An image: its address, text for those who cannot see it, caption, mark and, large, lines."""
+    """An image: its address, text for those who cannot see it, caption and mark."""
 
     src: str
     alt: str
     caption: str = ""
     mark: Mark = ""
+    # Of the image in large: its address, title (default: caption), and lines below.
+    large: str = ""
+    title: str = ""
     lines: tuple[str, ...] = ()
 
 
@@ -54,7 +57,8 @@ class ImageGallery(Element, component="gallery.js"):
         items: The images, or what they are described by.
         image: Describes an item as it comes into sight (default: items are images).
         on_choose: Is called whenever the choice, `chosen`, changes; without it none are chosen.
-        on_open: Is called with the position of an image that is clicked.
+        on_open: Is called with the gallery and the position of an image that is clicked; it may be
+            an `ImageViewer`.
         on_key: Is called with a letter, digit or ``Delete`` pressed on an image, and its position.
         draggable: Whether images can be dragged; those dragged are chosen.
         height: Height in pixels beyond which it scrolls by itself (default: with the page).
@@ -67,7 +71,7 @@ class ImageGallery(Element, component="gallery.js"):
         image: Callable[[Any], GalleryImage] = lambda item: item,
         *,
         on_choose: Callable[[], Awaitable[object] | object] | None = None,
-        on_open: Callable[[int], Awaitable[object] | object] | None = None,
+        on_open: Callable[[ImageGallery, int], Awaitable[object] | object] | None = None,
         on_key: Callable[[str, int], Awaitable[object] | object] | None = None,
         draggable: bool = False,
         captions: bool = True,
@@ -75,7 +79,8 @@ class ImageGallery(Element, component="gallery.js"):
         height: int = 0,
     ) -> None:
         super().__init__()
-        self._image, self._on_choose = image, on_choose
+        self.image, self._on_choose = image, on_choose
+        self.viewer: ImageViewer | None = None  # that is open
         self.props.update(
             {
                 "label": safe(label),
@@ -92,7 +97,7 @@ class ImageGallery(Element, component="gallery.js"):
         self.on("need", self._send)
         self.on("choose", self._choose)
         if on_open:
-            self.on("open", lambda event: on_open(self._position(event.args)))
+            self.on("open", lambda event: on_open(self, self._position(event.args)))
         if on_key:
             self.on(
                 "key",
@@ -106,7 +111,7 @@ class ImageGallery(Element, component="gallery.js"):
 
     def choose(self, positions: Iterable[int]) -> None:
         """Choose images; ``on_choose`` is not called."""
-        self._chosen = {position for position in positions if 0 <= position < len(self._items)}
+        self._chosen = {position for position in positions if 0 <= position < len(self.items)}
         ranges: list[list[int]] = []  # ends excluded
         for position in self.chosen:
             if ranges and ranges[-1][1] == position:
@@ -118,13 +123,15 @@ class ImageGallery(Element, component="gallery.js"):
 
     def show(self, items: Sequence[Any]) -> None:
         """Show other images, or these as they are described now; what was chosen is not."""
-        self._items = items
+        self.items = items
         self.props.update({"count": len(items), "first": self._described(0, _FIRST)})
         self.props["version"] += 1
         self.choose(())
+        if self.viewer:
+            self.viewer.refresh()
 
     def _described(self, low: int, high: int) -> list[dict[str, str]]:
-        images = map(self._image, self._items[low : min(high, low + _MOST)])
+        images = map(self.image, self.items[low : min(high, low + _MOST)])
         return [
             {
                 "src": rooted(image.src),
@@ -142,7 +149,7 @@ class ImageGallery(Element, component="gallery.js"):
 
     async def _choose(self, event: events.GenericEventArguments) -> None:
         named = set(
-            range(max(0, int(event.args["low"])), min(int(event.args["high"]), len(self._items)))
+            range(max(0, int(event.args["low"])), min(int(event.args["high"]), len(self.items)))
         )
         before = self._chosen
         self.choose({"toggle": before ^ named, "add": before | named}.get(event.args["how"], named))
@@ -150,7 +157,7 @@ class ImageGallery(Element, component="gallery.js"):
             await finished(self._on_choose())
 
     def _position(self, value: Any) -> int:
-        return max(0, min(int(value), len(self._items) - 1))
+        return max(0, min(int(value), len(self.items) - 1))
 
 
 def class_of_key(key: str, classes: Sequence[str]) -> str | None:
@@ -183,29 +190,32 @@ def class_select(
 
 
 class ImageViewer:
-    """A dialog with one of many images; arrow keys move, Escape closes.
+    """An image of a gallery, large, in a dialog; arrow keys move, Escape closes.
 
     Args:
-        describe: Returns the image at a position; its caption is the title.
+        every: Items that the arrow keys go through, of other galleries too (default: of this one).
         classes: Classes that images can be given, by button and key.
-        relabel: Gives the image at a position a class, or removes it (``None``).
+        relabel: Gives an item of the gallery a class, or removes it (``None``).
         remove: The button that removes it; none if empty.
+        undo: Takes the last change back.
     """
 
     def __init__(
         self,
-        number: Callable[[], int],
-        describe: Callable[[int], GalleryImage],
+        gallery: ImageGallery,
+        at: int,
         classes: Sequence[str] = (),
-        relabel: Callable[[int, str | None], Awaitable[object] | object] | None = None,
+        relabel: Callable[[Any, str | None], Awaitable[object] | object] | None = None,
         *,
+        every: Sequence[Any] = (),
         remove: str = "Remove",
         undo: Callable[[], Awaitable[object] | object] | None = None,
     ) -> None:
-        self._number, self._describe, self._classes = number, describe, classes
-        self._relabel, self._undo, self._remove, self._at = relabel, undo, remove, 0
-        with ui.dialog().props("maximized") as self._dialog, ui.card().classes("viewer"):
-            self._dialog.props["aria-label"] = "Photograph"
+        self._gallery, self._every, self._classes = gallery, every, classes
+        self._at = every.index(gallery.items[at]) if every else at
+        self._relabel, self._undo, self._remove = relabel, undo, remove
+        with ui.dialog(value=True).props("maximized") as self._dialog, ui.card().classes("viewer"):
+            self._dialog.on("hide", self._leave).props["aria-label"] = "Photograph"
             with ui.element("div").classes("line no-wrap"):
                 self._title = ui.label().classes("text-weight-bold col ellipsis")
                 self._place = ui.label().classes("note")
@@ -218,33 +228,37 @@ class ImageViewer:
             with ui.element("div").classes("line"):
                 if len(classes) > _BUTTONS:
                     class_select(classes, self._give, "Choose a class")
-                for at, name in enumerate(classes if len(classes) <= _BUTTONS else ()):
-                    text = f"{safe(name, 30)} ({key_of_class(at).upper()})"
+                for number, name in enumerate(classes if len(classes) <= _BUTTONS else ()):
+                    text = f"{safe(name, 30)} ({key_of_class(number).upper()})"
                     action(text, lambda name=name: self._give(name)).props("dense")
                 if relabel and remove:
                     action(f"{remove} (Delete)", lambda: self._give(None)).props("dense")
                 if undo:
                     action("Undo (U)", lambda: self._do(undo)).props("dense")
             # A button that was clicked keeps the focus: keys count there, too.
-            keys = ui.keyboard(self._key, active=False, ignore=["input", "select", "textarea"])
-        binding.bind_from(keys, "active", self._dialog, "value")
-
-    def open(self, position: int) -> None:
-        """Show the image at a position."""
-        self._at = position
-        self._dialog.open()
+            ui.keyboard(self._key, ignore=["input", "select", "textarea"])
+        gallery.viewer = self
         self.refresh()
+
+    @property
+    def _items(self) -> Sequence[Any]:
+        return self._every or self._gallery.items
+
+    def _leave(self) -> None:
+        self._gallery.viewer = None
+        self._dialog.delete()
 
     def refresh(self) -> None:
         """Show the image again, or the last one where there are fewer now."""
-        number = self._number()
+        number = len(self._items)
         if not number or self._dialog.is_deleted:
             self._dialog.close()
             return
-        self._at = max(0, min(self._at, number - 1))
-        image = self._describe(self._at)
-        self._image.props.update({"src": rooted(image.src), "alt": safe(image.alt)})
-        self._title.set_text(safe(image.caption))
+        self._at = min(self._at, number - 1)
+        image = self._gallery.image(self._items[self._at])
+        source = rooted(image.large or image.src)
+        self._image.props.update({"src": source, "alt": safe(image.alt)})
+        self._title.set_text(safe(image.title or image.caption))
         self._place.set_text(f"{count(self._at + 1)} of {count(number)}")
         self._lines.clear()
         with self._lines:
@@ -252,13 +266,13 @@ class ImageViewer:
                 ui.label(safe(line))
 
     def _move(self, by: int) -> None:
-        if 0 <= self._at + by < self._number():
+        if 0 <= self._at + by < len(self._items):
             self._at += by
             self.refresh()
 
     async def _give(self, class_: str | None) -> None:
         if relabel := self._relabel:
-            await self._do(lambda: relabel(self._at, class_))
+            await self._do(lambda: relabel(self._items[self._at], class_))
 
     async def _do(self, work: Callable[[], Awaitable[object] | object]) -> None:
         try:

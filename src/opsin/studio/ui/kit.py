@@ -6,12 +6,12 @@ import inspect
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
-from nicegui import Client, events, ui
+from nicegui import Client, Event, events, ui
 
 from opsin.core.errors import MovedError, OpsinError, StorageError
 from opsin.core.format import about
@@ -114,19 +114,16 @@ def rename_in_place(
         field = ui.input().props("dense maxlength=200").style("width: 240px; max-width: 100%")
     field.props("aria-label=Name").set_visibility(False)
     label.classes("in-place").props('role="button" tabindex="0" title="Rename"')
-
-    def show(is_edited: bool) -> None:
-        label.set_visibility(not is_edited)
-        field.set_visibility(is_edited)
+    label.bind_visibility_from(field, "visible", backward=lambda is_edited: not is_edited)
 
     def edit() -> None:
         field.set_value(name())
-        show(is_edited=True)
+        field.set_visibility(True)
         field.run_method("focus")
 
     async def keep(event: events.GenericEventArguments) -> None:
         text, key = event.args
-        show(is_edited=False)
+        field.set_visibility(False)
         if key:  # a click has the focus where it was
             label.run_method("focus")
         if key != "Escape" and (text := text.strip()) and text != name():
@@ -150,9 +147,9 @@ def note(text: str) -> ui.label:
     return ui.label(safe(text, _MESSAGE_MOST)).classes("note prose")
 
 
-def facts(items: Iterable[tuple[str, str]]) -> None:
-    """Names with their values, in columns."""
-    with ui.element("dl").classes("facts"):
+def facts(items: Iterable[tuple[str, str]], style: str = "facts") -> None:
+    """Names with their values, in columns, or one below another (``"sums"``)."""
+    with ui.element("dl").classes(style):
         for name, value in items:
             with ui.element("div"):
                 with ui.element("dt"):
@@ -238,8 +235,7 @@ class StatusLine:
 
     def clear(self) -> None:
         """Show nothing."""
-        if not self.element.is_deleted:  # the page may have been left meanwhile
-            self.element.clear()
+        self._show(lambda: None)
 
     def say(self, text: str) -> None:
         """Show a message in place of the last one."""
@@ -250,8 +246,8 @@ class StatusLine:
         self._show(partial(error_line, error))
 
     def _show(self, build: Callable[[], object]) -> None:
-        self.clear()
-        if not self.element.is_deleted:
+        if not self.element.is_deleted:  # the page may have been left meanwhile
+            self.element.clear()
             with self.element:
                 build()
 
@@ -268,26 +264,37 @@ class StatusLine:
 class UndoBar(StatusLine):
     """A bar that names the last change and takes it back in one click."""
 
-    def offer(self, text: str, undo: Handler) -> None:
-        """Offer to take back a change; it stays until another one, or *Close*."""
-        self._show(partial(self._bar, text, undo))
+    def __init__(self, changed: Event[str]) -> None:
+        super().__init__()
+        self._changed = changed
 
-    def _bar(self, text: str, undo: Handler) -> None:
+    def offer(self, text: str, undo: Handler, *topics: str) -> None:
+        """Offer to take back a change until another one, or *Close*; tell all windows of both."""
+
+        def tell() -> None:
+            for topic in topics:
+                self._changed.emit(topic)
+
         async def take_back() -> None:
             button.set_visibility(False)  # a second click would undo what is undone
             try:
                 await finished(undo())
                 self.clear()
+                tell()
             except OpsinError as error:
                 label.set_text(explained(error))
 
-        with ui.element("div").classes("undo-bar"):
+        tell()
+        if self.element.is_deleted:
+            return
+        self.element.clear()
+        with self.element, ui.element("div").classes("undo-bar"):
             label = ui.label(safe(text))
             button = action("Undo", take_back, kind="quiet").props("dense")
             icon_action("close", "Close", self.clear)
 
 
-class Waiting:
+class Waiting(AbstractContextManager["Waiting"]):
     """Work that takes a while: how far, how long still; ``on_stop`` gives it a button."""
 
     def __init__(self, text: str, on_stop: Handler | None = None) -> None:
@@ -312,8 +319,7 @@ class Waiting:
         self._bar.set_value(min(1.0, done / total) if total else 0.0)
         self._label.set_text(safe(what[:1].upper() + what[1:] + left))
 
-    def delete(self) -> None:
-        """Take it away."""
+    def __exit__(self, *_: object) -> None:
         if not self.element.is_deleted:
             self.element.delete()
 

@@ -19,18 +19,7 @@ from opsin.studio.errors import NotThere
 from opsin.studio.image_routes import HELP
 from opsin.studio.people import allows, visitor
 from opsin.studio.projects import Project
-from opsin.studio.ui.kit import (
-    FAULT,
-    Kind,
-    StatusLine,
-    UndoBar,
-    action,
-    error_line,
-    icon_action,
-    link_button,
-    note,
-    rooted,
-)
+from opsin.studio.ui import kit
 from opsin.studio.words import safe
 
 #: The pages of a project in their order: key, word, icon.
@@ -65,7 +54,7 @@ class Frame:
 
     heading: ui.label
     actions: ui.element  # beside the heading, for the page's primary button
-    undo: UndoBar
+    undo: kit.UndoBar
     training: tuple[str, bool] | None = None  # what *Train* beside the heading says
 
     def retitle(self, text: str) -> None:
@@ -120,14 +109,15 @@ def page(
             _working(studio)
             if (person := visitor.get()).id:
                 ui.label(f"{safe(person.name, 30)}, {person.role}").classes("note")
+                studio.changed.subscribe(ui.navigate.reload, f"person:{person.id}")  # of a new role
             # Beside the page, where there is room.
-            icon_action("help_outline", "Help with this page").on(
+            kit.icon_action("help_outline", "Help with this page").on(
                 "click",
                 show_help,
                 js_handler="() => innerWidth < 1024 ? "
-                f"window.open('{rooted(f'{HELP}/{guide}')}') : emit()",
+                f"window.open('{kit.rooted(f'{HELP}/{guide}')}') : emit()",
             )
-            with icon_action("more_vert", "More"), ui.menu():
+            with kit.icon_action("more_vert", "More"), ui.menu():
                 for word, path, needs in studio.menu:
                     if allows(needs) and (project or "{project}" not in path):
                         target = path.replace("{project}", project.id if project else "")
@@ -137,16 +127,16 @@ def page(
             with ui.element("h1"):
                 heading = ui.label(safe(title, _TITLE_MOST))
             actions = ui.element("div").classes("line")
-        faults, undo = StatusLine(), UndoBar()
+        faults, undo = kit.StatusLine(), kit.UndoBar(studio.changed)
         ui.on_exception(
-            lambda error: faults.fail(error if isinstance(error, OpsinError) else FAULT)
+            lambda error: faults.fail(error if isinstance(error, OpsinError) else kit.FAULT)
         )
         try:
             yield Frame(heading, actions, undo)
         except NotThere:
             raise
         except OpsinError as error:
-            error_line(error)
+            kit.error_line(error)
 
 
 def offer_training(frame: Frame, project_id: str, why_not: str, *, main: bool = True) -> None:
@@ -154,14 +144,14 @@ def offer_training(frame: Frame, project_id: str, why_not: str, *, main: bool = 
     if frame.training == (why_not, main):
         return  # a button that is being clicked stays
     frame.training = why_not, main
-    kind: Kind = "primary" if main else "plain"
+    kind: kit.Kind = "primary" if main else "plain"
     frame.actions.clear()
     with frame.actions:
         if why_not:
-            action("Train", None, kind=kind, off=why_not)
-            note(why_not)
+            kit.action("Train", None, kind=kind, off=why_not)
+            kit.note(why_not)
         else:
-            link_button("Train", address(project_id, "train", start="1"), kind=kind)
+            kit.link_button("Train", address(project_id, "train", start="1"), kind=kind)
 
 
 def _working(studio: Studio) -> None:
@@ -169,16 +159,13 @@ def _working(studio: Studio) -> None:
     with ui.element("div").classes("working").props('role="status"'):
         link = ui.link("", "/jobs")
 
-    def show(topic: str = "jobs") -> None:
-        if topic == "jobs":
-            number = sum(not job.over for job in studio.jobs.jobs())
-            link.set_text(counted(number, "job"))
-            link.set_visibility(number > 0)
-        elif topic == f"person:{visitor.get().id}":
-            ui.navigate.reload()  # with what the new role may use
+    def show() -> None:
+        number = sum(not job.over for job in studio.jobs.jobs())
+        link.set_text(counted(number, "job"))
+        link.set_visibility(number > 0)
 
     show()
-    studio.changed.subscribe(show)
+    studio.changed.subscribe(show, "jobs")
 
 
 def _help(guide: str) -> Callable[[], object]:
@@ -188,14 +175,14 @@ def _help(guide: str) -> Callable[[], object]:
     with panel.props("width=440").classes("help"):
         with ui.element("div").classes("line"):
             ui.label("Help")
-            icon_action("close", "Close the help", panel.hide)
+            kit.icon_action("close", "Close the help", panel.hide)
         shown = ui.element("iframe").props('title="Documentation"')
 
     def changed() -> None:
-        cookie = f"{_HELP_COOKIE}={int(bool(panel.value))}; path={rooted('/')}; samesite=strict"
+        cookie = f"{_HELP_COOKIE}={int(bool(panel.value))}; path={kit.rooted('/')}; samesite=strict"
         ui.run_javascript(f"document.cookie = '{cookie}'")
         if panel.value:
-            shown.props["src"] = rooted(f"{HELP}/{guide}")
+            shown.props["src"] = kit.rooted(f"{HELP}/{guide}")
 
     panel.on_value_change(changed)
     return panel.toggle

@@ -12,7 +12,7 @@ from opsin.core.arrays import Floats, Pixels
 from opsin.core.child_process import Header
 from opsin.core.format import decimals
 from opsin.report.maps import PALETTES, scale_of
-from opsin.studio.ui.kit import note
+from opsin.studio.ui.kit import facts, note
 from opsin.studio.ui.maps import framed
 from opsin.studio.words import safe
 
@@ -43,13 +43,7 @@ def convolution_view(lesson: Header, src: Callable[[int], str]) -> None:
     rows = {"Products on this map": sums[at], "Bias": lesson["bias"], "Sum": lesson["output"]}
     if len(sums) > 1:
         rows = {"Products on other maps": sum(sums) - sums[at]} | rows
-    with ui.element("dl").classes("sums"):
-        for name, value in rows.items():
-            with ui.element("div"):
-                with ui.element("dt"):
-                    ui.label(name)
-                with ui.element("dd"):
-                    ui.label(f"{value:.4f}".replace("-", "−"))
+    facts(((name, f"{value:.4f}".replace("-", "−")) for name, value in rows.items()), "sums")
 
 
 def _grid(title: str, values: Floats, colours: Pixels) -> None:

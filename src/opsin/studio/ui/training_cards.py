@@ -7,7 +7,7 @@ import functools
 import re
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from nicegui import ui
@@ -17,6 +17,7 @@ from opsin.core.artifacts.records import JudgedImages
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError
 from opsin.core.format import ago, clock, count
+from opsin.studio.context import Studio
 from opsin.studio.jobs.job import Job
 from opsin.studio.jobs.queue import output_of
 from opsin.studio.people import visitor
@@ -25,9 +26,6 @@ from opsin.studio.ui import kit
 from opsin.studio.ui.gallery import GalleryImage, ImageGallery, Mark
 from opsin.studio.ui.layout import address
 from opsin.studio.words import safe
-
-if TYPE_CHECKING:
-    from opsin.studio.context import Studio
 
 # Marks of causes that a terminal would show, and what they mean to people of the studio.
 _CAUSES: Final = {
@@ -163,6 +161,7 @@ class LiveTraining:
     def __init__(self, studio: Studio, job: Job) -> None:
         self._studio = studio
         self.card = JobCard(studio, job, linked=False)
+        self.card.element.classes("training")
         kit.note("You can leave this page: the training goes on, and its results wait here.")
         self._strip = ui.element("div").classes("stack")
         self._judged: dict[int, bool] | None = None
