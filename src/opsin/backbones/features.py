@@ -194,11 +194,11 @@ def compute(
         for start in range(0, len(rows), KEPT):
             chunk = rows[start : start + KEPT]
             parts = [chunk[at : at + BATCH] for at in range(0, len(chunk), BATCH)]
-            computed: list[list[NDArray[np.float32]]] = [[] for _ in views]
+            computed = []
             for part, found in zip(parts, pool.map(work, parts), strict=True):
                 for at, values in enumerate(found):
                     features[part[missing[part, at]]] += values
-                    computed[at].append(values)
+                computed.append(found)
                 done += len(part)
                 watcher.advance(done)
                 if stop.is_set():
@@ -207,7 +207,7 @@ def compute(
             for at, extractor in enumerate(extractors if kept else ()):
                 new = chunk[missing[chunk, at]]
                 if len(new):
-                    extractor.cache.keep(digests[new], np.concatenate(computed[at]))
+                    extractor.cache.keep(digests[new], np.concatenate([of[at] for of in computed]))
             if stop.is_set():
                 raise KeyboardInterrupt("Ctrl-C while features were computed")
     if len(rows):

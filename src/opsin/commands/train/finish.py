@@ -64,7 +64,6 @@ def finish(
 ) -> run_report.Report:
     """Calibrate, check and evaluate a run's file, write it once, and write the report."""
     from opsin.commands import report as page  # noqa: PLC0415  needs matplotlib
-    from opsin.inspection.neighbours import keep_embeddings  # noqa: PLC0415  needs onnx
     from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415  needs onnx
 
     at = time.perf_counter()
@@ -96,9 +95,7 @@ def finish(
     difference = checking.result()
     metadata = shipped.metadata.model_copy(update={"score": evaluation.score, "views": views})
     content = finished(shipped.content, metadata)
-    write_classifier(directory.classifier, content)
-    if exported.known is not None:  # later, the network would have to see every image again
-        keep_embeddings(directory, content, dataset.split.train, exported.of_all["embedding"])
+    _write(directory, exported, content)
     seconds["evaluate"] = time.perf_counter() - at
     at = time.perf_counter()
     watcher.doing("the report")
@@ -126,6 +123,15 @@ def finish(
     report = report.model_copy(update={"seconds": seconds})
     report.write(directory.path)
     return report
+
+
+def _write(directory: RunDirectory, exported: ExportedFile, content: bytes) -> None:
+    from opsin.inspection.neighbours import keep_embeddings  # noqa: PLC0415  needs onnx
+
+    write_classifier(directory.classifier, content)
+    if exported.known is not None:  # later, the network would have to see every image again
+        train = exported.dataset.split.train
+        keep_embeddings(directory, content, train, exported.of_all["embedding"])
 
 
 def _save_folds(directory: RunDirectory, judged: OutOfFold, images: int) -> None:
