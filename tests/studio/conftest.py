@@ -28,5 +28,5 @@ def queue(tmp_path: Path) -> Iterator[Queue]:
     yield queue
     for job in queue.jobs():
         if job.pid is not None:
-            queue._processes.interrupt(queue.folder(job), job.pid, kill=True)
-            queue._processes.status(queue.folder(job))
+            queue._interrupt(job, kill=True)
+            queue._status(job)

@@ -188,12 +188,12 @@ time.sleep(60)
 def test_a_job_is_noted_before_it_is_started(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     states = []
 
-    def dies(folder: Path, argv: object, *, cwd: Path, run: str) -> int:
-        job = read_job(folder)
-        states.append(job and job.state)
+    def dies(job: Job, *_: object) -> int:
+        noted = read_job(queue.folder(job))
+        states.append(noted and noted.state)
         raise OSError("the studio was killed here")
 
-    monkeypatch.setattr(queue._processes, "start", dies)
+    monkeypatch.setattr(queue, "_process", dies)
     queue.add("train", "x", python(WAITS))
     queue.tick()
     assert states == ["running"]

@@ -267,8 +267,6 @@ class _Embedder:
         return ImageSteps(self.prepare, self.compute, math.prod(self._shape), BATCH, THREADS)
 
     def prepare(self, item: ListedImage) -> NDArray[np.uint8]:
-        if item.problem:
-            raise item.problem
         return read_image(item.image, self.like, item.name)
 
     def compute(self, batch: list[NDArray[np.uint8]]) -> list[_Features]:

@@ -195,7 +195,7 @@ def _uncalibrated(
     metadata: Metadata, predicted: Answers, labels: Ints
 ) -> run_report.Uncalibrated | None:
     from opsin.evaluation.calibration import log_loss_of  # noqa: PLC0415  loads scipy
-    from opsin.evaluation.metrics import calibration_error, reliability  # noqa: PLC0415
+    from opsin.evaluation.metrics import ScoredAnswers  # noqa: PLC0415
 
     if metadata.calibration is None:
         return None
@@ -207,7 +207,7 @@ def _uncalibrated(
     before /= before.sum(axis=1, keepdims=True)
     return run_report.Uncalibrated(
         log_loss=log_loss_of(logs, labels),
-        calibration_error=calibration_error(reliability(before, labels)),
+        calibration_error=ScoredAnswers(before, labels).calibration_error,
     )
 
 

@@ -125,7 +125,9 @@ class Answering(Watcher):
             except OpsinError as error:
                 reply = {"error": error_values(error)}
             except (OSError, MemoryError) as error:
-                reason = getattr(error, "strerror", "") or str(error) or "too little memory"
+                reason = "too little memory"
+                if isinstance(error, OSError):  # without its path
+                    reason = error.strerror or str(error)
                 failed = OpsinError(f"This did not work: {reason}", "Try again.")
                 reply = {"error": error_values(failed)}
             send(self.target, reply, images)

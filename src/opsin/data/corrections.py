@@ -169,7 +169,7 @@ def correct(
             f"no digest in {path} is that of an image here (was it written at another --size?): "
             "images are known by their names"
         )
-    matches = _images_of(rows, decoded, trust_names=not by_digest)
+    matches = _images_of(rows, decoded)
     unknown = [row for row, images in zip(rows, matches, strict=True) if images is None]
     if unknown and not missing_ok:
         raise SourceError(
@@ -239,14 +239,20 @@ def classes_now(
     return now
 
 
-def _images_of(
-    rows: Sequence[Correction], decoded: Decoded, *, trust_names: bool
-) -> list[list[int] | None]:
+def unmatched(rows: Sequence[Correction], decoded: Decoded) -> list[Correction]:
+    """Return the rows about images that are not here."""
+    rows = [row for row in rows if not row.class_]
+    matches = zip(rows, _images_of(rows, decoded), strict=True)
+    return [row for row, images in matches if images is None]
+
+
+def _images_of(rows: Sequence[Correction], decoded: Decoded) -> list[list[int] | None]:
     digests, names = defaultdict[str, list[int]](list), defaultdict[str, list[int]](list)
     for image, digest in enumerate(digest_names(decoded.digests)):
         digests[digest].append(image)
         names[nfc(as_written(decoded.names[image]))].append(image)
     unreadable = {nfc(as_written(name)) for name, _ in decoded.unreadable}
+    trust_names = not any(row.digest in digests for row in rows)
 
     def match(row: Correction) -> list[int] | None:
         same, named = digests.get(row.digest, []), names.get(nfc(row.name), [])

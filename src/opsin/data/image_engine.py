@@ -80,6 +80,8 @@ class ImageSteps(Generic[_Prepared, _Answer]):
             if is_stopped():
                 break
             try:
+                if item.problem:
+                    raise item.problem
                 ready[row] = self.prepare(item)
             except ImageError as error:
                 # Anew: its traceback would keep the image in memory.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import itertools
 import os
@@ -17,6 +18,7 @@ from opsin.core.artifacts.records import LeftOut
 from opsin.core.errors import SourceError
 from opsin.core.format import counted
 from opsin.data.formats import SUFFIXES
+from opsin.stores.bucket import StoredObject
 
 #: File that lists the members of an archive that were not unpacked.
 LEFT_OUT_FILE: Final = ".opsin-left-out.json"
@@ -159,7 +161,7 @@ def left_out_in_words(left_out: Iterable[LeftOut]) -> str:
 
 
 @dataclass
-class Walk:
+class Walk(abc.ABC):
     """What a walk over a folder, or over a store's prefix, finds besides images."""
 
     root: str
@@ -169,14 +171,26 @@ class Walk:
     linked_out: set[str] = field(default_factory=set)
     passed: LeftOutCounts = field(default_factory=LeftOutCounts)
 
+    @abc.abstractmethod
+    def images(self) -> Iterator[str]:
+        """Yield the names of images; the rest is complete when it has ended."""
+
+    @abc.abstractmethod
+    def reference(self, name: str) -> str | StoredObject:
+        """Return the image that was yielded by this name."""
+
 
 class ImageTree(Walk):
     """The images below a folder; a `stream` skips unreadable folders."""
 
-    def __init__(self, root: Path, *, follow_links: bool = False, stream: bool = False) -> None:
+    def __init__(self, root: Path, follow_links: bool = False, *, stream: bool = False) -> None:
         super().__init__(str(root))
         self._follow_links, self._stream = follow_links, stream
-        self._inside = os.path.realpath(root)
+        self._inside, self._start = os.path.realpath(root), os.path.abspath(root)  # noqa: PTH100
+
+    def reference(self, name: str) -> str:
+        """Return the path of an image."""
+        return os.path.join(self._start, name)  # noqa: PTH118  a million as text
 
     def images(self) -> Iterator[str]:
         """Yield the images' paths from the root, each folder's own before its sub-folders'."""

@@ -155,8 +155,6 @@ class _Reader:
             self._watcher.end()
 
     def _prepare(self, image: ListedImage) -> NDArray[np.uint8]:
-        if image.problem:
-            raise image.problem
         return read_image(image.image, self.preparation, image.name)
 
     def _compute(

@@ -75,7 +75,8 @@ class HeapLearner:
         enough = len(rows) >= _CENTRES  # the heap adds nothing that could be measured
         if not len(others) or len(np.unique(labels)) < 2 or enough:
             return fitted
-        shares = self._spread(rows, labels, classes) if spread else None
+        spreads = spread and self.can_spread(classes)
+        shares = self._spread(rows, labels, classes) if spreads else None
         for number in range(_ROUNDS):
             answers = fitted.of(others)
             if shares is not None:
@@ -106,18 +107,15 @@ class HeapLearner:
 
     def can_spread(self, classes: int) -> bool:
         """Whether labels of so many classes spread over neighbours in reasonable time."""
-        return len(self.points) <= _CONNECTED and classes <= _SPREAD_CLASSES
+        return 1 < len(self.points) <= _CONNECTED and classes <= _SPREAD_CLASSES
 
-    def _spread(self, rows: Ints, labels: Ints, classes: int) -> Floats | None:
+    def _spread(self, rows: Ints, labels: Ints, classes: int) -> Floats:
         """Each image's share of what spreads from the labels of each class, ``float32[N, K]``."""
-        graph = self._graph if self.can_spread(classes) else None
-        if graph is None:
-            return None
         known = np.zeros((len(self.points), classes), np.float32)
         known[rows, labels] = 1
         shares = known.copy()
         for _ in range(_STEPS):
-            shares = np.float32(_SPREAD) * (graph @ shares) + np.float32(1 - _SPREAD) * known
+            shares = np.float32(_SPREAD) * (self._graph @ shares) + np.float32(1 - _SPREAD) * known
         shares /= shares.sum(axis=0) + np.float32(1e-12)
         return np.asarray(shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-12), np.float32)
 
@@ -126,8 +124,6 @@ class HeapLearner:
         """The weights of nearest neighbours, normalised on both sides."""
         count = len(self.points)
         near = min(_NEIGHBOURS, count - 1)
-        if near < 1:
-            return None
         places, values = nearest(self.points, near)
         weights = np.maximum(values, 0) ** 4
         ends = np.arange(0, count * near + 1, near)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 import reprlib
 from collections.abc import Iterator, Sequence
@@ -248,12 +247,10 @@ class Classifier:
     def _mean_over_views(
         self, images: NDArray[np.uint8], plain: NDArray[np.float32], views: Views
     ) -> NDArray[np.float32]:
-        total, count = plain.astype(np.float64), 1
         seen = shifted_views(images, flip=views.flip, shift=views.shift)
-        for view in itertools.islice(seen, 1, None):
-            total += self._ask(["probabilities"], view)["probabilities"]
-            count += 1
-        return (total / count).astype(np.float32)
+        next(seen)  # the images as they are
+        answers = [self._ask(["probabilities"], view)["probabilities"] for view in seen]
+        return np.asarray(np.mean([plain, *answers], axis=0, dtype=np.float64), np.float32)
 
     def prepare(self, image: ImageLike, name: str, *, as_is: bool = False) -> PreparedImage:
         """Decode an image into the pixels that training would have made of it; in any thread.

@@ -78,11 +78,6 @@ class Cluster(Executor):
             raise
         self._call = ray.remote(_call).options(num_cpus=1, max_retries=_RETRIES)
 
-    @property
-    def slots(self) -> int:
-        """Number of parallel calls; nodes may come and go."""
-        return max(1, int(self._ray.cluster_resources().get("CPU", 1)))
-
     def submit(self, function: Callable[..., _T], /, *args: Any, **_: Any) -> Future[_T]:
         """Call a function on a node; only by position."""
         with self._lock:
@@ -102,8 +97,12 @@ class Cluster(Executor):
     ) -> Generator[tuple[ListedImage, _Answer | ImageError]]:
         """Yield each image with its answer, or the reason why there is none, in their order."""
         blocks = steps.in_blocks((image.absolute() for image in images), _BLOCK, _BYTES)
+
+        def most() -> int:  # nodes may come and go
+            return _AHEAD * max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+
         pairs: Generator[tuple[ListedImage, _Answer | ImageError | _Unseen]] = in_order(
-            self, functools.partial(_answer_block, steps), blocks, lambda: _AHEAD * self.slots
+            self, functools.partial(_answer_block, steps), blocks, most
         )
         with contextlib.closing(pairs):
             for item, answer in pairs:

@@ -21,8 +21,6 @@ REJECTED: Final = "None of these: looks unlike the training images"
 CANNOT_TELL: Final = (
     "Cannot tell whether it is similar to the training images: this classifier has no threshold"
 )
-
-
 _NOTHING: Final = np.zeros((0, 0, 1), np.uint8)
 
 

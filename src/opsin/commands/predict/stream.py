@@ -148,8 +148,6 @@ def classify_stream(
     is_here = cluster is None
 
     def prepare(item: image_stream.ListedImage) -> PreparedImage:
-        if item.problem:
-            raise item.problem
         return classifier.prepare(item.image, item.name, as_is=as_is)
 
     def compute(batch: list[PreparedImage]) -> Sequence[Prediction]:

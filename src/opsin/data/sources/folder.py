@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
-import os
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -34,26 +32,17 @@ _FOLLOW = "Follow them with --follow-links, or copy the images."
 def open_folder(request: SourceRequest) -> LabelledImages:
     """List ``root/<class>/**/*`` or ``root/train|val|test/<class>/**/*``, or a class."""
     root, watcher = request.path, request.watcher
-    tree, start = ImageTree(root, follow_links=request.follow_links), os.path.abspath(root)  # noqa: PTH100
+    tree = ImageTree(root, follow_links=request.follow_links)
     names = list(tree.images())
-
-    def reference(name: str) -> str:
-        return os.path.join(start, name)  # noqa: PTH118  a million as text
-
     if request.joined and names and not tree.folders:
-        class_ = os.path.basename(start)  # noqa: PTH119
+        class_ = root.absolute().name
         watcher.note(f"{root} has images and no folders: they are of one class, {class_}")
-        rows = (Row(reference(name), class_, name=name) for name in names)
+        rows = (Row(tree.reference(name), class_, name=name) for name in names)
         return collect(str(root), rows, tree.passed)
-    return collect(str(root), _rows_by_folder(tree, names, reference, watcher), tree.passed)
+    return collect(str(root), _rows_by_folder(tree, names, watcher), tree.passed)
 
 
-def _rows_by_folder(
-    walk: Walk,
-    names: Sequence[str],
-    reference: Callable[[str], str | StoredObject],
-    watcher: Watcher,
-) -> Iterator[Row]:
+def _rows_by_folder(walk: Walk, names: Sequence[str], watcher: Watcher) -> Iterator[Row]:
     tops = [name for name in walk.folders if "/" not in name]
     inner = [name for name in walk.folders if "/" in name]
     holders = {name.partition("/")[0] for name in inner}
@@ -76,7 +65,7 @@ def _rows_by_folder(
             walk.passed.add("image outside the parts", name)
         elif len(below) > bool(part):
             some = True
-            yield Row(reference(name), below[0] if part else folder, part, name=name)
+            yield Row(walk.reference(name), below[0] if part else folder, part, name=name)
         else:
             walk.passed.add("loose image beside the class folders", name)
     if strange := [name for name in outside if part_named(name) is None]:
@@ -130,16 +119,21 @@ def _no_images(walk: Walk, names: Sequence[str] = (), *, labelled: bool = False)
     return SourceError(f"{walk.root} {what}{wanted}", advice)
 
 
-def _stream_of_walk(
-    walk: Walk, images: Iterable[tuple[str, str | StoredObject]], watcher: Watcher
-) -> Iterator[ListedImage]:
-    """Yield the images of a walk, then note what it passed over; raise if there are none."""
-    name = None
-    for name, image in images:
-        yield ListedImage(name, image)
-    if name is None:
-        raise _no_images(walk)
-    note_left_out(walk.passed.listed(), watcher)
+def _stream(request: SourceRequest, kind: str, walk: Callable[[], Walk]) -> Stream:
+    def images() -> Iterator[ListedImage]:
+        found, name = walk(), None
+        for name in found.images():
+            yield ListedImage(name, found.reference(name))
+        if name is None:
+            raise _no_images(found)
+        note_left_out(found.passed.listed(), request.watcher)
+
+    def count() -> int | None:
+        with contextlib.suppress(SourceError):
+            return sum(1 for _ in walk().images())
+        return None
+
+    return Stream(request.written, kind, images, count)
 
 
 def _locate(request: SourceRequest) -> LocatedSource:
@@ -155,52 +149,53 @@ def _locate(request: SourceRequest) -> LocatedSource:
 
 def folder_stream(request: SourceRequest) -> Stream:
     """Return the images below a folder."""
-    walk = functools.partial(
-        ImageTree, request.path, follow_links=request.follow_links, stream=True
-    )
-
-    def images() -> Iterator[ListedImage]:
-        tree = walk()
-        listed = ((name, f"{tree.root}/{name}") for name in tree.images())
-        return _stream_of_walk(tree, listed, request.watcher)
-
-    def count() -> int | None:
-        with contextlib.suppress(SourceError):
-            return sum(1 for _ in walk().images())
-        return None
-
-    return Stream(request.written, "folder", images, count)
+    path, follow_links = request.path, request.follow_links
+    return _stream(request, "folder", lambda: ImageTree(path, follow_links, stream=True))
 
 
-def _images_below(
-    bucket: Bucket, address: StoreAddress, walk: Walk, *, stream: bool = False
-) -> Iterator[tuple[str, StoredObject]]:
-    """Yield images with their names, in a folder's order; a stream of very many in the store's."""
-    objects, start = bucket.objects(address.folder), len(address.folder)
-    first = list(itertools.islice(objects, SORTED + 1 if stream else None))
-    if not first:
-        raise SourceError(f"There is nothing at {address}", "Check the spelling.")
+class _StoreTree(Walk):
+    """The images below an address, in a folder's order; a stream of very many in the store's."""
 
-    def order(stored: StoredObject) -> list[tuple[bool, str, str]]:
-        parts = stored.key[start:].split("/")  # a folder's own images come before its sub-folders'
-        return [(at < len(parts), image_tree.natural(p), p) for at, p in enumerate(parts, 1)]
+    def __init__(
+        self, written: str, bucket: Bucket, address: StoreAddress, *, stream: bool = False
+    ) -> None:
+        super().__init__(written.rstrip("/"))
+        self._bucket, self._address, self._stream = bucket, address, stream
+        self._stored = dict[str, StoredObject]()
 
-    if not stream or len(first) <= SORTED:
-        first.sort(key=order)
-    folders: dict[str, None] = {}
-    for stored in itertools.chain(first, objects):
-        name = stored.key[start:]
-        *around, last = name.split("/")
-        visible = list(itertools.takewhile(is_visible, around))
-        if not stream:
-            folders.update(dict.fromkeys("/".join(visible[:depth]) for depth in (1, 2)))
-        if len(visible) < len(around) or (last and not is_visible(last)):
-            walk.passed.add("hidden file", name)
-        elif is_image_name(last):
-            yield name, stored
-        elif last:
-            walk.passed.add_file(name)
-    walk.folders = list(filter(None, folders))
+    def images(self) -> Iterator[str]:
+        address, stream = self._address, self._stream
+        objects, start = self._bucket.objects(address.folder), len(address.folder)
+        first = list(itertools.islice(objects, SORTED + 1 if stream else None))
+        if not first:
+            raise SourceError(f"There is nothing at {address}", "Check the spelling.")
+
+        def order(stored: StoredObject) -> list[tuple[bool, str, str]]:
+            parts = stored.key[start:].split("/")  # its own images come before its sub-folders'
+            return [(at < len(parts), image_tree.natural(p), p) for at, p in enumerate(parts, 1)]
+
+        if not stream or len(first) <= SORTED:
+            first.sort(key=order)
+        folders: dict[str, None] = {}
+        for stored in itertools.chain(first, objects):
+            name = stored.key[start:]
+            *around, last = name.split("/")
+            visible = list(itertools.takewhile(is_visible, around))
+            if stream:
+                self._stored.clear()
+            else:
+                folders.update(dict.fromkeys("/".join(visible[:depth]) for depth in (1, 2)))
+            if len(visible) < len(around) or (last and not is_visible(last)):
+                self.passed.add("hidden file", name)
+            elif is_image_name(last):
+                self._stored[name] = stored
+                yield name
+            elif last:
+                self.passed.add_file(name)
+        self.folders = list(filter(None, folders))
+
+    def reference(self, name: str) -> StoredObject:
+        return self._stored[name]
 
 
 def _open_address(request: SourceRequest) -> tuple[StoreAddress, Bucket, StoredObject | None]:
@@ -220,9 +215,8 @@ def _locate_stored(request: SourceRequest) -> LocatedSource:
     address, bucket, stored = _open_address(request)
     written = request.written
     if stored is None:
-        walk = Walk(written.rstrip("/"))
-        images = dict(_images_below(bucket, address, walk))
-        rows = _rows_by_folder(walk, list(images), images.__getitem__, request.watcher)
+        walk = _StoreTree(written, bucket, address)
+        rows = _rows_by_folder(walk, list(walk.images()), request.watcher)
         contents = collect(written, rows, walk.passed)
     elif is_image_name(stored.key):
         raise SourceError(f"{written} has no labels", "Give a folder of classes.")
@@ -263,15 +257,7 @@ def _iter_stored(request: SourceRequest) -> Stream:
         return stream_of_one(written, stored)
     if stored:
         return stream_of_table(written, lambda: _rows_of_table(stored, bucket, request, ("path",)))
-
-    def listed(walk: Walk) -> Iterator[tuple[str, StoredObject]]:
-        return _images_below(bucket, address, walk, stream=True)
-
-    def images() -> Iterator[ListedImage]:
-        walk = Walk(written.rstrip("/"))
-        return _stream_of_walk(walk, listed(walk), request.watcher)
-
-    return Stream(written, "store", images, lambda: sum(1 for _ in listed(Walk(""))))
+    return _stream(request, "store", lambda: _StoreTree(written, bucket, address, stream=True))
 
 
 def _is_image_file(request: SourceRequest) -> bool:

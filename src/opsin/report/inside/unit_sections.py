@@ -131,7 +131,7 @@ def unit_sections(
         rank = 0 if label is not None else ranks.get(unit.number, len(ranks))
         return unit.constant, rank, -lift, unit.number
 
-    units = sorted(gallery, key=order)
+    units = sorted(gallery.units, key=order)
     moving = [unit for unit in units if not unit.constant]
     left = _Room(room)
     cards: list[_Card] = []

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.files import FileStamp, file_stamp
-from opsin.data.cache import digest_names
 from opsin.data.corrections import (
     LEFT_OUT,
     Correction,
     as_written,
     correct,
     read_corrections,
+    unmatched,
     write_corrections,
 )
 from opsin.data.image_tree import is_image_name, is_visible, natural
@@ -196,18 +196,14 @@ class Corrections:
         """The labels, and the lines of images that are not there, as training reads them."""
         stamp = file_stamp(self._path)
         if self._read is None or self._read[0] != stamp:
-            whole, lines = self.opened.decoded, read_lines(self._path)
-            labels, gone = whole.labels.copy(), dict(lines)
-            if lines:
-                corrected = correct(whole, self._path, missing_ok=True)
+            whole, gone = self.opened.decoded, dict[tuple[str, str], str]()
+            labels = whole.labels.copy()
+            if self._path.is_file():
+                rows = read_corrections(self._path)
+                corrected = correct(whole, self._path, rows, missing_ok=True)
                 labels[:] = OUT
                 labels[corrected.rows] = corrected.labels
-                digests = set(digest_names(whole.digests))
-                names = set(map(as_written, (*whole.names, *dict(whole.unreadable))))
-                known = any(digest in digests for digest, _ in lines)
-                for digest, name in lines:
-                    if digest in digests or (name in names and not (digest and known)):
-                        del gone[digest, name]
+                gone = {(row.digest, row.name): row.label for row in unmatched(rows, whole)}
             self._read = stamp, labels, gone
         return self._read[1:]
 

@@ -43,17 +43,12 @@ def key_of(recipe: DataRecipe, name: str = "") -> str:
 
 def list_images(recipe: DataRecipe, name: str) -> Header:
     """A recipe's images: names, labels, classes, and where they lie."""
-    check_there(recipe.sources, name)
-    return _ask(recipe, "images", name)
-
-
-def check_there(sources: Sequence[str], name: str) -> None:
-    """Raise a `SourceError` if files of sources are gone."""
-    if not all(map(os.path.exists, filter(os.path.isabs, sources))):  # these never raise
+    if not all(map(os.path.exists, filter(os.path.isabs, recipe.sources))):  # these never raise
         raise SourceError(
             f"The photographs of {name} are no longer where they were",
             "Put them back, or add them again.",
         )
+    return _ask(recipe, "images", name)
 
 
 def _ask(recipe: DataRecipe, what: str, name: str) -> Header:

@@ -8,20 +8,14 @@ import os
 import re
 import secrets
 import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
-from opsin.core import platform
-from opsin.core.artifacts.run_directory import RUN_NAME
 from opsin.core.artifacts.run_report import TrainingFacts
-from opsin.core.child_process import child_environment
-from opsin.core.errors import RunError
 from opsin.core.storage import write_json
 from opsin.studio.errors import DiskFull
 from opsin.web.refusals import Error
@@ -32,7 +26,7 @@ Kind = Literal["train", "look", "plan", "compare", "predict", "export", "import"
 State = Literal["waiting", "running", "stopping", "done", "stopped", "failed"]
 
 # Files of a job's folder; the lock shows that its process is running.
-_JOB, _OUTPUT, LOG, LOCK = "job.json", "out.json", "log.txt", "alive.lock"
+_JOB, OUTPUT, LOG, LOCK = "job.json", "out.json", "log.txt", "alive.lock"
 # Most characters of a log line in a cause; most bytes of a log to read.
 _LINE_MOST, _LOG_MOST = 300, 200_000
 # Free bytes of a disk that is full.
@@ -125,7 +119,8 @@ class Job(BaseModel, frozen=True):
             if shutil.disk_usage(folder.parent).free < _FULL:  # it could not say so itself
                 cause = str(DiskFull())
             elif status is not None and status > 0:
-                cause, details = _FAULT, _last_line(folder)
+                said = [line.strip() for line in last_lines(folder / LOG, 20) if line.strip()]
+                cause, details = _FAULT, re.sub(r"/\S*/", "", "".join(said[-1:]))[:_LINE_MOST]
         elif (error := answer.error) is not None:
             by_ctrl_c = status is None and error["message"] == "Interrupted"
             if status != _INTERRUPTED and not by_ctrl_c:
@@ -139,11 +134,6 @@ class Job(BaseModel, frozen=True):
         run = Path(answer.run).name if self.training and answer and answer.run else self.run
         end = {"state": state, "cause": cause, "details": details, "run": run}
         return self.model_copy(update=end | {"ended": time.time()})
-
-
-def _last_line(folder: Path) -> str:
-    lines = [line.strip() for line in last_lines(folder / LOG, 20) if line.strip()]
-    return re.sub(r"/\S*/", "", lines[-1])[:_LINE_MOST] if lines else ""
 
 
 def command(*words: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -168,7 +158,7 @@ def read_job(folder: Path) -> Job | None:
 def read_output(folder: Path, kind: type[M]) -> M | None:
     """The JSON answer of the job's process, if it is of this kind."""
     with contextlib.suppress(OSError, ValueError, RecursionError):
-        content = (folder / _OUTPUT).read_text(encoding="utf-8", errors="replace")
+        content = (folder / OUTPUT).read_text(encoding="utf-8", errors="replace")
         return kind.model_validate(json.loads(content))
     return None
 
@@ -179,64 +169,3 @@ def last_lines(path: Path, lines: int) -> list[str]:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _LOG_MOST))
         return file.read().decode("utf-8", "replace").splitlines()[-lines:]
     return []
-
-
-class JobProcesses:
-    """The processes of jobs; each locks its job's folder while it lives."""
-
-    def __init__(self) -> None:
-        self._own: dict[Path, subprocess.Popen[bytes]] = {}
-
-    def start(self, folder: Path, argv: Sequence[str], *, cwd: Path, run: str = "") -> int:
-        """Start a process in a new session, which outlives this one; return its id."""
-        if not platform.CHILDREN_INHERIT:
-            raise RunError("The studio cannot train on Windows", "Train in a terminal.")
-        environment = child_environment() | ({RUN_NAME: run} if run else {})
-        try:
-            # After this block only the child holds the lock.
-            with (
-                platform.inheritable_lock(folder / LOCK) as lock,
-                (folder / _OUTPUT).open("wb") as out,
-                (folder / LOG).open("ab") as log,
-            ):
-                self._own[folder] = subprocess.Popen(  # noqa: S603  a list that we built
-                    argv,
-                    stdin=subprocess.DEVNULL,
-                    stdout=out,
-                    stderr=log,
-                    cwd=cwd,
-                    start_new_session=True,
-                    pass_fds=(lock,),
-                    env=environment,
-                )
-        except BlockingIOError:
-            raise RunError("It is still running", "Wait until it ends.") from None
-        pid = self._own[folder].pid
-        platform.lower_priority(pid)  # pages come first
-        return pid
-
-    def alive(self, folder: Path, pid: int | None) -> bool:
-        """Whether the job's process is alive; what a dead one left running is ended."""
-        if not platform.is_locked(folder / LOCK):
-            return False
-        if child := self._own.get(folder):
-            lives = child.poll() is None
-        else:
-            lives = pid is None or platform.process_exists(pid)
-        if not lives and pid is not None:
-            platform.end_group(pid)
-        return lives
-
-    def status(self, folder: Path) -> int | None:
-        """The exit status of an ended process, if this process started it."""
-        child = self._own.pop(folder, None)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            # The lock is released shortly before the status is available.
-            return child.wait(timeout=5) if child else None
-        return None
-
-    def interrupt(self, folder: Path, pid: int | None, *, kill: bool = False) -> None:
-        """Ask the process to stop, as Ctrl-C does, or kill it and its children."""
-        if pid is not None and self.alive(folder, pid):
-            with contextlib.suppress(ProcessLookupError):
-                (platform.end_group if kill else platform.interrupt)(pid)

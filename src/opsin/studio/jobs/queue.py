@@ -7,20 +7,24 @@ import contextlib
 import logging
 import secrets
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from opsin.core.artifacts.run_directory import RunDirectory, free_run_name
+from opsin.core import platform
+from opsin.core.artifacts.run_directory import RUN_NAME, RunDirectory, free_run_name
+from opsin.core.child_process import child_environment
 from opsin.core.errors import OpsinError, RunError, StorageError
 from opsin.core.storage import storage_errors
 from opsin.studio.errors import NotThere, TooMany
 from opsin.studio.jobs.job import (
+    LOCK,
     LOG,
+    OUTPUT,
     Job,
-    JobProcesses,
     Kind,
     M,
     command,
@@ -54,7 +58,7 @@ class Queue:
         self.runs = (home / "runs" if runs is None else runs).absolute()
         self._folder = home.absolute() / "jobs"
         self._guard = threading.RLock()
-        self._processes = JobProcesses()
+        self._started = dict[str, subprocess.Popen[bytes]]()  # here, by the ids of their jobs
         self._jobs: dict[str, Job] = {}
         for file in sorted(self._folder.glob("*/job.json")):
             if job := read_job(file.parent):
@@ -150,7 +154,7 @@ class Queue:
                 self._put(job, state="stopped", ended=time.time())
             elif job.state == "running" or (at_once and job.active):
                 self._put(job, full=True, state="stopping", signals=job.signals + 1)
-                self._processes.interrupt(self.folder(job), job.pid, kill=job.signals > 1)
+                self._interrupt(job, kill=job.signals > 1)
 
     def resume(self, id: str) -> None:  # noqa: A002
         """Requeue an ended job in its old place."""
@@ -169,8 +173,8 @@ class Queue:
             job = self._change(id, "removed the job")
             if job.active and job.training:
                 raise RunError(f"{job.title} is running", "Stop it first, then remove it.")
-            self._processes.interrupt(self.folder(job), job.pid, kill=True)
-            self._processes.status(self.folder(job))
+            self._interrupt(job, kill=True)
+            self._status(job)
             shutil.rmtree(self.folder(job), ignore_errors=True)
             self._jobs = {key: other for key, other in self._jobs.items() if key != job.id}
 
@@ -193,20 +197,18 @@ class Queue:
         return changed
 
     def _look(self, job: Job) -> None:
-        alive = self._processes.alive(self.folder(job), job.pid)
         run = RunDirectory(self.runs / job.run) if job.training and job.run else None
         if run is not None and job.number:
             with contextlib.suppress(OpsinError):  # the disk is full: the next look tries again
                 if run.recipe.is_file() and not run.read_notes().number:
                     run.write_notes(number=job.number)
-        if not alive:
+        if not self._is_alive(job):
             if run is not None and not run.path.is_dir():
                 job = job.model_copy(update={"run": None})  # never begun
-            status = self._processes.status(self.folder(job))
-            self._put(job.at_its_end(self.folder(job), status), full=True)
+            self._put(job.at_its_end(self.folder(job), self._status(job)), full=True)
 
     def _start(self, job: Job) -> None:
-        folder, new_run = self.folder(job), ""
+        new_run = ""
         job = job.model_copy(update={"state": "running", "started": time.time()})
         try:
             argv = self._argv(job)
@@ -217,11 +219,63 @@ class Queue:
                 job = job.model_copy(update={"run": new_run})
             # Before the start, so that a crash in between causes no second process.
             self._put(job)
-            pid = self._processes.start(folder, argv, cwd=self.home.absolute(), run=new_run)
-            self._put(job, full=True, pid=pid)
+            self._put(job, full=True, pid=self._process(job, argv, new_run))
         except (OSError, ValueError, IndexError, OpsinError) as error:
             prefix = "" if isinstance(error, OpsinError) else "It cannot be started: "
             self._put(job, full=True, state="failed", cause=f"{prefix}{error}", ended=time.time())
+
+    def _process(self, job: Job, argv: Sequence[str], run: str) -> int:
+        """Start a job's process in a new session, which outlives this one; return its id."""
+        if not platform.CHILDREN_INHERIT:
+            raise RunError("The studio cannot train on Windows", "Train in a terminal.")
+        folder, environment = self.folder(job), child_environment()
+        try:
+            # After this block only the child holds the lock.
+            with (
+                platform.inheritable_lock(folder / LOCK) as lock,
+                (folder / OUTPUT).open("wb") as out,
+                (folder / LOG).open("ab") as log,
+            ):
+                process = self._started[job.id] = subprocess.Popen(  # noqa: S603  a list that we built
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=log,
+                    cwd=self.home.absolute(),
+                    start_new_session=True,
+                    pass_fds=(lock,),
+                    env=environment | ({RUN_NAME: run} if run else {}),
+                )
+        except BlockingIOError:
+            raise RunError("It is still running", "Wait until it ends.") from None
+        platform.lower_priority(process.pid)  # pages come first
+        return process.pid
+
+    def _is_alive(self, job: Job) -> bool:
+        """Whether a job's process is alive; what a dead one left running is ended."""
+        if not platform.is_locked(self.folder(job) / LOCK):
+            return False
+        if child := self._started.get(job.id):
+            lives = child.poll() is None
+        else:
+            lives = job.pid is None or platform.process_exists(job.pid)
+        if not lives and job.pid is not None:
+            platform.end_group(job.pid)
+        return lives
+
+    def _status(self, job: Job) -> int | None:
+        """The exit status of an ended process, if this process started it."""
+        child = self._started.pop(job.id, None)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            # The lock is released shortly before the status is available.
+            return child.wait(timeout=5) if child else None
+        return None
+
+    def _interrupt(self, job: Job, *, kill: bool = False) -> None:
+        """Ask a job's process to stop, as Ctrl-C does, or kill it and its children."""
+        if job.pid is not None and self._is_alive(job):
+            with contextlib.suppress(ProcessLookupError):
+                (platform.end_group if kill else platform.interrupt)(job.pid)
 
     def _argv(self, job: Job) -> Sequence[str]:
         if not (job.goes_on and job.training and job.run):

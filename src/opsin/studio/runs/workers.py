@@ -166,11 +166,11 @@ class Workers:
         except TimeoutError:
             raise OpsinError("This takes too long", "Try another photograph.") from None
         finally:
+            self._busy.remove(worker)
             if worker.alive:
                 self._idle.append(worker)
             else:
                 await worker.end()
-            self._busy.remove(worker)
 
     def image(self, address: str, number: str) -> bytes | None:
         """Return an image of an answer that has an address."""
