@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from opsin.evaluation.calibration import fit_mix_power, fit_temperature, log_loss_of
-from opsin.evaluation.metrics import calibration_error, reliability
+from opsin.evaluation.metrics import ScoredAnswers
 
 
 def drawn(
@@ -68,6 +68,7 @@ def test_a_few_right_answers_do_not_make_it_certain() -> None:
 
 def test_bins_count_every_answer_once_the_surest_too() -> None:
     probabilities = np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]], np.float32)
-    diagram = reliability(probabilities, np.array([0, 0, 0]))
-    assert [(entry["count"], entry["accuracy"]) for entry in diagram] == [(1, 1.0), (2, 0.5)]
-    assert calibration_error(diagram) == pytest.approx((0.5 + 2 * 0.5) / 3)
+    scored = ScoredAnswers(probabilities, np.array([0, 0, 0]))
+    found = [(entry["count"], entry["accuracy"]) for entry in scored.reliability]
+    assert found == [(1, 1.0), (2, 0.5)]
+    assert scored.calibration_error == pytest.approx((0.5 + 2 * 0.5) / 3)

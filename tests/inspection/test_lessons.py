@@ -211,8 +211,9 @@ def test_calibration_and_mix_are_the_files(tmp_path: Path) -> None:
     expected = np.exp(put) / np.exp(put).sum()
     assert lesson.at(lesson.temperature) == pytest.approx(values["probabilities"][0], abs=1e-6)
     assert lesson.probabilities == pytest.approx(expected, abs=1e-6)
-    assert lesson.exponentials.max() == 1
-    assert lesson.exponentials / lesson.exponentials.sum() == pytest.approx(expected)
+    assert lesson.exponentials(lesson.temperature).max() == 1
+    powers = lesson.exponentials(lesson.temperature)
+    assert powers / powers.sum() == pytest.approx(expected)
     assert lesson.at(1).max() > lesson.at(5).max()
     said = json.loads(json.dumps(plain_data(lesson), allow_nan=False))
     shares = [each["probability"] for each in said["classes"]]

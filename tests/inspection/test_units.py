@@ -65,11 +65,11 @@ def test_selectivity_is_the_lift_in_deviations() -> None:
     maps[:, 1] = 0.1  # never changes
     maps[:, 2] = [0, 2, 0, 2]  # has nothing to do with the classes
     record = record_of(maps, labels, [])
-    found = record.selectivity()
+    found = record.selectivity
     np.testing.assert_allclose(found[0], [-2, 2, 0])
     assert found[1].tolist() == [0, 0, 0]
     np.testing.assert_allclose(found[2], [0, 0, 0], atol=1e-12)
-    assert record.constant().tolist() == [False, True, False]
+    assert record.constant.tolist() == [False, True, False]
 
 
 def test_the_best_images_are_those_of_the_whole_layer(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_the_best_images_are_those_of_the_whole_layer(tmp_path: Path) -> None:
     maps = classifier.layers(np.asarray(known.images[rows]), ["relu"])["relu"]
     assert gallery.images == 400
     assert len(gallery) == 4
-    for unit in gallery:
+    for unit in gallery.units:
         largest = maps[:, unit.number].reshape(400, -1).max(axis=1)
         best = rows[np.lexsort((rows, -largest))][:9]
         assert [image.row for image in unit.best] == best.tolist()

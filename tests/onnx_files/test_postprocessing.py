@@ -4,17 +4,18 @@ import numpy as np
 import onnx
 import pytest
 from hypothesis import given, strategies as st
-from onnx import TensorProto, helper
+from onnx import TensorProto
 from scipy.special import softmax
 
 from opsin.core.metadata import Calibration, Metadata
 from opsin.evaluation.out_of_distribution import ClassPrototypes
 from opsin.onnx_files.postprocessing import (
     Calibrated,
+    End,
     GraphWriter,
-    as_model,
+    answers_to,
     finished,
-    outputs,
+    model_of,
     tail,
 )
 from tests.made_classifier import metadata
@@ -26,12 +27,10 @@ CLASSES, UNITS = 4, 6
 def content_of_a_tail() -> bytes:
     to = GraphWriter()
     tail(to, "logits", "seen", classes=CLASSES, units=UNITS)
-    taken = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", units])
-        for name, units in (("logits", CLASSES), ("seen", UNITS))
-    ]
-    answered = outputs(classes=CLASSES, units=UNITS)
-    model = as_model(helper.make_graph(to.nodes, "tail", taken, answered, to.weights))
+    sizes = ("logits", CLASSES), ("seen", UNITS)
+    ends: list[End] = [(name, TensorProto.FLOAT, (size,)) for name, size in sizes]
+    ends += answers_to(classes=CLASSES, units=UNITS)
+    model = model_of(to, "tail", *ends, inputs=2)
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
 

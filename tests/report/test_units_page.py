@@ -21,7 +21,7 @@ def test_each_unit_has_a_card_with_its_images(tmp_path: Path) -> None:
     for accuracy in worst.accuracy_by_class.values():
         assert f"{accuracy:.4f}" in table.split(f'<th scope="row">{worst.unit}</th>')[1]
     images = re.findall(r"<img [^>]*>", render_page("made", "units", {}, sections))
-    cut = sum(one.box != (0, 0, 6, 6) for unit in gallery for one in unit.best)
+    cut = sum(one.box != (0, 0, 6, 6) for unit in gallery.units for one in unit.best)
     assert cut
     assert len(images) == 4 * 9 + 4 * 9
     assert all(re.search(r' alt="[^"]+"', image) for image in images)

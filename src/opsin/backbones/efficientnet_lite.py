@@ -29,6 +29,10 @@ _STAGES: Final = (
 )  # fmt: skip
 _STEM, _HEAD, _CLASSES = 32, 1280, 1000
 _EPSILON: Final = 1e-3
+# What a norm holds, here and in a package.
+_NORM: Final = (
+    ("scale", "weight"), ("shift", "bias"), ("mean", "running_mean"), ("variance", "running_var"),
+)  # fmt: skip
 # Depths of further features, as shares of all blocks.
 _DEPTHS: Final = (0.1, 0.25, 0.4, 0.5, 0.65, 0.75, 0.85, 1.0)
 #: RGB, (pixel - 127) / 128.
@@ -66,7 +70,7 @@ class _Writer:
 
     def network(self) -> tuple[bytes, Probed]:
         side, to = self._size.side, self._to
-        self._convolution("stem", "_conv_stem", "_bn0", _STEM, kernel=3, stride=2, relu6=True)
+        self._convolution("stem", "_conv_stem", "_bn0", _STEM, (3, 2))
         number = 0
         for stage, (kernel, stride, factor, channels, blocks) in enumerate(_STAGES):
             fixed = stage in (0, len(_STAGES) - 1)
@@ -80,7 +84,7 @@ class _Writer:
                 number += 1
         names = [value.name for value in self._values if value.name.endswith(".expand")]
         depths = [names[min(int(at * len(names)), len(names) - 1)] for at in _DEPTHS]
-        self._convolution("top", "_conv_head", "_bn1", _HEAD, kernel=1, stride=1, relu6=True)
+        self._convolution("top", "_conv_head", "_bn1", _HEAD)
         self._add("GlobalAveragePool", [], "pool", side=1)
         to.node("Flatten", ["pool"], "features")
         self._values.append(Value(name="features", op="Flatten", shape=(_HEAD,)))
@@ -109,35 +113,15 @@ class _Writer:
         """Write an inverted bottleneck: expand, a convolution of each channel, project."""
         name, source = f"block{number + 1}", f"_blocks.{number}."
         start, before, inner = self._value, self._channels, self._channels * factor
+
+        def held(convolution: str, norm: int) -> tuple[str, str]:
+            return f"{source}_{convolution}_conv", f"{source}_bn{norm}"
+
         if factor != 1:
-            self._convolution(
-                f"{name}.expand",
-                f"{source}_expand_conv",
-                f"{source}_bn0",
-                inner,
-                kernel=1,
-                stride=1,
-                relu6=True,
-            )
-        self._convolution(
-            f"{name}.depthwise",
-            f"{source}_depthwise_conv",
-            f"{source}_bn1",
-            inner,
-            kernel=kernel,
-            stride=stride,
-            relu6=True,
-            group=inner,
-        )
-        self._convolution(
-            f"{name}.project",
-            f"{source}_project_conv",
-            f"{source}_bn2",
-            channels,
-            kernel=1,
-            stride=1,
-            relu6=False,
-        )
+            self._convolution(f"{name}.expand", *held("expand", 0), inner)
+        depthwise = held("depthwise", 1)
+        self._convolution(f"{name}.depthwise", *depthwise, inner, (kernel, stride), group=inner)
+        self._convolution(f"{name}.project", *held("project", 2), channels, relu6=False)
         if stride == 1 and before == channels:
             self._add("Add", [start], name)
 
@@ -147,12 +131,12 @@ class _Writer:
         weights: str,
         norm: str,
         channels: int,
+        window: tuple[int, int] = (1, 1),
         *,
-        kernel: int,
-        stride: int,
-        relu6: bool,
+        relu6: bool = True,
         group: int = 1,
     ) -> None:
+        kernel, stride = window
         after = -(-self._side // stride)
         # As TensorFlow pads: what is odd comes at the lower right.
         missing = max(0, (after - 1) * stride + kernel - self._side)
@@ -167,15 +151,9 @@ class _Writer:
             pads=[missing // 2] * 2 + [missing - missing // 2] * 2,
             group=group,
         )
-        parts = {
-            "scale": "weight",
-            "shift": "bias",
-            "mean": "running_mean",
-            "variance": "running_var",
-        }
         numbers = [
             self._to.weight(f"{name}.norm.{part}", self._tensors[f"{norm}.{stored}"], np.float32)
-            for part, stored in parts.items()
+            for part, stored in _NORM
         ]
         last = f"{name}.norm" if relu6 else name
         self._add("BatchNormalization", numbers, last, epsilon=_EPSILON)

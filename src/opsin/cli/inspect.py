@@ -192,7 +192,7 @@ def _gallery(insight: Insight, layer: str, gallery: UnitGallery, label: str | No
     elif ablation is not None:
         chosen = [effect.unit for effect in ablation.effects]
     else:
-        lifts = gallery.selectivity.max(axis=1)
+        lifts = gallery.record.selectivity.max(axis=1)
         chosen = sorted(range(len(gallery)), key=lambda unit: (-lifts[unit], unit))
     figures = ["By", "Excited most by"] + ([] if ablation is None else ["Without it"])
     rows = columns(f"Unit of {plain(layer)}", "Fires for", figures=figures, gap=2)

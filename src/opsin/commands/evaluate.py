@@ -102,7 +102,7 @@ def evaluate_run(
     dataset: Dataset,
     watcher: Watcher,
     *,
-    known: Answers | None = None,
+    test: Answers | None = None,
     judged: OutOfFold | None = None,
 ) -> RunEvaluation:
     """Evaluate a run's file on validation data and, once, on the test set."""
@@ -110,13 +110,8 @@ def evaluate_run(
     rows = {part: dataset.split.rows(part) for part in ("val", "test")}
     if judged is not None:
         by_part["out_of_fold"], rows["out_of_fold"] = judged.answers, judged.rows
-    test = dataset.split.test
-    if len(test) and not dataset.test_is_copied:
-        by_part["test"] = (
-            answers(classifier, dataset.images, test, "Test", watcher)
-            if known is None
-            else known.of(test)
-        )
+    if len(rows["test"]) and not dataset.test_is_copied:
+        by_part["test"] = test or answers(classifier, dataset.images, rows["test"], "Test", watcher)
     before = dataset.source_labels
     predictions = RunPredictions(
         {
@@ -200,7 +195,7 @@ def _uncalibrated(
     metadata: Metadata, predicted: Answers, labels: Ints
 ) -> run_report.Uncalibrated | None:
     from opsin.evaluation.calibration import log_loss_of  # noqa: PLC0415  loads scipy
-    from opsin.evaluation.metrics import calibration_error, reliability  # noqa: PLC0415
+    from opsin.evaluation.metrics import ScoredAnswers  # noqa: PLC0415
 
     if metadata.calibration is None:
         return None
@@ -212,7 +207,7 @@ def _uncalibrated(
     before /= before.sum(axis=1, keepdims=True)
     return run_report.Uncalibrated(
         log_loss=log_loss_of(logs, labels),
-        calibration_error=calibration_error(reliability(before, labels)),
+        calibration_error=ScoredAnswers(before, labels).calibration_error,
     )
 
 

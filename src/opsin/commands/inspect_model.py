@@ -293,14 +293,14 @@ def gradient_maps(
         return MethodHeat(method(trained), None if random is None else method(random))
 
     def integrated() -> MethodHeat:
-        whole = attribution.integrated_gradients(trained, pixels, target, baseline=fill)
+        heat, gap = attribution.integrated_gradients(trained, pixels, target, baseline=fill)
         other = random and attribution.integrated_gradients(
             random, pixels, target, baseline=fill, most=attribution.STEPS[0]
         )
-        words = f"Adds up to the change of the class's score, but for {whole.gap:.1%}."
-        if whole.gap > attribution.GAP:
+        words = f"Adds up to the change of the class's score, but for {gap:.1%}."
+        if gap > attribution.GAP:
             words += " That is much: take it with caution."
-        return MethodHeat(whole.heat, other.heat if other else None, (words,))
+        return MethodHeat(heat, other[0] if other else None, (words,))
 
     # The last hidden layer with a spatial map.
     maps = [

@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from opsin.core.arrays import Bools, Doubles, Floats, Ints
 from opsin.core.artifacts.run_report import (
@@ -78,18 +77,45 @@ class ScoredAnswers:
 
     @property
     def brier_terms(self) -> Doubles:
-        """Each image's Brier score."""
-        return brier_terms(self.probabilities, self.labels)
+        """Each image's Brier score, 0 (certain and right) to 2, ``float64[N]``.
+
+        G. W. Brier, "Verification of forecasts expressed in terms of probability", 1950: the
+        squared distance of the probabilities from the truth, over all classes.
+        """
+        exact = self.probabilities.astype(np.float64)
+        of_labels = exact[np.arange(len(exact)), self.labels]
+        return np.asarray(np.square(exact).sum(axis=1) - 2 * of_labels + 1, np.float64)
 
     @cached_property
     def reliability(self) -> list[dict[str, float]]:
-        """The bins of the reliability diagram."""
-        return reliability(self.probabilities, self.labels)
+        """The reliability diagram: how sure the answers were, and how often they were right.
+
+        M. H. DeGroot and S. E. Fienberg, "The comparison and evaluation of forecasters", 1983.
+        """
+        confidence = self.probabilities.max(axis=1).astype(np.float64)
+        right = self.answers == self.labels
+        bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+        return [
+            {
+                "low": index / BINS,
+                "high": (index + 1) / BINS,
+                "count": int((bins == index).sum()),
+                "confidence": float(confidence[bins == index].mean()),
+                "accuracy": float(right[bins == index].mean()),
+            }
+            for index in np.unique(bins).tolist()
+        ]
 
     @property
     def calibration_error(self) -> float:
-        """Expected calibration error over these bins."""
-        return calibration_error(self.reliability)
+        """The expected calibration error of this diagram, 0 to 1.
+
+        C. Guo et al., "On calibration of modern neural networks", ICML 2017: the mean distance of
+        confidence from accuracy, over the bins by their counts.
+        """
+        bins = self.reliability
+        apart = sum(each["count"] * abs(each["confidence"] - each["accuracy"]) for each in bins)
+        return round(apart / len(self.labels), 12)
 
     def share(self, which: Bools) -> Scored:
         """The share of images that something holds for."""
@@ -274,45 +300,3 @@ def _thinned(across: Doubles, up: Doubles) -> list[list[float]]:
     along = np.concatenate([[0.0], np.cumsum(steps)])
     places = np.unique(np.searchsorted(along, np.linspace(0, along[-1], _POINTS)))
     return [line[places].round(_DECIMALS).tolist() for line in (across, up)]
-
-
-def reliability(probabilities: NDArray[np.floating[Any]], labels: Ints) -> list[dict[str, float]]:
-    """Return a reliability diagram: how sure the answers were, and how often they were right.
-
-    M. H. DeGroot and S. E. Fienberg, "The comparison and evaluation of forecasters", 1983.
-    """
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    right = probabilities.argmax(axis=1) == labels
-    bins = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
-    return [
-        {
-            "low": index / BINS,
-            "high": (index + 1) / BINS,
-            "count": int((bins == index).sum()),
-            "confidence": float(confidence[bins == index].mean()),
-            "accuracy": float(right[bins == index].mean()),
-        }
-        for index in np.unique(bins).tolist()
-    ]
-
-
-def calibration_error(diagram: list[dict[str, float]]) -> float:
-    """Return the expected calibration error of a reliability diagram, 0 to 1.
-
-    C. Guo et al., "On calibration of modern neural networks", ICML 2017: the mean distance of
-    confidence from accuracy, over the bins by their counts.
-    """
-    total = sum(entry["count"] for entry in diagram)
-    apart = sum(e["count"] * abs(e["confidence"] - e["accuracy"]) for e in diagram)
-    return round(apart / total, 12)
-
-
-def brier_terms(probabilities: NDArray[np.floating[Any]], labels: Ints) -> Doubles:
-    """Return each image's Brier score, 0 (certain and right) to 2, ``float64[N]``.
-
-    G. W. Brier, "Verification of forecasts expressed in terms of probability", 1950: the squared
-    distance of the probabilities from the truth, over all classes.
-    """
-    exact = probabilities.astype(np.float64)
-    of_label = exact[np.arange(len(labels)), labels]
-    return np.asarray(np.square(exact).sum(axis=1) - 2 * of_label + 1, np.float64)

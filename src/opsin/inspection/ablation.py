@@ -15,6 +15,7 @@ from opsin.data.lazy_images import ReferenceSet
 from opsin.evaluation.comparison import DifferenceTest, decide, difference_interval, holm
 from opsin.evaluation.intervals import scipy_stats
 from opsin.onnx_files.onnx_graph import OnnxGraph, Subnetwork
+from opsin.onnx_files.postprocessing import PROBABILITIES
 from opsin.runtime.classifier import Classifier
 
 # Significance level of a change.
@@ -108,16 +109,15 @@ def ablate(
     rest = Subnetwork(content)
 
     def answer(values: Sequence[Floats]) -> Ints:
-        (probabilities,) = rest.run(dict(zip(inputs, values, strict=True)))
-        return np.asarray(probabilities.argmax(axis=1))
+        found = rest.run(dict(zip(inputs, values, strict=True)))
+        return np.asarray(found[PROBABILITIES].argmax(axis=1))
 
     off = SwitchedOff(answer, chosen, len(classifier.classes))
     watcher.begin(f"Without units of {layer}", len(rows) * len(chosen), "answers")
     done = 0
-    for batch in network.stream(inputs, known.images, rows):
-        values = [batch.values[name] for name in inputs]
-        for _ in off.add(values, known.labels[batch.rows]):
-            watcher.advance(done := done + len(batch.rows))
+    for some, found in network.stream(inputs, known.images, rows):
+        for _ in off.add([found[name] for name in inputs], known.labels[some]):
+            watcher.advance(done := done + len(some))
     watcher.end()
     return _tested_effects(layer, classifier.classes, off)
 

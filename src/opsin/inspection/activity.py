@@ -81,11 +81,7 @@ class Activity:
 
 
 class ActivityRecord:
-    """Running figures of layers, from values that come batch by batch.
-
-    Means and deviations are merged as in T. Chan, G. Golub and R. LeVeque, "Algorithms for
-    computing the sample variance", The American Statistician 37, 1983.
-    """
+    """Running figures of layers, from values that come batch by batch."""
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self._sums = {layer.name: _Sums(layer) for layer in layers}
@@ -107,39 +103,25 @@ class _Sums:
         units = layer.shape[0]
         self._op = layer.op
         self._count = 0
-        self._lowest = np.full(units, np.inf)
-        self._highest = np.full(units, -np.inf)
-        self._mean, self._squares = np.zeros(units), np.zeros(units)
-        self._active, self._saturated = np.zeros(units, np.int64), np.zeros(units, np.int64)
+        self._lowest, self._highest = np.full(units, np.inf), np.full(units, -np.inf)
+        # Sums of values and of their squares, and how many are active, and saturated.
+        self._sums = np.zeros((4, units))
 
     def add(self, values: Floats) -> None:
         flat = values.reshape(*values.shape[:2], -1)
         self._lowest = np.minimum(self._lowest, flat.min(axis=(0, 2)))
         self._highest = np.maximum(self._highest, flat.max(axis=(0, 2)))
-        self._active += np.count_nonzero(flat > 0, axis=(0, 2))
+        self._sums[0] += flat.sum(axis=(0, 2), dtype=np.float64)
+        self._sums[1] += np.einsum("ncp,ncp->c", flat, flat, dtype=np.float64)
+        self._sums[2] += np.count_nonzero(flat > 0, axis=(0, 2))
         if self._op is LayerOp.TANH:
-            self._saturated += np.count_nonzero(np.abs(flat) > SATURATED_ABOVE, axis=(0, 2))
-        count = flat.shape[0] * flat.shape[2]
-        mean = flat.mean(axis=(0, 2), dtype=np.float64)
-        away = flat - mean.astype(np.float32)[:, None]
-        squares = np.einsum("ncp,ncp->c", away, away, dtype=np.float64)
-        # Corrects for the mean's rounding to float32.
-        squares -= count * (mean - mean.astype(np.float32)) ** 2
-        apart, together = mean - self._mean, self._count + count
-        self._squares += np.maximum(squares, 0) + apart**2 * (self._count * count / together)
-        self._mean += apart * (count / together)
-        self._count = together
+            self._sums[3] += np.count_nonzero(np.abs(flat) > SATURATED_ABOVE, axis=(0, 2))
+        self._count += flat.shape[0] * flat.shape[2]
 
     def result(self) -> UnitActivity:
-        return UnitActivity(
-            self._op,
-            self._lowest,
-            self._highest,
-            self._mean,
-            np.sqrt(self._squares / self._count),
-            self._active / self._count,
-            self._saturated / self._count,
-        )
+        mean, squares, *shares = self._sums / self._count
+        deviation = np.sqrt(np.maximum(squares - mean**2, 0))
+        return UnitActivity(self._op, self._lowest, self._highest, mean, deviation, *shares)
 
 
 def activity_of(
@@ -169,8 +151,8 @@ def activity_of(
     rows = rows[np.linspace(0, len(rows) - 1, min(IMAGES, len(rows))).astype(np.int64)]
     record, names = ActivityRecord(layers), [layer.name for layer in layers]
     batches = network.stream(names, images.images, rows)
-    for batch in watched(watcher, "Units", len(rows), batches, size=lambda one: len(one.rows)):
-        record.add(batch.values)
+    for _, values in watched(watcher, "Units", len(rows), batches, size=lambda one: len(one[0])):
+        record.add(values)
     activity = record.result()
     if in_run and images.own:
         units = activity.layers

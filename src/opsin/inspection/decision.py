@@ -429,11 +429,10 @@ def _checks(pixels: Pixels) -> int:
 
 def _asking(content: bytes) -> Answer:
     part = Subnetwork(content)
-    index = part.outputs.index(PROBABILITIES)
 
     def answer(images: Pixels) -> Floats:
         size = max(8, _PIXELS // (images.shape[1] * images.shape[2]))
         parts = (images[start : start + size] for start in range(0, len(images), size))
-        return np.concatenate([part.run({IMAGES: some})[index] for some in parts])
+        return np.concatenate([part.run({IMAGES: some})[PROBABILITIES] for some in parts])
 
     return answer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Final
@@ -100,26 +99,13 @@ class UnitGallery:
         """Height and width of a unit's receptive field in pixels; ``None``: the whole image."""
         return None if self.field is None else (self.field.height, self.field.width)
 
-    @cached_property
-    def selectivity(self) -> Doubles:
-        """The lift of each class on each unit, ``float64[U, K]``."""
-        return self.record.selectivity()
-
-    @cached_property
-    def constant(self) -> Bools:
-        """Units with one value on all images, ``bool[U]``."""
-        return self.record.constant()
-
     @property
     def units(self) -> list[Unit]:
         """All of them."""
-        return list(self)
+        return [self.unit(number) for number in range(len(self))]
 
     def __len__(self) -> int:
         return len(self.record.rows)
-
-    def __iter__(self) -> Iterator[Unit]:
-        return (self.unit(number) for number in range(len(self)))
 
     def unit(self, number: int) -> Unit:
         """One unit."""
@@ -137,8 +123,8 @@ class UnitGallery:
             tuple(self._top(number, rank) for rank in range(shown)),
             {self.classes[k]: int(mix[k]) for k in np.argsort(-mix, kind="stable") if mix[k]},
             means,
-            dict(zip(self.classes, map(float, self.selectivity[number]), strict=True)),
-            constant=bool(self.constant[number]),
+            dict(zip(self.classes, map(float, self.record.selectivity[number]), strict=True)),
+            constant=bool(self.record.constant[number]),
         )
 
     def _top(self, number: int, rank: int) -> TopActivation:
@@ -159,14 +145,8 @@ class UnitGallery:
         (index,) = places_among([class_name], self.classes)
         if index < 0:
             check_choices("class", [class_name], self.classes)
-        by, mean, rest = (
-            column[:, index]
-            for column in (
-                self.selectivity,
-                self.record.mean,
-                self.record.rest(),
-            )
-        )
+        figures = self.record.selectivity, self.record.mean, self.record.rest
+        by, mean, rest = (each[:, index] for each in figures)
         return [
             UnitMatch(int(unit), float(by[unit]), float(mean[unit]), float(rest[unit]))
             for unit in np.argsort(-by, kind="stable")
@@ -192,8 +172,8 @@ def unit_gallery(
         rows = rows[np.linspace(0, len(rows) - 1, limit).round().astype(np.int64)]
     counter = UnitCounter(row.shape[0], len(classifier.classes))
     batches, what = network.stream([layer], known.images, rows), f"Units of {layer}"
-    for batch in watched(watcher, what, len(rows), batches, size=lambda one: len(one.rows)):
-        counter.add(batch.values[layer], batch.rows, known.labels[batch.rows])
+    for some, values in watched(watcher, what, len(rows), batches, size=lambda one: len(one[0])):
+        counter.add(values[layer], some, known.labels[some])
     field = network.receptive_field(layer)
     return UnitGallery(row, classifier.classes, field, counter.record(), known)
 
@@ -210,6 +190,7 @@ class UnitRecord:
     mean: Doubles  # mean activity for a class, [U, K]; NaN without images
     deviation: Doubles  # of the map's mean over all images, [U]
 
+    @property
     def rest(self) -> Doubles:
         """The mean activity over the images of all other classes, ``float64[U, K]``."""
         totals = np.where(self.counts, self.mean, 0) * self.counts
@@ -218,6 +199,7 @@ class UnitRecord:
             rest: Doubles = (totals.sum(axis=1, keepdims=True) - totals) / others
         return rest
 
+    @cached_property
     def selectivity(self) -> Doubles:
         """A class's lift on a unit, in deviations, ``float64[U, K]``.
 
@@ -225,10 +207,11 @@ class UnitRecord:
         deviation of all: a standardised difference of means (J. Cohen, "Statistical power analysis
         for the behavioral sciences", 1988). 0 for a constant unit, and for a class without images.
         """
-        apart = np.nan_to_num(self.mean - self.rest())
-        width, moves = self.deviation[:, None], ~self.constant()[:, None]
+        apart = np.nan_to_num(self.mean - self.rest)
+        width, moves = self.deviation[:, None], ~self.constant[:, None]
         return np.divide(apart, width, out=np.zeros_like(apart), where=moves)
 
+    @property
     def constant(self) -> Bools:
         """Units with one value on all images, as dead ones, ``bool[U]``."""
         rounding: Doubles = _ROUNDING * np.abs(np.nan_to_num(self.mean)).max(axis=1)

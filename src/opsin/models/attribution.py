@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -28,14 +27,6 @@ STEPS: Final = (32, 128)
 _PIXELS: Final = 200_000
 # Least difference of logits that a gap is measured against.
 _LEAST: Final = 1e-3
-
-
-@dataclass(frozen=True)
-class Integrated:
-    """A map of Integrated Gradients and how far it is from complete."""
-
-    heat: Floats  # ``float32[H, W]``, what each pixel adds to the logit; negative speaks against
-    gap: float  # by which share of the difference of logits the sum of the map misses it
 
 
 def saliency(network: TorchNetwork, pixels: Pixels, target: int) -> Floats:
@@ -68,8 +59,8 @@ def grad_cam(network: TorchNetwork, pixels: Pixels, target: int, *, layer: str) 
 
 def integrated_gradients(
     network: TorchNetwork, pixels: Pixels, target: int, *, baseline: Pixels, most: int = STEPS[-1]
-) -> Integrated:
-    """Return what each pixel adds to the logit of a class, on the way from a plain image.
+) -> tuple[Floats, float]:
+    """Return what each pixel adds to a class's logit, and the share that their sum misses.
 
     M. Sundararajan, A. Taly and Q. Yan, "Axiomatic attribution for deep networks", ICML 2017. The
     map should add up to the difference of logits between image and baseline (completeness);
@@ -97,7 +88,7 @@ def integrated_gradients(
             heat, gap = _numbers(shares[0].sum(dim=2)), missing
         if gap <= GAP or steps >= most:
             break
-    return Integrated(heat, gap)
+    return heat, gap
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,9 +106,14 @@ class OnnxGraph:
         """Return the receptive field of the layer's maps; ``None``: the whole image."""
         return self._fields.get(name)
 
-    def leading_to(self, values: Iterable[str]) -> list[onnx.NodeProto]:
-        """Return the operators that compute some values, in their order."""
-        return leading_to(self.nodes, values)
+    def leading_to(self, values: Iterable[str], start: str = "") -> list[onnx.NodeProto]:
+        """Return the operators that compute some values, or do so from another, in their order."""
+        needed, leading = set(values) - {start}, []
+        for node in reversed(self.nodes):
+            if needed.intersection(node.output):
+                needed.update(set(node.input) - {start})
+                leading.append(node)
+        return leading[::-1]
 
     def up_to(self, names: Sequence[str]) -> bytes:
         """Return the network as far as some values, as a file of its own with these as outputs."""
@@ -141,19 +146,14 @@ class OnnxGraph:
 
     def between(self, name: str, values: Sequence[str]) -> bytes:
         """Return the operators from one value to others, as a file of its own."""
-        needed, nodes = set(values) - {name}, []
-        for node in reversed(self.nodes):
-            if needed.intersection(node.output):
-                needed.update(set(node.input) - {name})
-                nodes.append(node)
         start = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
         outputs = [onnx.ValueInfoProto(name=value) for value in values]
-        return self._part(nodes[::-1], [start], outputs)
+        return self._part(self.leading_to(values, name), [start], outputs)
 
     def stream(
         self, names: Sequence[str], images: Images, rows: NDArray[np.int64] | None = None
-    ) -> Iterator[ImageBatch]:
-        """Values for images, batch by batch, each as large as its values allow."""
+    ) -> Iterator[tuple[NDArray[np.int64], dict[str, NDArray[Any]]]]:
+        """Rows of images and values for these, batch by batch, each as large as they allow."""
         part = Subnetwork(self.up_to(names))
         sizes = {layer.name: 4 * math.prod(layer.shape) for layer in self.layers}
         # The layers that are not fetched are computed as well, two or three of them at a time.
@@ -162,9 +162,7 @@ class OnnxGraph:
         rows = np.arange(len(images)) if rows is None else rows
         for start in range(0, len(rows), step):
             some = rows[start : start + step]
-            batch = np.ascontiguousarray(images[some])
-            values = dict(zip(part.outputs, part.run({IMAGES: batch}), strict=True))
-            yield ImageBatch(some, batch, values)
+            yield some, part.run({IMAGES: np.ascontiguousarray(images[some])})
 
     def _part(
         self,
@@ -212,16 +210,6 @@ class OnnxGraph:
         onnx.checker.check_model(model, full_check=True)
         content: bytes = model.SerializeToString()
         return content
-
-
-def leading_to(nodes: Sequence[onnx.NodeProto], values: Iterable[str]) -> list[onnx.NodeProto]:
-    """Return the operators that compute some values, in their order."""
-    needed, leading = set(values), []
-    for node in reversed(nodes):
-        if needed.intersection(node.output):
-            needed.update(node.input)
-            leading.append(node)
-    return leading[::-1]
 
 
 def rename_values(nodes: Iterable[onnx.NodeProto], names: Mapping[str, str]) -> None:
@@ -346,21 +334,13 @@ def _through_window(
     )
 
 
-class ImageBatch(NamedTuple):
-    """Some images ``uint8[B, H, W, C]``, and values ``float32[B, …]`` of a network for them."""
-
-    rows: NDArray[np.int64]
-    images: NDArray[np.uint8]
-    values: dict[str, NDArray[Any]]
-
-
 class Subnetwork:
     """A piece of a network."""
 
     def __init__(self, content: bytes) -> None:
         self._session = cpu_session(content)
-        self.outputs: tuple[str, ...] = tuple(out.name for out in self._session.get_outputs())
 
-    def run(self, inputs: Mapping[str, NDArray[Any]]) -> tuple[NDArray[Any], ...]:
-        """The outputs for some inputs, in the order of ``outputs``."""
-        return tuple(self._session.run(list(self.outputs), dict(inputs)))
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """The outputs for some inputs, by name."""
+        names = [output.name for output in self._session.get_outputs()]
+        return dict(zip(names, self._session.run(names, dict(inputs)), strict=True))

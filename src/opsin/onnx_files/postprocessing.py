@@ -41,6 +41,8 @@ MEANS: Final = "ood_score.means"
 TOLERANCE: Final = 1e-4
 # Keeps the directions of all-zero embeddings finite.
 _NO_LENGTH: Final = 1e-12
+#: An input or output of a graph: its name, type of numbers, and shape for one image.
+End = tuple[str, int, tuple[int, ...]]
 
 
 @dataclass
@@ -93,13 +95,10 @@ def tail(
     to.node("Sub", [one, nearest], "ood_score")
 
 
-def outputs(*, classes: int, units: int) -> list[onnx.ValueInfoProto]:
-    """Return the declarations of every file's outputs."""
-    return [
-        helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, ["N", classes]),
-        helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", units]),
-        helper.make_tensor_value_info("ood_score", TensorProto.FLOAT, ["N"]),
-    ]
+def answers_to(*, classes: int, units: int) -> list[End]:
+    """Every file's outputs, as `model_of` takes them."""
+    sizes = {PROBABILITIES: (classes,), "embedding": (units,), "ood_score": ()}
+    return [(name, TensorProto.FLOAT, shape) for name, shape in sizes.items()]
 
 
 @dataclass(frozen=True)
@@ -130,23 +129,27 @@ class Calibrated:
         to = GraphWriter()
         tail(to, "logits", "seen", classes=classes, units=units, mix=self.mix)
         self.set_in(to.weights)
-        inputs = [
-            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", classes]),
-            helper.make_tensor_value_info("seen", TensorProto.FLOAT, ["N", units]),
-        ]
-        answered = outputs(classes=classes, units=units)
-        graph = helper.make_graph(to.nodes, "last operators", inputs, answered, to.weights)
-        session = cpu_session(as_model(graph).SerializeToString())
+        sizes = ("logits", classes), ("seen", units)
+        ends: list[End] = [(name, TensorProto.FLOAT, (size,)) for name, size in sizes]
+        ends += answers_to(classes=classes, units=units)
+        session = cpu_session(model_of(to, "tail", *ends, inputs=2).SerializeToString())
         probabilities, ood_score = session.run(
             ["probabilities", "ood_score"], {"logits": logits, "seen": embedding}
         )
         return probabilities, ood_score
 
 
-def as_model(
-    graph: onnx.GraphProto, metadata: Metadata | None = None, *, opset: int = OPSET
+def model_of(
+    to: GraphWriter,
+    name: str,
+    *ends: End,
+    inputs: int = 1,
+    metadata: Metadata | None = None,
+    opset: int = OPSET,
 ) -> onnx.ModelProto:
-    """Return a model of a graph, with metadata, if any."""
+    """A model of a written graph, its inputs first among the ends, with metadata, if any."""
+    infos = [helper.make_tensor_value_info(end, kind, ["N", *shape]) for end, kind, shape in ends]
+    graph = helper.make_graph(to.nodes, name, infos[:inputs], infos[inputs:], to.weights)
     domains = {"": opset, TREES: TREES_OPSET}
     used = {node.domain for node in graph.node} | {""}
     opsets = [helper.make_opsetid(name, domains[name]) for name in sorted(used)]
@@ -157,16 +160,6 @@ def as_model(
         model.producer_version = metadata.opsin
         helper.set_model_props(model, metadata.to_props())
     return model
-
-
-def model_of(
-    to: GraphWriter, name: str, *ends: tuple[str, int, tuple[int, ...]]
-) -> onnx.ModelProto:
-    """A model of a written graph; `ends`: name, type and shape of its input and outputs."""
-    source, *answers = (
-        helper.make_tensor_value_info(value, kind, ["N", *shape]) for value, kind, shape in ends
-    )
-    return as_model(helper.make_graph(to.nodes, name, [source], answers, to.weights))
 
 
 def write_file(
@@ -180,17 +173,16 @@ def write_file(
     features: int | None = None,
 ) -> bytes:
     """Return a classifier.onnx that is not calibrated yet; or a head alone, with features given."""
-    classes, name, kind = len(metadata.classes), IMAGES, TensorProto.UINT8
-    shape: list[str | int | None] = ["N", *metadata.preparation.shape]
+    classes = len(metadata.classes)
+    source: End = (IMAGES, TensorProto.UINT8, metadata.preparation.shape)
     if features is not None:
-        name, kind, shape = FEATURES, TensorProto.FLOAT, ["N", features]
+        source = (FEATURES, TensorProto.FLOAT, (features,))
     mix = None if metadata.class_mix is None else metadata.class_mix.log_ratio
     to = GraphWriter(list(nodes), list(weights))
     tail(to, LOGITS, embedding, classes=classes, units=units, mix=mix)
-    source = helper.make_tensor_value_info(name, kind, shape)
-    answers = outputs(classes=classes, units=units)
-    graph = helper.make_graph(to.nodes, "opsin", [source], answers, to.weights)
-    content: bytes = as_model(graph, metadata, opset=opset).SerializeToString()
+    answers = answers_to(classes=classes, units=units)
+    model = model_of(to, "opsin", source, *answers, metadata=metadata, opset=opset)
+    content: bytes = model.SerializeToString()
     onnx.checker.check_model(content, full_check=True)
     return content
 

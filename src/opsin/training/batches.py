@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 from collections.abc import Generator, Iterator
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import torch
@@ -90,29 +90,20 @@ def spans_of(count: int, size: int, start: int = 0, world: int = 1) -> Iterator[
 def with_balance(
     recipe: TrainingRecipe, labels: Ints, classes: int
 ) -> tuple[TrainingRecipe, dict[str, str]]:
-    """Resolve ``balance="auto"`` by the labels of the training images, with the reason."""
+    """Resolve ``balance="auto"``, whether rare classes count more, with the reason if they do."""
     if recipe.balance != "auto":
         return recipe, {}
-    balance, reason = choose_balance(np.bincount(labels, minlength=classes))
-    reasons = {} if balance == "none" else {"Balance": reason}
-    return recipe.model_copy(update={"balance": balance}), reasons
-
-
-def choose_balance(counts: Ints) -> tuple[Literal["none", "weights", "sampling"], str]:
-    """How rare classes count more, if at all, and the reason."""
+    counts = np.bincount(labels, minlength=classes)
     counts = counts[counts > 0]
-    if not len(counts) or counts.min() == counts.max():
-        return "none", "all classes have as many images"
-    ratio = counts.max() / counts.min()
-    size = f"{ratio:,.0f}" if ratio >= _UNBALANCED else f"{ratio:.1f}"
-    what = f"the largest class has {size} times the images of the smallest"
+    ratio = counts.max() / counts.min() if len(counts) else 1.0
     if ratio < _UNBALANCED:
-        return "none", f"{what}: too little to make up for"
-    repeats = counts.mean() / counts.min()
-    if repeats <= _MOST_REPEATS:
-        return "sampling", f"{what}: rare classes are drawn more often"
-    why = f"drawn more often, their images would come {repeats:,.0f} times an epoch"
-    return "weights", f"{what}: rare classes weigh more in the loss ({why})"
+        return recipe.model_copy(update={"balance": "none"}), {}
+    balance, why = "sampling", "rare classes are drawn more often"
+    if (repeats := counts.mean() / counts.min()) > _MOST_REPEATS:
+        often = f"drawn more often, their images would come {repeats:,.0f} times an epoch"
+        balance, why = "weights", f"rare classes weigh more in the loss ({often})"
+    reason = f"the largest class has {ratio:,.0f} times the images of the smallest: {why}"
+    return recipe.model_copy(update={"balance": balance}), {"Balance": reason}
 
 
 def epoch_order(labels: Ints, recipe: TrainingRecipe, epoch: int, classes: int) -> Ints:

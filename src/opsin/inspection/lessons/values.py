@@ -118,21 +118,16 @@ class BatchNormalisationLesson(Lesson):
     @property
     def units(self) -> list[dict[str, object]]:
         """The figures of each unit by name, before and after."""
-        units = []
-        for unit, figures in sorted(self.rows()):
-            mean_before, spread_before, mean, deviation, scale, shift, *after = figures
-            units.append(
-                {
-                    "unit": unit,
-                    "mean": mean,
-                    "deviation": deviation,
-                    "scale": scale,
-                    "shift": shift,
-                    "before": {"mean": mean_before, "deviation": spread_before},
-                    "after": {"mean": after[0], "deviation": after[1]},
-                }
-            )
-        return units
+        names = ("mean", "deviation", "scale", "shift")
+        return [
+            {
+                "unit": unit,
+                **dict(zip(names, figures[2:6], strict=True)),
+                "before": dict(zip(names, figures[:2], strict=False)),
+                "after": dict(zip(names, figures[6:], strict=False)),
+            }
+            for unit, figures in sorted(self.rows())
+        ]
 
 
 @dataclass(frozen=True)
@@ -178,8 +173,7 @@ class DropoutLesson(Lesson):
         rest = Subnetwork(content)
 
         def answer(changed: Floats) -> Floats:
-            (probabilities,) = rest.run({**values, layer.value: changed})
-            return np.asarray(probabilities[0])
+            return np.asarray(rest.run({**values, layer.value: changed})[PROBABILITIES][0])
 
         factor = np.float32(1 / (1 - rate))
         on = np.stack([answer(np.where(mask, acted_on * factor, 0)) for mask in kept])
@@ -289,21 +283,17 @@ class SoftmaxLesson(Lesson):
         )
 
     @property
-    def exponentials(self) -> Doubles:
-        """The exponential of each logit over the temperature, the largest as 1, ``float64[K]``."""
-        return self._exponentials(self.temperature)
-
-    @property
     def order(self) -> list[int]:
         """Places of the classes, the most probable first."""
         return [int(index) for index in np.argsort(-self.probabilities, kind="stable")]
 
     def at(self, temperature: float) -> Doubles:
         """The probabilities at another temperature; below 1 the answer is surer, ``float64[K]``."""
-        weights = self._exponentials(temperature)
+        weights = self.exponentials(temperature)
         return np.asarray(weights / weights.sum())
 
-    def _exponentials(self, temperature: float) -> Doubles:
+    def exponentials(self, temperature: float) -> Doubles:
+        """The exponential of each logit over a temperature, the largest as 1, ``float64[K]``."""
         put = np.asarray(self.logits, np.float64) / temperature + self.mix
         return np.asarray(np.exp(put - put.max()))
 

@@ -64,7 +64,7 @@ def fetch(
         for node in network.leading_to(computed):
             if of_images.intersection(node.input):
                 of_images.update(node.output)
-        for name, value in zip(part.outputs, values, strict=True):
+        for name, value in values.items():
             arrays[name] = value if whole or name not in of_images else value[0]
     for name, value in arrays.items():
         if not np.isfinite(value).all():
