@@ -34,7 +34,7 @@ from opsin.server.errors import (
 )
 from opsin.server.metrics import ServerMetrics
 from opsin.server.models import ModelFile, ServedModel, training_shares
-from opsin.server.workers import Reply, WorkerPool, log_failure
+from opsin.server.workers import Reply, WorkerPool, fail, log_failure
 
 #: Most bytes of a batch, unless a single image is larger: decoding
 #: time grows with size, and later images wait for the whole batch.
@@ -90,12 +90,9 @@ Result = PredictResult | ImageError | BadAnswer
 
 @dataclass(eq=False, slots=True)
 class Entry:
-    """An accepted image, and its result to come.
+    """An accepted image, and its result to come."""
 
-    It is answered by the model as it was when it came, even if its file changes.
-    """
-
-    model: ServedModel
+    model: ServedModel  # as it was when the image came, even if its file changes
     image: ImageToAnswer
     alone: bool  # whether it gets its own batch
     result: asyncio.Future[Result]
@@ -195,13 +192,10 @@ class Engine:
         self._watcher.add_done_callback(log_failure)
 
     async def stop(self, *, wait: bool = True) -> None:
-        """Accept no more images, answer the accepted ones, and end the workers.
-
-        Without ``wait``, accepted images get `Stopping`, too.
-        """
+        """Accept no more images, answer accepted ones (or refuse them), and end the workers."""
         self._stopping = True
         for entry in () if wait else self._open:
-            _fail(entry, Stopping())
+            fail(entry.result, Stopping())
         while self._open:
             await asyncio.sleep(0.01)
         if self._watcher is not None:
@@ -317,7 +311,7 @@ class Engine:
         if reply.exception():
             for entry in batch:
                 self._suspects[_mark(entry.image)] = None
-                _fail(entry, WorkerDied())
+                fail(entry.result, WorkerDied())
             while len(self._suspects) > _SUSPECTS:
                 del self._suspects[next(iter(self._suspects))]
             return
@@ -353,11 +347,7 @@ class Engine:
                 seen[name] = stamp
 
     async def _replace(self, name: str) -> None:
-        """Load a model's new file and switch to it; a bad file changes nothing.
-
-        Every worker loads it beside the old one before new requests get it; those that
-        came before are answered by the old one.
-        """
+        """Load a model's new file in every worker, then switch to it; a bad one changes nothing."""
         old = self.served[name].file
         try:
             new = await self._read(old.path)
@@ -375,7 +365,7 @@ class Engine:
         self.metrics.reloaded(name, ok=True)
 
     def _forget(self, digest: str) -> None:
-        if all(model.digest != digest for model in self.served.values()):
+        if all(model.file.digest != digest for model in self.served.values()):
             for worker in self._pool.workers:
                 worker.drop(digest)
 
@@ -400,8 +390,7 @@ def _results(
         if name == "ood_score" and reject is not None:
             arrays["rejected"] = (array > reject.max_ood_score).tolist()
         start += array.nbytes
-    results: list[Result] = []
-    row = 0
+    results, row = list[Result](), 0
     for entry, outcome in zip(batch, header["outcomes"], strict=True):
         if "error" not in outcome:
             values = {name: array[row] for name, array in arrays.items()}
@@ -419,12 +408,6 @@ def _results(
             )
         results.append(error)
     return results
-
-
-def _fail(entry: Entry, error: Exception) -> None:
-    if not entry.result.done():
-        entry.result.set_exception(error)
-        entry.result.exception()  # it may never be awaited
 
 
 def _mark(image: ImageToAnswer) -> object:

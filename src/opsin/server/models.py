@@ -63,11 +63,6 @@ class ServedModel:
     mix: tuple[float, ...] | None = None
     loaded: float = field(default_factory=time.time)  # seconds since 1970
 
-    @property
-    def digest(self) -> str:
-        """The file's SHA-256."""
-        return self.file.digest
-
 
 def training_shares(file: Path, metadata: Metadata) -> tuple[float, ...] | None:
     """The share of each class among a file's training images, from its run directory."""
@@ -80,15 +75,7 @@ def training_shares(file: Path, metadata: Metadata) -> tuple[float, ...] | None:
 
 
 def named_models(models: Models, watcher: Watcher = SILENT) -> dict[str, Path]:
-    """Models by name, those on the hub fetched: by name, or ``NAME=PATH`` or ``PATH``.
-
-    The default name is the run directory's, or the file's unless it is called classifier.
-
-    Example:
-        >>> models = named_models(["demo=runs/x", "runs/y", "z/classifier.onnx", "boots.onnx"])
-        >>> list(models)
-        ['demo', 'y', 'z', 'boots']
-    """
+    """Models by name, those on the hub fetched: by name, or ``NAME=PATH`` or ``PATH``."""
     if isinstance(models, str | os.PathLike):
         models = [models]
     if isinstance(models, Mapping):
