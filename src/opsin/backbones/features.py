@@ -62,12 +62,14 @@ class FeatureCache:
             rows.setdefault(digest, []).append(row)
         missing = np.ones(len(digests), bool)
         for path in sorted(self.folder.glob("*.npz")):
-            with contextlib.suppress(Exception):
-                with StoredArrays(path) as arrays:  # there may be millions of others
-                    if rows.keys().isdisjoint(map(bytes, arrays.read("digests"))):
-                        continue
-                names, features = self._stored(path)
-                found = [rows.get(digest, []) for digest in map(bytes, names)]
+            with contextlib.suppress(Exception), StoredArrays(path) as arrays:
+                stored = _checked(arrays.read("digests"))
+                found = [rows.get(digest, []) for digest in map(bytes, stored)]
+                if not any(found):  # there may be millions of others
+                    continue
+                features = arrays.read("features")
+                if features.shape != (len(stored), self._units) or features.dtype != np.float32:
+                    continue
                 wanted = list(itertools.chain(*found))
                 target[wanted] = np.repeat(features, list(map(len, found)), axis=0)
                 missing[wanted] = False
@@ -98,13 +100,6 @@ class FeatureCache:
             with contextlib.suppress(Exception), StoredArrays(path) as arrays:
                 names.append(_beginnings(_checked(arrays.read("digests"))))
         return np.concatenate(names)
-
-    def _stored(self, path: Path) -> tuple[Digests, NDArray[np.float32]]:
-        with StoredArrays(path) as arrays:
-            digests, features = _checked(arrays.read("digests")), arrays.read("features")
-        if features.shape != (len(digests), self._units) or features.dtype != np.float32:
-            raise ValueError(f"{path} holds other features")
-        return digests, features
 
 
 def _beginnings(names: Digests) -> NDArray[np.uint64]:
