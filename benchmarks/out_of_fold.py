@@ -63,7 +63,7 @@ def main() -> None:
     features = compute(backbone, data.images, data.digests, views, watcher=SILENT)
     draws = []
     for seed in range(given.draws):
-        draws.append(_draw(data, features.mean(axis=1), given, seed))
+        draws.append(_draw(data, features, given, seed))
         print(f"draw {seed}: {_line(draws[-1])}", file=sys.stderr, flush=True)
     plantings = []
     for seed in range(given.plantings):

@@ -22,6 +22,7 @@ from PIL import Image
 
 import opsin
 from opsin.classical.classical_recipe import PIXEL_MODELS
+from opsin.data.sources.named import _PUBLISHED
 from tests.backbones.small_networks import network
 from tests.conftest import shape_image, write_shapes
 from tests.documented import block_of, fenced, latest_run, run_command
@@ -50,10 +51,7 @@ APART = {
     "ray.data.read_parquet": "flows/test_ray_page.py",
     "model.predict(images / 255)": "importing, with Keras as the judge",
 }
-CLASSES = (
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
-    "Ankle boot",
-)  # fmt: skip
+CLASSES = _PUBLISHED["fashion-mnist"].classes
 #: Each page with blocks that no other test runs.
 PAGES = [
     page

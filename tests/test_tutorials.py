@@ -18,15 +18,13 @@ from tests.conftest import write_shapes
 
 pytest.importorskip("jupytext")  # in the environment without PyTorch, it is not installed
 
+from opsin.data.sources.named import _PUBLISHED
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 import tutorials  # noqa: E402  the script that runs them and writes their pages
 
 SOURCES = sorted(tutorials.LEARN.glob("*.py"))
-FASHION = (
-    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
-    "Ankle boot",
-)  # fmt: skip
 CIFAR = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
@@ -66,7 +64,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     train = {"images": pixels[:400], "labels": scans.target[:400]}
     test = {"test_images": pixels[400:500], "test_labels": scans.target[400:500]}
-    np.savez(folder / "fashion-mnist.npz", **train, **test, classes=FASHION)
+    classes = _PUBLISHED["fashion-mnist"].classes
+    np.savez(folder / "fashion-mnist.npz", **train, **test, classes=classes)
     for name, digit in zip(CIFAR, range(10), strict=True):
         images = iter(pixels[scans.target == digit])
         for part, count in (("train", 30), ("test", 10)):

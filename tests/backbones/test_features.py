@@ -85,6 +85,8 @@ def test_only_what_is_new_is_computed(backbone: Backbone, images: Images) -> Non
     assert counted.totals == [5]
     back = np.argsort(order)
     np.testing.assert_array_equal(found[back][:15], first)
+    views = [compute(backbone, *images, (view,), watcher=SILENT) for view in ("whole", "mirrored")]
+    np.testing.assert_array_equal(found[back], np.mean(views, axis=0))
 
 
 def test_another_preparation_is_another_network(tmp_path: Path, images: Images) -> None:
@@ -136,7 +138,7 @@ def kept(request: pytest.FixtureRequest) -> Kept:
 
 def find(cache: FeatureCache, digest: NDArray[np.uint8]) -> NDArray[np.float32] | None:
     found = np.zeros((1, UNITS), np.float32)
-    return None if len(cache.fill(found, digest[None])) else found[0]
+    return None if len(cache.add_to(found, digest[None])) else found[0]
 
 
 def test_images_are_found_by_their_pixels(kept: Kept, request: pytest.FixtureRequest) -> None:
@@ -146,7 +148,8 @@ def test_images_are_found_by_their_pixels(kept: Kept, request: pytest.FixtureReq
         np.testing.assert_array_equal(find(cache, digests[row]), features[row])
     wanted = np.concatenate([digests[[7, 200, 7]], digests[:1] ^ np.uint8(1)])
     found = np.zeros((4, UNITS), np.float32)
-    assert cache.fill(found, wanted).tolist() == [3]
+    cache.keep(digests[190:210], features[190:210])  # a second time, as two processes may
+    assert cache.add_to(found, wanted).tolist() == [3]
     np.testing.assert_array_equal(found[:3], features[[7, 200, 7]])
 
 
@@ -167,7 +170,7 @@ def test_damage_costs_own_images(damage: str, kept: Kept, request: pytest.Fixtur
     assert find(cache, digests[4]) is None
     np.testing.assert_array_equal(find(cache, digests[160]), features[160])
     found = np.zeros((300, UNITS), np.float32)
-    assert cache.fill(found, digests).tolist() == list(range(150))
+    assert cache.add_to(found, digests).tolist() == list(range(150))
     cache.keep(digests[:150][::-1], features[:150][::-1])  # computed again, kept under another name
     again = FeatureCache(request.node.name, UNITS)
     np.testing.assert_array_equal(find(again, digests[4]), features[4])

@@ -90,8 +90,8 @@ def test_a_head_for_a_fold_depends_on_nothing_outside_its_training_images(backbo
     network = open_backbone(str(backbone), prepare="-1..1")
     random = np.random.default_rng(0)
     labels = np.arange(60) % 3
-    features = random.normal(size=(60, 1, network.units[0])).astype(np.float32)
-    features[:, 0, :3] += 3 * np.eye(3, dtype=np.float32)[labels]
+    features = random.normal(size=(60, network.units[0])).astype(np.float32)
+    features[:, :3] += 3 * np.eye(3, dtype=np.float32)[labels]
     train, asked = np.arange(40), np.arange(40, 50)
 
     def answers() -> Any:
@@ -128,22 +128,15 @@ def test_components_know_no_validation_image(each: int, backbone: Path) -> None:
     network = open_backbone(str(backbone), prepare="-1..1")
     random = np.random.default_rng(0)
     count = 3 * each
-    features = random.normal(size=(count, 1, network.units[0])).astype(np.float32)
+    features = random.normal(size=(count, network.units[0])).astype(np.float32)
     train, val = np.arange(count - 6), np.arange(count - 6, count)
     head = backbone_head.Head("logistic")
     choice = HeadChoice(head=head, at=network.at[:1], views=("whole",), also=6)
 
+    labels, parts = np.arange(count) % 3, {"train": train, "val": val}
+
     def weights() -> Any:
-        chosen = fit_as(
-            choice,
-            network,
-            (16, 16, 3),
-            features,
-            np.arange(count) % 3,
-            train=train,
-            val=val,
-            classes=3,
-        )
+        chosen = fit_as(choice, network, (16, 16, 3), features, labels, classes=3, **parts)
         return chosen.held_out.projection.weight
 
     before = weights()

@@ -57,12 +57,13 @@ def one_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.
 @pytest.fixture(scope="module")
 def browser(one_browser: webdriver.Chrome) -> webdriver.Chrome:
     """A browser that shows nothing yet, and has complained of nothing."""
-    from tests.browser import console, resize
+    from tests.browser import console, prefer, resize
 
     one_browser.get("about:blank")
     for kind in ("browser", "performance"):
         console(one_browser, kind)
     resize(one_browser, 1200)
+    prefer(one_browser, "light")
     return one_browser
 
 

@@ -1,4 +1,4 @@
-"""A heap of 300 is dropped, its groups are named, it is asked about by keys only, and trained."""
+"""A heap is dropped, its groups are named, it is asked about by keys only, and trained."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.studio_visit import ACTIVE, Visit, answer_questions, asked, name_grou
 pytestmark = [needs_chromium, needs_axe]
 
 KINDS = ("dots", "lines", "rings")
-COUNT = 300
+COUNT = 180
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_a_heap_becomes_a_classifier(
     visit.until(lambda: asked(browser) != first)
     assert browser.execute_script("return scrollY") == top > 0
     resize(browser, 1280)
-    slowest = answer_questions(visit, kind, classes, 40)
+    slowest = answer_questions(visit, kind, classes, 24)
     visit.until(lambda: "% right" in shown(browser) or "more random" in shown(browser))
     for scheme in ("light", "dark"):
         prefer(browser, scheme)

@@ -243,8 +243,8 @@ HOSTILE: dict[str, tuple[str, Change, str]] = {
     "a tree of other columns": (
         "forest",
         lambda schema, members: members.update(
-            {tree(schema)["nodes"]["file"]: npy(np.zeros(3, [("left_child", "<f8")]))}),
-        "no numbers left_child",
+            {tree(schema)["nodes"]["file"]: npy(np.zeros(3, [("feature", "<f8")]))}),
+        "no numbers feature",
     ),
     "neighbours of no class": (
         "neighbours", again("_y", lambda values: values + 1), "a class that there is not"

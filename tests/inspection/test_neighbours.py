@@ -90,7 +90,7 @@ def test_embeddings_of_the_training_are_used_again(file: Classifier, known: Refe
     pixels = np.array(known.images[known.val[0]])
     computed = nearest(file, known, pixels)
     (file.path.parent / FILE).unlink()
-    seen = file.layers(known.images[known.train], ["embedding"])["embedding"]
+    seen = file.layers(known.images[np.arange(len(known.images))], ["embedding"])["embedding"]
     keep_embeddings(RunDirectory(file.path.parent), file.content, known.train, seen)
     asked = Asked()
     found = nearest(file, known, pixels, watcher=asked)

@@ -337,7 +337,7 @@ async def test_in_haste_it_answers_that_it_stops(
 async def test_it_does_not_start_with_a_broken_model(
     nearest_mean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workers, "_start", None)  # before it starts a process
+    monkeypatch.setattr(workers, "subprocess", None)  # before it starts a process
     (tmp_path / "broken.onnx").write_bytes(nearest_mean.read_bytes()[:1000])
     broken = Engine({"m": nearest_mean, "b": tmp_path / "broken.onnx"}, ServerSettings(workers=1))
     with pytest.raises(ModelFileError, match=r"broken\.onnx is no classifier that Opsin wrote"):

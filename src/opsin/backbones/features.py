@@ -40,8 +40,8 @@ KEPT: Final = 256
 #: fewer: their maps stay in its caches, and take a tenth less time (EfficientNet-Lite2, two cores).
 BATCH: Final = 8
 _ON_CPU: Final = 2
-# Most numbers held in memory: 256 MB.
-_IN_MEMORY: Final = 64 << 20
+# Most numbers of an array that is held in memory: 128 MB.
+_IN_MEMORY: Final = 32 << 20
 
 Digests = NDArray[np.uint8]
 
@@ -55,8 +55,8 @@ class FeatureCache:
         #: Why the last features could not be written, if so.
         self.refused: str | None = None
 
-    def fill(self, target: NDArray[np.float32], digests: Digests) -> NDArray[np.int64]:
-        """Fill in the known features of many images, and return the rows of the others."""
+    def add_to(self, target: NDArray[np.float32], digests: Digests) -> NDArray[np.int64]:
+        """Add the known features of many images, and return the rows of the others."""
         rows: dict[bytes, list[int]] = {}
         for row, digest in enumerate(map(bytes, digests)):
             rows.setdefault(digest, []).append(row)
@@ -64,15 +64,17 @@ class FeatureCache:
         for path in sorted(self.folder.glob("*.npz")):
             with contextlib.suppress(Exception), StoredArrays(path) as arrays:
                 stored = _checked(arrays.read("digests"))
-                found = [rows.get(digest, []) for digest in map(bytes, stored)]
-                if not any(found):  # there may be millions of others
+                if rows.keys().isdisjoint(map(bytes, stored)):  # there may be millions of others
                     continue
                 features = arrays.read("features")
                 if features.shape != (len(stored), self._units) or features.dtype != np.float32:
                     continue
-                wanted = list(itertools.chain(*found))
-                target[wanted] = np.repeat(features, list(map(len, found)), axis=0)
-                missing[wanted] = False
+                # Taken out, so that an image in two files is added once.
+                found = [rows.pop(digest, []) for digest in map(bytes, stored)]
+                for same, values in zip(found, features, strict=True):
+                    for row in same:
+                        target[row] += values
+                missing[list(itertools.chain(*found))] = False
         return np.flatnonzero(missing)
 
     def knows(self, digests: Digests) -> NDArray[np.bool_]:
@@ -138,11 +140,11 @@ class Extractor:
 
     def rows_of(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute the features of some images, ``float32[N, D]``."""
-        with self._opening:
-            session = self._session
         features = np.empty((len(images), self.units), np.float32)
         size = _ON_CPU if self._device == CPU else BATCH
         for start in range(0, len(images), size):
+            with self._opening:
+                session = self._session
             batch = images[start : start + size]
             count = len(batch)
             if count < size:
@@ -167,32 +169,31 @@ def compute(
     kept: bool = True,
     device: str = CPU,
 ) -> NDArray[np.float32]:
-    """Return the features of images, ``float32[N, V, D]``, cached or computed."""
+    """Return the mean over views of images' features, ``float32[N, D]``, cached or computed."""
     stop = stop or threading.Event()
     _, *shape = images.shape
     extractors = [Extractor(backbone, tuple(shape), view, device, watcher) for view in views]
-    features = room_for((len(images), len(views), extractors[0].units))
+    features = room_for((len(images), extractors[0].units))
     missing = np.zeros((len(images), len(views)), bool)
     for at, extractor in enumerate(extractors):
-        missing[extractor.cache.fill(features[:, at], digests), at] = True
-    rows = np.flatnonzero(missing.any(axis=1))
-    if not len(rows):
-        return features
+        missing[extractor.cache.add_to(features, digests), at] = True
+    rows, done = np.flatnonzero(missing.any(axis=1)), 0
 
-    def work(part: NDArray[np.int64]) -> None:
+    def work(part: NDArray[np.int64]) -> list[NDArray[np.float32]]:
         pixels = images[part]
-        for at, extractor in enumerate(extractors):
-            wanted = missing[part, at]
-            if wanted.any():
-                features[part[wanted], at] = extractor.rows_of(pixels[wanted])
+        return [of.rows_of(pixels[missing[part, at]]) for at, of in enumerate(extractors)]
 
-    watcher.begin("Features", len(rows), "images")
-    done = 0
+    if len(rows):
+        watcher.begin("Features", len(rows), "images")
     with ThreadPoolExecutor(THREADS) as pool:
         for start in range(0, len(rows), KEPT):
             chunk = rows[start : start + KEPT]
             parts = [chunk[at : at + BATCH] for at in range(0, len(chunk), BATCH)]
-            for part, _ in zip(parts, pool.map(work, parts), strict=True):
+            computed = []
+            for part, found in zip(parts, pool.map(work, parts), strict=True):
+                for at, values in enumerate(found):
+                    features[part[missing[part, at]]] += values
+                computed.append(found)
                 done += len(part)
                 watcher.advance(done)
                 if stop.is_set():
@@ -201,22 +202,24 @@ def compute(
             for at, extractor in enumerate(extractors if kept else ()):
                 new = chunk[missing[chunk, at]]
                 if len(new):
-                    extractor.cache.keep(digests[new], features[new, at])
+                    extractor.cache.keep(digests[new], np.concatenate([of[at] for of in computed]))
             if stop.is_set():
                 raise KeyboardInterrupt("Ctrl-C while features were computed")
-    watcher.end()
+    if len(rows):
+        watcher.end()
+    features /= len(views)
     return features
 
 
 def room_for(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return an empty array; a large one is mapped to a deleted file, which goes with it."""
+    """Return zeros; a large array is mapped to a deleted file, which goes with it."""
     if math.prod(shape) > _IN_MEMORY:
         with contextlib.suppress(OSError):  # the memory has to do
             root = cache_root()
             root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=root, ignore_cleanup_errors=True) as folder:
-                path = Path(folder) / "features.npy"
+                path = Path(folder) / "array.npy"
                 new_array(path, np.float32, shape)
                 mapped: NDArray[np.float32] = np.load(path, mmap_mode="r+", allow_pickle=False)
                 return mapped
-    return np.empty(shape, np.float32)
+    return np.zeros(shape, np.float32)

@@ -15,6 +15,7 @@ from onnxruntime import InferenceSession
 from opsin._version import __version__
 from opsin.backbones.backbone import Backbone
 from opsin.backbones.feature_graph import FeatureGraph, View, layer_table
+from opsin.backbones.features import room_for
 from opsin.classical.classical_recipe import Logistic
 from opsin.classical.fit import FitProgress, Fitted, drawn
 from opsin.classical.heads import KernelRidge, LinearClassifier, Projection, rooted
@@ -36,8 +37,8 @@ try:
 except ImportError as error:
     raise MissingExtraError("classical models", "classical") from error
 
-# Images whose features are computed at once, and whose roots are.
-_BATCH, _AT_ONCE = 8, 32
+# Images whose features are computed at once, whose roots are, and that are projected at once.
+_BATCH, _AT_ONCE, _PROJECTED = 8, 32, 4096
 Kind = Literal["logistic", "kernel-ridge", "nearest-mean"]
 #: Most images for the comparison of heads, each class at its share.
 COMPARED: Final = 1_500
@@ -195,7 +196,7 @@ class HeadSearch:
     """Chooses heads for a pretrained network's features, by cross-validation."""
 
     numbers: BackboneFeatures
-    features: Floats  # of all images, ``float32[N, V, D]``
+    features: Floats  # of all images, ``float32[N, D]``
     labels: Ints  # ``int64[N]``
     units: Ints  # images with the same number stay on one side of each fold, ``int64[N]``
     assumed: Doubles  # share of each class that the answers are to assume, ``float64[K]``
@@ -205,7 +206,7 @@ class HeadSearch:
 
     @cached_property
     def _roots(self) -> Floats:
-        return _roots_of(self.features, self.numbers)
+        return _roots_of(self.features, self.numbers.blocks)
 
     def choose(self, train: Ints, val: Ints, progress: FitProgress) -> ChosenHead:
         """Choose a head by the training images alone, and fit it."""
@@ -289,16 +290,14 @@ def fit_as(
 ) -> ChosenHead:
     """Fit a chosen head, for instance to a fine-tuned network."""
     numbers = BackboneFeatures(backbone, shape, choice.at, choice.views)
-    points = _Points(_roots_of(features, numbers), labels, train, val, numbers)
+    points = _Points(_roots_of(features, numbers.blocks), labels, train, val, numbers)
     return points.fitted(choice, None, classes)
 
 
-def _roots_of(features: Floats, numbers: BackboneFeatures) -> Floats:
-    blocks = numbers.blocks
-    roots = np.empty((len(features), sum(blocks)), np.float32)
+def _roots_of(features: Floats, blocks: Sequence[int]) -> Floats:
+    roots = room_for(features.shape)
     for start in range(0, len(features), _AT_ONCE):  # in the processor's cache
-        part = features[start : start + _AT_ONCE, :, : sum(blocks)]
-        roots[start : start + _AT_ONCE] = rooted(part.mean(axis=1, dtype=np.float32), blocks)
+        roots[start : start + _AT_ONCE] = rooted(features[start : start + _AT_ONCE], blocks)
     return roots
 
 
@@ -312,8 +311,11 @@ class _Points:
         # then say no more than the images themselves.
         self._every = np.sort(np.concatenate([train, val]))
         with threadpool_limits(self._cores):
-            self._projection = Projection.fit(roots[train], numbers.blocks)
-            self._points = self._projection.of_roots(roots[self._every])
+            self._projection = Projection.fit(roots, train, numbers.blocks)
+            self._points = room_for((len(self._every), len(self._projection.weight) + 1))
+            for start in range(0, len(self._every), _PROJECTED):
+                rows = self._every[start : start + _PROJECTED]
+                self._points[start : start + len(rows)] = self._projection.of_roots(roots[rows])
 
     def of_rows(self, rows: Ints) -> Floats:
         return self._points[np.searchsorted(self._every, rows)]

@@ -67,12 +67,12 @@ class Projection:
     blocks: tuple[int, ...]  # how many of the D belong together, in order
 
     @classmethod
-    def fit(cls, roots: Floats, blocks: Sequence[int]) -> Projection:
-        """Keep the directions that images lie in most: of up to 512 images, all of them."""
-        places = np.linspace(0, len(roots) - 1, min(len(roots), _SHOWN)).round().astype(np.int64)
+    def fit(cls, roots: Floats, rows: Ints, blocks: Sequence[int]) -> Projection:
+        """Keep the directions that these rows lie in most: of up to 512, all of them."""
+        places = np.linspace(0, len(rows) - 1, min(len(rows), _SHOWN)).round().astype(np.int64)
         # If few are left out of many, single precision suffices.
         few = len(places) <= 2 * COMPONENTS
-        shown: NDArray[Any] = roots[places].astype(np.float64 if few else np.float32)
+        shown: NDArray[Any] = roots[rows[places]].astype(np.float64 if few else np.float32)
         first = max(0, len(shown) - min(COMPONENTS, shown.shape[1]))
 
         def decompose() -> dict[str, NDArray[Any]]:

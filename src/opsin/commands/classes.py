@@ -241,7 +241,7 @@ def _groups_of(
     features = compute(
         backbone, subset(dataset.images, of), dataset.digests[of], ("whole",), watcher=watcher
     )
-    found = groups_of(rooted(features[:, 0], backbone.units), np.arange(len(of)), PARTS)
+    found = groups_of(rooted(features, backbone.units), np.arange(len(of)), PARTS)
     rows = sorted((of[group.rows].tolist() for group in found), key=len, reverse=True)
     groups = tuple(tuple(dataset.names[row] for row in group) for group in rows)
     if out is None:

@@ -102,7 +102,7 @@ def evaluate_run(
     dataset: Dataset,
     watcher: Watcher,
     *,
-    known: Answers | None = None,
+    test: Answers | None = None,
     judged: OutOfFold | None = None,
 ) -> RunEvaluation:
     """Evaluate a run's file on validation data and, once, on the test set."""
@@ -110,13 +110,8 @@ def evaluate_run(
     rows = {part: dataset.split.rows(part) for part in ("val", "test")}
     if judged is not None:
         by_part["out_of_fold"], rows["out_of_fold"] = judged.answers, judged.rows
-    test = dataset.split.test
-    if len(test) and not dataset.test_is_copied:
-        by_part["test"] = (
-            answers(classifier, dataset.images, test, "Test", watcher)
-            if known is None
-            else known.of(test)
-        )
+    if len(rows["test"]) and not dataset.test_is_copied:
+        by_part["test"] = test or answers(classifier, dataset.images, rows["test"], "Test", watcher)
     before = dataset.source_labels
     predictions = RunPredictions(
         {

@@ -32,7 +32,7 @@ from opsin.core.storage import check_writable, write_json
 from opsin.data.dataset import Dataset, load
 from opsin.importing.class_names import names_beside, names_from
 from opsin.importing.foreign_network import Architecture, ForeignNetwork, read_foreign
-from opsin.importing.imported_file import ImportedFile
+from opsin.importing.imported_file import imported_file
 from opsin.runtime.classifier import Classifier
 from opsin.runtime.model_check import write_classifier
 
@@ -221,7 +221,7 @@ def _make_file(
     dataset: Dataset | None,
     resize: str,
 ) -> tuple[bytes, Metadata, ImportRecord]:
-    imported = ImportedFile(network, pixels, licence)
+    layers, write = imported_file(network, pixels, licence)
     (height, width), channels = network.probed.side, network.probed.channels
     prepared = {"height": height, "width": width, "channels": channels, "resize": resize}
     metadata = Metadata(
@@ -231,7 +231,7 @@ def _make_file(
         preparation=Preparation.model_validate(prepared)
         if dataset is None
         else dataset.preparation,
-        layers=tuple(imported.layers),
+        layers=tuple(layers),
         source=network.path.name if dataset is None else dataset.recipe.source_names,
         fingerprint="" if dataset is None else dataset.fingerprint,
     )
@@ -245,7 +245,7 @@ def _make_file(
         classes_from=stated,
         licence=licence,
     )
-    return imported.content(metadata), metadata, record
+    return write(metadata), metadata, record
 
 
 def _reasons(record: ImportRecord, classes: int, *, measured: bool) -> dict[str, str]:

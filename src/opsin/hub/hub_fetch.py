@@ -12,12 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from opsin._version import __version__
-from opsin.core.errors import (
-    DownloadError,
-    MissingExtraError,
-    ModelFileError,
-    OpsinError,
-)
+from opsin.core.errors import DownloadError, MissingExtraError, ModelFileError, OpsinError
 from opsin.core.events import SILENT, Watcher
 from opsin.core.storage import storage_errors
 from opsin.hub.hub_name import (
@@ -40,18 +35,12 @@ _LARGEST: Final = (2 << 30) - 1
 
 @dataclass(frozen=True)
 class HubConnection:
-    """The library, the hub's address, and the timeout in seconds."""
+    """The library, its client, the hub's address, and the timeout in seconds."""
 
     library: Any
+    api: Any
     endpoint: str
     seconds: float
-
-    @property
-    def api(self) -> Any:
-        """The library's client."""
-        return self.library.HfApi(
-            endpoint=self.endpoint, library_name="opsin", library_version=__version__
-        )
 
 
 def connect(need: str) -> HubConnection:
@@ -65,9 +54,10 @@ def connect(need: str) -> HubConnection:
         import huggingface_hub.utils.logging  # noqa: PLC0415
     except ImportError as error:
         raise MissingExtraError(need, "hub") from error
-    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    api = huggingface_hub.HfApi(endpoint, library_name="opsin", library_version=__version__)
     seconds = huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT
-    return HubConnection(huggingface_hub, endpoint.rstrip("/"), seconds)
+    return HubConnection(huggingface_hub, api, endpoint, seconds)
 
 
 def is_offline() -> bool:
@@ -140,15 +130,14 @@ def fetch(
         if wanted is Wanted.CLASSIFIER or any(map(Path.is_file, texts)):
             return here
     if offline or is_offline():
-        if here is None:
-            fetches = f"opsin backbones {name}"
-            if wanted is Wanted.CLASSIFIER:
-                fetches = f"opsin predict {PREFIX}{name} IMAGE"
-            raise ModelFileError(
-                f"{name} is not on this machine, and nothing may be fetched",
-                f"Fetch it where there is a network: {fetches}",
-            )
-        return here
+        if here is not None:
+            return here
+        network = wanted is Wanted.NETWORK
+        fetches = f"opsin backbones {name}" if network else f"opsin predict {PREFIX}{name} IMAGE"
+        raise ModelFileError(
+            f"{name} is not on this machine, and nothing may be fetched",
+            f"Fetch it where there is a network: {fetches}",
+        )
     try:
         hub = connect("fetching from the hub")
         with asking(hub, name):
@@ -210,12 +199,8 @@ def listed(hub: HubConnection, name: HubName) -> tuple[HubName, dict[str, Any]]:
     if not where.is_pinned:
         raise ValueError("it names no commit")
     files = {file.rfilename: file for file in info.siblings or ()}
-    inside = {
-        file: about
-        for file, about in files.items()
-        if ".." not in file and re.match(r"[A-Za-z0-9_]", file)
-    }
-    return where, inside
+    inside = [name for name in files if ".." not in name and re.match(r"[A-Za-z0-9_]", name)]
+    return where, {name: files[name] for name in inside}
 
 
 def download(hub: HubConnection, name: HubName, file: str, watcher: Watcher) -> str:

@@ -27,13 +27,8 @@ def names_from(path: Path) -> tuple[str, ...]:
     """Return the names in a text or JSON file, or those of a folder's sub-folders, sorted."""
     try:
         if path.is_dir():
-            names = tuple(
-                sorted(
-                    item.name
-                    for item in path.iterdir()
-                    if item.is_dir() and not item.name.startswith(".")
-                )
-            )
+            folders = (item.name for item in path.iterdir() if item.is_dir())
+            names = tuple(sorted(name for name in folders if not name.startswith(".")))
         else:
             names = _read(path) or ()
     except OSError as error:

@@ -99,13 +99,7 @@ def _resizing(call: LayerCall) -> KerasTensor:
         for new, old in zip(sizes, (height, width), strict=True)
     ]
     held = call.constant("scales", [1.0, 1.0, *scales])
-    made = call.apply(
-        "Resize",
-        [call.value.name, "", held],
-        "resized",
-        coordinate_transformation_mode="half_pixel",
-        **_RESIZED[method],
-    )
+    made = call.apply("Resize", [call.value.name, "", held], "resized", **_RESIZED[method])
     return call.to.tensor((*sizes, channels), made)
 
 
@@ -230,16 +224,7 @@ def _convolution(call: LayerCall, kind: Literal["", "depthwise", "separable"] = 
     if kind == "separable":
         pointwise, *rest = rest
         made = convolved(call.value.name, first, [], "depthwise.", **how)
-        made = convolved(
-            made,
-            pointwise.transpose(3, 2, 0, 1),
-            rest,
-            "",
-            strides=[1, 1],
-            dilations=[1, 1],
-            group=1,
-            pads=[0] * 4,
-        )
+        made = convolved(made, pointwise.transpose(3, 2, 0, 1), rest, "")
     else:
         made = convolved(call.value.name, first, rest, "", **how)
     return activated(call, call.to.tensor((*out, filters), made))

@@ -123,15 +123,17 @@ def _in_order(numbers: NDArray[Any]) -> NDArray[Any]:
     return numbers.transpose(2, 0, 1) if numbers.ndim == 3 else numbers
 
 
-def _scale_and_center(
+def _norm_weights(
     call: LayerCall, shape: tuple[int, ...], *further: tuple[int, ...]
-) -> tuple[NDArray[Any] | None, NDArray[Any] | None, list[NDArray[Any]]]:
-    """Read a normalisation's optional scale and offset, and its further weights."""
+) -> list[NDArray[np.float32]]:
+    """Read a normalisation's scale and offset, 1 and 0 without one, and its further weights."""
     scale, center = call.flag("scale", True), call.flag("center", True)
     weights = call.take(shape if scale else None, shape if center else None, *further)
-    weight = weights.pop(0) if scale else None
-    bias = weights.pop(0) if center else None
-    return weight, bias, weights
+    if not scale:
+        weights.insert(0, np.ones(shape, np.float32))
+    if not center:
+        weights.insert(1, np.zeros(shape, np.float32))
+    return weights
 
 
 def _axes(call: LayerCall) -> list[int]:
@@ -147,12 +149,10 @@ def _batch(call: LayerCall) -> KerasTensor:
     if _axes(call) != [rank] or rank not in (1, 3):
         raise call.refuse("normalises otherwise than over the channels")
     units = value.shape[-1]
-    weight, bias, (mean, variance) = _scale_and_center(call, (units,), (units,), (units,))
-    weight = np.ones(units, np.float32) if weight is None else weight
-    bias = np.zeros(units, np.float32) if bias is None else bias
+    weights = _norm_weights(call, (units,), (units,), (units,))
     call.fixed, call.words = 2 * units, LayerOp.BATCH_NORM
-    parts = {"weight": weight, "bias": bias, "running_mean": mean, "running_var": variance}
-    inputs = [value.name, *(call.weight(part, numbers) for part, numbers in parts.items())]
+    parts = zip(("weight", "bias", "running_mean", "running_var"), weights, strict=True)
+    inputs = [value.name, *(call.weight(part, numbers) for part, numbers in parts)]
     epsilon = call.number("epsilon", 1e-3)
     return call.same(call.apply("BatchNormalization", inputs, "norm", epsilon=epsilon))
 
@@ -163,17 +163,10 @@ def _layer(call: LayerCall) -> KerasTensor:
     if axes != list(range(rank + 1 - len(axes), rank + 1)) or call.options.get("rms_scaling"):
         raise call.refuse("normalises otherwise than over the last axes")
     shape = value.shape[-len(axes) :]
-    weight, bias, _ = _scale_and_center(call, shape)
-    names = [call.weight("weight", np.ones(shape, np.float32) if weight is None else weight)]
-    names += [] if bias is None else [call.weight("bias", bias)]
-    call.words = "LayerNorm"
-    made = call.apply(
-        "LayerNormalization",
-        [call.to.plain(value), *names],
-        "norm",
-        axis=-len(axes),
-        epsilon=call.number("epsilon", 1e-3),
-    )
+    weight, bias = _norm_weights(call, shape)
+    names = [call.to.plain(value), call.weight("weight", weight), call.weight("bias", bias)]
+    call.words, how = "LayerNorm", {"axis": -len(axes), "epsilon": call.number("epsilon", 1e-3)}
+    made = call.apply("LayerNormalization", names, "norm", **how)
     return call.to.of_plain(value.shape, made)
 
 
@@ -194,14 +187,9 @@ def _rescaling(call: LayerCall) -> KerasTensor:
         pair = (call.constant("factor", factor), call.constant("offset", offset))
         made = call.affine(call.to.plain(call.value), *pair, "scaled")
         return call.to.of_plain(call.value.shape, made)
-    return call.same(
-        call.affine(
-            call.value.name,
-            call.constant("factor", factor) if factor != 1 else None,
-            call.constant("offset", offset) if offset != 0 else None,
-            "scaled",
-        )
-    )
+    product = call.constant("factor", factor) if factor != 1 else None
+    total = call.constant("offset", offset) if offset != 0 else None
+    return call.same(call.affine(call.value.name, product, total, "scaled"))
 
 
 def _normalization(call: LayerCall) -> KerasTensor:

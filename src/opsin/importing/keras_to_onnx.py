@@ -49,18 +49,10 @@ class _Conversion:
         known = {network.inputs[0]: to.of_plain(shape, pixels)}
         self._walk(network, known, ())
         answer = known[self._chosen(output)]
-        ends = [
-            (pixels, TensorProto.FLOAT, shape),
-            (to.plain(answer), TensorProto.FLOAT, answer.shape),
-        ]
-        version = ".".join(map(str, self._file.version))
-        return Converted(
-            model_of(to, "keras", *ends),
-            f"Keras {version}",
-            network.name,
-            tuple(self._rows),
-            scales=_scaling(network),
-        )
+        outputs, kind = (to.plain(answer), TensorProto.FLOAT, answer.shape), TensorProto.FLOAT
+        model = model_of(to, "keras", (pixels, kind, shape), outputs)
+        maker, rows = f"Keras {'.'.join(map(str, self._file.version))}", tuple(self._rows)
+        return Converted(model, maker, network.name, rows, scales=_scaling(network))
 
     def _chosen(self, output: str | None) -> Reference:
         outputs = self._network.outputs
@@ -169,14 +161,11 @@ def _scaling(network: NetworkConfig) -> str | None:
 
 def _stated_shape(network: NetworkConfig, config: Mapping[str, Any]) -> list[Any] | None:
     """Return the shape of an image from wherever the file states it."""
-    first = next((layer for layer in network.layers if layer.name == network.inputs[0].layer), None)
-    if first is None and network.layers:
-        first = network.layers[0]
-    if first is not None and first.inner is not None:
+    start = network.inputs[0].layer
+    first = next((layer for layer in network.layers if layer.name == start), network.layers[0])
+    if first.inner is not None:
         return _stated_shape(first.inner, {})
-    stated = None
-    if first is not None:
-        stated = first.config.get("batch_shape") or first.config.get("batch_input_shape")
+    stated = first.config.get("batch_shape") or first.config.get("batch_input_shape")
     if stated is None:
         options, built = config.get("config"), config.get("build_config")
         stated = options.get("build_input_shape") if isinstance(options, dict) else None

@@ -36,27 +36,12 @@ _LONGEST: Final = 10_000
 _DEEPEST: Final = 100
 _MEMBER: Final = re.compile(r"[\w-]{1,100}\.(npy|npz|bin)")
 # Kinds of nodes. Others stand for functions, methods and calls of them.
-_OBJECT: Final = "ObjectNode"
 _REDUCED: Final = frozenset(("TreeNode", "LossNode"))
-_LOADERS: Final = _REDUCED | {
-    _OBJECT,
-    "DictNode",
-    "DefaultDictNode",
-    "ListNode",
-    "TupleNode",
-    "SetNode",
-    "SliceNode",
-    "NdArrayNode",
-    "MaskedArrayNode",
-    "SparseMatrixNode",
-    "JsonNode",
-    "TypeNode",
-    "DTypeNode",
-    "RandomStateNode",
-    "RandomGeneratorNode",
-    "BytesNode",
-    "BytearrayNode",
-}
+_VALUES: Final = (
+    "Object Dict DefaultDict List Tuple Set Slice NdArray MaskedArray SparseMatrix Json Type DType "
+    "RandomState RandomGenerator Bytes Bytearray"
+)
+_LOADERS: Final = _REDUCED.union(f"{kind}Node" for kind in _VALUES.split())
 # Modules of fitted estimators; classes from elsewhere are somebody's code.
 _KNOWN: Final = re.compile(r"(sklearn|numpy|scipy)(\.\w+)*|collections|_loss")
 _BUILT_IN: Final = frozenset((
@@ -67,6 +52,11 @@ _BUILT_IN: Final = frozenset((
 _READ: Final = (
     "Save another estimator: LogisticRegression, RandomForestClassifier, ExtraTreesClassifier, "
     "KNeighborsClassifier of uniform weights, or SVC of the kernel rbf or linear."
+)
+# Errors of hostile files; NotImplementedError is one of RuntimeError.
+_BROKEN: Final = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, LookupError),
+    *(TypeError, ValueError, AttributeError, RuntimeError),
 )
 #: Numbers beyond it are none in single precision.
 LARGEST: Final = float(np.finfo(np.float32).max)
@@ -194,10 +184,9 @@ class SkopsObject:
         values = self.file.array(stored.get("file"))
         if values.dtype.kind not in "biuf":
             raise self._fault(name, "holds no numbers")
-        if len(shape) != values.ndim or not all(
-            size == wanted or (wanted is None and size)
-            for size, wanted in zip(values.shape, shape, strict=True)
-        ):
+        pairs = zip(values.shape, shape, strict=False)
+        fits = all(size == wanted or (wanted is None and size) for size, wanted in pairs)
+        if len(shape) != values.ndim or not fits:
             has = "×".join(map(str, values.shape)) or "one number"
             needed = "×".join("any" if length is None else str(length) for length in shape)
             raise self._fault(name, f"has the shape {has}, not {needed}")
@@ -241,24 +230,12 @@ def open_skops(path: Path) -> Iterator[SkopsObject]:
             with zipfile.ZipFile(stream) as archive:
                 for member in archive.namelist():
                     if member != _SCHEMA and not _MEMBER.fullmatch(member):
-                        raise refused(
-                            name, f"it holds {printable(member)}, which is no part of one"
-                        )
+                        reason = f"it holds {printable(member)}, which is no part of one"
+                        raise refused(name, reason)
                 schema = json.loads(read_member(archive, name, _SCHEMA, _LARGEST_SCHEMA))
                 _check(name, schema)
                 yield SkopsObject(SkopsFile(name, archive), schema)
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            KeyError,
-            TypeError,
-            ValueError,
-            AttributeError,
-            IndexError,
-            NotImplementedError,
-            RuntimeError,
-            EOFError,
-        ) as error:
+        except _BROKEN as error:
             reason = f"it is not as skops writes it ({printable(error) or type(error).__name__})"
             advice = "Save it again: skops.io.dump(model, 'NAME.skops')."
             raise refused(name, reason, advice) from error

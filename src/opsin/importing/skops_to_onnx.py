@@ -31,6 +31,8 @@ _MOST_UNITS: Final = 1 << 22
 _MOST_NEIGHBOURS: Final = 10_000
 # As scikit-learn keeps a component that does not vary from being divided by nothing.
 _LEAST_DEVIATION: Final = float(np.finfo(np.float64).eps)
+# Columns of a tree's nodes, in the order of `TreeNodes`, and kinds of their numbers.
+_NODE: Final = {"feature": "iu", "threshold": "f", "left_child": "iu", "right_child": "iu"}
 
 
 class _Rows(NamedTuple):
@@ -207,9 +209,7 @@ def _forest(to: GraphWriter, forest: SkopsObject, rows: _Rows, _: str) -> _Writt
         raise forest.refusal("has no trees")
     trees = []
     for tree in (estimator.object("tree_") for estimator in estimators):
-        nodes = tree.records(
-            "nodes", left_child="iu", right_child="iu", feature="iu", threshold="f"
-        )
+        nodes = tree.records("nodes", **_NODE)
         leaf = nodes["left_child"] == -1
         votes = tree.numbers("values", len(leaf), 1, rows.classes)[:, 0]
         sums = votes.sum(axis=1, keepdims=True)
@@ -217,14 +217,7 @@ def _forest(to: GraphWriter, forest: SkopsObject, rows: _Rows, _: str) -> _Writt
             raise forest.refusal("has a tree with no votes in a leaf")
         shares = np.zeros_like(votes)
         shares[leaf] = votes[leaf] / sums[leaf] / len(estimators)
-        one = TreeNodes(
-            nodes["feature"],
-            nodes["threshold"],
-            nodes["left_child"],
-            nodes["right_child"],
-            leaf,
-            shares,
-        )
+        one = TreeNodes._make((*(nodes[name] for name in _NODE), leaf, shares))
         _check_tree(forest.file.name, one, rows.units)
         trees.append(one)
     held = write_trees(to, _single(to, rows.source), trees, rows.classes)
@@ -254,14 +247,8 @@ def _neighbours(to: GraphWriter, model: SkopsObject, rows: _Rows, _: str) -> _Wr
     labels = model.numbers("_y", len(points)).astype(np.int64)
     if labels.min() < 0 or labels.max() >= rows.classes:
         raise model.refusal("names a class that there is not in _y")
-    write_neighbours(
-        to,
-        _single(to, rows.source),
-        points.astype(np.float32),
-        labels,
-        count=count,
-        classes=rows.classes,
-    )
+    source, vectors = _single(to, rows.source), points.astype(np.float32)
+    write_neighbours(to, source, vectors, labels, count=count, classes=rows.classes)
     kind = f"{count} neighbours of {len(points):,}"
     held = points.size + len(points)
     return _Written("votes", rows.classes, kind, held, points.size, "probabilities")

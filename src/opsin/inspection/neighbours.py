@@ -26,6 +26,7 @@ FILE: Final = Path("inspection") / "embedding.npz"
 MOST: Final = 250_000_000
 # Keeps the directions of all-zero embeddings finite.
 _NO_LENGTH: Final = 1e-12
+_AT_ONCE: Final = 4096  # images whose directions are computed at once
 # This many times the count are compared exactly, since the file holds half precision.
 _FURTHER: Final = 3
 
@@ -46,15 +47,20 @@ def directions(embedding: Floats, scales: Floats | None) -> Floats:
 def keep_embeddings(
     directory: RunDirectory, content: bytes, train: Ints, embeddings: Floats
 ) -> None:
-    """Keep training images' embeddings, where they are at hand, for `nearest` to find."""
-    if 2 * embeddings.size <= MOST:
-        _keep(directory, content, train, directions(embeddings, _scales_of(content)))
+    """Keep training images' embeddings, where all images' are at hand, for `nearest` to find."""
+    units = embeddings.shape[1]
+    if 2 * len(train) * units <= MOST:
+        scales, found = _scales_of(content), np.empty((len(train), units), "<f2")
+        for start in range(0, len(train), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            found[part] = directions(embeddings[train[part]], scales)
+        _keep(directory, content, train, found)
 
 
 def _keep(directory: RunDirectory, content: bytes, train: Ints, found: NDArray[Any]) -> None:
-    key, half = np.array(_key(content, train)), found.astype("<f2")
+    key = np.array(_key(content, train))
     with contextlib.suppress(StorageError):  # a run on a read-only disk
-        directory.save_arrays(directory.path / FILE, key=key, directions=half)
+        directory.save_arrays(directory.path / FILE, key=key, directions=found)
 
 
 def _key(content: bytes, train: Ints) -> str:

@@ -187,10 +187,11 @@ def _points(
     features = compute(network, no_images, digests, ("whole",), watcher=watcher)
     if projection is None:
         some = np.linspace(0, len(digests) - 1, min(len(digests), 3_000)).round().astype(np.int64)
-        projection = Projection.fit(rooted(features[some, 0], network.units), network.units)
+        roots = rooted(features[some], network.units)
+        projection = Projection.fit(roots, np.arange(len(some)), network.units)
     points = room_for((len(digests), len(projection.weight) + 1))
     for start in range(0, len(digests), _BLOCK):
-        points[start : start + _BLOCK] = projection.transform(features[start : start + _BLOCK, 0])
+        points[start : start + _BLOCK] = projection.transform(features[start : start + _BLOCK])
     return points, projection
 
 

@@ -16,8 +16,8 @@ ColourMap = Literal["viridis", "PuOr"]
 
 #: Longest side of a photograph on a page, in pixels.
 SIDE: Final = 96
-# Least bytes of a photograph stored as JPEG, and its quality.
-_HEAVY, _QUALITY = 1500, 88
+# Most characters of an address without a try as JPEG, and JPEG's quality.
+_HEAVY, _QUALITY = 2000, 88
 
 # Colours at even distances, linear between them. Viridis is S. van der Walt's and N. Smith's (2015,
 # CC0), at 17 places, at most 5 of 255 from the original; PuOr is C. Brewer's (colorbrewer2.org)
@@ -91,12 +91,14 @@ def indexed_address(places: Pixels, colours: ColourMap) -> str:
     """Return indices of colours, ``uint8[H, W]``, as the address of an embedded PNG."""
     image = Image.fromarray(places)
     image.putpalette(PALETTES[colours].tobytes())
-    return png_of(image)
+    return embedded(image)
 
 
-def png_of(image: Image.Image, **options: Any) -> str:
-    """Return an image as the address of an embedded PNG."""
-    return _address(_encoded(image, "PNG", **options), "png")
+def embedded(image: Image.Image, kind: str = "png", **options: Any) -> str:
+    """Return an image as the address of an embedded file."""
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
 
 
 def small(pixels: Pixels, side: int = SIDE) -> Pixels:
@@ -113,20 +115,8 @@ def image_address(pixels: Pixels) -> str:
     """Return ``uint8[H, W, C]`` as the address of an embedded image of a page."""
     shrunk = small(pixels)
     image = Image.fromarray(shrunk[:, :, 0] if shrunk.shape[2] == 1 else shrunk)
-    drawing = _encoded(image, "PNG")
+    drawing = embedded(image)
     if len(drawing) <= _HEAVY:
-        return _address(drawing, "png")
-    photograph = _encoded(image, "JPEG", quality=_QUALITY, subsampling=0, optimize=True)
-    if len(drawing) <= len(photograph):
-        return _address(drawing, "png")
-    return _address(photograph, "jpeg")
-
-
-def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
-
-
-def _address(content: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+        return drawing
+    photograph = embedded(image, "jpeg", quality=_QUALITY, subsampling=0, optimize=True)
+    return min(drawing, photograph, key=len)

@@ -61,8 +61,7 @@ def render(
     if failures is None:
         raise RunError("report.json has no failures", "Make it again: opsin report RUN")
     shown = [(cell, answers) for cell, answers in images.cells if answers]
-    leaks = report.leaks
-    corrected = figures.corrected
+    leaks, corrected = report.leaks, figures.corrected
     return fill(
         "page.html",
         name=name,
@@ -84,9 +83,7 @@ def render(
             "map": map_title(deep.map) if deep else "",
         },
         grounds=labels_grounds(failures.suspected, failures.labels),
-        matrix=_matrix(figures, [cell for cell, _ in shown])
-        if len(figures.classes) <= _MATRIX
-        else None,
+        matrix=_matrix(figures, shown) if len(figures.classes) <= _MATRIX else None,
         mistaken=_mistaken_for(figures),
         images=images,
         cells=shown,
@@ -119,8 +116,8 @@ def themed(svg: str) -> str:
     """Return an SVG that takes text colour and width from the page around it."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*pt"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*pt"', r"\1", svg, count=1)
+    for side in ("width", "height"):
+        svg = re.sub(rf'(<svg[^>]*?) {side}="[^"]*pt"', r"\1", svg, count=1)
     return svg.replace("<svg", '<svg aria-hidden="true"', 1).replace(INK, "currentColor")
 
 
@@ -134,13 +131,15 @@ class _MatrixCell(NamedTuple):
     shown: bool  # the page has some of its images
 
 
-def _matrix(figures: PartFigures, shown: Sequence[ConfusionCell]) -> list[list[_MatrixCell]]:
+def _matrix(
+    figures: PartFigures, shown: Sequence[tuple[ConfusionCell, object]]
+) -> list[list[_MatrixCell]]:
     """Return the confusion matrix, a row for each right class."""
     counts = np.array(figures.confusion)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     mistakes = np.where(np.eye(len(counts), dtype=bool), 0.0, shares)
     deepest = max(float(mistakes.max()), 1e-9)
-    known = {(cell.actual, cell.predicted) for cell in shown}
+    known = {(cell.actual, cell.predicted) for cell, _ in shown}
 
     def cell(row: int, column: int) -> _MatrixCell:
         depth = round(float(mistakes[row, column]) / deepest, 3)

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.segment import Segment
 from rich.table import Table
-from rich.text import Text
 
-from opsin.core.events import Pace, Watcher, WatcherGroup, epoch_of
+from opsin.core.events import Pace, Watcher, epoch_of
 from opsin.core.format import clock, counted, in_groups, plus_minus
 
 if TYPE_CHECKING:
@@ -39,8 +38,6 @@ _WIDE = 76
 _SILENCE = 15.0
 #: Columns of a file or a pipe, where nothing is wrapped.
 UNWRAPPED = 10_000
-
-
 #: Control characters except line and tab, and those that change the direction of text.
 COMMANDS: Final = re.compile(
     "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]"
@@ -67,19 +64,6 @@ class PlainLines(Console):
     def on_broken_pipe(self) -> None:
         """Go quiet; the work goes on."""
         self.quiet = True
-
-
-class _Rate(ProgressColumn):
-    """Units a second, and the time left."""
-
-    def render(self, task: Task) -> Text:
-        speed, left = task.fields["speed"], task.fields["left"]
-        unit = task.fields["unit"]
-        per_second = f"{speed:,.0f} {unit}/s" if speed else ""
-        if unit == "B":
-            per_second = f"{(speed or 0) / 1e6:.1f} MB/s"
-        rest = f"{clock(left)} left" if left is not None else ""
-        return Text(f"{per_second}  {rest}", no_wrap=True)
 
 
 class Terminal(Watcher):
@@ -119,7 +103,7 @@ class Terminal(Watcher):
         self.end()
         if not (epoch_of(what) and epoch_of(self._work[0])):
             self._next = 0.1
-        self._work = what, total
+        self._work, self._unit = (what, total), unit
         self._pace, self._said = Pace(total), time.monotonic()
         if not self.console.is_terminal:
             return
@@ -127,12 +111,12 @@ class Terminal(Watcher):
             TextColumn("{task.description:>6} "),
             BarColumn(bar_width=20),
             TextColumn("{task.percentage:>3.0f}%"),
-            _Rate(),
+            TextColumn("{task.fields[rate]}"),
             TextColumn("{task.fields[figures]}"),
             console=self.console,
             transient=True,
         )
-        self._task = self._bar.add_task(what, total=1, unit=unit, figures="", speed=None, left=None)
+        self._task = self._bar.add_task(what, total=1, rate="", figures="")
         self._bar.start()
         # Work that an error or Ctrl-C ends must give the cursor back.
         atexit.register(self.end)
@@ -145,14 +129,15 @@ class Terminal(Watcher):
         if share is None:
             share = done / total if total else 0.0
             left, speed = self._pace.left, self._pace.speed
+        rest, now = "" if left is None else f"  {clock(left)} left", time.monotonic()
         if self._bar is not None:
             shown = "  ".join(f"{name} {value:.3f}" for name, value in figures.items())
-            self._bar.update(self._task, completed=share, figures=shown, speed=speed, left=left)
-            return
-        now = time.monotonic()
-        if now - self._said > _SILENCE and share >= self._next and share < 1:
+            rate = f"{speed:,.0f} {self._unit}/s" if speed else ""
+            if self._unit == "B":
+                rate = f"{(speed or 0) / 1e6:.1f} MB/s"
+            self._bar.update(self._task, completed=share, figures=shown, rate=rate + rest)
+        elif now - self._said > _SILENCE and share >= self._next and share < 1:
             self._said, self._next = now, share + 0.1
-            rest = "" if left is None else f"  {clock(left)} left"
             self.console.print(f"{what:>8}  {share:4.0%}{rest}", highlight=False)
 
     def end(self) -> None:
@@ -205,16 +190,6 @@ def for_people(*, quiet: bool = False) -> Watcher:
     return Watcher() if quiet else Terminal(PlainLines(stderr=True, emoji=False, width=width))
 
 
-def with_observers(
-    watcher: Watcher | None, observers: Sequence[Watcher], *, quiet: bool = False
-) -> Watcher:
-    """Return a watcher, by default that of the command line, joined by the user's observers."""
-    display = watcher or for_people(quiet=quiet)
-    return (
-        WatcherGroup(display, WatcherGroup(*observers, display=display)) if observers else display
-    )
-
-
 # Most frozen layers shown one by one.
 _KEPT_SHOWN: Final = 12
 
@@ -232,23 +207,19 @@ def layer_table(layers: Sequence[Layer]) -> Table:
     table.add_column("Multiply-adds", f"{work:,}", justify="right")
     # Of a pretrained network that stays as it is, a hundred lines would hide what was learnt.
     kept = next((index for index, layer in enumerate(layers) if layer.trainable), 0)
-    rows = [
-        (layer.name, printable(layer.kind), layer.shape, layer.parameters, layer.multiply_adds)
-        for layer in layers
-    ]
+    rows = list(layers)
     if kept > _KEPT_SHOWN:
-        name = f"{layers[0].name} … {layers[kept - 1].name}"
-        sums = (sum(row[3] for row in rows[:kept]), sum(row[4] for row in rows[:kept]))
-        words = f"{kept:,} layers, kept as they are"
-        rows[:kept] = [(name, words, layers[kept - 1].shape, *sums)]
-    for name, kind, shape, parameters, multiply_adds in rows:
-        table.add_row(
-            escape(name),
-            escape(kind),
-            "×".join(map(str, shape)),
-            f"{parameters:,}" if parameters else "",
-            f"{multiply_adds:,}" if multiply_adds else "",
-        )
+        last, words = layers[kept - 1], f"{kept:,} layers, kept as they are"
+        sums = {
+            name: sum(getattr(layer, name) for layer in layers[:kept])
+            for name in ("parameters", "multiply_adds")
+        }
+        names = {"name": f"{layers[0].name} … {last.name}", "kind": words}
+        rows[:kept] = [last.model_copy(update=names | sums)]
+    for row in rows:
+        numbers = [f"{count:,}" if count else "" for count in (row.parameters, row.multiply_adds)]
+        shape = "×".join(map(str, row.shape))
+        table.add_row(escape(row.name), escape(printable(row.kind)), shape, *numbers)
     return table
 
 

@@ -81,13 +81,7 @@ class MemoryBudget:
 async def read_body(
     request: Request, settings: ServerSettings, take: Callable[[int], None]
 ) -> bytes:
-    """Read an uncompressed body by the deadline, and `take` its bytes as they arrive.
-
-    Raises:
-        WrongMediaType: It is compressed.
-        SlowRequest: It did not arrive in time.
-        TooLarge: It has too many bytes.
-    """
+    """Read an uncompressed body by the deadline, and `take` its bytes as they arrive."""
     coding = request.headers.get("content-encoding", "").strip().lower()
     if coding not in ("", "identity"):
         raise WrongMediaType(
@@ -211,12 +205,7 @@ class JsonImages(BaseModel):
 
 
 def images_of_json(content: bytes, most: int) -> list[Upload]:
-    """Read `JsonImages`.
-
-    Example:
-        >>> images_of_json(b'{"image": "aGk="}', 1)[0].content
-        b'hi'
-    """
+    """Read `JsonImages`."""
     # Counted before parsing: each "[]," would become an object of twenty times its size. A
     # data: URL has one comma, and another separates two of them.
     if content.count(b",") > 2 * most:
@@ -270,12 +259,8 @@ def disc(radius: int = 9) -> str:
 
 
 async def while_connected(receive: Receive, work: Awaitable[T]) -> T:
-    """Wait for work; cancel it with ``ClientDisconnect`` once the client has gone.
-
-    A disconnected client would keep its place in the queue until the deadline, and the server would
-    compute in vain. Checking costs a task, so only requests that wait for a while do it: others
-    need only a timer. The request's body must have been read.
-    """
+    """Wait for work, the body being read; raise ``ClientDisconnect`` once the client has gone."""
+    # Checking costs a task, so only requests that wait for a while do it: others need a timer.
     task = asyncio.current_task()
     assert task is not None
     before, gone = task.cancelling(), False

@@ -34,7 +34,7 @@ from opsin.server.errors import (
 )
 from opsin.server.metrics import ServerMetrics
 from opsin.server.models import ModelFile, ServedModel, training_shares
-from opsin.server.workers import Reply, WorkerPool, log_failure
+from opsin.server.workers import Reply, WorkerPool, fail, log_failure
 
 #: Most bytes of a batch, unless a single image is larger: decoding
 #: time grows with size, and later images wait for the whole batch.
@@ -201,7 +201,7 @@ class Engine:
         """
         self._stopping = True
         for entry in () if wait else self._open:
-            _fail(entry, Stopping())
+            fail(entry.result, Stopping())
         while self._open:
             await asyncio.sleep(0.01)
         if self._watcher is not None:
@@ -317,7 +317,7 @@ class Engine:
         if reply.exception():
             for entry in batch:
                 self._suspects[_mark(entry.image)] = None
-                _fail(entry, WorkerDied())
+                fail(entry.result, WorkerDied())
             while len(self._suspects) > _SUSPECTS:
                 del self._suspects[next(iter(self._suspects))]
             return
@@ -400,8 +400,7 @@ def _results(
         if name == "ood_score" and reject is not None:
             arrays["rejected"] = (array > reject.max_ood_score).tolist()
         start += array.nbytes
-    results: list[Result] = []
-    row = 0
+    results, row = list[Result](), 0
     for entry, outcome in zip(batch, header["outcomes"], strict=True):
         if "error" not in outcome:
             values = {name: array[row] for name, array in arrays.items()}
@@ -419,12 +418,6 @@ def _results(
             )
         results.append(error)
     return results
-
-
-def _fail(entry: Entry, error: Exception) -> None:
-    if not entry.result.done():
-        entry.result.set_exception(error)
-        entry.result.exception()  # it may never be awaited
 
 
 def _mark(image: ImageToAnswer) -> object:

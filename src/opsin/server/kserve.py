@@ -25,6 +25,7 @@ from typing_extensions import TypedDict
 
 from opsin._version import __version__
 from opsin.core.metadata import Preparation
+from opsin.runtime.onnx_scan import printable
 from opsin.server.body import disc, read_body, while_connected
 from opsin.server.engine import Engine, ImageToAnswer, PredictResult
 from opsin.server.errors import NotFound, OpenApi, Replies, described_router, error_replies
@@ -91,10 +92,7 @@ class InferRequest(BaseModel):
 
 
 def version_of(served: ServedModel) -> str:
-    """The version of a model: the first characters of its file's SHA-256.
-
-    Clients that name it never get another file's answers, even after a change.
-    """
+    """The version of a model, by which clients never get another file's answers."""
     return served.digest[:12]
 
 
@@ -258,15 +256,12 @@ def _served(engine: Engine, model: str, version: str | None) -> ServedModel:
 def read_request(
     body: bytes, json_length: str | None, preparation: Preparation, most: int
 ) -> tuple[InferRequest, list[Image]]:
-    """Read the body of an ``infer`` request: its parameters and at most ``most`` images.
-
-    Claimed sizes are compared with the actual bytes before anything is
-    allocated. Raises `TensorError`.
-    """
+    """Read the body of an ``infer`` request: its parameters and at most ``most`` images."""
+    # Claimed sizes are compared with the actual bytes before anything is allocated.
     head, tail = body, memoryview(b"")
     if json_length is not None:
         if not re.fullmatch(r"[0-9]{1,11}", json_length) or int(json_length) > len(body):
-            raise TensorError(f"{JSON_LENGTH} is no number of bytes: {_short(json_length)}")
+            raise TensorError(f"{JSON_LENGTH} is no number of bytes: {printable(json_length)}")
         head, tail = body[: int(json_length)], memoryview(body)[int(json_length) :]
     if head.count(b"[") + head.count(b"{") > _MOST_BRACKETS or head.count(b",") > _MOST_NUMBERS:
         raise TensorError(
@@ -278,7 +273,7 @@ def read_request(
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         reason = ": ".join([*map(str, first["loc"]), first["msg"]])
-        raise TensorError(f"This is no infer request: {_short(reason)}") from None
+        raise TensorError(f"This is no infer request: {printable(reason)}") from None
     return request, _images(request.inputs[0], tail, preparation, most)
 
 
@@ -298,7 +293,7 @@ def _images(tensor: InputTensor, tail: memoryview, target: Preparation, most: in
     if (stated == "missing" and not len(tail)) == (data is None):
         raise TensorError(f"{name} needs data, or else binary_data_size and bytes behind the JSON")
     if data is None and (type(stated) is not int or stated != len(tail)):
-        message = f"binary_data_size is {_short(str(stated))}, but {len(tail):,} bytes follow"
+        message = f"binary_data_size is {printable(stated)}, but {len(tail):,} bytes follow"
         raise TensorError(message)
     if not pixels and data is None:
         return _cut(tail, shape[0])
@@ -351,11 +346,5 @@ def _cut(content: memoryview, count: int) -> list[Image]:
 def _flag(parameters: Parameters, name: str, otherwise: bool = False) -> bool:
     value = parameters.get(name, otherwise)
     if not isinstance(value, bool):
-        raise TensorError(f"{name} must be true or false, not {_short(str(value))}")
+        raise TensorError(f"{name} must be true or false, not {printable(value)}")
     return value
-
-
-def _short(text: str) -> str:
-    """A client's text, shortened for an error message."""
-    text = " ".join(text.split())
-    return text if len(text) <= 80 else text[:77] + "…"

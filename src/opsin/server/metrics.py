@@ -64,12 +64,10 @@ _HELP: Final = {
 
 
 class ServerMetrics:
-    """Metrics of the engine, and of each request from `MetricsMiddleware`.
-
-    It has its own registry, so that several servers in one process do not mix.
-    """
+    """Metrics of the engine, and of each request from `MetricsMiddleware`."""
 
     def __init__(self) -> None:
+        # Of its own, so that several servers in one process do not mix.
         self.registry = CollectorRegistry()
 
         def counter(name: str, *labels: str) -> Counter:
@@ -150,11 +148,6 @@ def drift(answers: Mapping[str, int], training: Mapping[str, float]) -> tuple[fl
     ½ Σ √(2 q (1 − q) / (π n)) from it. Counting labels shows a shift without knowing the truth:
     Lipton, Wang and Smola (2018, https://arxiv.org/abs/1802.03916), Rabanser et al. (2019,
     https://arxiv.org/abs/1810.11953).
-
-    Example:
-        >>> distance, chance = drift({"a": 80, "b": 20}, {"a": 0.5, "b": 0.5})
-        >>> round(distance, 2), round(chance, 2)
-        (0.3, 0.04)
     """
     count = sum(answers.values())
     labels = {*answers, *training}
@@ -164,10 +157,7 @@ def drift(answers: Mapping[str, int], training: Mapping[str, float]) -> tuple[fl
 
 
 def training_mix(served: ServedModel) -> dict[str, float]:
-    """The expected share of each label if images are like the training's; empty if unknown.
-
-    "none of these" has the share of known images wrongly refused.
-    """
+    """The expected share of each label if images are like the training's; empty if unknown."""
     reject = served.metadata.reject
     refused = reject.rate if reject and served.mix else 0.0
     mix: dict[str, float] = {}
@@ -185,11 +175,7 @@ def _in_utf8(label: str) -> str:
 
 
 class MetricsMiddleware:
-    """Counts and times every request.
-
-    Unknown models are counted without a name, since a client could make up any
-    number of them.
-    """
+    """Counts and times every request."""
 
     def __init__(self, app: ASGIApp, metrics: ServerMetrics, models: Mapping[str, Any]) -> None:
         self.app, self.metrics, self.models = app, metrics, models
@@ -213,7 +199,7 @@ class MetricsMiddleware:
         finally:
             route = getattr(scope.get("route"), "path", _OTHER)
             model = scope.get("path_params", {}).get("model", "")
-            known = model if model in self.models else ""
+            known = model if model in self.models else ""  # a client could make up any number
             seconds = time.perf_counter() - start
             self.metrics.requests.labels(route, known, str(status or unanswered)).inc()
             self.metrics.seconds.labels(route, known).observe(seconds)

@@ -80,15 +80,7 @@ def training_shares(file: Path, metadata: Metadata) -> tuple[float, ...] | None:
 
 
 def named_models(models: Models, watcher: Watcher = SILENT) -> dict[str, Path]:
-    """Models by name, those on the hub fetched: by name, or ``NAME=PATH`` or ``PATH``.
-
-    The default name is the run directory's, or the file's unless it is called classifier.
-
-    Example:
-        >>> models = named_models(["demo=runs/x", "runs/y", "z/classifier.onnx", "boots.onnx"])
-        >>> list(models)
-        ['demo', 'y', 'z', 'boots']
-    """
+    """Models by name, those on the hub fetched: by name, or ``NAME=PATH`` or ``PATH``."""
     if isinstance(models, str | os.PathLike):
         models = [models]
     if isinstance(models, Mapping):

@@ -114,11 +114,8 @@ class _Log(Watcher):
 
 
 def batch_invariant(classifier: Classifier, batch: int) -> bool:
-    """Whether answers are bit-identical in batches of any size.
-
-    Different routines may multiply matrices of one row and of several. This is tested with
-    noise in every size; if time runs out, the answer is no.
-    """
+    """Whether answers are bit-identical in batches of any size, of noise; no if time runs out."""
+    # Different routines may multiply matrices of one row and of several.
     preparation = classifier.metadata.preparation
     shape = (batch, *preparation.shape)
     images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
@@ -138,8 +135,8 @@ def batch_invariant(classifier: Classifier, batch: int) -> bool:
 def size_of(image: bytes) -> tuple[int, int]:
     """An image's width and height from its header, or `ImageError`.
 
-    The two common formats are read directly, in a tenth of the time. A file that states its size
-    twice may deceive this, but not the decoder, which has a limit of its own.
+    The two common formats are read in a tenth of the time. A file that states its size twice may
+    deceive this, but not the decoder, which has a limit of its own.
     """
     if image[:8] == b"\x89PNG\r\n\x1a\n" and image[12:16] == b"IHDR" and len(image) >= 24:
         return int.from_bytes(image[16:20]), int.from_bytes(image[20:24])
@@ -159,11 +156,7 @@ def prepare(
     as_is: bool,
     max_pixels: int,
 ) -> PreparedImage:
-    """Prepare an image: decode its file, or take pixels of the right type and shape as they are.
-
-    Raises:
-        ImageError: It cannot be read, or has more than ``max_pixels``.
-    """
+    """Prepare an image: decode its file, or take pixels of the right type and shape as they are."""
     target = classifier.metadata.preparation
     shape = [*target.shape]
     if pixels == f"uint8{shape}":

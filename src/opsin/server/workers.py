@@ -9,7 +9,7 @@ import socket
 import subprocess
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from opsin.core.child_process import (
     Header,
@@ -70,8 +70,15 @@ class Worker(asyncio.Protocol):
         """Start the process; `end` must follow, even on failure."""
         ours, theirs = socket.socketpair()
         try:
-            with theirs:
-                self.process = _start(theirs)
+            # Ctrl-C reaches the whole process group, but accepted images must still be answered:
+            # the server decides when its workers end.
+            with theirs, stop_signals_blocked():
+                self.process = subprocess.Popen(  # noqa: S603  the interpreter that runs this
+                    module_command("opsin.server.worker"),
+                    stdin=theirs.fileno(),
+                    stdout=subprocess.DEVNULL,
+                    env=child_environment(one_thread=True),  # one worker per core
+                )
             ours.setblocking(False)
             self._transport, _ = await self._loop.create_unix_connection(lambda: self, sock=ours)
         except BaseException:
@@ -92,7 +99,7 @@ class Worker(asyncio.Protocol):
         if not self._closing:
             self.kill()
         while self.pending:
-            _fail(self.pending.popleft()[0])
+            fail(self.pending.popleft()[0], WorkerDied())
         self._watch()
         if not self.gone.done():
             self.gone.set_result(None)
@@ -169,7 +176,7 @@ class Worker(asyncio.Protocol):
     def _ask(self, header: Header, parts: list[bytes], seconds: float) -> asyncio.Future[Reply]:
         future: asyncio.Future[Reply] = self._loop.create_future()
         if self.gone.done():
-            _fail(future)
+            fail(future, WorkerDied())
             return future
         self.pending.append((future, seconds))
         self.light = False
@@ -195,22 +202,11 @@ class Worker(asyncio.Protocol):
             self._transport.writelines(pack(header, parts))
 
 
-def _fail(future: asyncio.Future[Reply]) -> None:
+def fail(future: asyncio.Future[Any], error: Exception) -> None:
+    """Give up a result, unless it is there."""
     if not future.done():
-        future.set_exception(WorkerDied())
+        future.set_exception(error)
         future.exception()  # it may never be awaited
-
-
-def _start(connection: socket.socket) -> subprocess.Popen[bytes]:
-    # Ctrl-C reaches the whole process group, but accepted images must still be answered: the
-    # server decides when its workers end.
-    with stop_signals_blocked():
-        return subprocess.Popen(  # noqa: S603  the interpreter that runs this
-            module_command("opsin.server.worker"),
-            stdin=connection.fileno(),
-            stdout=subprocess.DEVNULL,
-            env=child_environment(one_thread=True),  # one worker per core
-        )
 
 
 class WorkerPool:

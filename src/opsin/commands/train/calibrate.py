@@ -120,7 +120,10 @@ class ExportedFile:
     @cached_property
     def validation(self) -> Outputs:
         """Logits, embedding and uncalibrated probabilities of the validation images."""
-        return self.validating._computed(self.dataset.split.val)
+        val = self.dataset.split.val
+        if self.known is None:
+            return self.outputs(val)
+        return self.validating.from_known(self.known[1][val])
 
     @cached_property
     def validation_shift(self) -> Doubles | float:
@@ -137,17 +140,8 @@ class ExportedFile:
 
     def outputs(self, rows: Ints, names: Sequence[str] = _NAMES) -> Outputs:
         """Outputs of the file for some images."""
-        if self.known is None:
-            return self._computed(rows, names)
-        return {name: self._of_all[name][rows] for name in names}
-
-    @cached_property
-    def _of_all(self) -> Outputs:
-        return self._computed(np.arange(len(self.dataset)))
-
-    def _computed(self, rows: Ints, names: Sequence[str] = _NAMES) -> Outputs:
         if self.known is not None:
-            return self.from_known(self.known[1][rows], names)
+            return {name: self.of_all[name][rows] for name in names}
         layers = self.classifier.iter_layers(self.dataset.images, names, rows)
         shown = watched(
             self.watcher, "Calibrate", len(rows), layers, size=lambda part: len(part[names[0]])
@@ -155,14 +149,27 @@ class ExportedFile:
         parts = list(shown)
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
-    def from_known(self, values: Floats, names: Sequence[str]) -> Outputs:
-        """Outputs of the file for ``known`` of some images."""
+    @cached_property
+    def of_all(self) -> Outputs:
+        """Outputs of the file for all images, whose ``known`` there is."""
+        assert self.known is not None
+        return self.from_known(self.known[1])
+
+    def from_known(self, values: Floats, names: Sequence[str] = _NAMES) -> Outputs:
+        """Outputs of the file for values as in ``known``."""
+        from opsin.backbones.features import room_for  # noqa: PLC0415  needs onnx
+
         assert self.known is not None
         name = self.known[0]
         session = cpu_session(self.graph.between(name, names))
-        starts = range(0, max(len(values), 1), _AT_ONCE)
-        parts = [session.run(list(names), {name: values[at : at + _AT_ONCE]}) for at in starts]
-        return {key: np.concatenate(of) for key, *of in zip(names, *parts, strict=True)}
+        outputs: Outputs = {}
+        for start in range(0, max(len(values), 1), _AT_ONCE):
+            found = session.run(list(names), {name: values[start : start + _AT_ONCE]})
+            for key, part in zip(names, found, strict=True):
+                if not start:
+                    outputs[key] = room_for((len(values), *part.shape[1:]))
+                outputs[key][start : start + len(part)] = part
+        return outputs
 
 
 class FileWithAnswers(NamedTuple):
@@ -170,8 +177,7 @@ class FileWithAnswers(NamedTuple):
 
     classifier: Classifier
     validation: Answers | None
-    known: Answers | None
-    embedding: Floats | None  # of all images, where they were known
+    test: Answers | None  # where a value of all images was known
     ood: OodFigures | None
 
 
@@ -210,24 +216,21 @@ def calibrate(exported: ExportedFile, *, adjusts: bool = True) -> FileWithAnswer
     update = {"calibration": calibration, "reject": reject}
     metadata = exported.graph.metadata.model_copy(update=update)
     content = finished(exported.content, metadata, calibrated)
-    every, embedding, ood = None, None, None
-    if exported.known is not None:
-        outputs = exported.outputs(np.arange(len(dataset)))
-        embedding = outputs["embedding"]
-        every = Answers(*calibrated.answer(outputs[_LOGITS], embedding))
-        if answers is not None:
-            every.probabilities[val] = answers.probabilities
-        if exported.judged is not None and exported.strange is not None:
-            judged = exported.judged[0]
-            ood = near_and_far(
-                judged,
-                embedding[judged.rows],
-                dataset.labels[judged.rows],
-                dataset.classes,
-                strange=exported.from_known(exported.strange, ["embedding"])["embedding"],
-                most=None if reject is None else reject.max_ood_score,
-            )
-    return FileWithAnswers(exported.opened(content), answers, every, embedding, ood)
+    test, ood = None, None
+    if exported.known is not None and len(dataset.split.test):
+        outputs = exported.outputs(dataset.split.test, [_LOGITS, "embedding"])
+        test = Answers(*calibrated.answer(outputs[_LOGITS], outputs["embedding"]))
+    if exported.judged is not None and exported.strange is not None:
+        judged = exported.judged[0]
+        ood = near_and_far(
+            judged,
+            exported.outputs(judged.rows, ["embedding"])["embedding"],
+            dataset.labels[judged.rows],
+            dataset.classes,
+            strange=exported.from_known(exported.strange, ["embedding"])["embedding"],
+            most=None if reject is None else reject.max_ood_score,
+        )
+    return FileWithAnswers(exported.opened(content), answers, test, ood)
 
 
 def _prototypes(exported: ExportedFile) -> ClassPrototypes:

@@ -97,7 +97,12 @@ class FineTuneLearner(HeadLearner):
         self, directory: RunDirectory, watcher: Watcher, stop: threading.Event
     ) -> Backbone | None:
         """The network with its new weights; ``None`` without time for an epoch."""
-        network, layers = self._network(self.features[:, :1], self.choice)
+        dataset, features = self.dataset, self.features
+        if len(self.choice.views) > 1:  # it is trained on one
+            features = self.features_of(
+                self.backbone, dataset.images, dataset.digests, ("whole",), watcher=watcher
+            )
+        network, layers = self._network(features, self.choice)
         device, fresh = choose_device(self.training.device), self.start is None
         keep_freed_memory()
         with isolated_rng(device, self.training.seed):
@@ -124,7 +129,7 @@ class FineTuneLearner(HeadLearner):
         keep_freed_memory()
         # The time does not depend on what the head has learnt.
         choice = HeadChoice(head=START, at=self.backbone.at, views=("whole",))
-        size = (len(self.dataset), 1, sum(self.backbone.units))
+        size = (len(self.dataset), sum(self.backbone.units))
         network, layers = self._network(np.random.default_rng(0).random(size, np.float32), choice)
         device = choose_device(self.training.device)
         with isolated_rng(device):

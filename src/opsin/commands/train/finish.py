@@ -14,7 +14,6 @@ from opsin.commands.test_set_usage import count_looks, key_of, leaks_of, note_lo
 from opsin.commands.train.add_to import compared
 from opsin.commands.train.calibrate import ExportedFile, calibrate, try_views
 from opsin.commands.train.learner import Learner
-from opsin.core.arrays import Floats, Ints
 from opsin.core.artifacts import run_report
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -73,7 +72,7 @@ def finish(
     made = calibrate(exported, adjusts=learner.calibrates)
     shipped = made.classifier
     # What is known of all images has been computed once by the file's own operators.
-    most = _PARITY_IMAGES if made.known is None else _PARITY_KNOWN
+    most = _PARITY_IMAGES if exported.known is None else _PARITY_KNOWN
     rows = np.sort(np.concatenate([dataset.split.val, dataset.split.train])[:most])
     file = shipped
     if file.device != CPU:  # parity is a promise of the CPU
@@ -87,7 +86,7 @@ def finish(
         if judged is not None:
             _save_folds(directory, judged, len(dataset))
         evaluation = evaluate_run(
-            directory, shipped, made.validation, dataset, watcher, known=made.known, judged=judged
+            directory, shipped, made.validation, dataset, watcher, test=made.test, judged=judged
         )
         varied = Views(flip=False, shift=0)
         if isinstance(learner.recipe, Recipe):
@@ -96,7 +95,7 @@ def finish(
     difference = checking.result()
     metadata = shipped.metadata.model_copy(update={"score": evaluation.score, "views": views})
     content = finished(shipped.content, metadata)
-    _write(directory, content, dataset.split.train, made.embedding)
+    _write(directory, exported, content)
     seconds["evaluate"] = time.perf_counter() - at
     at = time.perf_counter()
     watcher.doing("the report")
@@ -126,12 +125,13 @@ def finish(
     return report
 
 
-def _write(directory: RunDirectory, content: bytes, train: Ints, embedding: Floats | None) -> None:
+def _write(directory: RunDirectory, exported: ExportedFile, content: bytes) -> None:
     from opsin.inspection.neighbours import keep_embeddings  # noqa: PLC0415  needs onnx
 
     write_classifier(directory.classifier, content)
-    if embedding is not None:  # later, the network would have to see every image again
-        keep_embeddings(directory, content, train, embedding[train])
+    if exported.known is not None:  # later, the network would have to see every image again
+        train = exported.dataset.split.train
+        keep_embeddings(directory, content, train, exported.of_all["embedding"])
 
 
 def _save_folds(directory: RunDirectory, judged: OutOfFold, images: int) -> None:

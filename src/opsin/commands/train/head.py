@@ -93,10 +93,10 @@ class HeadLearner(Learner):
     also: Ints  # validation images that it then learns from, too
     fitted: Fitted  # the delivered model
     exported: ExportedFile  # and its file
-    features: Floats  # of all images by a pretrained network, ``float32[N, V, D]``
+    features: Floats  # of all images by a pretrained network, ``float32[N, D]``
     choice: HeadChoice
     judged: tuple[OutOfFold, Calibration] | None = None  # out-of-fold answers, their calibration
-    strange: Floats | None = None  # features of strange images, ``float32[S, V, D]``
+    strange: Floats | None = None  # features of strange images, ``float32[S, D]``
 
     def __init__(
         self,
@@ -310,10 +310,9 @@ class HeadLearner(Learner):
         self, directory: RunDirectory, watcher: Watcher, fitted: Fitted, held_out: Fitted | None
     ) -> tuple[ExportedFile, list[Layer]]:
         """The file of what was fitted, and its layers."""
-        written, known, strange = Written(fitted), None, None
+        written, known = Written(fitted), None
         if isinstance(fitted.numbers, BackboneFeatures):
-            known = (FEATURES, _chosen(self.features, fitted.numbers))
-            strange = None if self.strange is None else _chosen(self.strange, fitted.numbers)
+            known = (FEATURES, self.features)
 
         def content_of(model: Fitted, written: Written) -> bytes:
             metadata = self.metadata(model.labels, layers=written.layers)
@@ -333,7 +332,7 @@ class HeadLearner(Learner):
             known,
             None if held_out is None else content_of(held_out, Written(held_out, whole=False)),
             judged=self.judged,
-            strange=strange,
+            strange=self.strange,
             device=answering_device(self.recipe),
         )
         return exported, written.layers
@@ -413,10 +412,3 @@ class HeadLearner(Learner):
             f"fine-tuning would take about {about(seconds)} on this CPU (--from {backbone.name} "
             "--fine-tune); with 2,016 photographs of waste it brought one point"
         )
-
-
-def _chosen(features: Floats, numbers: BackboneFeatures) -> Floats:
-    """Those features that were chosen, the mean over the views that were."""
-    chosen = features[:, : len(numbers.views), : numbers.features]
-    mean: Floats = chosen.mean(axis=1, dtype=np.float32)
-    return mean

@@ -330,7 +330,7 @@ def try_backbone(
         views_of(prepared, len(prepared.split.train)),
         watcher=watcher,
     )
-    points = rooted(features.mean(axis=1, dtype=np.float32), backbone.units)
+    points = rooted(features, backbone.units)
     right = _right(points, prepared.labels[rows], folds)
     by_gradients = _accuracy_of_gradients(dataset, rows, folds)
     if 1 - by_gradients >= _FAR_BEHIND * (1 - right.mean()):

@@ -16,7 +16,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError
 from opsin.core.events import SILENT, Watcher, WatcherGroup, epoch_of
 from opsin.core.storage import storage_errors
-from opsin.report.terminal import LogFile, for_people, with_observers
+from opsin.report.terminal import LogFile, for_people
 from opsin.trackers import chosen_trackers
 from opsin.trackers.tracking import RunTracking
 from opsin.training.process_group import ALONE, ProcessGroup
@@ -119,7 +119,8 @@ def watcher_of_run(
         return SILENT
     display = watcher or for_people(quiet=quiet)
     tracking = [RunTracking(tracker, display) for tracker in chosen_trackers(track)]
-    return with_observers(display, [*observers, *tracking])
+    others = (*observers, *tracking)
+    return WatcherGroup(display, WatcherGroup(*others, display=display)) if others else display
 
 
 @contextlib.contextmanager

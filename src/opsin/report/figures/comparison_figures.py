@@ -44,8 +44,7 @@ def colour_of(index: int) -> str:
 def draw_together(curves: Sequence[Curve]) -> Figure:
     """Draw validation accuracy and loss of several runs, each named at its line's end."""
     figure = new_figure(9.4, 3.3 + 0.12 * max(0, len(curves) - 6))
-    for index, (kind, unit, finding, best_of) in enumerate(_KINDS, start=1):
-        axes = figure.add_subplot(1, 2, index)
+    for axes, (kind, unit, finding, best_of) in zip(figure.subplots(1, 2), _KINDS, strict=True):
         ends, values = [], []
         for number, curve in enumerate(curves):
             epochs, series = curve.points(kind)
@@ -56,8 +55,7 @@ def draw_together(curves: Sequence[Curve]) -> Figure:
             name = shorten(f"{curve.letter} {curve.model}", 16)
             ends.append((name, colour_of(number), epochs[-1], series[-1]))
             values.append((best_of(series), curve.letter, epochs[series.index(best_of(series))]))
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(unit)
+        axes.set(xlabel="epoch", ylabel=unit)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(visible=True)
         if values:
@@ -77,15 +75,8 @@ def draw_accuracies(rows: Sequence[ComparedRun], title: str, part: str) -> Figur
         colour = colour_of(index)
         axes.hlines(index, row.low, row.high, color=colour, linewidth=2.4)
         axes.plot(row.accuracy, index, "o", color=colour, markersize=6)
-        axes.annotate(
-            f"{row.accuracy:.2%}",
-            (row.accuracy, index),
-            (0, 4),
-            ha="center",
-            va="bottom",
-            textcoords="offset points",
-            fontsize=8,
-        )
+        at, words = (row.accuracy, index), f"{row.accuracy:.2%}"
+        axes.annotate(words, at, (0, 4), textcoords="offset points", ha="center", fontsize=8)
     axes.set_yticks(range(len(rows)), [f"{row.letter} {shorten(row.model)}" for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.75)
     axes.tick_params(axis="y", length=0)

@@ -19,9 +19,7 @@ def draw_heat_map(pixels: Pixels, title: str) -> Figure:
     brightness = pixels.mean(axis=2)
     drawn = axes.imshow(brightness, cmap="viridis", vmin=0, vmax=255, interpolation="nearest")
     axes.spines[:].set_visible(False)
-    axes.set_title(shorten(title, 44))
-    axes.set_xlabel("column (pixels)")
-    axes.set_ylabel("row (pixels)")
+    axes.set(title=shorten(title, 44), xlabel="column (pixels)", ylabel="row (pixels)")
     figure.colorbar(drawn, ax=axes, label="value (0 black to 255 white)", ticks=range(0, 256, 51))
     return figure
 
@@ -61,28 +59,17 @@ def draw_class_sizes(counts: dict[str, dict[str, int]]) -> Figure:
         if values.any():
             axes.barh(positions, values, left=left, color=colour, label=part, height=0.72)
         left += values
-    for index, total in enumerate(left):
-        axes.annotate(
-            f"{int(total):,}",
-            (total, index),
-            (4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-            color=MUTED,
-        )
+    ends = axes.barh(positions, 0, left=left)
+    axes.bar_label(ends, [f"{int(total):,}" for total in left], padding=4, fontsize=8, color=MUTED)
     axes.set_yticks(positions, [shorten(name, 24) for name in shown])
     axes.invert_yaxis()
     axes.margins(x=0.12, y=0.02)
-    axes.set_xlabel("images")
     axes.grid(axis="x")
     sizes = [sum(parts.values()) for parts in counts.values()]
-    balance = (
-        f"All {len(names)} classes have {sizes[0]:,} images"
-        if min(sizes) == max(sizes)
-        else f"Classes have {min(sizes):,} to {max(sizes):,} images"
-    )
-    axes.set_title(balance)
+    balance = f"Classes have {min(sizes):,} to {max(sizes):,} images"
+    if min(sizes) == max(sizes):
+        balance = f"All {len(names)} classes have {sizes[0]:,} images"
+    axes.set(xlabel="images", title=balance)
     figure.legend(ncols=3, frameon=False, loc="outside lower right", fontsize=8)
     return figure
 

@@ -40,16 +40,15 @@ def draw_slices(figures: Slices) -> Figure:
     if not shown:
         return _nothing("The images are too few, or too much alike, to be told apart by kind")
     columns = min(2, len(shown))
-    rows = -(-len(shown) // columns)
     tallest = [
-        max(len(slices) for _, slices in shown[row * columns : (row + 1) * columns])
-        for row in range(rows)
+        max(len(slices) for _, slices in shown[first : first + columns])
+        for first in range(0, len(shown), columns)
     ]
     figure = new_figure(4.5 * columns, 0.95 + sum(0.8 + 0.25 * tall for tall in tallest))
     # Between the weakest and the strongest, so that differences are seen.
     low = min(entry.low for _, slices in shown for entry in slices)
     high = max(entry.high for _, slices in shown for entry in slices)
-    grid = figure.add_gridspec(rows, columns, height_ratios=[tall + 2 for tall in tallest])
+    grid = figure.add_gridspec(len(tallest), columns, height_ratios=[tall + 2 for tall in tallest])
     for index, (name, slices) in enumerate(shown):
         axes = figure.add_subplot(grid[index // columns, index % columns])
         _draw_trait(axes, name, slices, figures.accuracy)
@@ -91,28 +90,16 @@ def draw_robustness(figures: RobustnessFigures) -> Figure:
         positions = np.arange(len(levels) + 1)
         values = [figures.accuracy, *(level.accuracy for level in levels)]
         axes.axhline(figures.accuracy, color=MUTED, linewidth=0.8, linestyle=":")
-        axes.fill_between(
-            positions,
-            [figures.low, *(level.low for level in levels)],
-            [figures.high, *(level.high for level in levels)],
-            color=PALETTE[0],
-            alpha=0.18,
-            linewidth=0,
-        )
+        low, high = ([getattr(part, end) for part in (figures, *levels)] for end in ("low", "high"))
+        axes.fill_between(positions, low, high, color=PALETTE[0], alpha=0.18, linewidth=0)
         axes.plot(positions, values, color=PALETTE[0], marker="o", markersize=4, linewidth=1.6)
         for index, value in list(enumerate(values))[1:]:
             # Below the line, where nothing else is, unless that is the floor.
-            low = value - bottom < 0.12 * (1 - bottom)
-            axes.annotate(
-                f"{value:.2f}",
-                (index, value),
-                (6, 5) if low else (0, -7),
-                ha="center",
-                va="bottom" if low else "top",
-                fontsize=7.5,
-                color=INK,
-                textcoords="offset points",
-            )
+            on_floor = value - bottom < 0.12 * (1 - bottom)
+            offset, side = ((6, 5), "bottom") if on_floor else ((0, -7), "top")
+            look = {"ha": "center", "va": side, "fontsize": 7.5, "color": INK}
+            at = (index, value)
+            axes.annotate(f"{value:.2f}", at, offset, textcoords="offset points", **look)
         # The number within the words for a strength: ``10°``.
         names = [
             next(word for word in level.words.split() if re.search(r"\d", word)) for level in levels
@@ -161,15 +148,8 @@ def draw_map(figures: MapFigures) -> Figure:
     present = np.unique(labels)
     for number, label in enumerate(present):
         (repeat, colour), (x, y) = divmod(number, len(PALETTE)), positions[labels == label].T
-        axes.scatter(
-            x,
-            y,
-            size,
-            PALETTE[colour],
-            marker=_MARKS[repeat % len(_MARKS)],
-            alpha=0.75,
-            linewidths=0,
-        )
+        mark = _MARKS[repeat % len(_MARKS)]
+        axes.scatter(x, y, size, PALETTE[colour], marker=mark, alpha=0.75, linewidths=0)
     if wrong.any():
         x, y = positions[wrong].T
         axes.scatter(x, y, 3.2 * size, linewidths=1.0, facecolors="none", edgecolors=WRONG)

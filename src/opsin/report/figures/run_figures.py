@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from opsin.core.arrays import Pixels
 from opsin.core.artifacts.records import Epoch
@@ -86,21 +86,20 @@ def draw_curves(history: Sequence[Epoch], unit: str = "epochs") -> Figure:
     figure = new_figure(8.4, 3.3)
     epochs = [epoch.epoch for epoch in history]
     best = max((epoch for epoch in history if epoch.best), key=lambda epoch: epoch.epoch)
-    titles = {
-        "accuracy": f"Validation accuracy {best.val_accuracy:.4f}, {best.epoch:,} {unit}",
-        "loss": f"Validation loss {best.val_loss:.3f} there",
-    }
-    for index, (kind, title) in enumerate(titles.items(), start=1):
-        axes = figure.add_subplot(1, 2, index)
+    accuracy = f"Validation accuracy {best.val_accuracy:.4f}, {best.epoch:,} {unit}"
+    loss = f"Validation loss {best.val_loss:.3f} there"
+    for axes, (kind, quantity, title) in zip(
+        figure.subplots(1, 2),
+        (("accuracy", "accuracy", accuracy), ("loss", "cross entropy (nats)", loss)),
+        strict=True,
+    ):
         for part, label, colour in zip(
             ("train", "val"), ("training", "validation"), PALETTE, strict=False
         ):
             values = [getattr(epoch, f"{part}_{kind}") for epoch in history]
             axes.plot(epochs, values, color=colour, label=label, marker=".", linewidth=1.6)
         axes.axvline(best.epoch, color=MUTED, linewidth=0.8, linestyle=":")
-        axes.set_title(title)
-        axes.set_xlabel(unit)
-        axes.set_ylabel(kind if kind == "accuracy" else "cross entropy (nats)")
+        axes.set(title=title, xlabel=unit, ylabel=quantity)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(visible=True)
         axes.legend(frameon=False)
@@ -123,28 +122,18 @@ def draw_confusion(figures: PartFigures) -> Figure:
     for index in range(size):
         axes.add_patch(Rectangle((index - 0.5, index - 0.5), 1, 1, facecolor=EMPTY))
     if size <= _CELLS:
-        for row, column in np.ndindex(size, size):
-            if counts[row, column]:
-                dark = row != column and wrong[row, column] > 0.6 * top
-                axes.text(
-                    column,
-                    row,
-                    f"{counts[row, column]:,}",
-                    ha="center",
-                    va="center",
-                    fontsize=7,
-                    color="white" if dark else INK,
-                )
+        for row, column in np.argwhere(counts):
+            colour = "white" if row != column and wrong[row, column] > 0.6 * top else INK
+            words = f"{counts[row, column]:,}"
+            axes.text(column, row, words, ha="center", va="center", fontsize=7, color=colour)
     ticks = range(0, size, max(1, size // 40))
     labels = [shorten(names[tick], 14) for tick in ticks]
     axes.set_xticks(ticks, labels, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(ticks, labels)
-    axes.set_xlabel("answer")
-    axes.set_ylabel("right class")
+    axes.set(xlabel="answer", ylabel="right class", title=confusion_title(figures))
     axes.spines[:].set_visible(False)
     bar = figure.colorbar(drawn, ax=axes, shrink=0.7, label="share of the right class")
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0 if top > 0.05 else 1))
-    axes.set_title(confusion_title(figures))
     return figure
 
 
@@ -179,31 +168,18 @@ def _draw_card(axes: Axes, answer: ShownAnswer, left: float, top: float) -> None
     """Draw one image, its caption and its bars, from a corner in inches."""
     high, wide = answer.pixels.shape[:2]
     scale = _SIDE / max(high, wide)
-    axes.text(
-        left,
-        top,
-        answer.caption(),
-        fontsize=7.5,
-        fontweight="bold",
-        va="bottom",
-        color=RIGHT if answer.right else WRONG,
-    )
+    colour, caption = RIGHT if answer.right else WRONG, answer.caption()
+    axes.text(left, top, caption, fontsize=7.5, fontweight="bold", va="bottom", color=colour)
     corners = (left, left + scale * wide, top + 0.04 + scale * high, top + 0.04)
     show_pixels(axes, answer.pixels, extent=corners)
-    axes.text(
-        left, top + _SIDE + 0.07, shorten(answer.name, 22), fontsize=6.5, color=MUTED, va="top"
-    )
+    name = shorten(answer.name, 22)
+    axes.text(left, top + _SIDE + 0.07, name, fontsize=6.5, color=MUTED, va="top")
     bars = answer.bars()
     step = min(0.16, _SIDE / len(bars))
     begin, middle = left + _SIDE + 0.95, top + 0.04 + 0.5 * step
     heights = [middle + number * step for number in range(len(bars))]
-    axes.barh(
-        heights,
-        [0.95 * share for _, share in bars],
-        height=0.75 * step,
-        left=begin,
-        color=[_COLOURS[answer.kind_of(name)] for name, _ in bars],
-    )
+    colours = [_COLOURS[answer.kind_of(name)] for name, _ in bars]
+    axes.barh(heights, [0.95 * share for _, share in bars], 0.75 * step, begin, color=colours)
     for y, (name, _) in zip(heights, bars, strict=True):
         axes.text(begin - 0.05, y, shorten(name, 14), fontsize=5.5, ha="right", va="center")
 
@@ -224,21 +200,14 @@ def draw_answer(answer: ShownAnswer, original: Pixels | None = None) -> Figure:
             axes.set_title(title, color=MUTED if answer.refused else colour)
     axes = figure.add_subplot(grid[-1])
     names, shares = zip(*answer.bars(), strict=True)
-    axes.barh(range(len(names)), shares, color=[_COLOURS[answer.kind_of(name)] for name in names])
+    colours = [_COLOURS[answer.kind_of(name)] for name in names]
+    bars = axes.barh(range(len(names)), shares, color=colours)
+    axes.bar_label(bars, fmt="{:.1%}", padding=3, fontsize=8)
     axes.set_yticks(range(len(names)), [shorten(name, 14) for name in names])
     axes.tick_params(labelsize=8, length=0)
     axes.invert_yaxis()
     axes.set(xlim=(0, 1.16), xticks=[])
     axes.spines["bottom"].set_visible(False)
-    for index, share in enumerate(shares):
-        axes.annotate(
-            f"{share:.1%}",
-            (share, index),
-            (3, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-        )
     axes.set_title("Probability of each class")
     return figure
 
@@ -247,52 +216,27 @@ def draw_reliability(figures: PartFigures) -> Figure:
     """Draw confidence against accuracy, and the number of answers at each confidence."""
     bins = figures.reliability
     figure = new_figure(8.4, 3.6)
-    grid = figure.add_gridspec(1, 2, width_ratios=[1.0, 1.0])
-    axes = figure.add_subplot(grid[0])
+    axes, counts = figure.subplots(1, 2)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=0.9, linestyle=":")
     axes.annotate(
         "perfect", (0.2, 0.2), (4, -9), textcoords="offset points", fontsize=7.5, color=MUTED
     )
     middle = [entry.confidence for entry in bins]
     right = [entry.accuracy for entry in bins]
-    for confidence, accuracy in zip(middle, right, strict=True):
-        axes.plot([confidence] * 2, [confidence, accuracy], color=WRONG, linewidth=1.2)
+    axes.vlines(middle, middle, right, color=WRONG, linewidth=1.2)
     sizes = np.array([entry.count for entry in bins], float)
     axes.scatter(middle, right, s=14 + 60 * np.sqrt(sizes / sizes.max()), color=RIGHT, zorder=3)
-    axes.set(xlim=(0, 1.02), ylim=(0, 1.02))
-    axes.set_xlabel("confidence of the answers")
-    axes.set_ylabel("share that is right")
-    axes.set_title(reliability_title(figures))
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02), title=reliability_title(figures))
+    axes.set(xlabel="confidence of the answers", ylabel="share that is right")
     axes.grid(visible=True)
-    counts = figure.add_subplot(grid[1])
-    counts.bar(
-        [entry.low for entry in bins],
-        sizes,
-        width=1 / 15,
-        align="edge",
-        color=RIGHT,
-        edgecolor="white",
-        linewidth=0.5,
-    )
-    for entry in bins:
-        counts.annotate(
-            f"{entry.count:,}",
-            ((entry.low + entry.high) / 2, entry.count),
-            (0, 2),
-            textcoords="offset points",
-            ha="center",
-            fontsize=6,
-        )
-    counts.set_xlim(0, 1)
-    counts.set_xlabel("confidence of the answers")
-    counts.set_ylabel("images")
-    counts.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    counts.set_title(
-        f"{bins[-1].count / sizes.sum():.0%} of answers are surer than {bins[-1].low:.0%}"
-    )
-    for panel in (axes, counts):
-        panel.xaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    lows = [entry.low for entry in bins]
+    bars = counts.bar(lows, sizes, 1 / 15, align="edge", color=RIGHT, ec="white", lw=0.5)
+    counts.bar_label(bars, fmt="{:,.0f}", padding=2, fontsize=6)
+    title = f"{bins[-1].count / sizes.sum():.0%} of answers are surer than {bins[-1].low:.0%}"
+    counts.set(xlim=(0, 1), xlabel="confidence of the answers", ylabel="images", title=title)
+    counts.yaxis.set_major_formatter("{x:,.0f}")
+    for axis in (axes.xaxis, axes.yaxis, counts.xaxis):
+        axis.set_major_formatter(PercentFormatter(1.0))
     return figure
 
 
@@ -314,38 +258,23 @@ def draw_curves_of_classes(figures: PartFigures) -> Figure:
     hardest = sorted(entries, key=lambda entry: entry.average_precision or 0.0)[:_NAMED]
     figure = new_figure(8.4, 3.8)
     curves = figures.curves
-    kinds = {
-        "roc": (
-            "false positive rate",
-            "true positive rate",
-            "auroc",
-            f"Mean area under the ROC curves {curves.macro_auroc:.4f}",
-        ),
-        "precision_recall": (
-            "recall",
-            "precision",
-            "average_precision",
-            f"Mean average precision {curves.macro_average_precision:.4f}",
-        ),
-    }
-    for index, (kind, (across, up, area, title)) in enumerate(kinds.items(), start=1):
-        axes = figure.add_subplot(1, 2, index)
+    left, right = figure.subplots(1, 2)
+    title = f"Mean area under the ROC curves {curves.macro_auroc:.4f}"
+    left.set(xlabel="false positive rate", ylabel="true positive rate", title=title)
+    title = f"Mean average precision {curves.macro_average_precision:.4f}"
+    right.set(xlabel="recall", ylabel="precision", title=title)
+    for axes, kind, area, words in (
+        (left, "roc", "auroc", "area, the hardest classes"),
+        (right, "precision_recall", "average_precision", "average precision"),
+    ):
         for entry in entries:
             if entry not in hardest:
                 axes.plot(*getattr(entry, kind), color=MUTED, linewidth=0.8, alpha=0.6)
         for entry, colour in zip(hardest, PALETTE, strict=False):
-            axes.plot(
-                *getattr(entry, kind),
-                color=colour,
-                linewidth=1.7,
-                label=f"{shorten(entry.name)} {getattr(entry, area):.3f}",
-            )
+            label = f"{shorten(entry.name)} {getattr(entry, area):.3f}"
+            axes.plot(*getattr(entry, kind), color=colour, linewidth=1.7, label=label)
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-        axes.set_xlabel(across)
-        axes.set_ylabel(up)
         axes.grid(visible=True)
-        axes.set_title(title)
-        words = "area, the hardest classes" if kind == "roc" else "average precision"
         legend = axes.legend(
             frameon=False, fontsize=7.5, title=words, loc="lower center", title_fontsize=7.5
         )

@@ -148,25 +148,18 @@ def name_ends(axes: Axes, ends: Sequence[tuple[str, str, float, float]]) -> None
     for i in reversed(range(len(heights) - 1)):
         heights[i] = min(heights[i], heights[i + 1] - step)
     for (name, colour, x, y), at in zip(ordered, heights, strict=True):
+        line = {"color": colour, "linewidth": 0.6, "linestyle": ":", "shrinkA": 0}
         axes.annotate(
             name,
             (x, y),
             (1.03, at),
-            xycoords="data",
             textcoords="axes fraction",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", **line},
             color=colour,
             fontsize=8,
             fontweight="bold",
             va="center",
-            annotation_clip=False,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": colour,
-                "linewidth": 0.6,
-                "linestyle": ":",
-                "shrinkA": 0,
-                "shrinkB": 2,
-            },
         )
 
 

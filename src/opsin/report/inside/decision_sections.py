@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -85,49 +86,25 @@ def decision_sections(
     """The parts of a page that explain an image's answer."""
     pixels, changed = decision.pixels, decision.counterfactual
     height, width, _ = pixels.shape
-    shared: dict[str, object] = {
-        "decision": decision,
-        "ratio": f"{width} / {height}",
-        "size": (width, height),
-        "image": png_address(small(pixels, _SIDE)),
-    }
-    sections = [
-        section(
-            "decision",
-            _title(decision),
-            "decision.html",
-            part="maps",
-            methods=METHODS,
-            grey=png_address(small(_grey(pixels), _SIDE)),
-            coloured=_coloured,
-            charts=_charts,
-            **shared,
-        )
-    ]
+    part = functools.partial(
+        section,
+        template="decision.html",
+        decision=decision,
+        ratio=f"{width} / {height}",
+        size=(width, height),
+        image=png_address(small(pixels, _SIDE)),
+    )
+    grey = png_address(small(_grey(pixels), _SIDE))
+    maps = functools.partial(part, part="maps", methods=METHODS, grey=grey)
+    sections = [maps("decision", _title(decision), coloured=_coloured, charts=_charts)]
     if decision.maps:  # otherwise no part was looked for either
         without = None if changed is None else png_address(small(changed.pixels, _SIDE))
-        sections.append(
-            section(
-                "part",
-                counterfactual_words(decision),
-                "decision.html",
-                part="counterfactual",
-                changed=without,
-                **shared,
-            )
-        )
+        title = counterfactual_words(decision)
+        sections.append(part("part", title, part="counterfactual", changed=without))
     if neighbours:
         title = neighbours_words(neighbours, decision)
         sections.append(
-            section(
-                "neighbours",
-                title,
-                "decision.html",
-                part="neighbours",
-                neighbours=neighbours,
-                actual=actual,
-                **shared,
-            )
+            part("neighbours", title, part="neighbours", neighbours=neighbours, actual=actual)
         )
     return sections
 
@@ -169,35 +146,21 @@ def _title(decision: Decision) -> str:
 
 
 def _charts(heat_map: HeatMap) -> list[_Chart]:
-    curves, chance = heat_map.curves, heat_map.by_chance
+    own, chance = heat_map.curves, heat_map.by_chance
     charts = []
-    for title, values, area, of_chance, areas in (
-        (
-            "Hidden first: low is good",
-            curves.deletion,
-            curves.deletion_area,
-            chance.deletion,
-            chance.deletion_area,
-        ),
-        (
-            "Shown first: high is good",
-            curves.insertion,
-            curves.insertion_area,
-            chance.insertion,
-            chance.insertion_area,
-        ),
+    for title, kind in (
+        ("Hidden first: low is good", "deletion"),
+        ("Shown first: high is good", "insertion"),
     ):
-        mean, spread = of_chance.mean(axis=0), of_chance.std(axis=0)
-        upper, lower = (_points(curves.shares, mean + sign * spread) for sign in (1, -1))
-        charts.append(
-            _Chart(
-                title,
-                f"area {area:.2f}, by chance {areas[0]:.2f} ± {areas[1]:.2f}",
-                line=" ".join(_points(curves.shares, values)),
-                chance=" ".join(_points(curves.shares, mean)),
-                band=" ".join([*upper, *lower[::-1]]),
-            )
+        areas, by_chance = getattr(chance, f"{kind}_area"), getattr(chance, kind)
+        area = f"area {getattr(own, f'{kind}_area'):.2f}"
+        mean, spread = by_chance.mean(axis=0), by_chance.std(axis=0)
+        line, middle, upper, lower = (
+            _points(own.shares, values)
+            for values in (getattr(own, kind), mean, mean + spread, mean - spread)
         )
+        parts = (" ".join(points) for points in (line, middle, [*upper, *lower[::-1]]))
+        charts.append(_Chart(title, f"{area}, by chance {areas[0]:.2f} ± {areas[1]:.2f}", *parts))
     return charts
 
 

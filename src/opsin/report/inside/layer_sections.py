@@ -73,59 +73,33 @@ def layer_sections(
     """The sections about an image: how it goes in, layer by layer, and the answer."""
     height, width, channels = pixels.shape
     size = f"{width} × {height} pixels, {'grey' if channels == 1 else 'colour'}"
-    sections = [
-        section(
-            "image",
-            "The image as the network sees it",
-            "layers.html",
-            part="image",
-            address=png_address(pixels),
-            size=size,
-            width=width,
-            height=height,
-        )
-    ]
+    part = functools.partial(section, template="layers.html", width=width, height=height)
+    title = "The image as the network sees it"
+    sections = [part("image", title, part="image", address=png_address(pixels), size=size)]
     if views:
         active = {} if activity is None else activity.layers
         layers = [
-            _Layer(
-                f"layer{number}",
-                view,
-                active.get(view.name),
-                fields.get(view.name),
-                (height, width),
-            )
+            _Layer(number, view, active.get(view.name), fields.get(view.name), (height, width))
             for number, view in enumerate(views)
         ]
         palettes = {name: colours.ravel().tolist() for name, colours in PALETTES.items()}
         sections.append(
-            section(
+            part(
                 "layers",
                 "What each layer makes of it",
-                "layers.html",
                 part="layers",
                 layers=layers,
                 figure=figure,
                 palettes=json.dumps(palettes),
                 gradients={name: gradient(name) for name in STOPS},
-                width=width,
-                height=height,
                 looked_at=activity.images if activity else 0,
             )
         )
     if answer_bars:
         best, share = max(answer_bars, key=lambda bar: bar[1])
         tables = [answer_bars[start : start + PAGE] for start in range(0, len(answer_bars), PAGE)]
-        sections.append(
-            section(
-                "softmax",
-                f"The softmax: {best}, {100 * share:.1f}%",
-                "layers.html",
-                part="softmax",
-                tables=tables,
-                size=PAGE,
-            )
-        )
+        title = f"The softmax: {best}, {100 * share:.1f}%"
+        sections.append(part("softmax", title, part="softmax", tables=tables, size=PAGE))
     return sections
 
 
@@ -161,13 +135,13 @@ class _Layer:
 
     def __init__(
         self,
-        anchor: str,
+        number: int,
         view: LayerView,
         units: UnitActivity | None,
         field: ReceptiveField | None,
         size: tuple[int, int],
     ) -> None:
-        self.anchor, self.view, self.field, self.values = anchor, view, field, view.values
+        self.anchor, self.view, self.field, self.values = f"layer{number}", view, field, view.values
         self.is_map = view.values.ndim == 3
         self.scale = scale_of_view(view)
         self.sees = sees_in_words(field, size) if self.is_map else ""
@@ -292,22 +266,18 @@ class NumberPicture:
 def lesson_sections(lesson: Lesson, pixels: Pixels) -> list[Section]:
     """The section about a layer: signed numbers in orange and purple, activity in viridis."""
     title = f"{lesson.term.replace('-', ' ').capitalize()}: {lesson.layer}"
-    return [
-        section(
-            "lesson",
-            title,
-            "lesson.html",
-            part=lesson.term,
-            lesson=lesson,
-            np=np,
-            sentence=SENTENCES[lesson.term],
-            image=png_address(pixels),
-            number=figure,
-            numbers=picture_of,
-            pictured=functools.partial(picture_of, written=False),
-            compact=functools.partial(json.dumps, separators=(",", ":")),
-        )
-    ]
+    values = {
+        "part": lesson.term,
+        "lesson": lesson,
+        "sentence": SENTENCES[lesson.term],
+        "image": png_address(pixels),
+        "np": np,
+        "number": figure,
+        "numbers": picture_of,
+        "pictured": functools.partial(picture_of, written=False),
+        "compact": functools.partial(json.dumps, separators=(",", ":")),
+    }
+    return [section("lesson", title, "lesson.html", **values)]
 
 
 def picture_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from opsin.core.arrays import Bools, Floats
 from opsin.core.format import counted
 from opsin.report.figures.network_figures import image_size, network_title, sees
 from opsin.report.figures.style import shorten
-from opsin.report.maps import PALETTES, gradient, png_of
+from opsin.report.maps import PALETTES, embedded, gradient
 from opsin.report.run_page import themed
 from opsin.report.templates import Section, section
 
@@ -116,14 +117,9 @@ class _Drawn:
 
 def weight_sections(views: Sequence[WeightView], classes: Sequence[str] = ()) -> list[Section]:
     """The sections on weights: the first layer, and all layers."""
-
-    def part(anchor: str, title: str, part: str, **values: object) -> Section:
-        return section(
-            anchor, title, "weights.html", part=part, gradient=gradient("PuOr"), **values
-        )
-
+    part = functools.partial(section, template="weights.html", gradient=gradient("PuOr"))
     if not views:
-        return [part("weights", "No weights to show", "none")]
+        return [part("weights", "No weights to show", part="none")]
     room, layers = _ALL_POINTS, []
     for view in views:
         size = view.images.weights.size if view.images and view.images.kind == "kernels" else 0
@@ -135,10 +131,10 @@ def weight_sections(views: Sequence[WeightView], classes: Sequence[str] = ()) ->
         count, height, width, _ = first.view.images.weights.shape
         what = f"{count:,} {first.view.images.kind} of {height}×{width} pixels"
         title = f"What the first layer looks for: {what}"
-        sections.append(part("first-layer", title, "first", layer=first))
+        sections.append(part("first-layer", title, part="first", layer=first))
     total = sum(view.parameters for view in views)
     title = f"{total:,} parameters in {counted(len(views), 'layer')} with weights"
-    sections.append(part("weights", title, "all", layers=layers, bars=_bars, first=first))
+    sections.append(part("weights", title, part="all", layers=layers, bars=_bars, first=first))
     return sections
 
 
@@ -201,16 +197,13 @@ def _bars(values: TensorSummary) -> str:
 def tile_address(weights: Floats, limit: float, factor: int = 1) -> str:
     """A unit's weights ``float32[H, W, C]`` as an embedded image, averaged over blocks if large."""
     if factor > 1:
-        down, across = (np.arange(0, side, factor) for side in weights.shape[:2])
-        sums = np.add.reduceat(np.add.reduceat(weights, down, axis=0), across, axis=1)
-        sizes = (
-            np.diff([*start, side])
-            for start, side in zip((down, across), weights.shape[:2], strict=True)
-        )
-        weights = np.asarray(sums / np.outer(*sizes)[:, :, None], np.float32)
+        for axis, side in enumerate(weights.shape[:2]):
+            starts = np.arange(0, side, factor)
+            sizes = np.diff([*starts, side]).reshape(-1, *(1,) * (2 - axis))
+            weights = np.asarray(np.add.reduceat(weights, starts, axis) / sizes, np.float32)
     if weights.shape[2] == 3:
         colours = 127.5 + 127.5 * np.clip(weights / limit, -1, 1)
-        return png_of(Image.fromarray(colours.round().astype(np.uint8)))
+        return embedded(Image.fromarray(colours.round().astype(np.uint8)))
     return _map_address(weights.mean(axis=2), limit, _FINE)
 
 
@@ -295,4 +288,4 @@ def _map_address(weights: NDArray[Any], limit: float, steps: int, gaps: Bools | 
     image = Image.fromarray(level)
     colours = PALETTES["PuOr"][np.linspace(0, 255, steps).round().astype(int)]
     image.putpalette(colours.tobytes() + bytes(3))
-    return png_of(image, bits=4 if steps < 16 else 8, transparency=steps)
+    return embedded(image, bits=4 if steps < 16 else 8, transparency=steps)

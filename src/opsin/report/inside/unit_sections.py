@@ -104,16 +104,10 @@ class _Card:
         means = [self.unit.mean[name] for name in names]
         values = [mean or 0.0 for mean in means]
         low, high = min(0.0, *values), max(0.0, *values)
-        span = (high - low) or 1.0
+        percent = 100 / ((high - low) or 1.0)
         ranks = {name: rank for rank, (name, _) in enumerate(self.mix, start=1)}
         return [
-            (
-                name,
-                mean,
-                100 * (min(value, 0.0) - low) / span,
-                100 * abs(value) / span,
-                ranks.get(name),
-            )
+            (name, mean, percent * (min(value, 0.0) - low), percent * abs(value), ranks.get(name))
             for name, mean, value in zip(names, means, values, strict=True)
         ]
 
@@ -171,11 +165,7 @@ def unit_sections(
 def _ablation_section(ablation: Ablation) -> Section:
     name, effects = ablation.layer, ablation.effects
     worst = effects[0]
-    felt = [
-        (effect.losses[label], effect.unit, label)
-        for effect in effects
-        for label in effect.matters_to
-    ]
+    felt = [(each.losses[label], each.unit, label) for each in effects for label in each.matters_to]
     title = f"{name}: no unit alone is shown to matter"
     if worst.shown and worst.change < 0:
         title = f"{name}: without unit {worst.unit}, accuracy falls by {-worst.change:.4f}"

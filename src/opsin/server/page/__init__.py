@@ -49,15 +49,7 @@ _SWAGGER: Final = ("swagger-ui-bundle.js", "swagger-ui.css")
 
 
 def routes(user_page: str | None = None) -> APIRouter:
-    """The routes of both pages and their files.
-
-    Args:
-        user_page: The user's HTML file, to show at ``/`` instead of Opsin's page.
-
-    Raises:
-        MissingExtraError: The package that brings Swagger UI is not installed.
-        RecipeError: That file cannot be read.
-    """
+    """The routes of both pages and their files; the user's HTML file takes the place of ``/``."""
     router = APIRouter(include_in_schema=False)
     if user_page is not None:
         _read(user_page)
