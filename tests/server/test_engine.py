@@ -363,7 +363,7 @@ async def test_a_new_file_leaves_no_gap(nearest_mean: Path, network: Path, tmp_p
 
     async def client(engine: Engine) -> None:
         while not stop:
-            digest = engine.served["m"].digest
+            digest = engine.served["m"].file.digest
             try:
                 answers = await engine.predict("m", asked(*pixels))
             except WorkerDied:  # it had this request
@@ -376,11 +376,11 @@ async def test_a_new_file_leaves_no_gap(nearest_mean: Path, network: Path, tmp_p
     async with running(
         {"m": file.parent / "classifier.onnx"}, workers=2, batch=8, deadline=8, metrics=listener
     ) as engine:
-        first = engine.served["m"].digest
+        first = engine.served["m"].file.digest
         clients = [asyncio.create_task(client(engine)) for _ in range(3)]
         file.write_bytes(b"half a file")
         await until(lambda: listener.count("reloaded", "m", False) == 1)
-        assert engine.served["m"].digest == first
+        assert engine.served["m"].file.digest == first
         killed = pids(engine)[0]
         os.kill(killed, signal.SIGKILL)
         # The one that takes its place has the old model too, though its file is gone.
@@ -388,7 +388,7 @@ async def test_a_new_file_leaves_no_gap(nearest_mean: Path, network: Path, tmp_p
         shutil.copyfile(other, tmp_path / "whole")
         (tmp_path / "whole").replace(file)
         await until(lambda: listener.count("reloaded", "m", True) == 1)
-        assert engine.served["m"].digest != first
+        assert engine.served["m"].file.digest != first
         await until(lambda: len(seen) == 2)
         stop = True
         await asyncio.gather(*clients)
@@ -428,7 +428,7 @@ async def test_a_stranger_s_file_takes_no_place(tmp_path: Path) -> None:
         assert isinstance(first, BadAnswer)
         assert "The model theirs gives no sound answer" in first.message
         assert isinstance(second, PredictResult)
-        digest = engine.served["theirs"].digest
+        digest = engine.served["theirs"].file.digest
         strings = classifier(
             helper.make_node("Cast", ["shares"], ["probabilities"], to=TensorProto.STRING),
             LAST[1],
@@ -437,7 +437,7 @@ async def test_a_stranger_s_file_takes_no_place(tmp_path: Path) -> None:
         (tmp_path / "new").write_bytes(strings)
         (tmp_path / "new").replace(path)
         await until(lambda: listener.count("reloaded", "theirs", False) == 1)
-        assert engine.served["theirs"].digest == digest
+        assert engine.served["theirs"].file.digest == digest
         await answered(engine, "theirs", asked(other))
 
 

@@ -222,7 +222,9 @@ class HeadSearch:
             folds = folds_of(known, units, self.seed)
 
             def judged(head: Head) -> list[float]:
-                result = judge(head, compared, known, folds, self.assumed, progress)
+                result = judge(
+                    head, compared, known, folds, assumed=self.assumed, progress=progress
+                )
                 progress.add()
                 return [*result[:-1], *result.losses]
 
@@ -370,6 +372,7 @@ def judge(
     points: Floats,
     labels: Ints,
     folds: Sequence[Fold],
+    *,
     assumed: Doubles,
     progress: FitProgress,
 ) -> JudgedHead:

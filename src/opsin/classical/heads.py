@@ -179,13 +179,9 @@ class KernelRidge:
             factor = cho_factor(system.T, overwrite_a=True)
             return {"solution": cho_solve(factor, targets, overwrite_b=True)}
 
-        solution = itemgetter("solution")
-        if exact:
-            asked = [hashlib.sha256(of.data).hexdigest() for of in (points, labels)]
-            key = index_key(asked, points.shape, c, gamma)
-            coefficients = kept_arrays("heads", key, solve, solution)
-        else:
-            coefficients = solution(solve())
+        key = index_key(hashlib.sha256(points.data).hexdigest(), labels.tolist(), c, gamma)
+        made = itemgetter("solution")
+        coefficients = kept_arrays("heads", key, solve, made) if exact else made(solve())
         return cls(points, coefficients, np.full(classes, _APART / classes), gamma)
 
     def decision_function(self, points: Floats) -> Doubles:

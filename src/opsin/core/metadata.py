@@ -243,10 +243,8 @@ class Metadata(_Frozen):
     def to_props(self) -> dict[str, str]:
         """The properties to write into the ONNX file."""
         fields = self.model_dump(mode="json") | {"format": FORMAT}
-        if self.precision == "float32":
-            del fields["precision"]
-        for name in ("views", "backbone", "class_mix"):
-            if fields[name] is None:
+        for name in ("views", "backbone", "class_mix", "precision"):
+            if fields[name] in (None, "float32"):  # as earlier files lack it
                 del fields[name]
         if self.preparation.bits is None:
             del fields["preparation"]["bits"]

@@ -12,11 +12,9 @@ import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any, Final, NamedTuple
 
-import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
@@ -47,17 +45,11 @@ class Budget:
         self._left -= size
 
 
-@dataclass(frozen=True)
-class Stated:
-    """An array's header."""
+class Stated(NamedTuple):
+    """An array's shape, and the bytes of all its values together, by its header."""
 
     shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all values together."""
-        return math.prod(self.shape) * self.dtype.itemsize
+    nbytes: int
 
 
 class StoredArrays:
@@ -125,7 +117,7 @@ def _read_header(stream: IO[bytes], member: zipfile.ZipInfo) -> Stated:
     possible = len(shape) <= _MAX_DIMENSIONS and all(0 <= side < 1 << 62 for side in shape)
     if dtype.kind in "OV" or dtype.subdtype or not possible:
         raise refused
-    stated = Stated(shape, dtype)
+    stated = Stated(shape, math.prod(shape) * dtype.itemsize)
     if stated.nbytes != member.file_size - head.tell() or not dtype.itemsize:
         raise ValueError(f"{member.filename!r:.120} states another size than it has")
     return stated

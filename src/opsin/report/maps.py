@@ -66,10 +66,7 @@ def _between(colours: ColourMap) -> Pixels:
 
 
 #: The 256 colours of each map, ``uint8[256, 3]``.
-PALETTES: Final[dict[ColourMap, Pixels]] = {
-    "viridis": _between("viridis"),
-    "PuOr": _between("PuOr"),
-}
+PALETTES: Final[dict[ColourMap, Pixels]] = {name: _between(name) for name in STOPS}
 
 
 def gradient(colours: ColourMap) -> str:

@@ -94,7 +94,7 @@ class ModelCard(BaseModel):
         preparation = metadata.preparation
         return cls(
             name=served.name,
-            digest=served.digest,
+            digest=served.file.digest,
             kind=metadata.model,
             classes=metadata.classes,
             size=Size(**preparation.model_dump(include={"height", "width", "channels"})),
@@ -116,9 +116,7 @@ class ModelCards(BaseModel):
 
 
 class Application(FastAPI):
-    """A FastAPI application inside `AccessMiddleware`, which wraps FastAPI's own layers, too.
-
-    Its lifespan starts the engine and stops it; `serve` does that itself.
+    """A FastAPI application inside `AccessMiddleware`, whose lifespan starts and stops the engine.
 
     Example:
         ``Application(Engine(models))`` is an ASGI application for any server.
@@ -190,7 +188,7 @@ class Application(FastAPI):
 
     def openapi(self) -> OpenApi:
         """The OpenAPI schema, with the served models as examples."""
-        digests = [served.digest for served in self.engine.served.values()]
+        digests = [served.file.digest for served in self.engine.served.values()]
         if self.openapi_schema and digests == self._described:
             return self.openapi_schema
         self.openapi_schema, self._described = None, digests

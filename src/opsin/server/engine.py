@@ -90,12 +90,9 @@ Result = PredictResult | ImageError | BadAnswer
 
 @dataclass(eq=False, slots=True)
 class Entry:
-    """An accepted image, and its result to come.
+    """An accepted image, and its result to come."""
 
-    It is answered by the model as it was when it came, even if its file changes.
-    """
-
-    model: ServedModel
+    model: ServedModel  # as it was when the image came, even if its file changes
     image: ImageToAnswer
     alone: bool  # whether it gets its own batch
     result: asyncio.Future[Result]
@@ -195,10 +192,7 @@ class Engine:
         self._watcher.add_done_callback(log_failure)
 
     async def stop(self, *, wait: bool = True) -> None:
-        """Accept no more images, answer the accepted ones, and end the workers.
-
-        Without ``wait``, accepted images get `Stopping`, too.
-        """
+        """Accept no more images, answer accepted ones (or refuse them), and end the workers."""
         self._stopping = True
         for entry in () if wait else self._open:
             fail(entry.result, Stopping())
@@ -353,11 +347,7 @@ class Engine:
                 seen[name] = stamp
 
     async def _replace(self, name: str) -> None:
-        """Load a model's new file and switch to it; a bad file changes nothing.
-
-        Every worker loads it beside the old one before new requests get it; those that
-        came before are answered by the old one.
-        """
+        """Load a model's new file in every worker, then switch to it; a bad one changes nothing."""
         old = self.served[name].file
         try:
             new = await self._read(old.path)
@@ -375,7 +365,7 @@ class Engine:
         self.metrics.reloaded(name, ok=True)
 
     def _forget(self, digest: str) -> None:
-        if all(model.digest != digest for model in self.served.values()):
+        if all(model.file.digest != digest for model in self.served.values()):
             for worker in self._pool.workers:
                 worker.drop(digest)
 

@@ -93,7 +93,7 @@ class InferRequest(BaseModel):
 
 def version_of(served: ServedModel) -> str:
     """The version of a model, by which clients never get another file's answers."""
-    return served.digest[:12]
+    return served.file.digest[:12]
 
 
 def routes(predictor: Predictor) -> APIRouter:

@@ -63,11 +63,6 @@ class ServedModel:
     mix: tuple[float, ...] | None = None
     loaded: float = field(default_factory=time.time)  # seconds since 1970
 
-    @property
-    def digest(self) -> str:
-        """The file's SHA-256."""
-        return self.file.digest
-
 
 def training_shares(file: Path, metadata: Metadata) -> tuple[float, ...] | None:
     """The share of each class among a file's training images, from its run directory."""

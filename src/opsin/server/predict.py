@@ -120,11 +120,9 @@ class Predictions(TypedDict):
 
 
 def routes(predictor: Predictor) -> APIRouter:
-    """The routes for predictions and explanations, by the only model or a named one.
-
-    FastAPI documents them; `Predictor` answers as plain ASGI: for a request that takes a network
-    half a millisecond, FastAPI would add as much again.
-    """
+    """The routes for predictions and explanations, by the only model or a named one."""
+    # FastAPI documents them; `Predictor` answers as plain ASGI: for a request that takes a network
+    # half a millisecond, FastAPI would add as much again.
     settings = predictor.settings
     router = described_router("Predict")
     limits = f"Limits: {settings.max_bytes:,} bytes, {settings.max_pixels:,} pixels in an image"
@@ -222,7 +220,7 @@ class Predictor:
             raise answers[0]
         reply: Predictions = {
             "model": served.name,
-            "digest": served.digest,
+            "digest": served.file.digest,
             "predictions": [
                 _described(upload, result, served.metadata.classes, options)
                 for upload, result in zip(uploads, answers, strict=True)

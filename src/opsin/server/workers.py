@@ -41,10 +41,7 @@ Reply = tuple[Header, bytes]
 
 
 class Worker(asyncio.Protocol):
-    """A worker process behind its socket.
-
-    It is killed if a batch takes too long. ``replied`` is called after each reply.
-    """
+    """A worker process behind its socket, killed if a batch takes too long."""
 
     def __init__(self, settings: ServerSettings, replied: Callable[[], None]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -112,11 +109,7 @@ class Worker(asyncio.Protocol):
         return self._ask(header, parts, self._settings.deadline + _GRACE)
 
     async def load(self, file: ModelFile) -> Header:
-        """Load a model in the worker, and return its description, or raise `OpsinError`.
-
-        The first time, answers are tested in batches of all sizes, and a crash is blamed on the
-        file.
-        """
+        """Load a model in the worker and return its description; a first crash is the file's."""
         first = file.batch_invariant is None
         try:
             header, _ = await self._load(file)
@@ -246,10 +239,7 @@ class WorkerPool:
         return known
 
     async def replace(self, model: ModelFile) -> Header:
-        """Try a model's new file in a separate process, then load it in each worker in turn.
-
-        All the while, the workers answer.
-        """
+        """Try a model's new file in a separate process, then load it in each worker in turn."""
         scout = Worker(self._settings, lambda: None)
         try:
             await scout.open()

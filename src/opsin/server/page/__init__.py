@@ -90,10 +90,7 @@ def _read(file: str) -> str:
 
 
 def _user_page(file: str) -> Callable[[], Response]:
-    """An endpoint for the user's page, read anew at each request.
-
-    Browsers run only the inline scripts and styles written in the page.
-    """
+    """An endpoint for the user's page, read anew each time; what is inline in it may run."""
 
     def send() -> Response:
         text = _read(file)

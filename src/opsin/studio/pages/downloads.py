@@ -46,8 +46,6 @@ EXPOSE 8000
 CMD ["opsin", "serve", "/srv/classifier.onnx", "--host", "0.0.0.0"]
 """
 _BYTES: Final = "application/octet-stream"
-# A file's name, and what downloads it.
-_File = tuple[str, Callable[[], object]]
 _CONTAINER: Final = """\
 docker build -t classifier .
 docker run --rm -p 127.0.0.1:8000:8000 -e OPSIN_TOKEN=$(openssl rand -hex 32) classifier
@@ -81,7 +79,9 @@ def download_menu(studio: Studio, row: RunRow, title: str, files: Collection[str
         form("Report page", "all figures and pictures in one page", report, "report.html")
 
 
-def _dialog(title: str, text: str, snippet: str, code: str, *files: _File) -> ui.element:
+def _dialog(
+    title: str, text: str, snippet: str, code: str, *files: tuple[str, Callable[[], object]]
+) -> ui.element:
     """A dialog with buttons for files, in a line that it returns, and with code to copy."""
     with ui.dialog(value=True) as dialog, ui.card().classes("stack") as card:
         dialog.props["aria-label"] = title

@@ -17,16 +17,16 @@ from opsin.studio.people import record, require
 from opsin.studio.ui import kit
 from opsin.studio.ui.layout import page
 
-_KEPT = "What is kept for speed is made or downloaded again when it is needed. "
-_REMOVED = "What was removed can be restored on the first page for seven days."
-
 
 @Page("/settings", more="Settings", needs="owner")
 async def settings(studio: Studio) -> None:
     """Build the page, which is measured anew after each change."""
     with page(studio, "Settings"), ui.element("div").classes("stack"):
         facts = ui.element("div")
-        kit.note(_KEPT + _REMOVED)
+        kit.note(
+            "What is kept for speed is made or downloaded again when it is needed. What was "
+            "removed can be restored on the first page for seven days."
+        )
         status = kit.StatusLine()
 
         async def show() -> None:

@@ -91,8 +91,9 @@ class _TrainPage:
         try:
             self._project = await self._studio.with_dataset(self._project.id)
             album = await self._studio.albums.open(self._project.id, at_once=True)
-            self.wrong = album.why_not_trainable()
             numbers = [number for number in album.counts.values() if number]
+            if numbers or album.dataset.made_here:  # else they were not read yet
+                self.wrong = album.why_not_trainable()
             if not source_run:
                 await asyncio.to_thread(self._read_new_classes, album.counts)
         except OpsinError as error:

@@ -53,8 +53,6 @@ class ImageGallery(Element, component="gallery.js"):
     """Images in rows, chosen by click, range and keyboard, and opened by a click.
 
     Args:
-        label: What the images are, for those who cannot see them.
-        items: The images, or what they are described by.
         image: Describes an item as it comes into sight (default: items are images).
         on_choose: Is called whenever the choice, `chosen`, changes; without it none are chosen.
         on_open: Is called with the gallery and the position of an image that is clicked; it may be
@@ -197,7 +195,6 @@ class ImageViewer:
         classes: Classes that images can be given, by button and key.
         relabel: Gives an item of the gallery a class, or removes it (``None``).
         remove: The button that removes it; none if empty.
-        undo: Takes the last change back.
     """
 
     def __init__(
@@ -285,6 +282,8 @@ class ImageViewer:
 
     async def _key(self, event: events.KeyEventArguments) -> None:
         if not event.action.keydown or event.modifiers.ctrl or event.modifiers.meta:
+            return
+        if not self._dialog.value:  # it is just closing
             return
         if event.key.arrow_left or event.key.arrow_right:
             self._move(1 if event.key.arrow_right else -1)
