@@ -18,7 +18,7 @@ FILES = sorted(path for path in (SOURCE / "opsin").rglob("*.py") if SITE not in 
 # Most lines of each room, docstrings and blank lines included. A row only falls; where lines move
 # between rooms, one row rises by as much as another falls.
 MOST_LINES = {
-    "backbones": 1778,
+    "backbones": 1771,
     "benchmarks and scripts": 8526,
     "classical": 1406,
     "cli": 2775,
@@ -30,7 +30,7 @@ MOST_LINES = {
     "importing": 2668,
     "inspection": 2641,
     "labelling": 1826,
-    "models": 1304,
+    "models": 1300,
     "onnx_files": 1597,
     "opsin": 506,
     "other text in src": 3701,
@@ -42,7 +42,7 @@ MOST_LINES = {
     "studio/pages, studio/ui": 6391,
     "tests": 43499,
     "trackers": 473,
-    "training": 2154,
+    "training": 2147,
     "web": 838,
 }
 

@@ -1,5 +1,7 @@
 """A budget is filled, not passed, and what the user gave is kept."""
 
+from unittest.mock import patch
+
 import pytest
 import torch
 from hypothesis import given, strategies as st
@@ -17,9 +19,8 @@ CPU = torch.device("cpu")
 def test_the_budget_is_filled_while_it_pays(digits: Dataset, budget: float, cost: float) -> None:
     recipe = resolve(digits.recipe, batch_size=128, hidden=(32, 64))
     try:
-        found, reason, epoch = fit_budget(
-            budget, recipe, digits, device=CPU, measure=lambda _: cost
-        )
+        with patch("opsin.training.budget.measure_epoch", return_value=cost):
+            found, reason, epoch = fit_budget(budget, recipe, digits, device=CPU)
     except RecipeError as error:
         assert cost > 0.9 * budget and "is too short: 1 epoch of resnet 32,64 need" in str(error)
         return
@@ -34,7 +35,8 @@ def test_the_budget_is_filled_while_it_pays(digits: Dataset, budget: float, cost
 def test_epochs_that_were_given_are_kept(digits: Dataset) -> None:
     def fitted(epochs: int) -> Recipe:
         recipe = resolve(digits.recipe, epochs=epochs)
-        return fit_budget(1_000, recipe, digits, device=CPU, fixed=True, measure=lambda _: 12.5)[0]
+        with patch("opsin.training.budget.measure_epoch", return_value=12.5):
+            return fit_budget(1_000, recipe, digits, device=CPU, fixed=True)[0]
 
     assert fitted(7).training.epochs == 7
     with pytest.raises(RecipeError, match="or --epochs 73"):

@@ -149,7 +149,7 @@ def look_into(
     licence = probed.properties.get("license") or probed.properties.get("licence")
     licence = licence or licence_in(snapshot_of(where) if where else path.parent)
     if licence == UNKNOWN and where:  # runs record a named one by its repository
-        alike = (named for named in NAMED.values() if named.repository == where.repository)
+        alike = (named for named in NAMED.values() if named.where.repository == where.repository)
         licence = next((named.licence for named in alike), UNKNOWN)
     name = f"{where.repository}@{where.revision[:12]}" if where else path.stem
     name = path.parent.name if path.name == "classifier.onnx" else name

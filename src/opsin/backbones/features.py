@@ -62,13 +62,15 @@ class FeatureCache:
             rows.setdefault(digest, []).append(row)
         missing = np.ones(len(digests), bool)
         for path in sorted(self.folder.glob("*.npz")):
-            with contextlib.suppress(Exception):
-                with StoredArrays(path) as arrays:  # there may be millions of others
-                    if rows.keys().isdisjoint(map(bytes, arrays.read("digests"))):
-                        continue
-                names, features = self._stored(path)
+            with contextlib.suppress(Exception), StoredArrays(path) as arrays:
+                stored = _checked(arrays.read("digests"))
+                if rows.keys().isdisjoint(map(bytes, stored)):  # there may be millions of others
+                    continue
+                features = arrays.read("features")
+                if features.shape != (len(stored), self._units) or features.dtype != np.float32:
+                    continue
                 # Taken out, so that an image in two files is added once.
-                found = [rows.pop(digest, []) for digest in map(bytes, names)]
+                found = [rows.pop(digest, []) for digest in map(bytes, stored)]
                 for same, values in zip(found, features, strict=True):
                     for row in same:
                         target[row] += values
@@ -100,13 +102,6 @@ class FeatureCache:
             with contextlib.suppress(Exception), StoredArrays(path) as arrays:
                 names.append(_beginnings(_checked(arrays.read("digests"))))
         return np.concatenate(names)
-
-    def _stored(self, path: Path) -> tuple[Digests, NDArray[np.float32]]:
-        with StoredArrays(path) as arrays:
-            digests, features = _checked(arrays.read("digests")), arrays.read("features")
-        if features.shape != (len(digests), self._units) or features.dtype != np.float32:
-            raise ValueError(f"{path} holds other features")
-        return digests, features
 
 
 def _beginnings(names: Digests) -> NDArray[np.uint64]:

@@ -63,11 +63,6 @@ class NamedBackbone:
         cached = found_here(self.where)
         return None if cached is None else cached.path
 
-    @property
-    def repository(self) -> str:
-        """Where it is published: a repository of the hub, or a package."""
-        return self.where.repository
-
 
 #: From small and fast to large. `docs/how-to/pretrained.md` describes each.
 NAMED: Final = {

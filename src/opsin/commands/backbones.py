@@ -120,7 +120,7 @@ def list_backbones(*, watcher: Watcher = SILENT) -> list[ListedBackbone]:
             ListedBackbone(
                 name=name,
                 suits=published.suits,
-                repository=published.repository,
+                repository=published.where.repository,
                 revision=where.revision if isinstance(where, HubName) else None,
                 size=path.stat().st_size if path else published.size,
                 side=measured.side if measured else (published.side, published.side),

@@ -84,44 +84,38 @@ class ActivityRecord:
     """Running figures of layers, from values that come batch by batch."""
 
     def __init__(self, layers: Sequence[Layer]) -> None:
-        self._sums = {layer.name: _Sums(layer) for layer in layers}
-        self._images = 0
+        self._layers, self._images = tuple(layers), 0
+        # Of each layer: lowest, highest, the sums of values and of their squares, how many are
+        # active, how many saturated, and how many there are.
+        self._figures = {layer.name: np.zeros((7, layer.shape[0])) for layer in layers}
+        for figures in self._figures.values():
+            figures[0], figures[1] = np.inf, -np.inf
 
     def add(self, values: Mapping[str, Floats]) -> None:
         """Take the values of some images, each layer's as ``float32[N, C, …]``."""
-        for name, sums in self._sums.items():
-            sums.add(values[name])
+        for layer in self._layers:
+            flat = values[layer.name].reshape(*values[layer.name].shape[:2], -1)
+            figures = self._figures[layer.name]
+            figures[0] = np.minimum(figures[0], flat.min(axis=(0, 2)))
+            figures[1] = np.maximum(figures[1], flat.max(axis=(0, 2)))
+            figures[2] += flat.sum(axis=(0, 2), dtype=np.float64)
+            figures[3] += np.einsum("ncp,ncp->c", flat, flat, dtype=np.float64)
+            figures[4] += np.count_nonzero(flat > 0, axis=(0, 2))
+            if layer.op is LayerOp.TANH:
+                figures[5] += np.count_nonzero(np.abs(flat) > SATURATED_ABOVE, axis=(0, 2))
+            figures[6] += flat.shape[0] * flat.shape[2]
         self._images += len(next(iter(values.values())))
 
     def result(self) -> Activity:
         """The figures so far; there must have been an image."""
-        return Activity(self._images, {name: sums.result() for name, sums in self._sums.items()})
-
-
-class _Sums:
-    def __init__(self, layer: Layer) -> None:
-        units = layer.shape[0]
-        self._op = layer.op
-        self._count = 0
-        self._lowest, self._highest = np.full(units, np.inf), np.full(units, -np.inf)
-        # Sums of values and of their squares, and how many are active, and saturated.
-        self._sums = np.zeros((4, units))
-
-    def add(self, values: Floats) -> None:
-        flat = values.reshape(*values.shape[:2], -1)
-        self._lowest = np.minimum(self._lowest, flat.min(axis=(0, 2)))
-        self._highest = np.maximum(self._highest, flat.max(axis=(0, 2)))
-        self._sums[0] += flat.sum(axis=(0, 2), dtype=np.float64)
-        self._sums[1] += np.einsum("ncp,ncp->c", flat, flat, dtype=np.float64)
-        self._sums[2] += np.count_nonzero(flat > 0, axis=(0, 2))
-        if self._op is LayerOp.TANH:
-            self._sums[3] += np.count_nonzero(np.abs(flat) > SATURATED_ABOVE, axis=(0, 2))
-        self._count += flat.shape[0] * flat.shape[2]
-
-    def result(self) -> UnitActivity:
-        mean, squares, *shares = self._sums / self._count
-        deviation = np.sqrt(np.maximum(squares - mean**2, 0))
-        return UnitActivity(self._op, self._lowest, self._highest, mean, deviation, *shares)
+        layers = {}
+        for layer in self._layers:
+            lowest, highest, *sums, count = self._figures[layer.name]
+            mean, squares, active, saturated = (each / count for each in sums)
+            deviation = np.sqrt(np.maximum(squares - mean**2, 0))
+            figures = (lowest, highest, mean, deviation, active, saturated)
+            layers[layer.name] = UnitActivity(layer.op, *figures)
+        return Activity(self._images, layers)
 
 
 def activity_of(

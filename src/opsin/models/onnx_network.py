@@ -70,19 +70,16 @@ class TorchNetwork(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return its target: of a classifier.onnx the uncalibrated logits, ``float32[N, K]``."""
-        return self.values(pixels, [self._target])[self._target]
-
-    def values(self, pixels: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-        """Return the outputs of layers for some images."""
         tensors: dict[str, Any] = {"": None, self._source: pixels, **self._constants}
         tensors |= {name: self._weight(name) for name in self._places}
         for at, (step, (inputs, outputs)) in enumerate(zip(self._steps, self._wiring, strict=True)):
             made = step(*(tensors[name] for name in inputs))
             tensors.update(zip(outputs, made if isinstance(made, tuple) else (made,), strict=False))
             for name in inputs:  # so that no more is held than is needed
-                if self._last[name] == at and name and name not in names:
+                if self._last[name] == at and name and name != self._target:
                     tensors.pop(name, None)
-        return {name: tensors[name] for name in names}
+        target: Tensor = tensors[self._target]
+        return target
 
     def layer(self, name: str) -> nn.Module:
         """The module whose output is the layer's; ``KeyError`` if there is none."""

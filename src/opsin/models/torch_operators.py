@@ -230,8 +230,7 @@ def _pad(
     before, after = [0] * values.ndim, [0] * values.ndim
     for index, axis in enumerate(axes):
         before[axis], after[axis] = sides[index], sides[index + len(axes)]
-    pairs = [side for pair in zip(before[::-1], after[::-1], strict=True) for side in pair]
-    return functional.pad(values, pairs, value=0.0 if fill is None else fill.item())
+    return _padded(values, before + after, 0.0 if fill is None else fill.item())
 
 
 def _split(

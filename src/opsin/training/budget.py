@@ -53,7 +53,6 @@ def fit_budget(
     device: torch.device,
     fixed: bool = False,
     watcher: Watcher = SILENT,
-    measure: Callable[[Recipe], float] | None = None,
 ) -> tuple[Recipe, str, float]:
     """Choose the epochs that fill a time, unless they are fixed.
 
@@ -62,11 +61,7 @@ def fit_budget(
     """
     began = time.perf_counter()
     watcher.doing("measuring for the budget")
-    if measure is None:
-        spent = min(_SECONDS, _SHARE * seconds)
-        an_epoch = measure_epoch(recipe, data, device, seconds=spent)
-    else:
-        an_epoch = measure(recipe)
+    an_epoch = measure_epoch(recipe, data, device, seconds=min(_SECONDS, _SHARE * seconds))
     steps = max(1, math.ceil(len(data.split.train) / recipe.training.batch_size))
     most = recipe.training.epochs if fixed else max(_MOST, math.ceil(_MOST_STEPS / steps))
     measuring = time.perf_counter() - began

@@ -110,15 +110,13 @@ def _optimizers(
     rate, betas = recipe.learning_rate, (recipe.momentum, 0.999)
     weights = [p for p in learnt if p.ndim > 1]
     others = [p for p in learnt if p.ndim <= 1]
+    groups, momentum = _groups(weights, others, recipe.weight_decay), recipe.momentum
     match recipe.optimizer:
         case "adam":  # with Keras's epsilon
-            groups = _groups(weights, others, recipe.weight_decay)
             return [(torch.optim.Adam(groups, rate, betas, eps=1e-7, fused=True), 1.0)]
         case "adamw":
-            groups = _groups(weights, others, recipe.weight_decay)
             return [(torch.optim.AdamW(groups, rate, betas, fused=True), 1.0)]
         case "sgd":
-            groups, momentum = _groups(weights, others, recipe.weight_decay), recipe.momentum
             nesterov = momentum > 0
             return [(torch.optim.SGD(groups, rate, momentum, nesterov=nesterov, fused=True), 1.0)]
     filters = [p for p in weights if p.ndim == 4]
