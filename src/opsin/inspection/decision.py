@@ -398,11 +398,14 @@ def explain(
         late = [method for method in methods if method not in maps]
     if drawn is None:
         notes.append(NO_WEIGHTS)
-    if late:
-        names = ", ".join(_BY_GRADIENTS[method][0] for method in late)
-        notes.append(f"Left out, since this network takes too long for it: {names}.")
+    notes += _left_out(late)
     watcher.end()
     return decision([maps[method] for method in _ORDER if method in maps], changed)
+
+
+def _left_out(methods: Sequence[str]) -> list[str]:
+    names = ", ".join(_BY_GRADIENTS[method][0] for method in methods)
+    return [f"Left out, since this network takes too long for it: {names}."] if names else []
 
 
 def _in_time(
