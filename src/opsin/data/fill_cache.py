@@ -277,8 +277,11 @@ class _Store:
         self._images = files["images"]
         fits = False
         with contextlib.suppress(OSError, ValueError, EOFError):  # "r+" would fill up a cut file
-            there = {name: np.load(file, mmap_mode="r") for name, file in files.items()}
-            fits = all((there[name].dtype, there[name].shape) == arrays[name] for name in arrays)
+            fits = all(  # and none stays open: on Windows it could not be written
+                (there.dtype, there.shape) == arrays[name]
+                for name, file in files.items()
+                for there in [np.load(file, mmap_mode="r")]
+            )
         if not fits:
             folder.mkdir(parents=True, exist_ok=True)
             try:
@@ -392,8 +395,6 @@ def read_pixels(
     item: ListedImage, preparation: Preparation, others: _OtherSets | None = None
 ) -> ReadImage:
     """Prepare an image, with the SHA-256 of its file or array."""
-    if item.problem:
-        raise item.problem
     image = item.image
     if isinstance(image, np.ndarray):
         digest = cache.digest_rows(image[None])[0]

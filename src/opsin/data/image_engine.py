@@ -102,14 +102,15 @@ def answer_images(
     def answer(items: list[ListedImage]) -> list[_Answer | ImageError]:
         return steps.answer(items, computing, stopped.is_set)
 
-    def listed() -> Iterator[ListedImage]:
+    def until_error(images: Iterable[ListedImage]) -> Iterator[ListedImage]:
         try:
             yield from images
         except Exception as error:  # noqa: BLE001  it is raised behind the last answer
             errors.append(error)
 
     most = max(_BATCHES * steps.together, THREADS + 1)
-    blocks = steps.in_blocks(read_ahead(listed()), steps.batch, _WAITING // (most + 2))
+    fetched = until_error(read_ahead(until_error(images)))
+    blocks = steps.in_blocks(fetched, steps.batch, _WAITING // (most + 2))
     pool = ThreadPoolExecutor(THREADS, "opsin-images")
     try:
         yield from in_order(pool, answer, blocks, lambda: most)
