@@ -167,15 +167,22 @@ class KernelRidge:
     def fit(
         cls, points: Floats, labels: Ints, *, c: float, gamma: float, exact: bool = True
     ) -> KernelRidge:
-        """Fit it, in double precision or in single."""
+        """Fit it, in double precision, which is done once for the same images, or in single."""
         classes, precision = int(labels.max()) + 1, np.float64 if exact else np.float32
-        exactly = points.astype(precision)
-        system = _kernel(exactly, exactly, gamma)
-        system[np.diag_indices_from(system)] += 1 / c
-        targets = np.full((len(labels), classes), -_APART / classes, precision)
-        targets[np.arange(len(labels)), labels] += _APART
-        solution = cho_solve(cho_factor(system.T, overwrite_a=True), targets, overwrite_b=True)
-        return cls(points, solution, np.full(classes, _APART / classes), gamma)
+
+        def solve() -> dict[str, NDArray[Any]]:
+            exactly = points.astype(precision)
+            system = _kernel(exactly, exactly, gamma)
+            system[np.diag_indices_from(system)] += 1 / c
+            targets = np.full((len(labels), classes), -_APART / classes, precision)
+            targets[np.arange(len(labels)), labels] += _APART
+            factor = cho_factor(system.T, overwrite_a=True)
+            return {"solution": cho_solve(factor, targets, overwrite_b=True)}
+
+        key = index_key(hashlib.sha256(points.data).hexdigest(), labels.tolist(), c, gamma)
+        made = itemgetter("solution")
+        coefficients = kept_arrays("heads", key, solve, made) if exact else made(solve())
+        return cls(points, coefficients, np.full(classes, _APART / classes), gamma)
 
     def decision_function(self, points: Floats) -> Doubles:
         """The scores, ``float64[N, K]``."""

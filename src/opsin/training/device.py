@@ -10,7 +10,7 @@ from typing import Final
 import torch
 
 from opsin.core.errors import RecipeError
-from opsin.core.format import file_size
+from opsin.core.format import counted, file_size
 from opsin.core.metadata import Layer
 from opsin.core.platform import memory_left
 from opsin.core.recipe import Device, Precision, Recipe, TrainingRecipe
@@ -101,8 +101,7 @@ def describe_device(device: torch.device) -> str:
         return f"GPU, {torch.cuda.get_device_name(device)}"
     if device.type == "mps":
         return "GPU of this Mac"
-    threads = torch.get_num_threads()
-    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+    return f"CPU, {counted(torch.get_num_threads(), 'thread')}"
 
 
 def estimate(recipe: Recipe, layers: Sequence[Layer], *, gpu: bool = False) -> int:
