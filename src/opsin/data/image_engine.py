@@ -49,10 +49,8 @@ class ImageSteps(Generic[_Prepared, _Answer]):
         for item in images:
             block.append(item)
             held += self.pixels
-            if isinstance(item.image, np.ndarray):
-                held += item.image.nbytes
-            elif isinstance(item.image, bytes):
-                held += len(item.image)
+            if isinstance(item.image, bytes | np.ndarray):
+                held += memoryview(item.image).nbytes
             if len(block) >= most or held >= weight:
                 yield block
                 block, held = [], 0
