@@ -49,8 +49,10 @@ class ImageSteps(Generic[_Prepared, _Answer]):
         for item in images:
             block.append(item)
             held += self.pixels
-            if isinstance(item.image, bytes | np.ndarray):
-                held += memoryview(item.image).nbytes
+            if isinstance(item.image, np.ndarray):
+                held += item.image.nbytes
+            elif isinstance(item.image, bytes):
+                held += len(item.image)
             if len(block) >= most or held >= weight:
                 yield block
                 block, held = [], 0
@@ -133,8 +135,7 @@ def in_order(
         while not future.done():  # on Windows only a wait that ends sees Ctrl-C
             concurrent.futures.wait([future], 1.0)
         try:
-            answers = future.result()
-            yield from zip(items, answers, strict=True)
+            yield from zip(items, future.result(), strict=True)
         except BrokenExecutor:
             if len(items) == 1:
                 yield items[0], ImageError("reading it ended the process")

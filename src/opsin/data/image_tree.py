@@ -186,9 +186,9 @@ class ImageTree(Walk):
     def __init__(self, root: Path, follow_links: bool = False, *, stream: bool = False) -> None:
         super().__init__(str(root))
         self._follow_links, self._stream = follow_links, stream
-        self._inside, start = os.path.realpath(root), os.path.abspath(root)  # noqa: PTH100
-        # A ".." behind a link leads elsewhere.
-        self.start = start if os.path.realpath(start) == self._inside else self._inside
+        self._inside = os.path.realpath(root)
+        # What stands before ".." may be a link.
+        self.start = self._inside if ".." in root.parts else os.path.abspath(root)  # noqa: PTH100
 
     def reference(self, name: str) -> str:
         """Return the path of an image."""
