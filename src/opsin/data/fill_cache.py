@@ -237,9 +237,8 @@ class _OtherSets:
     def __init__(self, preparation: Preparation) -> None:
         self._sets, self._shape = [], preparation.shape
         for mark in _folder_of("").glob(f"*/{_mark(preparation)}"):
-            rows, images = (
-                mark.with_name(f"{n}-{preparation.bits}.npy") for n in ("rows", "images")
-            )
+            names = (f"{name}-{preparation.bits}.npy" for name in ("rows", "images"))
+            rows, images = map(mark.with_name, names)
             with contextlib.suppress(OSError, ValueError, EOFError):
                 known = np.load(rows, mmap_mode="r")
                 order = np.argsort(keys := cache.as_keys(known["source_digest"]))
