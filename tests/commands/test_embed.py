@@ -170,7 +170,9 @@ def test_the_command_writes_beside_the_user_and_overwrites_nothing(
 
 
 def test_killed_in_the_middle_only_the_rest_is_computed(backbone: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "opsin", "embed", "digits", "--from", str(backbone)]
+    # Nice, so that it does not end while this process waits for its turn.
+    command = ["nice", "-n", "19", sys.executable, "-m", "opsin", "embed", "digits"]
+    command += ["--from", str(backbone)]
     with subprocess.Popen([*command, "--out", "digits.npz"], cwd=tmp_path) as process:
         # The log begins with tables; a batch takes some 30 kB, and is there once the next begins.
         log = tmp_path / ".digits.npz.sqlite-wal"
