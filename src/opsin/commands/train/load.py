@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import importlib
 import os
 import tempfile
 import threading
@@ -22,7 +21,7 @@ from opsin._version import __version__
 from opsin.backbones.named_backbones import NAMED
 from opsin.classical.classical_recipe import BACKBONE
 from opsin.commands.backbones import measured_backbone
-from opsin.commands.train.learner import Loaded, can_train_networks, need_training
+from opsin.commands.train.learner import Loaded, are_installed, can_train_networks, need_training
 from opsin.commands.train.recorder import graceful_interrupt
 from opsin.commands.train.words import NOT_HERE, WITHOUT_PYTORCH
 from opsin.core.arrays import Bools, Floats, Ints
@@ -97,7 +96,8 @@ def load_for(
     launch = Launch.current()
     single = launch is None or launch.world == 1  # processes that train together train a network
     is_open = single and leaves_open(model, options) and not isinstance(data, Dataset)
-    if is_open and not _networks_are_here():
+    here = are_installed("onnx") and any(NAMED[name].path is not None for name in _SECONDS)
+    if is_open and not here:
         so = ", so one is trained from scratch" if can_train_networks() else ""
         watcher.note(NOT_HERE.format(so=so))
         is_open = False
@@ -133,14 +133,6 @@ def leaves_open(model: str | None, options: Mapping[str, Any]) -> bool:
     """Whether a request leaves room for a pretrained network."""
     wishes = {name for name, value in options.items() if value is not None}
     return model in (None, "auto") and wishes <= {*DATA_OPTIONS, "seed", "class_mix"}
-
-
-def _networks_are_here() -> bool:
-    try:
-        importlib.import_module("onnx")
-    except ImportError:
-        return False
-    return any(NAMED[name].path is not None for name in _SECONDS)
 
 
 def _dataset(data: object, options: Mapping[str, Any], watcher: Watcher) -> Dataset:
@@ -450,8 +442,10 @@ def _accuracy_from_scratch(dataset: Dataset, stop: threading.Event, watcher: Wat
     from opsin.commands.train.network import NetworkLearner  # noqa: PLC0415  needs PyTorch
 
     learner = NetworkLearner.decide(Loaded(None, dataset, budget=TRIAL_SECONDS), {}, SILENT)
+    learner.watcher, learner.stop = _WholeTraining(watcher), stop
     watcher.begin("Trial", 100, "hundredths")
     with learner.ready(), tempfile.TemporaryDirectory() as folder:
-        learner.fit(RunDirectory(folder), _WholeTraining(watcher), stop)
+        learner.directory = RunDirectory(folder)
+        learner.fit()
     watcher.end()
     return cast("Outcome", learner.outcome).last.val_accuracy

@@ -55,7 +55,6 @@ def learner_of(
     name: str | None = None,
     group: ProcessGroup,
     watcher: Watcher,
-    began: float,
 ) -> Learner:
     """The learner of a run directory, with the state that it goes on from."""
     changes, recipe, backbone = changes or {}, Run(parent.path).recipe, None
@@ -88,7 +87,7 @@ def learner_of(
             )
     state = _own_state(parent, recipe, watcher)
     if isinstance(recipe, ClassicalRecipe):
-        return FineTuneLearner(dataset, recipe, backbone, began=began, start=state)
+        return FineTuneLearner(dataset, recipe, backbone, start=state)
     return NetworkLearner(dataset, recipe, start=state)
 
 

@@ -8,7 +8,6 @@ from opsin.classical.classical_recipe import ClassicalRecipe
 from opsin.commands.test_set_usage import leaks_of, looks_in_words
 from opsin.commands.train.calibrate import AS_TRAINED, assumed_mix
 from opsin.commands.train.learner import Learner
-from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import PartFigures, Report, TrainingFacts
 from opsin.core.events import Watcher
 from opsin.core.format import (
@@ -57,9 +56,9 @@ _EVEN_AS_TRAINED: Final = (
 _BESIDE_HEADS: Final = 5.5
 
 
-def tell_start(watcher: Watcher, directory: RunDirectory, learner: Learner, audit: Audit) -> None:
+def tell_start(learner: Learner, audit: Audit) -> None:
     """Print data, problems of the images, model, decisions and device."""
-    dataset = learner.dataset
+    dataset, watcher, directory = learner.dataset, learner.watcher, learner.directory
     watcher.fact("Data", f"{dataset.recipe.source} · {dataset.summary()}")
     tell_left_out(watcher, dataset, f" (all of them: {directory.dataset})")
     if audit.findings:
