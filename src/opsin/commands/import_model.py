@@ -6,6 +6,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,23 +37,16 @@ from opsin.runtime.classifier import Classifier
 from opsin.runtime.model_check import write_classifier
 
 
+@dataclass(eq=False)
 class ImportedLearner(Learner):
     """An imported classifier, measured as if trained on the images."""
 
     calibrates = False
+    dataset: Dataset
     recipe: ImportRecipe
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        recipe: ImportRecipe,
-        *,
-        content: bytes,
-        layers: Sequence[Layer],
-        record: ImportRecord,
-    ) -> None:
-        self.dataset, self.recipe, self.layers = dataset, recipe, list(layers)
-        self.content, self.record = content, record
+    layers: list[Layer]
+    content: bytes
+    record: ImportRecord
 
     def fit(self) -> None:
         """Write the import's record; nothing is trained."""
@@ -189,9 +183,7 @@ def import_model(
 
     title = name or f"{path.stem}-{IMPORTED}"
     if dataset is not None:
-        learner = ImportedLearner(
-            dataset, recipe, content=content, layers=metadata.layers, record=record
-        )
+        learner = ImportedLearner(dataset, recipe, list(metadata.layers), content, record)
         return run_training(learner, (Path(runs), title), watcher=watcher, began=began)
     directory = RunDirectory.create(Path(runs), title)
     with recorded(directory, watcher) as recorder:

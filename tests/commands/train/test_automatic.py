@@ -27,7 +27,7 @@ DEVICES = st.sampled_from(["cpu", "cuda", "mps"])
 
 def resolved(shape: tuple[int, int, int], counts: list[int], **options: Any) -> Recipe:
     data = DataRecipe.of("images", size=shape[:2])
-    return choose(data, shape=shape, counts=counts, **options)[0]
+    return choose(data, shape=shape, images=sum(counts), classes=len(counts), **options)[0]
 
 
 @given(shape=SHAPES, counts=COUNTS, device=DEVICES)

@@ -56,7 +56,8 @@ def finish(
 ) -> run_report.Report:
     """Calibrate, check and evaluate a run's file, write it once, and write the report."""
     from opsin.commands import report as page  # noqa: PLC0415  needs matplotlib
-    from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415  needs onnx
+    from opsin.inspection.neighbours import keep_embeddings  # noqa: PLC0415  needs onnx
+    from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415
 
     at = time.perf_counter()
     directory, dataset, watcher = learner.directory, learner.dataset, learner.watcher
@@ -88,7 +89,9 @@ def finish(
     difference = checking.result()
     metadata = shipped.metadata.model_copy(update={"score": evaluation.score, "views": views})
     content = finished(shipped.content, metadata)
-    _write(directory, exported, content)
+    write_classifier(directory.classifier, content)
+    if exported.known is not None:  # later, the network would have to see every image again
+        keep_embeddings(directory, content, dataset.split.train, exported.of_all["embedding"])
     seconds["evaluate"] = time.perf_counter() - at
     at = time.perf_counter()
     watcher.doing("the report")
@@ -118,15 +121,6 @@ def finish(
     return report
 
 
-def _write(directory: RunDirectory, exported: ExportedFile, content: bytes) -> None:
-    from opsin.inspection.neighbours import keep_embeddings  # noqa: PLC0415  needs onnx
-
-    write_classifier(directory.classifier, content)
-    if exported.known is not None:  # later, the network would have to see every image again
-        train = exported.dataset.split.train
-        keep_embeddings(directory, content, train, exported.of_all["embedding"])
-
-
 def _save_folds(directory: RunDirectory, judged: OutOfFold, images: int) -> None:
     fold = np.full(images, -1)
     fold[judged.rows] = judged.fold
@@ -142,12 +136,7 @@ def _report(
     metadata: Metadata,
     **more: Any,
 ) -> run_report.Report:
-    layers, recipe, dataset, views = (
-        learner.layers,
-        learner.recipe,
-        learner.dataset,
-        metadata.views,
-    )
+    layers, recipe, dataset, views = learner.layers, learner.recipe, learner.dataset, metadata.views
     sizes = {
         "parameters": sum(layer.parameters for layer in layers),
         "trainable": sum(layer.trainable for layer in layers),

@@ -87,17 +87,13 @@ def load_for(
     by_all: bool = True,
     planned: bool = False,
 ) -> Loaded:
-    """Load the images and settle the kind of model.
-
-    What remains in ``options`` is for the model and the training.
-    """
+    """Load the images and settle the kind of model; ``options`` keeps those of the training."""
     model = model_asked(model, options)
     by_all = by_all and all(options.get(name) is None for name in _OF_PARTS)
     launch = Launch.current()
     single = launch is None or launch.world == 1  # processes that train together train a network
     is_open = single and leaves_open(model, options) and not isinstance(data, Dataset)
-    here = are_installed("onnx") and any(NAMED[name].path is not None for name in _SECONDS)
-    if is_open and not here:
+    if is_open and not _networks_are_here():
         so = ", so one is trained from scratch" if can_train_networks() else ""
         watcher.note(NOT_HERE.format(so=so))
         is_open = False
@@ -133,6 +129,10 @@ def leaves_open(model: str | None, options: Mapping[str, Any]) -> bool:
     """Whether a request leaves room for a pretrained network."""
     wishes = {name for name, value in options.items() if value is not None}
     return model in (None, "auto") and wishes <= {*DATA_OPTIONS, "seed", "class_mix"}
+
+
+def _networks_are_here() -> bool:
+    return are_installed("onnx") and any(NAMED[name].path is not None for name in _SECONDS)
 
 
 def _dataset(data: object, options: Mapping[str, Any], watcher: Watcher) -> Dataset:

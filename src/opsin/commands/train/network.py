@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -111,11 +110,11 @@ class NetworkLearner(Learner):
         device = choose_device(recipe.training.device)
         reasons = dict(loaded.reasons)
         if named is None:
-            labels = dataset.labels[dataset.split.train]
             recipe, reason = choose(
                 dataset.recipe,
                 shape=dataset.images.shape[1:],
-                counts=np.bincount(labels, minlength=len(dataset.classes)).tolist(),
+                images=len(dataset.split.train),
+                classes=len(dataset.classes),
                 mirrored=mirrored,
                 device=device.type,
                 quick=recipe.training.precision != "float32" and has_quick_bfloat16(device),
@@ -241,7 +240,8 @@ def choose(
     data: DataRecipe,
     *,
     shape: Sequence[int],
-    counts: Sequence[int],
+    images: int,
+    classes: int,
     mirrored: bool = True,
     device: str = "cpu",
     quick: bool = False,
@@ -251,7 +251,6 @@ def choose(
     """The recipe of ``auto`` by the images and the machine, and its reason."""
     settled = requested or {}
     height, width, channels = shape
-    images, classes = sum(counts), len(counts)
     amount = next(amount for amount in _AMOUNTS if images <= amount.images)
     model = "resnet" if min(height, width) >= MODELS["resnet"].min_side else "mlp"
     asked = resolve(data, model=model, mirrored=mirrored, **settled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from opsin.classical.classical_recipe import ClassicalRecipe
@@ -22,6 +23,7 @@ from opsin.core.format import (
     right_count,
     span,
 )
+from opsin.core.metadata import Layer
 from opsin.core.recipe import Recipe, TrainingRecipe
 from opsin.data.audit import Audit
 from opsin.data.dataset import Dataset, thin_parts
@@ -97,13 +99,13 @@ def tell_limits(watcher: Watcher, dataset: Dataset) -> None:
 def tell_model(watcher: Watcher, learner: Learner) -> None:
     """Print the model's layers and cost."""
     watcher.layers(learner.layers)
-    parameters = sum(layer.parameters for layer in learner.layers)
-    work = sum(layer.multiply_adds for layer in learner.layers)
-    watcher.fact(
-        "Model",
-        f"{learner.recipe.model.name} · {parameters:,} parameters · {millions(work)} "
-        "multiply-adds an image",
-    )
+    watcher.fact("Model", _model_in_words(learner.recipe.model.name, learner.layers))
+
+
+def _model_in_words(name: str, layers: Sequence[Layer]) -> str:
+    parameters = sum(layer.parameters for layer in layers)
+    work = millions(sum(layer.multiply_adds for layer in layers))
+    return f"{name} · {parameters:,} parameters · {work} multiply-adds an image"
 
 
 def class_mix_in_words(asked: str, dataset: Dataset) -> str:
@@ -205,10 +207,8 @@ def plan_in_words(planned: Plan) -> list[tuple[str, str]]:
     """The lines of a plan: heading and text."""
     recipe = planned.recipe
     lines = [("Data", f"{recipe.data.source} · {planned.summary}")]
-    if planned.parameters is not None and planned.multiply_adds is not None:
-        work = millions(planned.multiply_adds)
-        size = f"{planned.parameters:,} parameters · {work} multiply-adds an image"
-        lines.append(("Model", f"{recipe.model.name} · {size}"))
+    if planned.layers:
+        lines.append(("Model", _model_in_words(recipe.model.name, planned.layers)))
     elif "Backbone" not in recipe.reasons:
         lines.append(("Model", recipe.model.name))
     lines += [entry for entry in recipe.reasons.items() if entry[1] != _EVEN_AS_TRAINED]
