@@ -67,9 +67,8 @@ class FineTuneLearner(HeadLearner):
         dataset, choice = self.dataset, self.choice
         backbone = self._train()
         if backbone is not None:
-            self.features = self.features_of(
-                backbone, dataset.images, dataset.digests, choice.views, kept=False
-            )
+            images, digests = dataset.images, dataset.digests
+            self.features = self.features_of(backbone, images, digests, choice.views, kept=False)
             chosen = self._head_on(backbone, self.features, choice, self.also)
             tuned, layers = self.file_of(chosen.final, chosen.held_out)
             self.tuned, words = _is_better(self.exported, tuned)

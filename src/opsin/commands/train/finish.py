@@ -56,8 +56,7 @@ def finish(
 ) -> run_report.Report:
     """Calibrate, check and evaluate a run's file, write it once, and write the report."""
     from opsin.commands import report as page  # noqa: PLC0415  needs matplotlib
-    from opsin.inspection.neighbours import keep_embeddings  # noqa: PLC0415  needs onnx
-    from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415
+    from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415  needs onnx
 
     at = time.perf_counter()
     directory, dataset, watcher = learner.directory, learner.dataset, learner.watcher
@@ -89,16 +88,13 @@ def finish(
     difference = checking.result()
     metadata = shipped.metadata.model_copy(update={"score": evaluation.score, "views": views})
     content = finished(shipped.content, metadata)
-    write_classifier(directory.classifier, content)
-    if exported.known is not None:  # later, the network would have to see every image again
-        keep_embeddings(directory, content, dataset.split.train, exported.of_all["embedding"])
+    _write(directory, exported, content)
     seconds["evaluate"] = time.perf_counter() - at
     at = time.perf_counter()
     watcher.doing("the report")
     facts = run_report.FileFacts(bytes=len(content))
     if difference is not None:
         facts = facts.model_copy(update={"parity_images": len(rows), "difference": difference})
-    failures = page.find_failures(dataset, evaluation.predictions, evaluation.split, watcher)
     report = _report(
         learner,
         audit,
@@ -109,7 +105,7 @@ def finish(
         looks=count_looks(directory, directory.read(DatasetRecord).test_set),
         ood=made.ood,
         seconds=dict(seconds),
-        failures=failures,
+        failures=page.find_failures(dataset, evaluation.predictions, evaluation.split, watcher),
     )
     if learner.recipe.added_to is not None:
         report = compared(directory, report, learner.recipe.added_to, watcher)
@@ -119,6 +115,15 @@ def finish(
     report = report.model_copy(update={"seconds": seconds})
     report.write(directory.path)
     return report
+
+
+def _write(directory: RunDirectory, exported: ExportedFile, content: bytes) -> None:
+    from opsin.inspection.neighbours import keep_embeddings  # noqa: PLC0415  needs onnx
+
+    write_classifier(directory.classifier, content)
+    if exported.known is not None:  # later, the network would have to see every image again
+        train = exported.dataset.split.train
+        keep_embeddings(directory, content, train, exported.of_all["embedding"])
 
 
 def _save_folds(directory: RunDirectory, judged: OutOfFold, images: int) -> None:

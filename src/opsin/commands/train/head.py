@@ -48,7 +48,7 @@ from opsin.core.arrays import Floats, Ints
 from opsin.core.artifacts.records import Epoch
 from opsin.core.artifacts.run_report import TrainingFacts
 from opsin.core.errors import ModelFileError, RecipeError
-from opsin.core.format import about, seconds_of
+from opsin.core.format import about
 from opsin.core.metadata import Calibration, ClassMix, Layer
 from opsin.core.platform import cores
 from opsin.core.recipe import TrainingRecipe
@@ -112,7 +112,7 @@ class HeadLearner(Learner):
     @classmethod
     def decide(cls, loaded: Loaded, options: Mapping[str, Any]) -> Self:
         """Decide everything that the caller left open; a budget is for fine-tuning alone."""
-        dataset, budget = loaded.dataset, loaded.budget
+        dataset, seconds = loaded.dataset, loaded.budget
         tunes = options.get("fine_tune")
         if tunes and len(dataset.split.train) < _MIXED and options.get("mixup") is None:
             options = {**options, "mixup": 0.0}
@@ -121,11 +121,10 @@ class HeadLearner(Learner):
             model=str(loaded.model),
             mirrored=dataset.mirrored,
             **options,
-            **({} if tunes else {"budget": budget}),
+            **({} if tunes else {"budget": seconds}),
         )
-        reasons, seconds = {**loaded.reasons, **recipe.reasons}, None
-        if budget is not None:
-            seconds = seconds_of(budget)
+        reasons = {**loaded.reasons, **recipe.reasons}
+        if seconds is not None:
             reasons["Budget"] = f"as many of the epochs as fit into {about(seconds)}"
         recipe = recipe.model_copy(update={"budget": seconds, "reasons": reasons})
         return cls(dataset, recipe, loaded.backbone)
@@ -243,9 +242,8 @@ class HeadLearner(Learner):
         """Choose a head for the features; the choice is among the recipe's reasons."""
         dataset, backbone = self.dataset, cast("Backbone", self.backbone)
         views, watcher, stop = views_of(dataset, len(self.rows)), self.watcher, self.stop
-        self.features = self.features_of(
-            backbone, dataset.images, dataset.digests, views, stop=stop
-        )
+        images, digests = dataset.images, dataset.digests
+        self.features = self.features_of(backbone, images, digests, views, stop=stop)
         watcher.doing("the choice of a head")
         seed, most = self.recipe.training.seed, most_folds(len(dataset))
         by_all = not len(dataset.split.val)

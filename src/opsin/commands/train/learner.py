@@ -98,7 +98,7 @@ class Loaded:
     model: str | None  # its name; ``None`` if it is open
     dataset: Dataset
     backbone: Backbone | None = None
-    budget: str | float | None = None  # seconds or words for the time that is left
+    budget: float | None = None  # seconds that are left
     reasons: dict[str, str] = field(default_factory=dict)  # of each decision
     scratch: Dataset | None = None  # in a plan: images for a training that is still to be tried
 

@@ -102,7 +102,8 @@ def load_for(
     backbone = None
     if model == BACKBONE:
         backbone = open_given(data, options, offline=offline, watcher=watcher)
-    loaded = Loaded(model, _dataset(data, options, watcher), backbone, budget)
+    seconds = None if budget is None else seconds_of(budget)
+    loaded = Loaded(model, _dataset(data, options, watcher), backbone, seconds)
     if is_open:
         loaded = _perhaps_pretrained(data, loaded, options, planned=planned, watcher=watcher)
     for name in DATA_OPTIONS:
@@ -208,8 +209,7 @@ def _perhaps_pretrained(
     data: object, loaded: Loaded, options: dict[str, Any], *, planned: bool, watcher: Watcher
 ) -> Loaded:
     """Take a pretrained network of the box, unless training from scratch turns out better."""
-    seed, dataset = options.get("seed") or 0, loaded.dataset
-    seconds = None if loaded.budget is None else seconds_of(loaded.budget)
+    seed, dataset, seconds = options.get("seed") or 0, loaded.dataset, loaded.budget
     can_train = can_train_networks()
     if can_train and (simple := solved_by_gradients(dataset, seed)) is not None:
         return replace(loaded, reasons={"Trial": simple})

@@ -17,7 +17,7 @@ from opsin.commands.train.words import MIRRORED, class_mix_in_words
 from opsin.core.arrays import Ints
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
-from opsin.core.format import clock, counted, seconds_of
+from opsin.core.format import clock, counted
 from opsin.core.platform import cores
 from opsin.core.recipe import DataRecipe, ModelRecipe, Recipe
 from opsin.data.dataset import Dataset
@@ -101,8 +101,7 @@ class NetworkLearner(Learner):
         cls, loaded: Loaded, options: Mapping[str, object], watcher: Watcher
     ) -> NetworkLearner:
         """Choose network, size, epochs and balance where they are open."""
-        began, dataset = time.perf_counter(), loaded.dataset
-        seconds = None if loaded.budget is None else seconds_of(loaded.budget)
+        began, dataset, seconds = time.perf_counter(), loaded.dataset, loaded.budget
         requested = {key: value for key, value in options.items() if value is not None}
         named, mirrored = None if loaded.model == "auto" else loaded.model, dataset.mirrored
         # Refuses an unknown option before any of them is used.

@@ -169,7 +169,7 @@ def _own_state(
 def _inherited_state(
     parent: RunDirectory, before: Recipe, recipe: Recipe, watcher: Watcher
 ) -> Start:
-    from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
+    from opsin.training.checkpoint import Checkpoints, TrainingState  # noqa: PLC0415
 
     newest = Checkpoints(parent.checkpoints, watcher.note).newest()
     if newest is None:
@@ -183,14 +183,8 @@ def _inherited_state(
         )
     if recipe.training.optimizer != before.training.optimizer:
         tensors = {key: t for key, t in tensors.items() if not key.startswith("optimizer.")}
-    fresh = {
-        "epochs_logged": 0,
-        "epochs_since_best": 0,
-        "best": None,
-        "last": None,
-        "seconds": 0.0,
-        "rate_factor": 1.0,
-    }
+    of_run = {"epochs_logged", "epochs_since_best", "best", "last", "seconds", "rate_factor"}
+    fresh = TrainingState().model_dump(include=of_run, by_alias=False)
     watcher.fact("Goes on", f"from {parent.path.name}, after {done} epochs")
     return tensors, state.model_copy(update=fresh)
 

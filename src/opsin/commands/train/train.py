@@ -100,20 +100,19 @@ def train(
     began = time.perf_counter()
     with joined() as group:
         watcher = watcher_of_run(watcher, observers, track, quiet=quiet, group=group)
-        requested: dict[str, Any] = {**options}
         begun, done = begun_before(Path(runs), group)
         if begun is not None and done:
             return Run(begun.path)
-        if add_to is not None or model_asked(model, requested) in FITTED:
+        if add_to is not None or model_asked(model, options) in FITTED:
             refuse_several("a model that is not a network trained from the start")
         if add_to is not None:
-            data, model = extend(add_to, data, model, requested, watcher)
-        loaded = load_for(data, model, requested, budget=budget, offline=offline, watcher=watcher)
-        goes_on = requested.get("fine_tune") or loaded.model not in FITTED
+            data, model = extend(add_to, data, model, options, watcher)
+        loaded = load_for(data, model, options, budget=budget, offline=offline, watcher=watcher)
+        goes_on = options.get("fine_tune") or loaded.model not in FITTED
         if begun is not None and begun.recipe.is_file() and goes_on:
             learner = learner_of(begun, loaded.dataset, group=group, watcher=watcher)
         else:
-            learner = decide(loaded, requested, watcher)
+            learner = decide(loaded, options, watcher)
             if add_to is not None:
                 update = {"added_to": os.fspath(add_to)}
                 learner.recipe = learner.recipe.model_copy(update=update)
@@ -212,21 +211,20 @@ def plan(
     refuse_several("a plan")
     notes = _Notes()
     watcher = WatcherGroup(watcher or for_people(quiet=quiet), notes)
-    requested: dict[str, Any] = {**options}
     if add_to is not None:
-        data, model = extend(add_to, data, model, requested, watcher)
+        data, model = extend(add_to, data, model, options, watcher)
     loaded = load_for(
-        data, model, requested, budget=budget, offline=offline, watcher=watcher, planned=True
+        data, model, options, budget=budget, offline=offline, watcher=watcher, planned=True
     )
     dataset = loaded.dataset
     tell_left_out(watcher, dataset)
     tell_limits(watcher, dataset)
-    learner = decide(loaded, requested, watcher)
+    learner = decide(loaded, options, watcher)
     # Without the audit, which changes nothing and would take longer than all else.
     with learner.ready():
         planned = learner.planned()
         if loaded.scratch is not None:
-            learner.decided(Trial=_tried_later(loaded, requested, watcher))
+            learner.decided(Trial=_tried_later(loaded, options, watcher))
         images = {part: len(dataset.split.rows(part)) for part in ("train", "val", "test")}
         images["train"] = len(getattr(learner, "rows", dataset.split.train))
         return Plan.model_validate(
