@@ -20,7 +20,7 @@ FILES = sorted(path for path in (SOURCE / "opsin").rglob("*.py") if SITE not in 
 MOST_LINES = {
     "backbones": 1771,
     "benchmarks and scripts": 8526,
-    "classical": 1406,
+    "classical": 1402,
     "cli": 2775,
     "commands": 11048,
     "core": 4356,
@@ -30,7 +30,7 @@ MOST_LINES = {
     "importing": 2668,
     "inspection": 2629,
     "labelling": 1826,
-    "models": 1300,
+    "models": 1283,
     "onnx_files": 1597,
     "opsin": 506,
     "other text in src": 3701,
