@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import Any, Final, Self, cast
 
 import numpy as np
 
@@ -63,9 +63,6 @@ from opsin.runtime.prediction import Answers
 from opsin.runtime.providers import CPU
 from opsin.training.process_group import ALONE, ProcessGroup
 
-if TYPE_CHECKING:
-    from opsin.commands.train.learner import Start
-
 # Training images from which on fine-tuning mixes them: of fewer, each says too much.
 _MIXED: Final = 1_000
 # Training images that figures are computed on: all of them would take as long as the fitting.
@@ -96,16 +93,10 @@ class HeadLearner(Learner):
     strange: Floats | None = None  # features of strange images, ``float32[S, D]``
 
     def __init__(
-        self,
-        dataset: Dataset,
-        recipe: ClassicalRecipe,
-        backbone: Backbone | None,
-        *,
-        start: Start | None = None,
+        self, dataset: Dataset, recipe: ClassicalRecipe, backbone: Backbone | None
     ) -> None:
         self.dataset, self.recipe, self.backbone = dataset, recipe, backbone
-        self.budget, self.start = recipe.budget, start
-        self.layers, self.threads = [], cores()
+        self.budget, self.layers, self.threads = recipe.budget, [], cores()
         height, width, channels = dataset.images.shape[1:]
         self.shape = height, width, channels
 

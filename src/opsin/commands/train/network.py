@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 from torch import nn
@@ -42,9 +42,6 @@ from opsin.training.device import (
 from opsin.training.optimizers import rate_at
 from opsin.training.process_group import ALONE, ProcessGroup
 from opsin.training.torch_to_onnx import check_exportable, check_parity, to_onnx
-
-if TYPE_CHECKING:
-    from opsin.commands.train.learner import Start
 
 # In a plan: points of the learning-rate curve, and seconds that steps are measured for.
 _POINTS, _MEASURED = 100, 0.5
@@ -93,8 +90,8 @@ class NetworkLearner(Learner):
     epoch_seconds: float | None = None  # measured for a budget
     group = ALONE
 
-    def __init__(self, dataset: Dataset, recipe: Recipe, *, start: Start | None = None) -> None:
-        self.dataset, self.recipe, self.layers, self.start = dataset, recipe, [], start
+    def __init__(self, dataset: Dataset, recipe: Recipe) -> None:
+        self.dataset, self.recipe, self.layers = dataset, recipe, []
 
     @classmethod
     def decide(

@@ -77,18 +77,22 @@ def learner_of(
     if changes and isinstance(recipe, Recipe):
         other = balanced(changed(recipe, **changes), dataset)
         other = other.model_copy(update={"parent": parent.path.name})
-        start = _inherited_state(parent, recipe, other, watcher)
-        return NetworkLearner(dataset, other, start=start)
+        learner = NetworkLearner(dataset, other)
+        learner.start = _inherited_state(parent, recipe, other, watcher)
+        return learner
     with contextlib.suppress(RunError):  # it was stopped before its evaluation
         if "test" in RunPredictions.read(parent).parts:
             watcher.note(
                 f"{parent.path.name} was evaluated on its test images when it was stopped; at its "
                 "end it is evaluated again, which is one more look at them"
             )
-    state = _own_state(parent, recipe, watcher)
-    if isinstance(recipe, ClassicalRecipe):
-        return FineTuneLearner(dataset, recipe, backbone, start=state)
-    return NetworkLearner(dataset, recipe, start=state)
+    begun: Learner = (
+        NetworkLearner(dataset, recipe)
+        if isinstance(recipe, Recipe)
+        else FineTuneLearner(dataset, recipe, backbone)
+    )
+    begun.start = _own_state(parent, recipe, watcher)
+    return begun
 
 
 def _same_backbone(

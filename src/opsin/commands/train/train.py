@@ -22,7 +22,6 @@ from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.events import SILENT, Watcher, WatcherGroup
 from opsin.core.format import about
-from opsin.core.recipe import TrainingRecipe
 from opsin.core.storage import check_writable
 from opsin.data.audit import audit
 from opsin.data.dataset import Dataset
@@ -247,7 +246,7 @@ def _tried_later(loaded: Loaded, options: dict[str, Any], watcher: Watcher) -> s
     network = decide(scratch, common, watcher)
     with network.ready():
         full = about(cast("float", network.planned()["seconds"]))
-        most = "at most " if cast("TrainingRecipe", network.recipe.training).patience else ""
+        most = "at most " if network.training.patience else ""
     return TRIED_LATER.format(seconds=TRIAL_SECONDS, most=most, full=full)
 
 
