@@ -34,9 +34,6 @@ try:
 except ImportError as error:
     raise MissingExtraError("searching", "evaluate") from error
 
-# Images of a contact sheet at most.
-_DRAWN = 25
-
 
 class FoundImage(BaseModel, frozen=True):
     """A photograph that was found, and its similarity: a cosine, at most 1."""
@@ -109,7 +106,7 @@ def find(
     best, similarities = most_similar(heap.points, wanted, avoided, count, among=open_rows)
     if target is not None:
         name = os.path.basename(os.fspath(like[0])) or os.fspath(like[0])  # noqa: PTH119
-        _draw(heap, network, best[:_DRAWN].tolist(), target, name)
+        _draw(heap, network, best[:25].tolist(), target, name)
     return Found(
         found=tuple(
             FoundImage(image=heap.names[row], similarity=round(float(value), 4))
