@@ -8,7 +8,8 @@ import resource
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -364,6 +365,13 @@ def only_json(process: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     content = json.loads(lines[0])
     assert isinstance(content, dict)
     return content
+
+
+def write_zip(path: Path, contents: Mapping[str, bytes], kind: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", kind) as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    return path
 
 
 def a_few(cases: Iterable[Any], count: int) -> list[Any]:

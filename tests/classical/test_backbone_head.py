@@ -116,10 +116,11 @@ def test_a_head_for_a_fold_depends_on_nothing_outside_its_training_images(backbo
 
 
 def test_judged_only_once(backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = [trained(coloured((30, 30)), backbone, tmp_path).path / "classifier.onnx"]
-    for module, name in ((backbone_head, "judge"), (heads, "eigh")):
+    data = coloured((30, 30))
+    files = [trained(data, backbone, tmp_path, head="kernel-ridge").path / "classifier.onnx"]
+    for module, name in ((backbone_head, "judge"), (heads, "eigh"), (heads, "cho_factor")):
         monkeypatch.setattr(module, name, None)  # would fail
-    files.append(trained(coloured((30, 30)), backbone, tmp_path).path / "classifier.onnx")
+    files.append(trained(data, backbone, tmp_path, head="kernel-ridge").path / "classifier.onnx")
     assert files[0].read_bytes() == files[1].read_bytes()
 
 

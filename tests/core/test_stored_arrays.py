@@ -10,6 +10,7 @@ from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as arrays
 
 from opsin.core.stored_arrays import SPARE, StoredArrays
+from tests.conftest import write_zip
 from tests.processes import peak_of
 
 KINDS = st.one_of(
@@ -27,13 +28,6 @@ def npy(
 ) -> bytes:
     size = len(stated).to_bytes(2 if version[0] == 1 else 4, "little")
     return b"\x93NUMPY" + version + size + stated.encode("latin-1") + content
-
-
-def npz(path: Path, members: dict[str, bytes], kind: int = zipfile.ZIP_DEFLATED) -> Path:
-    with zipfile.ZipFile(path, "w", kind) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return path
 
 
 @given(st.data())
@@ -84,7 +78,7 @@ HUGE = "{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000000, 28,
 def test_headers_that_cannot_be_are_refused_before_anything_is_made(
     tmp_path: Path, content: bytes, words: str, kind: int
 ) -> None:
-    path = npz(tmp_path / "a.npz", {"a.npy": content, "b.npy": npy()}, kind)
+    path = write_zip(tmp_path / "a.npz", {"a.npy": content, "b.npy": npy()}, kind)
     with StoredArrays(path) as stored:
         with pytest.raises(ValueError, match=words):
             stored.read("a")
@@ -96,7 +90,7 @@ def test_headers_that_cannot_be_are_refused_before_anything_is_made(
 def test_a_member_that_expands_to_gigabytes_is_refused(tmp_path: Path) -> None:
     count = SPARE + 1
     stated = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({count},), }}"
-    path = npz(tmp_path / "a.npz", {"a.npy": npy(stated, bytes(count)), "b.npy": npy()})
+    path = write_zip(tmp_path / "a.npz", {"a.npy": npy(stated, bytes(count)), "b.npy": npy()})
     assert path.stat().st_size < 1_000_000
 
     def read() -> None:
@@ -121,13 +115,13 @@ def test_what_is_read_in_all_is_bounded(tmp_path: Path) -> None:
 
 
 def test_other_ways_of_packing_are_refused(tmp_path: Path) -> None:
-    path = npz(tmp_path / "a.npz", {"a.npy": npy()}, zipfile.ZIP_LZMA)
+    path = write_zip(tmp_path / "a.npz", {"a.npy": npy()}, zipfile.ZIP_LZMA)
     with StoredArrays(path) as stored, pytest.raises(ValueError, match="packed in a way"):
         stored.read("a")
 
 
 def test_damage_in_the_content_is_found(tmp_path: Path) -> None:
-    path = npz(tmp_path / "a.npz", {"a.npy": npy(content=b"abc")}, zipfile.ZIP_STORED)
+    path = write_zip(tmp_path / "a.npz", {"a.npy": npy(content=b"abc")}, zipfile.ZIP_STORED)
     path.write_bytes(path.read_bytes().replace(b"abc", b"abd"))
     with StoredArrays(path) as stored, pytest.raises(ValueError, match="CRC"):
         stored.read("a")
@@ -156,7 +150,7 @@ def test_any_damage_is_one_of_two_errors(
 def test_any_text_as_a_header_is_an_array_or_an_error(
     tmp_path_factory: pytest.TempPathFactory, text: str
 ) -> None:
-    path = npz(tmp_path_factory.mktemp("npz") / "a.npz", {"a.npy": npy(text)})
+    path = write_zip(tmp_path_factory.mktemp("npz") / "a.npz", {"a.npy": npy(text)})
     with StoredArrays(path) as stored:
         try:
             stored.read("a")

@@ -107,15 +107,14 @@ def test_parts_do_not_depend_on_how_images_are_prepared(tmp_path: Path, kind: st
         assert parts_by_name(load(source, **options)) == plain
 
 
-@pytest.mark.parametrize("options", [{}, {"size": 32, "channels": 1}])
-def test_the_parts_of_a_run_are_taken_up(tmp_path: Path, options: dict[str, Any]) -> None:
+def test_the_parts_of_a_run_are_taken_up(tmp_path: Path) -> None:
     photos = write_noise(tmp_path / "photos", 80)
     first = opsin.train(photos, model="knn", runs=tmp_path, quiet=True)
     before = parts_by_name(load(photos))
     write_noise(photos, 200)
     (photos / "a" / "0.png").unlink()
     (photos / "a" / "2.png").rename(photos / "a" / "another.png")
-    data = load(photos, parts_of=first.path, **options)
+    data = load(photos, parts_of=first.path, size=32, channels=1)  # whatever the pixels are
     after = parts_by_name(data)
     assert all(after.get(name, part) == part for name, part in before.items())
     assert after["a/another.png"] == before["a/2.png"]

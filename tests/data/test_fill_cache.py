@@ -156,8 +156,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_so(many: Path, own_cache: Path) -> N
     assert notes.totals == [COUNT - kept]
 
 
-@pytest.mark.parametrize("damage", ["images-16.npy", "rows-16.npy"])
-@pytest.mark.parametrize("finished", [False, True])
+@pytest.mark.parametrize(("damage", "finished"), [("images-16.npy", False), ("rows-16.npy", True)])
 def test_a_damaged_set_is_begun_anew(
     damage: str, finished: bool, many: Path, own_cache: Path
 ) -> None:

@@ -99,6 +99,13 @@ def test_links_are_followed_as_far_as_is_safe(tmp_path: Path) -> None:
     )
 
 
+def test_beside_a_links_target(tmp_path: Path) -> None:
+    put(tmp_path, "far/photos/1.png", "far/there/2.png")
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "there")
+    (image,) = open_stream(f"{tmp_path}/link/../photos")
+    assert Path(str(image.path)).is_file()
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads all")
 def test_a_locked_folder_is_told(tmp_path: Path) -> None:
     put(tmp_path, "a/1.png", "b/2.png")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from opsin.importing.keras_config import read_network
+from tests.conftest import write_zip
 
 Weights = Sequence[NDArray[Any]]
 
@@ -89,10 +90,7 @@ def write_keras(
         "model.weights.h5": stored.getvalue(),
         **(further or {}),
     }
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return path
+    return write_zip(path, members, zipfile.ZIP_STORED)
 
 
 def write_h5(

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.conftest import write_zip
+
 Node = dict[str, Any]
 Members = dict[str, bytes]
 
@@ -74,7 +76,4 @@ def write_skops(
     changed(schema, members)
     schema |= {"protocol": 2, "_skops_version": "0.16.0"}
     written = {**members, "schema.json": json.dumps(schema).encode(), **(further or {})}
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in written.items():
-            archive.writestr(name, content)
-    return path
+    return write_zip(path, written, zipfile.ZIP_STORED)

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 
 from opsin.core.errors import ModelFileError
 from opsin.importing.foreign_network import read_foreign
-from tests.conftest import a_few
+from tests.conftest import a_few, write_zip
 from tests.importing.made_keras import (
     drawn,
     functional,
@@ -136,22 +136,16 @@ def pickled(folder: Path) -> Path:
 
 def torch_archive(*names: str) -> Maker:
     def make(folder: Path) -> Path:
-        path = folder / "network.pt"
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("archive/data.pkl", pickle.dumps(Evil(folder / MARK)))
-            for name in names:
-                archive.writestr(f"archive/{name}", b"")
-        return path
+        members = {"archive/data.pkl": pickle.dumps(Evil(folder / MARK))}
+        members |= {f"archive/{name}": b"" for name in names}
+        return write_zip(folder / "network.pt", members, zipfile.ZIP_STORED)
 
     return make
 
 
 def other_archive(name: str) -> Maker:
     def make(folder: Path) -> Path:
-        path = folder / "network.zip"
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr(name, b"{}")
-        return path
+        return write_zip(folder / "network.zip", {name: b"{}"})
 
     return make
 
@@ -168,12 +162,8 @@ def onnx_file(
 
 def bomb(folder: Path) -> Path:
     """Return an archive whose configuration unpacks to a gigabyte."""
-    path = folder / "network.keras"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("metadata.json", b"{}")
-        archive.writestr("config.json", b" " * (1 << 27))
-        archive.writestr("model.weights.h5", b"")
-    return path
+    members = {"metadata.json": b"{}", "config.json": b" " * (1 << 27), "model.weights.h5": b""}
+    return write_zip(folder / "network.keras", members)
 
 
 def circle(folder: Path) -> Path:
@@ -350,9 +340,7 @@ def test_hostile_weights_cost_one_line(case: str, tmp_path: Path) -> None:
     if case == "a pickle":
         path = torch_archive()(tmp_path)
     elif case == "an archive":
-        path = tmp_path / "weights.pt"
-        with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("a/data.pkl", b"\x80\x02}q\x00.")
+        path = write_zip(tmp_path / "weights.pt", {"a/data.pkl": b"\x80\x02}q\x00."})
     else:
         given: dict[str, dict[str, Any]] = {
             "a header": {"a.weight": 1},

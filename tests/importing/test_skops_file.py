@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.svm import SVC
 
 from opsin.importing.skops_to_onnx import convert_estimator
-from tests.conftest import a_few
+from tests.conftest import a_few, write_zip
 from tests.importing.made_skops import (
     Members,
     Node,
@@ -288,9 +288,7 @@ def test_a_bomb_takes_no_gigabyte(member: str, tmp_path: Path) -> None:
         held = {name: source.read(name) for name in source.namelist()}
     file = attributes(json.loads(held["schema.json"]))["classes_"]["file"]
     held["schema.json" if member == "schema.json" else file] = b" " * (1 << 28)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
-        for name, content in held.items():
-            target.writestr(name, content)
+    write_zip(path, held)
     reason, most = cost_of(path)
     assert "declared larger than the file could hold" in reason
     assert most < 1 << 19

@@ -47,7 +47,7 @@ def chain(count: int) -> list[LayerRow]:
     return rows
 
 
-@pytest.mark.parametrize("count", [2, 8, 30, 80, 200])
+@pytest.mark.parametrize("count", [2, 30, 200])
 def test_every_layer_has_its_box_and_none_covers_another(count: int, tmp_path: Path) -> None:
     rows = chain(count)
     with styled():

@@ -5,9 +5,19 @@ import io
 from rich.console import Console
 
 from opsin.core.artifacts.run_report import ClassFigures, PartFigures
-from opsin.report.terminal import Terminal, class_table, confusions, layer_table
+from opsin.report.terminal import LogFile, Terminal, class_table, confusions, layer_table
 from tests.made_classifier import made_layer
 from tests.processes import python
+
+
+def test_a_log_has_plain_lines() -> None:
+    stream = io.StringIO()
+    log = LogFile(stream)
+    log.fact("Data", "x" * 300)
+    log.note("[red] is no colour here")
+    said = " ".join(stream.getvalue().split())
+    assert said == f"Data {'x' * 300} [red] is no colour here"
+    assert stream.getvalue().count("\n") == 2
 
 
 def test_a_terminal_shows_a_bar_with_time_left() -> None:

@@ -42,13 +42,8 @@ _APART: Final = 10.0
 
 
 def rooted(features: Floats, blocks: Sequence[int]) -> Floats:
-    """The signed roots of features, each block of them scaled to the same length.
-
-    A block holds a network's features at one depth. With roots of length 1, the product of two
-    images is the Bhattacharyya coefficient of their activations (Hellinger's kernel): a few strong
-    features outweigh the others less (F. Perronnin et al., "Improving the Fisher kernel", ECCV
-    2010), and nothing about the scale has to be learnt from the images.
-    """
+    """The signed roots of features, each depth's block scaled to length 1 (Hellinger's kernel)."""
+    # A few strong features then outweigh the others less (F. Perronnin et al., ECCV 2010).
     roots = features / np.sqrt(np.abs(features) + np.float32(SOFT))
     start = 0
     for size in blocks:
@@ -148,13 +143,9 @@ class LinearClassifier:
 
 @dataclass(frozen=True)
 class KernelRidge:
-    """A score for each class: a sum over the training images, by how near they are.
+    """Scores that say how sure they are: least squares by class, Gaussian kernel (Rifkin, 2003)."""
 
-    One regression a class onto "this one or another", by least squares with a Gaussian kernel
-    (R. Rifkin et al., "Regularized least-squares classification", 2003). A support vector machine
-    counts which of each two classes wins, so nearly all its answers are equally sure; these scores
-    say how clear an answer is.
-    """
+    # Of a support vector machine, which counts votes, nearly all answers are equally sure.
 
     points: Floats  # the training images, ``float32[N, D]``
     # Each image's part in each class's score, ``float64[N, K]`` or ``float32``, which sets the
@@ -167,15 +158,22 @@ class KernelRidge:
     def fit(
         cls, points: Floats, labels: Ints, *, c: float, gamma: float, exact: bool = True
     ) -> KernelRidge:
-        """Fit it, in double precision or in single."""
+        """Fit it, in double precision, which is done once for the same images, or in single."""
         classes, precision = int(labels.max()) + 1, np.float64 if exact else np.float32
-        exactly = points.astype(precision)
-        system = _kernel(exactly, exactly, gamma)
-        system[np.diag_indices_from(system)] += 1 / c
-        targets = np.full((len(labels), classes), -_APART / classes, precision)
-        targets[np.arange(len(labels)), labels] += _APART
-        solution = cho_solve(cho_factor(system.T, overwrite_a=True), targets, overwrite_b=True)
-        return cls(points, solution, np.full(classes, _APART / classes), gamma)
+
+        def solve() -> dict[str, NDArray[Any]]:
+            exactly = points.astype(precision)
+            system = _kernel(exactly, exactly, gamma)
+            system[np.diag_indices_from(system)] += 1 / c
+            targets = np.full((len(labels), classes), -_APART / classes, precision)
+            targets[np.arange(len(labels)), labels] += _APART
+            factor = cho_factor(system.T, overwrite_a=True)
+            return {"solution": cho_solve(factor, targets, overwrite_b=True)}
+
+        key = index_key(hashlib.sha256(points.data).hexdigest(), labels.tolist(), c, gamma)
+        made = itemgetter("solution")
+        coefficients = kept_arrays("heads", key, solve, made) if exact else made(solve())
+        return cls(points, coefficients, np.full(classes, _APART / classes), gamma)
 
     def decision_function(self, points: Floats) -> Doubles:
         """The scores, ``float64[N, K]``."""

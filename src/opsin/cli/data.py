@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opsin.cli import options, recipe_flags
-from opsin.cli.options import expect
 from opsin.cli.output import columns, console, plain, print_json, say, say_unreadable
 from opsin.commands.decoding import decode
 from opsin.commands.test_set_usage import leaks_of
@@ -18,6 +17,9 @@ from opsin.data.dataset import Dataset, look_at
 from opsin.data.image_tree import left_out_in_words
 from opsin.report.terminal import findings_table, for_people, leaks_in_words
 from opsin.runtime.cluster import is_elsewhere
+
+if TYPE_CHECKING:
+    from opsin.commands.classes import ClassChange
 
 
 @recipe_flags.takes(*DATA_OPTIONS, after="empty")
@@ -67,25 +69,31 @@ def data(
         empty (PART): With --cache: remove sources, datasets, features, models or all; they are made
             again when they are needed.
     """
-    expect(cache or not empty, "--cache beside it", "--empty")
+    options.expect(cache or not empty, "--cache beside it", "--empty")
     if cache:
-        expect(not (source or fields), "no source beside it", "--cache")
+        options.expect(not (source or fields), "no source beside it", "--cache")
         _show_cache(empty or [], as_json)
         return
-    sources = source or []
-    expect(sources, "a source", "SOURCE")
+    sources, watcher = source or [], for_people(quiet=quiet)
+    options.expect(sources, "a source", "SOURCE")
     if merge or rename or remove or split:
-        _change_classes(
-            sources,
-            _new_names(merge, rename, remove),
-            split,
-            out if draw else None,
-            quiet=quiet,
-            as_json=as_json,
+        from opsin.commands.classes import change_classes  # noqa: PLC0415  few change classes
+
+        class_, _, names = (split or "").partition("=")
+        done = change_classes(
+            *sources,
+            call=_new_names(merge, rename, remove),
+            split=class_ or None,
+            names=names.split(",") if names else (),
+            out=out if draw and split else None,
+            watcher=watcher,
             **fields,
         )
+        if as_json:
+            print_json(done.model_dump(mode="json"))
+        else:
+            _print_change(done, class_)
         return
-    watcher = for_people(quiet=quiet)
     if is_elsewhere(on):
         decode(*sources, on=on, watcher=watcher, **fields)
     dataset = look_at(*sources, watcher=watcher, **fields)
@@ -101,47 +109,24 @@ def _new_names(
     for option, texts in (("--merge", merge), ("--rename", rename)):
         for text in texts or ():
             olds, equals, new = text.partition("=")
-            expect(equals and olds and new, "names such as old=new", option)
+            options.expect(equals and olds and new, "names such as old=new", option)
             asked += dict.fromkeys(olds.split(",") if option == "--merge" else [olds], new).items()
     asked += [(name, None) for text in remove or () for name in text.split(",")]
     call = dict(asked)
-    expect(len(call) == len(asked), "each class once: merge, rename or remove it", "--rename")
+    options.expect(
+        len(call) == len(asked), "each class once: merge, rename or remove it", "--rename"
+    )
     return call
 
 
-def _change_classes(
-    sources: list[str],
-    call: dict[str, str | None],
-    split: str | None,
-    out: Path | None,
-    *,
-    quiet: bool,
-    as_json: bool,
-    **fields: Any,
-) -> None:
-    """Change classes in a table, or show the groups inside one."""
-    from opsin.commands.classes import change_classes  # noqa: PLC0415  few change classes
-
-    class_, _, names = (split or "").partition("=")
-    done = change_classes(
-        *sources,
-        call=call,
-        split=class_ or None,
-        names=names.split(",") if names else (),
-        out=out if split else None,
-        watcher=for_people(quiet=quiet),
-        **fields,
-    )
-    if as_json:
-        print_json(done.model_dump(mode="json"))
-        return
+def _print_change(done: ClassChange, split: str) -> None:
     for number, group in enumerate(done.groups, start=1):
         say(f"Group {number}   {counted(len(group), 'image')}, such as {group[0]}")
     if done.sheet is not None:
         say(f"Sheet     {done.sheet}")
     if done.labels is None and split:
         names = ",".join("ABCD"[: len(done.groups)])
-        say(f"Name them opsin data … --labels labels.csv --split {class_}={names}")
+        say(f"Name them opsin data … --labels labels.csv --split {split}={names}")
     elif done.labels is not None:
         say(f"Classes   {', '.join(done.classes)}")
         say(f"Train     {done.command}")

@@ -51,8 +51,7 @@ def evaluate(
 
     Example: opsin evaluate runs/2026-11-21-fashion-mnist-cnn fashion-mnist
     """
-    # scipy takes a while to load
-    from opsin.commands.evaluate import evaluate as workflow  # noqa: PLC0415
+    from opsin.commands.evaluate import evaluate as workflow  # noqa: PLC0415  loads scipy
 
     watcher = for_people(quiet=quiet)
     figures = workflow(model, *source, tta=tta, device=device, watcher=watcher, **fields)

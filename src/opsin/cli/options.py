@@ -97,10 +97,7 @@ MOST_USED: Final = "Most used"
 
 
 class GroupedCommand(TyperCommand):
-    """A verb whose help shows its options under their headings.
-
-    Typer's own groups are boxes that leave 20 of 80 columns for the text.
-    """
+    """A verb whose help has headings, not Typer's boxes, which leave 20 of 80 columns for text."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write arguments and options; the most used come first, the others as declared."""
@@ -132,12 +129,7 @@ def _described(docstring: str) -> tuple[str, dict[str, tuple[str, str, str]]]:
 
 
 def describe(verb: Verb) -> str:
-    """Give a verb's options the texts of its docstring; return the rest.
-
-    A section, ``Options:`` or `MOST_USED`, has an entry for each: ``out (FILE): Text.``, or
-    ``moved (--data SOURCE): Text.`` where the flag has another name than the parameter. What
-    several verbs share is described here, in such a section.
-    """
+    """Give a verb's options the texts of its docstring, written like `_SHARED`; return the rest."""
     about, texts = _described(inspect.getdoc(inspect.unwrap(verb)) or "")
     texts = _described(_SHARED)[1] | texts
     parameters = dict(inspect.signature(verb, eval_str=True).parameters)

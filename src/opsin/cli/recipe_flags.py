@@ -38,10 +38,7 @@ READING: Final = tuple(n for n in DATA_OPTIONS if TRAIN_OPTIONS[n].group == SOUR
 
 
 def takes(*fields: str, after: str, most_used: Sequence[str] = ()) -> Callable[[Verb], Verb]:
-    """Give a verb options for recipe fields, placed after one of its parameters.
-
-    Those set by the user are passed on as keyword arguments.
-    """
+    """Give a verb options for recipe fields, after one of its parameters; it gets those set."""
 
     def decorate(verb: Verb) -> Verb:
         @functools.wraps(verb)

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from opsin.cli import options
-from opsin.cli.options import token_of
 from opsin.cli.output import print_json, stop_is_reported
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher, WatcherGroup
@@ -58,7 +57,7 @@ def serve(
     settings = ServerSettings(
         host=host,
         port=port,
-        token=token_of(token_file),
+        token=options.token_of(token_file),
         allowed_hosts=tuple(allowed_hosts or ()),
         workers=workers,
         device=device,

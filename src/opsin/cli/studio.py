@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from opsin.cli import options
-from opsin.cli.options import token_of
 from opsin.cli.output import print_json, stop_is_reported
 from opsin.report.terminal import for_people
 from opsin.studio import open_studio
@@ -60,7 +59,7 @@ def studio(
             roots=root or (),
             host=host,
             port=port,
-            token=token_of(token_file),
+            token=options.token_of(token_file),
             allowed_hosts=allowed_hosts or (),
             at_once=at_once,
             share=share,

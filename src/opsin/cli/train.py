@@ -11,7 +11,6 @@ from rich.table import Table
 
 from opsin.classical.classical_recipe import PIXEL_MODELS
 from opsin.cli import options, recipe_flags
-from opsin.cli.options import expect
 from opsin.cli.output import STOP_SAID, columns, console, plain, print_json, say
 from opsin.cli.recipe_flags import Track, merge_options, read_options
 from opsin.commands.runs import Run
@@ -91,11 +90,13 @@ def train(
     wanted |= {"quiet": quiet, "offline": offline}
     several = repeats != 1 or folds is not None
     if add_to is not None:
-        expect(not several, "no --repeats or --folds beside it", "--add-to")
-        expect(recipe is None, "no --recipe beside it: the run has one", "--add-to")
+        options.expect(not several, "no --repeats or --folds beside it", "--add-to")
+        options.expect(recipe is None, "no --recipe beside it: the run has one", "--add-to")
         wanted["add_to"] = add_to
     if plan:
-        expect(not several, "no --repeats or --folds beside it: one training is planned", "--plan")
+        options.expect(
+            not several, "no --repeats or --folds beside it: one training is planned", "--plan"
+        )
         from opsin.commands.train.train import plan as plan_training  # noqa: PLC0415  trains
 
         _show_plan(plan_training(source, **wanted), as_json=as_json)

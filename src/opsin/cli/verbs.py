@@ -46,7 +46,9 @@ VERBS: Final = (
     "backbones", "bench", "docs",
 )  # fmt: skip
 # Verbs that are told in another's module.
-_TOLD_WITH: Final = {"resume": "train", "explain": "inspect", "merge": "predict", "undo": "predict"}
+_TOLD_WITH: Final = {
+    "resume": "train", "explain": "inspect", "merge": "predict", "undo": "predict", "find": "label"
+}  # fmt: skip
 #: Verbs that run distributed under torchrun.
 _TOGETHER: Final = ("train", "resume")
 # Typer does not export the base of its usage errors.

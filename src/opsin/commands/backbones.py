@@ -26,7 +26,6 @@ from opsin.runtime.providers import cpu_session
 if TYPE_CHECKING:
     from opsin.backbones.backbone import Backbone
 
-# Images per batch, and seconds of timing.
 _BATCH: Final = 8
 _SECONDS: Final = 0.5
 

@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
@@ -30,9 +30,6 @@ from opsin.data.image_tree import is_run
 from opsin.data.lazy_images import subset
 from opsin.data.run_images import recipe_of_run
 from opsin.data.spelling import check_choices, nfc, places_among
-
-# Images of a group on the sheet.
-_SHOWN: Final = 5
 
 
 class ClassChange(BaseModel, frozen=True):
@@ -215,10 +212,7 @@ def _known(name: str, classes: Sequence[str]) -> str:
 def _groups_of(
     recipe: DataRecipe, class_: str, out: str | os.PathLike[str] | None, watcher: Watcher
 ) -> tuple[tuple[tuple[str, ...], ...], Path | None]:
-    """The names in each group inside a class, the largest first, and the sheet that shows them.
-
-    A recipe without corrections is one of images of this class alone.
-    """
+    """The names in each group inside a class, the largest first, and the sheet that shows them."""
     try:
         from opsin.backbones.backbone import open_backbone  # noqa: PLC0415  few split a class
         from opsin.backbones.feature_graph import usual_preparation  # noqa: PLC0415
@@ -233,7 +227,7 @@ def _groups_of(
     usual = usual_preparation(backbone)
     size = {"size": (usual.height, usual.width), "channels": usual.channels, "resize": usual.resize}
     _, dataset = read_corrected(recipe.model_copy(update=size), watcher=watcher, for_training=False)
-    of = np.arange(len(dataset.labels))
+    of = np.arange(len(dataset.labels))  # without corrections, all are of this class
     if recipe.labels is not None:
         of = np.flatnonzero(dataset.labels == places_among([class_], dataset.classes))
     if len(of) <= PARTS:
@@ -249,9 +243,7 @@ def _groups_of(
     from opsin.report.figures.dataset_figures import draw_grid  # noqa: PLC0415  matplotlib
     from opsin.report.figures.style import save, styled  # noqa: PLC0415
 
-    shown = [
-        (f"group {number}", row) for number, group in enumerate(rows, 1) for row in group[:_SHOWN]
-    ]
+    shown = [(f"group {number}", row) for number, group in enumerate(rows, 1) for row in group[:5]]
     images, titles = [dataset.images[row] for _, row in shown], [title for title, _ in shown]
     with styled():
         grid = draw_grid(images, titles, f"{class_} in {len(groups)} groups")

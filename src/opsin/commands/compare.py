@@ -229,10 +229,7 @@ def _paired(runs: Sequence[Run]) -> _Paired:
 
 
 def _join_classes(every: Sequence[_RunAnswers]) -> dict[str, list[_RunAnswers]]:
-    """Bring all runs' classes into one order; return those that not all know, with who does.
-
-    A run's answers may lack a class that was added later; other differences are refused.
-    """
+    """Bring all runs' classes into one order; return those added later, with the runs of each."""
     joined, knowing = list[str](), dict[str, list[_RunAnswers]]()
     for run in every:
         more = [name for name in run.classes if places_among([name], joined)[0] < 0]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from opsin.commands.known_images import can_compare, known_classes, nearly_seen
+from opsin.commands.known_images import can_compare, known_classes, nearly_seen, prepared_for
 from opsin.commands.predict.stream import open_classifier
 from opsin.commands.test_set_usage import OwnImages, key_of, note_look
 from opsin.core.arguments import checked
@@ -136,15 +136,7 @@ def measure_run(metadata: Metadata, predictions: RunPredictions, dataset: Datase
 
     figures: dict[PredictedPart, run_report.PartFigures] = {}
     for part, kept in predictions:
-        predicted = Answers(kept.probabilities, kept.ood_score)
-        measured = _measured(
-            metadata,
-            predicted,
-            kept.labels,
-            kept.groups,
-            before=kept.source_labels,
-            corrections=dataset.corrected,
-        )
+        measured = _measured(metadata, kept, dataset.corrected)
         if part == "test":
             leaking = np.isin(kept.rows, np.concatenate(dataset.leaking))
             without = _without(leaking, kept.right, kept.groups)
@@ -154,20 +146,14 @@ def measure_run(metadata: Metadata, predictions: RunPredictions, dataset: Datase
 
 
 def _measured(
-    metadata: Metadata,
-    predicted: Answers,
-    labels: Ints,
-    groups: Ints | None,
-    *,
-    before: Ints | None,  # the labels before the user's corrections
-    corrections: CorrectionCounts | None,
+    metadata: Metadata, kept: PartPredictions, corrections: CorrectionCounts | None
 ) -> run_report.PartFigures:
     from opsin.evaluation.metrics import measure  # noqa: PLC0415  scipy takes a second to load
 
-    answered = predicted.probabilities.argmax(axis=1)
-    right = answered == labels
-    more: dict[str, object] = {"uncalibrated": _uncalibrated(metadata, predicted, labels)}
-    if (refused := predicted.rejected(metadata.reject)) is not None:
+    labels, groups = kept.labels, kept.groups
+    more: dict[str, object] = {"uncalibrated": _uncalibrated(metadata, kept)}
+    refused = Answers(kept.probabilities, kept.ood_score).rejected(metadata.reject)
+    if refused is not None:
         share = accuracy_of(refused, groups)
         more["refused"] = run_report.Refused(
             images=len(refused),
@@ -175,9 +161,9 @@ def _measured(
             low=share.low,
             high=share.high,
             count=int(refused.sum()),
-            accuracy_of_others=None if refused.all() else float(right[~refused].mean()),
+            accuracy_of_others=None if refused.all() else float(kept.right[~refused].mean()),
         )
-    before = labels if before is None else before
+    before = labels if kept.source_labels is None else kept.source_labels
     changed = int((labels != before).sum())
     left_out = corrections.left_out if corrections else 0
     if changed or left_out:
@@ -185,15 +171,13 @@ def _measured(
             labels=changed,
             images=len(labels),
             left_out=left_out,
-            earlier=accuracy_of(answered == before, groups),
+            earlier=accuracy_of(kept.answers == before, groups),
         )
-    figures = measure(predicted.probabilities, labels, metadata.classes, groups)
+    figures = measure(kept.probabilities, labels, metadata.classes, groups)
     return figures.model_copy(update={"refused": None, "corrected": None} | more)
 
 
-def _uncalibrated(
-    metadata: Metadata, predicted: Answers, labels: Ints
-) -> run_report.Uncalibrated | None:
+def _uncalibrated(metadata: Metadata, kept: PartPredictions) -> run_report.Uncalibrated | None:
     from opsin.evaluation.calibration import log_loss_of  # noqa: PLC0415  loads scipy
     from opsin.evaluation.metrics import ScoredAnswers  # noqa: PLC0415
 
@@ -201,13 +185,13 @@ def _uncalibrated(
         return None
     mix = 0.0 if metadata.class_mix is None else metadata.class_mix.log_ratio
     # Up to normalisation, probabilities to the power of the temperature are those without it.
-    logs = np.log(np.maximum(predicted.probabilities, np.finfo(np.float32).tiny, dtype=np.float64))
+    logs = np.log(np.maximum(kept.probabilities, np.finfo(np.float32).tiny, dtype=np.float64))
     logs = (logs - mix) * metadata.calibration.temperature + mix
     before = np.exp(logs - logs.max(axis=1, keepdims=True))
     before /= before.sum(axis=1, keepdims=True)
     return run_report.Uncalibrated(
-        log_loss=log_loss_of(logs, labels),
-        calibration_error=ScoredAnswers(before, labels).calibration_error,
+        log_loss=log_loss_of(logs, kept.labels),
+        calibration_error=ScoredAnswers(before, kept.labels).calibration_error,
     )
 
 
@@ -281,14 +265,7 @@ def evaluate(
         SourceError: The source is unusable or has classes that the classifier does not know.
     """
     classifier = open_classifier(model, device=device, watcher=watcher)
-    preparation = classifier.metadata.preparation
-    prepared = {
-        "size": preparation.shape[:2],
-        "channels": preparation.channels,
-        "resize": preparation.resize,
-        "bits": preparation.bits or 16,
-    }
-    recipe, held = resolve_sources(sources, options | prepared, watcher)
+    recipe, held = resolve_sources(sources, options | prepared_for(classifier), watcher)
     _, decoded = read_corrected(recipe, located=held, watcher=watcher, for_training=False)
     if decoded.left_out:
         watcher.note(f"Left out: {left_out_in_words(decoded.left_out)}")
@@ -301,25 +278,25 @@ def evaluate(
     predicted = answers(classifier, decoded.images, rows, "Test", watcher, tta=tta)
     seconds = time.perf_counter() - began
     labels = class_index[decoded.labels[rows]]
-    right = predicted.probabilities.argmax(axis=1) == labels
     groups = _groups_of(judged, decoded, recipe, watcher)
     before = None if decoded.source_labels is None else class_index[decoded.source_labels[rows]]
+    kept = PartPredictions(
+        rows, labels, predicted.probabilities, predicted.ood_score, before, groups
+    )
     corrections = None if before is None else decoded.corrected
     more: dict[str, object] = {"seen_nearly": None}  # also in its JSON
     if run_images is not None and judged.part != "own-test":
         near = nearly_seen(run_images, decoded, rows, watcher)
         if near is not None:
-            without = _without(near, right, groups)
+            without = _without(near, kept.right, groups)
             more = {"seen_nearly": int(near.sum()), "without_seen_nearly": without}
     of_run = run_images if judged.own_test else None
     if of_run is not None or judged.part == "test":
         key = of_run.key if of_run else key_of(short_digest(decoded.digests), rows)
         run = RunDirectory(classifier.path.parent)
-        looks = note_look(run, key, len(rows), float(right.mean()), watcher=watcher)
+        looks = note_look(run, key, len(rows), float(kept.right.mean()), watcher=watcher)
         more["looks"] = looks or None
-    measured = _measured(
-        classifier.metadata, predicted, labels, groups, before=before, corrections=corrections
-    )
+    measured = _measured(classifier.metadata, kept, corrections)
     return EvaluationResult(
         model=classifier.title,
         source=recipe.source,

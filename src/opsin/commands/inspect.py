@@ -179,7 +179,7 @@ def explain(
     file = _folder_of(look) / f"{term}-{_file_name(lesson.layer)}.html" if page else None
     if file is not None:
         sections = lesson_sections(lesson, answer.pixels)
-        _written_about(look, Insight(look.classifier.path), answer, file, sections)
+        _write_about(look, answer, file, sections)
     return Explained(look.classifier.path, look.terms(), answer, lesson, file)
 
 
@@ -192,7 +192,7 @@ def network_page(look: Inspection, page: Path) -> Insight:
         weight_sections,
     )
 
-    insight = Insight(look.classifier.path)
+    insight = Insight(look.classifier.path, page)
     insight.summary = summary = look.summary()
     insight.weights = look.weights()
     rows, classes = summary.rows, look.classifier.classes
@@ -210,7 +210,8 @@ def network_page(look: Inspection, page: Path) -> Insight:
     size = f"{preparation.width}×{preparation.height} {grey_or_colour(preparation.channels)} pixels"
     layers = counted(len(rows), "layer leads", "layers lead")
     verdict = f"{layers} from {size} to {counted(len(classes), 'class', 'classes')}"
-    return _written(look, insight, page, verdict=verdict, facts=facts, sections=sections)
+    _write(page, _title(look), verdict, facts, sections)
+    return insight
 
 
 def image_page(
@@ -223,7 +224,7 @@ def image_page(
     label: str | None = None,
 ) -> Insight:
     """Write the page of an image: the outputs of layers, and heat maps."""
-    insight = Insight(look.classifier.path, answer=answer)
+    insight = Insight(look.classifier.path, page, answer=answer)
     insight.views = look.layers(answer, list(layers) or None)
     if not explain:  # whoever asks why need not wait for a thousand other images
         insight.activity = look.activity()
@@ -235,7 +236,8 @@ def image_page(
         insight.neighbours = nearest_if_any(look, answer)
         actual = look.actual(answer)
         sections[1:1] = decision_sections(insight.decision, insight.neighbours, actual=actual)
-    return _written_about(look, insight, answer, page, sections)
+    _write_about(look, answer, page, sections)
+    return insight
 
 
 def unit_page(
@@ -247,7 +249,7 @@ def unit_page(
     ablate: bool = False,
 ) -> Insight:
     """Write the page of layers' units and, if requested, their ablation."""
-    insight = Insight(look.classifier.path)
+    insight = Insight(look.classifier.path, page)
     # All names first: an ablation may take many minutes per layer.
     for layer in [look.network.layer(layer).name for layer in dict.fromkeys(layers)]:
         insight.galleries[layer] = look.units(layer)
@@ -267,13 +269,11 @@ def unit_page(
         "Units": f"{sum(map(len, galleries.values())):,}",
         "Training images": f"{next(iter(galleries.values())).images:,}",
     }
-    verdict = f"What excites the units of {names}"
-    return _written(look, insight, page, verdict=verdict, facts=facts, sections=sections)
+    _write(page, _title(look), f"What excites the units of {names}", facts, sections)
+    return insight
 
 
-def _written_about(
-    look: Inspection, insight: Insight, answer: Prediction, page: Path, sections: list[Section]
-) -> Insight:
+def _write_about(look: Inspection, answer: Prediction, page: Path, sections: list[Section]) -> None:
     classes, reject = look.classifier.classes, look.classifier.metadata.reject
     actual, second = look.actual(answer), answer.top(2)[-1]
     verdict = f"{answer.label}, {answer.confidence:.1%}"
@@ -290,32 +290,17 @@ def _written_about(
     if answer.notes:
         facts["Note"] = "; ".join(answer.notes)
     facts["Model"] = look.classifier.metadata.model
-    return _written(
-        look,
-        insight,
-        page,
-        verdict=verdict,
-        facts=facts,
-        sections=sections,
-        about=f" · {answer.name}",
-    )
+    _write(page, f"{_title(look)} · {answer.name}", verdict, facts, sections)
 
 
-def _written(
-    look: Inspection,
-    insight: Insight,
-    page: Path,
-    *,
-    verdict: str,
-    facts: dict[str, str],
-    sections: list[Section],
-    about: str = "",
-) -> Insight:
-    title = look.classifier.path.name if look.run is None else look.run.path.resolve().name
-    html = render_page(f"{title}{about}", verdict, facts, sections)
-    write_bytes(page, html.encode("utf-8", "replace"))
-    insight.page = page
-    return insight
+def _write(
+    page: Path, title: str, verdict: str, facts: dict[str, str], sections: list[Section]
+) -> None:
+    write_bytes(page, render_page(title, verdict, facts, sections).encode("utf-8", "replace"))
+
+
+def _title(look: Inspection) -> str:
+    return look.classifier.path.name if look.run is None else look.run.path.resolve().name
 
 
 def _facts(look: Inspection) -> dict[str, str]:

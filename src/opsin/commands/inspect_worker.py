@@ -19,7 +19,7 @@ from typing import BinaryIO, Final, Literal
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from opsin.commands.inspect_model import Inspection, nearest_if_any
 from opsin.core.arrays import Floats, Pixels
@@ -50,9 +50,7 @@ _LARGE, _SIDE, _BEST_SIDE = 1024, 512, 192
 _FINE: Final = 6.0
 
 
-class _Options(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
+class _Options(BaseModel, frozen=True, strict=True, extra="forbid"):
     image: str | None = None  # a known one, by part and number
     name: str = "image"  # what to call an image that was sent
     layer: str = ""
@@ -62,9 +60,7 @@ class _Options(BaseModel):
     limit: int | None = None  # training images to see
 
 
-class _Question(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
+class _Question(BaseModel, frozen=True, strict=True, extra="forbid"):
     do: Literal["predict", "where", "layers", "maps", "unit", "lesson", "explain"]
     options: _Options = Field(_Options(), alias="with")
 

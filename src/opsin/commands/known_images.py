@@ -14,6 +14,7 @@ from opsin.core.arrays import Bools, Ints
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.events import SILENT, Watcher
+from opsin.core.stored_json import JsonObject
 from opsin.data.cache import as_keys
 from opsin.data.corrections import Decoded
 from opsin.data.dataset import Dataset, look_at, read_corrected
@@ -38,15 +39,7 @@ def known_images(
     data = _of_run(classifier, sources, watcher)
     is_run = data is not None
     if data is None:
-        preparation = classifier.metadata.preparation
-        data = look_at(
-            *sources,
-            size=(preparation.height, preparation.width),
-            channels=preparation.channels,
-            resize=preparation.resize,
-            bits=preparation.bits or 16,
-            watcher=watcher,
-        )
+        data = look_at(*sources, **prepared_for(classifier), watcher=watcher)
     class_index = known_classes(classifier, data.classes, data.recipe.source)
     split = data.split
     return ReferenceSet(
@@ -60,6 +53,13 @@ def known_images(
         own=is_run,
         groups=data.units,
     )
+
+
+def prepared_for(classifier: Classifier) -> JsonObject:
+    """Return the fields of a `DataRecipe` that prepares images as a classifier takes them."""
+    like = classifier.metadata.preparation
+    size, channels = like.shape[:2], like.channels
+    return {"size": size, "channels": channels, "resize": like.resize, "bits": like.bits or 16}
 
 
 def known_classes(classifier: Classifier, classes: Sequence[str], source: str) -> Ints:

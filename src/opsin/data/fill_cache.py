@@ -237,9 +237,8 @@ class _OtherSets:
     def __init__(self, preparation: Preparation) -> None:
         self._sets, self._shape = [], preparation.shape
         for mark in _folder_of("").glob(f"*/{_mark(preparation)}"):
-            rows, images = (
-                mark.with_name(f"{n}-{preparation.bits}.npy") for n in ("rows", "images")
-            )
+            names = (f"{name}-{preparation.bits}.npy" for name in ("rows", "images"))
+            rows, images = map(mark.with_name, names)
             with contextlib.suppress(OSError, ValueError, EOFError):
                 known = np.load(rows, mmap_mode="r")
                 order = np.argsort(keys := cache.as_keys(known["source_digest"]))
@@ -277,8 +276,11 @@ class _Store:
         self._images = files["images"]
         fits = False
         with contextlib.suppress(OSError, ValueError, EOFError):  # "r+" would fill up a cut file
-            there = {name: np.load(file, mmap_mode="r") for name, file in files.items()}
-            fits = all((there[name].dtype, there[name].shape) == arrays[name] for name in arrays)
+            fits = all(  # and none stays open: on Windows it could not be written
+                (there.dtype, there.shape) == arrays[name]
+                for name, file in files.items()
+                for there in [np.load(file, mmap_mode="r")]
+            )
         if not fits:
             folder.mkdir(parents=True, exist_ok=True)
             try:
@@ -392,8 +394,6 @@ def read_pixels(
     item: ListedImage, preparation: Preparation, others: _OtherSets | None = None
 ) -> ReadImage:
     """Prepare an image, with the SHA-256 of its file or array."""
-    if item.problem:
-        raise item.problem
     image = item.image
     if isinstance(image, np.ndarray):
         digest = cache.digest_rows(image[None])[0]

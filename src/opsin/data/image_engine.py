@@ -102,14 +102,15 @@ def answer_images(
     def answer(items: list[ListedImage]) -> list[_Answer | ImageError]:
         return steps.answer(items, computing, stopped.is_set)
 
-    def listed() -> Iterator[ListedImage]:
+    def until_error(images: Iterable[ListedImage]) -> Iterator[ListedImage]:
         try:
             yield from images
         except Exception as error:  # noqa: BLE001  it is raised behind the last answer
             errors.append(error)
 
     most = max(_BATCHES * steps.together, THREADS + 1)
-    blocks = steps.in_blocks(read_ahead(listed()), steps.batch, _WAITING // (most + 2))
+    fetched = until_error(read_ahead(until_error(images)))
+    blocks = steps.in_blocks(fetched, steps.batch, _WAITING // (most + 2))
     pool = ThreadPoolExecutor(THREADS, "opsin-images")
     try:
         yield from in_order(pool, answer, blocks, lambda: most)
@@ -134,8 +135,7 @@ def in_order(
         while not future.done():  # on Windows only a wait that ends sees Ctrl-C
             concurrent.futures.wait([future], 1.0)
         try:
-            answers = future.result()
-            yield from zip(items, answers, strict=True)
+            yield from zip(items, future.result(), strict=True)
         except BrokenExecutor:
             if len(items) == 1:
                 yield items[0], ImageError("reading it ended the process")

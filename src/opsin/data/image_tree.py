@@ -186,11 +186,13 @@ class ImageTree(Walk):
     def __init__(self, root: Path, follow_links: bool = False, *, stream: bool = False) -> None:
         super().__init__(str(root))
         self._follow_links, self._stream = follow_links, stream
-        self._inside, self._start = os.path.realpath(root), os.path.abspath(root)  # noqa: PTH100
+        self._inside = os.path.realpath(root)
+        # What stands before ".." may be a link.
+        self.start = self._inside if ".." in root.parts else os.path.abspath(root)  # noqa: PTH100
 
     def reference(self, name: str) -> str:
         """Return the path of an image."""
-        return os.path.join(self._start, name)  # noqa: PTH118  a million as text
+        return os.path.join(self.start, name)  # noqa: PTH118  a million as text
 
     def images(self) -> Iterator[str]:
         """Yield the images' paths from the root, each folder's own before its sub-folders'."""

@@ -48,7 +48,7 @@ class ClassPrototypes:
         means = np.zeros((classes, exact.shape[1]))
         for number in np.unique(labels):
             means[number] = (exact[labels == number] * scales).mean(axis=0)
-        return cls(scales.astype(np.float32), _directions(means).astype(np.float32))
+        return cls(scales.astype(np.float32), unit_rows(means).astype(np.float32))
 
     @classmethod
     def of_images(cls, embeddings: Floats) -> ClassPrototypes:
@@ -58,15 +58,16 @@ class ClassPrototypes:
         embeddings whose directions compare images well as they are.
         """
         scales = np.ones(embeddings.shape[1], np.float32)
-        return cls(scales, _directions(embeddings).astype(np.float32))
+        return cls(scales, unit_rows(embeddings).astype(np.float32))
 
     def ood_score(self, embeddings: Floats) -> Floats:
         """Return 1 less the cosine with the nearest class's direction, as the file does."""
-        cosines = _directions(embeddings * self.scales) @ self.directions.T
+        cosines = unit_rows(embeddings * self.scales) @ self.directions.T
         return np.asarray(1 - cosines.max(axis=1), np.float32)
 
 
-def _directions(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
+def unit_rows(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Rows at length 1; those of zeros stay."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.maximum(lengths, _NO_LENGTH))
 

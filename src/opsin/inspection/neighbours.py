@@ -17,6 +17,7 @@ from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.errors import RunError, StorageError
 from opsin.core.events import SILENT, Watcher, watched
 from opsin.data.lazy_images import ReferenceSet
+from opsin.evaluation.out_of_distribution import unit_rows
 from opsin.onnx_files.onnx_graph import OnnxGraph
 from opsin.onnx_files.postprocessing import SCALES
 from opsin.runtime.classifier import Classifier
@@ -24,8 +25,6 @@ from opsin.runtime.classifier import Classifier
 #: A run's file of the embeddings of its training images, and its most bytes.
 FILE: Final = Path("inspection") / "embedding.npz"
 MOST: Final = 250_000_000
-# Keeps the directions of all-zero embeddings finite.
-_NO_LENGTH: Final = 1e-12
 _AT_ONCE: Final = 4096  # images whose directions are computed at once
 # This many times the count are compared exactly, since the file holds half precision.
 _FURTHER: Final = 3
@@ -38,10 +37,7 @@ def directions(embedding: Floats, scales: Floats | None) -> Floats:
     (A. Techapanurak et al., ACCV 2020). ``scales`` is ``None`` for files of an earlier version.
     """
     scaled = embedding if scales is None else embedding * scales
-    scaled = np.nan_to_num(scaled.astype(np.float32), posinf=0.0, neginf=0.0)
-    lengths = np.linalg.norm(scaled, axis=1, keepdims=True)
-    unit_rows: Floats = scaled / np.maximum(lengths, _NO_LENGTH)
-    return unit_rows
+    return unit_rows(np.nan_to_num(scaled.astype(np.float32), posinf=0.0, neginf=0.0))
 
 
 def keep_embeddings(

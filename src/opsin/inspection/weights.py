@@ -119,14 +119,9 @@ def _images(network: OnnxGraph, name: str, weights: Floats | None) -> WeightImag
         kind, weights = "filters", weights.transpose(0, 2, 3, 1)
     elif weights.ndim == 2 and pixels is not None and weights.shape[1] == np.prod(pixels):
         kind, weights = "units", weights.reshape(-1, *pixels).transpose(0, 2, 3, 1)
-    return WeightImages(kind, np.ascontiguousarray(weights), limit_of(weights), sources)
-
-
-def limit_of(weights: NDArray[Any]) -> float:
-    """The end of a layer's colour scale: 99.5% of its weights lie within."""
     strengths = np.abs(np.asarray(weights, np.float64))
-    ends = float(np.quantile(strengths, _WITHIN))
-    return ends or float(strengths.max()) or 1.0
+    limit = float(np.quantile(strengths, _WITHIN)) or float(strengths.max()) or 1.0
+    return WeightImages(kind, np.ascontiguousarray(weights), limit, sources)
 
 
 def _from_first(network: OnnxGraph, sources: tuple[str, ...]) -> bool:

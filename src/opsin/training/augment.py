@@ -151,13 +151,9 @@ def _recolour(images: Tensor, share: float, chance: _Chance) -> Tensor:
 
 
 def _erase(images: Tensor, colour: Tensor, share: float, chance: _Chance) -> Tensor:
-    """Erase a square of each image; its centre is anywhere, so it may be cut off.
-
-    Source: DeVries and Taylor, "Improved regularization of convolutional neural networks with
-    Cutout" (2017), arXiv:1708.04552.
-    """
+    """Erase a square of each image, perhaps across its border (Cutout, arXiv:1708.04552)."""
     count, height, width, channels = images.shape
-    side = erased_side(share, height, width)
+    side = max(1, round(share * min(height, width)))
     offsets = torch.arange(side) - side // 2
     # Rows beyond the border are clamped to the outermost one, which the square covers anyhow.
     rows = (chance.integers(0, height) + offsets).clamp(0, height - 1)
@@ -167,11 +163,6 @@ def _erase(images: Tensor, colour: Tensor, share: float, chance: _Chance) -> Ten
     varied = images.clone(memory_format=torch.contiguous_format)
     varied.view(-1, channels)[places] = colour
     return varied
-
-
-def erased_side(share: float, height: int, width: int) -> int:
-    """The side of the erased square, in pixels."""
-    return max(1, round(share * min(height, width)))
 
 
 def _mean_colour(images: Tensor) -> Tensor:

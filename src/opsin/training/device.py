@@ -10,7 +10,7 @@ from typing import Final
 import torch
 
 from opsin.core.errors import RecipeError
-from opsin.core.format import file_size
+from opsin.core.format import counted, file_size
 from opsin.core.metadata import Layer
 from opsin.core.platform import memory_left
 from opsin.core.recipe import Device, Precision, Recipe, TrainingRecipe
@@ -101,8 +101,7 @@ def describe_device(device: torch.device) -> str:
         return f"GPU, {torch.cuda.get_device_name(device)}"
     if device.type == "mps":
         return "GPU of this Mac"
-    threads = torch.get_num_threads()
-    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
+    return f"CPU, {counted(torch.get_num_threads(), 'thread')}"
 
 
 def estimate(recipe: Recipe, layers: Sequence[Layer], *, gpu: bool = False) -> int:
@@ -139,11 +138,8 @@ def fit_memory(
     image_bytes: int = 0,
     fixed: bool = False,
 ) -> tuple[Recipe, str | None]:
-    """Halve the micro-batch until the training fits into the memory.
-
-    Another micro-batch makes other weights: a training that is resumed, or whose micro-batch was
-    given, is refused instead.
-    """
+    """Halve the micro-batch until the training fits into the memory."""
+    # Another one makes other weights: what is resumed, or has its own, is refused instead.
     fixed = fixed or recipe.training.micro_batch is not None
     gpu, free, fitted = device.type != "cpu", available(device), recipe
     if gpu and image_bytes < _GPU_SHARE * free:

@@ -25,7 +25,7 @@ from opsin.commands.export.smaller import To
 from opsin.core.metadata import Preparation
 from opsin.data.images import read_image
 from tests.commands.export import shipped
-from tests.conftest import without_drawing, write_shapes
+from tests.conftest import without_drawing, write_shapes, write_zip
 from tests.made_runs import answers_right, write_run
 
 
@@ -64,9 +64,7 @@ def test_samples_are_validation_images_and_rightly_recognised(
 
 
 def test_another_zip_is_not_overwritten(nearest_mean: Path, tmp_path: Path) -> None:
-    other = tmp_path / "photos.zip"
-    with zipfile.ZipFile(other, "w") as photos:
-        photos.writestr("boot.txt", "a boot")
+    other = write_zip(tmp_path / "photos.zip", {"boot.txt": b"a boot"})
     with pytest.raises(opsin.RecipeError, match=r"photos\.zip is no earlier export"):
         shipped(nearest_mean, "bundle", out=other, data=["digits"])
     made = shipped(nearest_mean, "bundle", out=tmp_path / "new.zip", data=["digits"])

@@ -23,7 +23,7 @@ from opsin.data.cache import cache_root
 from opsin.data.sources import archive, open_stream, rows
 from opsin.data.sources.contents import LabelledImages
 from opsin.data.split import TEST, TRAIN
-from tests.conftest import Notes
+from tests.conftest import Notes, write_zip
 from tests.data.sources.conftest import opened, paths_of
 from tests.data.sources.test_arrays import write_pair
 
@@ -263,9 +263,8 @@ def test_a_damaged_member_of_a_zip_is_left_out_and_counted(tmp_path: Path) -> No
     contents = opened(path)
     assert contents.names == list(CLASSES)
     assert left_out_of(contents) == {"damaged file": 1}
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as packed:
-        for name in (*CLASSES, "dog/2.png"):
-            packed.writestr(name, f"the bytes of {name}")
+    names = (*CLASSES, "dog/2.png")
+    write_zip(path, {each: f"the bytes of {each}".encode() for each in names}, zipfile.ZIP_STORED)
     path.write_bytes(path.read_bytes().replace(b"the bytes of cat/1", b"not bytes of cat/1"))
     for _ in range(2):  # the second time from the cache
         contents = opened(path)

@@ -47,6 +47,13 @@ def test_other_sources_are_joined(tmp_path: Path) -> None:
     assert len(opened(tmp_path / "a" / ".." / "b", "digits")) == 24 + 1797
 
 
+def test_a_folder_of_a_class_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_shapes(tmp_path)
+    (tmp_path / "disc" / ".in").mkdir()
+    monkeypatch.chdir(tmp_path / "disc" / ".in")
+    assert opened("..", "../../square").classes == ("disc", "square")
+
+
 def test_equal_tables_in_two_folders_are_two_sources(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_shapes(tmp_path / name)

@@ -1,6 +1,5 @@
 """Tables and archives of strangers are opened in processes that may die."""
 
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ from opsin.core.errors import SourceError
 from opsin.core.recipe import DataRecipe
 from opsin.data import sources
 from opsin.studio.datasets.dataset_search import key_of, unpack_archive
+from tests.conftest import write_zip
 
 
 def test_the_key_is_the_one_that_training_finds(shapes: Path, tmp_path: Path) -> None:
@@ -35,12 +35,8 @@ def test_what_is_refused_is_refused_in_the_same_words(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["outside", "cut short"])
 def test_a_hostile_archive_costs_one_answer(tmp_path: Path, kind: str) -> None:
-    packed = tmp_path / "hostile.zip"
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
-        if kind == "outside":
-            file.writestr("../../a.png", b"x")
-        else:
-            file.writestr("a/1.png", bytes(20 << 20))
+    member = ("../../a.png", b"x") if kind == "outside" else ("a/1.png", bytes(20 << 20))
+    packed = write_zip(tmp_path / "hostile.zip", dict([member]))
     if kind == "cut short":
         packed.write_bytes(packed.read_bytes()[:-30])
     with pytest.raises(SourceError, match=r"hostile\.zip"):

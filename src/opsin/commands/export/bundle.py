@@ -38,7 +38,6 @@ from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Answers
 from opsin.runtime.providers import cpu_session
 
-# Files of checksums, and of the hub's card.
 _SUMS: Final = "SHA256SUMS"
 _CARD: Final = "README.md"
 # Largest difference of probabilities explained by rounding.
@@ -46,9 +45,6 @@ _TOLERANCE: Final = 1e-4
 # Real and synthetic images to compare plain ONNX Runtime with Opsin.
 _COMPARED: Final = 512
 _NOISE: Final = 8
-# The earliest year of zip; a fixed time makes bundles reproducible.
-_TIME: Final = (1980, 1, 1, 0, 0, 0)
-_CLIENTS: Final = ("predict.py", "predict.mjs", "package.json")
 # Quantile of confidence among a class's correct images: confident, but not extreme.
 _PLACE: Final = 0.75
 
@@ -121,7 +117,7 @@ def write_bundle(
         "README.md": _readme(
             metadata, {str(answer["class"]) for answer in expected.values()}, part
         ),
-        **{name: _client(name) for name in _CLIENTS},
+        **{name: _client(name) for name in ("predict.py", "predict.mjs", "package.json")},
         **{f"samples/{file}": picture for file, picture in pictures.items()},
     }
     zipped = _zip(files | {_SUMS: _checksums(files)})
@@ -233,7 +229,7 @@ def _zip(files: dict[str, bytes]) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as bundle:
         for name in sorted(files):
-            entry = zipfile.ZipInfo(name, _TIME)
+            entry = zipfile.ZipInfo(name)  # without a time, so that bundles are reproducible
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.create_system = 3  # Unix, on any system
             entry.external_attr = 0o100644 << 16

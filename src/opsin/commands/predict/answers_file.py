@@ -90,10 +90,7 @@ def database_beside(out: Path) -> Path:
 
 
 class AnswersFile:
-    """The answers of one command, and the output written from them; locked by this process.
-
-    Where the output is the file itself, it is a shard.
-    """
+    """The answers of one command and the output written from them: in a shard, the same file."""
 
     def __init__(
         self,

@@ -56,11 +56,7 @@ _BLOCK: Final = 1 << 22
 
 @dataclass(frozen=True)
 class OutFile:
-    """The target of ``--out``: a file, a shard, or the local file of an object.
-
-    An object is first a file in this account's state folder, so that a killed command can resume.
-    It is uploaded whole, at the end.
-    """
+    """The target of ``--out``: a file, a shard, or a local file, uploaded whole as an object."""
 
     path: Path
     database: Path

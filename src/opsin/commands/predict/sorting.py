@@ -17,7 +17,6 @@ import sqlite3
 import stat
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal, NamedTuple
 
@@ -126,9 +125,8 @@ def identity_of(status: os.stat_result) -> str:
     return f"{status.st_dev} {status.st_ino}"
 
 
-@dataclass(frozen=True)
-class Move:
-    """What is done with one image."""
+class Move(NamedTuple):
+    """What is done with one image; in the order of the table's columns."""
 
     image: str
     source: str
@@ -159,10 +157,7 @@ class Move:
     def places(
         self, folder: files.ConfinedDir, origins: Origins, *, make: bool = False
     ) -> Iterator[tuple[Placement | None, Placement | None]]:
-        """Yield the sorted file, if it is there, and the place that it came from.
-
-        ``make`` the folder that it came from if it is gone.
-        """
+        """Yield the sorted file, if it is there, and where it was; ``make`` that folder if gone."""
         with ExitStack() as stack:
             target = source = None
             with suppress(FileNotFoundError):
@@ -353,16 +348,7 @@ class Sorter:
             db.executemany(
                 "INSERT INTO moves (image, source, target, by, size, mtime_ns, identity, done) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, 0)",
-                (
-                    (
-                        *map(as_bytes, (m.image, m.source, m.target)),
-                        m.by,
-                        m.size,
-                        m.mtime_ns,
-                        m.identity,
-                    )
-                    for m in moves
-                ),
+                ((*map(as_bytes, move[:3]), *move[3:7]) for move in moves),
             )
         self._act(moves)
 

@@ -141,10 +141,7 @@ def classify_stream(
     tta: bool = False,
     cluster: Cluster | None = None,
 ) -> Generator[Answered]:
-    """Yield each image of a stream with its answer, or the reason why there is none.
-
-    On a cluster the machines share the work, and answers come without pixels.
-    """
+    """Yield each image with its answer, or why there is none; from a cluster without pixels."""
     is_here = cluster is None
 
     def prepare(item: image_stream.ListedImage) -> PreparedImage:
@@ -163,9 +160,7 @@ def classify_stream(
         batch=max(8, classifier.batch_size // together),
         together=together,
     )
-    if cluster is not None:
-        return cluster.answers(steps, stream)
-    return answer_images(steps, stream)
+    return (answer_images if cluster is None else cluster.answers)(steps, stream)
 
 
 def each_answer(

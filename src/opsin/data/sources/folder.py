@@ -35,7 +35,7 @@ def open_folder(request: SourceRequest) -> LabelledImages:
     tree = ImageTree(root, follow_links=request.follow_links)
     names = list(tree.images())
     if request.joined and names and not tree.folders:
-        class_ = root.absolute().name
+        class_ = Path(tree.start).name
         watcher.note(f"{root} has images and no folders: they are of one class, {class_}")
         rows = (Row(tree.reference(name), class_, name=name) for name in names)
         return collect(str(root), rows, tree.passed)
