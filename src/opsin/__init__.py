@@ -38,11 +38,10 @@ if TYPE_CHECKING:
     from opsin.commands.export.bundle import HubExport
     from opsin.commands.export.export import export_model
     from opsin.commands.export.smaller import Shipped
-    from opsin.commands.find import Found, FoundImage, find
     from opsin.commands.import_model import import_model
     from opsin.commands.inspect import Explained, explain, inspect
     from opsin.commands.inspect_model import Insight, Inspection
-    from opsin.commands.label import Labelled, label
+    from opsin.commands.label import Found, FoundImage, Labelled, find, label
     from opsin.commands.predict.out_file import Merged, merge
     from opsin.commands.predict.predict import Classified, classify
     from opsin.commands.predict.stream import draw_prediction, predict_each
@@ -111,11 +110,10 @@ _DEFINED = {
     "commands.export.export": "export_model",
     "commands.export.bundle": "HubExport",
     "commands.export.smaller": "Shipped",
-    "commands.find": "Found FoundImage find",
     "commands.import_model": "import_model",
     "commands.inspect": "Explained explain inspect",
     "commands.inspect_model": "Insight Inspection",
-    "commands.label": "Labelled label",
+    "commands.label": "Found FoundImage Labelled find label",
     "commands.predict.out_file": "Merged merge",
     "commands.predict.predict": "Classified classify",
     "commands.predict.stream": "draw_prediction predict_each",

@@ -123,3 +123,18 @@ def test_a_heap_becomes_a_classifier(
     assert visit.actions < 80
     assert complaints(browser) == []
     assert requests_elsewhere(browser, running.address) == []
+
+
+def test_questions_follow_the_groups_at_once(
+    browser: webdriver.Chrome, running: StudioProcess, heap: Path
+) -> None:
+    """The page that was left keeps none of its photographs to itself."""
+    visit = Visit(running, browser)
+    visit.open()
+    visit.give(*sorted(heap.glob("*.png"))[:12])
+    visit.reach("/photos")
+    visit.click("Sort them")
+    visit.see(f"{ACTIVE}//*[contains(@class, 'gallery-item')]")
+    visit.click("Questions", "//*[contains(@class, 'views')]")
+    visit.until(lambda: "img-" in asked(browser) or "nothing to ask" in shown(browser))
+    assert "nothing to ask" not in shown(browser)

@@ -274,11 +274,7 @@ def drawn(rows: Ints, labels: Ints, most: int, seed: int) -> Ints:
 
 
 def gradient_histograms(images: Images, rows: Ints) -> Floats:
-    """The strength of the edges of each direction in each of 8×8 cells.
-
-    N. Dalal and B. Triggs, "Histograms of oriented gradients for human detection", CVPR 2005;
-    here one length for the whole image, whose counts are rooted.
-    """
+    """The strength of the edges of each direction in each of 8×8 cells, rooted (Dalal, 2005)."""
     height, width, channels = images.shape[1:]
     pooling = Pooling.to_fit((height, width, channels), _SIDE)
     _, height, width = pooling.shape

@@ -42,13 +42,8 @@ _APART: Final = 10.0
 
 
 def rooted(features: Floats, blocks: Sequence[int]) -> Floats:
-    """The signed roots of features, each block of them scaled to the same length.
-
-    A block holds a network's features at one depth. With roots of length 1, the product of two
-    images is the Bhattacharyya coefficient of their activations (Hellinger's kernel): a few strong
-    features outweigh the others less (F. Perronnin et al., "Improving the Fisher kernel", ECCV
-    2010), and nothing about the scale has to be learnt from the images.
-    """
+    """The signed roots of features, each depth's block scaled to length 1 (Hellinger's kernel)."""
+    # A few strong features then outweigh the others less (F. Perronnin et al., ECCV 2010).
     roots = features / np.sqrt(np.abs(features) + np.float32(SOFT))
     start = 0
     for size in blocks:
@@ -148,13 +143,9 @@ class LinearClassifier:
 
 @dataclass(frozen=True)
 class KernelRidge:
-    """A score for each class: a sum over the training images, by how near they are.
+    """Scores that say how sure they are: least squares by class, Gaussian kernel (Rifkin, 2003)."""
 
-    One regression a class onto "this one or another", by least squares with a Gaussian kernel
-    (R. Rifkin et al., "Regularized least-squares classification", 2003). A support vector machine
-    counts which of each two classes wins, so nearly all its answers are equally sure; these scores
-    say how clear an answer is.
-    """
+    # Of a support vector machine, which counts votes, nearly all answers are equally sure.
 
     points: Floats  # the training images, ``float32[N, D]``
     # Each image's part in each class's score, ``float64[N, K]`` or ``float32``, which sets the

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from opsin.cli import options
-from opsin.cli.output import console, print_json, say
+from opsin.cli.output import columns, console, print_json, say
 from opsin.report.side_by_side import BOLD, Comparison, columns_of
 from opsin.report.terminal import for_people, printable
 
@@ -65,17 +65,10 @@ def compare(
 
 
 def _table(comparison: Comparison, width: int) -> Table:
-    # With narrow gaps, all columns fit 80 characters.
-    table = Table(box=None, pad_edge=False, padding=(0, 2 if width > 96 else 1, 0, 0))
     shown = columns_of(comparison.runs)
-    for index, column in enumerate(shown):
-        # Wrap headings rather than figures.
-        table.add_column(
-            column.heading.replace(" ", "\n"),
-            justify="left" if index < 2 else "right",
-            overflow="fold",
-            no_wrap=index >= 2,
-        )
+    # Headings wrap rather than figures; with narrow gaps, all columns fit 80 characters.
+    headings = [column.heading.replace(" ", "\n") for column in shown]
+    table = columns(*headings[:2], figures=headings[2:], gap=2 if width > 96 else 1)
     for row in zip(*(column.cells for column in shown), strict=True):
         table.add_row(*(f"[bold]{escape(text)}[/]" if best else escape(text) for text, best in row))
     return table

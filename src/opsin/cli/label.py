@@ -154,7 +154,7 @@ def find(
         file (FILE): The heap's labels (default: in your account's state folder).
         backbone (NETWORK): Network that compares photographs.
     """
-    from opsin.commands.find import find as workflow  # noqa: PLC0415  likewise
+    from opsin.commands.label import find as workflow  # noqa: PLC0415  likewise
 
     done = workflow(
         source,

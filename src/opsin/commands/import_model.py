@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,39 +37,31 @@ from opsin.runtime.classifier import Classifier
 from opsin.runtime.model_check import write_classifier
 
 
+@dataclass(eq=False)
 class ImportedLearner(Learner):
     """An imported classifier, measured as if trained on the images."""
 
     calibrates = False
+    dataset: Dataset
     recipe: ImportRecipe
+    layers: list[Layer]
+    content: bytes
+    record: ImportRecord
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        recipe: ImportRecipe,
-        *,
-        content: bytes,
-        layers: Sequence[Layer],
-        record: ImportRecord,
-    ) -> None:
-        self.dataset, self.recipe, self.layers = dataset, recipe, list(layers)
-        self.content, self.record = content, record
-
-    def fit(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> None:
+    def fit(self) -> None:
         """Write the import's record; nothing is trained."""
-        del watcher, stop
-        self.record.write(directory.path)
+        self.record.write(self.directory.path)
 
-    def export(self, directory: RunDirectory, watcher: Watcher) -> ExportedFile:
+    def export(self) -> ExportedFile:
         """Return the file as it is."""
-        return ExportedFile(directory.classifier, self.dataset, self.content, watcher)
+        path = self.directory.classifier
+        return ExportedFile(path, self.dataset, self.content, self.watcher)
 
     def difference(self, file: Classifier, rows: Ints) -> None:
         """Return ``None``: there is no other implementation to compare with."""
 
-    def facts(self, *, interrupted: bool) -> TrainingFacts:
+    def facts(self) -> TrainingFacts:
         """Return facts that say only that it was trained elsewhere."""
-        del interrupted
         return TrainingFacts(elsewhere=True)
 
     @property
@@ -189,15 +181,11 @@ def import_model(
         versions=versions("onnx", "numpy", "pillow"),
     )
 
-    def directory_of() -> RunDirectory:
-        return RunDirectory.create(Path(runs), name or f"{path.stem}-{IMPORTED}")
-
+    title = name or f"{path.stem}-{IMPORTED}"
     if dataset is not None:
-        learner = ImportedLearner(
-            dataset, recipe, content=content, layers=metadata.layers, record=record
-        )
-        return run_training(learner, directory_of, watcher=watcher, began=began)
-    directory = directory_of()
+        learner = ImportedLearner(dataset, recipe, list(metadata.layers), content, record)
+        return run_training(learner, (Path(runs), title), watcher=watcher, began=began)
+    directory = RunDirectory.create(Path(runs), title)
     with recorded(directory, watcher) as recorder:
         recorder.run_started(directory.path)
         for heading, words in recipe.reasons.items():

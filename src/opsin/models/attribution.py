@@ -30,24 +30,14 @@ _LEAST: Final = 1e-3
 
 
 def saliency(network: TorchNetwork, pixels: Pixels, target: int) -> Floats:
-    """Return how strongly the logit of a class depends on each pixel: the size of its gradient.
-
-    K. Simonyan, A. Vedaldi and A. Zisserman, "Deep inside convolutional networks: visualising
-    image classification models and saliency maps", ICLR workshop 2014. Of several channels the
-    largest counts, as there.
-    """
+    """How strongly a class's logit depends on each pixel's strongest channel (arXiv:1312.6034)."""
     with captum_methods() as attr:
         gradients = attr.Saliency(network).attribute(_input(pixels), target=target)
     return _numbers(gradients[0].amax(dim=2))
 
 
 def grad_cam(network: TorchNetwork, pixels: Pixels, target: int, *, layer: str) -> Floats:
-    """Return where the maps of a layer speak for a class, at the size of the image.
-
-    R. R. Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based
-    localization", ICCV 2017: the layer's maps, each weighted by its mean gradient, added up, and
-    what is negative left out. Enlarged bilinearly.
-    """
+    """Where a layer's maps speak for a class, at the image's size (arXiv:1610.02391)."""
     with captum_methods() as attr:
         maps = attr.LayerGradCam(network, network.layer(layer)).attribute(
             _input(pixels), target=target, relu_attributions=True

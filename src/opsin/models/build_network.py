@@ -59,10 +59,7 @@ def statistics_of(images: Images, rows: Ints) -> Statistics:
 
 
 def _whitening(images: Images, rows: Ints, mean: Doubles, deviation: Doubles) -> Floats:
-    """Return the eigenvectors of the patches' covariance, each over the root of its eigenvalue.
-
-    As in K. Jordan's cifar10-airbench, after D. Page, "How to train your ResNet", 2018.
-    """
+    """Eigenvectors of the patches' covariance, each over its eigenvalue's root (D. Page, 2018)."""
     channels = images.shape[3]
     covariance = np.zeros((4 * channels, 4 * channels))
     count = 0

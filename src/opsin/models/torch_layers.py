@@ -64,11 +64,7 @@ class Residual(nn.Module):
 
 
 def glorot_uniform(module: nn.Module) -> None:
-    """Draw all weights below ``module`` by Glorot's uniform rule; biases are zero.
-
-    Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural
-    networks", AISTATS 2010; the default of Keras's Dense and Conv2D.
-    """
+    """Draw all weights below ``module`` by Glorot's uniform rule, as Keras; biases are zero."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
             nn.init.xavier_uniform_(layer.weight)

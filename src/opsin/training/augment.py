@@ -151,11 +151,7 @@ def _recolour(images: Tensor, share: float, chance: _Chance) -> Tensor:
 
 
 def _erase(images: Tensor, colour: Tensor, share: float, chance: _Chance) -> Tensor:
-    """Erase a square of each image; its centre is anywhere, so it may be cut off.
-
-    Source: DeVries and Taylor, "Improved regularization of convolutional neural networks with
-    Cutout" (2017), arXiv:1708.04552.
-    """
+    """Erase a square of each image, perhaps across its border (Cutout, arXiv:1708.04552)."""
     count, height, width, channels = images.shape
     side = max(1, round(share * min(height, width)))
     offsets = torch.arange(side) - side // 2

@@ -54,11 +54,7 @@ def fit_budget(
     fixed: bool = False,
     watcher: Watcher = SILENT,
 ) -> tuple[Recipe, str, float]:
-    """Choose the epochs that fill a time, unless they are fixed.
-
-    Returns:
-        The recipe, what was chosen in words, and the seconds of an epoch.
-    """
+    """Choose the epochs that fill a time; return the recipe, the choice, an epoch's seconds."""
     began = time.perf_counter()
     watcher.doing("measuring for the budget")
     an_epoch = measure_epoch(recipe, data, device, seconds=min(_SECONDS, _SHARE * seconds))

@@ -138,11 +138,8 @@ def fit_memory(
     image_bytes: int = 0,
     fixed: bool = False,
 ) -> tuple[Recipe, str | None]:
-    """Halve the micro-batch until the training fits into the memory.
-
-    Another micro-batch makes other weights: a training that is resumed, or whose micro-batch was
-    given, is refused instead.
-    """
+    """Halve the micro-batch until the training fits into the memory."""
+    # Another one makes other weights: what is resumed, or has its own, is refused instead.
     fixed = fixed or recipe.training.micro_batch is not None
     gpu, free, fitted = device.type != "cpu", available(device), recipe
     if gpu and image_bytes < _GPU_SHARE * free:

@@ -30,12 +30,7 @@ def learning(content: bytes, names: Collection[str]) -> TorchNetwork:
 
 
 def with_crops(recipe: TrainingRecipe, network: TorchNetwork, channels: int) -> TrainingRecipe:
-    """A recipe with crops of a size that a network accepts.
-
-    Things look larger in a crop than in the whole image, by which crops may have fewer pixels: that
-    is quicker and no worse (H. Touvron et al., "Fixing the train-test resolution discrepancy",
-    NeurIPS 2019). If a network takes one size only, crops have that.
-    """
+    """A recipe with crops smaller than images (arXiv:1906.06423), if a network takes them."""
     if not recipe.crop or recipe.crop_side is None:
         return recipe
     side = recipe.crop_side
@@ -53,10 +48,7 @@ def averaged(
     val: TrainingBatches,
     recipe: TrainingRecipe,
 ) -> float:
-    """Set a network to the mean of its weights and its first ones with the lowest log loss.
-
-    M. Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022.
-    """
+    """Set a network to its best mean of new and first weights by log loss (arXiv:2109.01903)."""
     stepper = TrainStep(network, recipe.model_copy(update={"ema": 0.0}), device=val.device)
     last = network.weights()
     losses = {}

@@ -90,11 +90,7 @@ def make_optimizers(network: nn.Module, recipe: TrainingRecipe) -> list[tuple[Op
 
 
 def by_depth(network: TorchNetwork) -> list[tuple[float, list[nn.Parameter]]]:
-    """The weights of a network in groups, the first layers first, with shares of the rate.
-
-    J. Howard and S. Ruder, "Universal language model fine-tuning for text classification", ACL
-    2018: each group learns slower than the one behind it; the last holds the head.
-    """
+    """The weights in groups, the first ones slowest, with shares of the rate (arXiv:1801.06146)."""
     learnt = list(network.learnt().values())
     count = min(_DEPTHS, len(learnt))
     ends = [round(len(learnt) * group / count) for group in range(count + 1)]

@@ -67,10 +67,7 @@ class TrainStep:
         *,
         whole: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Learn from one batch; gradients of its parts are added up.
-
-        Of several processes each has its share of the batch; ``whole`` holds the labels of all.
-        """
+        """Learn from a batch with labels ``whole``, of which each process has its share."""
         whole = labels if whole is None else whole
         generator, world, rank = self.generator, self.group.world, self.group.rank
         if world > 1:  # what a process draws follows from what a checkpoint keeps
@@ -127,10 +124,7 @@ class TrainStep:
     def _mixed(
         self, images: Tensor, labels: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Logits and loss of mixed pairs of images.
-
-        H. Zhang et al., "mixup: beyond empirical risk minimization", ICLR 2018.
-        """
+        """Logits and loss of mixed pairs of images (mixup, arXiv:1710.09412)."""
         drawn = int(torch.randint(2**31, (1,), generator=generator))
         share = float(np.random.default_rng(drawn).beta(self.recipe.mixup, self.recipe.mixup))
         logits = self.logits(share * images.float() + (1 - share) * images.flip(0).float())

@@ -26,9 +26,8 @@ DEVICES = st.sampled_from(["cpu", "cuda", "mps"])
 
 
 def resolved(shape: tuple[int, int, int], counts: list[int], **options: Any) -> Recipe:
-    chosen = choose(shape=shape, counts=counts, **options)
     data = DataRecipe.of("images", size=shape[:2])
-    return resolve(data, model=chosen.model, mirrored=True, **chosen.options)
+    return choose(data, shape=shape, images=sum(counts), classes=len(counts), **options)[0]
 
 
 @given(shape=SHAPES, counts=COUNTS, device=DEVICES)

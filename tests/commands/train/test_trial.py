@@ -153,7 +153,7 @@ def test_what_a_short_training_reaches_decides_once(
 @pytest.mark.torch
 def test_a_budget_is_for_fine_tuning(photographs: Path) -> None:
     loaded = load.load_for(photographs, None, {}, budget="90s", offline=True, watcher=SILENT)
-    assert (loaded.model, loaded.budget) == ("backbone", "90s")
+    assert (loaded.model, loaded.budget) == ("backbone", 90.0)
     assert len(loaded.dataset.split.val) > 0  # which decides whether it is delivered
 
 

@@ -45,8 +45,6 @@ _TOLERANCE: Final = 1e-4
 # Real and synthetic images to compare plain ONNX Runtime with Opsin.
 _COMPARED: Final = 512
 _NOISE: Final = 8
-# The earliest year of zip; a fixed time makes bundles reproducible.
-_TIME: Final = (1980, 1, 1, 0, 0, 0)
 # Quantile of confidence among a class's correct images: confident, but not extreme.
 _PLACE: Final = 0.75
 
@@ -231,7 +229,7 @@ def _zip(files: dict[str, bytes]) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as bundle:
         for name in sorted(files):
-            entry = zipfile.ZipInfo(name, _TIME)
+            entry = zipfile.ZipInfo(name)  # without a time, so that bundles are reproducible
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.create_system = 3  # Unix, on any system
             entry.external_attr = 0o100644 << 16

@@ -160,9 +160,7 @@ def classify_stream(
         batch=max(8, classifier.batch_size // together),
         together=together,
     )
-    if cluster is not None:
-        return cluster.answers(steps, stream)
-    return answer_images(steps, stream)
+    return (answer_images if cluster is None else cluster.answers)(steps, stream)
 
 
 def each_answer(

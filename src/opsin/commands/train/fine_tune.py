@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
-import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, cast
 
@@ -12,18 +13,16 @@ import numpy as np
 import torch
 
 from opsin.backbones.backbone import Backbone, trainable
-from opsin.classical.backbone_head import START, HeadChoice, fit_as
+from opsin.classical.backbone_head import START, ChosenHead, HeadChoice, fit_as
 from opsin.classical.fitted_file import Written
 from opsin.commands.train.calibrate import ExportedFile
 from opsin.commands.train.head import HeadLearner
-from opsin.core.arrays import Floats
-from opsin.core.artifacts.run_directory import RunDirectory
+from opsin.commands.train.learner import Learner
+from opsin.core.arrays import Floats, Ints
 from opsin.core.artifacts.run_report import TrainingFacts
-from opsin.core.events import Watcher
 from opsin.core.format import clock, counted
 from opsin.core.metadata import Layer
 from opsin.core.platform import keep_freed_memory
-from opsin.core.recipe import TrainingRecipe
 from opsin.core.storage import write_json
 from opsin.evaluation.calibration import fit_temperature, log_loss_of
 from opsin.models.onnx_network import TorchNetwork
@@ -55,70 +54,45 @@ _OF_HEAD: Final = frozenset({"head.weight", "head.bias"})
 
 
 class FineTuneLearner(HeadLearner):
-    """A head on a pretrained network whose own weights are then trained, from the head that fits.
-
-    A. Kumar et al., "Fine-tuning can distort pretrained features and underperform
-    out-of-distribution", ICLR 2022: a head that fits already leaves the features as they are.
-    """
+    """A head that fits, then a training of all weights from it (Kumar et al., arXiv:2202.10054)."""
 
     backbone: Backbone
     tuned: bool = False  # whether the network with its new weights is delivered
 
-    def improve(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> None:
+    def improve(self) -> None:
         """Fine-tune, refit the chosen head, and keep both if validation says they are better."""
         if self.start is None and self.seconds_left <= 0:
-            watcher.note("the budget is spent: the head on frozen features is delivered")
+            self.watcher.note("the budget is spent: the head on frozen features is delivered")
             return
         dataset, choice = self.dataset, self.choice
-        backbone = self._train(directory, watcher, stop)
+        backbone = self._train()
         if backbone is not None:
-            self.features = self.features_of(
-                backbone, dataset.images, dataset.digests, choice.views, watcher=watcher, kept=False
-            )
-            chosen = fit_as(
-                choice,
-                backbone,
-                self.shape,
-                self.features,
-                dataset.labels,
-                train=self.rows,
-                val=self.also,
-                classes=len(dataset.classes),
-            )
-            tuned, layers = self.file_of(directory, watcher, chosen.final, chosen.held_out)
+            images, digests = dataset.images, dataset.digests
+            self.features = self.features_of(backbone, images, digests, choice.views, kept=False)
+            chosen = self._head_on(backbone, self.features, choice, self.also)
+            tuned, layers = self.file_of(chosen.final, chosen.held_out)
             self.tuned, words = _is_better(self.exported, tuned)
-            watcher.fact("Fine-tune", words)
+            self.watcher.fact("Fine-tune", words)
             self.decided(**{"Fine-tune": words})
             if self.tuned:
                 self.exported, self.fitted, self.layers = tuned, chosen.final, _learning(layers)
-        write_json(directory.recipe, self.recipe.model_dump(mode="json"))
+        write_json(self.directory.recipe, self.recipe.model_dump(mode="json"))
 
-    def _train(
-        self, directory: RunDirectory, watcher: Watcher, stop: threading.Event
-    ) -> Backbone | None:
+    def _train(self) -> Backbone | None:
         """The network with its new weights; ``None`` without time for an epoch."""
         dataset, features = self.dataset, self.features
         if len(self.choice.views) > 1:  # it is trained on one
-            features = self.features_of(
-                self.backbone, dataset.images, dataset.digests, ("whole",), watcher=watcher
-            )
-        network, layers = self._network(features, self.choice)
-        device, fresh = choose_device(self.training.device), self.start is None
-        keep_freed_memory()
-        with isolated_rng(device, self.training.seed):
-            work = self._decide(network, layers, fresh=fresh)
-            with threads_for(work):
-                train, val = self._batches(device)
-                if fresh:
-                    if not self._fits_budget(network, train, val, watcher):
-                        return None
-                    write_json(directory.recipe, self.recipe.model_dump(mode="json"))
-                first = network.weights()
-                self.train_epochs(
-                    network, self.training, (train, val), directory, watcher=watcher, stop=stop
-                )
-                share = averaged(network, first, val, self.training)
-                watcher.fact("Weights", f"{share:.0%} of the way from those that it began with")
+            features = self.features_of(self.backbone, dataset.images, dataset.digests, ("whole",))
+        fresh = self.start is None
+        with self._network(features, self.choice, fresh=fresh) as (network, train, val):
+            if fresh:
+                if not self._fits_budget(network, train, val):
+                    return None
+                write_json(self.directory.recipe, self.recipe.model_dump(mode="json"))
+            first = network.weights()
+            self.train_epochs(network, train, val)
+            share = averaged(network, first, val, self.training)
+        self.watcher.fact("Weights", f"{share:.0%} of the way from those that it began with")
         before = trainable(self.backbone)
         learnt = {name: value for name, value in network.weights().items() if name not in _OF_HEAD}
         content = OnnxGraph(before.content, layers=()).with_weights(learnt)
@@ -126,52 +100,55 @@ class FineTuneLearner(HeadLearner):
 
     def planned(self) -> dict[str, object]:
         """The seconds of frozen features and epochs: decides what is open, measures some steps."""
-        keep_freed_memory()
         # The time does not depend on what the head has learnt.
         choice = HeadChoice(head=START, at=self.backbone.at, views=("whole",))
         size = (len(self.dataset), sum(self.backbone.units))
-        network, layers = self._network(np.random.default_rng(0).random(size, np.float32), choice)
-        device = choose_device(self.training.device)
-        with isolated_rng(device):
-            work = self._decide(network, layers, fresh=True)
-            with threads_for(work):
-                train, val = self._batches(device)
-                an_epoch = time_epoch(network, self.training, train, val, seconds=_MEASURED)
+        features = np.random.default_rng(0).random(size, np.float32)
+        with self._network(features, choice, fresh=True) as (network, train, val):
+            an_epoch = time_epoch(network, self.training, train, val, seconds=_MEASURED)
         seconds = cast("float", super().planned()["seconds"]) + self.training.epochs * an_epoch
         return {"seconds": min(seconds, self.budget or math.inf)}
-
-    @property
-    def training(self) -> TrainingRecipe:
-        """How the epochs are trained."""
-        return cast("TrainingRecipe", self.recipe.training)
 
     def _settle(self, reasons: dict[str, str] | None = None, **training: object) -> None:
         self.decided(**(reasons or {}))
         update = {"training": self.training.model_copy(update=training)}
         self.recipe = self.recipe.model_copy(update=update)
 
-    def _network(self, features: Floats, choice: HeadChoice) -> tuple[TorchNetwork, list[Layer]]:
-        """The frozen network with logistic regression on its features, and its layers."""
-        dataset, backbone = self.dataset, trainable(self.backbone)
-        fitted = fit_as(
-            replace(choice, head=START, views=("whole",)),
-            backbone,
-            self.shape,
-            features,
-            dataset.labels,
-            train=self.rows,
-            val=self.rows[:0],
-            classes=len(dataset.classes),
-        ).final
+    def _head_on(
+        self, backbone: Backbone, features: Floats, choice: HeadChoice, also: Ints
+    ) -> ChosenHead:
+        labels, rows, classes = self.dataset.labels, self.rows, len(self.dataset.classes)
+        return fit_as(
+            choice, backbone, self.shape, features, labels, train=rows, val=also, classes=classes
+        )
+
+    @contextlib.contextmanager
+    def _network(
+        self, features: Floats, choice: HeadChoice, *, fresh: bool
+    ) -> Iterator[tuple[TorchNetwork, TrainingBatches, TrainingBatches]]:
+        """The frozen network with logistic regression on its features, and its batches."""
+        data, backbone = self.dataset, trainable(self.backbone)
+        choice = replace(choice, head=START, views=("whole",))
+        fitted = self._head_on(backbone, features, choice, self.rows[:0]).final
         written = Written(fitted)
         layers = _learning(written.layers)
         facts = cast("BackboneFeatures", fitted.numbers).facts
         metadata = self.metadata(fitted.labels, layers=layers)
         content = written.content(metadata.model_copy(update={"backbone": facts}))
         names = {weight.name for weight in backbone.graph.model.graph.initializer} | _OF_HEAD
-        return learning(content, names), layers
+        network, device = learning(content, names), choose_device(self.training.device)
+        keep_freed_memory()
+        with (
+            isolated_rng(device, self.training.seed),
+            threads_for(self._decide(network, layers, device, fresh=fresh)),
+        ):
+            train = TrainingBatches(data.images, data.labels, self.rows, device)
+            val = TrainingBatches(data.images, data.labels, data.split.val, device)
+            yield network, train, val
 
-    def _decide(self, network: TorchNetwork, layers: list[Layer], *, fresh: bool) -> int:
+    def _decide(
+        self, network: TorchNetwork, layers: list[Layer], device: torch.device, *, fresh: bool
+    ) -> int:
         """Decide crops, balance, batch size and arithmetic; return the work of a step."""
         crops = with_crops(self.training, network, self.dataset.images.shape[3])
         labels, classes = self.dataset.labels[self.rows], len(self.dataset.classes)
@@ -183,26 +160,18 @@ class FineTuneLearner(HeadLearner):
                 words = f"{size} images are computed at a time, for which there is room"
                 self._settle({"Memory": words}, micro_batch=size)
         work = work_of(self.training, layers)
-        device = choose_device(self.training.device)
         self._settle(precision=choose_precision(self.training.precision, work, device))
         return work
 
-    def _batches(self, device: torch.device) -> tuple[TrainingBatches, TrainingBatches]:
-        data = self.dataset
-        return (
-            TrainingBatches(data.images, data.labels, self.rows, device),
-            TrainingBatches(data.images, data.labels, data.split.val, device),
-        )
-
     def _fits_budget(
-        self, network: TorchNetwork, train: TrainingBatches, val: TrainingBatches, watcher: Watcher
+        self, network: TorchNetwork, train: TrainingBatches, val: TrainingBatches
     ) -> bool:
         """Cut the epochs to what is left of the budget; whether at least one fits."""
         if self.budget is None:
             return True
         left = self.seconds_left
         seconds = max(1.0, _PLANNED * left)
-        watcher.doing("measuring for the budget")
+        self.watcher.doing("measuring for the budget")
         an_epoch = time_epoch(
             copy.deepcopy(network),
             self.training,
@@ -214,18 +183,16 @@ class FineTuneLearner(HeadLearner):
         takes = f"about {clock(an_epoch)}"
         reason = f"{counted(epochs, 'epoch')} of {takes} fit into what is left of it"
         if an_epoch <= seconds:
-            watcher.fact("Budget", reason)
+            self.watcher.fact("Budget", reason)
         else:
             reason = f"an epoch of fine-tuning takes {takes}, and {clock(left)} is left"
-            watcher.note(f"{reason}: the head on frozen features is delivered")
+            self.watcher.note(f"{reason}: the head on frozen features is delivered")
         self._settle({"Budget": reason}, epochs=epochs)
         return an_epoch <= seconds
 
-    def facts(self, *, interrupted: bool) -> TrainingFacts:
+    def facts(self) -> TrainingFacts:
         """The epochs, or the fitting where frozen features were better."""
-        if self.tuned:
-            return self.facts_of_epochs(self.training, interrupted=interrupted)
-        return super().facts(interrupted=interrupted)
+        return Learner.facts(self) if self.tuned else super().facts()
 
 
 def _learning(layers: list[Layer]) -> list[Layer]:

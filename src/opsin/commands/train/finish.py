@@ -17,7 +17,6 @@ from opsin.commands.train.learner import Learner
 from opsin.core.artifacts import run_report
 from opsin.core.artifacts.records import DatasetRecord
 from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.events import Watcher
 from opsin.core.metadata import Metadata, Views
 from opsin.core.recipe import Recipe
 from opsin.core.storage import write_json
@@ -37,9 +36,9 @@ _PARITY_IMAGES: Final = 512
 _PARITY_KNOWN: Final = 8
 
 
-def write_request(directory: RunDirectory, learner: Learner, audit: Audit) -> None:
+def write_request(learner: Learner, audit: Audit) -> None:
     """Write what was asked for, and of which images, before the training begins."""
-    dataset = learner.dataset
+    directory, dataset = learner.directory, learner.dataset
     write_json(directory.recipe, learner.recipe.model_dump(mode="json"))
     split = {part: dataset.split.rows(part) for part in ("train", "val", "test")}
     digests = short_digest(dataset.digests)
@@ -53,22 +52,16 @@ def write_request(directory: RunDirectory, learner: Learner, audit: Audit) -> No
 
 
 def finish(
-    directory: RunDirectory,
-    learner: Learner,
-    exported: ExportedFile,
-    audit: Audit,
-    watcher: Watcher,
-    *,
-    seconds: dict[str, float],
-    training: run_report.TrainingFacts,
+    learner: Learner, exported: ExportedFile, audit: Audit, seconds: dict[str, float]
 ) -> run_report.Report:
     """Calibrate, check and evaluate a run's file, write it once, and write the report."""
     from opsin.commands import report as page  # noqa: PLC0415  needs matplotlib
     from opsin.onnx_files.postprocessing import finished  # noqa: PLC0415  needs onnx
 
     at = time.perf_counter()
+    directory, dataset, watcher = learner.directory, learner.dataset, learner.watcher
+    training = learner.facts()  # before the evaluation, which a Ctrl-C does not end
     watcher.doing("the evaluation")
-    dataset = learner.dataset
     made = calibrate(exported, adjusts=learner.calibrates)
     shipped = made.classifier
     # What is known of all images has been computed once by the file's own operators.
@@ -102,7 +95,6 @@ def finish(
     facts = run_report.FileFacts(bytes=len(content))
     if difference is not None:
         facts = facts.model_copy(update={"parity_images": len(rows), "difference": difference})
-    failures = page.find_failures(dataset, evaluation.predictions, evaluation.split, watcher)
     report = _report(
         learner,
         audit,
@@ -113,7 +105,7 @@ def finish(
         looks=count_looks(directory, directory.read(DatasetRecord).test_set),
         ood=made.ood,
         seconds=dict(seconds),
-        failures=failures,
+        failures=page.find_failures(dataset, evaluation.predictions, evaluation.split, watcher),
     )
     if learner.recipe.added_to is not None:
         report = compared(directory, report, learner.recipe.added_to, watcher)
@@ -149,12 +141,7 @@ def _report(
     metadata: Metadata,
     **more: Any,
 ) -> run_report.Report:
-    layers, recipe, dataset, views = (
-        learner.layers,
-        learner.recipe,
-        learner.dataset,
-        metadata.views,
-    )
+    layers, recipe, dataset, views = learner.layers, learner.recipe, learner.dataset, metadata.views
     sizes = {
         "parameters": sum(layer.parameters for layer in layers),
         "trainable": sum(layer.trainable for layer in layers),

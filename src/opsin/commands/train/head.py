@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import Any, Final, Self, cast
 
 import numpy as np
 
@@ -47,11 +46,9 @@ from opsin.commands.train.load import MANY_IMAGES, PHOTOGRAPH, views_of
 from opsin.commands.train.words import class_mix_in_words, tell_model
 from opsin.core.arrays import Floats, Ints
 from opsin.core.artifacts.records import Epoch
-from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import TrainingFacts
 from opsin.core.errors import ModelFileError, RecipeError
-from opsin.core.events import Watcher
-from opsin.core.format import about, seconds_of
+from opsin.core.format import about
 from opsin.core.metadata import Calibration, ClassMix, Layer
 from opsin.core.platform import cores
 from opsin.core.recipe import TrainingRecipe
@@ -65,9 +62,6 @@ from opsin.runtime.classifier import Classifier
 from opsin.runtime.prediction import Answers
 from opsin.runtime.providers import CPU
 from opsin.training.process_group import ALONE, ProcessGroup
-
-if TYPE_CHECKING:
-    from opsin.commands.train.learner import Start
 
 # Training images from which on fine-tuning mixes them: of fewer, each says too much.
 _MIXED: Final = 1_000
@@ -99,24 +93,17 @@ class HeadLearner(Learner):
     strange: Floats | None = None  # features of strange images, ``float32[S, D]``
 
     def __init__(
-        self,
-        dataset: Dataset,
-        recipe: ClassicalRecipe,
-        backbone: Backbone | None,
-        *,
-        began: float,
-        start: Start | None = None,
+        self, dataset: Dataset, recipe: ClassicalRecipe, backbone: Backbone | None
     ) -> None:
         self.dataset, self.recipe, self.backbone = dataset, recipe, backbone
-        self.began, self.budget, self.start = began, recipe.budget, start
-        self.layers, self.threads = [], cores()
+        self.budget, self.layers, self.threads = recipe.budget, [], cores()
         height, width, channels = dataset.images.shape[1:]
         self.shape = height, width, channels
 
     @classmethod
-    def decide(cls, loaded: Loaded, options: Mapping[str, Any], *, began: float) -> Self:
+    def decide(cls, loaded: Loaded, options: Mapping[str, Any]) -> Self:
         """Decide everything that the caller left open; a budget is for fine-tuning alone."""
-        dataset, budget = loaded.dataset, loaded.budget
+        dataset, seconds = loaded.dataset, loaded.budget
         tunes = options.get("fine_tune")
         if tunes and len(dataset.split.train) < _MIXED and options.get("mixup") is None:
             options = {**options, "mixup": 0.0}
@@ -125,14 +112,13 @@ class HeadLearner(Learner):
             model=str(loaded.model),
             mirrored=dataset.mirrored,
             **options,
-            **({} if tunes else {"budget": budget}),
+            **({} if tunes else {"budget": seconds}),
         )
-        reasons, seconds = {**loaded.reasons, **recipe.reasons}, None
-        if budget is not None:
-            seconds = seconds_of(budget)
+        reasons = {**loaded.reasons, **recipe.reasons}
+        if seconds is not None:
             reasons["Budget"] = f"as many of the epochs as fit into {about(seconds)}"
         recipe = recipe.model_copy(update={"budget": seconds, "reasons": reasons})
-        return cls(dataset, recipe, loaded.backbone, began=began)
+        return cls(dataset, recipe, loaded.backbone)
 
     @contextlib.contextmanager
     def ready(self, group: ProcessGroup = ALONE) -> Iterator[None]:
@@ -173,27 +159,27 @@ class HeadLearner(Learner):
         group.wait()
         yield
 
-    def fit(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> float:
+    def fit(self) -> float:
         """Fit, and improve on it where the recipe says so."""
         began, held_out = time.perf_counter(), None
         if isinstance(self.recipe.model, FromBackbone):
-            chosen = self._fit_head(self.recipe.model, watcher, stop)
+            chosen = self._fit_head(self.recipe.model)
             self.fitted, held_out = chosen.final, chosen.held_out
             if self.start is None:  # what goes on is decided already
-                write_json(directory.recipe, self.recipe.model_dump(mode="json"))
+                write_json(self.directory.recipe, self.recipe.model_dump(mode="json"))
         else:
-            self._fit_pixels(self.recipe.model, watcher, stop)
-        watcher.doing("the export")
-        self.exported, self.layers = self.file_of(directory, watcher, self.fitted, held_out)
-        self.improve(directory, watcher, stop)
+            self._fit_pixels(self.recipe.model)
+        self.watcher.doing("the export")
+        self.exported, self.layers = self.file_of(self.fitted, held_out)
+        self.improve()
         if self.outcome is not None or self.backbone is None:
-            tell_model(watcher, self)
+            tell_model(self.watcher, self)
         seconds = time.perf_counter() - began
         if self.outcome is None:
-            watcher.epoch(self._only_epoch(seconds))
+            self.watcher.epoch(self._only_epoch(seconds))
         return seconds
 
-    def improve(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> None:
+    def improve(self) -> None:
         """Train the network's own weights: only in fine-tuning."""
 
     def planned(self) -> dict[str, object]:
@@ -212,13 +198,13 @@ class HeadLearner(Learner):
         )
         return {"seconds": features + heads}
 
-    def _fit_pixels(self, model: PixelModel, watcher: Watcher, stop: threading.Event) -> None:
-        pooling = Pooling.to_fit(self.shape, model.side)
+    def _fit_pixels(self, model: PixelModel) -> None:
+        pooling, watcher = Pooling.to_fit(self.shape, model.side), self.watcher
         watcher.begin("Pixels", len(self.rows), "images")
 
         def read(done: int) -> None:
             watcher.advance(done)
-            if stop.is_set():
+            if self.stop.is_set():
                 raise KeyboardInterrupt("Ctrl-C while the images were read")
 
         pixels = pooling.read(self.dataset.images, self.rows, read)
@@ -240,16 +226,15 @@ class HeadLearner(Learner):
             total=total,
             unit=unit,
             watcher=watcher,
-            stop=stop,
+            stop=self.stop,
         )
 
-    def _fit_head(self, model: FromBackbone, watcher: Watcher, stop: threading.Event) -> ChosenHead:
+    def _fit_head(self, model: FromBackbone) -> ChosenHead:
         """Choose a head for the features; the choice is among the recipe's reasons."""
         dataset, backbone = self.dataset, cast("Backbone", self.backbone)
-        views = views_of(dataset, len(self.rows))
-        self.features = self.features_of(
-            backbone, dataset.images, dataset.digests, views, watcher=watcher, stop=stop
-        )
+        views, watcher, stop = views_of(dataset, len(self.rows)), self.watcher, self.stop
+        images, digests = dataset.images, dataset.digests
+        self.features = self.features_of(backbone, images, digests, views, stop=stop)
         watcher.doing("the choice of a head")
         seed, most = self.recipe.training.seed, most_folds(len(dataset))
         by_all = not len(dataset.split.val)
@@ -291,14 +276,13 @@ class HeadLearner(Learner):
             kinds = strange_images(*self.shape, count=_STRANGE)
             del kinds["digits"]  # these may be what is known
             images = np.concatenate(list(kinds.values()))
-            self.strange = self.features_of(
-                backbone, images, digest_rows(images), views, watcher=watcher, stop=stop
-            )
+            self.strange = self.features_of(backbone, images, digest_rows(images), views, stop=stop)
         return chosen
 
     def features_of(self, backbone: Backbone, *images: Any, **options: Any) -> Floats:
         """Features (arguments as for `compute`), which must be numbers that a head can learn."""
-        features = compute(backbone, *images, device=answering_device(self.recipe), **options)
+        device = answering_device(self.recipe)
+        features = compute(backbone, *images, device=device, watcher=self.watcher, **options)
         if not np.isfinite([features.min(), features.max()]).all():
             raise ModelFileError(
                 f"{backbone.name} gives numbers for some images that are not finite",
@@ -306,9 +290,7 @@ class HeadLearner(Learner):
             )
         return features
 
-    def file_of(
-        self, directory: RunDirectory, watcher: Watcher, fitted: Fitted, held_out: Fitted | None
-    ) -> tuple[ExportedFile, list[Layer]]:
+    def file_of(self, fitted: Fitted, held_out: Fitted | None) -> tuple[ExportedFile, list[Layer]]:
         """The file of what was fitted, and its layers."""
         written, known = Written(fitted), None
         if isinstance(fitted.numbers, BackboneFeatures):
@@ -325,10 +307,10 @@ class HeadLearner(Learner):
             return written.content(metadata)
 
         exported = ExportedFile(
-            directory.classifier,
+            self.directory.classifier,
             self.dataset,
             content_of(fitted, written),
-            watcher,
+            self.watcher,
             known,
             None if held_out is None else content_of(held_out, Written(held_out, whole=False)),
             judged=self.judged,
@@ -362,7 +344,7 @@ class HeadLearner(Learner):
             best=True,
         )
 
-    def export(self, directory: RunDirectory, watcher: Watcher) -> ExportedFile:  # noqa: ARG002
+    def export(self) -> ExportedFile:
         """The better file."""
         return self.exported
 
@@ -373,14 +355,14 @@ class HeadLearner(Learner):
             embedding = self.fitted.projection.transform(known[1][rows])
         return fitted_file.check_parity(file, self.fitted, images, embedding)
 
-    def facts(self, *, interrupted: bool) -> TrainingFacts:
+    def facts(self) -> TrainingFacts:
         """The number of images that it was fitted to."""
         return TrainingFacts(
             best_epoch=1,
             epochs=1,
             asked=1,
-            stopped=self.stopped,
-            interrupted=interrupted,
+            stopped=self.outcome is not None and self.outcome.stopped,
+            interrupted=self.stop.is_set(),
             balance="none",
             precision="float32",
             fitted_to=len(self.fitted.labels),

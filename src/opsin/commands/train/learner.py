@@ -12,7 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, cast
 
 import numpy as np
 
@@ -50,18 +50,19 @@ _FOR_NETWORKS: Final = ("torch", "safetensors")
 def need_training(model: str | None = None) -> None:
     """Look for all packages of a training at its start, not at its end."""
     if model in FITTED:
-        if not _are_installed(*_FOR_ALL):
+        if not are_installed(*_FOR_ALL):
             raise MissingExtraError("models without layers", "classical")
-    elif not _are_installed(*_FOR_ALL, *_FOR_NETWORKS):
+    elif not are_installed(*_FOR_ALL, *_FOR_NETWORKS):
         raise MissingExtraError("training", "train")
 
 
 def can_train_networks() -> bool:
     """Whether PyTorch and safetensors are installed."""
-    return _are_installed(*_FOR_NETWORKS)
+    return are_installed(*_FOR_NETWORKS)
 
 
-def _are_installed(*packages: str) -> bool:
+def are_installed(*packages: str) -> bool:
+    """Whether packages can be imported."""
     try:
         return all(importlib.util.find_spec(package) is not None for package in packages)
     except ValueError:  # it was made impossible to import
@@ -97,7 +98,7 @@ class Loaded:
     model: str | None  # its name; ``None`` if it is open
     dataset: Dataset
     backbone: Backbone | None = None
-    budget: str | float | None = None  # seconds or words for the time that is left
+    budget: float | None = None  # seconds that are left
     reasons: dict[str, str] = field(default_factory=dict)  # of each decision
     scratch: Dataset | None = None  # in a plan: images for a training that is still to be tried
 
@@ -110,12 +111,14 @@ class Learner(ABC):
     dataset: Dataset
     recipe: AnyRecipe
     layers: list[Layer]  # as far as they are known before it is fitted
-    stopped: bool = False  # whether Ctrl-C ended the training early
-    cause: str | None = None  # why it diverged, if it did
     began: float = 0.0  # when its budget began to count (`time.perf_counter`)
     budget: float | None = None  # seconds
     start: Start | None = None  # a checkpoint to go on from
     outcome: Outcome | None = None  # of its epochs, if it has any
+    # Where it is trained, who hears of it, and what Ctrl-C sets.
+    directory: RunDirectory
+    watcher: Watcher
+    stop: threading.Event
 
     @contextlib.contextmanager
     def ready(self, group: ProcessGroup = ALONE) -> Iterator[None]:  # noqa: ARG002
@@ -123,20 +126,16 @@ class Learner(ABC):
         yield
 
     @abstractmethod
-    def fit(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> float | None:
+    def fit(self) -> float | None:
         """Train until the end or ``stop``; return the seconds of it, if it was done here."""
 
     @abstractmethod
-    def export(self, directory: RunDirectory, watcher: Watcher) -> ExportedFile:
+    def export(self) -> ExportedFile:
         """The file of the fitted model."""
 
     @abstractmethod
     def difference(self, file: Classifier, rows: Ints) -> float | None:
         """Compare file and model on some images; raise `ParityError` if they differ."""
-
-    @abstractmethod
-    def facts(self, *, interrupted: bool) -> TrainingFacts:
-        """The training in the report."""
 
     @property
     @abstractmethod
@@ -155,6 +154,11 @@ class Learner(ABC):
         """Add decisions and their reasons to the recipe."""
         update = {"reasons": self.recipe.reasons | reasons}
         self.recipe = self.recipe.model_copy(update=update)
+
+    @property
+    def training(self) -> TrainingRecipe:
+        """How its epochs are trained, if it has any."""
+        return cast("TrainingRecipe", self.recipe.training)
 
     @property
     def seconds_left(self) -> float:
@@ -181,14 +185,7 @@ class Learner(ABC):
         )
 
     def train_epochs(
-        self,
-        network: nn.Module,
-        recipe: TrainingRecipe,
-        batches: tuple[TrainingBatches, TrainingBatches],
-        directory: RunDirectory,
-        *,
-        watcher: Watcher,
-        stop: threading.Event,
+        self, network: nn.Module, train: TrainingBatches, val: TrainingBatches
     ) -> Outcome:
         """Train a network by training and validation batches; it then has the best weights."""
         from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415  these need PyTorch
@@ -196,29 +193,29 @@ class Learner(ABC):
 
         self.outcome = outcome = fit(
             network,
-            *batches,
-            recipe,
+            train,
+            val,
+            self.training,
             classes=len(self.dataset.classes),
-            checkpoints=Checkpoints(directory.checkpoints, watcher.note),
-            watcher=watcher,
-            stop=stop,
+            checkpoints=Checkpoints(self.directory.checkpoints, self.watcher.note),
+            watcher=self.watcher,
+            stop=self.stop,
             start=self.start,
             deadline=self.began + _OVERRUN * (self.budget or math.inf),
         )
-        self.stopped, self.cause = outcome.stopped, outcome.diverged
         return outcome
 
-    def facts_of_epochs(self, recipe: TrainingRecipe, *, interrupted: bool) -> TrainingFacts:
-        """The epochs in the report."""
-        assert self.outcome is not None
+    def facts(self) -> TrainingFacts:
+        """The training in the report."""
+        outcome = cast("Outcome", self.outcome)
         return TrainingFacts(
-            best_epoch=self.outcome.best.epoch,
-            epochs=self.outcome.last.epoch,
-            asked=recipe.epochs,
-            stopped=self.outcome.stopped,
-            interrupted=interrupted,
-            diverged=self.outcome.diverged,
-            stepped_back=self.outcome.stepped_back,
-            balance=recipe.balance,
-            precision=recipe.precision,
+            best_epoch=outcome.best.epoch,
+            epochs=outcome.last.epoch,
+            asked=self.training.epochs,
+            stopped=outcome.stopped,
+            interrupted=self.stop.is_set(),
+            diverged=outcome.diverged,
+            stepped_back=outcome.stepped_back,
+            balance=self.training.balance,
+            precision=self.training.precision,
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import importlib
 import os
 import tempfile
 import threading
@@ -22,7 +21,7 @@ from opsin._version import __version__
 from opsin.backbones.named_backbones import NAMED
 from opsin.classical.classical_recipe import BACKBONE
 from opsin.commands.backbones import measured_backbone
-from opsin.commands.train.learner import Loaded, can_train_networks, need_training
+from opsin.commands.train.learner import Loaded, are_installed, can_train_networks, need_training
 from opsin.commands.train.recorder import graceful_interrupt
 from opsin.commands.train.words import NOT_HERE, WITHOUT_PYTORCH
 from opsin.core.arrays import Bools, Floats, Ints
@@ -88,10 +87,7 @@ def load_for(
     by_all: bool = True,
     planned: bool = False,
 ) -> Loaded:
-    """Load the images and settle the kind of model.
-
-    What remains in ``options`` is for the model and the training.
-    """
+    """Load the images and settle the kind of model; ``options`` keeps those of the training."""
     model = model_asked(model, options)
     by_all = by_all and all(options.get(name) is None for name in _OF_PARTS)
     launch = Launch.current()
@@ -106,7 +102,8 @@ def load_for(
     backbone = None
     if model == BACKBONE:
         backbone = open_given(data, options, offline=offline, watcher=watcher)
-    loaded = Loaded(model, _dataset(data, options, watcher), backbone, budget)
+    seconds = None if budget is None else seconds_of(budget)
+    loaded = Loaded(model, _dataset(data, options, watcher), backbone, seconds)
     if is_open:
         loaded = _perhaps_pretrained(data, loaded, options, planned=planned, watcher=watcher)
     for name in DATA_OPTIONS:
@@ -136,11 +133,7 @@ def leaves_open(model: str | None, options: Mapping[str, Any]) -> bool:
 
 
 def _networks_are_here() -> bool:
-    try:
-        importlib.import_module("onnx")
-    except ImportError:
-        return False
-    return any(NAMED[name].path is not None for name in _SECONDS)
+    return are_installed("onnx") and any(NAMED[name].path is not None for name in _SECONDS)
 
 
 def _dataset(data: object, options: Mapping[str, Any], watcher: Watcher) -> Dataset:
@@ -216,8 +209,7 @@ def _perhaps_pretrained(
     data: object, loaded: Loaded, options: dict[str, Any], *, planned: bool, watcher: Watcher
 ) -> Loaded:
     """Take a pretrained network of the box, unless training from scratch turns out better."""
-    seed, dataset = options.get("seed") or 0, loaded.dataset
-    seconds = None if loaded.budget is None else seconds_of(loaded.budget)
+    seed, dataset, seconds = options.get("seed") or 0, loaded.dataset, loaded.budget
     can_train = can_train_networks()
     if can_train and (simple := solved_by_gradients(dataset, seed)) is not None:
         return replace(loaded, reasons={"Trial": simple})
@@ -450,8 +442,10 @@ def _accuracy_from_scratch(dataset: Dataset, stop: threading.Event, watcher: Wat
     from opsin.commands.train.network import NetworkLearner  # noqa: PLC0415  needs PyTorch
 
     learner = NetworkLearner.decide(Loaded(None, dataset, budget=TRIAL_SECONDS), {}, SILENT)
+    learner.watcher, learner.stop = _WholeTraining(watcher), stop
     watcher.begin("Trial", 100, "hundredths")
     with learner.ready(), tempfile.TemporaryDirectory() as folder:
-        learner.fit(RunDirectory(folder), _WholeTraining(watcher), stop)
+        learner.directory = RunDirectory(folder)
+        learner.fit()
     watcher.end()
     return cast("Outcome", learner.outcome).last.val_accuracy

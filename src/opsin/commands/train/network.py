@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import math
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -17,11 +15,9 @@ from opsin.commands.train.calibrate import ExportedFile
 from opsin.commands.train.learner import Learner, Loaded, answering_device, versions
 from opsin.commands.train.words import MIRRORED, class_mix_in_words
 from opsin.core.arrays import Ints
-from opsin.core.artifacts.run_directory import RunDirectory
-from opsin.core.artifacts.run_report import TrainingFacts
 from opsin.core.errors import RecipeError
 from opsin.core.events import Watcher
-from opsin.core.format import clock, counted, seconds_of
+from opsin.core.format import clock, counted
 from opsin.core.platform import cores
 from opsin.core.recipe import DataRecipe, ModelRecipe, Recipe
 from opsin.data.dataset import Dataset
@@ -46,9 +42,6 @@ from opsin.training.device import (
 from opsin.training.optimizers import rate_at
 from opsin.training.process_group import ALONE, ProcessGroup
 from opsin.training.torch_to_onnx import check_exportable, check_parity, to_onnx
-
-if TYPE_CHECKING:
-    from opsin.commands.train.learner import Start
 
 # In a plan: points of the learning-rate curve, and seconds that steps are measured for.
 _POINTS, _MEASURED = 100, 0.5
@@ -97,16 +90,15 @@ class NetworkLearner(Learner):
     epoch_seconds: float | None = None  # measured for a budget
     group = ALONE
 
-    def __init__(self, dataset: Dataset, recipe: Recipe, *, start: Start | None = None) -> None:
-        self.dataset, self.recipe, self.layers, self.start = dataset, recipe, [], start
+    def __init__(self, dataset: Dataset, recipe: Recipe) -> None:
+        self.dataset, self.recipe, self.layers = dataset, recipe, []
 
     @classmethod
     def decide(
         cls, loaded: Loaded, options: Mapping[str, object], watcher: Watcher
     ) -> NetworkLearner:
         """Choose network, size, epochs and balance where they are open."""
-        began, dataset = time.perf_counter(), loaded.dataset
-        seconds = None if loaded.budget is None else seconds_of(loaded.budget)
+        began, dataset, seconds = time.perf_counter(), loaded.dataset, loaded.budget
         requested = {key: value for key, value in options.items() if value is not None}
         named, mirrored = None if loaded.model == "auto" else loaded.model, dataset.mirrored
         # Refuses an unknown option before any of them is used.
@@ -114,10 +106,11 @@ class NetworkLearner(Learner):
         device = choose_device(recipe.training.device)
         reasons = dict(loaded.reasons)
         if named is None:
-            labels = dataset.labels[dataset.split.train]
-            choice = choose(
+            recipe, reason = choose(
+                dataset.recipe,
                 shape=dataset.images.shape[1:],
-                counts=np.bincount(labels, minlength=len(dataset.classes)).tolist(),
+                images=len(dataset.split.train),
+                classes=len(dataset.classes),
                 mirrored=mirrored,
                 device=device.type,
                 quick=recipe.training.precision != "float32" and has_quick_bfloat16(device),
@@ -125,10 +118,7 @@ class NetworkLearner(Learner):
                 seconds=seconds,
             )
             if seconds is None:  # a budget says its own
-                reasons["Auto"] = choice.reason
-            recipe = resolve(
-                dataset.recipe, model=choice.model, mirrored=mirrored, **choice.options
-            )
+                reasons["Auto"] = reason
         if recipe.training.flip and not mirrored:
             watcher.note(MIRRORED)
         recipe, epoch_seconds = balanced(recipe, dataset), None
@@ -202,32 +192,26 @@ class NetworkLearner(Learner):
             "rates": tuple((step, rate_at(training, step)) for step in steps),
         }
 
-    def fit(self, directory: RunDirectory, watcher: Watcher, stop: threading.Event) -> float:
+    def fit(self) -> float:
         """Train the network, which then holds the best epoch's weights."""
         data = self.dataset
         train, val = (
             TrainingBatches(data.images, data.labels, rows, self.device, self.group)
             for rows in (data.split.train, data.split.val)
         )
-        return self.train_epochs(
-            self.network, self.recipe.training, (train, val), directory, watcher=watcher, stop=stop
-        ).seconds
+        return self.train_epochs(self.network, train, val).seconds
 
-    def export(self, directory: RunDirectory, watcher: Watcher) -> ExportedFile:
+    def export(self) -> ExportedFile:
         """The network as ONNX."""
         labels = self.dataset.labels[self.dataset.split.train]
         is_balanced = self.recipe.training.balance in ("weights", "sampling")
         content = to_onnx(self.network, self.metadata(labels, balanced=is_balanced))
-        device = answering_device(self.recipe)
-        return ExportedFile(directory.classifier, self.dataset, content, watcher, device=device)
+        device, path = answering_device(self.recipe), self.directory.classifier
+        return ExportedFile(path, self.dataset, content, self.watcher, device=device)
 
     def difference(self, file: Classifier, rows: Ints) -> float:
         """Compare the file with PyTorch."""
         return check_parity(file, self.network, self.dataset.images[rows])
-
-    def facts(self, *, interrupted: bool) -> TrainingFacts:
-        """The epochs."""
-        return self.facts_of_epochs(self.recipe.training, interrupted=interrupted)
 
     @property
     def device_name(self) -> str:
@@ -248,29 +232,21 @@ def balanced(recipe: Recipe, dataset: Dataset) -> Recipe:
     return recipe.model_copy(update=update)
 
 
-class Choice(NamedTuple):
-    """A network's name, options for `opsin.models.resolve.resolve`, and the reason."""
-
-    model: str
-    options: dict[str, object]
-    reason: str
-
-
 def choose(
+    data: DataRecipe,
     *,
     shape: Sequence[int],
-    counts: Sequence[int],
+    images: int,
+    classes: int,
     mirrored: bool = True,
     device: str = "cpu",
     quick: bool = False,
     requested: Mapping[str, object] | None = None,
     seconds: float | None = None,
-) -> Choice:
-    """Choose a network, its size and training for ``auto``, by the images and the machine."""
-    settled = {key: value for key, value in (requested or {}).items() if value is not None}
+) -> tuple[Recipe, str]:
+    """The recipe of ``auto`` by the images and the machine, and its reason."""
+    settled = requested or {}
     height, width, channels = shape
-    images, classes = sum(counts), len(counts)
-    data = DataRecipe.of("images", size=(height, width))
     amount = next(amount for amount in _AMOUNTS if images <= amount.images)
     model = "resnet" if min(height, width) >= MODELS["resnet"].min_side else "mlp"
     asked = resolve(data, model=model, mirrored=mirrored, **settled)
@@ -311,7 +287,7 @@ def choose(
         f"{recipe.training.epochs} epochs: {images:,} images of {height}×{width} for "
         f"{classes} classes{few}, on {where}"
     )
-    return Choice(model, options, reason)
+    return recipe, reason
 
 
 def _sizes(

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from opsin.core.artifacts.records import Epoch, JudgedImages
 from opsin.core.artifacts.run_directory import RunDirectory
@@ -21,6 +21,9 @@ from opsin.trackers import chosen_trackers
 from opsin.trackers.tracking import RunTracking
 from opsin.training.process_group import ALONE, ProcessGroup
 
+if TYPE_CHECKING:
+    from opsin.training.trainer import Outcome
+
 # Least seconds between two heartbeats in ``status.json``.
 _HEARTBEAT: Final = 1.0
 
@@ -31,8 +34,7 @@ class Recorder(WatcherGroup):
     def __init__(self, directory: RunDirectory, *watchers: Watcher) -> None:
         super().__init__(*watchers)
         self.directory = directory
-        self.stopped = False  # whether Ctrl-C ended the training early
-        self.cause: str | None = None  # why the training diverged, if it did
+        self.outcome: Outcome | None = None  # of the training, if it had epochs
         self._beat = time.monotonic()
         self._doing = "the start"
         self._work: tuple[str, int, str] | None = None  # what, units in all, their name
@@ -151,8 +153,10 @@ def recorded(
                     recorder.note(f"nothing is lost; to go on: opsin resume {directory.path}")
             raise
         else:
-            over = recorder.stopped or recorder.cause
-            directory.set_status("stopped" if over else "done", cause=recorder.cause)
+            diverged, stopped = None, False
+            if recorder.outcome is not None:
+                diverged, stopped = recorder.outcome.diverged, recorder.outcome.stopped
+            directory.set_status("stopped" if diverged or stopped else "done", cause=diverged)
         finally:
             recorder.run_ended(directory.path)
 

@@ -55,7 +55,6 @@ def learner_of(
     name: str | None = None,
     group: ProcessGroup,
     watcher: Watcher,
-    began: float,
 ) -> Learner:
     """The learner of a run directory, with the state that it goes on from."""
     changes, recipe, backbone = changes or {}, Run(parent.path).recipe, None
@@ -78,18 +77,22 @@ def learner_of(
     if changes and isinstance(recipe, Recipe):
         other = balanced(changed(recipe, **changes), dataset)
         other = other.model_copy(update={"parent": parent.path.name})
-        start = _inherited_state(parent, recipe, other, watcher)
-        return NetworkLearner(dataset, other, start=start)
+        learner = NetworkLearner(dataset, other)
+        learner.start = _inherited_state(parent, recipe, other, watcher)
+        return learner
     with contextlib.suppress(RunError):  # it was stopped before its evaluation
         if "test" in RunPredictions.read(parent).parts:
             watcher.note(
                 f"{parent.path.name} was evaluated on its test images when it was stopped; at its "
                 "end it is evaluated again, which is one more look at them"
             )
-    state = _own_state(parent, recipe, watcher)
-    if isinstance(recipe, ClassicalRecipe):
-        return FineTuneLearner(dataset, recipe, backbone, began=began, start=state)
-    return NetworkLearner(dataset, recipe, start=state)
+    begun: Learner = (
+        NetworkLearner(dataset, recipe)
+        if isinstance(recipe, Recipe)
+        else FineTuneLearner(dataset, recipe, backbone)
+    )
+    begun.start = _own_state(parent, recipe, watcher)
+    return begun
 
 
 def _same_backbone(
@@ -170,7 +173,7 @@ def _own_state(
 def _inherited_state(
     parent: RunDirectory, before: Recipe, recipe: Recipe, watcher: Watcher
 ) -> Start:
-    from opsin.training.checkpoint import Checkpoints  # noqa: PLC0415
+    from opsin.training.checkpoint import Checkpoints, TrainingState  # noqa: PLC0415
 
     newest = Checkpoints(parent.checkpoints, watcher.note).newest()
     if newest is None:
@@ -184,14 +187,8 @@ def _inherited_state(
         )
     if recipe.training.optimizer != before.training.optimizer:
         tensors = {key: t for key, t in tensors.items() if not key.startswith("optimizer.")}
-    fresh = {
-        "epochs_logged": 0,
-        "epochs_since_best": 0,
-        "best": None,
-        "last": None,
-        "seconds": 0.0,
-        "rate_factor": 1.0,
-    }
+    of_run = {"epochs_logged", "epochs_since_best", "best", "last", "seconds", "rate_factor"}
+    fresh = TrainingState().model_dump(include=of_run, by_alias=False)
     watcher.fact("Goes on", f"from {parent.path.name}, after {done} epochs")
     return tensors, state.model_copy(update=fresh)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +22,6 @@ from opsin.core.arguments import checked
 from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.events import SILENT, Watcher, WatcherGroup
 from opsin.core.format import about
-from opsin.core.recipe import TrainingRecipe
 from opsin.core.storage import check_writable
 from opsin.data.audit import audit
 from opsin.data.dataset import Dataset
@@ -100,29 +99,25 @@ def train(
     began = time.perf_counter()
     with joined() as group:
         watcher = watcher_of_run(watcher, observers, track, quiet=quiet, group=group)
-        requested: dict[str, Any] = {**options}
         begun, done = begun_before(Path(runs), group)
         if begun is not None and done:
             return Run(begun.path)
-        if add_to is not None or model_asked(model, requested) in FITTED:
+        if add_to is not None or model_asked(model, options) in FITTED:
             refuse_several("a model that is not a network trained from the start")
         if add_to is not None:
-            data, model = extend(add_to, data, model, requested, watcher)
-        loaded = load_for(data, model, requested, budget=budget, offline=offline, watcher=watcher)
-        goes_on = requested.get("fine_tune") or loaded.model not in FITTED
+            data, model = extend(add_to, data, model, options, watcher)
+        loaded = load_for(data, model, options, budget=budget, offline=offline, watcher=watcher)
+        goes_on = options.get("fine_tune") or loaded.model not in FITTED
         if begun is not None and begun.recipe.is_file() and goes_on:
-            learner = learner_of(begun, loaded.dataset, group=group, watcher=watcher, began=began)
+            learner = learner_of(begun, loaded.dataset, group=group, watcher=watcher)
         else:
-            learner = decide(loaded, requested, began=began, watcher=watcher)
+            learner = decide(loaded, options, watcher)
             if add_to is not None:
                 update = {"added_to": os.fspath(add_to)}
                 learner.recipe = learner.recipe.model_copy(update=update)
-
-        def directory_of() -> RunDirectory:
-            title = name or f"{loaded.dataset.recipe.title}-{learner.recipe.model.name}"
-            return begun or RunDirectory.create(Path(runs), title)
-
-        return run_training(learner, directory_of, watcher=watcher, began=began, group=group)
+        title = name or f"{loaded.dataset.recipe.title}-{learner.recipe.model.name}"
+        where = begun or (Path(runs), title)
+        return run_training(learner, where, watcher=watcher, began=began, group=group)
 
 
 @checked
@@ -180,18 +175,11 @@ def resume(
         if begun is not None and begun.recipe.is_file():
             run, changes, name = begun.path, {}, None
         parent = RunDirectory.open(run)
-        learner = learner_of(
-            parent, data, changes, name=name, group=group, watcher=watcher, began=began
-        )
-
-        def directory_of() -> RunDirectory:
-            if not changes:
-                return parent
-            # Without its date and the number of its namesakes.
-            title = name or re.sub(r"^\d{4}-\d\d-\d\d-|-\d+$", "", parent.path.name)
-            return RunDirectory.create(parent.path.parent, title or parent.path.name)
-
-        return run_training(learner, directory_of, watcher=watcher, began=began, group=group)
+        learner = learner_of(parent, data, changes, name=name, group=group, watcher=watcher)
+        # Without its date and the number of its namesakes.
+        title = name or re.sub(r"^\d{4}-\d\d-\d\d-|-\d+$", "", parent.path.name)
+        where = (parent.path.parent, title or parent.path.name) if changes else parent
+        return run_training(learner, where, watcher=watcher, began=began, group=group)
 
 
 @checked
@@ -222,21 +210,20 @@ def plan(
     refuse_several("a plan")
     notes = _Notes()
     watcher = WatcherGroup(watcher or for_people(quiet=quiet), notes)
-    requested: dict[str, Any] = {**options}
     if add_to is not None:
-        data, model = extend(add_to, data, model, requested, watcher)
+        data, model = extend(add_to, data, model, options, watcher)
     loaded = load_for(
-        data, model, requested, budget=budget, offline=offline, watcher=watcher, planned=True
+        data, model, options, budget=budget, offline=offline, watcher=watcher, planned=True
     )
     dataset = loaded.dataset
     tell_left_out(watcher, dataset)
     tell_limits(watcher, dataset)
-    learner = decide(loaded, requested, began=0.0, watcher=watcher)
+    learner = decide(loaded, options, watcher)
     # Without the audit, which changes nothing and would take longer than all else.
     with learner.ready():
         planned = learner.planned()
         if loaded.scratch is not None:
-            learner.decided(Trial=_tried_later(loaded, requested, watcher))
+            learner.decided(Trial=_tried_later(loaded, options, watcher))
         images = {part: len(dataset.split.rows(part)) for part in ("train", "val", "test")}
         images["train"] = len(getattr(learner, "rows", dataset.split.train))
         return Plan.model_validate(
@@ -256,10 +243,10 @@ def _tried_later(loaded: Loaded, options: dict[str, Any], watcher: Watcher) -> s
     """What a trial would cost, and the whole training that it may lead to."""
     common = {name: value for name, value in options.items() if name in ("seed", "class_mix")}
     scratch = Loaded(None, cast("Dataset", loaded.scratch), budget=loaded.budget)
-    network = decide(scratch, common, began=0.0, watcher=watcher)
+    network = decide(scratch, common, watcher)
     with network.ready():
         full = about(cast("float", network.planned()["seconds"]))
-        most = "at most " if cast("TrainingRecipe", network.recipe.training).patience else ""
+        most = "at most " if network.training.patience else ""
     return TRIED_LATER.format(seconds=TRIAL_SECONDS, most=most, full=full)
 
 
@@ -271,16 +258,16 @@ class _Notes(Watcher):
         self.texts.append(text)
 
 
-def decide(loaded: Loaded, options: dict[str, Any], *, began: float, watcher: Watcher) -> Learner:
+def decide(loaded: Loaded, options: dict[str, Any], watcher: Watcher) -> Learner:
     """The learner for what was loaded, with everything decided that the caller left open."""
     if options.get("fine_tune"):
         from opsin.commands.train.fine_tune import FineTuneLearner  # noqa: PLC0415  PyTorch
 
-        return FineTuneLearner.decide(loaded, options, began=began)
+        return FineTuneLearner.decide(loaded, options)
     if loaded.model in FITTED:
         from opsin.commands.train.head import HeadLearner  # noqa: PLC0415  scikit-learn
 
-        return HeadLearner.decide(loaded, options, began=began)
+        return HeadLearner.decide(loaded, options)
     from opsin.commands.train.network import NetworkLearner  # noqa: PLC0415  PyTorch
 
     return NetworkLearner.decide(loaded, options, watcher)
@@ -288,46 +275,40 @@ def decide(loaded: Loaded, options: dict[str, Any], *, began: float, watcher: Wa
 
 def run_training(
     learner: Learner,
-    directory_of: Callable[[], RunDirectory],
+    where: RunDirectory | tuple[Path, str],
     *,
     watcher: Watcher,
     began: float,
     group: ProcessGroup = ALONE,
 ) -> Run:
-    """Train in a directory that is made once everything else is known to be usable."""
+    """Train in a run, or one made below a folder once everything else is known to be usable."""
     audited = audit(learner.dataset, watcher=watcher)
+    learner.began = learner.began or began
     with learner.ready(group):
         if not group.writes:  # another process writes the run
-            directory = RunDirectory(group.first(Path()))
-            with graceful_interrupt() as stop:
-                learner.fit(directory, SILENT, stop)
+            learner.directory, learner.watcher = RunDirectory(group.first(Path())), SILENT
+            with graceful_interrupt() as learner.stop:
+                learner.fit()
             group.wait()
-            return Run(directory.path)
-        directory = directory_of()
+            return Run(learner.directory.path)
+        directory = where if isinstance(where, RunDirectory) else RunDirectory.create(*where)
         group.first(directory.path)
         with recorded(directory, watcher, group.launch) as recorder:
-            write_request(directory, learner, audited)
+            learner.directory, learner.watcher = directory, recorder
+            write_request(learner, audited)
             recorder.run_started(directory.path)
-            tell_start(recorder, directory, learner, audited)
+            tell_start(learner, audited)
             seconds = {"load": time.perf_counter() - began}
             # To the end: once trained, a Ctrl-C would only lose what is nearly done.
-            with graceful_interrupt() as stop:
-                trained = learner.fit(directory, recorder, stop)
-                recorder.stopped, recorder.cause = learner.stopped, learner.cause
+            with graceful_interrupt() as learner.stop:
+                trained = learner.fit()
+                recorder.outcome = learner.outcome
                 at = time.perf_counter()
                 recorder.doing("the export")
-                exported = learner.export(directory, recorder)
+                exported = learner.export()
                 if trained is not None:
                     seconds |= {"train": trained, "export": time.perf_counter() - at}
-                report = finish(
-                    directory,
-                    learner,
-                    exported,
-                    audited,
-                    recorder,
-                    seconds=seconds,
-                    training=learner.facts(interrupted=stop.is_set()),
-                )
+                report = finish(learner, exported, audited, seconds)
             tell_end(recorder, report)
             if (further := learner.further()) is not None:
                 recorder.fact("Further", further)

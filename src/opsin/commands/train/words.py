@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from opsin.classical.classical_recipe import ClassicalRecipe
 from opsin.commands.test_set_usage import leaks_of, looks_in_words
 from opsin.commands.train.calibrate import AS_TRAINED, assumed_mix
 from opsin.commands.train.learner import Learner
-from opsin.core.artifacts.run_directory import RunDirectory
 from opsin.core.artifacts.run_report import PartFigures, Report, TrainingFacts
 from opsin.core.events import Watcher
 from opsin.core.format import (
@@ -23,6 +23,7 @@ from opsin.core.format import (
     right_count,
     span,
 )
+from opsin.core.metadata import Layer
 from opsin.core.recipe import Recipe, TrainingRecipe
 from opsin.data.audit import Audit
 from opsin.data.dataset import Dataset, thin_parts
@@ -57,9 +58,9 @@ _EVEN_AS_TRAINED: Final = (
 _BESIDE_HEADS: Final = 5.5
 
 
-def tell_start(watcher: Watcher, directory: RunDirectory, learner: Learner, audit: Audit) -> None:
+def tell_start(learner: Learner, audit: Audit) -> None:
     """Print data, problems of the images, model, decisions and device."""
-    dataset = learner.dataset
+    dataset, watcher, directory = learner.dataset, learner.watcher, learner.directory
     watcher.fact("Data", f"{dataset.recipe.source} · {dataset.summary()}")
     tell_left_out(watcher, dataset, f" (all of them: {directory.dataset})")
     if audit.findings:
@@ -98,13 +99,13 @@ def tell_limits(watcher: Watcher, dataset: Dataset) -> None:
 def tell_model(watcher: Watcher, learner: Learner) -> None:
     """Print the model's layers and cost."""
     watcher.layers(learner.layers)
-    parameters = sum(layer.parameters for layer in learner.layers)
-    work = sum(layer.multiply_adds for layer in learner.layers)
-    watcher.fact(
-        "Model",
-        f"{learner.recipe.model.name} · {parameters:,} parameters · {millions(work)} "
-        "multiply-adds an image",
-    )
+    watcher.fact("Model", _model_in_words(learner.recipe.model.name, learner.layers))
+
+
+def _model_in_words(name: str, layers: Sequence[Layer]) -> str:
+    parameters = sum(layer.parameters for layer in layers)
+    work = millions(sum(layer.multiply_adds for layer in layers))
+    return f"{name} · {parameters:,} parameters · {work} multiply-adds an image"
 
 
 def class_mix_in_words(asked: str, dataset: Dataset) -> str:
@@ -206,10 +207,8 @@ def plan_in_words(planned: Plan) -> list[tuple[str, str]]:
     """The lines of a plan: heading and text."""
     recipe = planned.recipe
     lines = [("Data", f"{recipe.data.source} · {planned.summary}")]
-    if planned.parameters is not None and planned.multiply_adds is not None:
-        work = millions(planned.multiply_adds)
-        size = f"{planned.parameters:,} parameters · {work} multiply-adds an image"
-        lines.append(("Model", f"{recipe.model.name} · {size}"))
+    if planned.layers:
+        lines.append(("Model", _model_in_words(recipe.model.name, planned.layers)))
     elif "Backbone" not in recipe.reasons:
         lines.append(("Model", recipe.model.name))
     lines += [entry for entry in recipe.reasons.items() if entry[1] != _EVEN_AS_TRAINED]

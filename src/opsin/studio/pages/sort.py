@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
-from nicegui import events, ui
+from nicegui import background_tasks, events, ui
 
 from opsin.core.errors import OpsinError, SourceError
 from opsin.core.format import count, counted
@@ -101,8 +101,8 @@ class _Sort:
             self._show_keys = kit.key_list([*self._view.keys, ("U", "undo")])
         ui.keyboard(self._key, ignore=["input", "select", "textarea"])
         studio.changed.subscribe(self._refresh, f"set:{self.id}")
-        leave = partial(studio.sorting.leave, self.id, self._window)
-        ui.context.client.on_delete(leave)  # a lost connection may come back
+        self._leave = partial(studio.sorting.leave, self.id, self._window)
+        ui.context.client.on_delete(self._leave)  # a lost connection may come back
 
     async def start(self) -> None:
         # Space is a key here, and does not scroll.
@@ -137,7 +137,7 @@ class _Sort:
             for view in ("groups", "questions"):
                 link = ui.link(view.capitalize(), address(self.id, "sort", view=view))
                 here = view == self._here and not self.splits
-                link.props('aria-current="page"' if here else "")
+                link.props('aria-current="page"' if here else "").on("click", self._leave)
             with (
                 kit.action("More views", None, kind="quiet").props("icon-right=expand_more"),
                 ui.menu(),
@@ -150,7 +150,8 @@ class _Sort:
             kit.note(f"{counted(len(self.waiting), 'photograph')} {to}")
 
     def go(self, view: str, of: str = "") -> None:
-        """Go to another view, of a class or a photograph."""
+        """Go to another view, of a class or a photograph; it may ask what this one did."""
+        background_tasks.create(self._leave(), name="leave")
         ui.navigate.to(address(self.id, "sort", view=view, of=self.tokens.get(of, of)))
 
     async def judge(self) -> None:

@@ -202,10 +202,8 @@ class Albums:
                 raise _unread()
             files = list(chosen)
         corrections = await self._corrections(album, rows)
-        paths, number = (
-            [album.contents.path(at) for at in files],
-            counted(len(chosen), "photograph"),
-        )
+        paths = [album.contents.path(at) for at in files]
+        number = counted(len(chosen), "photograph")
         text = f"{number} moved to {class_}" if class_ else f"{number} removed"
 
         def work(own: PhotoFiles) -> Done:
