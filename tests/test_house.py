@@ -38,7 +38,7 @@ MOST_LINES = {
     "runtime": 1519,
     "server": 2909,
     "stores": 412,
-    "studio": 4930,
+    "studio": 4928,
     "studio/pages, studio/ui": 6391,
     "tests": 43545,
     "trackers": 473,
