@@ -170,8 +170,8 @@ class _Photos:
                 while self._due and not self._place.is_deleted:
                     self._due = False
                     await self._show(await self._studio.albums.open(self._id))
-            except NotThere:
-                raise
+            except NotThere:  # another window removed the project
+                ui.navigate.reload()
             except OpsinError as error:
                 self._summary.set_text("")
                 self._status.fail(error)

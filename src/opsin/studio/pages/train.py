@@ -162,6 +162,8 @@ class _TrainPage:
     async def follow(self) -> None:
         """Go on with the training; at its end, lead to its results."""
         self._project = await asyncio.to_thread(self._studio.projects.get, self._project.id)
+        if self._content.is_deleted:  # the window was closed
+            return
         jobs, job = self._jobs(), None
         if self.live is not None:
             before = self.live.card.job
