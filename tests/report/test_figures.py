@@ -95,10 +95,10 @@ def test_every_figure_is_drawn(names: list[str], tmp_path: Path) -> None:
             drawn["areas"] = run_figures.draw_curves_of_classes(figures)
         for name, figure in drawn.items():
             png = style.save(figure, tmp_path / f"{name}.png")
-            pixels = np.asarray(Image.open(png).convert("L"))
-            assert pixels.std() > 1, f"{name} is empty"
+            assert np.asarray(Image.open(png).convert("L")).std() > 1, f"{name} is empty"
             svg = style.save(figure, tmp_path / f"{name}.svg").read_text(encoding="utf-8")
             assert "<img" not in svg
+        assert drawn["sizes"].axes[0].get_xlim()[1] > min(60, len(names)) + 3  # for its number
 
 
 def test_right_is_blue_and_wrong_is_red() -> None:

@@ -211,7 +211,7 @@ class UnitRecord:
         width, moves = self.deviation[:, None], ~self.constant[:, None]
         return np.divide(apart, width, out=np.zeros_like(apart), where=moves)
 
-    @property
+    @cached_property
     def constant(self) -> Bools:
         """Units with one value on all images, as dead ones, ``bool[U]``."""
         rounding: Doubles = _ROUNDING * np.abs(np.nan_to_num(self.mean)).max(axis=1)

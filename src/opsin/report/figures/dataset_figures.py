@@ -63,13 +63,13 @@ def draw_class_sizes(counts: dict[str, dict[str, int]]) -> Figure:
     axes.bar_label(ends, [f"{int(total):,}" for total in left], padding=4, fontsize=8, color=MUTED)
     axes.set_yticks(positions, [shorten(name, 24) for name in shown])
     axes.invert_yaxis()
-    axes.margins(x=0.12, y=0.02)
+    axes.margins(y=0.02)
     axes.grid(axis="x")
     sizes = [sum(parts.values()) for parts in counts.values()]
     balance = f"Classes have {min(sizes):,} to {max(sizes):,} images"
     if min(sizes) == max(sizes):
         balance = f"All {len(names)} classes have {sizes[0]:,} images"
-    axes.set(xlabel="images", title=balance)
+    axes.set(xlabel="images", title=balance, xlim=(0, 1.12 * left.max()))
     figure.legend(ncols=3, frameon=False, loc="outside lower right", fontsize=8)
     return figure
 
