@@ -135,6 +135,7 @@ class _Photos:
             )
             self._search.props("clearable debounce=200").props["aria-label"] = "Find"
         self._status, self._reading = kit.StatusLine(), kit.StatusLine()
+        self._reading.element.style("min-height: 1.5em")  # what is below does not jump
         self._fold = kit.question("", self._list_things)
         self._place = ui.element("div").classes("class-columns")
         self._more = kit.note("")
