@@ -134,9 +134,10 @@ class _Photos:
                 placeholder="Find a class or photograph", on_change=self._show_columns
             )
             self._search.props("clearable debounce=200").props["aria-label"] = "Find"
-        self._status, self._reading = kit.StatusLine(), kit.StatusLine()
-        self._reading.element.style("min-height: 1.5em")  # what is below does not jump
-        self._fold = kit.question("", self._list_things)
+        self._status = kit.StatusLine()
+        with ui.element("div").style("min-height: 48px"):  # what is below does not jump
+            self._reading = kit.StatusLine()
+            self._fold = kit.question("", self._list_things)
         self._place = ui.element("div").classes("class-columns")
         self._more = kit.note("")
         own = ("1, 2, …", "move to class"), ("Delete", "remove"), ("Ctrl-Z", "undo")
